@@ -1,0 +1,5 @@
+"""What crosses a fork, forward and backward."""
+
+from offramp.forks.fork import Fork
+
+__all__ = ["Fork"]

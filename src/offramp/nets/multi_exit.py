@@ -1,0 +1,71 @@
+"""A network with several exits: stages in a row, a fork and a head after each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+
+from offramp.errors import UserError
+from offramp.forks.fork import Fork
+
+__all__ = ["Feature", "MultiExitNet"]
+
+Feature = Tensor | tuple[Tensor, ...]
+
+
+class MultiExitNet(nn.Module):
+    """K stages in a row; after stage k a fork hands its feature to head k and to stage k+1.
+
+    A feature is a Tensor ``[N, C, ...]`` or a tuple of Tensors (MSDNet's scales, fine to coarse).
+    The last stage has no fork: its feature goes to the last head only.
+
+    Args:
+        stages: K modules, each mapping a feature to the next one; the first reads the input.
+        heads: K modules, each mapping a feature to logits ``[N, classes]``.
+        input_size: Shape of one input without the batch axis, for dry runs and counting.
+        convention: How :func:`offramp.cost` counts this net unless told otherwise.
+
+    Raises:
+        UserError: Fewer than two exits, or stages and heads differ in number.
+    """
+
+    spec: dict[str, object] | None = None  # how `nets.create` built it: {"net": name, **arguments}
+
+    def __init__(
+        self,
+        stages: Iterable[nn.Module],
+        heads: Iterable[nn.Module],
+        *,
+        input_size: tuple[int, ...] = (3, 32, 32),
+        convention: str = "macs",
+    ) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        self.heads = nn.ModuleList(heads)
+        if len(self.stages) != len(self.heads):
+            raise UserError(
+                f"a multi-exit net needs one head per stage, got {len(self.stages)} stages and {len(self.heads)} heads"
+            )
+        if len(self.heads) < 2:
+            raise UserError(
+                f"a multi-exit net needs at least two exits, got {len(self.heads)}; "
+                "with one exit there is nothing to share and nothing to resolve"
+            )
+        self.forks = nn.ModuleList(Fork() for _ in self.stages[:-1])
+        self.input_size = input_size
+        self.convention = convention
+
+    @property
+    def num_exits(self) -> int:
+        """How many exits the net has (K)."""
+        return len(self.heads)
+
+    def forward(self, x: Feature) -> list[Tensor]:
+        """Logits of every exit, shallow to deep: K tensors ``[N, classes]``."""
+        logits = []
+        for stage, fork, head in zip(self.stages, self.forks, self.heads, strict=False):
+            to_head, x = fork(stage(x))
+            logits.append(head(to_head))
+        logits.append(self.heads[-1](self.stages[-1](x)))
+        return logits
