@@ -1,5 +1,7 @@
 """Networks with several exits, and what turns any backbone into one."""
 
 from offramp.nets.multi_exit import Feature, MultiExitNet
+from offramp.nets.vgg import vgg7, vgg16
+from offramp.nets.zoo import NETS, create
 
-__all__ = ["Feature", "MultiExitNet"]
+__all__ = ["NETS", "Feature", "MultiExitNet", "create", "vgg7", "vgg16"]

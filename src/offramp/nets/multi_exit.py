@@ -45,7 +45,8 @@ class MultiExitNet(nn.Module):
         self.heads = nn.ModuleList(heads)
         if len(self.stages) != len(self.heads):
             raise UserError(
-                f"a multi-exit net needs one head per stage, got {len(self.stages)} stages and {len(self.heads)} heads"
+                f"a multi-exit net needs one head per stage, "
+                f"got {len(self.stages)} stages and {len(self.heads)} heads"
             )
         if len(self.heads) < 2:
             raise UserError(
