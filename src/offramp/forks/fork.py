@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Callable, Sequence
+from typing import Any
 
-__all__ = ["Fork"]
+from torch import Tensor, nn
+
+__all__ = ["Fork", "GainFork"]
 
 
 class Fork(nn.Module):
     """The plain fork: head and next stage read the same feature, and both send their gradient back."""
 
-    def forward(self, feature):  # noqa: D102
+    def forward(self, feature: Any) -> tuple[Any, Any]:
+        """The feature for the head, and the feature for the next stage."""
         return feature, feature
+
+
+class GainFork(Fork):
+    """A fork that hands each Tensor of a feature out in its own way.
+
+    Args:
+        hand_out: For each Tensor of the feature, what turns it into the head's and the next stage's; None
+            hands both the Tensor itself.
+    """
+
+    def __init__(self, hand_out: Sequence[Callable[[Tensor], tuple[Any, Any]] | None]) -> None:
+        super().__init__()
+        self.hand_out = tuple(hand_out)
+
+    def forward(self, feature: Any) -> tuple[Any, Any]:
+        """The feature for the head, and the feature for the next stage."""
+        tensors = feature if isinstance(feature, tuple) else (feature,)
+        pairs = [(x, x) if tool is None else tool(x) for tool, x in zip(self.hand_out, tensors, strict=True)]
+        if not isinstance(feature, tuple):
+            return pairs[0]
+        return tuple(head for head, _ in pairs), tuple(following for _, following in pairs)

@@ -1,0 +1,133 @@
+"""Deep Feature Surgery: partition each exit's features, cut the gradients that conflict.
+
+Gong et al., "Deep Feature Surgery: Towards Accurate and Efficient Multi-Exit Networks", ECCV 2024.
+
+The feature f_i of every exit but the last is split by channel (Eq 5): the first C+ = round(beta C) channels,
+f_i+, are *shared* and the others, f_i-, are the exit's *own*. Forward, head and next stage read all of f_i
+(feature referencing, Eq 9). Backward, the own loss reaches f_i- alone and the later losses reach f_i+ alone
+(Eq 7), so that no channel of f_i is pulled two ways. As gains of the fork:
+
+===================  ==============  ==============
+gradient from        shared (f+)     own (f-)
+===================  ==============  ==============
+the head             own_to_shared   1
+the next stage       1               later_to_own
+===================  ==============  ==============
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from offramp.errors import UserError
+from offramp.forks.gains import Gains
+
+__all__ = ["Partition"]
+
+ROUNDINGS = ("round", "floor", "multiple_of=8")
+IMPLEMENTATIONS = ("fused", "split", "cat")
+REFERENCES = ("on", "zero")
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The DFS partition; the defaults are the paper's.
+
+    Attributes:
+        beta: Share of the channels that is shared, in (0, 1).
+        own_to_shared: Gain of the own loss on the shared channels: 0 in the paper, 1 in the authors' MSDNet.
+        later_to_own: Gain of the later losses on the own channels: 0 in the paper.
+        rounding: Of beta C: ``round`` (half to even, as published), ``floor`` or ``multiple_of=8``.
+        where: The exits (from 1) whose feature is partitioned; by default all but the last.
+        scales: Of a feature that is a tuple: partition the ``coarsest`` (last) or ``all``.
+        shared: Exit -> the indices of its shared channels, instead of the first round(beta C).
+        reference: ``on`` (Eq 9), or ``zero``: head and next stage read zeros in place of the other's
+            channels (Eq 6). Without them altogether: ``vgg7(slice_beta=...)``.
+        impl: ``fused`` saves the operations that DFS makes superfluous. ``split`` runs two layers and an
+            add for each layer that reads a fork, as the authors' VGG does. ``cat`` joins detached halves,
+            as their ResNet and MSDNet do, and saves nothing.
+
+    Raises:
+        UserError: A value out of its range.
+    """
+
+    beta: float = 0.5
+    own_to_shared: float = 0.0
+    later_to_own: float = 0.0
+    rounding: str = "round"
+    where: Sequence[int] | None = None
+    scales: str = "coarsest"
+    shared: Mapping[int, Sequence[int]] | None = None
+    reference: str = "on"
+    impl: str = "fused"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.beta, (int, float)) or not 0 < self.beta < 1:
+            raise UserError(
+                f"beta must lie strictly between 0 and 1, got {self.beta!r}; "
+                "it is the share of each feature's channels that later exits train (0.5 in the paper)"
+            )
+        for name in ("own_to_shared", "later_to_own"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+                raise UserError(f"{name} is a gradient gain, 0 or more, got {value!r}")
+        for name, known in (
+            ("rounding", ROUNDINGS), ("scales", ("coarsest", "all")),
+            ("reference", REFERENCES), ("impl", IMPLEMENTATIONS),
+        ):  # fmt: skip
+            if getattr(self, name) not in known:
+                hint = "; slicing changes the layers, so it belongs to the net: vgg7(slice_beta=0.5)"
+                tail = hint if getattr(self, name) == "slice" else ""
+                raise UserError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}{tail}")
+        if self.impl == "split" and not {self.own_to_shared, self.later_to_own} <= {0, 1}:
+            raise UserError("impl=split can only cut or pass a gradient; gains other than 0 and 1 need impl=fused or cat")
+        if self.reference == "zero" and (self.own_to_shared or self.later_to_own):
+            raise UserError("reference=zero leaves no edge for own_to_shared or later_to_own to act on; set them to 0")
+
+    def mask(self, channels: int, exit: int) -> Tensor:
+        """Which channels of an exit's feature are shared.
+
+        Args:
+            channels: C.
+            exit: From 1.
+
+        Returns:
+            Bool ``[C]``.
+
+        Raises:
+            UserError: One part would be empty, or an index is not a channel.
+        """
+        mask = torch.zeros(channels, dtype=torch.bool)
+        if self.shared is not None and exit in self.shared:
+            index = list(self.shared[exit])
+            if not all(0 <= i < channels for i in index):
+                raise UserError(f"exit {exit} has channels 0 to {channels - 1}, but its shared channels name others")
+            mask[index] = True
+        else:
+            mask[: shared_count(self.beta, channels, self.rounding)] = True
+        if mask.all() or not mask.any():
+            part = "own" if mask.all() else "shared"
+            raise UserError(
+                f"beta={self.beta} leaves exit {exit} no {part} channel of its {channels} "
+                f"(rounding={self.rounding}); choose another beta or a wider net"
+            )
+        return mask
+
+    def gains(self, channels: int, exit: int) -> Gains:
+        """The fork's gains at an exit (from 1) with C channels."""
+        shared = self.mask(channels, exit).double()
+        own = 1 - shared
+        return Gains(head=own + self.own_to_shared * shared, next=shared + self.later_to_own * own)
+
+
+def shared_count(beta: float, channels: int, rounding: str) -> int:
+    """C+ of C channels (the paper's rounding is Python's: half to even)."""
+    if rounding == "floor":
+        return int(beta * channels)
+    if rounding == "multiple_of=8":
+        return 8 * round(beta * channels / 8)
+    return round(beta * channels)

@@ -1,0 +1,104 @@
+"""One dry run of a network: where its forks cut, and which layers read what is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from offramp.forks.gains import Gains
+from offramp.forks.liveness import Liveness, all_live
+from offramp.forks.partition import Partition
+
+if TYPE_CHECKING:
+    from offramp.nets.multi_exit import MultiExitNet
+
+__all__ = ["Site", "survey"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One Tensor of the feature at one fork.
+
+    Attributes:
+        shared: Bool ``[C]``, the shared channels.
+        gains: The partition's, and 0 also where an earlier fork has stopped the gradient already.
+        seals: For head and next stage the layers at which every way of this Tensor ends, if all of them
+            read cuts; else none.
+    """
+
+    shared: Tensor
+    gains: Gains
+    seals: tuple[set[nn.Module], set[nn.Module]]
+
+
+def survey(
+    net: MultiExitNet, options: Partition, where: Sequence[int]
+) -> tuple[list[list[Site | None]], Liveness]:
+    """Follow the gradient through the net as the partition will let it flow.
+
+    Args:
+        net: A net with plain forks.
+        options: The partition.
+        where: The exits (from 1) to partition.
+
+    Returns:
+        For each fork one site per Tensor of its feature (None: untouched), and what the layers read.
+
+    Raises:
+        UserError: A part would be empty, or a layer overwrites a feature in place.
+    """
+    seen = Liveness()
+    sites: list[list[Site | None]] = []
+    with _dry_run(net) as x:
+        feature, live, _ = seen.follow(net.stages[0], x, all_live(x))
+        for exit in range(1, net.num_exits):
+            tensors, alive = _as_tuple(feature), _as_tuple(live)
+            split = [exit in where and (options.scales == "all" or t is tensors[-1]) for t in tensors]
+            gains = [
+                Gains(a.double(), a.double()) * (options.gains(len(a), exit) if s else _PLAIN)
+                for s, a in zip(split, alive, strict=True)
+            ]
+            _, _, head_seals = seen.follow(
+                net.heads[exit - 1], feature, _like(feature, [g.head != 0 for g in gains])
+            )
+            following, live, next_seals = seen.follow(
+                net.stages[exit], feature, _like(feature, [g.next != 0 for g in gains])
+            )
+            sites.append(
+                [
+                    Site(options.mask(len(a), exit), g, seals) if s else None
+                    for s, a, g, *seals in zip(split, alive, gains, head_seals, next_seals, strict=True)
+                ]
+            )
+            feature = following
+        seen.follow(net.heads[-1], feature, live)
+    return sites, seen
+
+
+_PLAIN = Gains(torch.ones(()).double(), torch.ones(()).double())
+
+
+@contextmanager
+def _dry_run(net: nn.Module) -> Iterator[Tensor]:
+    """A zero input for the net in eval mode; every module's mode is put back afterwards."""
+    modes = {module: module.training for module in net.modules()}
+    like = next(net.parameters())
+    try:
+        with torch.no_grad(), torch.autocast(like.device.type, enabled=False):
+            yield like.new_zeros((2, *net.input_size))
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _like(feature: Any, parts: list[Tensor]) -> Any:
+    return tuple(parts) if isinstance(feature, tuple) else parts[0]
