@@ -1,0 +1,64 @@
+"""Means over seeds, and differences between two methods over the seeds that both have run."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from offramp.reports.student_t import two_sided_quantile
+
+__all__ = ["Difference", "Spread", "paired_difference", "spread"]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A mean over ``n`` seeds and the sample standard deviation (n - 1), which one seed does not have."""
+
+    mean: float
+    std: float | None
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f}" if self.std is None else f"{self.mean:.2f} ± {self.std:.2f}"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean paired difference over ``n`` seeds and its 95 % interval, which one seed does not have."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+    def __str__(self) -> str:
+        if self.low is None:
+            return f"{self.mean:+.2f}"
+        return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean and sample standard deviation of at least one value."""
+    return Spread(
+        statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values)
+    )
+
+
+def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> Difference:
+    """The mean of ``values - baseline``, pair by pair, with its 95 % t interval.
+
+    What a seed does to both methods (initialisation, order of the data) cancels in the pair, so the
+    interval is narrower than that of two independent means. It is not corrected for multiple comparisons.
+
+    Args:
+        values: One number per seed.
+        baseline: The other method's number for the same seeds, in the same order.
+    """
+    pairs = [a - b for a, b in zip(values, baseline, strict=True)]
+    mean, n = statistics.fmean(pairs), len(pairs)
+    if n < 2:
+        return Difference(mean, None, None, n)
+    half = two_sided_quantile(0.95, n - 1) * statistics.stdev(pairs) / math.sqrt(n)
+    return Difference(mean, mean - half, mean + half, n)

@@ -1,0 +1,92 @@
+"""One finished run, as its folder tells it, without loading a weight."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from offramp.errors import UserError
+
+__all__ = ["RunRecord", "read_run"]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run folder's ``run.json`` and ``result.json`` say.
+
+    Attributes:
+        folder: Where it lies.
+        net: How the network was built, e.g. ``vgg7:width=16``.
+        method: The method's name.
+        options: All the method's options and their values.
+        data: The data set's name.
+        seed: The run's seed.
+        recipe: All the recipe's settings and their values.
+        result: The final evaluation, the content of ``result.json``.
+    """
+
+    folder: Path
+    net: str
+    method: str
+    options: Mapping[str, Any]
+    data: str
+    seed: int
+    recipe: Mapping[str, Any]
+    result: Mapping[str, Any]
+
+    @property
+    def scores(self) -> list[float]:
+        """Top-1 in percent: every exit, shallow to deep, then the average and the ensemble."""
+        exits = [e["top1"] for e in self.result["exits"]]
+        return [*exits, self.result["average_top1"], self.result["ensemble_top1"]]
+
+
+def read_run(folder: str | Path) -> RunRecord:
+    """Read a run folder.
+
+    Raises:
+        UserError: No such folder, not a run, not finished, or a file of it is damaged.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"no run folder {str(folder)!r}; give the folder that `offramp train --out` wrote")
+    run = _read_json(folder / "run.json", "give a folder that `offramp train --out` wrote")
+    result = _read_json(folder / "result.json", "the run is not finished; finish it with --resume")
+    try:
+        return RunRecord(
+            folder=folder,
+            net=_net_label(run["net"]),
+            method=run["method"],
+            options=run["options"],
+            data=result["data"],
+            seed=run["seed"],
+            recipe=run["recipe"],
+            result=result,
+        )
+    except KeyError as missing:
+        raise UserError(
+            f"{folder}: no {missing} in its run.json or result.json; train the run again"
+        ) from missing
+
+
+def _read_json(path: Path, if_missing: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path.parent} has no {path.name}; {if_missing}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); train the run again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged (it holds no JSON object); train the run again")
+    return content
+
+
+def _net_label(spec: Mapping[str, Any] | str) -> str:
+    """``{"net": "vgg7", "width": 16}`` -> ``vgg7:width=16``; what follows from the data is left out."""
+    if isinstance(spec, str):
+        return spec
+    arguments = [f"{k}={v}" for k, v in spec.items() if k not in ("net", "num_classes", "input_size")]
+    return ":".join([str(spec["net"]), *filter(None, [",".join(arguments)])])

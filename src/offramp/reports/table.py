@@ -1,0 +1,47 @@
+"""Plain text tables: aligned columns, nothing a log file could choke on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["aligned", "count", "result_table"]
+
+
+def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """A table with a rule under its header; the first ``left`` columns flush left, the others flush right."""
+    table = [list(header), *map(list, rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        cells = [
+            cell.ljust(width) if column < left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        return "  ".join(cells).rstrip()
+
+    return "\n".join([line(table[0]), "  ".join("-" * width for width in widths), *map(line, table[1:])])
+
+
+def count(number: float) -> str:
+    """A raw count to three digits: ``912``, ``45.6k``, ``1.23M``, ``15.4G``."""
+    units = ["", "k", "M", "G", "T"]
+    while abs(number) >= 999.5 and len(units) > 1:
+        number /= 1000
+        units.pop(0)
+    decimals = 0 if units[0] == "" or abs(number) >= 99.95 else 1 if abs(number) >= 9.995 else 2
+    return f"{number:.{decimals}f}{units[0]}"
+
+
+def result_table(result: Mapping[str, Any]) -> str:
+    """One run's final evaluation, an exit a row: params, FLOPs, top-1 and top-5 in percent.
+
+    Args:
+        result: The content of a run's ``result.json``.
+    """
+    rows = [
+        [str(k), count(e["params"]), count(e["flops"]), f"{e['top1']:.2f}", f"{e['top5']:.2f}"]
+        for k, e in enumerate(result["exits"], start=1)
+    ]
+    rows += [[name, "", "", f"{result[f'{name}_top1']:.2f}", ""] for name in ("average", "ensemble")]
+    return aligned(["exit", "params", "FLOPs", "top-1 %", "top-5 %"], rows)

@@ -1,0 +1,42 @@
+import json
+
+import pytest
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    """Writes the folder of a finished run with the accuracies given."""
+
+    def make(
+        name,
+        top1=(50.0, 60.0),
+        *,
+        method="joint",
+        options=None,
+        seed=0,
+        net=None,
+        data="digits",
+        recipe=None,
+        ensemble=61.5,
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        net = net or {"net": "vgg7", "width": 16, "num_classes": 10}
+        run = {
+            "net": net, "method": method, "options": options or {}, "data": data, "seed": seed,
+            "recipe": {"epochs": 2, "lr": 0.1, "milestones": [1], "test_limit": None, "seed": seed}
+            | (recipe or {}),
+        }  # fmt: skip
+        exits = [
+            {"top1": t, "top5": 90.0, "params": 1500 * (k + 1), "flops": 2_000_000 * (k + 1)}
+            for k, t in enumerate(top1)
+        ]
+        result = {
+            "net": net["net"], "method": method, "data": data, "seed": seed, "exits": exits,
+            "average_top1": sum(top1) / len(top1), "ensemble_top1": ensemble, "seconds": 12.0,
+        }  # fmt: skip
+        (folder / "run.json").write_text(json.dumps(run))
+        (folder / "result.json").write_text(json.dumps(result))
+        return folder
+
+    return make

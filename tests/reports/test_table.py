@@ -1,0 +1,32 @@
+import pytest
+
+from offramp.reports import aligned, count, result_table
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0"), (912, "912"), (999, "999"), (1000, "1.00k"), (9994, "9.99k"), (9996, "10.0k"),
+        (45_600, "45.6k"), (99_960, "100k"), (999_600, "1.00M"), (381_263_000, "381M"),
+        (15_470_000_000, "15.5G"), (2.5e15, "2500T"),
+    ],
+)  # fmt: skip
+def test_count_keeps_three_digits(number, text):
+    assert count(number) == text
+
+
+def test_columns_are_aligned():
+    assert aligned(["exit", "top-1"], [["1", "9.5"], ["average", "10.25"]]).splitlines() == [
+        "exit     top-1",
+        "-------  -----",
+        "1          9.5",
+        "average  10.25",
+    ]
+
+
+def test_result_table_shows_every_number():
+    exits = [{"top1": 50.0, "top5": 80.0, "params": 1500, "flops": 2_000_000}] * 2
+    text = result_table({"exits": exits, "average_top1": 50.0, "ensemble_top1": 52.25})
+    lines = [line.split() for line in text.splitlines()]
+    assert lines[2] == ["1", "1.50k", "2.00M", "50.00", "80.00"]
+    assert lines[4:] == [["average", "50.00"], ["ensemble", "52.25"]]
