@@ -1,26 +1,95 @@
 import pytest
+import torch
+from torch import fx, nn
 
 from offramp import UserError
 from offramp.nets import NETS, create
 
+SMALL = {
+    "vgg7": {"width": 2},
+    "vgg16": {"width": 2},
+    "resnet18": {"width": 4},
+    "msdnet_cifar": {"growth": 2, "channels": 2},
+    "msdnet_imagenet": {"growth": 2, "channels": 2},
+}
+EXITS = {"vgg7": 6, "vgg16": 13, "resnet18": 4, "msdnet_cifar": 7, "msdnet_imagenet": 5}
 
-def test_create_notes_how_the_net_was_built():
-    net = create("vgg7", width=2, num_classes=3)
-    assert net.spec == {"net": "vgg7", "width": 2, "num_classes": 3}
-    again = create(**{"name" if k == "net" else k: v for k, v in net.spec.items()})
-    assert {k: v.shape for k, v in again.state_dict().items()} == {
-        k: v.shape for k, v in net.state_dict().items()
-    }
+
+@pytest.fixture(params=SMALL)
+def net(request):
+    torch.manual_seed(0)
+    return create(request.param, num_classes=3, **SMALL[request.param])
+
+
+def flat(feature):
+    return list(feature) if isinstance(feature, tuple) else [feature]
+
+
+def test_the_small_nets_are_all_nets():
+    assert list(SMALL) == list(EXITS) == list(NETS)
+
+
+def test_logits_of_every_exit(net):
+    side = net.input_size[-1]
+    assert side == (224 if net.spec["net"] in ("vgg16", "msdnet_imagenet") else 32)
+    logits = net(torch.randn(2, 3, 64, 64))
+    assert [tuple(z.shape) for z in logits] == [(2, 3)] * EXITS[net.spec["net"]]
+
+
+def test_every_parameter_gets_a_gradient(net):
+    sum(z.square().sum() for z in net(torch.randn(2, 3, 64, 64))).backward()
+    assert [n for n, p in net.named_parameters() if p.grad is None] == []
+
+
+def test_no_stage_and_no_head_writes_into_the_feature_it_reads(net):
+    net.eval()
+    x = torch.randn(2, 3, 64, 64)
+    read = x
+    for stage, head in zip(net.stages, net.heads, strict=True):
+        kept = [t.clone() for t in flat(read)]
+        feature = stage(read)
+        assert all(torch.equal(a, b) for a, b in zip(flat(read), kept, strict=True))
+        kept = [t.clone() for t in flat(feature)]
+        head(feature)
+        assert all(torch.equal(a, b) for a, b in zip(flat(feature), kept, strict=True))
+        read = feature
+
+
+def test_every_stage_and_head_can_be_traced(net):
+    net.eval()
+    x = torch.randn(2, 3, 64, 64)
+    for stage, head in zip(net.stages, net.heads, strict=True):
+        graph = fx.symbolic_trace(stage)
+        assert sum(node.op == "placeholder" for node in graph.graph.nodes) == 1
+        feature = stage(x)
+        for a, b in zip(flat(graph(x)), flat(feature), strict=True):
+            assert torch.equal(a, b)
+        assert torch.equal(fx.symbolic_trace(head)(feature), head(feature))
+        x = feature
+
+
+def test_every_head_ends_in_the_linear_layer_that_makes_the_logits(net):
+    for head in net.heads:
+        *_, last = (m for m in head.modules() if not list(m.children()))
+        assert isinstance(last, nn.Linear)
+        assert last.out_features == 3
+
+
+def test_create_notes_how_the_net_was_built(net):
+    name = net.spec["net"]
+    assert net.spec == {"net": name, "num_classes": 3, **SMALL[name]}
+    arguments = {k: v for k, v in net.spec.items() if k != "net"}
+    create(name, **arguments).load_state_dict(net.state_dict())
 
 
 def test_an_unknown_name_is_refused_with_the_close_match_and_the_list():
-    with pytest.raises(UserError, match=r"'vgg77' \(did you mean 'vgg7'\?\); there are: .*vgg16"):
+    with pytest.raises(UserError, match=r"'vgg77' \(did you mean 'vgg7'\?\); there are: .*msdnet_imagenet"):
         create("vgg77")
 
 
 def test_an_unknown_argument_is_refused_with_the_close_match_and_the_list():
     with pytest.raises(
-        UserError, match=r"vgg7 has no argument 'with' \(did you mean 'width'\?\); it has: num_classes"
+        UserError, match=r"vgg7 has no argument 'with' \(did you mean 'width'\?\); it has: num"
     ):
         create("vgg7", **{"with": 3})
 

@@ -8,12 +8,16 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from offramp.errors import UserError
+from offramp.nets.msdnet import msdnet_cifar, msdnet_imagenet
 from offramp.nets.multi_exit import MultiExitNet
+from offramp.nets.resnet import resnet18
 from offramp.nets.vgg import vgg7, vgg16
 
 __all__ = ["NETS", "create"]
 
-NETS: dict[str, Callable[..., MultiExitNet]] = {builder.__name__: builder for builder in (vgg7, vgg16)}
+NETS: dict[str, Callable[..., MultiExitNet]] = {
+    builder.__name__: builder for builder in (vgg7, vgg16, resnet18, msdnet_cifar, msdnet_imagenet)
+}
 
 
 def create(name: str, **kwargs: Any) -> MultiExitNet:
