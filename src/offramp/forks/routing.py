@@ -53,15 +53,12 @@ class Routing:
         """
         for channels, terms in self.groups:
             key = (slice(None), channels.key(into.device))
-            parts = [_scaled(t.channels.of(g), t.gain) for t in terms if (g := grads[t.reader]) is not None]
-            if not parts:
-                into[key] = 0
-            elif len(parts) == 1:
-                into[key] = parts[0]
-            else:
-                into[key] = torch.stack(parts).sum(0) if len(parts) > 2 else parts[0] + parts[1]
+            parts = []
+            for term in terms:
+                grad = grads[term.reader]
+                if grad is not None:
+                    part = term.channels.of(grad)
+                    parts.append(part if term.gain == 1 else part * term.gain)
+            into[key] = sum(parts[1:], start=parts[0]) if parts else 0
         return into
 
-
-def _scaled(grad: Tensor, gain: float) -> Tensor:
-    return grad if gain == 1 else grad * gain
