@@ -1,0 +1,84 @@
+"""Where a run stands, on disk: the last good checkpoint is there at every moment.
+
+``checkpoint/epoch-00003-step-0000017/`` holds ``weights.safetensors`` and ``state.pt``. A new one appears by
+one rename, complete; only then are the older ones deleted. The latest one counts, whatever happens between.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from offramp.errors import UserError
+from offramp.training.files import disk_errors, write_folder
+from offramp.training.weights import load_weights, weights_bytes
+
+__all__ = ["last", "load", "save"]
+
+_NAME = re.compile(r"epoch-(\d+)-step-(\d+)$")
+
+
+def save(run: Path, net: nn.Module, state: dict[str, Any]) -> Path:
+    """Write a checkpoint, then delete the older ones.
+
+    Args:
+        run: The run folder.
+        net: Whose weights to keep.
+        state: Plain values and tensors; its ``epoch`` (whole ones done) and ``step`` (in this one) name it.
+
+    Returns:
+        Its folder.
+
+    Raises:
+        UserError: The disk is full or not writable; the older checkpoint stays.
+    """
+    folder = run / "checkpoint" / f"epoch-{state['epoch']:05d}-step-{state['step']:07d}"
+    if not folder.exists():  # one of the same step is the same checkpoint
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_folder(folder, {"weights.safetensors": weights_bytes(net), "state.pt": buffer.getvalue()})
+    with disk_errors(folder.parent):
+        for old in folder.parent.iterdir():
+            if old != folder and old.name.lstrip(".").startswith("epoch-"):
+                shutil.rmtree(old)
+    return folder
+
+
+def last(run: Path) -> Path | None:
+    """The folder of the latest checkpoint, or None."""
+    found = {}
+    if (run / "checkpoint").is_dir():
+        for folder in (run / "checkpoint").iterdir():
+            if match := _NAME.match(folder.name):
+                found[int(match[1]), int(match[2])] = folder
+    return found[max(found)] if found else None
+
+
+def load(folder: Path, net: nn.Module) -> dict[str, Any]:
+    """Put a checkpoint's weights into the net and return its state, on the CPU.
+
+    Raises:
+        UserError: A file is missing, cut short, of another network, or would run code when read.
+    """
+    path = folder / "state.pt"
+    remedy = "restore it from a copy, or train anew into another folder"
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{path} holds more than plain values and could run code: not read; {remedy}"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(f"{path} is cut short or damaged ({reason}); {remedy}") from None
+    load_weights(net, folder / "weights.safetensors")
+    return state

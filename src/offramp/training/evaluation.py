@@ -1,0 +1,67 @@
+"""The accuracy of a net on a split, in float32, shared by the processes if there are several."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from offramp.metrics import Accuracy, accuracy, count_correct
+from offramp.nets import MultiExitNet
+from offramp.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from offramp.data import ImageData, Split, StreamSplit
+
+__all__ = ["evaluate_split", "final_result"]
+
+
+def evaluate_split(
+    net: MultiExitNet,
+    split: Split | StreamSplit,
+    data: ImageData,
+    recipe: Recipe,
+    fabric: Fabric | None = None,
+) -> Accuracy:
+    """The accuracy under the recipe's evaluation transform, on the net's device."""
+    from offramp.data import pipeline
+
+    device = next(net.parameters()).device
+    rank, world = (0, 1) if fabric is None else (fabric.global_rank, fabric.world_size)
+    if world > 1:  # while training, batch statistics are each process's own until the next step
+        for buffer in net.buffers():
+            torch.distributed.broadcast(buffer, 0)
+    batches = split.batches(
+        max(recipe.batch_size // world, 1),
+        transform=pipeline(recipe.augment, data)[1],
+        device=device,
+        rank=rank,
+        world=world,
+    )
+    counts = count_correct(net, batches)
+    if world > 1:
+        torch.distributed.all_reduce(counts)
+    return accuracy(counts)
+
+
+def final_result(found: Accuracy, net: MultiExitNet, record: dict[str, Any]) -> dict[str, Any]:
+    """What result.json holds: percent, and raw counts of parameters and operations."""
+    from offramp.nets import cost
+
+    counted = cost(net)
+    spec = record["net"]
+    return {
+        "net": spec if isinstance(spec, str) else spec["net"],
+        "method": record["method"],
+        "data": record["data"]["name"],
+        "seed": record["seed"],
+        "exits": [
+            {"top1": top1, "top5": top5, "params": exit_cost.params, "flops": exit_cost.flops}
+            for (top1, top5), exit_cost in zip(found.exits, counted.exits, strict=True)
+        ],
+        "average_top1": found.average_top1,
+        "ensemble_top1": found.ensemble_top1,
+        "convention": counted.convention,
+    }

@@ -1,0 +1,84 @@
+"""Files that are either wholly there or not there at all, whatever kills the process or fills the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from offramp.errors import UserError
+
+__all__ = ["disk_errors", "write_file", "write_folder"]
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusal (a full disk, no permission) into one line.
+
+    Raises:
+        UserError: In place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; make room or fix the permissions, "
+            "then resume the run: what was saved before is intact"
+        ) from error
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write beside, flush to the disk, then rename over the old file.
+
+    Raises:
+        UserError: The disk is full or not writable; the old file stays as it is.
+    """
+    beside = path.with_name(f".{path.name}.new")
+    with disk_errors(path):
+        try:
+            _write(beside, data)
+            os.replace(beside, path)
+            _sync(path.parent)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
+
+
+def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    """Write a new folder beside, flush it to the disk, then rename it into place.
+
+    Raises:
+        UserError: The disk is full or not writable; no folder appears.
+    """
+    beside = path.with_name(f".{path.name}.new")
+    with disk_errors(path):
+        try:
+            shutil.rmtree(beside, ignore_errors=True)  # what a killed process left
+            beside.mkdir(parents=True)
+            for name, data in files.items():
+                _write(beside / name, data)
+            _sync(beside)
+            os.replace(beside, path)
+            _sync(path.parent)
+        except OSError:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Make a rename in the folder last (a no-op where folders cannot be opened, as on Windows)."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,191 @@
+"""Train a network: the one function that puts data, net, method and recipe together."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from offramp.errors import UserError
+from offramp.methods import Method
+from offramp.methods import method as named_method
+from offramp.nets import MultiExitNet
+from offramp.nets.modes import evaluating
+from offramp.training.evaluation import evaluate_split, final_result
+from offramp.training.files import write_folder
+from offramp.training.launch import launch
+from offramp.training.recipe import Recipe
+from offramp.training.run import Run, as_json, from_json, is_run, read_record, take_off
+from offramp.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from offramp.data import ImageData
+
+__all__ = ["fit"]
+
+
+def fit(
+    net: MultiExitNet,
+    data: str | Path | ImageData,
+    method: str | Method = "joint",
+    recipe: Recipe | None = None,
+    out: str | Path | None = None,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+    device: str = "auto",
+) -> Run:
+    """Train a multi-exit network, in place, and evaluate it once on the test set.
+
+    The weights after the last epoch are the result: nothing is selected, and the test set is read at the end
+    only. Started by ``torchrun``, the processes share every batch. Seeds torch's global random numbers.
+
+    Args:
+        net: The network; it ends on the device it was trained on.
+        data: What :func:`offramp.data.open_data` opens (under the recipe's ``val_fraction`` and limits), or
+            an opened set.
+        method: Name of a method, which takes ``recipe.options``; or a :class:`~offramp.methods.Method`.
+        recipe: How to train; by default ``Recipe()``.
+        out: Run folder to write; None keeps nothing.
+        resume: Go on where the run in ``out`` stands; a finished run is returned as it is. Net, data, method
+            and recipe must be those of the run. If ``out`` does not exist, start the run.
+        quiet: Show no progress.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        UserError: A mistake that the user can mend; a checkpoint that was good stays.
+        Interrupted: SIGINT or SIGTERM came, and a checkpoint was written. It is a KeyboardInterrupt.
+    """
+    recipe = recipe or Recipe()
+    row = _method(method, recipe)
+    data = _open(data, recipe)
+    _check_sizes(net, data)
+    record = _record(net, row, data, recipe)
+    folder = None if out is None else Path(out)
+    if folder is not None and _finished(folder, record, resume):
+        return Run.open(folder, net)
+    fabric = launch(recipe.precision, device)
+    if recipe.batch_size % fabric.world_size:
+        raise UserError(f"batch_size {recipe.batch_size} does not divide among {fabric.world_size} processes")
+    fabric.barrier()  # every process has looked before one writes
+    torch.manual_seed(recipe.seed + fabric.global_rank)
+    if folder is not None and fabric.is_global_zero and not is_run(folder):
+        write_folder(folder, {"run.json": as_json(record)})
+    row.prepare(net)
+    try:
+        Trainer(net, data, row, recipe, fabric, folder, quiet=quiet).train()
+        found = evaluate_split(net, data.test, data, recipe, fabric)
+    finally:
+        take_off(net, row)
+    run = Run(net=net, record=record, result=final_result(found, net, record), folder=folder, data=data)
+    if fabric.is_global_zero:
+        run.save()
+    fabric.barrier()
+    return run
+
+
+def _method(method: str | Method, recipe: Recipe) -> Method:
+    if isinstance(method, str):
+        return named_method(method, recipe.options)
+    if recipe.options:
+        raise UserError(f"options {dict(recipe.options)} go with a method's name; this Method brings its own")
+    return method
+
+
+def _open(data: str | Path | ImageData, recipe: Recipe) -> ImageData:
+    if not isinstance(data, (str, Path)):
+        return data
+    from offramp.data import open_data
+
+    source = str(Path(data).resolve()) if Path(data).exists() else str(data)  # good from another folder too
+    return open_data(
+        source,
+        val_fraction=recipe.val_fraction,
+        train_limit=recipe.train_limit,
+        test_limit=recipe.test_limit,
+    )
+
+
+def _check_sizes(net: MultiExitNet, data: ImageData) -> None:
+    if tuple(net.input_size) != tuple(data.input_size):
+        raise UserError(
+            f"the net takes images of {tuple(net.input_size)}, {data.name} has {tuple(data.input_size)}; "
+            "take another net, or set net.input_size if it can take these"
+        )
+    with torch.no_grad(), evaluating(net):
+        image = torch.zeros(1, *data.input_size, device=next(net.parameters()).device)
+        classes = {logits.shape[-1] for logits in net(image)}
+    if classes != {data.num_classes}:
+        raise UserError(
+            f"the net's exits tell {' or '.join(map(str, sorted(classes)))} classes apart, "
+            f"{data.name} has {data.num_classes}; build it with num_classes={data.num_classes}"
+        )
+
+
+def _record(net: MultiExitNet, method: Method, data: ImageData, recipe: Recipe) -> dict[str, Any]:
+    """What run.json holds: all that decides the result, and the versions it ran with."""
+    record = {
+        "net": net.spec or type(net).__name__,
+        "method": method.name,
+        "options": method.options,
+        "data": {
+            "name": data.name,
+            "source": data.source,
+            "num_classes": data.num_classes,
+            "input_size": data.input_size,
+            "train": len(data.train),
+            "val": len(data.val),
+        },
+        "recipe": recipe.to_dict(),
+        "seed": recipe.seed,
+        "versions": {name: _version(name) for name in ("offramp", "torch", "lightning-fabric", "numpy")}
+        | {"python": platform.python_version()},
+    }
+    return from_json(as_json(record).decode())  # what the file gives back, so that records compare equal
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _finished(folder: Path, record: dict[str, Any], resume: bool) -> bool:
+    """Whether the run is done already.
+
+    Raises:
+        UserError: The folder is there but must not be, or it holds another run.
+    """
+    if not folder.exists():
+        return False
+    if not resume:
+        raise UserError(
+            f"{folder} exists; choose another folder, or go on with its run by resume=True (--resume)"
+        )
+    if not is_run(folder):
+        raise UserError(f"{folder} is no run folder (no run.json in it); choose another folder")
+    before = read_record(folder)
+    for key in ("net", "method", "options", "data", "recipe"):
+        then, now = before[key], record[key]
+        if key == "data":  # the same set may lie elsewhere by now
+            then, now = then | {"source": None}, now | {"source": None}
+        if then != now:
+            raise UserError(
+                f"{folder} holds a run with another {key}: {_difference(then, now)}; "
+                "give what it was started with, or choose another folder"
+            )
+    return (folder / "result.json").is_file()
+
+
+def _difference(before: Any, now: Any) -> str:
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+        return ", ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in keys)
+    return f"it was {before!r}, is {now!r}"

@@ -1,0 +1,51 @@
+"""Ctrl-C and SIGTERM, answered between two steps."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+__all__ = ["Interrupted", "Signals", "catch_signals"]
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal stopped the training after a checkpoint was written.
+
+    Attributes:
+        signum: The signal's number; a program that stops for it exits with 128 + signum.
+    """
+
+    def __init__(self, signum: int, message: str) -> None:
+        super().__init__(message)
+        self.signum = signum
+
+
+class Signals:
+    """The first signal that came, or 0."""
+
+    received: int = 0
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        """The handler. A second signal does not wait for the step to end."""
+        if self.received:
+            raise KeyboardInterrupt
+        self.received = signum
+
+
+@contextlib.contextmanager
+def catch_signals() -> Iterator[Signals]:
+    """Note SIGINT and SIGTERM instead of dying of them; outside the main thread nothing can be caught."""
+    signals = Signals()
+    if threading.current_thread() is not threading.main_thread():
+        yield signals
+        return
+    caught = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(signum, signals) for signum in caught]
+    try:
+        yield signals
+    finally:
+        for signum, handler in zip(caught, before, strict=True):
+            signal.signal(signum, handler)

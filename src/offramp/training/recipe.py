@@ -1,0 +1,217 @@
+"""How to train: one frozen record, the same in Python, in a YAML file and on the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from offramp.errors import UserError
+
+__all__ = ["Recipe"]
+
+OPTIMIZERS = ("sgd", "adamw")
+SCHEDULES = ("constant", "cosine", "multistep", "onecycle")
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything about a training run but the net, the data and the method.
+
+    The defaults suit a small trial: SGD with Nesterov momentum and one cycle of the learning rate.
+
+    Attributes:
+        epochs: Passes over the training set.
+        batch_size: Images per step, over all devices together. A last, smaller batch is dropped.
+        optimizer: ``"sgd"`` or ``"adamw"``.
+        lr: Peak learning rate.
+        momentum: Of SGD.
+        nesterov: Nesterov's momentum in SGD.
+        weight_decay: On every parameter.
+        schedule: ``"onecycle"``, ``"cosine"``, ``"multistep"`` or ``"constant"``.
+        milestones: Epochs after which ``"multistep"`` multiplies the learning rate by ``gamma``.
+        gamma: See ``milestones``.
+        precision: ``"fp32"``, ``"bf16"`` (autocast) or ``"fp16"`` (autocast and loss scaling).
+        channels_last: Keep images and weights in the channels-last memory format.
+        compile: Compile the net's forward with ``torch.compile``.
+        clip: Largest norm of the whole gradient; 0 leaves it alone.
+        label_smoothing: Mass of the target spread over all classes.
+        seed: Of the order of the images, the augmentation and dropout.
+        augment: Name of the augmentation pipeline.
+        val_fraction: Share of the training set held out for validation; 0 trains on all of it.
+        train_limit: Use only so many training images; None for all.
+        test_limit: Use only so many test images; None for all.
+        checkpoint_every: Steps between checkpoints; 0 writes one at the end of each epoch only.
+        options: The method's own options, e.g. ``{"beta": 0.9}`` for ``dfs``.
+
+    Raises:
+        UserError: A value of the wrong type or out of range.
+    """
+
+    epochs: int = 30
+    batch_size: int = 128
+    optimizer: str = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 5e-4
+    schedule: str = "onecycle"
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.1
+    precision: str = "fp32"
+    channels_last: bool = False
+    compile: bool = False
+    clip: float = 0.0
+    label_smoothing: float = 0.0
+    seed: int = 0
+    augment: str = "crop-flip"
+    val_fraction: float = 0.1
+    train_limit: int | None = None
+    test_limit: int | None = None
+    checkpoint_every: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("milestones", "options"):
+            kind: type = tuple if name == "milestones" else dict
+            try:
+                object.__setattr__(self, name, kind(getattr(self, name)))
+            except (TypeError, ValueError):
+                word = "a list of epochs" if kind is tuple else "a mapping of names to values"
+                raise UserError(f"recipe: {name} is {getattr(self, name)!r}, must be {word}") from None
+        _whole(self, "epochs", 1)
+        _whole(self, "batch_size", 1)
+        _whole(self, "seed", 0)
+        _whole(self, "checkpoint_every", 0)
+        for name in ("train_limit", "test_limit"):
+            if getattr(self, name) is not None:
+                _whole(self, name, 1)
+        _number(self, "lr", "above 0", lambda v: v > 0)
+        _number(self, "momentum", "from 0 to below 1", lambda v: 0 <= v < 1)
+        _number(self, "weight_decay", "0 or more", lambda v: v >= 0)
+        _number(self, "gamma", "above 0 and at most 1", lambda v: 0 < v <= 1)
+        _number(self, "clip", "0 or more", lambda v: v >= 0)
+        _number(self, "label_smoothing", "from 0 to below 1", lambda v: 0 <= v < 1)
+        _number(self, "val_fraction", "from 0 to below 1", lambda v: 0 <= v < 1)
+        _choice(self, "optimizer", OPTIMIZERS)
+        _choice(self, "schedule", SCHEDULES)
+        _choice(self, "precision", PRECISIONS)
+        for name in ("nesterov", "channels_last", "compile"):
+            if not isinstance(getattr(self, name), bool):
+                raise UserError(f"recipe: {name} is {getattr(self, name)!r}, must be true or false")
+        if not isinstance(self.augment, str):
+            raise UserError(f"recipe: augment is {self.augment!r}, must name a pipeline, e.g. crop-flip")
+        if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
+            raise UserError("recipe: nesterov needs momentum above 0; set momentum, or nesterov=false")
+        _check_milestones(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """A recipe from plain values; a key that is no field of the recipe is an option of the method.
+
+        Raises:
+            UserError: A key that neither the recipe nor any method knows, or a value out of range.
+        """
+        return cls().replace(**values)
+
+    @classmethod
+    def load(cls, source: str | Path) -> Recipe:
+        """The recipe in a YAML file, or a shipped one by name, e.g. ``"paper"``.
+
+        Raises:
+            UserError: Neither a file nor a shipped name, not a YAML mapping, or a wrong key or value.
+        """
+        from offramp.training.recipe_file import read
+
+        try:
+            return cls.from_dict(read(source))
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from None
+
+    def replace(self, **changes: Any) -> Recipe:
+        """A copy with some values changed; other keys than the recipe's are options of the method.
+
+        Raises:
+            UserError: A key that neither the recipe nor any method knows, or a value out of range.
+        """
+        names = [f.name for f in dataclasses.fields(self)]
+        fields = {key: value for key, value in changes.items() if key in names}
+        options = {key: value for key, value in changes.items() if key not in names}
+        if options:
+            _check_options(options, names)
+            fields["options"] = {**fields.get("options", self.options), **options}
+        return dataclasses.replace(self, **fields)
+
+    def with_settings(self, settings: Iterable[str]) -> Recipe:
+        """A copy changed by ``"key=value"`` texts, as the command line takes them.
+
+        Values are read as YAML: ``lr=0.1``, ``milestones=[60, 80]``, ``compile=true``, ``train_limit=null``.
+
+        Raises:
+            UserError: A text without ``=``, an unknown key, or a value out of range.
+        """
+        from offramp.training.recipe_file import setting
+
+        return self.replace(**dict(setting(text) for text in settings))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON; :meth:`from_dict` takes them back."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {**values, "milestones": list(self.milestones), "options": dict(self.options)}
+
+
+def _whole(recipe: Recipe, name: str, least: int) -> None:
+    value = getattr(recipe, name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"recipe: {name} is {value!r}, must be a whole number of at least {least}")
+
+
+def _number(recipe: Recipe, name: str, bounds: str, allowed: Any) -> None:
+    value = getattr(recipe, name)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or not allowed(value):
+        raise UserError(f"recipe: {name} is {value!r}, must be a number {bounds}")
+    object.__setattr__(recipe, name, float(value))  # 1 and 1.0 are the same recipe
+
+
+def _choice(recipe: Recipe, name: str, choices: tuple[str, ...]) -> None:
+    value = getattr(recipe, name)
+    if value not in choices:
+        raise UserError(
+            f"recipe: {name} is {value!r}{_nearest(value, choices)}; choose from {', '.join(choices)}"
+        )
+
+
+def _check_milestones(recipe: Recipe) -> None:
+    steps = recipe.milestones
+    whole = all(isinstance(m, int) and not isinstance(m, bool) and m > 0 for m in steps)
+    if not whole or list(steps) != sorted(set(steps)):
+        raise UserError(f"recipe: milestones are {list(steps)}, must be growing whole numbers above 0")
+    if recipe.schedule == "multistep" and not steps:
+        raise UserError("recipe: schedule multistep needs milestones, e.g. milestones=[60, 80]")
+    if recipe.schedule == "multistep" and steps[-1] >= recipe.epochs:
+        raise UserError(
+            f"recipe: milestone {steps[-1]} is not within {recipe.epochs} epochs; set milestones that are"
+        )
+
+
+def _check_options(options: Mapping[str, Any], fields: list[str]) -> None:
+    from offramp.methods import METHODS
+
+    known = {name for row in METHODS.values() for name in row.options}
+    for key in options:
+        if key not in known:
+            guess = _nearest(key, [*fields, *known])
+            raise UserError(
+                f"no recipe key or method option {key!r}{guess}; the recipe has {', '.join(fields)}"
+            )
+
+
+def _nearest(word: Any, words: Iterable[str]) -> str:
+    close = difflib.get_close_matches(str(word), list(words), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

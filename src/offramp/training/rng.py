@@ -1,0 +1,42 @@
+"""torch's global random numbers (dropout draws from them), one state per process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+
+from offramp.errors import UserError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+__all__ = ["gather", "restore"]
+
+
+def gather(fabric: Fabric) -> dict[str, Tensor]:
+    """The states of all processes: device type -> uint8 ``[processes, bytes]``, on the CPU."""
+    states = {"cpu": torch.get_rng_state()}
+    if fabric.device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(fabric.device)
+    if fabric.world_size == 1:
+        return {kind: state[None] for kind, state in states.items()}
+    return {kind: cast(Tensor, fabric.all_gather(state)).cpu() for kind, state in states.items()}
+
+
+def restore(states: dict[str, Tensor], fabric: Fabric) -> None:
+    """Put every process's state back.
+
+    Raises:
+        UserError: The run had another number of processes.
+    """
+    processes = len(states["cpu"])
+    if processes != fabric.world_size:
+        raise UserError(
+            f"the run was started with {processes} processes, not {fabric.world_size}; "
+            f"go on with torchrun --nproc-per-node {processes}"
+        )
+    torch.set_rng_state(states["cpu"][fabric.global_rank])
+    if "cuda" in states and fabric.device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"][fabric.global_rank], fabric.device)

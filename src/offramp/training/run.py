@@ -1,0 +1,175 @@
+"""A finished run: its folder, its net, its result."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from offramp.errors import UserError
+from offramp.methods import Method, method
+from offramp.nets import MultiExitNet, create
+from offramp.training.evaluation import evaluate_split, final_result
+from offramp.training.files import write_file
+from offramp.training.recipe import Recipe
+from offramp.training.weights import load_weights, weights_bytes
+
+if TYPE_CHECKING:
+    from offramp.data import ImageData
+
+__all__ = ["Run", "as_json", "from_json", "is_run", "read_record", "take_off"]
+
+
+class Run:
+    """What :func:`offramp.fit` returns and :meth:`Run.open` reads.
+
+    Attributes:
+        net: The trained network.
+        record: The content of ``run.json``: net, method, options, data, recipe, seed, versions.
+        result: The content of ``result.json``: the final evaluation on the test set, percent and raw counts.
+        folder: Where it lies, or None.
+    """
+
+    def __init__(
+        self,
+        *,
+        net: MultiExitNet,
+        record: dict[str, Any],
+        result: dict[str, Any],
+        folder: Path | None,
+        data: ImageData | None = None,
+    ) -> None:
+        self.net, self.record, self.result, self.folder = net, record, result, folder
+        self._data = data
+
+    @classmethod
+    def open(cls, folder: str | Path, net: MultiExitNet | None = None) -> Run:
+        """Read a finished run.
+
+        Args:
+            folder: Its folder.
+            net: The network to load the weights into; needed if it was not built by ``offramp.nets``.
+
+        Raises:
+            UserError: Not a run folder, not finished, of another network, or a file is damaged.
+        """
+        folder = Path(folder)
+        record = read_record(folder)
+        if not (folder / "result.json").is_file():
+            raise UserError(f"{folder} is not finished; finish it with resume=True (--resume)")
+        result = _read_json(folder / "result.json")
+        if net is None:
+            spec = record["net"]
+            if isinstance(spec, str):
+                raise UserError(f"{folder} holds a {spec} of your own; give it: Run.open(folder, net)")
+            net = create(
+                **{"name": spec["net"], **{key: value for key, value in spec.items() if key != "net"}}
+            )
+            if torch.cuda.is_available():
+                net.cuda()
+            if record["options"].get("reference", "on") != "on":
+                method(record["method"], record["options"]).prepare(net)  # a fork that changes values
+        load_weights(net, folder / "weights.safetensors")
+        return cls(net=net, record=record, result=result, folder=folder)
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it was trained."""
+        return Recipe.from_dict(self.record["recipe"])
+
+    def evaluate(self, data: str | Path | ImageData | None = None) -> dict[str, Any]:
+        """Evaluate the net on a test set, in the shape of :attr:`result`.
+
+        Args:
+            data: A set, or what :func:`offramp.data.open_data` opens; by default the run's own.
+
+        Raises:
+            UserError: The set cannot be opened.
+        """
+        recipe = self.recipe
+        if data is None:
+            data = self._data or self.record["data"]["source"]
+        if isinstance(data, (str, Path)):
+            from offramp.data import open_data
+
+            data = open_data(data, val_fraction=recipe.val_fraction, test_limit=recipe.test_limit)
+        found = evaluate_split(self.net, data.test, data, recipe)
+        record = self.record | {"data": {"name": data.name}}
+        return final_result(found, self.net, record)
+
+    def table(self) -> str:
+        """Aligned text: parameters, FLOPs, top-1 and top-5 of every exit, then average and ensemble."""
+        result = self.result
+        head = ("exit", "params", "FLOPs", "top-1", "top-5")
+        rows = [
+            (str(k), f"{e['params']:,}", f"{e['flops']:,}", f"{e['top1']:.2f}", f"{e['top5']:.2f}")
+            for k, e in enumerate(result["exits"], 1)
+        ]
+        rows += [("average", "", "", f"{result['average_top1']:.2f}", "")]
+        rows += [("ensemble", "", "", f"{result['ensemble_top1']:.2f}", "")]
+        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+        lines = []
+        for name, *cells in (head, *rows):
+            aligned = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+            lines.append("  ".join([name.ljust(widths[0]), *aligned]).rstrip())
+        return "\n".join(lines)
+
+    def save(self) -> None:
+        """Write weights and result; the result comes last, since it says that the run is finished.
+
+        Raises:
+            UserError: The disk is full or not writable.
+        """
+        if self.folder is not None:
+            write_file(self.folder / "weights.safetensors", weights_bytes(self.net))
+            write_file(self.folder / "result.json", as_json(self.result))
+
+
+def take_off(net: MultiExitNet, row: Method) -> None:
+    """Take a method's fork off the net again, unless it changes values and so belongs to the net."""
+    from offramp.forks import remove
+
+    if row.fork is not None and row.fork.reference == "on":
+        remove(net)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether the folder holds a run, finished or not."""
+    return (folder / "run.json").is_file()
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The content of ``run.json``.
+
+    Raises:
+        UserError: Not a run folder, or the file is damaged.
+    """
+    if not is_run(folder):
+        raise UserError(f"{folder} is no run folder (no run.json in it); give one that a training run wrote")
+    record = _read_json(folder / "run.json")
+    for key in ("net", "method", "options", "data", "recipe", "seed"):
+        if key not in record:
+            raise UserError(f"{folder / 'run.json'} lacks {key!r}; restore it from a copy, or train anew")
+    return record
+
+
+def as_json(content: Any) -> bytes:
+    """As the run folder's files are written."""
+    return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def from_json(text: str) -> Any:
+    """What :func:`as_json` wrote; keys that were whole numbers are whole numbers again."""
+    return json.loads(text, object_hook=lambda d: {int(k) if k.isdigit() else k: v for k, v in d.items()})
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); restore it from a copy, or train anew") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no JSON object; restore it from a copy, or train anew")
+    return content

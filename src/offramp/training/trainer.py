@@ -1,0 +1,249 @@
+"""The epochs of a run: steps, validation, log, checkpoints, and an orderly stop."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+
+from offramp.errors import UserError
+from offramp.loops import minibatch_step
+from offramp.methods import Method
+from offramp.nets import MultiExitNet
+from offramp.training import checkpoint, rng
+from offramp.training.display import Display
+from offramp.training.evaluation import evaluate_split
+from offramp.training.interrupt import Interrupted, Signals, catch_signals
+from offramp.training.log import Log
+from offramp.training.optimizer import build_optimizer
+from offramp.training.recipe import Recipe
+from offramp.training.schedule import learning_rate
+from offramp.training.state import State
+from offramp.training.watch import Watch, check_finite
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from lightning_fabric.wrappers import _FabricOptimizer
+
+    from offramp.data import ImageData
+
+__all__ = ["Trainer"]
+
+LOOK_EVERY = (
+    20  # steps between looks at the losses where looking makes an accelerator or other processes wait
+)
+
+
+class Trainer:
+    """Takes a prepared net to the end of its recipe, from the start or from the last checkpoint.
+
+    Args:
+        net: With the method's fork on it.
+        data: Training and validation sets.
+        method: Objective and combiner.
+        recipe: How to train.
+        fabric: Device, precision, processes.
+        folder: Run folder, or None to keep nothing.
+        quiet: Show no progress.
+    """
+
+    def __init__(
+        self,
+        net: MultiExitNet,
+        data: ImageData,
+        method: Method,
+        recipe: Recipe,
+        fabric: Fabric,
+        folder: Path | None,
+        *,
+        quiet: bool,
+    ) -> None:
+        from offramp.data import pipeline
+
+        self.net, self.data, self.method, self.recipe, self.fabric, self.folder = (
+            net, data, method, recipe, fabric, folder,
+        )  # fmt: skip
+        self.transform, _ = pipeline(recipe.augment, data)
+        self.share = recipe.batch_size // fabric.world_size
+        self.steps = data.train.num_batches(self.share, drop_last=True, world=fabric.world_size)
+        net.to(fabric.device)
+        if recipe.channels_last:
+            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = fabric.setup_module(torch.compile(net) if recipe.compile else net)  # type: ignore[arg-type]
+        self.optimizer = build_optimizer(net, recipe)
+        self.stepper = cast("_FabricOptimizer", fabric.setup_optimizers(self.optimizer))
+        self.state = State.start(net.num_exits, fabric.device)
+        self.watch = Watch(net.num_exits, loss_scaling=recipe.precision == "fp16", device=fabric.device)
+        self.look_every = 1 if fabric.device.type == "cpu" and fabric.world_size == 1 else LOOK_EVERY
+        self.saved: Path | None = None
+        self.signals = Signals()
+        self.quiet = quiet or not fabric.is_global_zero
+
+    @property
+    def steps_done(self) -> int:
+        """Since the start of the run."""
+        return self.state.epoch * self.steps + self.state.step
+
+    def train(self) -> None:
+        """Run the epochs that are left.
+
+        Raises:
+            UserError: A loss is no longer finite, a checkpoint cannot be read, or the disk is full.
+            Interrupted: SIGINT or SIGTERM came, and a checkpoint was written.
+        """
+        self._restore()
+        with contextlib.ExitStack() as stack:
+            log = None
+            if self.folder is not None:
+                self.signals = stack.enter_context(catch_signals())
+                if self.fabric.is_global_zero:
+                    log = stack.enter_context(Log(self.folder, self.state.epoch))
+            display = stack.enter_context(
+                Display(self.recipe.epochs, self.steps, done=self.steps_done, quiet=self.quiet)
+            )
+            while self.state.epoch < self.recipe.epochs:
+                self._epoch(display)
+                row = self._row()
+                self.state.next_epoch(row)
+                if log is not None:
+                    log.write(self.state.rows)
+                self._save()
+                display.epoch(row)
+                self._look()
+
+    def _epoch(self, display: Display) -> None:
+        state, recipe = self.state, self.recipe
+        batches = self.data.train.batches(
+            self.share,
+            transform=self.transform,
+            device=self.fabric.device,
+            seed=recipe.seed,
+            epoch=state.epoch,
+            start=state.step,
+            shuffle=True,
+            drop_last=True,
+            rank=self.fabric.global_rank,
+            world=self.fabric.world_size,
+        )
+        self.net.train()
+        began = time.perf_counter() - state.seconds
+        for images, targets in batches:
+            losses = self._step(images, targets)
+            self.watch.see(losses, self.steps_done)
+            state.add(losses)
+            state.seconds = time.perf_counter() - began
+            display.step(state.epoch, state.step * recipe.batch_size / state.seconds)
+            if state.step % self.look_every == 0 or state.step == self.steps:
+                self._look()
+            if recipe.checkpoint_every and state.step % recipe.checkpoint_every == 0:
+                self._save()
+
+    def _step(self, images: Tensor, targets: Tensor) -> Tensor:
+        recipe, done = self.recipe, self.steps_done
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, done, self.steps)
+        if recipe.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return minibatch_step(
+            images,
+            targets,
+            model=self.model,
+            net=self.net,
+            method=self.method,
+            optimizer=self.stepper,
+            fabric=self.fabric,
+            progress=done / (recipe.epochs * self.steps),
+            label_smoothing=recipe.label_smoothing,
+            clip=recipe.clip,
+        )
+
+    def _row(self) -> dict[str, float]:
+        """The epoch's line of metrics.csv."""
+        state = self.state
+        state.loss_sum, state.loss_count = self._mean(state.loss_sum), self._mean(state.loss_count)
+        row = {"epoch": float(state.epoch + 1), "lr": self.optimizer.param_groups[0]["lr"]}
+        row |= {f"train_loss_{k}": loss for k, loss in enumerate(state.mean_losses(), 1)}
+        if self.data.val is not None and len(self.data.val):
+            found = evaluate_split(self.net, self.data.val, self.data, self.recipe, self.fabric)
+            row |= {f"val_top1_{k}": top1 for k, (top1, _) in enumerate(found.exits, 1)}
+        row["seconds"] = state.seconds
+        row["images_per_second"] = self.steps * self.recipe.batch_size / state.seconds
+        return row
+
+    def _mean(self, values: Tensor) -> Tensor:
+        """Over the processes."""
+        if self.fabric.world_size == 1:
+            return values
+        total = values.clone()
+        torch.distributed.all_reduce(total)
+        return total / self.fabric.world_size
+
+    def _look(self) -> None:
+        """Stop if a loss went bad, or in good order if a signal came to any process."""
+        if found := self.watch.report():
+            at, exits = found
+            epoch, step = at // self.steps + 1, at % self.steps + 1
+            lr = self.optimizer.param_groups[0]["lr"]
+            named = f"exit {exits[0]}" if len(exits) == 1 else f"exits {', '.join(map(str, exits))}"
+            raise UserError(
+                f"the loss of {named} is not finite at epoch {epoch}, step {step} "
+                f"(lr {lr:.3g}, {self.recipe.precision}); {self._remedy()}"
+            )
+        signum = self.signals.received
+        if self.fabric.world_size > 1:
+            seen = torch.tensor(signum, device=self.fabric.device)
+            torch.distributed.all_reduce(seen, op=torch.distributed.ReduceOp.MAX)
+            signum = int(seen)
+        if signum:
+            self._save()
+            name = signal.Signals(signum).name
+            raise Interrupted(
+                signum,
+                f"stopped by {name} at epoch {self.state.epoch + 1} after step {self.state.step}; "
+                f"go on with the run in {self.folder} by resume=True (--resume)",
+            )
+
+    def _remedy(self) -> str:
+        kept = f"; the last good checkpoint is {self.saved}" if self.saved else ""
+        fp32 = "" if self.recipe.precision == "fp32" else ", train in fp32"
+        return f"lower lr{fp32}, or set clip (e.g. clip=1){kept}"
+
+    def _save(self) -> None:
+        """Write a checkpoint, unless it would be a bad one."""
+        if self.folder is None:
+            return
+        if self.watch.report():
+            self._look()
+        if name := check_finite(self.net):
+            at = f"epoch {self.state.epoch + 1} after step {self.state.step}"
+            raise UserError(f"{name} is not finite at {at}; {self._remedy()}")
+        state = self.state.to_dict() | {
+            "loss_sum": self._mean(self.state.loss_sum),
+            "loss_count": self._mean(self.state.loss_count),
+            "optimizer": self.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "rng": rng.gather(self.fabric),
+        }
+        if self.fabric.is_global_zero:
+            self.saved = checkpoint.save(self.folder, self.net, state)
+        self.fabric.barrier()
+
+    def _restore(self) -> None:
+        """Go to the last checkpoint; write the first one if there is none."""
+        found = None if self.folder is None else checkpoint.last(self.folder)
+        self.fabric.barrier()  # all processes have looked before one writes
+        if found is None:
+            return self._save()
+        state = checkpoint.load(found, self.net)
+        self.optimizer.load_state_dict(state.pop("optimizer"))
+        self.fabric.strategy.precision.load_state_dict(state.pop("precision"))
+        rng.restore(state.pop("rng"), self.fabric)
+        self.state = State(**state)
+        self.state.loss_sum = self.state.loss_sum.to(self.fabric.device)
+        self.state.loss_count = self.state.loss_count.to(self.fabric.device)
+        self.saved = found

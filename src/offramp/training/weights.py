@@ -1,0 +1,52 @@
+"""A net's weights as safetensors: no pickle, hence no code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from offramp.errors import UserError
+
+__all__ = ["load_weights", "weights_bytes"]
+
+
+def weights_bytes(net: nn.Module) -> bytes:
+    """The net's state_dict in the safetensors format."""
+    state = net.state_dict()
+    return safetensors.torch.save(
+        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    )
+
+
+def load_weights(net: nn.Module, path: Path) -> None:
+    """Read a safetensors file into the net.
+
+    Raises:
+        UserError: The file is missing, cut short, no safetensors file, or of another network.
+    """
+    try:
+        weights = safetensors.torch.load(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    except (SafetensorError, ValueError) as error:
+        raise UserError(
+            f"{path} is cut short or no safetensors file ({error}); "
+            "restore it from a copy, or train anew into another folder"
+        ) from None
+    _check_same_net(net.state_dict(), weights, path)
+    net.load_state_dict(weights)
+
+
+def _check_same_net(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
+    for name in (*expected, *found):
+        here = tuple(expected[name].shape) if name in expected else "nothing"
+        there = tuple(found[name].shape) if name in found else "nothing"
+        if here != there:
+            raise UserError(
+                f"{path} is of another network: {name} is {there} in the file and {here} in the net; "
+                "build the net with the arguments it was trained with"
+            )
