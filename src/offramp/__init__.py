@@ -8,16 +8,26 @@ from typing import TYPE_CHECKING, Any
 from offramp.errors import UserError
 
 if TYPE_CHECKING:
+    from offramp import nets
+    from offramp.nets import MultiExitNet, cost
     from offramp.training import Recipe, Run, fit
 
-__all__ = ["Recipe", "Run", "UserError", "fit"]
+__all__ = ["MultiExitNet", "Recipe", "Run", "UserError", "cost", "fit", "nets"]
 __version__ = "0.1.0"
 
 # Imported at the first use, so that `import offramp` is quick.
-_LATE = {"Recipe": "offramp.training", "Run": "offramp.training", "fit": "offramp.training"}
+_LATE = {
+    "MultiExitNet": "offramp.nets",
+    "Recipe": "offramp.training",
+    "Run": "offramp.training",
+    "cost": "offramp.nets",
+    "fit": "offramp.training",
+}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "nets":
+        return import_module("offramp.nets")
     if name not in _LATE:
         raise AttributeError(f"module 'offramp' has no attribute {name!r}")
     return getattr(import_module(_LATE[name]), name)

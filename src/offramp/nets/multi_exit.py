@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor, nn
 
 from offramp.errors import UserError
 from offramp.forks.fork import Fork
+from offramp.nets.ownership import owners
 
 __all__ = ["Feature", "MultiExitNet"]
 
@@ -24,7 +26,8 @@ class MultiExitNet(nn.Module):
         stages: K modules, each mapping a feature to the next one; the first reads the input.
         heads: K modules, each mapping a feature to logits ``[N, classes]``.
         input_size: Shape of one input without the batch axis, for dry runs and counting.
-        convention: How :func:`offramp.cost` counts this net unless told otherwise.
+        convention: How :func:`offramp.cost` counts this net unless told otherwise, a key of
+            :data:`~offramp.nets.conventions.CONVENTIONS`.
 
     Raises:
         UserError: Fewer than two exits, or stages and heads differ in number.
@@ -70,3 +73,9 @@ class MultiExitNet(nn.Module):
             logits.append(head(to_head))
         logits.append(self.heads[-1](self.stages[-1](x)))
         return logits
+
+    def owners(self) -> dict[str, frozenset[int]]:
+        """The exits (0-based) whose losses reach each parameter; see :func:`~offramp.nets.owners`."""
+        like = next(self.parameters())
+        sample = torch.randn(1, *self.input_size, generator=torch.Generator().manual_seed(0))
+        return owners(self, sample.to(like))

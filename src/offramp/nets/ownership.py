@@ -1,0 +1,100 @@
+"""Which outputs' losses reach each parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from offramp.nets.modes import evaluating
+
+__all__ = ["owners"]
+
+
+def owners(net: nn.Module, inputs: Tensor) -> dict[str, frozenset[int]]:
+    """The outputs that own each parameter, found by one backward pass per output.
+
+    An output owns a parameter if its loss can change it: the gradient is there and is not zero. So a
+    gradient that a fork cuts off does not count, whether it comes as None or as zeros.
+
+    A gradient can also be zero by chance: behind a dead ReLU, or before a scale that starts at 0, as
+    many residual blocks end in. Therefore the passes run not at the parameters but near them and, if a
+    gradient is zero there, also where all parameters are positive and no ReLU is dead.
+
+    Args:
+        net: A module that returns its outputs as a list or tuple of Tensors, of any shapes.
+        inputs: A batch for it. Its values do not matter; a small random one will do.
+
+    Returns:
+        For every parameter name the 0-based indices of its owners; none if it is frozen or unused. Of
+        tied parameters the first name stands for all. The net is left as it was: parameters, buffers,
+        gradients and modes.
+    """
+    found: dict[str, set[int]] = {name: set() for name, _ in net.named_parameters()}
+    for parameter, buffer, x in ((_near, _same, inputs), (_positive, _neutral, inputs.abs())):
+        random = torch.Generator().manual_seed(0)
+        live = {
+            name: parameter(p.detach(), _uniform(p, random)).requires_grad_()
+            for name, p in net.named_parameters()
+            if p.requires_grad
+        }
+        buffers = {name: buffer(name, b) for name, b in net.named_buffers()}
+        doubt = False
+        for name, k, reached in _gradients(net, live, buffers, x, random):
+            if reached:
+                found[name].add(k)
+            else:
+                doubt = True
+        if not doubt:
+            break
+    return {name: frozenset(indices) for name, indices in found.items()}
+
+
+def _gradients(
+    net: nn.Module,
+    live: dict[str, Tensor],
+    buffers: dict[str, Tensor],
+    inputs: Tensor,
+    random: torch.Generator,
+) -> Iterator[tuple[str, int, bool]]:
+    """(parameter, output, whether not zero) for each gradient that is not None."""
+    with evaluating(net), torch.enable_grad():
+        outputs: Sequence[Tensor] = functional_call(net, {**buffers, **live}, inputs)
+    for k, output in enumerate(outputs):
+        if output.requires_grad:
+            # Positive as well, so that nothing cancels; not constant, to which a softmax is blind.
+            direction = _uniform(output, random)
+            grads = torch.autograd.grad(
+                output, list(live.values()), direction, retain_graph=True, allow_unused=True
+            )
+            for name, grad in zip(live, grads, strict=True):
+                if grad is not None:
+                    yield name, k, bool(grad.any())
+
+
+def _near(parameter: Tensor, noise: Tensor) -> Tensor:
+    """Moved by up to a tenth of its own size, or by up to 0.1 if it is all zeros."""
+    size = parameter.square().mean().sqrt()
+    return parameter + 0.1 * torch.where(size > 0, size, 1) * (2 * noise - 1)
+
+
+def _same(name: str, buffer: Tensor) -> Tensor:
+    return buffer.clone()
+
+
+def _positive(parameter: Tensor, noise: Tensor) -> Tensor:
+    """Positive, and so small that activations stay small: a weight averages what it reads."""
+    fan_in = parameter[0].numel() if parameter.dim() > 1 else 1
+    return (0.25 + 0.5 * noise) / fan_in
+
+
+def _neutral(name: str, buffer: Tensor) -> Tensor:
+    """Norm layers subtract nothing and scale nothing."""
+    neutral = {"running_mean": torch.zeros_like, "running_var": torch.ones_like}
+    return neutral.get(name.rsplit(".", 1)[-1], torch.clone)(buffer)
+
+
+def _uniform(like: Tensor, random: torch.Generator) -> Tensor:
+    return torch.rand(like.shape, generator=random).to(like)
