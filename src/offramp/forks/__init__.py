@@ -7,8 +7,20 @@ Deep Feature Surgery is, :mod:`~offramp.forks.cut` and :mod:`~offramp.forks.read
 
 from offramp.forks.fork import Fork, GainFork
 from offramp.forks.gains import Gains
+from offramp.forks.operations import PaperOperations, paper_operations, training_macs
 from offramp.forks.partition import Partition
 from offramp.forks.slicing import SliceFork
 from offramp.forks.surgery import partition, remove
 
-__all__ = ["Fork", "GainFork", "Gains", "Partition", "SliceFork", "partition", "remove"]
+__all__ = [
+    "Fork",
+    "GainFork",
+    "Gains",
+    "PaperOperations",
+    "Partition",
+    "SliceFork",
+    "paper_operations",
+    "partition",
+    "remove",
+    "training_macs",
+]

@@ -1,0 +1,79 @@
+"""What a partition is: counts, masks, gains, and what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from offramp import UserError
+from offramp.forks import Gains, Partition
+from offramp.forks.partition import shared_count
+
+
+@pytest.mark.parametrize(
+    ("channels", "published"),
+    [
+        (64, [6, 19, 32, 45, 58]),
+        (128, [13, 38, 64, 90, 115]),
+        (256, [26, 77, 128, 179, 230]),
+        (512, [51, 154, 256, 358, 461]),
+    ],
+)
+def test_the_published_channel_counts(channels, published):
+    assert [shared_count(b, channels, "round") for b in (0.1, 0.3, 0.5, 0.7, 0.9)] == published
+
+
+def test_rounding_is_half_to_even():
+    assert [shared_count(0.5, c, "round") for c in (3, 5, 7)] == [2, 2, 4]
+    assert [shared_count(0.5, c, "floor") for c in (3, 5, 7)] == [1, 2, 3]
+    assert [shared_count(0.3, c, "multiple_of=8") for c in (64, 128)] == [16, 40]
+
+
+def test_the_gains_are_the_table_of_the_docstring():
+    gains = Partition(beta=0.25, own_to_shared=0.5, later_to_own=0.125).gains(4, exit=1)
+    assert gains.head.tolist() == [0.5, 1, 1, 1]
+    assert gains.next.tolist() == [1, 0.125, 0.125, 0.125]
+
+
+def test_two_forks_compose_by_the_product_of_their_gains():
+    one, two = Partition().gains(4, 1), Gains(torch.full((4,), 0.5), torch.full((4,), 0.25))
+    both = one * two
+    assert both.head.tolist() == [0, 0, 0.5, 0.5]
+    assert both.next.tolist() == [0.25, 0.25, 0, 0]
+
+
+def test_chosen_channels():
+    assert Partition(shared={2: [3, 0]}).mask(5, exit=2).tolist() == [True, False, False, True, False]
+    assert Partition(shared={2: [3, 0]}).mask(4, exit=1).tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"beta": 0}, "beta must lie strictly between 0 and 1, got 0"),
+        ({"beta": 1.0}, "got 1.0"),
+        ({"beta": "half"}, "got 'half'"),
+        ({"own_to_shared": -1}, "own_to_shared is a gradient gain, 0 or more"),
+        ({"later_to_own": float("nan")}, "later_to_own is a gradient gain"),
+        ({"impl": "fast"}, "impl must be one of fused, split, cat, got 'fast'"),
+        ({"rounding": "ceil"}, "rounding must be one of"),
+        ({"scales": "fine"}, "scales must be one of coarsest, all"),
+        ({"reference": "slice"}, "vgg7(slice_beta=0.5)"),
+        ({"impl": "split", "own_to_shared": 0.5}, "impl=split can only cut or pass"),
+        ({"reference": "zero", "own_to_shared": 1}, "reference=zero leaves no edge"),
+    ],
+)
+def test_bad_options_are_refused_with_the_remedy(options, says):
+    with pytest.raises(UserError) as error:
+        Partition(**options)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_empty_part_is_refused():
+    with pytest.raises(UserError, match=r"no shared channel of its 4 .*rounding=round"):
+        Partition(beta=0.1).mask(4, exit=1)
+    with pytest.raises(UserError, match="no own channel of its 4"):
+        Partition(beta=0.9).mask(4, exit=1)
+    with pytest.raises(UserError, match="channels 0 to 3"):
+        Partition(shared={1: [4]}).mask(4, exit=1)

@@ -1,0 +1,191 @@
+"""Layers that read a cut, against the same layer on a tensor detached by hand."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from nets import batch, small
+from torch import Tensor, nn
+
+from offramp.forks import partition
+from offramp.forks.cut import branch, join
+from offramp.forks.readers import READERS, reader_of
+from offramp.forks.routing import Routing
+
+MASKS = {
+    "first": [1, 1, 0, 0, 0],
+    "middle": [0, 1, 1, 1, 0],
+    "scattered": [1, 0, 1, 0, 1],
+    "all": [1, 1, 1, 1, 1],
+    "one": [0, 0, 0, 0, 1],
+}
+CONVS = [
+    {"kernel_size": 3, "padding": 1},
+    {"kernel_size": 3, "stride": 2, "bias": False},
+    {"kernel_size": (1, 3), "dilation": 2, "padding": (0, 2)},
+    {"kernel_size": 2, "padding": "valid"},
+]
+
+
+def taught(layer: nn.Module, mask: Tensor) -> nn.Module:
+    """The layer as a reader of ordinary tensors."""
+    reader = copy.deepcopy(layer)
+    reader.routing = Routing([mask])
+    reader.__class__ = reader_of(layer)
+    return reader
+
+
+def detached(x: Tensor, mask: Tensor) -> Tensor:
+    return torch.where(mask.bool().reshape(1, -1, *[1] * (x.dim() - 2)), x, x.detach())
+
+
+@pytest.mark.parametrize("as_cut", [True, False], ids=["cut", "tensor"])
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+@pytest.mark.parametrize("layer", [*CONVS, "linear"], ids=str)
+def test_gradients_of_every_argument(layer, mask, as_cut):
+    torch.manual_seed(0)
+    mask = torch.tensor(mask)
+    layer = nn.Linear(5, 4) if layer == "linear" else nn.Conv2d(5, 4, **layer)
+    layer = layer.double()
+    shape = (3, 5) if isinstance(layer, nn.Linear) else (3, 5, 7, 6)
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    reader = taught(layer, mask)
+    ours, theirs = reader(branch(x, reader.routing)[0] if as_cut else x), layer(detached(x, mask))
+    assert torch.equal(ours, theirs)
+    up = torch.randn_like(ours)
+    got = torch.autograd.grad(ours, [x, *reader.parameters()], up)
+    expected = torch.autograd.grad(theirs, [x, *layer.parameters()], up)
+    for a, b in zip(got, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("impl", ["fused", "split"])
+@pytest.mark.parametrize("options", [{}, {"own_to_shared": 1}, {"shared": {1: [0, 2]}}], ids=str)
+def test_second_derivatives(options, impl):
+    plain = small("vgg7")
+    images, labels = batch()
+
+    def second(net: nn.Module) -> tuple[Tensor, ...]:
+        parameters = list(net.parameters())
+        loss = torch.stack([F.cross_entropy(o, labels) for o in net(images)]).sum()
+        first = torch.autograd.grad(loss, parameters, create_graph=True)
+        return torch.autograd.grad(sum((g**2).sum() for g in first), parameters)
+
+    ours = second(partition(copy.deepcopy(plain), impl=impl, **options))
+    theirs = second(partition(copy.deepcopy(plain), impl="cat", **options))
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+    assert max(float(b.abs().max()) for b in theirs) > 1
+
+
+def test_global_pool_and_flatten_pass_a_cut_on():
+    mask = torch.tensor([0, 1, 1, 0])
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).double()
+    reader = copy.deepcopy(head)
+    for layer in reader:
+        layer.__class__ = READERS[type(layer)]
+    x = torch.randn(2, 4, 3, 5, dtype=torch.float64, requires_grad=True)
+    ours, theirs = reader(branch(x, Routing([mask]))[0]), head(detached(x, mask))
+    assert torch.equal(ours, theirs)
+    (a,), (b,) = (torch.autograd.grad((y**2).sum(), x) for y in (ours, theirs))
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-14)
+
+
+def test_gradients_of_several_readers_add_up_with_their_gains():
+    generator = torch.Generator().manual_seed(0)
+    gains = [torch.tensor([0, 1, 0.5, 0]), torch.tensor([2, 0, 1, 0]), torch.tensor([1, 1, 1, 0])]
+    x = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
+    ups = [torch.randn(2, 4, 3, dtype=torch.float64, generator=generator) for _ in gains]
+    tensors = [join(cut) for cut in branch(x, Routing(gains))]
+    assert all(torch.equal(t, x) for t in tensors)
+    for used in itertools.product([True, False], repeat=3):
+        expected = sum((u * g[:, None] for u, g, use in zip(ups, gains, used, strict=True) if use), torch.zeros_like(x))
+        total = [(t * u).sum() for t, u, use in zip(tensors, ups, used, strict=True) if use]
+        (got,) = torch.autograd.grad(sum(total), x, retain_graph=True) if total else (torch.zeros_like(x),)
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("channels_last", [False, True], ids=["default", "channels_last"])
+def test_autocast(dtype, channels_last):
+    """No further from float64 than the concatenation is under the same autocast, but for rounding noise."""
+    exact = small("vgg7")
+    images, labels = batch()
+
+    def gradient(impl: str, precision: torch.dtype | None) -> tuple[Tensor, list[torch.dtype]]:
+        net = partition(copy.deepcopy(exact), impl=impl)
+        x = images
+        if precision is not None:
+            net, x = net.float(), x.float()
+        if channels_last:
+            net, x = net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+        with torch.autocast("cpu", dtype=dtype, enabled=precision is not None):
+            outputs = net(x)
+        torch.stack([F.cross_entropy(o.double(), labels) for o in outputs]).sum().backward()
+        assert all(p.grad.dtype == p.dtype for p in net.parameters())
+        return torch.cat([p.grad.flatten().double() for p in net.parameters()]), [o.dtype for o in outputs]
+
+    truth, _ = gradient("cat", None)
+    ours, kinds = gradient("fused", dtype)
+    theirs, _ = gradient("cat", dtype)
+    assert set(kinds) == {dtype}
+    assert (ours - truth).norm() <= 1.5 * (theirs - truth).norm() + 1e-3 * truth.norm()
+
+
+def test_channels_last_features_keep_their_layout():
+    """A gradient in another layout than its feature would cost a reorder in every layer below."""
+    x = torch.randn(2, 4, 5, 5).to(memory_format=torch.channels_last).requires_grad_()
+    seen = []
+    feature = x * 1
+    feature.register_hook(lambda grad: seen.append(grad.is_contiguous(memory_format=torch.channels_last)))
+    first, second = branch(feature, Routing([torch.tensor([1, 1, 0, 0]), torch.tensor([0, 0, 1, 1])]))
+    (join(first) * 2 + join(second)).sum().backward()
+    assert seen == [True]
+    assert x.grad[0, :, 0, 0].tolist() == [2, 2, 1, 1]
+
+
+def test_frozen_weights_and_frozen_features():
+    net, (images, labels) = partition(small("vgg7")), batch()
+    net.stages[2][0].weight.requires_grad_(False)
+    for parameter in net.stages[0].parameters():
+        parameter.requires_grad_(False)
+    torch.stack([F.cross_entropy(o, labels) for o in net(images)]).sum().backward()
+    assert net.stages[2][0].weight.grad is None
+    assert net.stages[1][0].weight.grad.abs().sum() > 0
+    assert all(p.grad is None for p in net.stages[0].parameters())
+
+
+def test_the_forward_pass_runs_the_plain_net_s_operators_and_no_copy():
+    net, (images, _) = small("vgg7"), batch()
+    no_work = {"aten::detach", "detach", "aten::view", "aten::expand", "aten::as_strided", "aten::empty",
+               "aten::new_empty", "aten::view_as", "aten::reshape", "aten::flatten", "aten::squeeze", "aten::empty_strided",
+               "aten::_reshape_alias", "aten::alias"}  # fmt: skip
+
+    def operators(net: nn.Module) -> list[str]:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            net(images)
+        return sorted(e.name for e in profile.events() if e.name.startswith("aten::") and e.name not in no_work)
+
+    plain = operators(net)
+    assert operators(partition(net)) == plain
+    assert "aten::mkldnn_convolution" in plain or "aten::thnn_conv2d" in plain or "aten::convolution" in plain
+
+
+@pytest.mark.parametrize("name", ["vgg7", "msdnet_cifar"])
+def test_compiles_as_one_graph(name):
+    net, (images, labels) = partition(small(name)), batch()
+
+    def gradient(call) -> list[Tensor]:
+        net.zero_grad()
+        torch.stack([F.cross_entropy(o, labels) for o in call(images)]).sum().backward()
+        return [p.grad.clone() for p in net.parameters() if p.grad is not None]
+
+    eager = gradient(net)
+    torch._dynamo.reset()
+    compiled = gradient(torch.compile(net, fullgraph=True, backend="aot_eager"))
+    for a, b in zip(compiled, eager, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
