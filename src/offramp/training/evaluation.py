@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from offramp.metrics import Accuracy, accuracy, count_correct
 from offramp.nets import MultiExitNet
+from offramp.training.processes import share_buffers, total
 from offramp.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -30,9 +29,8 @@ def evaluate_split(
 
     device = next(net.parameters()).device
     rank, world = (0, 1) if fabric is None else (fabric.global_rank, fabric.world_size)
-    if world > 1:  # while training, batch statistics are each process's own until the next step
-        for buffer in net.buffers():
-            torch.distributed.broadcast(buffer, 0)
+    if fabric is not None:
+        share_buffers(net, fabric)
     batches = split.batches(
         max(recipe.batch_size // world, 1),
         transform=pipeline(recipe.augment, data)[1],
@@ -41,9 +39,7 @@ def evaluate_split(
         world=world,
     )
     counts = count_correct(net, batches)
-    if world > 1:
-        torch.distributed.all_reduce(counts)
-    return accuracy(counts)
+    return accuracy(counts if fabric is None else total(counts, fabric))
 
 
 def final_result(found: Accuracy, net: MultiExitNet, record: dict[str, Any]) -> dict[str, Any]:

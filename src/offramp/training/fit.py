@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from offramp.errors import UserError
+from offramp.forks import remove
 from offramp.methods import Method
 from offramp.methods import method as named_method
 from offramp.nets import MultiExitNet
@@ -18,7 +17,8 @@ from offramp.training.evaluation import evaluate_split, final_result
 from offramp.training.files import write_folder
 from offramp.training.launch import launch
 from offramp.training.recipe import Recipe
-from offramp.training.run import Run, as_json, from_json, is_run, read_record, take_off
+from offramp.training.record import as_json, check_same, describe, is_run, read_record
+from offramp.training.run import Run
 from offramp.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def fit(
     row = _method(method, recipe)
     data = _open(data, recipe)
     _check_sizes(net, data)
-    record = _record(net, row, data, recipe)
+    record = describe(net, row, data, recipe)
     folder = None if out is None else Path(out)
     if folder is not None and _finished(folder, record, resume):
         return Run.open(folder, net)
@@ -75,14 +75,18 @@ def fit(
         raise UserError(f"batch_size {recipe.batch_size} does not divide among {fabric.world_size} processes")
     fabric.barrier()  # every process has looked before one writes
     torch.manual_seed(recipe.seed + fabric.global_rank)
-    if folder is not None and fabric.is_global_zero and not is_run(folder):
-        write_folder(folder, {"run.json": as_json(record)})
     row.prepare(net)
     try:
-        Trainer(net, data, row, recipe, fabric, folder, quiet=quiet).train()
+        trainer = Trainer(net, data, row, recipe, fabric, folder, quiet=quiet)
+        if folder is not None and fabric.is_global_zero and not is_run(folder):
+            write_folder(folder, {"run.json": as_json(record)})  # from here on the run is there
+        trainer.train()
         found = evaluate_split(net, data.test, data, recipe, fabric)
     finally:
-        take_off(net, row)
+        if (
+            row.fork is not None and row.fork.reference == "on"
+        ):  # it shapes gradients only, and those are over
+            remove(net)
     run = Run(net=net, record=record, result=final_result(found, net, record), folder=folder, data=data)
     if fabric.is_global_zero:
         run.save()
@@ -128,35 +132,6 @@ def _check_sizes(net: MultiExitNet, data: ImageData) -> None:
         )
 
 
-def _record(net: MultiExitNet, method: Method, data: ImageData, recipe: Recipe) -> dict[str, Any]:
-    """What run.json holds: all that decides the result, and the versions it ran with."""
-    record = {
-        "net": net.spec or type(net).__name__,
-        "method": method.name,
-        "options": method.options,
-        "data": {
-            "name": data.name,
-            "source": data.source,
-            "num_classes": data.num_classes,
-            "input_size": data.input_size,
-            "train": len(data.train),
-            "val": len(data.val),
-        },
-        "recipe": recipe.to_dict(),
-        "seed": recipe.seed,
-        "versions": {name: _version(name) for name in ("offramp", "torch", "lightning-fabric", "numpy")}
-        | {"python": platform.python_version()},
-    }
-    return from_json(as_json(record).decode())  # what the file gives back, so that records compare equal
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "unknown"
-
-
 def _finished(folder: Path, record: dict[str, Any], resume: bool) -> bool:
     """Whether the run is done already.
 
@@ -169,23 +144,5 @@ def _finished(folder: Path, record: dict[str, Any], resume: bool) -> bool:
         raise UserError(
             f"{folder} exists; choose another folder, or go on with its run by resume=True (--resume)"
         )
-    if not is_run(folder):
-        raise UserError(f"{folder} is no run folder (no run.json in it); choose another folder")
-    before = read_record(folder)
-    for key in ("net", "method", "options", "data", "recipe"):
-        then, now = before[key], record[key]
-        if key == "data":  # the same set may lie elsewhere by now
-            then, now = then | {"source": None}, now | {"source": None}
-        if then != now:
-            raise UserError(
-                f"{folder} holds a run with another {key}: {_difference(then, now)}; "
-                "give what it was started with, or choose another folder"
-            )
+    check_same(folder, read_record(folder), record)
     return (folder / "result.json").is_file()
-
-
-def _difference(before: Any, now: Any) -> str:
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-        return ", ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in keys)
-    return f"it was {before!r}, is {now!r}"

@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import io
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -53,6 +54,6 @@ class Log:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self.events is not None:
-            with disk_errors(self.path.with_name("tensorboard")):
+        if self.events is not None:  # a first error must not be hidden by a second one
+            with disk_errors(self.path.with_name("tensorboard")) if error is None else suppress(OSError):
                 self.events.close()

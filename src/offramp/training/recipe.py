@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from offramp.errors import UserError
+from offramp.training.recipe_checks import check_milestones, check_options, choice, number, whole
 
 __all__ = ["Recipe"]
 
@@ -84,23 +83,23 @@ class Recipe:
             except (TypeError, ValueError):
                 word = "a list of epochs" if kind is tuple else "a mapping of names to values"
                 raise UserError(f"recipe: {name} is {getattr(self, name)!r}, must be {word}") from None
-        _whole(self, "epochs", 1)
-        _whole(self, "batch_size", 1)
-        _whole(self, "seed", 0)
-        _whole(self, "checkpoint_every", 0)
+        whole(self, "epochs", 1)
+        whole(self, "batch_size", 1)
+        whole(self, "seed", 0)
+        whole(self, "checkpoint_every", 0)
         for name in ("train_limit", "test_limit"):
             if getattr(self, name) is not None:
-                _whole(self, name, 1)
-        _number(self, "lr", "above 0", lambda v: v > 0)
-        _number(self, "momentum", "from 0 to below 1", lambda v: 0 <= v < 1)
-        _number(self, "weight_decay", "0 or more", lambda v: v >= 0)
-        _number(self, "gamma", "above 0 and at most 1", lambda v: 0 < v <= 1)
-        _number(self, "clip", "0 or more", lambda v: v >= 0)
-        _number(self, "label_smoothing", "from 0 to below 1", lambda v: 0 <= v < 1)
-        _number(self, "val_fraction", "from 0 to below 1", lambda v: 0 <= v < 1)
-        _choice(self, "optimizer", OPTIMIZERS)
-        _choice(self, "schedule", SCHEDULES)
-        _choice(self, "precision", PRECISIONS)
+                whole(self, name, 1)
+        number(self, "lr", "above 0", lambda v: v > 0)
+        number(self, "momentum", "from 0 to below 1", lambda v: 0 <= v < 1)
+        number(self, "weight_decay", "0 or more", lambda v: v >= 0)
+        number(self, "gamma", "above 0 and at most 1", lambda v: 0 < v <= 1)
+        number(self, "clip", "0 or more", lambda v: v >= 0)
+        number(self, "label_smoothing", "from 0 to below 1", lambda v: 0 <= v < 1)
+        number(self, "val_fraction", "from 0 to below 1", lambda v: 0 <= v < 1)
+        choice(self, "optimizer", OPTIMIZERS)
+        choice(self, "schedule", SCHEDULES)
+        choice(self, "precision", PRECISIONS)
         for name in ("nesterov", "channels_last", "compile"):
             if not isinstance(getattr(self, name), bool):
                 raise UserError(f"recipe: {name} is {getattr(self, name)!r}, must be true or false")
@@ -108,7 +107,7 @@ class Recipe:
             raise UserError(f"recipe: augment is {self.augment!r}, must name a pipeline, e.g. crop-flip")
         if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
             raise UserError("recipe: nesterov needs momentum above 0; set momentum, or nesterov=false")
-        _check_milestones(self)
+        check_milestones(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
@@ -143,7 +142,7 @@ class Recipe:
         fields = {key: value for key, value in changes.items() if key in names}
         options = {key: value for key, value in changes.items() if key not in names}
         if options:
-            _check_options(options, names)
+            check_options(options, names)
             fields["options"] = {**fields.get("options", self.options), **options}
         return dataclasses.replace(self, **fields)
 
@@ -163,55 +162,3 @@ class Recipe:
         """Plain values, ready for JSON; :meth:`from_dict` takes them back."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {**values, "milestones": list(self.milestones), "options": dict(self.options)}
-
-
-def _whole(recipe: Recipe, name: str, least: int) -> None:
-    value = getattr(recipe, name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserError(f"recipe: {name} is {value!r}, must be a whole number of at least {least}")
-
-
-def _number(recipe: Recipe, name: str, bounds: str, allowed: Any) -> None:
-    value = getattr(recipe, name)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or not allowed(value):
-        raise UserError(f"recipe: {name} is {value!r}, must be a number {bounds}")
-    object.__setattr__(recipe, name, float(value))  # 1 and 1.0 are the same recipe
-
-
-def _choice(recipe: Recipe, name: str, choices: tuple[str, ...]) -> None:
-    value = getattr(recipe, name)
-    if value not in choices:
-        raise UserError(
-            f"recipe: {name} is {value!r}{_nearest(value, choices)}; choose from {', '.join(choices)}"
-        )
-
-
-def _check_milestones(recipe: Recipe) -> None:
-    steps = recipe.milestones
-    whole = all(isinstance(m, int) and not isinstance(m, bool) and m > 0 for m in steps)
-    if not whole or list(steps) != sorted(set(steps)):
-        raise UserError(f"recipe: milestones are {list(steps)}, must be growing whole numbers above 0")
-    if recipe.schedule == "multistep" and not steps:
-        raise UserError("recipe: schedule multistep needs milestones, e.g. milestones=[60, 80]")
-    if recipe.schedule == "multistep" and steps[-1] >= recipe.epochs:
-        raise UserError(
-            f"recipe: milestone {steps[-1]} is not within {recipe.epochs} epochs; set milestones that are"
-        )
-
-
-def _check_options(options: Mapping[str, Any], fields: list[str]) -> None:
-    from offramp.methods import METHODS
-
-    known = {name for row in METHODS.values() for name in row.options}
-    for key in options:
-        if key not in known:
-            guess = _nearest(key, [*fields, *known])
-            raise UserError(
-                f"no recipe key or method option {key!r}{guess}; the recipe has {', '.join(fields)}"
-            )
-
-
-def _nearest(word: Any, words: Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(word), list(words), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from offramp.errors import UserError
-from offramp.methods import Method, method
+from offramp.methods import method
 from offramp.nets import MultiExitNet, create
 from offramp.training.evaluation import evaluate_split, final_result
 from offramp.training.files import write_file
 from offramp.training.recipe import Recipe
+from offramp.training.record import as_json, read_json, read_record
 from offramp.training.weights import load_weights, weights_bytes
 
 if TYPE_CHECKING:
     from offramp.data import ImageData
 
-__all__ = ["Run", "as_json", "from_json", "is_run", "read_record", "take_off"]
+__all__ = ["Run"]
 
 
 class Run:
@@ -59,7 +59,7 @@ class Run:
         record = read_record(folder)
         if not (folder / "result.json").is_file():
             raise UserError(f"{folder} is not finished; finish it with resume=True (--resume)")
-        result = _read_json(folder / "result.json")
+        result = read_json(folder / "result.json")
         if net is None:
             spec = record["net"]
             if isinstance(spec, str):
@@ -125,51 +125,3 @@ class Run:
         if self.folder is not None:
             write_file(self.folder / "weights.safetensors", weights_bytes(self.net))
             write_file(self.folder / "result.json", as_json(self.result))
-
-
-def take_off(net: MultiExitNet, row: Method) -> None:
-    """Take a method's fork off the net again, unless it changes values and so belongs to the net."""
-    from offramp.forks import remove
-
-    if row.fork is not None and row.fork.reference == "on":
-        remove(net)
-
-
-def is_run(folder: Path) -> bool:
-    """Whether the folder holds a run, finished or not."""
-    return (folder / "run.json").is_file()
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """The content of ``run.json``.
-
-    Raises:
-        UserError: Not a run folder, or the file is damaged.
-    """
-    if not is_run(folder):
-        raise UserError(f"{folder} is no run folder (no run.json in it); give one that a training run wrote")
-    record = _read_json(folder / "run.json")
-    for key in ("net", "method", "options", "data", "recipe", "seed"):
-        if key not in record:
-            raise UserError(f"{folder / 'run.json'} lacks {key!r}; restore it from a copy, or train anew")
-    return record
-
-
-def as_json(content: Any) -> bytes:
-    """As the run folder's files are written."""
-    return (json.dumps(content, indent=1) + "\n").encode()
-
-
-def from_json(text: str) -> Any:
-    """What :func:`as_json` wrote; keys that were whole numbers are whole numbers again."""
-    return json.loads(text, object_hook=lambda d: {int(k) if k.isdigit() else k: v for k, v in d.items()})
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); restore it from a copy, or train anew") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object; restore it from a copy, or train anew")
-    return content

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
-__all__ = ["State"]
+from offramp.training import processes, rng
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+__all__ = ["State", "capture", "restore"]
 
 
 @dataclass
@@ -44,10 +50,6 @@ class State:
         self.loss_count += finite
         self.step += 1
 
-    def mean_losses(self) -> list[float]:
-        """This epoch's mean loss of every exit so far."""
-        return (self.loss_sum / self.loss_count).tolist()
-
     def next_epoch(self, row: Mapping[str, float]) -> None:
         """Close an epoch with its line of metrics.csv."""
         self.rows.append(dict(row))
@@ -55,6 +57,26 @@ class State:
         self.loss_sum.zero_()
         self.loss_count.zero_()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values and tensors; ``State(**values)`` takes them back."""
-        return dict(vars(self))
+
+def capture(state: State, optimizer: Optimizer, fabric: Fabric) -> dict[str, Any]:
+    """All that a checkpoint holds beside the weights, as plain values and tensors."""
+    return vars(state) | {
+        "loss_sum": processes.mean(state.loss_sum, fabric),
+        "loss_count": processes.mean(state.loss_count, fabric),
+        "optimizer": optimizer.state_dict(),
+        "precision": fabric.strategy.precision.state_dict(),
+        "rng": rng.gather(fabric),
+    }
+
+
+def restore(values: dict[str, Any], optimizer: Optimizer, fabric: Fabric) -> State:
+    """Put back what :func:`capture` gave.
+
+    Raises:
+        UserError: The run had another number of processes.
+    """
+    moved = {key: values[key].to(fabric.device) for key in ("loss_sum", "loss_count")}
+    rng.restore(values["rng"], fabric)
+    optimizer.load_state_dict(values["optimizer"])
+    fabric.strategy.precision.load_state_dict(values["precision"])
+    return State(**{f.name: values[f.name] for f in fields(State)} | moved)

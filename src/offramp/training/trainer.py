@@ -15,7 +15,7 @@ from offramp.errors import UserError
 from offramp.loops import minibatch_step
 from offramp.methods import Method
 from offramp.nets import MultiExitNet
-from offramp.training import checkpoint, rng
+from offramp.training import checkpoint, processes
 from offramp.training.display import Display
 from offramp.training.evaluation import evaluate_split
 from offramp.training.interrupt import Interrupted, Signals, catch_signals
@@ -23,8 +23,8 @@ from offramp.training.log import Log
 from offramp.training.optimizer import build_optimizer
 from offramp.training.recipe import Recipe
 from offramp.training.schedule import learning_rate
-from offramp.training.state import State
-from offramp.training.watch import Watch, check_finite
+from offramp.training.state import State, capture, restore
+from offramp.training.watch import Watch, weights_trouble
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -34,9 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Trainer"]
 
-LOOK_EVERY = (
-    20  # steps between looks at the losses where looking makes an accelerator or other processes wait
-)
+# Steps between looks at the losses, where looking makes the host wait for an accelerator or another process.
+LOOK_EVERY = 20
 
 
 class Trainer:
@@ -130,7 +129,7 @@ class Trainer:
             rank=self.fabric.global_rank,
             world=self.fabric.world_size,
         )
-        self.net.train()
+        self.model.train()
         began = time.perf_counter() - state.seconds
         for images, targets in batches:
             losses = self._step(images, targets)
@@ -165,9 +164,9 @@ class Trainer:
     def _row(self) -> dict[str, float]:
         """The epoch's line of metrics.csv."""
         state = self.state
-        state.loss_sum, state.loss_count = self._mean(state.loss_sum), self._mean(state.loss_count)
+        losses = processes.mean(state.loss_sum, self.fabric) / processes.mean(state.loss_count, self.fabric)
         row = {"epoch": float(state.epoch + 1), "lr": self.optimizer.param_groups[0]["lr"]}
-        row |= {f"train_loss_{k}": loss for k, loss in enumerate(state.mean_losses(), 1)}
+        row |= {f"train_loss_{k}": loss for k, loss in enumerate(losses.tolist(), 1)}
         if self.data.val is not None and len(self.data.val):
             found = evaluate_split(self.net, self.data.val, self.data, self.recipe, self.fabric)
             row |= {f"val_top1_{k}": top1 for k, (top1, _) in enumerate(found.exits, 1)}
@@ -175,60 +174,31 @@ class Trainer:
         row["images_per_second"] = self.steps * self.recipe.batch_size / state.seconds
         return row
 
-    def _mean(self, values: Tensor) -> Tensor:
-        """Over the processes."""
-        if self.fabric.world_size == 1:
-            return values
-        total = values.clone()
-        torch.distributed.all_reduce(total)
-        return total / self.fabric.world_size
+    def _check(self, trouble: str | None) -> None:
+        if trouble:
+            lr = self.optimizer.param_groups[0]["lr"]
+            fp32 = "" if self.recipe.precision == "fp32" else ", train in fp32"
+            kept = f"; the last good checkpoint is {self.saved}" if self.saved else ""
+            raise UserError(f"{trouble} (lr {lr:.3g}): lower lr{fp32}, or set clip, e.g. clip=1{kept}")
 
     def _look(self) -> None:
         """Stop if a loss went bad, or in good order if a signal came to any process."""
-        if found := self.watch.report():
-            at, exits = found
-            epoch, step = at // self.steps + 1, at % self.steps + 1
-            lr = self.optimizer.param_groups[0]["lr"]
-            named = f"exit {exits[0]}" if len(exits) == 1 else f"exits {', '.join(map(str, exits))}"
-            raise UserError(
-                f"the loss of {named} is not finite at epoch {epoch}, step {step} "
-                f"(lr {lr:.3g}, {self.recipe.precision}); {self._remedy()}"
-            )
-        signum = self.signals.received
-        if self.fabric.world_size > 1:
-            seen = torch.tensor(signum, device=self.fabric.device)
-            torch.distributed.all_reduce(seen, op=torch.distributed.ReduceOp.MAX)
-            signum = int(seen)
-        if signum:
+        self._check(self.watch.trouble(self.steps))
+        if signum := processes.highest(self.signals.received, self.fabric):
             self._save()
-            name = signal.Signals(signum).name
+            name, state = signal.Signals(signum).name, self.state
             raise Interrupted(
                 signum,
-                f"stopped by {name} at epoch {self.state.epoch + 1} after step {self.state.step}; "
+                f"stopped by {name} at epoch {state.epoch + 1} after step {state.step}; "
                 f"go on with the run in {self.folder} by resume=True (--resume)",
             )
-
-    def _remedy(self) -> str:
-        kept = f"; the last good checkpoint is {self.saved}" if self.saved else ""
-        fp32 = "" if self.recipe.precision == "fp32" else ", train in fp32"
-        return f"lower lr{fp32}, or set clip (e.g. clip=1){kept}"
 
     def _save(self) -> None:
         """Write a checkpoint, unless it would be a bad one."""
         if self.folder is None:
             return
-        if self.watch.report():
-            self._look()
-        if name := check_finite(self.net):
-            at = f"epoch {self.state.epoch + 1} after step {self.state.step}"
-            raise UserError(f"{name} is not finite at {at}; {self._remedy()}")
-        state = self.state.to_dict() | {
-            "loss_sum": self._mean(self.state.loss_sum),
-            "loss_count": self._mean(self.state.loss_count),
-            "optimizer": self.optimizer.state_dict(),
-            "precision": self.fabric.strategy.precision.state_dict(),
-            "rng": rng.gather(self.fabric),
-        }
+        self._check(self.watch.trouble(self.steps) or weights_trouble(self.net))
+        state = capture(self.state, self.optimizer, self.fabric)
         if self.fabric.is_global_zero:
             self.saved = checkpoint.save(self.folder, self.net, state)
         self.fabric.barrier()
@@ -239,11 +209,5 @@ class Trainer:
         self.fabric.barrier()  # all processes have looked before one writes
         if found is None:
             return self._save()
-        state = checkpoint.load(found, self.net)
-        self.optimizer.load_state_dict(state.pop("optimizer"))
-        self.fabric.strategy.precision.load_state_dict(state.pop("precision"))
-        rng.restore(state.pop("rng"), self.fabric)
-        self.state = State(**state)
-        self.state.loss_sum = self.state.loss_sum.to(self.fabric.device)
-        self.state.loss_count = self.state.loss_count.to(self.fabric.device)
+        self.state = restore(checkpoint.load(found, self.net), self.optimizer, self.fabric)
         self.saved = found

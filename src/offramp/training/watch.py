@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Watch", "check_finite"]
+__all__ = ["Watch", "weights_trouble"]
 
 # Loss scaling starts at 2^16 and is halved after each overflow: after 20 in a row the scale is not to blame.
 OVERFLOWS = 20
@@ -26,23 +26,26 @@ class Watch:
         self.since = torch.full((exits,), -1, dtype=torch.int64, device=device)
 
     def see(self, losses: Tensor, step: int) -> None:
-        """Note the K losses of a step."""
+        """Note the K losses of a step, counted from 0 over the whole run."""
         self.streak = torch.where(losses.isfinite(), 0, self.streak + 1)
         gone = (self.streak >= self.patience) & (self.since < 0)
         self.since = torch.where(gone, step, self.since)
 
-    def report(self) -> tuple[int, list[int]] | None:
-        """The first bad step and the exits (from 1) gone bad by now, or None; waits for the device."""
+    def trouble(self, steps_per_epoch: int) -> str | None:
+        """The exits whose loss is not finite, and since when; or None. Waits for the device."""
         since = self.since.tolist()
-        bad = [step for step in since if step >= 0]
-        return (min(bad), [k for k, step in enumerate(since, 1) if step >= 0]) if bad else None
+        bad = [k for k, step in enumerate(since, 1) if step >= 0]
+        if not bad:
+            return None
+        epoch, step = divmod(min(since[k - 1] for k in bad), steps_per_epoch)
+        named = f"exit {bad[0]}" if len(bad) == 1 else f"exits {', '.join(map(str, bad))}"
+        return f"the loss of {named} is not finite at epoch {epoch + 1}, step {step + 1}"
 
 
-def check_finite(net: nn.Module) -> str | None:
-    """The first parameter or running statistic that holds a NaN or an infinity, or None."""
-    statistics = [
-        (n, b) for n, b in net.named_buffers() if n.rpartition(".")[2] in ("running_mean", "running_var")
-    ]
-    named = [*net.named_parameters(), *statistics]
+def weights_trouble(net: nn.Module) -> str | None:
+    """The first parameter or running statistic that holds a NaN or an infinity; or None."""
+    named: list[tuple[str, Tensor]] = list(net.named_parameters())
+    named += [(name, b) for name, b in net.named_buffers() if name.endswith(("running_mean", "running_var"))]
     finite = torch.stack([tensor.isfinite().all() for _, tensor in named]).tolist()
-    return next((name for (name, _), fine in zip(named, finite, strict=True) if not fine), None)
+    bad = [name for (name, _), fine in zip(named, finite, strict=True) if not fine]
+    return f"{bad[0]} is no longer finite" if bad else None

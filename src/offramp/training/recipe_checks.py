@@ -1,0 +1,72 @@
+"""What the values of a recipe may be."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from offramp.errors import UserError
+
+if TYPE_CHECKING:
+    from offramp.training.recipe import Recipe
+
+__all__ = ["check_milestones", "check_options", "choice", "number", "whole"]
+
+
+def whole(recipe: Recipe, name: str, least: int) -> None:
+    """A whole number of at least so much."""
+    value = getattr(recipe, name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"recipe: {name} is {value!r}, must be a whole number of at least {least}")
+
+
+def number(recipe: Recipe, name: str, bounds: str, allowed: Callable[[float], bool]) -> None:
+    """A finite number within bounds; it is kept as a float."""
+    value = getattr(recipe, name)
+    real = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not real or not allowed(value):
+        raise UserError(f"recipe: {name} is {value!r}, must be a number {bounds}")
+    object.__setattr__(recipe, name, float(value))  # 1 and 1.0 are the same recipe
+
+
+def choice(recipe: Recipe, name: str, choices: tuple[str, ...]) -> None:
+    """One of a few words."""
+    value = getattr(recipe, name)
+    if value not in choices:
+        raise UserError(
+            f"recipe: {name} is {value!r}{_nearest(value, choices)}; choose from {', '.join(choices)}"
+        )
+
+
+def check_milestones(recipe: Recipe) -> None:
+    """Growing epochs, within the run if its schedule uses them."""
+    steps = recipe.milestones
+    whole = all(isinstance(m, int) and not isinstance(m, bool) and m > 0 for m in steps)
+    if not whole or list(steps) != sorted(set(steps)):
+        raise UserError(f"recipe: milestones are {list(steps)}, must be growing whole numbers above 0")
+    if recipe.schedule == "multistep" and not steps:
+        raise UserError("recipe: schedule multistep needs milestones, e.g. milestones=[60, 80]")
+    if recipe.schedule == "multistep" and steps[-1] >= recipe.epochs:
+        raise UserError(
+            f"recipe: milestone {steps[-1]} is not within {recipe.epochs} epochs; set milestones that are"
+        )
+
+
+def check_options(options: Mapping[str, Any], fields: list[str]) -> None:
+    """Keys that are no fields of the recipe must be options of some method."""
+    from offramp.methods import METHODS
+
+    known = {name for row in METHODS.values() for name in row.options}
+    for key in options:
+        if key not in known:
+            guess = _nearest(key, [*fields, *known])
+            raise UserError(
+                f"no recipe key or method option {key!r}{guess}; the recipe has {', '.join(fields)}"
+            )
+
+
+def _nearest(word: Any, words: Iterable[str]) -> str:
+    close = difflib.get_close_matches(str(word), list(words), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
