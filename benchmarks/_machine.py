@@ -15,7 +15,9 @@ def machine() -> dict[str, object]:
     """Processor, features that matter to convolutions, cores, versions."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+    model = next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown"
+    )
     flags = next((line.split() for line in lines if line.startswith("flags")), [])
     return {
         "processor": model,

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from _machine import machine
 
-import offramp
+import offramp.nets
 from offramp.forks import partition
 
 VARIANTS = ("joint", "fused", "split", "cat")
@@ -71,7 +71,9 @@ def measure(args: argparse.Namespace, dtype: torch.dtype, *, channels_last: bool
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--net", default="vgg7")
@@ -119,7 +121,9 @@ def main() -> None:
             print(f"{name}: split in the default layout / fused in channels_last {ratio:.3f}")
     if args.out:
         settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
-        args.out.write_text(json.dumps({"machine": machine(), "settings": settings, "rows": rows}, indent=1) + "\n")
+        args.out.write_text(
+            json.dumps({"machine": machine(), "settings": settings, "rows": rows}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -83,7 +83,9 @@ def method(name: str, options: Mapping[str, Any] | None = None) -> Method:
     for key in options or {}:
         if key not in row.options:
             known = ", ".join(row.options) or "none"
-            raise UserError(f"method {name!r} has no option {key!r}{_guess(key, row.options)}; it has: {known}")
+            raise UserError(
+                f"method {name!r} has no option {key!r}{_guess(key, row.options)}; it has: {known}"
+            )
     if not options or row.fork is None:
         return row
     return dataclasses.replace(row, fork=dataclasses.replace(row.fork, **options))

@@ -22,7 +22,9 @@ def test_vgg7_saves_what_the_layers_shapes_say():
     assert training_macs(net) == joint == 456_792_576
     for beta, published in zip(BETAS, (320.684, 350.753, 381.263, 411.774, 441.842), strict=True):
         kept = {i: round(beta * s[0].out_channels) / s[0].out_channels for i, s in enumerate(net.stages, 1)}
-        saved = sum((1 - kept[i - 1]) * conv[i] for i in range(2, 7)) + sum(kept[i] * head[i] for i in range(1, 6))
+        saved = sum((1 - kept[i - 1]) * conv[i] for i in range(2, 7)) + sum(
+            kept[i] * head[i] for i in range(1, 6)
+        )
         partition(net, beta=beta)
         counted = training_macs(net)
         assert counted == pytest.approx(joint - saved, abs=1)
@@ -60,7 +62,7 @@ def test_cat_saves_nothing_and_split_as_much_as_fused():
 
 
 def test_a_user_s_net_saves_what_the_same_rule_predicts():
-    """A block whose first convolution, shortcut and head layers read the fork, and a ReLU before one of them."""
+    """A block and a head whose first convolutions read the fork, one of them through a ReLU."""
 
     class Block(nn.Module):
         def __init__(self) -> None:

@@ -92,9 +92,13 @@ def test_shared_filters_are_blind_to_their_own_loss(impl):
 @pytest.mark.parametrize("own_to_shared", [0, 1])
 def test_gradients_equal_detaching_by_hand(name, impl, own_to_shared):
     plain = small(name)
-    net = partition(copy.deepcopy(plain), impl=impl, own_to_shared=own_to_shared, beta=0.3, shared={1: [1, 6]})
+    net = partition(
+        copy.deepcopy(plain), impl=impl, own_to_shared=own_to_shared, beta=0.3, shared={1: [1, 6]}
+    )
     width = [x.shape[1] for x in _features(plain)]
-    shared = {e: Partition(beta=0.3, shared={1: [1, 6]}).mask(width[e - 1], e) for e in range(1, net.num_exits)}
+    shared = {
+        e: Partition(beta=0.3, shared={1: [1, 6]}).mask(width[e - 1], e) for e in range(1, net.num_exits)
+    }
     ours = gradients(net, torch.stack(losses(net)).sum())
     theirs = gradients(plain, torch.stack(by_hand(plain, shared, bool(own_to_shared))).sum())
     for key in theirs:

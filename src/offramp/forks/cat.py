@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from offramp.forks.channels import Channels
 from offramp.forks.gains import Gains
 
 __all__ = ["HandOutJoined", "join_detached"]
@@ -30,17 +29,9 @@ class HandOutJoined:
 
 def join_detached(x: Tensor, gain: Tensor) -> Tensor:
     """``x`` ``[N, C, ...]`` whose gradient is multiplied by a gain ``[C]``."""
-    values, group_of = gain.unique(return_inverse=True)
-    groups = [Channels(group_of == g) for g in range(len(values))]
-    parts = [_scale(group.of(x), float(value)) for group, value in zip(groups, values, strict=True)]
-    joined = torch.cat(parts, 1)
-    order = torch.cat([(group_of == g).nonzero().flatten() for g in range(len(values))])
-    if (order.diff() == 1).all():
-        return joined
-    if all(group.range is not None for group in groups):  # whole blocks, in another order
-        by_place = sorted(range(len(groups)), key=lambda g: groups[g].range.start)
-        return torch.cat([parts[g] for g in by_place], 1)
-    return joined.index_select(1, order.argsort().to(x.device))
+    values, lengths = gain.unique_consecutive(return_counts=True)
+    blocks = x.split(lengths.tolist(), 1)
+    return torch.cat([_scale(b, g) for b, g in zip(blocks, values.tolist(), strict=True)], 1)
 
 
 def _scale(x: Tensor, gain: float) -> Tensor:

@@ -41,7 +41,7 @@ class Liveness:
     """What a look at one stage or head after another finds.
 
     Attributes:
-        read: For each layer that can read a cut, the live channels (bool ``[C]``) of what it was seen to read.
+        read: For each layer that can read a cut, the live channels (bool ``[C]``) of its input.
         blind: Layers that are called elsewhere too, or may be: what was seen of them is not all.
     """
 
@@ -118,13 +118,13 @@ class _Tracker(fx.Interpreter):
             self.live_output = self._live_of(node.args[0], value)
             return self.live_output
         layer = self.fetch_attr(str(node.target)) if node.op == "call_module" else None
-        what = type(layer) if layer is not None else node.target
-        first = node.args[0] if node.args else None
+        what: Any = type(layer) if layer is not None else node.target
+        first: Any = node.args[0] if node.args else None
         live = self.live.get(first) if isinstance(first, fx.Node) else None
         if what is operator.getitem and isinstance(live, tuple) and isinstance(node.args[1], int):
             return live[node.args[1]]
         if what in _CONCATENATE and _dim(node) == 1:
-            return torch.cat([self._live_of(n, None) for n in node.args[0]])
+            return torch.cat([self._live_of(n, None) for n in first])
         if what in _ADD and isinstance(value, Tensor) and value.dim() > 1:
             terms = [self._live_of(n, None) for n in node.args[:2]]
             if all(isinstance(t, Tensor) and t.numel() == value.shape[1] for t in terms):
@@ -179,11 +179,17 @@ def _sealing(uses: list[fx.Node], root: nn.Module) -> set[nn.Module] | None:
 
 def _refuse_in_place(node: fx.Node, root: nn.Module) -> None:
     layer = root.get_submodule(str(node.target)) if node.op == "call_module" else None
-    in_place = getattr(layer, "inplace", False) or node.kwargs.get("inplace") or node.target in (operator.iadd, "add_")
+    in_place = (
+        getattr(layer, "inplace", False)
+        or node.kwargs.get("inplace")
+        or node.target in (operator.iadd, "add_")
+    )
     if in_place and node.all_input_nodes[0].op != "call_module":
         name = str(node.target).removeprefix("0.") if layer is not None else node.name
-        raise UserError(f"{name!r} overwrites a feature that a head reads too; make it work out of place (inplace=False)")
+        raise UserError(
+            f"{name!r} overwrites a feature that a head reads too; make it work out of place (inplace=False)"
+        )
 
 
-def _dim(node: fx.Node) -> int:
+def _dim(node: fx.Node) -> Any:
     return node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)

@@ -82,11 +82,17 @@ class Partition:
             if getattr(self, name) not in known:
                 hint = "; slicing changes the layers, so it belongs to the net: vgg7(slice_beta=0.5)"
                 tail = hint if getattr(self, name) == "slice" else ""
-                raise UserError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}{tail}")
+                raise UserError(
+                    f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}{tail}"
+                )
         if self.impl == "split" and not {self.own_to_shared, self.later_to_own} <= {0, 1}:
-            raise UserError("impl=split can only cut or pass a gradient; gains other than 0 and 1 need impl=fused or cat")
+            raise UserError(
+                "impl=split can only cut or pass a gradient; gains other than 0 and 1 need impl=fused or cat"
+            )
         if self.reference == "zero" and (self.own_to_shared or self.later_to_own):
-            raise UserError("reference=zero leaves no edge for own_to_shared or later_to_own to act on; set them to 0")
+            raise UserError(
+                "reference=zero leaves no edge for own_to_shared or later_to_own to act on; set them to 0"
+            )
 
     def mask(self, channels: int, exit: int) -> Tensor:
         """Which channels of an exit's feature are shared.
@@ -105,7 +111,9 @@ class Partition:
         if self.shared is not None and exit in self.shared:
             index = list(self.shared[exit])
             if not all(0 <= i < channels for i in index):
-                raise UserError(f"exit {exit} has channels 0 to {channels - 1}, but its shared channels name others")
+                raise UserError(
+                    f"exit {exit} has channels 0 to {channels - 1}, but its shared channels name others"
+                )
             mask[index] = True
         else:
             mask[: shared_count(self.beta, channels, self.rounding)] = True

@@ -28,9 +28,10 @@ class Conv2dReader(nn.Conv2d):
     routing: Routing  # of an ordinary Tensor: channels that are not live get a zero gradient
 
     def forward(self, x: Tensor | Cut) -> Tensor:  # noqa: D102
-        value, lane, live = x if isinstance(x, Cut) else branch(x, self.routing)[0]
-        value, weight, bias = _autocast(value, self.weight, self.bias)
-        return _Conv2d.apply(value, lane, weight, bias, live, (self.stride, self.padding, self.dilation))
+        cut = x if isinstance(x, Cut) else branch(x, self.routing)[0]
+        value, weight, bias = _autocast(cut.value, self.weight, self.bias)
+        geometry = (self.stride, self.padding, self.dilation)
+        return _Conv2d.apply(value, cut.lane, weight, bias, cut.live, geometry)
 
 
 class LinearReader(nn.Linear):
@@ -39,15 +40,15 @@ class LinearReader(nn.Linear):
     routing: Routing  # of an ordinary Tensor: channels that are not live get a zero gradient
 
     def forward(self, x: Tensor | Cut) -> Tensor:  # noqa: D102
-        value, lane, live = x if isinstance(x, Cut) else branch(x, self.routing)[0]
-        value, weight, bias = _autocast(value, self.weight, self.bias)
-        return _Linear.apply(value, lane, weight, bias, live)
+        cut = x if isinstance(x, Cut) else branch(x, self.routing)[0]
+        value, weight, bias = _autocast(cut.value, self.weight, self.bias)
+        return _Linear.apply(value, cut.lane, weight, bias, cut.live)
 
 
 class GlobalPoolReader(nn.AdaptiveAvgPool2d):
     """Global average pooling: a cut ``[N, C, H, W]`` in, a cut ``[N, C, 1, 1]`` out."""
 
-    def forward(self, x: Tensor | Cut) -> Tensor | Cut:  # noqa: D102
+    def forward(self, x: Tensor | Cut) -> Tensor | Cut:  # type: ignore[override]
         if not isinstance(x, Cut):
             return super().forward(x)
         return Cut(super().forward(x.value), _PoolLane.apply(x.lane), x.live)
@@ -56,7 +57,7 @@ class GlobalPoolReader(nn.AdaptiveAvgPool2d):
 class FlattenReader(nn.Flatten):
     """Flattening of a pooled cut: ``[N, C, 1, 1]`` in, ``[N, C]`` out."""
 
-    def forward(self, x: Tensor | Cut) -> Tensor | Cut:  # noqa: D102
+    def forward(self, x: Tensor | Cut) -> Tensor | Cut:  # type: ignore[override]
         if not isinstance(x, Cut):
             return super().forward(x)
         return Cut(super().forward(x.value), super().forward(x.lane), x.live)
@@ -97,7 +98,9 @@ class _Conv2d(Function):
             # The join puts the live channels back into the graph for a second derivative.
             value = join(Cut(value, lane, ctx.live)) if torch.is_grad_enabled() else value
             mask = [False, to_weight, to_bias]
-            _, grad_weight, grad_bias = _convolution_backward(grad, value, weight, ctx.bias_sizes, *rest, mask)
+            _, grad_weight, grad_bias = _convolution_backward(
+                grad, value, weight, ctx.bias_sizes, *rest, mask
+            )
         return (
             None,
             grad_lane if to_lane else None,
@@ -151,25 +154,29 @@ class _PoolLane(Function):
 def reader_of(module: nn.Module) -> type[nn.Module] | None:
     """The reader class of a layer, or None if it cannot read a cut."""
     kind = type(module)
-    if kind is nn.Conv2d and (module.groups != 1 or module.padding_mode != "zeros" or module.padding == "same"):
+    if kind is nn.Conv2d and (
+        module.groups != 1 or module.padding_mode != "zeros" or module.padding == "same"
+    ):
         return None
     if kind is nn.AdaptiveAvgPool2d and module.output_size not in (1, (1, 1)):
         return None
     return READERS.get(kind)
 
 
-def _autocast(*tensors: Tensor | None) -> list[Tensor | None]:
-    """What autocast would do to a convolution's arguments; inside a Function it no longer can."""
-    kind = tensors[0].device.type if tensors[0] is not None else "cpu"
+def _autocast(value: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """What autocast would do to a layer's arguments; inside a Function it no longer can."""
+    kind = value.device.type
     if not torch.is_autocast_enabled(kind):
-        return list(tensors)
+        return value, weight, bias
     dtype = torch.get_autocast_dtype(kind)
-    return [t if t is None or t.dtype == dtype else t.to(dtype) for t in tensors]
+    return value.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
 
 
 def _memory_format(x: Tensor) -> torch.memory_format:
-    return torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+    return (
+        torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+    )
 
 
-def _pair(value: int | tuple[int, int] | str) -> list[int]:
-    return [0, 0] if value == "valid" else [value, value] if isinstance(value, int) else list(value)
+def _pair(value: tuple[int, int] | str) -> list[int]:
+    return [0, 0] if isinstance(value, str) else list(value)  # of the names, "valid" alone gets here

@@ -61,4 +61,3 @@ class Routing:
                     parts.append(part if term.gain == 1 else part * term.gain)
             into[key] = sum(parts[1:], start=parts[0]) if parts else 0
         return into
-

@@ -41,9 +41,8 @@ class SplitConv2d(nn.Conv2d):
     dead: Channels
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
-        rest = (self.stride, self.padding, self.dilation)
-        moving = F.conv2d(self.live.of(x), self.live.of(self.weight), self.bias, *rest)
-        return moving + F.conv2d(self.dead.of(x).detach(), self.dead.of(self.weight), None, *rest)
+        moving = self._conv_forward(self.live.of(x), self.live.of(self.weight), self.bias)
+        return moving + self._conv_forward(self.dead.of(x).detach(), self.dead.of(self.weight), None)
 
 
 class SplitLinear(nn.Linear):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from offramp.errors import UserError
 from offramp.forks.cat import HandOutJoined
@@ -15,7 +16,7 @@ from offramp.forks.fork import Fork, GainFork
 from offramp.forks.fused import HandOutCuts
 from offramp.forks.liveness import Liveness
 from offramp.forks.partition import Partition
-from offramp.forks.readers import READERS, reader_of
+from offramp.forks.readers import READERS
 from offramp.forks.routing import Routing
 from offramp.forks.split import SPLIT_READERS, HandOutWhole
 from offramp.forks.survey import Site, survey
@@ -49,18 +50,17 @@ def partition(net: MultiExitNet, options: Partition | None = None, **changes: An
     for exit in (*where, *(options.shared or ())):
         if not 1 <= exit < last:
             raise UserError(
-                f"exit {exit} cannot be partitioned: choose from 1 to {last - 1}, the last feature is never split"
+                f"exit {exit} cannot be partitioned: choose from 1 to {last - 1} "
+                "(the last feature is never split)"
             )
     if any(type(fork) is not Fork for fork in net.forks):
         raise UserError("this net's forks are not plain; take them off first with offramp.forks.remove(net)")
     sites, seen = survey(net, options, where)
-    if options.reference == "zero":
-        tool: Callable[[Site], Any] = lambda site: HandOutZeroed(site.shared)  # noqa: E731
-    else:
-        tool = {"fused": _fuse, "split": _split, "cat": _cat}[options.impl](sites, seen)
+    hand_out = _zero if options.reference == "zero" else _HAND_OUT[options.impl]
+    tools = hand_out(sites, seen)
     for i, row in enumerate(sites):
         if any(row):
-            net.forks[i] = GainFork([site and tool(site) for site in row])
+            net.forks[i] = GainFork([None if site is None else tools(site) for site in row])
     return net
 
 
@@ -71,41 +71,53 @@ def remove(net: MultiExitNet) -> MultiExitNet:
     for module in net.modules():
         if type(module) in _TAUGHT:
             for name in ("routing", "live", "dead"):
-                module.__dict__.pop(name, None)
+                vars(module).pop(name, None)
             module.__class__ = type(module).__bases__[0]
     return net
 
 
 _TAUGHT = {*READERS.values(), *SPLIT_READERS.values()}
 _Sites = list[list[Site | None]]
+_Tools = Callable[[Site], Callable[[Tensor], tuple[Any, Any]]]
 
 
-def _fuse(sites: _Sites, seen: Liveness) -> Callable[[Site], HandOutCuts]:
-    def sealed(site: Site) -> tuple[bool, bool]:
-        return tuple(
-            bool(seals) and not gain.all()
-            for seals, gain in zip(site.seals, (site.gains.head, site.gains.next), strict=True)
-        )
+def _fuse(sites: _Sites, seen: Liveness) -> _Tools:
+    def handed_cuts(site: Site) -> tuple[bool, bool]:
+        head, following = (bool(seals) for seals in site.seals)
+        return head and not site.gains.head.all(), following and not site.gains.next.all()
 
-    cut = {layer for row in sites for s in row if s for seals, c in zip(s.seals, sealed(s)) if c for layer in seals}
-    for layer in cut | {layer for layer, live in seen.read.items() if not live.all() and layer not in seen.blind}:
+    layers = {layer for layer, live in seen.read.items() if not live.all() and layer not in seen.blind}
+    for site in filter(None, itertools.chain(*sites)):
+        for handed, seals in zip(handed_cuts(site), site.seals, strict=True):
+            layers |= seals if handed else set()
+    for layer in layers:
         if layer in seen.read:
             live = seen.read[layer]
-            layer.routing = Routing([torch.ones_like(live) if layer in seen.blind else live])
-        layer.__class__ = reader_of(layer)
-    return lambda site: HandOutCuts(Routing([site.gains.head, site.gains.next]), sealed(site))
+            vars(layer)["routing"] = Routing([torch.ones_like(live) if layer in seen.blind else live])
+        layer.__class__ = READERS[type(layer)]
+    return lambda site: HandOutCuts(Routing([site.gains.head, site.gains.next]), handed_cuts(site))
 
 
-def _split(sites: _Sites, seen: Liveness) -> Callable[[Site], HandOutWhole]:
-    # A layer that is called elsewhere too must stay whole, since it could not tell its callers apart.
+def _split(sites: _Sites, seen: Liveness) -> _Tools:
     for layer, live in seen.read.items():
+        # A layer that is called elsewhere too must stay whole, since it could not tell its callers apart.
         if not live.all() and layer not in seen.blind:
+            vars(layer).update(live=Channels(live), dead=Channels(~live))
             layer.__class__ = SPLIT_READERS[type(layer)]
-            layer.live, layer.dead = Channels(live), Channels(~live)
-    return lambda site: HandOutWhole(
-        site.gains, tuple(bool(seals) and not seals & seen.blind for seals in site.seals)
-    )
+
+    def tool(site: Site) -> HandOutWhole:
+        head, following = (bool(seals) and not seals & seen.blind for seals in site.seals)
+        return HandOutWhole(site.gains, (head, following))
+
+    return tool
 
 
-def _cat(sites: _Sites, seen: Liveness) -> Callable[[Site], HandOutJoined]:
+def _cat(sites: _Sites, seen: Liveness) -> _Tools:
     return lambda site: HandOutJoined(site.gains)
+
+
+def _zero(sites: _Sites, seen: Liveness) -> _Tools:
+    return lambda site: HandOutZeroed(site.shared)
+
+
+_HAND_OUT = {"fused": _fuse, "split": _split, "cat": _cat}

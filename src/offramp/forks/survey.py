@@ -54,7 +54,7 @@ def survey(
     """
     seen = Liveness()
     sites: list[list[Site | None]] = []
-    with _dry_run(net) as x:
+    with _dry_run(net, net.input_size) as x:
         feature, live, _ = seen.follow(net.stages[0], x, all_live(x))
         for exit in range(1, net.num_exits):
             tensors, alive = _as_tuple(feature), _as_tuple(live)
@@ -71,8 +71,8 @@ def survey(
             )
             sites.append(
                 [
-                    Site(options.mask(len(a), exit), g, seals) if s else None
-                    for s, a, g, *seals in zip(split, alive, gains, head_seals, next_seals, strict=True)
+                    Site(options.mask(len(a), exit), g, (h, n)) if s else None
+                    for s, a, g, h, n in zip(split, alive, gains, head_seals, next_seals, strict=True)
                 ]
             )
             feature = following
@@ -84,13 +84,13 @@ _PLAIN = Gains(torch.ones(()).double(), torch.ones(()).double())
 
 
 @contextmanager
-def _dry_run(net: nn.Module) -> Iterator[Tensor]:
+def _dry_run(net: nn.Module, input_size: tuple[int, ...]) -> Iterator[Tensor]:
     """A zero input for the net in eval mode; every module's mode is put back afterwards."""
     modes = {module: module.training for module in net.modules()}
     like = next(net.parameters())
     try:
         with torch.no_grad(), torch.autocast(like.device.type, enabled=False):
-            yield like.new_zeros((2, *net.input_size))
+            yield like.new_zeros((2, *input_size))
     finally:
         for module, training in modes.items():
             module.training = training
