@@ -67,6 +67,7 @@ def test_table_holds_costs_means_and_differences(make_run):
     assert lines[4].split("  ")[0] == "1"
     assert lines[4].split() == ["1", "1.50k", "2.00M", "50.50", "±", "0.71", "50.50", "±", "0.71"]
     assert [line.split()[0] for line in lines[4:10]] == ["1", "2", "average", "ensemble", "seeds", "seconds"]
+    assert lines[9].split() == ["seconds", "12.0", "12.0"]
     assert lines[-1].split(maxsplit=1) == ["ensemble", "+0.00 [+0.00, +0.00]"]
 
 

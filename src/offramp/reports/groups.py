@@ -42,8 +42,8 @@ class Group:
 
     @property
     def seconds(self) -> Spread | None:
-        """Training time over the seeds, where every run tells it."""
-        seconds = [run.result["seconds"] for run in self.runs if "seconds" in run.result]
+        """Time of the training steps over the seeds, where every run tells it."""
+        seconds = [run.seconds for run in self.runs if run.seconds is not None]
         return spread(seconds) if len(seconds) == len(self.runs) else None
 
     def minus(self, baseline: Group) -> list[Difference] | None:
@@ -103,7 +103,13 @@ class Comparison:
         rows.append(["seeds", *blank, *(", ".join(map(str, group.seeds)) for group in self.groups)])
         seconds = [group.seconds for group in self.groups]
         if any(seconds):
-            rows.append(["seconds", *blank, *(f"{s.mean:.0f}" if s else "" for s in seconds)])
+            rows.append(
+                [
+                    "seconds",
+                    *blank,
+                    *(f"{s.mean:.{0 if s.mean >= 100 else 1}f}" if s else "" for s in seconds),
+                ]
+            )
         return aligned(header, rows)
 
     def _differences(self) -> str:
@@ -125,7 +131,15 @@ class Comparison:
             "runs": [
                 {"folder": str(run.folder), **run.result} for group in self.groups for run in group.runs
             ],
-            "groups": [{"label": g.label, "seeds": g.seeds, **_named(g.scores)} for g in self.groups],
+            "groups": [
+                {
+                    "label": g.label,
+                    "seeds": g.seeds,
+                    **_named(g.scores),
+                    "seconds": None if g.seconds is None else dataclasses.asdict(g.seconds),
+                }
+                for g in self.groups
+            ],
             "differences": [
                 {"label": g.label, "baseline": baseline.label, **_named(difference)}
                 for g in others

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ __all__ = ["RunRecord", "read_run"]
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run folder's ``run.json`` and ``result.json`` say.
+    """What a run folder's ``run.json``, ``result.json`` and ``metrics.csv`` say.
 
     Attributes:
         folder: Where it lies.
@@ -26,6 +27,7 @@ class RunRecord:
         seed: The run's seed.
         recipe: All the recipe's settings and their values.
         result: The final evaluation, the content of ``result.json``.
+        seconds: Time spent on training steps, by ``metrics.csv``; None without it.
     """
 
     folder: Path
@@ -36,6 +38,7 @@ class RunRecord:
     seed: int
     recipe: Mapping[str, Any]
     result: Mapping[str, Any]
+    seconds: float | None
 
     @property
     def scores(self) -> list[float]:
@@ -65,6 +68,7 @@ def read_run(folder: str | Path) -> RunRecord:
             seed=run["seed"],
             recipe=run["recipe"],
             result=result,
+            seconds=_seconds(folder / "metrics.csv"),
         )
     except KeyError as missing:
         raise UserError(
@@ -82,6 +86,15 @@ def _read_json(path: Path, if_missing: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} is damaged (it holds no JSON object); train the run again")
     return content
+
+
+def _seconds(path: Path) -> float | None:
+    """The column ``seconds`` added up."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return sum(float(row["seconds"]) for row in csv.DictReader(file))
+    except (OSError, KeyError, TypeError, ValueError):
+        return None
 
 
 def _net_label(spec: Mapping[str, Any] | str) -> str:

@@ -1,0 +1,53 @@
+"""What every command takes and gives: two flags in common, and an answer that is text or JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["OUTPUT", "Answer", "Output", "emit"]
+
+
+@dataclass(frozen=True)
+class Output:
+    """The flags of every command."""
+
+    json: bool = False
+    """print one JSON document on stdout and nothing else there"""
+    debug: bool = False
+    """show the traceback of an error"""
+
+
+OUTPUT = Output()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A command's result, printed once it is complete.
+
+    Attributes:
+        document: For ``--json``: an object or a list of plain values.
+        text: For people.
+    """
+
+    document: dict[str, Any] | list[Any]
+    text: str
+
+
+def emit(text: str) -> None:
+    """Print on stdout; where its reader has seen enough (``| head``), end quietly as a pipe's writer does.
+
+    Raises:
+        SystemExit: 128 + 13, the exit code of SIGPIPE.
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        with contextlib.suppress(
+            OSError, ValueError
+        ):  # else the interpreter flushes, and complains, at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + 13) from None

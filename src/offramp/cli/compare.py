@@ -1,0 +1,40 @@
+"""``offramp compare``: finished runs side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import tyro
+
+from offramp.cli.answer import OUTPUT, Answer, Output
+
+__all__ = ["Compare"]
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Put finished runs side by side: a table, paired differences to the first run's method, a picture.
+
+    Runs of one method that differ in their seed only count as one: mean and spread. The difference is
+    taken seed by seed, over the seeds that both methods have run, with its 95 % t interval.
+    """
+
+    EXAMPLES: ClassVar[str] = """\
+  offramp compare runs/joint runs/dfs
+  offramp compare runs/joint-* runs/dfs-* --out picture.png"""
+
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
+    """folders that `offramp train` wrote"""
+    out: str | None = None
+    """picture to draw, accuracy against FLOPs exit by exit: .png, .svg or .pdf"""
+    output: Output = OUTPUT
+
+    def run(self) -> Answer:
+        """Read, group, compare, draw."""
+        from offramp.reports import compare, plot
+
+        comparison = compare(self.runs)
+        if self.out is not None:
+            plot(comparison, self.out)
+        return Answer({**comparison.to_dict(), "picture": self.out}, comparison.table())

@@ -1,0 +1,35 @@
+"""``offramp eval``: a finished run's accuracies, computed again from its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import tyro
+
+from offramp.cli.answer import OUTPUT, Answer, Output
+
+__all__ = ["Evaluate"]
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Evaluate every exit of a finished run on the test set of its data, or of other data."""
+
+    EXAMPLES: ClassVar[str] = """\
+  offramp eval runs/dfs
+  offramp eval runs/dfs --data other/set --json"""
+
+    run_folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """folder that `offramp train` wrote"""
+    data: str | None = None
+    """data set, as for train; by default the run's own"""
+    output: Output = OUTPUT
+
+    def run(self) -> Answer:
+        """Evaluate."""
+        from offramp.reports import result_table
+        from offramp.training import Run
+
+        result = Run.open(self.run_folder).evaluate(self.data)
+        return Answer(result, result_table(result))

@@ -1,0 +1,89 @@
+"""What may end a command, told in one line and as an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import NoReturn
+
+from offramp.errors import UserError
+
+__all__ = ["Outcome", "guarded"]
+
+# What the operating system refuses and the user can mend: disk, quota, file size, permissions.
+_MENDABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@dataclass
+class Outcome:
+    """How it ended: the exit code."""
+
+    code: int = 0
+
+
+class _Stopped(KeyboardInterrupt):
+    """SIGTERM or SIGHUP, raised where the program is, as Ctrl-C is."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.signum = signum
+
+
+@contextlib.contextmanager
+def guarded(name: str, *, debug: bool) -> Iterator[Outcome]:
+    """Turn whatever ends the body into one line on stderr and an exit code: 2, 128 + n, or 1.
+
+    Args:
+        name: Begins the line, e.g. ``offramp train``.
+        debug: Print the traceback above the line.
+    """
+    outcome = Outcome()
+    try:
+        with _signals_raised():
+            yield outcome
+    except SystemExit as error:  # after --help
+        outcome.code = error.code if isinstance(error.code, int) else 0
+    except BaseException as error:
+        if debug:
+            traceback.print_exc()
+        outcome.code, line = _explain(error)
+        print(f"{name}: {' '.join(line.split())}", file=sys.stderr, flush=True)
+
+
+def _explain(error: BaseException) -> tuple[int, str]:
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + getattr(error, "signum", signal.SIGINT), str(error) or "interrupted"
+    if isinstance(error, UserError):
+        return 2, str(error)
+    if isinstance(error, OSError) and error.errno in _MENDABLE:
+        return 2, f"{error.strerror}: {error.filename or 'while writing'}; make room or fix the permissions"
+    return 1, (
+        f"internal error: {type(error).__name__}: {error} -- "
+        "this is a fault of offramp's; please report it with what the same command and --debug print"
+    )
+
+
+@contextlib.contextmanager
+def _signals_raised() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise, so that what is open gets closed; an ignored signal (nohup) stays so."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for signum in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):  # Windows has no SIGHUP
+            if signal.getsignal(signum) == signal.SIG_DFL:
+                before[signum] = signal.signal(signum, _raise)
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _raise(signum: int, frame: FrameType | None) -> NoReturn:
+    raise _Stopped(signum)

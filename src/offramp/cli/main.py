@@ -1,0 +1,84 @@
+"""The entry point: finds the command, runs it, prints its answer and returns the exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+
+from offramp import __version__
+from offramp.cli.answer import Answer, emit
+from offramp.cli.guard import guarded
+from offramp.errors import UserError
+
+__all__ = ["main"]
+
+# Command -> its module, its dataclass and what it does. A module is imported when its command is given.
+COMMANDS = {
+    "train": ("train", "Train", "train a net on a data set with a method, and evaluate every exit"),
+    "eval": (
+        "evaluate",
+        "Evaluate",
+        "evaluate every exit of a run on the test set of its data, or of other data",
+    ),
+    "compare": ("compare", "Compare", "put runs side by side: table, paired differences, picture"),
+    "cost": ("cost", "CostOf", "count params and FLOPs of every exit, and what training costs"),
+    "nets": ("listing", "Nets", "list the networks"),
+    "methods": ("listing", "Methods", "list the training methods and their options"),
+}
+
+USAGE = "usage: offramp COMMAND [OPTIONS]"
+EXAMPLES = """\
+examples:
+  offramp train --data digits --net vgg7:width=8 --method joint --epochs 5 --out runs/joint
+  offramp train --data digits --net vgg7:width=8 --method dfs --epochs 5 --out runs/dfs
+  offramp compare runs/joint runs/dfs --out picture.png
+
+`offramp COMMAND --help` tells the rest. Every command takes --json, for programs."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: The words after ``offramp``; by default the process's own.
+
+    Returns:
+        The exit code: 0, 2 for a user's mistake, 128 + n after signal n, 1 for a fault of offramp's.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    name = words[0] if words and words[0] in COMMANDS else ""
+    with guarded(f"offramp {name}".strip(), debug="--debug" in words) as outcome:
+        if name:
+            _run(name, words[1:])
+        else:
+            _no_command(words)
+    return outcome.code
+
+
+def _run(name: str, words: Sequence[str]) -> None:
+    from offramp.cli.parse import parse  # says so where tyro is missing
+
+    module, kind, _ = COMMANDS[name]
+    command = parse(getattr(importlib.import_module(f"offramp.cli.{module}"), kind), f"offramp {name}", words)
+    with contextlib.redirect_stdout(sys.stderr):  # stdout is for the answer alone
+        answer: Answer = command.run()
+    emit(json.dumps(answer.document, indent=2, allow_nan=False) if command.output.json else answer.text)
+
+
+def _no_command(words: Sequence[str]) -> None:
+    word = words[0] if words else ""
+    if word in ("-h", "--help"):
+        width = max(map(len, COMMANDS))
+        lines = [f"  {name:{width}}  {summary}" for name, (_, _, summary) in COMMANDS.items()]
+        emit("\n".join([USAGE, "", "commands:", *lines, "", EXAMPLES]))
+    elif word == "--version":
+        emit(f"offramp {__version__}")
+    else:
+        close = difflib.get_close_matches(word, COMMANDS, n=1)
+        guess = f" (did you mean {close[0]!r}?)" if close else ""
+        mistake = f"no command {word!r}{guess}" if word else "no command given"
+        raise UserError(f"{mistake}; there are: {', '.join(COMMANDS)}; see offramp --help")

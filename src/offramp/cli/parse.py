@@ -1,0 +1,103 @@
+"""Words -> a command's frozen dataclass, by tyro; what it does not understand becomes one line."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import inspect
+import io
+import re
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from offramp.cli.answer import emit
+from offramp.errors import UserError
+
+try:
+    import tyro
+except ModuleNotFoundError as error:
+    raise UserError("the command line needs tyro: pip install 'offramp[cli]'") from error
+
+__all__ = ["parse"]
+
+C = TypeVar("C")
+
+
+def parse(command: type[C], prog: str, words: Sequence[str]) -> C:
+    """The command that the words describe.
+
+    Args:
+        command: A frozen dataclass; its docstring is the help, its ``EXAMPLES`` end it.
+        prog: How the command is called, e.g. ``offramp train``.
+        words: What stands after it.
+
+    Raises:
+        UserError: Words that do not fit.
+        SystemExit: After ``--help``.
+    """
+    _check_flags(_flags(command), prog, words)
+    _check_required(command, prog, words)
+    told, complaint = io.StringIO(), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(told), contextlib.redirect_stderr(complaint):
+            return tyro.cli(
+                command,
+                prog=prog,
+                description=f"{inspect.getdoc(command)}\n\nexamples:\n{command.EXAMPLES}",  # type: ignore[attr-defined]
+                args=words,
+                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
+            )
+    except SystemExit as end:
+        if end.code:
+            raise UserError(f"{_one_line(complaint.getvalue())}; see {prog} --help") from None
+    emit(told.getvalue().rstrip())
+    raise SystemExit(0)
+
+
+def _flags(command: Any) -> list[str]:
+    flags = []
+    for field in dataclasses.fields(command):
+        if dataclasses.is_dataclass(field.default):
+            flags += _flags(field.default)
+        elif not _positional(field):
+            flags.append(_flag(field))
+    return flags
+
+
+def _flag(field: dataclasses.Field[Any]) -> str:
+    return "--" + field.name.replace("_", "-")
+
+
+def _positional(field: dataclasses.Field[Any]) -> bool:
+    return "Positional" in str(field.type)
+
+
+def _check_flags(flags: Sequence[str], prog: str, words: Sequence[str]) -> None:
+    """Complain of a flag that does not exist before anything that follows from it."""
+    for word in words:
+        flag = word.split("=")[0]
+        if re.match(r"--?[A-Za-z]", flag) and flag.replace("_", "-") not in [*flags, "-h", "--help"]:
+            close = difflib.get_close_matches(flag, flags, n=1)
+            guess = f" (did you mean {close[0]}?)" if close else ""
+            raise UserError(f"no flag {flag}{guess}; there are: {', '.join(flags)}; see {prog} --help")
+
+
+def _check_required(command: Any, prog: str, words: Sequence[str]) -> None:
+    given = {word.split("=")[0].replace("_", "-") for word in words}
+    if not given & {"-h", "--help"}:
+        required = [f for f in dataclasses.fields(command) if f.default is dataclasses.MISSING]
+        missing = [_flag(f) for f in required if not _positional(f) and _flag(f) not in given]
+        if missing:
+            raise UserError(f"missing: {', '.join(missing)}; see {prog} --help")
+
+
+def _one_line(box: str) -> str:
+    """What one of tyro's boxes says, without its frame and title, up to its next rule or gap."""
+    text = []
+    for line in (line.strip("│ ") for line in box.splitlines()[1:]):
+        if line.strip("-─╰╯"):
+            text.append(line)
+        elif text:
+            break
+    return " ".join(text).rstrip(".")

@@ -1,0 +1,56 @@
+import json
+
+import pytest
+
+from offramp.cli import main
+
+SMALL = ["train", "--data", "digits", "--net", "vgg7:width=4", "--epochs", "1"]
+SMALL += ["--set", "train_limit=200", "test_limit=50"]
+
+
+@pytest.fixture
+def small():
+    """The words of a training that takes a second, without method and run folder."""
+    return SMALL
+
+
+@pytest.fixture
+def offramp(capfd):
+    """Runs a command in this process: exit code, stdout, stderr."""
+
+    def run(*words):
+        capfd.readouterr()
+        code = main([str(word) for word in words])
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def refused(offramp):
+    """Runs a command that is a user's mistake; checks how it is told, and returns the line."""
+
+    def run(*words):
+        code, out, err = offramp(*words)
+        assert (code, out) == (2, "")
+        assert err.count("\n") == 1
+        assert "Traceback" not in err
+        return err.strip()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory):
+    """Two finished runs, joint and dfs, by the command line."""
+    folder = tmp_path_factory.mktemp("runs")
+    for method in ("joint", "dfs"):
+        assert main([*SMALL, "--method", method, "--out", str(folder / method)]) == 0
+    return folder
+
+
+@pytest.fixture
+def result_of():
+    """The content of a run's result.json."""
+    return lambda folder: json.loads((folder / "result.json").read_text())

@@ -1,0 +1,60 @@
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from offramp.cli import main
+
+CALL = "import sys; from offramp.cli import main; sys.exit(main())"
+WORDS = ["train", "--data", "digits", "--net", "vgg7:width=4", "--method", "dfs", "--epochs", "15"]
+WORDS += ["--set", "train_limit=300", "test_limit=50"]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert main([*WORDS, "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_its_code_and_resume_finishes(tmp_path, uninterrupted, signum):
+    words = [*WORDS, "--out", str(tmp_path / "run"), "--resume"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", CALL, *words, "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    first = process.stderr.readline()
+    process.send_signal(signum)
+    out, err = process.communicate(timeout=60)
+    assert first.startswith("epoch 1/15")
+    assert (process.returncode, out) == (128 + signum, "")
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith(f"offramp train: stopped by {signum.name}")
+    assert not (tmp_path / "run" / "result.json").exists()
+
+    assert main(words) == 0
+    assert (tmp_path / "run" / "result.json").read_text() == (uninterrupted / "result.json").read_text()
+    resumed, whole = (load_file(run / "weights.safetensors") for run in (tmp_path / "run", uninterrupted))
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_a_signal_outside_training_ends_it_too():
+    code = (
+        "import os, signal; from offramp.cli import main, net_text\n"
+        "for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):\n"
+        "    net_text.check = lambda *_: os.kill(os.getpid(), signum) or signal.pause()\n"
+        "    print(main(['cost', '--net', 'vgg7']) - 128 - signum)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.split()) == (0, ["0", "0", "0"])
+    lines = done.stderr.splitlines()
+    assert lines == [
+        "offramp cost: interrupted",
+        *(f"offramp cost: stopped by {s}" for s in ("SIGTERM", "SIGHUP")),
+    ]

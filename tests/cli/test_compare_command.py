@@ -1,0 +1,29 @@
+import json
+
+
+def test_json_holds_the_runs_and_their_difference(offramp, runs, result_of):
+    code, out, _ = offramp("compare", runs / "joint", runs / "dfs", "--json")
+    assert code == 0
+    document = json.loads(out)
+    joint, dfs = result_of(runs / "joint"), result_of(runs / "dfs")
+    assert [run["method"] for run in document["runs"]] == ["joint", "dfs"]
+    assert document["runs"][1].items() >= dfs.items()
+    (difference,) = document["differences"]
+    assert difference["average_top1"]["mean"] == dfs["average_top1"] - joint["average_top1"]
+    assert difference["average_top1"]["low"] is None
+    assert document["groups"][0]["seconds"]["mean"] > 0
+
+
+def test_table_and_picture(offramp, runs, tmp_path):
+    code, out, _ = offramp("compare", runs / "joint", runs / "dfs", "--out", tmp_path / "picture.png")
+    assert code == 0
+    assert out.startswith("vgg7:width=4 on digits")
+    assert "difference to joint" in out
+    assert (tmp_path / "picture.png").stat().st_size > 10_000
+
+
+def test_mistakes_are_one_line(refused, runs, tmp_path):
+    assert "give one or more run folders" in refused("compare")
+    assert "is one run and not two" in refused("compare", runs / "joint", runs / "joint")
+    assert "no run folder" in refused("compare", runs / "joint", tmp_path / "none")
+    assert "end the name in .png" in refused("compare", runs / "joint", "--out", "picture.doc")

@@ -1,0 +1,30 @@
+import json
+
+import pytest
+
+
+def test_eval_repeats_the_final_evaluation(offramp, runs, result_of):
+    code, out, _ = offramp("eval", runs / "dfs", "--json")
+    assert code == 0
+    assert (
+        json.loads(out).items()
+        >= {k: v for k, v in result_of(runs / "dfs").items() if k != "seconds"}.items()
+    )
+
+
+def test_data_may_be_another_set(offramp, runs, tmp_path):
+    pil = pytest.importorskip("PIL.Image")
+    for label in range(10):
+        for split in ("train", "test"):
+            (folder := tmp_path / "grey" / split / str(label)).mkdir(parents=True)
+            for number in range(5):
+                pil.new("RGB", (32, 32), (25 * label + number,) * 3).save(folder / f"{number}.png")
+    code, out, err = offramp("eval", runs / "joint", "--data", tmp_path / "grey", "--json")
+    assert code == 0, err
+    assert json.loads(out)["data"] == "grey"
+
+
+def test_mistakes_are_one_line(refused, tmp_path, runs):
+    assert "no run folder" in refused("eval", tmp_path / "nowhere")
+    assert "RUN" in refused("eval")
+    assert "none" in refused("eval", runs / "joint", "--data", tmp_path / "none")

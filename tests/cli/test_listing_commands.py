@@ -1,0 +1,30 @@
+import json
+
+from offramp.methods import METHODS
+from offramp.nets import NETS
+
+
+def test_nets_are_listed_with_their_exits(offramp):
+    code, out, err = offramp("nets", "--json")
+    assert (code, err) == (0, "")
+    nets = {net["name"]: net for net in json.loads(out)}
+    assert nets.keys() == NETS.keys()
+    exits = {"vgg7": 6, "vgg16": 13, "resnet18": 4, "msdnet_cifar": 7, "msdnet_imagenet": 5}
+    assert {name: nets[name]["exits"] for name in exits} == exits
+    assert nets["vgg7"]["arguments"]["width"] == 64
+    assert nets["vgg16"]["input_size"] == [3, 224, 224]
+    code, out, _ = offramp("nets")
+    assert code == 0
+    assert all(name in out for name in NETS)
+
+
+def test_methods_are_listed_with_their_options(offramp):
+    code, out, err = offramp("methods", "--json")
+    assert (code, err) == (0, "")
+    methods = {method["name"]: method for method in json.loads(out)}
+    assert methods.keys() == METHODS.keys()
+    assert methods["joint"]["options"] == {}
+    assert methods["dfs"]["options"]["beta"] == 0.5
+    code, out, _ = offramp("methods")
+    assert code == 0
+    assert "beta=0.5" in out
