@@ -9,10 +9,10 @@ from offramp.errors import UserError
 
 if TYPE_CHECKING:
     from offramp import nets
-    from offramp.nets import MultiExitNet, cost
+    from offramp.nets import MultiExitNet, attach, cost
     from offramp.training import Recipe, Run, fit
 
-__all__ = ["MultiExitNet", "Recipe", "Run", "UserError", "cost", "fit", "nets"]
+__all__ = ["MultiExitNet", "Recipe", "Run", "UserError", "attach", "cost", "fit", "nets"]
 __version__ = "0.1.0"
 
 # Imported at the first use, so that `import offramp` is quick.
@@ -20,6 +20,7 @@ _LATE = {
     "MultiExitNet": "offramp.nets",
     "Recipe": "offramp.training",
     "Run": "offramp.training",
+    "attach": "offramp.nets",
     "cost": "offramp.nets",
     "fit": "offramp.training",
 }

@@ -1,5 +1,6 @@
 """Networks with several exits, and what turns any backbone into one."""
 
+from offramp.nets.attach import attach
 from offramp.nets.conventions import CONVENTIONS
 from offramp.nets.counting import Cost, ExitCost, cost
 from offramp.nets.msdnet import msdnet_cifar, msdnet_imagenet
@@ -16,6 +17,7 @@ __all__ = [
     "ExitCost",
     "Feature",
     "MultiExitNet",
+    "attach",
     "cost",
     "create",
     "msdnet_cifar",

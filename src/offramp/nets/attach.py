@@ -1,0 +1,179 @@
+"""Give any network that torch.fx can trace exits after the modules you name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from itertools import pairwise
+
+import torch
+from torch import Tensor, fx, nn
+
+from offramp.errors import UserError
+from offramp.nets.multi_exit import MultiExitNet
+from offramp.nets.pooled_head import Last, pooled_head
+from offramp.nets.split_graph import DryRun, split_graph
+from offramp.nets.trace_backbone import Trace, is_layer, trace_backbone
+from offramp.nets.untouched import untouched
+
+__all__ = ["attach"]
+
+
+def attach(
+    backbone: nn.Module,
+    at: Sequence[str],
+    num_classes: int | None = None,
+    *,
+    input_size: tuple[int, ...] = (3, 32, 32),
+) -> MultiExitNet:
+    """Split ``backbone`` after the modules named in ``at`` and put an exit after each.
+
+    Head k reads the output of module ``at[k]``: global average pooling and a Linear for maps
+    ``[N, C, H, W]``, a Linear for vectors ``[N, C]``, the mean over tokens and a Linear for ``[N, T, C]``.
+    The last exit is the backbone's own output, bit for bit. Where later stages read more than the cut
+    module's output (a skip connection over the cut), the stage's feature is a tuple: what is carried, and
+    last that output.
+
+    The net is made of the backbone's own modules and parameters: training or moving one trains and moves
+    the other (``copy.deepcopy(backbone)`` first, to keep them apart). A new head has the device and dtype
+    of the feature it reads. Hooks on modules that hold a cut do not run in the net; all others do.
+
+    Args:
+        backbone: A classifier with one input ``[N, *input_size]`` and logits ``[N, classes]``.
+        at: Module names as in ``backbone.named_modules()``, in the order in which they run.
+        num_classes: The backbone's number of classes, which is the default; any other number is refused.
+        input_size: Shape of one input, for the dry run that finds the sizes of the heads.
+
+    Returns:
+        A net with ``len(at) + 1`` exits, each module in the mode (train or eval) it was in.
+
+    Raises:
+        UserError: The backbone cannot be split there; the line names the module or node, and the remedy.
+    """
+    _check_names(backbone, at)
+    trace = trace_backbone(backbone, at)
+    _check_order(trace, backbone)
+    like = next(filter(Tensor.is_floating_point, backbone.parameters()), torch.empty(0))
+    with untouched(backbone):
+        batch = torch.randn(2, *input_size, dtype=like.dtype, device=like.device)
+        run = _dry_run(backbone, trace, batch)
+    classes = run.env[trace.result].shape[1]
+    if num_classes not in (None, classes):
+        raise UserError(
+            f"num_classes={num_classes}, but {type(backbone).__name__} has {classes} classes; "
+            "leave num_classes out, or replace its last layer first"
+        )
+    heads: list[nn.Module] = [
+        pooled_head(name, run.env[cut], classes) for name, cut in zip(trace.names, trace.cuts, strict=True)
+    ]
+    final = _final_layer(trace)
+    stages = split_graph(trace, run, final)
+    for k, stage in enumerate(stages[:-1]):
+        if isinstance(stage.graph.output_node().args[0], tuple):
+            heads[k] = nn.Sequential(Last(), *([*heads[k].children()] or [heads[k]]))
+    heads.append(nn.Identity() if final is None else trace.parts[str(final.target)])
+    net = MultiExitNet(stages, heads, input_size=tuple(input_size))
+    with untouched(backbone):
+        _check_equal(net, backbone, batch)
+    _copy_modes(net, backbone)
+    return net
+
+
+def _final_layer(trace: Trace) -> fx.Node | None:
+    """The node of the layer that makes the output of a last stage which has more to do than that."""
+    node, layer = trace.result, trace.last_module
+    if layer is None or not is_layer(layer) or list(node.args) != node.all_input_nodes or node.kwargs:
+        return None
+    order = list(trace.graph.nodes)
+    calls = [other for other in order if other.op == node.op and other.target == node.target]
+    stage_is_empty = order.index(node.all_input_nodes[0]) <= order.index(trace.cuts[-1])
+    return None if len(calls) > 1 or len(node.users) > 1 or stage_is_empty else node
+
+
+def _check_names(backbone: nn.Module, at: Sequence[str]) -> None:
+    if isinstance(at, str) or not at:
+        raise UserError(
+            f"at={at!r} names no place for an exit; give a list of module names, such as at=['layer1']"
+        )
+    names = [name for name, _ in backbone.named_modules(remove_duplicate=False) if name]
+    for name in at:
+        if name not in names:
+            near = get_close_matches(name, names) or [child for child, _ in backbone.named_children()]
+            raise UserError(
+                f"{type(backbone).__name__} has no module '{name}'; did you mean {' or '.join(near)}?"
+            )
+
+
+def _check_order(trace: Trace, backbone: nn.Module) -> None:
+    if not isinstance(trace.result, fx.Node):
+        raise _not_logits(backbone, trace.result)
+    order = {node: position for position, node in enumerate(trace.graph.nodes)}
+    for (first, one), (second, other) in pairwise(zip(trace.names, trace.cuts, strict=True)):
+        if one is other:
+            raise UserError(f"'{first}' and '{second}' return the same Tensor; keep one of them in at")
+        if order[other] < order[one]:
+            place = dict(zip(trace.names, trace.cuts, strict=True))
+            ran = sorted(place, key=lambda name: order[place[name]])
+            raise UserError(f"'{second}' runs before '{first}'; give them as they run: at={ran}")
+    for name, cut in zip(trace.names, trace.cuts, strict=True):
+        if cut is trace.result:
+            raise UserError(
+                f"module '{name}' returns the output of {type(backbone).__name__}, which is the last exit "
+                f"anyway; leave '{name}' out of at"
+            )
+
+
+def _not_logits(backbone: nn.Module, value: object) -> UserError:
+    kind = f"{value.dtype} {[*value.shape]}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+    return UserError(
+        f"{type(backbone).__name__} returns {kind}, not logits [N, classes]; "
+        "wrap it in a module that returns them"
+    )
+
+
+def _dry_run(backbone: nn.Module, trace: Trace, batch: Tensor) -> DryRun:
+    """One batch through the backbone in train mode, where in-place layers (dropout) do write in place."""
+    backbone.train()
+    run = DryRun(trace)
+    with torch.no_grad():
+        try:
+            backbone(batch)
+        except Exception as error:  # whatever a user's forward raises
+            reason = str(error).strip().partition("\n")[0]
+            raise UserError(
+                f"{type(backbone).__name__} cannot run on a {batch.dtype} batch {[*batch.shape]}: {reason}; "
+                "pass the shape of its input as input_size=(channels, height, width)"
+            ) from error
+        logits = run.run(batch)
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or not logits.is_floating_point():
+        raise _not_logits(backbone, logits)
+    return run
+
+
+def _check_equal(net: MultiExitNet, backbone: nn.Module, batch: Tensor) -> None:
+    """Compare the last exit with the backbone: a graph does not see a forward count or draw numbers."""
+    for mode in (True, False):
+        logits = []
+        for model in (backbone.train(mode), net.train(mode)):
+            torch.manual_seed(0)
+            with torch.no_grad():
+                logits.append(model(batch))
+        whole, split = logits[0], logits[1][-1]
+        # Equal bit for bit, but for devices where one layer run twice differs in its last bits.
+        slack = torch.finfo(whole.dtype).eps ** 0.5 * whole.nan_to_num().abs().max().item()
+        if not torch.allclose(split, whole, rtol=0, atol=slack, equal_nan=True):
+            raise UserError(
+                f"{type(backbone).__name__} in {'train' if mode else 'eval'} mode gives other logits split "
+                "than whole; move what its forward draws, counts or remembers into a module of its own"
+            )
+
+
+def _copy_modes(net: MultiExitNet, backbone: nn.Module) -> None:
+    """The backbone's modules keep their modes; a stage's own modules take that of the one they stand for."""
+    modes = {module: module.training for module in backbone.modules()}
+    net.train(backbone.training)
+    for module, mode in modes.items():
+        module.training = mode
+    for stage in net.stages:
+        for name, module in stage.named_modules():
+            module.training = modes[backbone.get_submodule(name.removesuffix("is_training").rstrip("."))]

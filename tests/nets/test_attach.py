@@ -1,0 +1,517 @@
+"""Any traceable network gets exits, and stays the network it was."""
+
+from __future__ import annotations
+
+import copy
+import io
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from offramp import UserError, attach
+from offramp.forks import partition
+from offramp.forks.readers import Conv2dReader
+
+SIZE = (3, 8, 8)
+
+
+class Plain(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 3, padding=1)
+        self.bn1 = nn.BatchNorm2d(4)
+        self.conv2 = nn.Conv2d(4, 6, 3, padding=1)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.fc = nn.Linear(6, 5)
+
+
+class Block(nn.Module):
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.shortcut = nn.Conv2d(channels, width, 1, stride) if stride > 1 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.conv2(self.relu(self.bn1(self.conv1(x))))
+        out += self.shortcut(x)
+        return self.relu(out)
+
+
+class ResNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.layer1 = nn.Sequential(Block(4, 4, 1), Block(4, 4, 1))
+        self.layer2 = nn.Sequential(Block(4, 6, 2), Block(6, 6, 1))
+        self.layer3 = nn.Sequential(Block(6, 8, 2))
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor, width: float | None = None) -> Tensor:
+        batch = x.shape[0]
+        x = self.layer3(self.layer2(self.layer1(self.stem(x))))
+        if width is not None:
+            x = x * width
+        return self.fc(F.adaptive_avg_pool2d(x, 1).view(batch, -1))
+
+
+class LongSkip(nn.Module):
+    """Two skips over the cuts, one of them over both, and items of a tuple read late."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (nn.Conv2d(i, 4, 3, padding=1) for i in (3, 4, 4))
+        self.fc = nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        stem = self.a(x)
+        halves = stem.chunk(2, 1)
+        y = self.b(stem.relu())
+        z = self.c(y) + stem * 2
+        z = torch.cat([z[:, :2] + halves[0], z[:, 2:] * halves[1]], 1).sigmoid() + y
+        return self.fc(z.mean((2, 3)))
+
+
+class Functional(nn.Module):
+    """What a graph freezes easily: dropout by function, a test of the mode, buffers, tensors made inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 3)
+        self.conv2 = nn.Conv2d(4, 4, 3)
+        self.fc = nn.Linear(4, 5)
+        self.scale = nn.Parameter(torch.rand(4, 1, 1))
+        self.register_buffer("shift", torch.rand(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1(x) * self.scale + self.shift.view(-1, 1, 1)
+        if self.training and x is None:
+            raise AssertionError
+        x = F.dropout(x, 0.5, training=self.training)
+        x = self.conv2(x) * self.scale * torch.tensor(2.0)
+        return F.dropout(self.fc(x.mean((2, 3))), 0.5, self.training)
+
+
+class InPlace(nn.Module):
+    """Writes into the first cut's output by a module, into the second's by a view and an operator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 3, padding=1)
+        self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
+        self.conv3 = nn.Conv2d(4, 4, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+        self.fc = nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.conv1(x)
+        self.relu(first)  # and `first` itself is read below, as the ReLU left it
+        second = self.conv2(first)
+        second.flatten(1).mul_(3.0)
+        second += first
+        return self.fc(self.relu(self.conv3(second) + second).mean((2, 3)))
+
+
+class Token(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, 2, dropout=0.1, batch_first=True)
+        self.mlp = nn.Sequential(nn.Linear(width, 16), nn.GELU(), nn.Linear(16, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(x)
+        x = x + self.attention(y, y, y, need_weights=False)[0]
+        return x + self.mlp(x)
+
+
+class Transformer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 8, 4, 4)
+        self.cls = nn.Parameter(torch.rand(1, 1, 8))
+        self.blocks = nn.Sequential(Token(8), Token(8), Token(8))
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.cls.expand(x.shape[0], -1, -1), x], 1)
+        return self.head(self.blocks(x)[:, 0]).log_softmax(-1)
+
+
+CASES = [
+    (Plain, ["conv1", "conv2"]),
+    (Plain, ["bn1", "flatten"]),
+    (ResNet, ["layer1", "layer2"]),
+    (ResNet, ["stem", "layer2.0.conv1", "layer2.0", "layer3"]),
+    (LongSkip, ["a", "b"]),
+    (LongSkip, ["b"]),
+    (Functional, ["conv1", "conv2"]),
+    (InPlace, ["conv1", "conv2"]),
+    (InPlace, ["conv1", "conv2", "conv3"]),
+    (Transformer, ["blocks.0", "blocks.1"]),
+    (Transformer, ["patch", "blocks.1.mlp.0"]),
+]
+every_case = pytest.mark.parametrize(("build", "at"), CASES, ids=lambda v: getattr(v, "__name__", None))
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def run(model: nn.Module, x: Tensor):
+    torch.manual_seed(1)
+    return model(x)
+
+
+@every_case
+@pytest.mark.parametrize("training", [True, False])
+def test_last_exit_is_the_backbone_bit_for_bit(build, at, training):
+    backbone = build()
+    whole = copy.deepcopy(backbone).train(training)
+    net = attach(backbone, at, input_size=SIZE).train(training)
+    x = torch.randn(3, *SIZE)
+    logits = run(net, x)
+    assert [tuple(row.shape) for row in logits] == [(3, 5)] * (len(at) + 1)
+    assert torch.equal(logits[-1], run(whole, x))
+    for name, buffer in whole.named_buffers():
+        assert torch.equal(buffer, backbone.get_buffer(name))
+
+
+@every_case
+def test_gradients_of_the_last_exit_are_the_backbones(build, at):
+    backbone = build()
+    twin = copy.deepcopy(backbone)
+    net = attach(backbone, at, input_size=SIZE)
+    x = torch.randn(3, *SIZE)
+    run(net, x)[-1].square().sum().backward()
+    run(twin, x).square().sum().backward()
+    for name, parameter in twin.named_parameters():
+        torch.testing.assert_close(backbone.get_parameter(name).grad, parameter.grad, msg=name)
+
+
+@every_case
+def test_heads_read_what_the_cut_module_returns(build, at):
+    backbone = build().eval()
+    outputs = []
+    twin = copy.deepcopy(backbone)
+    for name in at:
+        twin.get_submodule(name).register_forward_hook(lambda *call: outputs.append(call[-1].clone()))
+    net = attach(backbone, at, input_size=SIZE)
+    x = torch.randn(3, *SIZE)
+    twin(x)
+    for logits, output, head in zip(net(x), outputs, net.heads, strict=False):
+        pooled = output.mean((2, 3)) if output.ndim == 4 else output.mean(1) if output.ndim == 3 else output
+        linear = [m for m in head.modules() if isinstance(m, nn.Linear)][-1]
+        torch.testing.assert_close(logits, linear(pooled))
+
+
+@every_case
+@pytest.mark.parametrize("training", [True, False])
+def test_no_stage_writes_into_what_it_was_handed(build, at, training):
+    net = attach(build(), at, input_size=SIZE).train(training)
+    feature = net.stages[0](torch.randn(2, *SIZE))
+    for stage in net.stages[1:]:
+        handed = feature if isinstance(feature, tuple) else (feature,)
+        before = [tensor.clone() for tensor in handed]
+        feature = stage(feature)
+        assert all(map(torch.equal, handed, before))
+
+
+@every_case
+def test_parameters_are_the_backbones_under_their_names(build, at):
+    backbone = build()
+    net = attach(backbone, at, input_size=SIZE)
+    ours = {id(parameter): name for name, parameter in net.named_parameters()}
+    for name, parameter in backbone.named_parameters():
+        assert ours[id(parameter)].endswith(name) or ours[id(parameter)].startswith(f"heads.{len(at)}.")
+    other = attach(build(), at, input_size=SIZE)
+    other.load_state_dict(net.state_dict())
+    x = torch.randn(2, *SIZE)
+    assert torch.equal(other.eval()(x)[-1], net.eval()(x)[-1])
+
+
+@every_case
+def test_backbone_is_left_as_it_was(build, at):
+    backbone = build().train()
+    next(m for m in backbone.modules() if not [*m.children()]).eval()
+    state = {name: value.clone() for name, value in backbone.state_dict().items()}
+    attributes = [(module, dict(vars(module))) for module in backbone.modules()]
+    attach(backbone, at, input_size=SIZE)
+    assert [(module, dict(vars(module))) for module in backbone.modules()] == attributes
+    for name, value in backbone.state_dict().items():
+        assert torch.equal(value, state[name]), name
+
+
+@every_case
+def test_stages_and_heads_can_be_traced_again(build, at):
+    net = attach(build(), at, input_size=SIZE)
+    for module in [*net.stages, *net.heads]:
+        graph = fx.Tracer().trace(module)
+        assert [node.op for node in graph.nodes].count("placeholder") == 1
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+
+
+def pickled(net: nn.Module) -> nn.Module:
+    file = io.BytesIO()
+    torch.save(net, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@every_case
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, pickled])
+def test_a_copy_does_the_same_in_both_modes(build, at, duplicate):
+    net = attach(build(), at, input_size=SIZE)
+    other = duplicate(net)
+    assert not {*map(id, other.parameters())} & {*map(id, net.parameters())}
+    x = torch.randn(2, *SIZE)
+    for training in (True, False):
+        torch.testing.assert_close(run(other.train(training), x), run(net.train(training), x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("build", [ResNet, LongSkip, Functional, InPlace, Transformer])
+@pytest.mark.parametrize("training", [True, False])
+def test_compiles_as_one_graph(build, training):
+    at = dict(reversed(CASES))[build]
+    net = attach(build(), at, input_size=SIZE).train(training)
+    torch._dynamo.reset()
+    compiled = torch.compile(copy.deepcopy(net), backend="eager", fullgraph=True)
+    x = torch.randn(2, *SIZE)
+    torch.testing.assert_close(run(compiled, x), run(net, x), rtol=0, atol=0)
+
+
+def test_stages_of_a_resnet_read_like_the_resnet():
+    net = attach(ResNet(), ["layer1", "layer2"], input_size=SIZE)
+    assert [[name for name, _ in stage.named_children()] for stage in net.stages] == [
+        ["stem", "layer1"],
+        ["layer2"],
+        ["layer3"],
+    ]
+    assert "stages.1.layer2.0.conv1.weight" in net.state_dict()
+    assert isinstance(net.heads[-1], nn.Linear)
+    assert net.input_size == SIZE and net.num_exits == 3
+
+
+@every_case
+def test_a_partition_leaves_the_logits_as_they_are(build, at):
+    net = attach(build(), at, input_size=SIZE).eval()
+    x = torch.randn(2, *SIZE)
+    plain = net(x)
+    torch.testing.assert_close(partition(net, beta=0.5)(x), plain, rtol=0, atol=0)
+
+
+def test_layers_that_read_a_fork_are_found():
+    net = attach(ResNet(), ["layer1", "layer2"], input_size=SIZE)
+    partition(net, beta=0.5)
+    readers = {name for name, module in net.stages.named_modules() if isinstance(module, Conv2dReader)}
+    assert readers == {"1.layer2.0.conv1", "1.layer2.0.shortcut", "2.layer3.0.conv1", "2.layer3.0.shortcut"}
+
+
+def test_final_layer_is_found_inside_the_last_module():
+    class Tail(nn.Sequential):
+        pass
+
+    tail = Tail(nn.Conv2d(4, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Sequential(nn.Flatten(), nn.Linear(6, 5)))
+    net = attach(nn.Sequential(nn.Conv2d(3, 4, 3), tail), ["0"], input_size=SIZE)
+    assert net.heads[-1] is tail[2][1]
+    assert net.stages[-1].get_submodule("1.0") is tail[0]
+
+
+def test_only_what_later_stages_read_is_carried():
+    net = attach(LongSkip(), ["a", "b"], input_size=SIZE)
+    x = torch.randn(2, *SIZE)
+    first = net.stages[0](x)
+    assert isinstance(first, Tensor)  # the skip's source is the cut module's output itself
+    second = net.stages[1](first)
+    assert len(second) == 4  # the skip, the two halves, and the cut module's output
+    assert torch.equal(second[0], first)
+    assert isinstance(attach(Plain(), ["conv1"], input_size=SIZE).stages[0](x), Tensor)
+
+
+def test_a_size_is_measured_again_and_its_source_not_carried_when_it_crosses_anyway():
+    class Sized(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv1, self.conv2 = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+            self.fc = nn.Linear(4, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv1(x)
+            batch, channels = x.size(0), x.shape[1]
+            return self.fc(self.conv2(x).view(batch, channels, -1).mean(-1))
+
+    net = attach(Sized(), ["conv1"], input_size=SIZE)
+    assert isinstance(net.stages[0](torch.randn(2, *SIZE)), Tensor)
+    assert net(torch.randn(7, *SIZE))[-1].shape == (7, 5)
+
+
+def test_functional_dropout_drops_in_training_only():
+    net = attach(Functional(), ["conv1"], input_size=SIZE)
+    x = torch.randn(4, *SIZE)
+    net.train()
+    assert not torch.equal(net(x)[-1], net(x)[-1])
+    assert torch.equal(net(x)[0], net(x)[0])  # the head reads before the dropout
+    net.eval()
+    assert torch.equal(net(x)[-1], net(x)[-1])
+
+
+def test_frozen_modules_stay_frozen():
+    backbone = ResNet().train()
+    backbone.layer1.eval()
+    net = attach(backbone, ["layer1.0.conv1"], input_size=SIZE)
+    assert net.training and net.stages[1].training
+    assert not net.stages[0].get_submodule("layer1.0").training  # stands for the module that was cut
+    assert not backbone.layer1[1].bn1.training
+
+
+def test_double_precision_backbone_gets_double_heads():
+    net = attach(Plain().double(), ["conv1"], input_size=SIZE)
+    assert net(torch.randn(2, *SIZE, dtype=torch.float64))[0].dtype == torch.float64
+
+
+def test_a_module_used_in_two_stages_is_one_module():
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.conv = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1)
+            self.mid, self.fc = nn.ReLU(), nn.Linear(4, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.mid(self.conv(self.stem(x)))
+            return self.fc(self.conv(x).mean((2, 3)))
+
+    net = attach(Tied(), ["mid"], input_size=SIZE)
+    assert net.stages[0].conv is net.stages[1].conv
+    assert len([*net.parameters()]) == 8
+
+
+class ControlFlow(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.sum() > 0:
+            x = -x
+        return super().forward(x)
+
+
+class Inner(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[: int(x.mean())]
+
+
+class HiddenFlow(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn1 = Inner()
+
+
+class ModeSwitch(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1(x)
+        if self.training:
+            x = x * 2
+        return self.fc(self.conv2(x).mean((2, 3)))
+
+
+class Twice(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.conv2(self.bn1(self.bn1(self.conv1(x)))).mean((2, 3)))
+
+
+class Tuples(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pair = nn.LSTM(4, 6, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1(x).flatten(2).transpose(1, 2)
+        return self.fc(self.pair(x)[0].mean(1))
+
+
+class Crossing(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        parts = self.conv1(x).chunk(2, 1)
+        return self.fc(self.conv2(self.bn1(torch.cat(parts, 1)) + torch.cat(parts, 1)).mean((2, 3)))
+
+
+class Noise(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + torch.randn(5)
+
+
+class TwoInputs(Plain):
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return super().forward(x * mask)
+
+
+class Segmenter(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 1))
+
+
+class Pair(Plain):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.conv1(x)
+        return x, self.conv2(x)
+
+
+@pytest.mark.parametrize(
+    ("build", "at", "options", "line"),
+    [
+        (ResNet, [], {}, r"at=\[\].*list of module names"),
+        (ResNet, "layer1", {}, r"at='layer1'.*list of module names"),
+        (ResNet, ["layr1"], {}, r"ResNet has no module 'layr1'; did you mean .*layer1"),
+        (ResNet, ["layer2", "layer1"], {}, r"'layer1' runs before 'layer2'.*at=\['layer1', 'layer2'\]"),
+        (ResNet, ["layer1", "layer1.1"], {}, r"'layer1' and 'layer1.1' return the same Tensor"),
+        (ResNet, ["layer1.0.relu"], {}, r"'layer1.0.relu' runs 2 times"),
+        (ResNet, ["layer3", "fc"], {}, r"'fc' returns the output of ResNet.*leave 'fc' out"),
+        (ResNet, ["layer1"], {"num_classes": 7}, r"num_classes=7, but ResNet has 5 classes"),
+        (
+            ResNet,
+            ["layer1"],
+            {"input_size": (1, 8, 8)},
+            r"ResNet cannot run on .*\[2, 1, 8, 8\].*input_size=",
+        ),
+        (Twice, ["bn1"], {}, r"'bn1' runs 2 times"),
+        (Twice, ["pool"], {}, r"'pool' never runs"),
+        (ControlFlow, ["conv1"], {}, r"cannot trace ControlFlow, .*test_attach.py:\d+: `if x.sum\(\) > 0:`"),
+        (HiddenFlow, ["conv1"], {}, r"cannot trace module 'bn1', .*`return x\[: int\(x.mean\(\)\)\]`"),
+        (
+            ModeSwitch,
+            ["conv1"],
+            {},
+            r"ModeSwitch does one thing in training and another in eval \(at node 'mul'\)",
+        ),
+        (Tuples, ["conv1", "pair"], {}, r"'pair' returns a tuple, not a float Tensor"),
+        (Crossing, ["bn1"], {}, r"'chunk', a tuple, is made before the cut after 'bn1'"),
+        (Noise, ["conv1"], {}, r"Noise in train mode gives other logits split than whole"),
+        (TwoInputs, ["conv1"], {}, r"cannot trace TwoInputs.*missing 1 required positional argument: 'mask'"),
+        (Segmenter, ["0"], {}, r"Segmenter returns torch.float32 \[2, 5, 6, 6\], not logits"),
+        (Pair, ["conv1"], {}, r"Pair returns a tuple, not logits"),
+    ],
+    ids=lambda v: getattr(v, "__name__", None),
+)
+def test_what_cannot_be_split_is_refused_in_one_line(build, at, options, line):
+    backbone = build()
+    modes = [module.training for module in backbone.modules()]
+    with pytest.raises(UserError, match=line) as caught:
+        attach(backbone, at, **{"input_size": SIZE, **options})
+    assert "\n" not in str(caught.value)
+    assert [module.training for module in backbone.modules()] == modes
+
+
+def test_mode_switch_in_a_module_of_its_own_is_no_obstacle():
+    class Switch(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * 2 if self.training else x
+
+    backbone = nn.Sequential(nn.Conv2d(3, 4, 3), Switch(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 5))
+    net = attach(backbone, ["0", "1"], input_size=SIZE)
+    x = torch.randn(2, *SIZE)
+    for training in (True, False):
+        assert torch.equal(net.train(training)(x)[-1], backbone(x))
