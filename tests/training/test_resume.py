@@ -1,0 +1,109 @@
+"""A run that dies anywhere and is resumed ends with the very bits of the run that was left alone."""
+
+from __future__ import annotations
+
+import random
+import signal
+
+import pytest
+import torch
+from tiny_runs import (
+    RECIPES,
+    STEPS,
+    in_process,
+    rows,
+    tiny_data,
+    tiny_net,
+    train_on_full_disk,
+    train_until_file_operation,
+    train_until_signal,
+)
+
+from offramp import fit
+from offramp.training import checkpoint
+
+DRAW = random.Random(0)
+DEATHS = [
+    (step, signum)
+    for step, signum in zip(
+        DRAW.sample(range(3 * STEPS), 5), [signal.SIGKILL, signal.SIGINT, signal.SIGTERM] * 2, strict=False
+    )
+]
+
+
+@pytest.fixture(scope="module", params=RECIPES)
+def left_alone(request, tmp_path_factory):
+    recipe = RECIPES[request.param]
+    folder = tmp_path_factory.mktemp(request.param) / "run"
+    net = tiny_net()
+    run = fit(net, tiny_data(), "dfs", recipe, folder, quiet=True)
+    return recipe, folder, run
+
+
+def assert_resumes_to(left_alone, folder):
+    recipe, reference, run = left_alone
+    net = tiny_net(seed=99)  # the checkpoint's weights must be all that counts
+    resumed = fit(net, tiny_data(), "dfs", recipe, folder, resume=True, quiet=True)
+    expected = run.net.state_dict()
+    assert net.state_dict().keys() == expected.keys()
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+    assert resumed.result == run.result
+    assert rows(folder) == rows(reference)
+    last = [torch.load(checkpoint.last(f) / "state.pt", weights_only=True) for f in (folder, reference)]
+    for key in ("optimizer", "precision", "rng"):
+        torch.testing.assert_close(last[0][key], last[1][key], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("step", "signum"), DEATHS)
+def test_killed_in_an_epoch(left_alone, tmp_path, step, signum):
+    recipe, _, _ = left_alone
+    folder = tmp_path / "run"
+    code = in_process(train_until_signal, folder, recipe, step, signum)
+    if signum == signal.SIGKILL:
+        assert code == -signal.SIGKILL
+    else:
+        assert code == 128 + signum
+        # the step at hand is finished and saved
+        epoch, done = divmod(step + 1, STEPS)
+        if done == 0:
+            epoch, done = epoch - 1, STEPS
+        assert checkpoint.last(folder).name == f"epoch-{epoch:05d}-step-{done:07d}"
+        assert signal.Signals(signum).name in (folder / "message").read_text()
+    assert_resumes_to(left_alone, folder)
+
+
+@pytest.mark.parametrize("operation", sorted(DRAW.sample(range(4, 60), 6)))
+@pytest.mark.parametrize("left_alone", ["sgd"], indirect=True)
+def test_killed_while_writing(left_alone, tmp_path, operation):
+    folder = tmp_path / "run"
+    assert in_process(train_until_file_operation, folder, RECIPES["sgd"], operation) == -signal.SIGKILL
+    assert_resumes_to(left_alone, folder)
+
+
+@pytest.mark.parametrize("left_alone", ["sgd"], indirect=True)
+def test_full_disk(left_alone, tmp_path):
+    folder = tmp_path / "run"
+    assert in_process(train_on_full_disk, folder, RECIPES["sgd"], 7, 2000) == 2
+    message = (folder / "message").read_text()
+    assert str(folder / "checkpoint") in message
+    assert "File too large" in message
+    assert "\n" not in message
+    assert not [f for f in (folder / "checkpoint").iterdir() if f.name.startswith(".")]
+    assert_resumes_to(left_alone, folder)
+
+
+def test_resuming_a_finished_run_returns_it(left_alone):
+    recipe, folder, run = left_alone
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    net = tiny_net(seed=99)
+    again = fit(net, tiny_data(), "dfs", recipe, folder, resume=True, quiet=True)
+    assert again.result == run.result
+    assert torch.equal(net.heads[0][-1].weight, run.net.heads[0][-1].weight)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_resume_without_a_folder_starts(tmp_path, left_alone):
+    recipe, _, run = left_alone
+    started = fit(tiny_net(), tiny_data(), "dfs", recipe, tmp_path / "new", resume=True, quiet=True)
+    assert started.result == run.result

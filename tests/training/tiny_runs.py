@@ -1,0 +1,157 @@
+"""A tiny net, a tiny data set and short recipes; and training in a process of its own, to be killed there."""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+import os
+import resource
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from offramp import Recipe, UserError
+from offramp.data import ImageData, Split
+from offramp.nets import MultiExitNet
+
+CLASSES = 3
+STEPS = 5  # per epoch, of 8 images
+
+RECIPES = {
+    "sgd": Recipe(epochs=3, batch_size=8, lr=0.05, augment="crop-flip", checkpoint_every=3),
+    "adamw-fp16": Recipe(
+        epochs=3, batch_size=8, lr=1e-3, optimizer="adamw", precision="fp16", clip=1.0, schedule="cosine",
+        augment="crop-flip", checkpoint_every=2,
+    ),
+}  # fmt: skip
+
+
+def tiny_net(seed: int = 0, width: int = 4, classes: int = CLASSES, dropout: float = 0.3) -> MultiExitNet:
+    """Two exits; convolutions, batch norm and dropout."""
+    torch.manual_seed(seed)
+    stages = [
+        nn.Sequential(nn.Conv2d(3, width, 3, 2, 1), nn.BatchNorm2d(width), nn.ReLU()),
+        nn.Sequential(nn.Conv2d(width, width, 3, 2, 1), nn.BatchNorm2d(width), nn.ReLU()),
+    ]
+    heads = [
+        nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(width, classes))
+        for _ in stages
+    ]
+    return MultiExitNet(stages, heads, input_size=(3, 8, 8))
+
+
+def tiny_data(*, train: int = 8 * STEPS + 3, val: int = 7, split: type[Split] = Split) -> ImageData:
+    """Noise whose brightness tells the class."""
+    draws = torch.Generator().manual_seed(5)
+
+    def images(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        labels = torch.randint(CLASSES, (count,), generator=draws)
+        noise = torch.randint(0, 86, (count, 3, 8, 8), generator=draws)
+        return (noise + 80 * labels[:, None, None, None]).to(torch.uint8), labels
+
+    parts = [split(*images(train)), Split(*images(val)), Split(*images(21))]
+    return ImageData(
+        name="noise",
+        source="noise",
+        classes=("dark", "gray", "bright"),
+        train=parts[0],
+        val=parts[1],
+        load_test=lambda: parts[2],
+    )
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    """metrics.csv without the columns that tell the time."""
+    with open(folder / "metrics.csv", newline="") as file:
+        return [
+            {k: v for k, v in row.items() if k not in ("seconds", "images_per_second")}
+            for row in csv.DictReader(file)
+        ]
+
+
+class Tripwire(Split):
+    """Training images that do something to the process just before a certain step of the run."""
+
+    at = -1
+
+    def batches(self, batch_size, *, epoch=0, start=0, **rest):
+        given = super().batches(batch_size, epoch=epoch, start=start, **rest)
+        for step, batch in enumerate(given, epoch * STEPS + start):
+            if step == self.at:
+                self.act()
+            yield batch
+
+    @staticmethod
+    def act():
+        raise NotImplementedError
+
+
+def in_process(target, *arguments):
+    """Run a function in a process of its own; its exit code (negative: the signal that killed it)."""
+    context = multiprocessing.get_context("forkserver")  # imports torch and Fabric once for all of them
+    context.set_forkserver_preload(["lightning_fabric", "torch.utils.tensorboard", "offramp.training"])
+    process = context.Process(target=target, args=arguments)
+    process.start()
+    process.join(60)
+    return process.exitcode
+
+
+def train_until_signal(folder: Path, recipe: Recipe, step: int, signum: int) -> None:
+    """Train; the process sends itself a signal just before a step. Exits as a program should."""
+    from offramp import fit
+    from offramp.training import Interrupted
+
+    torch.set_num_threads(1)
+    data = tiny_data(split=Tripwire)
+    data.train.at = step
+    data.train.act = lambda: os.kill(os.getpid(), signum)
+    try:
+        fit(tiny_net(), data, "dfs", recipe, folder, quiet=True)
+    except Interrupted as stop:
+        (folder / "message").write_text(str(stop))
+        sys.exit(128 + stop.signum)
+
+
+def train_until_file_operation(folder: Path, recipe: Recipe, operation: int) -> None:
+    """Train; the process is killed -9 in the middle of its n-th flush, rename or deletion."""
+    import shutil
+    import signal
+
+    from offramp import fit
+
+    torch.set_num_threads(1)
+    done = 0
+
+    def deadly(function, partly=None):
+        def call(*arguments, **rest):
+            nonlocal done
+            done += 1
+            if done == operation:
+                if partly:
+                    partly(*arguments)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **rest)
+
+        return call
+
+    os.fsync = deadly(os.fsync)
+    os.replace = deadly(os.replace)
+    shutil.rmtree = deadly(shutil.rmtree, partly=lambda path: [os.remove(f) for f in list(Path(path).glob("*"))[:1]])
+    fit(tiny_net(), tiny_data(), "dfs", recipe, folder, quiet=True)
+
+
+def train_on_full_disk(folder: Path, recipe: Recipe, step: int, file_size: int) -> None:
+    """Train; from a step on, no file may grow beyond a size. Exit code 2 for a UserError."""
+    from offramp import fit
+
+    torch.set_num_threads(1)
+    data = tiny_data(split=Tripwire)
+    data.train.at = step
+    data.train.act = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+    try:
+        fit(tiny_net(), data, "dfs", recipe, folder, quiet=True)
+    except UserError as error:
+        (folder / "message").write_text(str(error))
+        sys.exit(2)
