@@ -1,0 +1,54 @@
+"""Data sets of the Hugging Face hub, by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from offramp.data.extra import extra
+from offramp.errors import UserError
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow as pa
+
+__all__ = ["HubTable", "load_hub"]
+
+
+class HubTable:
+    """One split of a `datasets.DatasetDict`: Arrow files, mapped into memory."""
+
+    def __init__(self, name: str, data: datasets.Dataset) -> None:
+        self.name = name
+        self.schema: pa.Schema = data.features.arrow_schema
+        self.num_rows = len(data)
+        self._table: pa.Table = data.data.table
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column, not copied."""
+        return self._table.column(name)
+
+    def where(self, row: int) -> str:
+        """The split and the row."""
+        return f"{self.name}, row {row}"
+
+
+def load_hub(name: str, **files: object) -> dict[str, HubTable]:
+    """Fetch a data set into the local cache, or find it there.
+
+    Args:
+        name: ``organisation/set``, or a builder such as ``parquet`` with its `files`.
+        files: Passed on to ``datasets.load_dataset``.
+
+    Raises:
+        UserError: `datasets` is not installed, the hub cannot be reached, or has no such set.
+    """
+    datasets = extra("datasets")
+    try:
+        found = datasets.load_dataset(name, **files)
+    except Exception as error:  # network, authorisation, configuration, builder: a dozen unrelated types
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"no folder {name!r} here, and the hub does not give it ({reason}); check name and network, "
+            "or give a folder with train.parquet and test.parquet"
+        ) from error
+    return {split: HubTable(f"{name} {split}", data) for split, data in found.items()}

@@ -1,0 +1,87 @@
+"""Which samples go where: seeds, stratified choices, and the order of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import IntEnum
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from offramp.errors import UserError
+
+__all__ = ["Draw", "batch_order", "generator", "num_batches", "stratified"]
+
+
+class Draw(IntEnum):
+    """What random numbers are for. Each purpose has streams of its own."""
+
+    ORDER = 0
+    AUGMENT = 1
+    CHOICE = 2
+
+
+def generator(purpose: Draw, *key: int) -> Generator:
+    """A CPU generator that is a pure function of its purpose and key, e.g. (seed, epoch, batch)."""
+    mixed = np.random.SeedSequence([purpose, *key]).generate_state(1, np.uint64)[0]
+    return Generator().manual_seed(int(mixed))
+
+
+def stratified(labels: Tensor, count: int, *, seed: int) -> Tensor:
+    """A random choice of `count` samples in which each class has its share, within one sample.
+
+    The samples are shuffled, sorted by class, and picked at even distances.
+
+    Args:
+        labels: int64 ``[N]``.
+        count: How many, 0 ... N.
+        seed: The choice is a pure function of it.
+
+    Returns:
+        Sorted indices, int64 ``[count]``.
+    """
+    shuffled = torch.randperm(len(labels), generator=generator(Draw.CHOICE, seed))
+    by_class = shuffled[labels[shuffled].argsort(stable=True)]
+    at = (
+        (torch.arange(count) * 2 + 1) * len(labels) // (2 * max(count, 1))
+    )  # middles of `count` equal stretches
+    return by_class[at].sort().values
+
+
+def num_batches(samples: int, batch_size: int, *, drop_last: bool = False, world: int = 1) -> int:
+    """How many batches each of `world` ranks gets.
+
+    Raises:
+        UserError: `drop_last` would drop every sample.
+    """
+    together = batch_size * world
+    if drop_last and 0 < samples < together:
+        raise UserError(f"{samples} images do not fill one batch of {together}; take a smaller batch_size")
+    return samples // together if drop_last else -(-samples // together)
+
+
+def batch_order(
+    samples: int,
+    batch_size: int,
+    *,
+    seed: int = 0,
+    epoch: int = 0,
+    start: int = 0,
+    shuffle: bool = False,
+    drop_last: bool = False,
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[tuple[int, Tensor]]:
+    """Number and indices (int64 ``[batch_size]`` or fewer) of one epoch's batches, from batch `start` on.
+
+    The ranks share each batch of ``batch_size * world`` samples, so that all take the same number of steps.
+    No sample comes twice; a last batch of fewer samples than ranks leaves some ranks an empty one.
+    """
+    if shuffle:
+        order = torch.randperm(samples, generator=generator(Draw.ORDER, seed, epoch))
+    else:
+        order = torch.arange(samples)
+    together = batch_size * world
+    for number in range(start, num_batches(samples, batch_size, drop_last=drop_last, world=world)):
+        yield number, order[number * together : (number + 1) * together][rank::world]

@@ -1,0 +1,96 @@
+"""Parquet files in the Hugging Face layout: ``train.parquet`` or ``data/train-00000-of-00001.parquet``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from offramp.data.extra import extra
+from offramp.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
+
+__all__ = ["ParquetTable", "find_parquet"]
+
+
+def find_parquet(folder: Path, split: str) -> list[Path]:
+    """The files of a split, in the folder itself, in ``data/``, or in the one subfolder that has them.
+
+    Raises:
+        UserError: Several subfolders have such files, or a shard of a set is missing.
+    """
+    subfolders = sorted(path for path in folder.iterdir() if path.is_dir())
+    for places in ([folder], [folder / "data"], subfolders):
+        found = [files for place in places if (files := _files(place, split))]
+        if len(found) > 1:
+            names = ", ".join(str(files[0].parent) for files in found)
+            raise UserError(f"{folder} holds several data sets ({names}); give one of these folders")
+        if found:
+            return found[0]
+    return []
+
+
+def _files(folder: Path, split: str) -> list[Path]:
+    whole = folder / f"{split}.parquet"
+    if whole.is_file():
+        return [whole]
+    shards = sorted(folder.glob(f"{split}-*.parquet"))
+    total = re.search(r"-of-(\d+)", shards[0].name) if shards else None
+    if total and int(total[1]) != len(shards):
+        raise UserError(
+            f"{folder} has {len(shards)} of {int(total[1])} files {split}-*.parquet; fetch the rest"
+        )
+    return shards
+
+
+class ParquetTable:
+    """The parquet files of one split as one table. Opening it reads the footers only.
+
+    Raises:
+        UserError: A file is not parquet, is cut short, or differs in columns from the first.
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.name = str(files[0]) if len(files) == 1 else f"{files[0].parent} ({len(files)} files)"
+        self._files = files
+        self._counts: list[int] = []
+        for file in files:
+            with _reading(file) as opened:
+                self._counts.append(opened.metadata.num_rows)
+                if file == files[0]:
+                    self.schema: pa.Schema = opened.schema_arrow
+                elif opened.schema_arrow.names != self.schema.names:
+                    raise UserError(f"{file} has other columns than {files[0].name}; fetch or make it again")
+        self.num_rows = sum(self._counts)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Read one column of all files."""
+        chunks = []
+        for file in self._files:
+            with _reading(file) as opened:
+                chunks += opened.read(columns=[name]).column(name).chunks
+        return extra("pyarrow").chunked_array(chunks)
+
+    def where(self, row: int) -> str:
+        """The file and the row in it."""
+        file = 0
+        while row >= self._counts[file]:
+            row -= self._counts[file]
+            file += 1
+        return f"{self._files[file]}, row {row}"
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[ParquetFile]:
+    parquet = extra("pyarrow.parquet")
+    try:
+        with parquet.ParquetFile(file) as opened:
+            yield opened
+    except (extra("pyarrow").ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{file} is not a whole parquet file ({reason}); fetch or make it again") from error
