@@ -30,6 +30,11 @@ def test_missing_path(tmp_path):
     refused(["no such folder: ./nope/here"], "./nope/here")
 
 
+def test_a_mistyped_folder_is_not_looked_for_on_the_hub(parquet_folder, monkeypatch):
+    monkeypatch.chdir(parquet_folder.parent)
+    refused(["no such folder: ", "/tarin; give one with"], f"{parquet_folder.name}/tarin")
+
+
 def test_unknown_name():
     refused(["no data set 'digit'", "did you mean 'digits'?", "uoft-cs/cifar100"], "digit")
     refused(["no data set 'mnist'; give 'digits', a folder"], "mnist")

@@ -32,7 +32,7 @@ def find(source: str) -> tuple[Rows, Rows]:
         return _in_folder(path)
     if path.exists():
         raise UserError(f"{source} is a file; give the folder that holds the training and the test split")
-    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source):
+    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source) and not path.parent.is_dir():
         tables = load_hub(source)
         if "train" not in tables:
             raise UserError(f"{source} has no split 'train' among {', '.join(tables)}; take another set")
