@@ -104,6 +104,14 @@ def test_a_reader_that_leaves_early_ends_it_quietly():
     process.stderr.close()
 
 
+@pytest.mark.parametrize(("rank", "answers"), [("0", True), ("1", False)])
+def test_under_torchrun_one_process_answers(offramp, monkeypatch, rank, answers):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a")
+    monkeypatch.setenv("RANK", rank)
+    code, out, _ = offramp("methods")
+    assert (code, bool(out)) == (0, answers)
+
+
 def test_version(offramp):
     assert offramp("--version")[1].startswith("offramp ")
 

@@ -23,6 +23,39 @@ def test_text_holds_raw_counts(offramp):
     assert out.splitlines()[7].split() == ["6", f"{last.params:,}", f"{last.flops:,}"]
 
 
+def test_training_macs_of_dfs_beside_the_papers_model(offramp):
+    words = ["cost", "--net", "vgg7", "--method", "dfs", "--beta", 0.5]
+    code, out, _ = offramp(*words, "--json")
+    assert code == 0
+    training = json.loads(out)["training"]
+    # By hand: 152.854 M products forward, as many for the weights, 150.995 M for the convolutions' inputs and
+    # 0.09 M for the heads'; DFS leaves out half of the input gradients that reach a fork.
+    assert (training["joint_macs"], training["macs"]) == (456_792_576, 381_263_104)
+    assert training["saved_percent"] == pytest.approx(16.53, abs=0.01)
+    assert (training["paper"]["joint_operations"], training["paper"]["operations"]) == (70, 60)
+    assert training["paper"]["saved_percent"] == pytest.approx(100 * 5 / 35)  # (L - 1) / (6 L - 1), L = 6
+    code, out, _ = offramp(*words)
+    assert code == 0
+    assert [line.split()[-4:] for line in out.splitlines() if line.startswith("saved")] == [
+        ["16.53", "%", "14.29", "%"]
+    ]
+
+
+def test_joint_saves_nothing(offramp):
+    _, out, _ = offramp("cost", "--net", "vgg7:width=4", "--method", "joint", "--json")
+    training = json.loads(out)["training"]
+    assert training["macs"] == training["joint_macs"] > 0
+    assert training["saved_percent"] == training["paper"]["saved_percent"] == 0
+
+
+def test_options_of_the_method_count(offramp):
+    saved = []
+    for option in ("beta=0.1", "beta=0.9"):
+        _, out, _ = offramp("cost", "--net", "vgg7:width=8", "--method", "dfs", "--set", option, "--json")
+        saved.append(json.loads(out)["training"]["saved_percent"])
+    assert saved[0] > 20 > 5 > saved[1] > 0
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -31,6 +64,9 @@ def test_text_holds_raw_counts(offramp):
         (("--net", "vgg7:"), "write name:key=value"),
         (("--net", "vgg7:width=wide"), "whole number"),
         (("--net", "vgg7", "--classes", "ten"), "--classes"),
+        (("--net", "vgg7", "--beta", "0.5"), "give --method too"),
+        (("--net", "vgg7", "--method", "dfs", "--beta", "1"), "strictly between 0 and 1"),
+        (("--net", "vgg7", "--method", "joint", "--beta", "0.5"), "'joint' has no option 'beta'"),
     ],
 )
 def test_mistakes_are_one_line(refused, words, says):

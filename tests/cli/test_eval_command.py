@@ -12,14 +12,21 @@ def test_eval_repeats_the_final_evaluation(offramp, runs, result_of):
     )
 
 
-def test_data_may_be_another_set(offramp, runs, tmp_path):
+@pytest.fixture
+def grey(tmp_path):
+    """An image folder of 48x48 greys, ten classes."""
     pil = pytest.importorskip("PIL.Image")
     for label in range(10):
         for split in ("train", "test"):
             (folder := tmp_path / "grey" / split / str(label)).mkdir(parents=True)
             for number in range(5):
-                pil.new("RGB", (32, 32), (25 * label + number,) * 3).save(folder / f"{number}.png")
-    code, out, err = offramp("eval", runs / "joint", "--data", tmp_path / "grey", "--json")
+                image = pil.new("RGB", (48, 48), (25 * label + number,) * 3)
+                image.save(folder / f"{number}.png")
+    return tmp_path / "grey"
+
+
+def test_data_may_be_another_set(offramp, runs, grey):
+    code, out, err = offramp("eval", runs / "joint", "--data", grey, "--json")
     assert code == 0, err
     assert json.loads(out)["data"] == "grey"
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
 from offramp.cli.answer import OUTPUT, Answer, Output
+from offramp.errors import UserError
+
+if TYPE_CHECKING:
+    from offramp.methods import Method
 
 __all__ = ["CostOf"]
 
@@ -42,8 +46,9 @@ class CostOf:
         """Count."""
         from offramp.cli.net_text import check, parse_net
         from offramp.nets import cost
-        from offramp.reports import aligned
+        from offramp.reports.table import aligned
 
+        method = self._method()
         net = check(self.net, self.classes)
         counted = cost(net)
         name, arguments = parse_net(self.net)
@@ -55,9 +60,64 @@ class CostOf:
             "exits": [{"params": e.params, "flops": e.flops} for e in counted.exits],
         }
         rows = [[str(k), f"{e.params:,}", f"{e.flops:,}"] for k, e in enumerate(counted.exits, start=1)]
-        text = aligned(["exit", "params", "FLOPs"], rows)
         image = f"{'x'.join(map(str, net.input_size))} image"
-        text += (
-            f"\n\n{counted.params:,} params in all; FLOPs for one {image}, counted as {counted.convention}"
+        text = (
+            f"{aligned(['exit', 'params', 'FLOPs'], rows)}\n\n"
+            f"{counted.params:,} params in all; FLOPs for one {image}, counted as {counted.convention}"
         )
+        if method is not None:
+            document["training"] = training = self._training(method)
+            text += f"\n\n{_training_text(training)}"
         return Answer(document, text)
+
+    def _method(self) -> Method | None:
+        from offramp.methods import method
+        from offramp.training.recipe_file import setting
+
+        options = dict(setting(text) for texts in self.set for text in texts)
+        if self.beta is not None:
+            options["beta"] = self.beta
+        if self.method is None and options:
+            raise UserError("options are a method's; give --method too, e.g. --method dfs")
+        return None if self.method is None else method(self.method, options)
+
+    def _training(self, method: Method) -> dict[str, Any]:
+        """MACs of one training step for each image, beside the plain joint step's, true and by the paper."""
+        from offramp.cli.net_text import build
+        from offramp.forks import paper_operations, training_macs
+
+        net = build(self.net, self.classes)
+        joint = training_macs(net)
+        method.prepare(net)
+        macs = training_macs(net)
+        paper = paper_operations(net.num_exits)
+        modelled = paper.joint if method.fork is None else paper.dfs
+        return {
+            "method": method.name,
+            "options": method.options,
+            "macs": macs,
+            "joint_macs": joint,
+            "saved_percent": 100 * (1 - macs / joint),
+            "paper": {
+                "unit": "N^3 operations",
+                "operations": modelled,
+                "joint_operations": paper.joint,
+                "saved_percent": 100 * (1 - modelled / paper.joint),
+            },
+        }
+
+
+def _training_text(training: dict[str, Any]) -> str:
+    from offramp.reports.table import aligned
+
+    paper = training["paper"]
+    rows = [
+        ["joint", f"{training['joint_macs']:,}", f"{paper['joint_operations']} N^3"],
+        [training["method"], f"{training['macs']:,}", f"{paper['operations']} N^3"],
+        ["saved", f"{training['saved_percent']:.2f} %", f"{paper['saved_percent']:.2f} %"],
+    ]
+    table = aligned(["training step", "MACs, one image", "paper's model"], rows)
+    return (
+        f"{table}\n\nMACs: convolutions and products that really run, forward and backward.\n"
+        "The paper's model (Eq 10-14): all features N x N, heads as dear as layers; beta does not enter it."
+    )

@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import importlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 
@@ -66,6 +67,8 @@ def _run(name: str, words: Sequence[str]) -> None:
     command = parse(getattr(importlib.import_module(f"offramp.cli.{module}"), kind), f"offramp {name}", words)
     with contextlib.redirect_stdout(sys.stderr):  # stdout is for the answer alone
         answer: Answer = command.run()
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ["RANK"] != "0":
+        return  # under torchrun the first process answers for all
     emit(json.dumps(answer.document, indent=2, allow_nan=False) if command.output.json else answer.text)
 
 
