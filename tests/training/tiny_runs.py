@@ -28,12 +28,16 @@ RECIPES = {
 }  # fmt: skip
 
 
-def tiny_net(seed: int = 0, width: int = 4, classes: int = CLASSES, dropout: float = 0.3) -> MultiExitNet:
+def tiny_net(
+    seed: int = 0, width: int = 4, classes: int = CLASSES, dropout: float = 0.3, norm: bool = True
+) -> MultiExitNet:
     """Two exits; convolutions, batch norm and dropout."""
     torch.manual_seed(seed)
     stages = [
-        nn.Sequential(nn.Conv2d(3, width, 3, 2, 1), nn.BatchNorm2d(width), nn.ReLU()),
-        nn.Sequential(nn.Conv2d(width, width, 3, 2, 1), nn.BatchNorm2d(width), nn.ReLU()),
+        nn.Sequential(
+            nn.Conv2d(reads, width, 3, 2, 1), nn.BatchNorm2d(width) if norm else nn.Identity(), nn.ReLU()
+        )
+        for reads in (3, width)
     ]
     heads = [
         nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(width, classes))
@@ -138,7 +142,9 @@ def train_until_file_operation(folder: Path, recipe: Recipe, operation: int) -> 
 
     os.fsync = deadly(os.fsync)
     os.replace = deadly(os.replace)
-    shutil.rmtree = deadly(shutil.rmtree, partly=lambda path: [os.remove(f) for f in list(Path(path).glob("*"))[:1]])
+    shutil.rmtree = deadly(
+        shutil.rmtree, partly=lambda path: [os.remove(f) for f in list(Path(path).glob("*"))[:1]]
+    )
     fit(tiny_net(), tiny_data(), "dfs", recipe, folder, quiet=True)
 
 

@@ -10,6 +10,7 @@ import io
 import pickle
 import re
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +71,18 @@ def load(folder: Path, net: nn.Module) -> dict[str, Any]:
     path = folder / "state.pt"
     remedy = "restore it from a copy, or train anew into another folder"
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        data = path.read_bytes()
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+        raise UserError(f"cannot read {path}: {error.strerror or error}; {remedy}") from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about foreign files; the error says it
+            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(
             f"{path} holds more than plain values and could run code: not read; {remedy}"
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).split("\n")[0]
         raise UserError(f"{path} is cut short or damaged ({reason}); {remedy}") from None
     load_weights(net, folder / "weights.safetensors")

@@ -37,6 +37,8 @@ def restore(states: dict[str, Tensor], fabric: Fabric) -> None:
             f"the run was started with {processes} processes, not {fabric.world_size}; "
             f"go on with torchrun --nproc-per-node {processes}"
         )
-    torch.set_rng_state(states["cpu"][fabric.global_rank])
-    if "cuda" in states and fabric.device.type == "cuda":
-        torch.cuda.set_rng_state(states["cuda"][fabric.global_rank], fabric.device)
+    # clones: torch reads a state from the start of its storage, whatever the offset of the view
+    mine = {kind: state[fabric.global_rank].clone() for kind, state in states.items()}
+    torch.set_rng_state(mine["cpu"])
+    if "cuda" in mine and fabric.device.type == "cuda":
+        torch.cuda.set_rng_state(mine["cuda"], fabric.device)

@@ -1,0 +1,230 @@
+"""Each mistake is one line that names the culprit, and the last good checkpoint stays."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pickle
+import shutil
+
+import pytest
+import torch
+from tiny_runs import STEPS, Tripwire, tiny_data, tiny_net
+
+from offramp import Recipe, Run, UserError, fit
+from offramp.methods import METHODS
+from offramp.objectives import cross_entropy
+from offramp.training import Interrupted, checkpoint
+
+RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05, augment="none", checkpoint_every=2)
+
+
+def refused(*arguments, words, **rest):
+    with pytest.raises(UserError) as caught:
+        fit(*arguments, quiet=True, **rest)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert str(word) in message
+    return message
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run that was interrupted in its second epoch."""
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    data = tiny_data(split=Tripwire)
+    data.train.at, data.train.act = STEPS + 3, lambda: os.kill(os.getpid(), 15)
+    with pytest.raises(Interrupted, match="SIGTERM at epoch 2 after step 4") as caught:
+        fit(tiny_net(), data, "dfs", RECIPE, folder, quiet=True)
+    assert caught.value.signum == 15
+    return folder
+
+
+@pytest.fixture
+def copy(stopped, tmp_path):
+    shutil.copytree(stopped, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def finishes(folder):
+    fit(tiny_net(), tiny_data(), "dfs", RECIPE, folder, resume=True, quiet=True)
+    return (folder / "result.json").is_file()
+
+
+def test_the_folder_exists(copy):
+    refused(tiny_net(), tiny_data(), "dfs", RECIPE, copy, words=[copy, "exists", "--resume"])
+    assert finishes(copy)
+
+
+def test_the_folder_is_no_run(tmp_path):
+    refused(tiny_net(), tiny_data(), "dfs", RECIPE, tmp_path, resume=True, words=[tmp_path, "no run folder"])
+
+
+@pytest.mark.parametrize(
+    ("method", "recipe", "data", "words"),
+    [
+        ("joint", RECIPE, {}, ["method", "'dfs'", "'joint'"]),
+        ("dfs", RECIPE.replace(beta=0.25), {}, ["options", "beta was 0.5, is 0.25"]),
+        ("dfs", RECIPE.replace(epochs=3), {}, ["recipe", "epochs was 2, is 3"]),
+        ("dfs", RECIPE.replace(lr=0.1, seed=1), {}, ["recipe", "lr was 0.05, is 0.1", "seed was 0, is 1"]),
+        ("dfs", RECIPE, {"train": 50}, ["data", "train was 43, is 50"]),
+    ],
+)
+def test_resuming_with_something_else(copy, method, recipe, data, words):
+    refused(tiny_net(), tiny_data(**data), method, recipe, copy, resume=True, words=[copy, "another", *words])
+    assert finishes(copy)
+
+
+def test_a_checkpoint_of_another_network(copy):
+    words = [
+        copy,
+        "weights.safetensors",
+        "another network",
+        "stages.0.0.weight",
+        "(4, 3, 3, 3)",
+        "(6, 3, 3, 3)",
+    ]
+    refused(tiny_net(width=6), tiny_data(), "dfs", RECIPE, copy, resume=True, words=words)
+    deeper = tiny_net()
+    deeper.heads[1].append(torch.nn.Linear(3, 3))
+    refused(
+        deeper, tiny_data(), "dfs", RECIPE, copy, resume=True, words=["another network", "heads.1.4.weight"]
+    )
+    assert finishes(copy)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "state.pt"])
+@pytest.mark.parametrize("keep", [0, 5, 0.5, 0.99])
+def test_a_checkpoint_cut_short(copy, name, keep):
+    file = checkpoint.last(copy) / name
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(keep if keep >= 1 else keep * len(whole))])
+    refused(tiny_net(), tiny_data(), "dfs", RECIPE, copy, resume=True, words=[file, "cut short"])
+    file.write_bytes(whole)
+    assert finishes(copy)
+
+
+def test_a_checkpoint_that_lacks_a_file(copy):
+    file = checkpoint.last(copy) / "state.pt"
+    file.unlink()
+    refused(tiny_net(), tiny_data(), "dfs", RECIPE, copy, resume=True, words=[file, "No such file"])
+
+
+class Payload:
+    """Writes a file when unpickled."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return (open, (str(self.target), "w"))
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
+def test_a_checkpoint_with_code_in_its_pickle(copy, tmp_path, save):
+    file, target = checkpoint.last(copy) / "state.pt", tmp_path / "ran"
+    save({"epoch": 0, "step": 0, "payload": Payload(target)}, file)
+    refused(
+        tiny_net(), tiny_data(), "dfs", RECIPE, copy, resume=True, words=[file, "could run code", "not read"]
+    )
+    assert not target.exists()
+
+
+def test_weights_with_code_in_them(tmp_path):
+    run = fit(tiny_net(), tiny_data(), "dfs", RECIPE, tmp_path / "run", quiet=True)
+    torch.save(Payload(tmp_path / "ran"), run.folder / "weights.safetensors")
+    with pytest.raises(UserError, match=r"weights\.safetensors is cut short or no safetensors file"):
+        Run.open(run.folder, tiny_net())
+    assert not (tmp_path / "ran").exists()
+
+
+def poison(net):
+    with torch.no_grad():
+        net.heads[1][-1].bias.fill_(float("nan"))
+
+
+def test_a_loss_that_turns_nan(tmp_path):
+    net, data, folder = tiny_net(), tiny_data(split=Tripwire), tmp_path / "run"
+    data.train.at, data.train.act = STEPS + 3, lambda: poison(net)
+    good = folder / "checkpoint" / "epoch-00001-step-0000002"
+    words = ["exit 2", "epoch 2, step 4", "lower lr", "clip", f"last good checkpoint is {good}"]
+    message = refused(net, data, "dfs", RECIPE, folder, words=words)
+    assert "fp32" not in message  # it is fp32 already
+    assert checkpoint.last(folder) == good
+    assert finishes(folder)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_divergence_never_replaces_a_good_checkpoint(tmp_path, precision):
+    recipe = RECIPE.replace(lr=1e30, schedule="constant", checkpoint_every=1, precision=precision)
+    folder = tmp_path / "run"
+    message = refused(tiny_net(), tiny_data(), "joint", recipe, folder, words=["finite", "lower lr"])
+    assert ("train in fp32" in message) == (precision != "fp32")
+    net = tiny_net()
+    checkpoint.load(checkpoint.last(folder), net)
+    assert all(p.isfinite().all() for p in net.parameters())
+
+
+def overflowing(when):
+    def objective(step):
+        return [loss * (float("inf") if when(step.progress) else 1) for loss in cross_entropy(step)]
+
+    return dataclasses.replace(METHODS["joint"], name="overflowing", objective=objective)
+
+
+def test_an_overflow_that_loss_scaling_skips_is_no_error(tmp_path):
+    recipe = RECIPE.replace(precision="fp16")
+    run = fit(tiny_net(), tiny_data(), overflowing(lambda p: p == 0.3), recipe, tmp_path / "run", quiet=True)
+    losses = (run.folder / "metrics.csv").read_text()
+    assert "nan" not in losses
+    assert "inf" not in losses
+    refused(tiny_net(), tiny_data(), overflowing(lambda p: p == 0.3), RECIPE, words=["exits 1, 2", "step 4"])
+
+
+def test_overflow_after_overflow_is_an_error():
+    recipe = RECIPE.replace(precision="fp16", epochs=6)
+    method = overflowing(lambda p: p >= 0.1)  # from the fourth step on; the 20th in a row is step 23
+    refused(tiny_net(), tiny_data(), method, recipe, words=["exits 1, 2", "epoch 5, step 3", "fp32"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"batch_size": 44}, ["43 images", "44", "batch_size"]),
+        ({"augment": "crop-flop"}, ["crop-flop", "crop-flip"]),
+    ],
+)
+def test_a_refused_recipe_leaves_no_folder(tmp_path, changes, words):
+    refused(tiny_net(), tiny_data(), "dfs", RECIPE.replace(**changes), tmp_path / "run", words=words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_net_for_other_data(tmp_path):
+    refused(tiny_net(classes=4), tiny_data(), words=["4 classes", "noise has 3", "num_classes=3"])
+    net = tiny_net()
+    net.input_size = (3, 32, 32)
+    refused(net, tiny_data(), words=["(3, 32, 32)", "(3, 8, 8)"])
+
+
+def test_an_option_of_no_use():
+    refused(tiny_net(), tiny_data(), "joint", RECIPE.replace(beta=0.5), words=["'joint'", "'beta'"])
+    refused(tiny_net(), tiny_data(), METHODS["dfs"], RECIPE.replace(beta=0.5), words=["'beta'", "own"])
+    refused(tiny_net(), tiny_data(), "dsf", RECIPE, words=["'dsf'", "did you mean 'dfs'"])
+
+
+def test_a_device_that_is_not_there():
+    missing = "mps" if not torch.backends.mps.is_available() else "cuda"
+    refused(tiny_net(), tiny_data(), "joint", RECIPE, device=missing, words=[missing, "cpu"])
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    refused(
+        tiny_net(),
+        tiny_data(),
+        "joint",
+        RECIPE,
+        tmp_path / "file" / "run",
+        words=["cannot write", "file/run"],
+    )

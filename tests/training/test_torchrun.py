@@ -1,0 +1,52 @@
+"""Two processes that share every batch train as one does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_runs import rows, tiny_data, tiny_net
+from torchrun_job import RECIPE
+
+from offramp import Run, fit
+
+JOB = Path(__file__).with_name("torchrun_job.py")
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    out = tmp_path_factory.mktemp("torchrun")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*launcher, JOB, out], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    (out / "stderr").write_text(done.stderr)
+    return out
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(out, tmp_path):
+    net = tiny_net(norm=False, dropout=0.0)
+    run = fit(net, tiny_data(), "dfs", RECIPE, tmp_path / "run", quiet=True)
+    shared = load_file(out / "plain" / "weights.safetensors")
+    torch.testing.assert_close(shared, dict(net.state_dict()), rtol=1e-4, atol=1e-6)
+    for ours, theirs in zip(rows(run.folder), rows(out / "plain"), strict=True):
+        for key, value in ours.items():
+            assert float(theirs[key]) == pytest.approx(float(value), rel=1e-4), key
+    assert Run.open(out / "plain", tiny_net(norm=False, dropout=0.0)).result == run.result
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_stops_both_and_the_run_resumes_bit_for_bit(out):
+    assert [(out / f"stopped-{rank}").read_text() for rank in (0, 1)] == ["15", "15"]
+    assert rows(out / "stopped") == rows(out / "alone")
+    alone, stopped = (load_file(out / name / "weights.safetensors") for name in ("alone", "stopped"))
+    torch.testing.assert_close(stopped, alone, rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_only_one_process_reports(out):
+    assert (out / "stderr").read_text().count("epoch 1/3") == 1

@@ -1,0 +1,34 @@
+"""What each of several processes does in test_torchrun.py: train, and train with an interruption."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+from tiny_runs import Tripwire, tiny_data, tiny_net
+
+from offramp import Recipe, fit
+from offramp.training import Interrupted
+
+RECIPE = Recipe(epochs=3, batch_size=8, lr=0.05, augment="none")
+
+
+def main(out: Path) -> None:
+    torch.set_num_threads(1)
+    plain = tiny_net(norm=False, dropout=0.0)
+    fit(plain, tiny_data(), "dfs", RECIPE, out / "plain", device="cpu")
+    fit(tiny_net(), tiny_data(), "dfs", RECIPE, out / "alone", device="cpu", quiet=True)
+    data = tiny_data(split=Tripwire)
+    if os.environ["RANK"] == "1":  # the other process must hear of it
+        data.train.at, data.train.act = 7, lambda: os.kill(os.getpid(), 15)
+    try:
+        fit(tiny_net(), data, "dfs", RECIPE, out / "stopped", device="cpu", quiet=True)
+    except Interrupted as stop:
+        (out / f"stopped-{os.environ['RANK']}").write_text(str(stop.signum))
+    fit(tiny_net(seed=9), tiny_data(), "dfs", RECIPE, out / "stopped", resume=True, device="cpu", quiet=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
