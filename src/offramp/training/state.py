@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from offramp.metrics import Accuracy
 from offramp.training import processes, rng
 
 if TYPE_CHECKING:
@@ -49,6 +50,18 @@ class State:
         self.loss_sum += torch.where(finite, losses, 0)
         self.loss_count += finite
         self.step += 1
+
+    def row(self, *, lr: float, images: int, val: Accuracy | None, fabric: Fabric) -> dict[str, float]:
+        """This epoch's line of metrics.csv, from its last learning rate, its images and its validation."""
+        losses = processes.mean(self.loss_sum, fabric) / processes.mean(self.loss_count, fabric)
+        return {
+            "epoch": float(self.epoch + 1),
+            "lr": lr,
+            **{f"train_loss_{k}": loss for k, loss in enumerate(losses.tolist(), 1)},
+            **{f"val_top1_{k}": top1 for k, (top1, _) in enumerate(val.exits if val else (), 1)},
+            "seconds": self.seconds,
+            "images_per_second": images / self.seconds,
+        }
 
     def next_epoch(self, row: Mapping[str, float]) -> None:
         """Close an epoch with its line of metrics.csv."""

@@ -64,9 +64,8 @@ class Trainer:
     ) -> None:
         from offramp.data import pipeline
 
-        self.net, self.data, self.method, self.recipe, self.fabric, self.folder = (
-            net, data, method, recipe, fabric, folder,
-        )  # fmt: skip
+        self.net, self.data, self.method = net, data, method
+        self.recipe, self.fabric, self.folder = recipe, fabric, folder
         self.transform, _ = pipeline(recipe.augment, data)
         self.share = recipe.batch_size // fabric.world_size
         self.steps = data.train.num_batches(self.share, drop_last=True, world=fabric.world_size)
@@ -137,7 +136,8 @@ class Trainer:
             state.add(losses)
             state.seconds = time.perf_counter() - began
             display.step(state.epoch, state.step * recipe.batch_size / state.seconds)
-            if state.step % self.look_every == 0 or state.step == self.steps:
+            signalled = self.signals.received and self.fabric.world_size == 1
+            if state.step % self.look_every == 0 or state.step == self.steps or signalled:
                 self._look()
             if recipe.checkpoint_every and state.step % recipe.checkpoint_every == 0:
                 self._save()
@@ -162,24 +162,22 @@ class Trainer:
         )
 
     def _row(self) -> dict[str, float]:
-        """The epoch's line of metrics.csv."""
-        state = self.state
-        losses = processes.mean(state.loss_sum, self.fabric) / processes.mean(state.loss_count, self.fabric)
-        row = {"epoch": float(state.epoch + 1), "lr": self.optimizer.param_groups[0]["lr"]}
-        row |= {f"train_loss_{k}": loss for k, loss in enumerate(losses.tolist(), 1)}
-        if self.data.val is not None and len(self.data.val):
-            found = evaluate_split(self.net, self.data.val, self.data, self.recipe, self.fabric)
-            row |= {f"val_top1_{k}": top1 for k, (top1, _) in enumerate(found.exits, 1)}
-        row["seconds"] = state.seconds
-        row["images_per_second"] = self.steps * self.recipe.batch_size / state.seconds
-        return row
+        val = None
+        if len(self.data.val):
+            val = evaluate_split(self.net, self.data.val, self.data, self.recipe, self.fabric)
+        images = self.steps * self.recipe.batch_size
+        return self.state.row(lr=self._lr(), images=images, val=val, fabric=self.fabric)
+
+    def _lr(self) -> float:
+        return self.optimizer.param_groups[0]["lr"]
 
     def _check(self, trouble: str | None) -> None:
         if trouble:
-            lr = self.optimizer.param_groups[0]["lr"]
             fp32 = "" if self.recipe.precision == "fp32" else ", train in fp32"
             kept = f"; the last good checkpoint is {self.saved}" if self.saved else ""
-            raise UserError(f"{trouble} (lr {lr:.3g}): lower lr{fp32}, or set clip, e.g. clip=1{kept}")
+            raise UserError(
+                f"{trouble} (lr {self._lr():.3g}): lower lr{fp32}, or set clip, e.g. clip=1{kept}"
+            )
 
     def _look(self) -> None:
         """Stop if a loss went bad, or in good order if a signal came to any process."""
