@@ -15,6 +15,7 @@ from offramp import Recipe, fit
 from offramp.data import pipeline
 from offramp.forks import partition
 from offramp.nets import MultiExitNet
+from offramp.training import checkpoint
 from offramp.training.schedule import learning_rate
 
 PLAIN = Recipe(epochs=2, batch_size=8, lr=0.05, augment="crop-flip")
@@ -171,9 +172,16 @@ def test_without_validation(tmp_path):
 
 def test_tensorboard_has_every_epoch_once(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    fit(tiny_net(), tiny_data(), "joint", PLAIN, tmp_path / "run", quiet=True)
-    events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
-    losses = [float(row["train_loss_2"]) for row in rows(tmp_path / "run")]
+    run = tmp_path / "run"
+    fit(tiny_net(), tiny_data(), "joint", PLAIN, run, quiet=True)
+    late = checkpoint.last(run)
+    late.rename(late.with_name("epoch-00001-step-0000000"))  # as if killed in the second epoch
+    state = torch.load(checkpoint.last(run) / "state.pt", weights_only=True)
+    torch.save(state | {"epoch": 1, "rows": state["rows"][:1]}, checkpoint.last(run) / "state.pt")
+    (run / "result.json").unlink()
+    fit(tiny_net(), tiny_data(), "joint", PLAIN, run, resume=True, quiet=True)
+    events = accumulator.EventAccumulator(str(run / "tensorboard")).Reload()
+    losses = [float(row["train_loss_2"]) for row in rows(run)]
     assert [e.step for e in events.Scalars("train_loss_2")] == [1, 2]
     assert [e.value for e in events.Scalars("train_loss_2")] == pytest.approx(losses, rel=1e-4)
 

@@ -95,7 +95,9 @@ class Tripwire(Split):
 def in_process(target, *arguments):
     """Run a function in a process of its own; its exit code (negative: the signal that killed it)."""
     context = multiprocessing.get_context("forkserver")  # imports torch and Fabric once for all of them
-    context.set_forkserver_preload(["lightning_fabric", "torch.utils.tensorboard", "offramp.training"])
+    context.set_forkserver_preload(
+        ["lightning_fabric", "tensorboard.summary.writer.record_writer", "offramp.training"]
+    )
     process = context.Process(target=target, args=arguments)
     process.start()
     process.join(60)
@@ -155,9 +157,14 @@ def train_on_full_disk(folder: Path, recipe: Recipe, step: int, file_size: int) 
     torch.set_num_threads(1)
     data = tiny_data(split=Tripwire)
     data.train.at = step
-    data.train.act = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    data.train.act = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, limits[1]))
+    report, told = (folder.parent / "message").open("w"), ""
     try:
         fit(tiny_net(), data, "dfs", recipe, folder, quiet=True)
     except UserError as error:
-        (folder / "message").write_text(str(error))
-        sys.exit(2)
+        told = str(error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    report.write(told)
+    report.close()
+    sys.exit(2 if told else 0)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import importlib.util
 import io
+import os
+import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from offramp.training.files import disk_errors, write_file
@@ -21,17 +21,17 @@ class Log:
 
     Args:
         run: The run folder.
-        epochs_done: Where a resumed run goes on; later events are dropped.
+        epochs_done: Where a resumed run goes on; TensorBoard drops what was logged beyond.
+
+    Raises:
+        UserError: The disk is full or not writable.
     """
 
     def __init__(self, run: Path, epochs_done: int = 0) -> None:
         self.path = run / "metrics.csv"
-        self.events: Any = None
+        self.events = None
         if importlib.util.find_spec("tensorboard") is not None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            with disk_errors(run / "tensorboard"):
-                self.events = SummaryWriter(str(run / "tensorboard"), purge_step=epochs_done + 1)
+            self.events = _Events(run / "tensorboard", epochs_done + 1)
 
     def write(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Write all rows anew, so that a resumed run cannot repeat one, and the last one's events.
@@ -45,15 +45,29 @@ class Log:
         table.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in rows)
         write_file(self.path, text.getvalue().encode())
         if self.events is not None:
-            with disk_errors(self.path.with_name("tensorboard")):
-                for key, value in rows[-1].items():
-                    self.events.add_scalar(key, value, int(rows[-1]["epoch"]))
-                self.events.flush()
+            self.events.write(rows[-1])
 
-    def __enter__(self) -> Log:
-        return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self.events is not None:  # a first error must not be hidden by a second one
-            with disk_errors(self.path.with_name("tensorboard")) if error is None else suppress(OSError):
-                self.events.close()
+class _Events:
+    """Writes at once: TensorBoard's own writer is a thread, which prints a traceback on a full disk."""
+
+    def __init__(self, folder: Path, first: int) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        self.event, self.summary = Event, Summary
+        self.path = folder / f"events.out.tfevents.{time.time_ns()}.{os.getpid()}"
+        with disk_errors(folder):
+            folder.mkdir(exist_ok=True)
+        self._append(file_version="brain.Event:2")
+        self._append(step=first, session_log=SessionLog(status=SessionLog.START))  # drops later ones
+
+    def write(self, row: Mapping[str, float]) -> None:
+        values = [self.summary.Value(tag=key, simple_value=value) for key, value in row.items()]
+        self._append(step=int(row["epoch"]), summary=self.summary(value=values))
+
+    def _append(self, **content: Any) -> None:
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        with disk_errors(self.path), open(self.path, "ab") as file:
+            RecordWriter(file).write(self.event(wall_time=time.time(), **content).SerializeToString())

@@ -99,8 +99,7 @@ class Trainer:
             log = None
             if self.folder is not None:
                 self.signals = stack.enter_context(catch_signals())
-                if self.fabric.is_global_zero:
-                    log = stack.enter_context(Log(self.folder, self.state.epoch))
+                log = Log(self.folder, self.state.epoch) if self.fabric.is_global_zero else None
             display = stack.enter_context(
                 Display(self.recipe.epochs, self.steps, done=self.steps_done, quiet=self.quiet)
             )
