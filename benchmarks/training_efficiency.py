@@ -88,7 +88,9 @@ class Trainer:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", default="digits")
     parser.add_argument("--net", default="vgg7")
     parser.add_argument("--width", type=int, default=64)
@@ -128,17 +130,22 @@ def main() -> None:
             fps = batch / sum(means.values())
             joint_fps = joint_fps or fps
             row = {
-                "batch": batch, "method": "joint" if beta is None else "dfs", "beta": beta, **means, "fps": fps,
+                "batch": batch, "method": "dfs" if beta else "joint", "beta": beta, **means, "fps": fps,
                 "fps_over_joint": fps / joint_fps, "median_step": statistics.median(totals),
                 "iterations": len(totals),
             }  # fmt: skip
             rows.append(row)
             phases = " ".join(f"{p} {means[p]:.4f}" for p in PHASES)
-            print(f"batch {batch} {row['method']:5} beta {beta} {phases} FPS {fps:.1f} ({fps / joint_fps:.3f})", flush=True)
+            print(
+                f"batch {batch} {row['method']:5} beta {beta} {phases} FPS {fps:.1f} ({fps / joint_fps:.3f})",
+                flush=True,
+            )
     if args.out:
         settings = {k: str(v) if k in ("out", "data") else v for k, v in vars(args).items()}
         settings["data"] = data.name
-        args.out.write_text(json.dumps({"machine": machine(), "settings": settings, "rows": rows}, indent=1) + "\n")
+        args.out.write_text(
+            json.dumps({"machine": machine(), "settings": settings, "rows": rows}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":
