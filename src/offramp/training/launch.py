@@ -6,13 +6,16 @@ import os
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from offramp.errors import UserError
+from offramp.nets import MultiExitNet
+from offramp.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["launch"]
+__all__ = ["launch", "place"]
 
 
 def launch(precision: str, device: str = "auto") -> Fabric:
@@ -50,3 +53,16 @@ def launch(precision: str, device: str = "auto") -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def place(net: MultiExitNet, recipe: Recipe, fabric: Fabric) -> nn.Module:
+    """Move a net to its device and memory format, in place.
+
+    Returns:
+        What to call in its stead while training: it adds autocast and data parallelism, and is compiled if
+        the recipe says so. The net itself keeps its parameters and their names.
+    """
+    net.to(fabric.device)
+    if recipe.channels_last:
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return fabric.setup_module(torch.compile(net) if recipe.compile else net)  # type: ignore[arg-type]

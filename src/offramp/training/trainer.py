@@ -19,6 +19,7 @@ from offramp.training import checkpoint, processes
 from offramp.training.display import Display
 from offramp.training.evaluation import evaluate_split
 from offramp.training.interrupt import Interrupted, Signals, catch_signals
+from offramp.training.launch import place
 from offramp.training.log import Log
 from offramp.training.optimizer import build_optimizer
 from offramp.training.recipe import Recipe
@@ -69,22 +70,18 @@ class Trainer:
         self.transform, _ = pipeline(recipe.augment, data)
         self.share = recipe.batch_size // fabric.world_size
         self.steps = data.train.num_batches(self.share, drop_last=True, world=fabric.world_size)
-        net.to(fabric.device)
-        if recipe.channels_last:
-            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.model = fabric.setup_module(torch.compile(net) if recipe.compile else net)  # type: ignore[arg-type]
+        self.model = place(net, recipe, fabric)
         self.optimizer = build_optimizer(net, recipe)
         self.stepper = cast("_FabricOptimizer", fabric.setup_optimizers(self.optimizer))
         self.state = State.start(net.num_exits, fabric.device)
+        self.signals = Signals()
+        self.saved: Path | None = None
         self.watch = Watch(net.num_exits, loss_scaling=recipe.precision == "fp16", device=fabric.device)
         self.look_every = 1 if fabric.device.type == "cpu" and fabric.world_size == 1 else LOOK_EVERY
-        self.saved: Path | None = None
-        self.signals = Signals()
         self.quiet = quiet or not fabric.is_global_zero
 
     @property
-    def steps_done(self) -> int:
-        """Since the start of the run."""
+    def _steps_done(self) -> int:
         return self.state.epoch * self.steps + self.state.step
 
     def train(self) -> None:
@@ -101,7 +98,7 @@ class Trainer:
                 self.signals = stack.enter_context(catch_signals())
                 log = Log(self.folder, self.state.epoch) if self.fabric.is_global_zero else None
             display = stack.enter_context(
-                Display(self.recipe.epochs, self.steps, done=self.steps_done, quiet=self.quiet)
+                Display(self.recipe.epochs, self.steps, done=self._steps_done, quiet=self.quiet)
             )
             while self.state.epoch < self.recipe.epochs:
                 self._epoch(display)
@@ -131,7 +128,7 @@ class Trainer:
         began = time.perf_counter() - state.seconds
         for images, targets in batches:
             losses = self._step(images, targets)
-            self.watch.see(losses, self.steps_done)
+            self.watch.see(losses, self._steps_done)
             state.add(losses)
             state.seconds = time.perf_counter() - began
             display.step(state.epoch, state.step * recipe.batch_size / state.seconds)
@@ -142,7 +139,7 @@ class Trainer:
                 self._save()
 
     def _step(self, images: Tensor, targets: Tensor) -> Tensor:
-        recipe, done = self.recipe, self.steps_done
+        recipe, done = self.recipe, self._steps_done
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(recipe, done, self.steps)
         if recipe.channels_last:
