@@ -35,3 +35,13 @@ def test_mistakes_are_one_line(refused, tmp_path, runs):
     assert "no run folder" in refused("eval", tmp_path / "nowhere")
     assert "RUN" in refused("eval")
     assert "none" in refused("eval", runs / "joint", "--data", tmp_path / "none")
+
+
+def test_a_run_on_larger_images_keeps_its_costs(offramp, grey, tmp_path, result_of):
+    run = tmp_path / "run"
+    words = ["--net", "vgg7:width=4", "--method", "joint", "--epochs", 1, "--set", "batch_size=10"]
+    code, _, err = offramp("train", "--data", grey, *words, "--out", run)
+    assert code == 0, err
+    code, out, err = offramp("eval", run, "--json")
+    assert code == 0, err
+    assert json.loads(out)["exits"] == result_of(run)["exits"]

@@ -83,10 +83,8 @@ def fit(
         trainer.train()
         found = evaluate_split(net, data.test, data, recipe, fabric)
     finally:
-        if (
-            row.fork is not None and row.fork.reference == "on"
-        ):  # it shapes gradients only, and those are over
-            remove(net)
+        if row.fork is not None and row.fork.reference == "on":
+            remove(net)  # it shapes gradients only, and those are over
     run = Run(net=net, record=record, result=final_result(found, net, record), folder=folder, data=data)
     if fabric.is_global_zero:
         run.save()

@@ -12,7 +12,7 @@ __all__ = ["Interrupted", "Signals", "catch_signals"]
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal stopped the training after a checkpoint was written.
+    """A signal stopped the training: after a checkpoint was written, or at once if it was the second one.
 
     Attributes:
         signum: The signal's number; a program that stops for it exits with 128 + signum.
@@ -31,7 +31,7 @@ class Signals:
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         """The handler. A second signal does not wait for the step to end."""
         if self.received:
-            raise KeyboardInterrupt
+            raise Interrupted(signum, "interrupted twice; the last checkpoint stands")
         self.received = signum
 
 

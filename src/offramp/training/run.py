@@ -67,6 +67,7 @@ class Run:
             net = create(
                 **{"name": spec["net"], **{key: value for key, value in spec.items() if key != "net"}}
             )
+            net.input_size = tuple(record["data"]["input_size"])
             if torch.cuda.is_available():
                 net.cuda()
             if record["options"].get("reference", "on") != "on":
@@ -89,32 +90,22 @@ class Run:
             UserError: The set cannot be opened.
         """
         recipe = self.recipe
+        limit = recipe.test_limit if data is None else None  # the limit is of the run's own test set
         if data is None:
             data = self._data or self.record["data"]["source"]
         if isinstance(data, (str, Path)):
             from offramp.data import open_data
 
-            data = open_data(data, val_fraction=recipe.val_fraction, test_limit=recipe.test_limit)
+            data = open_data(data, val_fraction=recipe.val_fraction, test_limit=limit)
         found = evaluate_split(self.net, data.test, data, recipe)
         record = self.record | {"data": {"name": data.name}}
         return final_result(found, self.net, record)
 
     def table(self) -> str:
         """Aligned text: parameters, FLOPs, top-1 and top-5 of every exit, then average and ensemble."""
-        result = self.result
-        head = ("exit", "params", "FLOPs", "top-1", "top-5")
-        rows = [
-            (str(k), f"{e['params']:,}", f"{e['flops']:,}", f"{e['top1']:.2f}", f"{e['top5']:.2f}")
-            for k, e in enumerate(result["exits"], 1)
-        ]
-        rows += [("average", "", "", f"{result['average_top1']:.2f}", "")]
-        rows += [("ensemble", "", "", f"{result['ensemble_top1']:.2f}", "")]
-        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-        lines = []
-        for name, *cells in (head, *rows):
-            aligned = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
-            lines.append("  ".join([name.ljust(widths[0]), *aligned]).rstrip())
-        return "\n".join(lines)
+        from offramp.reports.table import result_table
+
+        return result_table(self.result)
 
     def save(self) -> None:
         """Write weights and result; the result comes last, since it says that the run is finished.
