@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from offramp import UserError
 from offramp.forks import partition
 from offramp.forks.liveness import Liveness
 from offramp.nets import MultiExitNet
@@ -133,8 +134,36 @@ def _only_layers() -> MultiExitNet:
     )
 
 
+class _Writes(nn.Module):
+    """Adds the feature to something, or something to the feature, in place."""
+
+    def __init__(self, to_feature: bool) -> None:
+        super().__init__()
+        self.conv, self.to_feature = nn.Conv2d(4, 4, 3, padding=1), to_feature
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = 2 * self.conv(x)
+        if self.to_feature:
+            x += y
+            return x
+        y += x
+        return y
+
+
+def test_only_writing_into_the_feature_is_refused():
+    stages = [nn.Conv2d(3, 4, 3), _Writes(to_feature=True)]
+    with pytest.raises(UserError, match="stage 2 overwrites the feature that it reads"):
+        partition(MultiExitNet(stages, [_head(), _head()], input_size=(3, 6, 6)))
+    partition(_adds_the_feature())
+
+
+def _adds_the_feature() -> MultiExitNet:
+    stages = [nn.Conv2d(3, 4, 3), _Writes(to_feature=False)]
+    return MultiExitNet(stages, [_head(), _head()], input_size=(3, 6, 6))
+
+
 @pytest.mark.parametrize("impl", ["fused", "split"])
-@pytest.mark.parametrize("build", [_twice, _shared_layer, _only_layers])
+@pytest.mark.parametrize("build", [_adds_the_feature, _twice, _shared_layer, _only_layers])
 def test_odd_nets_get_the_right_gradient_all_the_same(build, impl):
     torch.manual_seed(0)
     plain = build().double()

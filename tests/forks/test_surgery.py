@@ -181,12 +181,12 @@ def test_forks_are_refused_twice_and_where_there_is_none():
         partition(net, Partition(), beta=0.3)
 
 
-def test_a_layer_that_overwrites_the_feature_is_named():
+def test_a_stage_that_overwrites_the_feature_is_named():
     net = MultiExitNet(
         [nn.Conv2d(3, 4, 1), nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(4, 4, 1))],
         [nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)) for _ in range(2)],
     )
-    with pytest.raises(UserError, match="inplace=False"):
+    with pytest.raises(UserError, match=r"stage 2 overwrites .*inplace=False"):
         partition(net)
 
 

@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from offramp.errors import UserError
 from offramp.forks.readers import FINAL, PASSING, reader_of
 
 __all__ = ["Live", "Liveness", "all_live"]
@@ -59,9 +58,6 @@ class Liveness:
         Returns:
             Its output; the output's live channels; and for each Tensor of the feature the layers that *seal*
             it, if every way it goes ends at a layer that reads cuts, else none.
-
-        Raises:
-            UserError: A layer overwrites the feature in place.
         """
         tensors = feature if isinstance(feature, tuple) else (feature,)
         try:
@@ -76,10 +72,9 @@ class Liveness:
         entry = next(node for node in graph.nodes if node.op == "placeholder")
         seals = []
         for i in range(len(tensors)):
-            uses = _uses(entry, i, len(tensors)) if isinstance(feature, tuple) else list(entry.users)
-            for node in uses or ():
-                _refuse_in_place(node, root)
-            seals.append((uses and _sealing(uses, root)) or set())
+            values = _items(entry, i, len(tensors)) if isinstance(feature, tuple) else [entry]
+            uses = [user for value in values for user in value.users]
+            seals.append(_sealing(uses, root) or set())
         return output, tracker.live_output, seals
 
     def note(self, layer: nn.Module, live: Tensor) -> None:
@@ -151,11 +146,11 @@ class _Tracker(fx.Interpreter):
         return all_live(value)
 
 
-def _uses(entry: fx.Node, i: int, length: int) -> list[fx.Node] | None:
-    """The users of the i-th Tensor of a tuple, or None if the tuple is used otherwise than by index."""
+def _items(entry: fx.Node, i: int, length: int) -> list[fx.Node]:
+    """The i-th Tensor of a tuple, wherever it is taken; none if the tuple is used otherwise than by index."""
     if any(n.target is not operator.getitem or not isinstance(n.args[1], int) for n in entry.users):
-        return None
-    return [user for n in entry.users if n.args[1] in (i, i - length) for user in n.users]
+        return []
+    return [n for n in entry.users if n.args[1] in (i, i - length)]
 
 
 def _sealing(uses: list[fx.Node], root: nn.Module) -> set[nn.Module] | None:
@@ -175,20 +170,6 @@ def _sealing(uses: list[fx.Node], root: nn.Module) -> set[nn.Module] | None:
                 return None
             layers |= beyond
     return layers
-
-
-def _refuse_in_place(node: fx.Node, root: nn.Module) -> None:
-    layer = root.get_submodule(str(node.target)) if node.op == "call_module" else None
-    in_place = (
-        getattr(layer, "inplace", False)
-        or node.kwargs.get("inplace")
-        or node.target in (operator.iadd, "add_")
-    )
-    if in_place and node.all_input_nodes[0].op != "call_module":
-        name = str(node.target).removeprefix("0.") if layer is not None else node.name
-        raise UserError(
-            f"{name!r} overwrites a feature that a head reads too; make it work out of place (inplace=False)"
-        )
 
 
 def _dim(node: fx.Node) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from offramp.errors import UserError
 from offramp.forks.gains import Gains
 from offramp.forks.liveness import Liveness, all_live
 from offramp.forks.partition import Partition
@@ -50,7 +51,7 @@ def survey(
         For each fork one site per Tensor of its feature (None: untouched), and what the layers read.
 
     Raises:
-        UserError: A part would be empty, or a layer overwrites a feature in place.
+        UserError: A part would be empty, or a head or stage overwrites the feature that it reads.
     """
     seen = Liveness()
     sites: list[list[Site | None]] = []
@@ -63,11 +64,12 @@ def survey(
                 Gains(a.double(), a.double()) * (options.gains(len(a), exit) if s else _PLAIN)
                 for s, a in zip(split, alive, strict=True)
             ]
-            _, _, head_seals = seen.follow(
-                net.heads[exit - 1], feature, _like(feature, [g.head != 0 for g in gains])
-            )
+            head, stage = net.heads[exit - 1], net.stages[exit]
+            _refuse_writing(head, f"head {exit}", feature)
+            _refuse_writing(stage, f"stage {exit + 1}", feature)
+            _, _, head_seals = seen.follow(head, feature, _like(feature, [g.head != 0 for g in gains]))
             following, live, next_seals = seen.follow(
-                net.stages[exit], feature, _like(feature, [g.next != 0 for g in gains])
+                stage, feature, _like(feature, [g.next != 0 for g in gains])
             )
             sites.append(
                 [
@@ -94,6 +96,18 @@ def _dry_run(net: nn.Module, input_size: tuple[int, ...]) -> Iterator[Tensor]:
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+def _refuse_writing(reader: nn.Module, name: str, feature: Any) -> None:
+    """A reader that works in place on the feature spoils it for the other one."""
+    copies = [t.clone() for t in _as_tuple(feature)]
+    versions = [t._version for t in copies]
+    reader.eval()(_like(feature, copies))
+    if [t._version for t in copies] != versions:
+        raise UserError(
+            f"{name} overwrites the feature that it reads, and another reader needs it too; "
+            "make its first operation work out of place (inplace=False)"
+        )
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:
