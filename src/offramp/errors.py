@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["UserError"]
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["UserError", "guess"]
 
 
 class UserError(ValueError):
@@ -10,3 +13,9 @@ class UserError(ValueError):
 
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+def guess(word: object, words: Iterable[str]) -> str:
+    """``" (did you mean 'vgg7'?)"`` where one of the words is close to the mistaken one, else nothing."""
+    close = difflib.get_close_matches(str(word), list(words), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,8 +1,10 @@
+import inspect
+
 import pytest
 import torch
 from torch import fx, nn
 
-from offramp import UserError
+from offramp import Recipe, Run, UserError, fit, nets
 from offramp.nets import NETS, create
 
 SMALL = {
@@ -75,11 +77,30 @@ def test_every_head_ends_in_the_linear_layer_that_makes_the_logits(net):
         assert last.out_features == 3
 
 
-def test_create_notes_how_the_net_was_built(net):
+def test_a_net_knows_how_it_was_built(net):
     name = net.spec["net"]
     assert net.spec == {"net": name, "num_classes": 3, **SMALL[name]}
     arguments = {k: v for k, v in net.spec.items() if k != "net"}
     create(name, **arguments).load_state_dict(net.state_dict())
+    assert NETS[name](3, **SMALL[name]).spec == net.spec  # by its own function, with or without names
+
+
+def test_an_argument_left_out_is_left_out_of_the_spec():
+    assert nets.vgg7().spec == {"net": "vgg7"}
+    assert nets.vgg7(10, 4, slice_beta=0.5).spec == {
+        "net": "vgg7",
+        "num_classes": 10,
+        "width": 4,
+        "slice_beta": 0.5,
+    }
+
+
+def test_a_net_built_by_its_own_function_is_reopened_with_its_run(tmp_path):
+    net = nets.vgg7(num_classes=10, width=2)
+    recipe = Recipe(epochs=1, batch_size=20, train_limit=60, test_limit=20)
+    fit(net, "digits", recipe=recipe, out=tmp_path / "run", quiet=True)
+    again = Run.open(tmp_path / "run").net.state_dict()
+    assert all(torch.equal(again[key], value.cpu()) for key, value in net.state_dict().items())
 
 
 def test_an_unknown_name_is_refused_with_the_close_match_and_the_list():
@@ -100,5 +121,9 @@ def test_a_size_must_be_a_positive_whole_number(value):
         create("vgg7", width=value)
 
 
-def test_names_are_the_builders_own():
-    assert all(builder.__name__ == name for name, builder in NETS.items())
+def test_builders_keep_their_name_signature_and_docstring():
+    for name, build in NETS.items():
+        assert build is getattr(nets, name)
+        assert build.__name__ == name
+        assert next(iter(inspect.signature(build).parameters)) == "num_classes"
+        assert build.__doc__ and "images" in build.__doc__

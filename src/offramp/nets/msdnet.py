@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from offramp.nets.builder import builder
 from offramp.nets.multi_exit import MultiExitNet
 
 __all__ = ["msdnet_cifar", "msdnet_imagenet"]
@@ -22,6 +23,7 @@ __all__ = ["msdnet_cifar", "msdnet_imagenet"]
 Scales = tuple[Tensor, ...]
 
 
+@builder
 def msdnet_cifar(
     num_classes: int = 100, growth: int = 16, channels: int = 16, *, dropout: float = 0.0
 ) -> MultiExitNet:
@@ -40,6 +42,7 @@ def msdnet_cifar(
     return MultiExitNet(stages, heads, convention="op-counter")
 
 
+@builder
 def msdnet_imagenet(
     num_classes: int = 1000, growth: int = 16, channels: int = 32, *, dropout: float = 0.0
 ) -> MultiExitNet:

@@ -33,7 +33,7 @@ class MultiExitNet(nn.Module):
         UserError: Fewer than two exits, or stages and heads differ in number.
     """
 
-    spec: dict[str, object] | None = None  # how `nets.create` built it: {"net": name, **arguments}
+    spec: dict[str, object] | None = None  # how the zoo built it: {"net": name, **arguments}
 
     def __init__(
         self,

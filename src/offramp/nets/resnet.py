@@ -11,11 +11,13 @@ import itertools
 
 from torch import Tensor, nn
 
+from offramp.nets.builder import builder
 from offramp.nets.multi_exit import MultiExitNet
 
 __all__ = ["resnet18"]
 
 
+@builder
 def resnet18(num_classes: int = 100, width: int = 64) -> MultiExitNet:
     """ResNet18 for 32x32 images (sides must be multiples of 16), exits shallow first.
 

@@ -13,11 +13,13 @@ from torch import nn
 
 from offramp.errors import UserError
 from offramp.forks.slicing import SliceFork
+from offramp.nets.builder import builder
 from offramp.nets.multi_exit import MultiExitNet
 
 __all__ = ["vgg7", "vgg16"]
 
 
+@builder
 def vgg7(num_classes: int = 100, width: int = 64, *, slice_beta: float | None = None) -> MultiExitNet:
     """Six convolutions of width, 2 width and 4 width channels, six exits, for 32x32 images.
 
@@ -35,6 +37,7 @@ def vgg7(num_classes: int = 100, width: int = 64, *, slice_beta: float | None = 
     return _vgg(blocks, num_classes, (3, 32, 32), slice_beta)
 
 
+@builder
 def vgg16(num_classes: int = 1000, width: int = 64, *, slice_beta: float | None = None) -> MultiExitNet:
     """Thirteen convolutions of width to 8 width channels, thirteen exits, for 224x224 images.
 

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-from offramp.errors import UserError
+from offramp.errors import UserError, guess
 from offramp.nets.msdnet import msdnet_cifar, msdnet_imagenet
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.resnet import resnet18
 from offramp.nets.vgg import vgg7, vgg16
 
-__all__ = ["NETS", "create"]
+__all__ = ["NETS", "create", "named"]
 
 NETS: dict[str, Callable[..., MultiExitNet]] = {
-    builder.__name__: builder for builder in (vgg7, vgg16, resnet18, msdnet_cifar, msdnet_imagenet)
+    build.__name__: build for build in (vgg7, vgg16, resnet18, msdnet_cifar, msdnet_imagenet)
 }
 
 
+def named(name: str) -> Callable[..., MultiExitNet]:
+    """The function that builds the named network.
+
+    Raises:
+        UserError: No such network.
+    """
+    if name not in NETS:
+        raise UserError(f"no network {name!r}{guess(name, NETS)}; there are: {', '.join(NETS)}")
+    return NETS[name]
+
+
 def create(name: str, **kwargs: Any) -> MultiExitNet:
-    """Build the named network and note in ``net.spec`` how, so that a run can build it again.
+    """Build the named network.
 
     Args:
         name: A key of :data:`NETS`.
@@ -30,19 +39,4 @@ def create(name: str, **kwargs: Any) -> MultiExitNet:
     Raises:
         UserError: No such network or argument, or a size below 1.
     """
-    if name not in NETS:
-        raise UserError(f"no network {name!r}{_guess(name, NETS)}; there are: {', '.join(NETS)}")
-    known = inspect.signature(NETS[name]).parameters
-    for key, value in kwargs.items():
-        if key not in known:
-            raise UserError(f"{name} has no argument {key!r}{_guess(key, known)}; it has: {', '.join(known)}")
-        if isinstance(known[key].default, int) and (type(value) is not int or value < 1):
-            raise UserError(f"{name} needs a whole number of at least 1 for {key}, got {value!r}")
-    net = NETS[name](**kwargs)
-    net.spec = {"net": name, **kwargs}
-    return net
-
-
-def _guess(word: str, words: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, words, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    return named(name)(**kwargs)
