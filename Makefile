@@ -4,10 +4,13 @@ INSTALLED := .venv/.installed
 
 .PHONY: demo test check format clean
 
+DEMO := runs/demo/$(shell date +%Y%m%d-%H%M%S)
+TRY := $(BIN)/offramp train --data digits --net vgg7:width=16 --epochs 8 --set augment=none
+
 demo: $(INSTALLED)  ## Train joint and DFS on the embedded data, print the comparison (under 3 minutes).
-	$(BIN)/offramp train --data digits --net vgg7:width=16 --method joint --epochs 8 --out runs/demo/joint --resume
-	$(BIN)/offramp train --data digits --net vgg7:width=16 --method dfs --epochs 8 --out runs/demo/dfs --resume
-	$(BIN)/offramp compare runs/demo/joint runs/demo/dfs --out runs/demo/comparison.png
+	$(TRY) --method joint --out $(DEMO)/joint
+	$(TRY) --method dfs --out $(DEMO)/dfs
+	$(BIN)/offramp compare $(DEMO)/joint $(DEMO)/dfs --out $(DEMO)/comparison.png
 
 test: $(INSTALLED)  ## Run the whole test suite.
 	$(BIN)/python -m pytest

@@ -44,7 +44,7 @@ def by_hand(net: MultiExitNet, shared: dict[int, Tensor], own_to_shared: bool = 
     """The losses of a plain net under DFS, with a detached copy at every edge that is cut.
 
     Args:
-        net: A net with plain forks whose features are Tensors.
+        net: A net with plain forks. Of a feature with several scales the last is partitioned.
         shared: Exit (from 1) -> bool mask of the shared channels.
         own_to_shared: Whether the own loss reaches the shared channels.
     """
@@ -55,7 +55,10 @@ def by_hand(net: MultiExitNet, shared: dict[int, Tensor], own_to_shared: bool = 
         to_head = x
         if exit in shared:
             mask = shared[exit].reshape(1, -1, 1, 1)
-            to_head = x if own_to_shared else torch.where(mask, x.detach(), x)
-            x = torch.where(mask, x, x.detach())
+            *finer, f = x if isinstance(x, tuple) else (x,)
+            of_head = f if own_to_shared else torch.where(mask, f.detach(), f)
+            of_next = torch.where(mask, f, f.detach())
+            several = isinstance(x, tuple)
+            to_head, x = ((*finer, of_head), (*finer, of_next)) if several else (of_head, of_next)
         found.append(F.cross_entropy(head(to_head), labels))
     return found

@@ -162,8 +162,44 @@ def _adds_the_feature() -> MultiExitNet:
     return MultiExitNet(stages, [_head(), _head()], input_size=(3, 6, 6))
 
 
+class _Mixed(nn.Module):
+    """One linear layer on vectors and on tokens, one convolution called by keyword, one behind chunks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.conv, self.other = nn.Linear(4, 4), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.linear(x.flatten(2).transpose(1, 2)).mean(1) + self.linear(x.mean((2, 3)))
+        maps = self.conv(x) + self.conv(input=torch.cat(x.chunk(2, 1), 1))
+        return maps + self.other(torch.cat(tensors=[x[:, :2], x[:, 2:]], dim=1)) + tokens[:, :, None, None]
+
+
+def _mixed() -> MultiExitNet:
+    return MultiExitNet([nn.Conv2d(3, 4, 3), _Mixed()], [_head(), _head()], input_size=(3, 6, 6))
+
+
+def _flat() -> MultiExitNet:
+    """A head that flattens whole maps, and a head whose linear layer runs along the rows."""
+    heads = [nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), nn.Sequential(nn.Linear(4, 2), nn.Flatten())]
+    return MultiExitNet([nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1)], heads, input_size=(3, 6, 6))
+
+
+def _rows() -> MultiExitNet:
+    heads = [nn.Sequential(nn.Linear(4, 2), nn.Flatten()), nn.Sequential(nn.Flatten(0, 1), nn.Flatten())]
+    return MultiExitNet([nn.Conv2d(3, 4, 3), nn.Linear(4, 4)], heads, input_size=(3, 6, 6))
+
+
+def _hooked() -> MultiExitNet:
+    net = _only_layers()
+    net.stages[1].register_forward_pre_hook(lambda _, inputs: (inputs[0].reshape(inputs[0].shape),))
+    return net
+
+
 @pytest.mark.parametrize("impl", ["fused", "split"])
-@pytest.mark.parametrize("build", [_adds_the_feature, _twice, _shared_layer, _only_layers])
+@pytest.mark.parametrize(
+    "build", [_mixed, _flat, _rows, _hooked, _adds_the_feature, _twice, _shared_layer, _only_layers]
+)
 def test_odd_nets_get_the_right_gradient_all_the_same(build, impl):
     torch.manual_seed(0)
     plain = build().double()

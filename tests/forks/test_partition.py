@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+
 import pytest
 import torch
 
@@ -61,6 +64,12 @@ def test_chosen_channels():
         ({"reference": "slice"}, "vgg7(slice_beta=0.5)"),
         ({"impl": "split", "own_to_shared": 0.5}, "impl=split can only cut or pass"),
         ({"reference": "zero", "own_to_shared": 1}, "reference=zero leaves no edge"),
+        ({"where": 2}, "where names the exits to partition"),
+        ({"where": []}, "where names the exits to partition"),
+        ({"where": ["a"]}, "got ['a']"),
+        ({"shared": 5}, "shared maps exits to the indices"),
+        ({"shared": {1: 3}}, "shared maps exits to the indices"),
+        ({"shared": {1: ["a"]}}, "shared maps exits to the indices"),
     ],
 )
 def test_bad_options_are_refused_with_the_remedy(options, says):
@@ -77,3 +86,9 @@ def test_an_empty_part_is_refused():
         Partition(beta=0.9).mask(4, exit=1)
     with pytest.raises(UserError, match="channels 0 to 3"):
         Partition(shared={1: [4]}).mask(4, exit=1)
+
+
+def test_indices_of_any_kind_become_plain_numbers():
+    options = Partition(where=range(1, 3), shared={1: torch.tensor([2, 0])})
+    assert json.loads(json.dumps(dataclasses.asdict(options)))["shared"] == {"1": [2, 0]}
+    assert options.where == (1, 2)

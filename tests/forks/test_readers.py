@@ -140,6 +140,13 @@ def test_autocast(dtype, channels_last):
     assert (ours - truth).norm() <= 1.5 * (theirs - truth).norm() + 1e-3 * truth.norm()
 
 
+def test_autocast_leaves_float64_alone():
+    net, (images, _) = partition(small("vgg7")), batch()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs = net(images)
+    assert {o.dtype for o in outputs} == {torch.float64}
+
+
 def test_channels_last_features_keep_their_layout():
     """A gradient in another layout than its feature would cost a reorder in every layer below."""
     x = torch.randn(2, 4, 5, 5).to(memory_format=torch.channels_last).requires_grad_()

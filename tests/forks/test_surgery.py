@@ -11,7 +11,7 @@ from torch import nn
 
 from offramp import UserError
 from offramp.forks import Partition, partition, remove
-from offramp.nets import MultiExitNet
+from offramp.nets import MultiExitNet, create
 
 IMPLEMENTATIONS = ("fused", "split", "cat")
 EXACT = {"rtol": 0, "atol": 1e-11}  # float64 and values near 1: a hundred times the rounding seen
@@ -88,17 +88,14 @@ def test_shared_filters_are_blind_to_their_own_loss(impl):
 
 
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
-@pytest.mark.parametrize("name", ["vgg7", "resnet18"])
+@pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("own_to_shared", [0, 1])
 def test_gradients_equal_detaching_by_hand(name, impl, own_to_shared):
     plain = small(name)
     net = partition(
         copy.deepcopy(plain), impl=impl, own_to_shared=own_to_shared, beta=0.3, shared={1: [1, 6]}
     )
-    width = [x.shape[1] for x in _features(plain)]
-    shared = {
-        e: Partition(beta=0.3, shared={1: [1, 6]}).mask(width[e - 1], e) for e in range(1, net.num_exits)
-    }
+    shared = _masks(plain, {1: [1, 6]}, beta=0.3)
     ours = gradients(net, torch.stack(losses(net)).sum())
     theirs = gradients(plain, torch.stack(by_hand(plain, shared, bool(own_to_shared))).sum())
     for key in theirs:
@@ -173,12 +170,56 @@ def test_zero_referencing_feeds_each_reader_its_part_only():
 
 def test_forks_are_refused_twice_and_where_there_is_none():
     net = partition(small("vgg7"))
-    with pytest.raises(UserError, match=r"take them off first with offramp\.forks\.remove"):
+    with pytest.raises(UserError, match=r"take that off first with offramp\.forks\.remove"):
         partition(net)
     with pytest.raises(UserError, match="exit 6 cannot be partitioned: choose from 1 to 5"):
         partition(remove(net), where=[6])
     with pytest.raises(UserError, match="either a Partition or its fields"):
         partition(net, Partition(), beta=0.3)
+
+
+def test_a_sliced_net_keeps_its_forks():
+    net = create("vgg7", width=8, num_classes=5, slice_beta=0.5)
+    remove(net)(torch.zeros(2, 3, 32, 32))
+    with pytest.raises(UserError, match=r"SliceFork.*without slice_beta"):
+        partition(net)
+
+
+@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
+def test_a_layer_that_nothing_reaches(impl):
+    """Chosen channels can leave a layer an input without any live channel."""
+    net = small("msdnet_cifar")
+    shared = {1: [0, 2], 2: [1, 3]}
+    expected = gradients(net, torch.stack(by_hand(net, _masks(net, shared))).sum())
+    partition(net, impl=impl, shared=shared)
+    found = gradients(net, torch.stack(losses(net)).sum())
+    for key, grad in expected.items():
+        torch.testing.assert_close(found[key], grad, **EXACT)
+
+
+def test_features_without_channels_are_refused():
+    class Tokens(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(2)
+
+    head = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
+    net = MultiExitNet([Tokens(), nn.Identity()], [head, head], input_size=(3, 4, 4))
+    with pytest.raises(UserError, match=r"exit 1 has shape \(2, 3, 16\)"):
+        partition(net)
+
+
+def test_a_stage_that_returns_a_list_or_cannot_read_is_named():
+    class Listing(nn.Module):
+        def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+            return [x]
+
+    def net(*stages: nn.Module, size: int = 4) -> MultiExitNet:
+        return MultiExitNet(stages, [nn.Identity(), nn.Identity()], input_size=(3, size, size))
+
+    with pytest.raises(UserError, match="stage 1 returns neither a Tensor nor a tuple"):
+        partition(net(Listing(), nn.Identity()))
+    with pytest.raises(UserError, match=r"stage 2 fails on images of \(3, 2, 2\) .*set net\.input_size"):
+        partition(net(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3), size=2))
 
 
 def test_a_stage_that_overwrites_the_feature_is_named():
@@ -190,10 +231,15 @@ def test_a_stage_that_overwrites_the_feature_is_named():
         partition(net)
 
 
+def _masks(net: MultiExitNet, shared: dict[int, list[int]], beta: float = 0.5) -> dict[int, torch.Tensor]:
+    options = Partition(beta=beta, shared=shared)
+    return {e: options.mask(x.shape[1], e) for e, x in enumerate(_features(net)[:-1], 1)}
+
+
 def _features(net: MultiExitNet) -> list[torch.Tensor]:
     x, found = batch()[0], []
     with torch.no_grad():
         for stage in copy.deepcopy(net).stages:
             x = stage(x)
-            found.append(x)
+            found.append(x[-1] if isinstance(x, tuple) else x)
     return found

@@ -3,11 +3,12 @@
 A fork kills the gradient of some channels. Layers without parameters that keep channels apart (ReLU,
 pooling, concatenation, addition, ...) pass dead channels on as dead; a convolution or linear layer that
 reads them need not compute their input gradient. What the rules below do not know is taken to revive
-every channel: that costs time, never correctness, because the fork itself enforces its gains.
+every channel, which costs time alone, because the fork itself enforces its gains.
 """
 
 from __future__ import annotations
 
+import math
 import operator
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,18 +64,18 @@ class Liveness:
         try:
             root = nn.Sequential(module.train())  # wrapped: a module that is one layer must appear as a call
             graph = fx.Tracer().trace(root)
+            tracker = _Tracker(fx.GraphModule(root.eval(), graph), live, self)
+            output = tracker.run(feature)
         except Exception:  # a user's forward may raise anything under a tracer
             self.blind.update(module.modules())
             output = module.eval()(feature)
             return output, all_live(output), [set() for _ in tensors]
-        tracker = _Tracker(fx.GraphModule(root.eval(), graph), live, self)
-        output = tracker.run(feature)
         entry = next(node for node in graph.nodes if node.op == "placeholder")
         seals = []
         for i in range(len(tensors)):
             values = _items(entry, i, len(tensors)) if isinstance(feature, tuple) else [entry]
             uses = [user for value in values for user in value.users]
-            seals.append(_sealing(uses, root) or set())
+            seals.append(_sealing(uses, root, tracker.readers) or set())
         return output, tracker.live_output, seals
 
     def note(self, layer: nn.Module, live: Tensor) -> None:
@@ -100,6 +101,7 @@ class _Tracker(fx.Interpreter):
         super().__init__(graph)
         self.live: dict[fx.Node, Live] = {}
         self.live_input, self.live_output, self.seen = live, None, seen
+        self.readers: set[fx.Node] = set()  # the calls that may be handed a cut
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
@@ -118,25 +120,34 @@ class _Tracker(fx.Interpreter):
         live = self.live.get(first) if isinstance(first, fx.Node) else None
         if what is operator.getitem and isinstance(live, tuple) and isinstance(node.args[1], int):
             return live[node.args[1]]
-        if what in _CONCATENATE and _dim(node) == 1:
-            return torch.cat([self._live_of(n, None) for n in first])
-        if what in _ADD and isinstance(value, Tensor) and value.dim() > 1:
-            terms = [self._live_of(n, None) for n in node.args[:2]]
-            if all(isinstance(t, Tensor) and t.numel() == value.shape[1] for t in terms):
-                return terms[0] | terms[1]
-        if isinstance(live, Tensor) and isinstance(value, Tensor) and value.dim() > 1:
-            if what in FINAL and layer is not None:
-                self._note(layer, first, live)
-            if what in _KEEP_CHANNELS and live.numel() == value.shape[1]:
+        if what in FINAL and layer is not None:
+            self._note(node, layer, live)
+        if isinstance(value, Tensor) and value.dim() in (2, 4):
+            if what in _CONCATENATE and isinstance(first, (list, tuple)) and _dim(node) == 1:
+                return torch.cat([self.live[n] for n in first])
+            terms: Any = node.args[:2]
+            if what in _ADD and all(self._shape(term) == value.shape for term in terms):
+                return self.live[terms[0]] | self.live[terms[1]]
+            if isinstance(live, Tensor) and what in _KEEP_CHANNELS and live.numel() == value.shape[1]:
                 return live
-            if what in _FLATTEN and value.dim() == 2 and value.shape[1] % live.numel() == 0:
-                return live.repeat_interleave(value.shape[1] // live.numel())
+            if isinstance(live, Tensor) and what in _FLATTEN and value.dim() == 2:
+                batch, *rest = self._shape(first)
+                if value.shape[0] == batch and value.shape[1] == math.prod(rest):
+                    return live.repeat_interleave(math.prod(rest[1:]))
         return all_live(value)
 
-    def _note(self, layer: nn.Module, source: fx.Node, live: Tensor) -> None:
+    def _note(self, node: fx.Node, layer: nn.Module, live: Live) -> None:
         # A linear layer's channels are its input's last axis, live channels are the second.
-        if reader_of(layer) is not None and (isinstance(layer, nn.Conv2d) or self.env[source].dim() == 2):
+        flat = isinstance(layer, nn.Conv2d) or len(self._shape(node.args[0] if node.args else None)) == 2
+        if flat and isinstance(live, Tensor) and reader_of(layer) is not None:
+            self.readers.add(node)
             self.seen.note(layer, live)
+        else:
+            self.seen.blind.add(layer)
+
+    def _shape(self, node: Any) -> tuple[int, ...]:
+        value = self.env.get(node) if isinstance(node, fx.Node) else None
+        return tuple(value.shape) if isinstance(value, Tensor) else ()
 
     def _live_of(self, item: Any, value: Any) -> Live:
         if isinstance(item, fx.Node):
@@ -153,7 +164,7 @@ def _items(entry: fx.Node, i: int, length: int) -> list[fx.Node]:
     return [n for n in entry.users if n.args[1] in (i, i - length)]
 
 
-def _sealing(uses: list[fx.Node], root: nn.Module) -> set[nn.Module] | None:
+def _sealing(uses: list[fx.Node], root: nn.Module, readers: set[fx.Node]) -> set[nn.Module] | None:
     """The layers at which all paths end, with those in between; None if one path ends elsewhere."""
     layers: set[nn.Module] = set()
     for user in uses:
@@ -161,11 +172,11 @@ def _sealing(uses: list[fx.Node], root: nn.Module) -> set[nn.Module] | None:
             return None
         layer = root.get_submodule(str(user.target))
         kind = reader_of(layer)
-        if kind is None:
+        if kind is None or (kind in FINAL.values() and user not in readers):
             return None
         layers.add(layer)
         if kind in PASSING.values():
-            beyond = _sealing(list(user.users), root)
+            beyond = _sealing(list(user.users), root, readers)
             if not beyond:
                 return None
             layers |= beyond

@@ -17,6 +17,7 @@ the next stage       1               later_to_own
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -71,6 +72,8 @@ class Partition:
                 f"beta must lie strictly between 0 and 1, got {self.beta!r}; "
                 "it is the share of each feature's channels that later exits train (0.5 in the paper)"
             )
+        object.__setattr__(self, "where", _exits(self.where))
+        object.__setattr__(self, "shared", _chosen(self.shared))
         for name in ("own_to_shared", "later_to_own"):
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
@@ -130,6 +133,29 @@ class Partition:
         shared = self.mask(channels, exit).double()
         own = 1 - shared
         return Gains(head=own + self.own_to_shared * shared, next=shared + self.later_to_own * own)
+
+
+def _exits(where: Sequence[int] | None) -> tuple[int, ...] | None:
+    if where is None:
+        return None
+    try:
+        exits = tuple(operator.index(exit) for exit in where)
+    except TypeError:
+        exits = ()
+    if not exits:
+        raise UserError(f"where names the exits to partition, e.g. [1, 2], got {where!r}")
+    return exits
+
+
+def _chosen(shared: Mapping[int, Sequence[int]] | None) -> dict[int, tuple[int, ...]] | None:
+    if shared is None:
+        return None
+    try:
+        return {operator.index(e): tuple(operator.index(c) for c in index) for e, index in shared.items()}
+    except (AttributeError, TypeError):
+        raise UserError(
+            f"shared maps exits to the indices of their shared channels, e.g. {{1: [0, 2]}}, got {shared!r}"
+        ) from None
 
 
 def shared_count(beta: float, channels: int, rounding: str) -> int:

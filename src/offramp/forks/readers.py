@@ -4,7 +4,8 @@ The forward pass is the ordinary layer's, to the operator. In the backward pass 
 ``grad_weight`` comes from the whole input and its ``grad_input`` from ``weight[:, live]`` alone: this is
 where Deep Feature Surgery saves its operations (ECCV 2024, Eq 13: the products with beta).
 
-A layer becomes a reader by a change of class, so that parameters, names, hooks and state_dict stay.
+A layer becomes a reader by a change of class, so that parameters, names and state_dict stay. A layer with
+hooks of its own is left alone, since they could not know what to do with a cut.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class Conv2dReader(nn.Conv2d):
 
     routing: Routing  # of an ordinary Tensor: channels that are not live get a zero gradient
 
-    def forward(self, x: Tensor | Cut) -> Tensor:  # noqa: D102
-        cut = x if isinstance(x, Cut) else branch(x, self.routing)[0]
+    def forward(self, input: Tensor | Cut) -> Tensor:  # noqa: D102
+        cut = input if isinstance(input, Cut) else branch(input, self.routing)[0]
         value, weight, bias = _autocast(cut.value, self.weight, self.bias)
         geometry = (self.stride, self.padding, self.dilation)
         return _Conv2d.apply(value, cut.lane, weight, bias, cut.live, geometry)
@@ -39,8 +40,8 @@ class LinearReader(nn.Linear):
 
     routing: Routing  # of an ordinary Tensor: channels that are not live get a zero gradient
 
-    def forward(self, x: Tensor | Cut) -> Tensor:  # noqa: D102
-        cut = x if isinstance(x, Cut) else branch(x, self.routing)[0]
+    def forward(self, input: Tensor | Cut) -> Tensor:  # noqa: D102
+        cut = input if isinstance(input, Cut) else branch(input, self.routing)[0]
         value, weight, bias = _autocast(cut.value, self.weight, self.bias)
         return _Linear.apply(value, cut.lane, weight, bias, cut.live)
 
@@ -55,11 +56,13 @@ class GlobalPoolReader(nn.AdaptiveAvgPool2d):
 
 
 class FlattenReader(nn.Flatten):
-    """Flattening of a pooled cut: ``[N, C, 1, 1]`` in, ``[N, C]`` out."""
+    """Flattening: a pooled cut ``[N, C, 1, 1]`` in, a cut ``[N, C]`` out; whole maps are joined first."""
 
     def forward(self, x: Tensor | Cut) -> Tensor | Cut:  # type: ignore[override]
         if not isinstance(x, Cut):
             return super().forward(x)
+        if x.value.shape[2:].numel() > 1:
+            return super().forward(join(x))
         return Cut(super().forward(x.value), super().forward(x.lane), x.live)
 
 
@@ -160,6 +163,10 @@ def reader_of(module: nn.Module) -> type[nn.Module] | None:
         return None
     if kind is nn.AdaptiveAvgPool2d and module.output_size not in (1, (1, 1)):
         return None
+    if kind is nn.Flatten and (module.start_dim, module.end_dim) != (1, -1):
+        return None
+    if module._forward_pre_hooks or module._forward_hooks:
+        return None
     return READERS.get(kind)
 
 
@@ -169,7 +176,11 @@ def _autocast(value: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tenso
     if not torch.is_autocast_enabled(kind):
         return value, weight, bias
     dtype = torch.get_autocast_dtype(kind)
-    return value.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+
+    def cast(x: Tensor) -> Tensor:
+        return x if x.dtype == torch.float64 else x.to(dtype)  # autocast leaves float64 alone
+
+    return cast(value), cast(weight), None if bias is None else cast(bias)
 
 
 def _memory_format(x: Tensor) -> torch.memory_format:

@@ -40,9 +40,11 @@ class SplitConv2d(nn.Conv2d):
     live: Channels
     dead: Channels
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
-        moving = self._conv_forward(self.live.of(x), self.live.of(self.weight), self.bias)
-        return moving + self._conv_forward(self.dead.of(x).detach(), self.dead.of(self.weight), None)
+    def forward(self, input: Tensor) -> Tensor:  # noqa: D102
+        if not self.live.count:
+            return super().forward(input.detach())
+        moving = self._conv_forward(self.live.of(input), self.live.of(self.weight), self.bias)
+        return moving + self._conv_forward(self.dead.of(input).detach(), self.dead.of(self.weight), None)
 
 
 class SplitLinear(nn.Linear):
@@ -51,9 +53,11 @@ class SplitLinear(nn.Linear):
     live: Channels
     dead: Channels
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
-        moving = F.linear(self.live.of(x), self.live.of(self.weight), self.bias)
-        return moving + F.linear(self.dead.of(x).detach(), self.dead.of(self.weight))
+    def forward(self, input: Tensor) -> Tensor:  # noqa: D102
+        if not self.live.count:
+            return super().forward(input.detach())
+        moving = F.linear(self.live.of(input), self.live.of(self.weight), self.bias)
+        return moving + F.linear(self.dead.of(input).detach(), self.dead.of(self.weight))
 
 
 SPLIT_READERS: dict[type[nn.Module], type[nn.Module]] = {nn.Conv2d: SplitConv2d, nn.Linear: SplitLinear}

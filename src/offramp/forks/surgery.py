@@ -40,7 +40,8 @@ def partition(net: MultiExitNet, options: Partition | None = None, **changes: An
         The net.
 
     Raises:
-        UserError: A value out of range, an exit that does not exist, or forks that are not plain.
+        UserError: A value out of range, an exit that does not exist, forks that are not plain, or features
+            that are neither maps ``[N, C, H, W]`` nor vectors ``[N, C]``.
     """
     if options is not None and changes:
         raise UserError("give partition() either a Partition or its fields, not both")
@@ -53,8 +54,16 @@ def partition(net: MultiExitNet, options: Partition | None = None, **changes: An
                 f"exit {exit} cannot be partitioned: choose from 1 to {last - 1} "
                 "(the last feature is never split)"
             )
-    if any(type(fork) is not Fork for fork in net.forks):
-        raise UserError("this net's forks are not plain; take them off first with offramp.forks.remove(net)")
+    for fork in net.forks:
+        if isinstance(fork, GainFork):
+            raise UserError(
+                "this net is partitioned already; take that off first with offramp.forks.remove(net)"
+            )
+        if type(fork) is not Fork:
+            raise UserError(
+                f"this net has forks of its own ({type(fork).__name__}), which a partition cannot replace; "
+                "build it with plain ones (for a vgg: without slice_beta)"
+            )
     sites, seen = survey(net, options, where)
     hand_out = _zero if options.reference == "zero" else _HAND_OUT[options.impl]
     tools = hand_out(sites, seen)
@@ -66,8 +75,9 @@ def partition(net: MultiExitNet, options: Partition | None = None, **changes: An
 
 def remove(net: MultiExitNet) -> MultiExitNet:
     """Take the partition off again: plain forks, ordinary layers. Returns the net."""
-    for i in range(len(net.forks)):
-        net.forks[i] = Fork()
+    for i, fork in enumerate(net.forks):
+        if isinstance(fork, GainFork):
+            net.forks[i] = Fork()
     for module in net.modules():
         if type(module) in _TAUGHT:
             for name in ("routing", "live", "dead"):

@@ -51,13 +51,16 @@ def survey(
         For each fork one site per Tensor of its feature (None: untouched), and what the layers read.
 
     Raises:
-        UserError: A part would be empty, or a head or stage overwrites the feature that it reads.
+        UserError: A part would be empty, a feature has no channels to split, or a head or stage overwrites
+            the feature that it reads.
     """
     seen = Liveness()
     sites: list[list[Site | None]] = []
     with _dry_run(net, net.input_size) as x:
+        _check_reader(net.stages[0], "stage 1", x, input_size=net.input_size)
         feature, live, _ = seen.follow(net.stages[0], x, all_live(x))
         for exit in range(1, net.num_exits):
+            _check_feature(feature, exit)
             tensors, alive = _as_tuple(feature), _as_tuple(live)
             split = [exit in where and (options.scales == "all" or t is tensors[-1]) for t in tensors]
             gains = [
@@ -65,8 +68,8 @@ def survey(
                 for s, a in zip(split, alive, strict=True)
             ]
             head, stage = net.heads[exit - 1], net.stages[exit]
-            _refuse_writing(head, f"head {exit}", feature)
-            _refuse_writing(stage, f"stage {exit + 1}", feature)
+            _check_reader(head, f"head {exit}", feature, input_size=net.input_size)
+            _check_reader(stage, f"stage {exit + 1}", feature, input_size=net.input_size)
             _, _, head_seals = seen.follow(head, feature, _like(feature, [g.head != 0 for g in gains]))
             following, live, next_seals = seen.follow(
                 stage, feature, _like(feature, [g.next != 0 for g in gains])
@@ -89,7 +92,7 @@ _PLAIN = Gains(torch.ones(()).double(), torch.ones(()).double())
 def _dry_run(net: nn.Module, input_size: tuple[int, ...]) -> Iterator[Tensor]:
     """A zero input for the net in eval mode; every module's mode is put back afterwards."""
     modes = {module: module.training for module in net.modules()}
-    like = next(net.parameters())
+    like = next(net.parameters(), torch.zeros(()))
     try:
         with torch.no_grad(), torch.autocast(like.device.type, enabled=False):
             yield like.new_zeros((2, *input_size))
@@ -98,15 +101,32 @@ def _dry_run(net: nn.Module, input_size: tuple[int, ...]) -> Iterator[Tensor]:
             module.training = training
 
 
-def _refuse_writing(reader: nn.Module, name: str, feature: Any) -> None:
+def _check_reader(reader: nn.Module, name: str, feature: Any, *, input_size: tuple[int, ...]) -> None:
     """A reader that works in place on the feature spoils it for the other one."""
     copies = [t.clone() for t in _as_tuple(feature)]
     versions = [t._version for t in copies]
-    reader.eval()(_like(feature, copies))
-    if [t._version for t in copies] != versions:
+    try:
+        reader.eval()(_like(feature, copies))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{name} fails on images of {input_size} ({reason}); set net.input_size") from None
+    if name != "stage 1" and [t._version for t in copies] != versions:
         raise UserError(
             f"{name} overwrites the feature that it reads, and another reader needs it too; "
             "make its first operation work out of place (inplace=False)"
+        )
+
+
+def _check_feature(feature: Any, exit: int) -> None:
+    tensors = _as_tuple(feature)
+    if not all(isinstance(t, Tensor) for t in tensors):
+        raise UserError(
+            f"stage {exit} returns neither a Tensor nor a tuple of Tensors; a feature must be one of them"
+        )
+    if tensors[-1].dim() not in (2, 4):
+        raise UserError(
+            f"the feature of exit {exit} has shape {tuple(tensors[-1].shape)}; "
+            "a partition splits the channels of maps [N, C, H, W] or vectors [N, C]"
         )
 
 
