@@ -1,3 +1,4 @@
+import errno
 import subprocess
 import sys
 
@@ -28,7 +29,7 @@ def test_every_command_has_help_with_examples(offramp, command):
         ((), "no command given"),
         (("trian",), "no command 'trian' (did you mean 'train'?)"),
         (("--json",), "no command '--json'"),
-        (("nets", "--jsno"), "no flag --jsno (did you mean --json?)"),
+        (("nets", "--jsno"), "no flag --jsno (did you mean '--json'?)"),
         (("nets", "vgg7"), "vgg7"),
         (("train", "--data"), "missing: --net, --method, --out"),
         (("train", "--data", "d", "--net", "n", "--method", "m", "--out"), "--out"),
@@ -60,14 +61,21 @@ def test_a_fault_of_ours_is_one_line_and_code_1(offramp, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(OSError(28, "No space left on device", "f"), 2), (OSError(5, "I/O"), 1)]
+    ("error", "code", "remedy"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "f"), 2, "f; make room"),
+        (OSError(errno.EACCES, "Permission denied", "f"), 2, "f; fix the permissions"),
+        (OSError(errno.EIO, "I/O"), 1, "report"),
+    ],
 )
-def test_what_the_disk_refuses_is_the_users_to_mend(offramp, monkeypatch, error, code):
+def test_what_the_disk_refuses_is_the_users_to_mend(offramp, monkeypatch, error, code, remedy):
     def fail(*_):
         raise error
 
     monkeypatch.setattr(net_text, "check", fail)
-    assert offramp("cost", "--net", "vgg7")[0] == code
+    ended, _, err = offramp("cost", "--net", "vgg7")
+    assert ended == code
+    assert remedy in err
 
 
 def test_a_missing_extra_says_what_to_install(refused, monkeypatch):

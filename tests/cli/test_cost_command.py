@@ -41,6 +41,16 @@ def test_training_macs_of_dfs_beside_the_papers_model(offramp):
     ]
 
 
+def test_a_side_twice_as_long_makes_four_times_the_products(offramp):
+    words = ["cost", "--net", "vgg7:width=4", "--method", "dfs", "--json"]
+    small, large = (json.loads(offramp(*words, "--size", side)[1]) for side in (32, 64))
+    assert (small["input_size"], large["input_size"]) == ([3, 32, 32], [3, 64, 64])
+    logits = 3 * 100 * (4 + 4 + 8 + 8 + 16 + 16)  # a head's products do not depend on the size
+    macs = [document["training"]["joint_macs"] - logits for document in (small, large)]
+    assert macs[1] == 4 * macs[0]
+    assert large["params"] == small["params"]
+
+
 def test_joint_saves_nothing(offramp):
     _, out, _ = offramp("cost", "--net", "vgg7:width=4", "--method", "joint", "--json")
     training = json.loads(out)["training"]
@@ -63,6 +73,13 @@ def test_options_of_the_method_count(offramp):
         (("--net", "vgg"), "no network 'vgg'"),
         (("--net", "vgg7:"), "write name:key=value"),
         (("--net", "vgg7:width=wide"), "whole number"),
+        (("--net", "vgg7:name=resnet18"), "vgg7 has no argument 'name'"),
+        (("--net", "vgg7:width=1000000000"), "cannot build 'vgg7:width=1000000000'"),
+        (("--net", "vgg7:slice_beta=half"), "cannot build 'vgg7:slice_beta=half'"),
+        (("--net", "msdnet_cifar:dropout=2"), "cannot build 'msdnet_cifar:dropout=2'"),
+        (("--net", "resnet18", "--size", "20"), "size (3, 20, 20)"),
+        (("--net", "vgg7", "--size", "0"), "size (3, 0, 0)"),
+        (("--net", "vgg7", "--size", "-1"), "size (3, -1, -1)"),
         (("--net", "vgg7", "--classes", "ten"), "--classes"),
         (("--net", "vgg7", "--beta", "0.5"), "give --method too"),
         (("--net", "vgg7", "--method", "dfs", "--beta", "1"), "strictly between 0 and 1"),

@@ -52,6 +52,17 @@ def test_the_same_words_give_the_same_weights_and_another_seed_others(offramp, s
     assert not all(torch.equal(a[key], c[key]) for key in a)
 
 
+def test_digits_is_the_embedded_set_and_not_a_folder_of_that_name(
+    offramp, refused, small, tmp_path, monkeypatch
+):
+    (tmp_path / "digits").mkdir()
+    monkeypatch.chdir(tmp_path)
+    words = [*small, "--method", "joint", "--out", "run"]
+    assert offramp(*words)[0] == 0
+    words[words.index("digits")] = "./digits"
+    assert f"{tmp_path / 'digits'} has neither" in refused(*words)
+
+
 def test_resume_of_a_finished_run_gives_its_result(offramp, small, runs, result_of):
     words = [*small, "--method", "joint", "--out", runs / "joint", "--resume", "--json"]
     code, out, _ = offramp(*words)
@@ -63,6 +74,7 @@ def test_resume_of_a_finished_run_gives_its_result(offramp, small, runs, result_
     ("change", "says"),
     [
         ({"--data": "no/such/folder"}, "no/such/folder"),
+        ({"--data": "d" * 300}, "give a shorter name"),
         ({"--net": "vgg8"}, "did you mean 'vgg7'?"),
         ({"--net": "vgg7:widht=4"}, "did you mean 'width'?"),
         ({"--net": "vgg7:4"}, "write name:key=value"),

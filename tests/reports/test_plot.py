@@ -34,5 +34,8 @@ def test_png_is_written(comparison, tmp_path):
 def test_bad_names_are_refused_in_one_line(comparison, tmp_path):
     with pytest.raises(UserError, match=r"end the name in \.png"):
         plot(comparison, tmp_path / "picture.docx")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(UserError, match=r"folder\.png': Is a directory; give another name"):
+        plot(comparison, tmp_path / "folder.png")
     with pytest.raises(UserError, match="there is no folder"):
         plot(comparison, tmp_path / "none" / "picture.png")

@@ -12,6 +12,7 @@ from offramp.errors import UserError
 
 if TYPE_CHECKING:
     from offramp.methods import Method
+    from offramp.nets import MultiExitNet
 
 __all__ = ["CostOf"]
 
@@ -26,12 +27,15 @@ class CostOf:
     EXAMPLES: ClassVar[str] = """\
   offramp cost --net vgg7 --classes 100
   offramp cost --net vgg7:width=32 --method dfs --beta 0.5
+  offramp cost --net resnet18 --size 64
   offramp cost --net msdnet_cifar --method dfs --set own_to_shared=1"""
 
     net: str
     """one of `offramp nets`, its arguments after a colon: vgg7:width=16"""
     classes: int | None = None
     """number of classes; by default the net's own"""
+    size: int | None = None
+    """side of the images in pixels; by default the net's own"""
     method: str | None = None
     """one of `offramp methods`"""
     beta: float | None = None
@@ -49,12 +53,13 @@ class CostOf:
         from offramp.reports.table import aligned
 
         method = self._method()
-        net = check(self.net, self.classes)
+        net = self._sized(check(self.net, self.classes))
         counted = cost(net)
         name, arguments = parse_net(self.net)
         document = {
             "net": name,
             "arguments": arguments,
+            "input_size": list(net.input_size),
             "convention": counted.convention,
             "params": counted.params,
             "exits": [{"params": e.params, "flops": e.flops} for e in counted.exits],
@@ -81,12 +86,17 @@ class CostOf:
             raise UserError("options are a method's; give --method too, e.g. --method dfs")
         return None if self.method is None else method(self.method, options)
 
+    def _sized(self, net: MultiExitNet) -> MultiExitNet:
+        if self.size is not None:
+            net.input_size = (3, self.size, self.size)
+        return net
+
     def _training(self, method: Method) -> dict[str, Any]:
         """MACs of one training step for each image, beside the plain joint step's, true and by the paper."""
         from offramp.cli.net_text import build
         from offramp.forks import paper_operations, training_macs
 
-        net = build(self.net, self.classes)
+        net = self._sized(build(self.net, self.classes))
         joint = training_macs(net)
         method.prepare(net)
         macs = training_macs(net)

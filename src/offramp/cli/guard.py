@@ -17,8 +17,12 @@ from offramp.errors import UserError
 
 __all__ = ["Outcome", "guarded"]
 
-# What the operating system refuses and the user can mend: disk, quota, file size, permissions.
-_MENDABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
+# What the operating system refuses and the user can mend, and how.
+_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "fix the permissions"),
+    errno.ENAMETOOLONG: "give a shorter name",
+}
 
 
 @dataclass
@@ -62,8 +66,9 @@ def _explain(error: BaseException) -> tuple[int, str]:
         return 128 + getattr(error, "signum", signal.SIGINT), str(error) or "interrupted"
     if isinstance(error, UserError):
         return 2, str(error)
-    if isinstance(error, OSError) and error.errno in _MENDABLE:
-        return 2, f"{error.strerror}: {error.filename or 'while writing'}; make room or fix the permissions"
+    if isinstance(error, OSError) and error.errno in _REMEDIES:
+        where = error.filename or "while writing"
+        return 2, f"{error.strerror}: {where}; {_REMEDIES[error.errno]}"
     return 1, (
         f"internal error: {type(error).__name__}: {error} -- "
         "this is a fault of offramp's; please report it with what the same command and --debug print"

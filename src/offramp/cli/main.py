@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import json
 import os
@@ -13,7 +12,7 @@ from collections.abc import Sequence
 from offramp import __version__
 from offramp.cli.answer import Answer, emit
 from offramp.cli.guard import guarded
-from offramp.errors import UserError
+from offramp.errors import UserError, guess
 
 __all__ = ["main"]
 
@@ -81,7 +80,5 @@ def _no_command(words: Sequence[str]) -> None:
     elif word == "--version":
         emit(f"offramp {__version__}")
     else:
-        close = difflib.get_close_matches(word, COMMANDS, n=1)
-        guess = f" (did you mean {close[0]!r}?)" if close else ""
-        mistake = f"no command {word!r}{guess}" if word else "no command given"
+        mistake = f"no command {word!r}{guess(word, COMMANDS)}" if word else "no command given"
         raise UserError(f"{mistake}; there are: {', '.join(COMMANDS)}; see offramp --help")

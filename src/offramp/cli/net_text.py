@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from offramp.errors import UserError
-from offramp.nets import MultiExitNet, create
+from offramp.nets import MultiExitNet
+from offramp.nets.zoo import named
 
 __all__ = ["build", "check", "parse_net"]
 
@@ -52,7 +53,14 @@ def build(text: str, num_classes: int | None = None) -> MultiExitNet:
         UserError: No such network, no such argument, or a value it cannot have.
     """
     name, arguments = parse_net(text)
-    return create(name, **({} if num_classes is None else {"num_classes": num_classes}) | arguments)
+    make = named(name)
+    try:
+        return make(**({} if num_classes is None else {"num_classes": num_classes}) | arguments)
+    except UserError:
+        raise
+    except (RuntimeError, TypeError, ValueError) as error:  # torch's, at a value that makes no layer
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"cannot build {text!r}: {reason}; give its arguments other values") from error
 
 
 def check(text: str, num_classes: int | None = None) -> MultiExitNet:

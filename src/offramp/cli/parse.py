@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import inspect
 import io
 import re
@@ -12,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from offramp.cli.answer import emit
-from offramp.errors import UserError
+from offramp.errors import UserError, guess
 
 try:
     import tyro
@@ -78,9 +77,9 @@ def _check_flags(flags: Sequence[str], prog: str, words: Sequence[str]) -> None:
     for word in words:
         flag = word.split("=")[0]
         if re.match(r"--?[A-Za-z]", flag) and flag.replace("_", "-") not in [*flags, "-h", "--help"]:
-            close = difflib.get_close_matches(flag, flags, n=1)
-            guess = f" (did you mean {close[0]}?)" if close else ""
-            raise UserError(f"no flag {flag}{guess}; there are: {', '.join(flags)}; see {prog} --help")
+            raise UserError(
+                f"no flag {flag}{guess(flag, flags)}; there are: {', '.join(flags)}; see {prog} --help"
+            )
 
 
 def _check_required(command: Any, prog: str, words: Sequence[str]) -> None:

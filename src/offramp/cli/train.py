@@ -66,11 +66,13 @@ class Train:
         method(self.method, recipe.options)  # a mistake here shall not wait until the images are decoded
         check(self.net)
         path = Path(self.data)
+        is_path = self.data != "digits" and path.exists()  # a folder of that name is ./digits
         data = open_data(
-            path.resolve() if path.exists() else self.data,  # good from another folder too, for `eval`
+            path.resolve() if is_path else self.data,  # good from another folder too, for `eval`
             val_fraction=recipe.val_fraction,
             train_limit=recipe.train_limit,
             test_limit=recipe.test_limit,
+            size=recipe.size,
         )
         torch.manual_seed(recipe.seed)
         net = build(self.net, data.num_classes)

@@ -99,10 +99,10 @@ def _params(*modules: nn.Module) -> int:
 def _dry_run(net: MultiExitNet, size: tuple[int, ...], rule: Convention) -> tuple[list[int], list[int]]:
     """Operations of each stage (with the fork behind it) and of each head."""
     like = next(net.parameters(), torch.empty(0))
-    x: Any = torch.zeros(1, *size, dtype=like.dtype, device=like.device)
     stages, heads = [], []
     with evaluating(net), torch.no_grad(), _meter(net, rule) as read:
         try:
+            x: Any = torch.zeros(1, *size, dtype=like.dtype, device=like.device)
             for k, (stage, head) in enumerate(zip(net.stages, net.heads, strict=True)):
                 x = stage(x)
                 to_head, x = net.forks[k](x) if k < len(net.forks) else (x, None)

@@ -24,7 +24,8 @@ def plot(comparison: Comparison, path: str | Path) -> Path:
         path: The picture's file; its ending says the format, e.g. ``.png``, ``.svg``, ``.pdf``.
 
     Raises:
-        UserError: matplotlib is missing, an ending it does not know, or a folder that does not exist.
+        UserError: matplotlib is missing, an ending it does not know, or a place where no file can be
+            written.
     """
     path = Path(path)
     try:
@@ -50,7 +51,10 @@ def plot(comparison: Comparison, path: str | Path) -> Path:
         figure = Figure(figsize=(7.2, 4.4), layout="constrained")
         axes = figure.add_subplot()
         _draw(axes, comparison)
-        figure.savefig(path, dpi=180)
+        try:
+            figure.savefig(path, dpi=180)
+        except OSError as error:
+            raise UserError(f"cannot draw {str(path)!r}: {error.strerror}; give another name") from error
     return path
 
 
