@@ -161,7 +161,7 @@ def test_run_folder(tmp_path):
     assert (record["method"], record["options"]["beta"], record["seed"]) == ("dfs", 0.5, 0)
     assert record["data"] == {
         "name": "noise", "source": "noise", "num_classes": CLASSES, "input_size": [3, 8, 8],
-        "train": 43, "val": 7,
+        "classes": ["dark", "gray", "bright"], "train": 43, "val": 7,
     }  # fmt: skip
 
 

@@ -111,7 +111,7 @@ def pipeline(name: str, data: ImageData) -> tuple[Transform, Transform]:
     if resized_crop and not (isinstance(data.train, StreamSplit) and data.train.size):
         raise UserError(
             f"pipeline {name!r} cuts images as they are read, and {data.source} is decoded already; "
-            "open it with open_data(..., size=224)"
+            "set size in the recipe, e.g. size=224, or open it with open_data(..., size=224)"
         )
     mean, std = statistics or data.statistics
     return Transform(mean, std, steps, resized_crop), Transform(mean, std)

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 from offramp.metrics import Accuracy, accuracy, count_correct
 from offramp.nets import MultiExitNet
 from offramp.training.processes import share_buffers, total
-from offramp.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from offramp.data import ImageData, Split, StreamSplit
+    from offramp.data import Split, StreamSplit, Transform
 
 __all__ = ["evaluate_split", "final_result"]
 
@@ -20,20 +19,18 @@ __all__ = ["evaluate_split", "final_result"]
 def evaluate_split(
     net: MultiExitNet,
     split: Split | StreamSplit,
-    data: ImageData,
-    recipe: Recipe,
+    transform: Transform,
+    batch_size: int,
     fabric: Fabric | None = None,
 ) -> Accuracy:
-    """The accuracy under the recipe's evaluation transform, on the net's device."""
-    from offramp.data import pipeline
-
+    """The accuracy on transformed images, on the net's device; the processes share the batches."""
     device = next(net.parameters()).device
     rank, world = (0, 1) if fabric is None else (fabric.global_rank, fabric.world_size)
     if fabric is not None:
         share_buffers(net, fabric)
     batches = split.batches(
-        max(recipe.batch_size // world, 1),
-        transform=pipeline(recipe.augment, data)[1],
+        max(batch_size // world, 1),
+        transform=transform,
         device=device,
         rank=rank,
         world=world,

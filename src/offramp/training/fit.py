@@ -12,13 +12,13 @@ from offramp.forks import remove
 from offramp.methods import Method
 from offramp.methods import method as named_method
 from offramp.nets import MultiExitNet
-from offramp.nets.modes import evaluating
 from offramp.training.evaluation import evaluate_split, final_result
 from offramp.training.files import write_folder
 from offramp.training.launch import launch
 from offramp.training.recipe import Recipe
 from offramp.training.record import as_json, check_same, describe, is_run, read_record
 from offramp.training.run import Run
+from offramp.training.sets import check_fits, open_set, recorded_transform
 from offramp.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def fit(
 
     Args:
         net: The network; it ends on the device it was trained on.
-        data: What :func:`offramp.data.open_data` opens (under the recipe's ``val_fraction`` and limits), or
-            an opened set.
+        data: What :func:`offramp.data.open_data` opens (under the recipe's ``val_fraction``, limits and
+            ``size``), or an opened set.
         method: Name of a method, which takes ``recipe.options``; or a :class:`~offramp.methods.Method`.
         recipe: How to train; by default ``Recipe()``.
         out: Run folder to write; None keeps nothing.
@@ -64,8 +64,9 @@ def fit(
     """
     recipe = recipe or Recipe()
     row = _method(method, recipe)
-    data = _open(data, recipe)
-    _check_sizes(net, data)
+    if isinstance(data, (str, Path)):
+        data = open_set(data, recipe)
+    check_fits(net, data)
     record = describe(net, row, data, recipe)
     folder = None if out is None else Path(out)
     if folder is not None and _finished(folder, record, resume):
@@ -81,7 +82,7 @@ def fit(
         if folder is not None and fabric.is_global_zero and not is_run(folder):
             write_folder(folder, {"run.json": as_json(record)})  # from here on the run is there
         trainer.train()
-        found = evaluate_split(net, data.test, data, recipe, fabric)
+        found = evaluate_split(net, data.test, recorded_transform(record), recipe.batch_size, fabric)
     finally:
         if row.fork is not None and row.fork.reference == "on":
             remove(net)  # it shapes gradients only, and those are over
@@ -98,36 +99,6 @@ def _method(method: str | Method, recipe: Recipe) -> Method:
     if recipe.options:
         raise UserError(f"options {dict(recipe.options)} go with a method's name; this Method brings its own")
     return method
-
-
-def _open(data: str | Path | ImageData, recipe: Recipe) -> ImageData:
-    if not isinstance(data, (str, Path)):
-        return data
-    from offramp.data import open_data
-
-    source = str(Path(data).resolve()) if Path(data).exists() else str(data)  # good from another folder too
-    return open_data(
-        source,
-        val_fraction=recipe.val_fraction,
-        train_limit=recipe.train_limit,
-        test_limit=recipe.test_limit,
-    )
-
-
-def _check_sizes(net: MultiExitNet, data: ImageData) -> None:
-    if tuple(net.input_size) != tuple(data.input_size):
-        raise UserError(
-            f"the net takes images of {tuple(net.input_size)}, {data.name} has {tuple(data.input_size)}; "
-            "take another net, or set net.input_size if it can take these"
-        )
-    with torch.no_grad(), evaluating(net):
-        image = torch.zeros(1, *data.input_size, device=next(net.parameters()).device)
-        classes = {logits.shape[-1] for logits in net(image)}
-    if classes != {data.num_classes}:
-        raise UserError(
-            f"the net's exits tell {' or '.join(map(str, sorted(classes)))} classes apart, "
-            f"{data.name} has {data.num_classes}; build it with num_classes={data.num_classes}"
-        )
 
 
 def _finished(folder: Path, record: dict[str, Any], resume: bool) -> bool:

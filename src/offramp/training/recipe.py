@@ -45,6 +45,8 @@ class Recipe:
         val_fraction: Share of the training set held out for validation; 0 trains on all of it.
         train_limit: Use only so many training images; None for all.
         test_limit: Use only so many test images; None for all.
+        size: Cut every image to a square of so many pixels as it is read, as the pipeline ``imagenet`` needs;
+            None serves them as they are.
         checkpoint_every: Steps between checkpoints; 0 writes one at the end of each epoch only.
         options: The method's own options, e.g. ``{"beta": 0.9}`` for ``dfs``.
 
@@ -72,6 +74,7 @@ class Recipe:
     val_fraction: float = 0.1
     train_limit: int | None = None
     test_limit: int | None = None
+    size: int | None = None
     checkpoint_every: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -87,7 +90,7 @@ class Recipe:
         whole(self, "batch_size", 1)
         whole(self, "seed", 0)
         whole(self, "checkpoint_every", 0)
-        for name in ("train_limit", "test_limit"):
+        for name in ("train_limit", "test_limit", "size"):
             if getattr(self, name) is not None:
                 whole(self, name, 1)
         number(self, "lr", "above 0", lambda v: v > 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import reprlib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +19,17 @@ if TYPE_CHECKING:
 
 __all__ = ["as_json", "check_same", "describe", "is_run", "read_json", "read_record"]
 
+_SHORT = reprlib.Repr()  # of a thousand class names, six
+_SHORT.maxstring = _SHORT.maxother = 200
+
 DECISIVE = ("net", "method", "options", "data", "recipe")  # a run goes on with the same of each
 
 
 def describe(net: MultiExitNet, method: Method, data: ImageData, recipe: Recipe) -> dict[str, Any]:
     """The content of ``run.json``."""
+    from offramp.data import pipeline
+
+    _, clean = pipeline(recipe.augment, data)
     record = {
         "net": net.spec or type(net).__name__,
         "method": method.name,
@@ -31,10 +38,12 @@ def describe(net: MultiExitNet, method: Method, data: ImageData, recipe: Recipe)
             "name": data.name,
             "source": data.source,
             "num_classes": data.num_classes,
+            "classes": data.classes,
             "input_size": data.input_size,
             "train": len(data.train),
             "val": len(data.val),
         },
+        "normalisation": {"mean": clean.mean, "std": clean.std},  # of every evaluation of this net
         "recipe": recipe.to_dict(),
         "seed": recipe.seed,
         "versions": {name: _version(name) for name in ("offramp", "torch", "lightning-fabric", "numpy")}
@@ -57,7 +66,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     if not is_run(folder):
         raise UserError(f"{folder} is no run folder (no run.json in it); give one that a training run wrote")
     record = read_json(folder / "run.json")
-    for key in (*DECISIVE, "seed"):
+    for key in (*DECISIVE, "normalisation", "seed"):
         if key not in record:
             raise UserError(f"{folder / 'run.json'} lacks {key!r}; restore it from a copy, or train anew")
     return record
@@ -108,7 +117,9 @@ def _from_json(text: bytes) -> Any:
 def _difference(before: Any, now: Any) -> str:
     if isinstance(before, dict) and isinstance(now, dict):
         keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-        return ", ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in keys)
+        return ", ".join(
+            f"{key} was {_SHORT.repr(before.get(key))}, is {_SHORT.repr(now.get(key))}" for key in keys
+        )
     return f"it was {before!r}, is {now!r}"
 
 

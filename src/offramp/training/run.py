@@ -14,6 +14,7 @@ from offramp.training.evaluation import evaluate_split, final_result
 from offramp.training.files import write_file
 from offramp.training.recipe import Recipe
 from offramp.training.record import as_json, read_json, read_record
+from offramp.training.sets import check_fits, open_set, recorded_transform
 from offramp.training.weights import load_weights, weights_bytes
 
 if TYPE_CHECKING:
@@ -84,20 +85,19 @@ class Run:
         """Evaluate the net on a test set, in the shape of :attr:`result`.
 
         Args:
-            data: A set, or what :func:`offramp.data.open_data` opens; by default the run's own.
+            data: A set, or what :func:`offramp.data.open_data` opens; by default the run's own, under its
+                recipe's limits. Whatever the set, it is normalised as the images of the training were.
 
         Raises:
-            UserError: The set cannot be opened.
+            UserError: The set cannot be opened, or its images or classes are not those of the net.
         """
         recipe = self.recipe
-        limit = recipe.test_limit if data is None else None  # the limit is of the run's own test set
         if data is None:
-            data = self._data or self.record["data"]["source"]
-        if isinstance(data, (str, Path)):
-            from offramp.data import open_data
-
-            data = open_data(data, val_fraction=recipe.val_fraction, test_limit=limit)
-        found = evaluate_split(self.net, data.test, data, recipe)
+            data = self._data or open_set(self.record["data"]["source"], recipe)
+        elif isinstance(data, (str, Path)):  # the limits are of the run's own set
+            data = open_set(data, recipe.replace(val_fraction=0, train_limit=None, test_limit=None))
+        check_fits(self.net, data, self.record["data"]["classes"])
+        found = evaluate_split(self.net, data.test, recorded_transform(self.record), recipe.batch_size)
         record = self.record | {"data": {"name": data.name}}
         return final_result(found, self.net, record)
 

@@ -67,7 +67,7 @@ class Trainer:
 
         self.net, self.data, self.method = net, data, method
         self.recipe, self.fabric, self.folder = recipe, fabric, folder
-        self.transform, _ = pipeline(recipe.augment, data)
+        self.transform, self.val_transform = pipeline(recipe.augment, data)
         self.share = recipe.batch_size // fabric.world_size
         self.steps = data.train.num_batches(self.share, drop_last=True, world=fabric.world_size)
         self.model = place(net, recipe, fabric)
@@ -160,7 +160,9 @@ class Trainer:
     def _row(self) -> dict[str, float]:
         val = None
         if len(self.data.val):
-            val = evaluate_split(self.net, self.data.val, self.data, self.recipe, self.fabric)
+            val = evaluate_split(
+                self.net, self.data.val, self.val_transform, self.recipe.batch_size, self.fabric
+            )
         images = self.steps * self.recipe.batch_size
         return self.state.row(lr=self._lr(), images=images, val=val, fabric=self.fabric)
 

@@ -1,0 +1,75 @@
+"""The data of a run: opened as its recipe says, fitting its net, normalised as in its training."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from offramp.errors import UserError
+from offramp.nets import MultiExitNet
+from offramp.nets.modes import evaluating
+from offramp.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from offramp.data import ImageData, Transform
+
+__all__ = ["check_fits", "open_set", "recorded_transform"]
+
+
+def open_set(source: str | Path, recipe: Recipe) -> ImageData:
+    """What :func:`offramp.data.open_data` opens under the recipe's ``val_fraction``, limits and ``size``."""
+    from offramp.data import open_data
+
+    source = str(Path(source).resolve()) if Path(source).exists() else str(source)  # good from elsewhere too
+    return open_data(
+        source,
+        val_fraction=recipe.val_fraction,
+        train_limit=recipe.train_limit,
+        test_limit=recipe.test_limit,
+        size=recipe.size,
+    )
+
+
+def check_fits(net: MultiExitNet, data: ImageData, trained_on: Sequence[str] | None = None) -> None:
+    """Whether the net takes images of this size and tells these classes apart.
+
+    Args:
+        net: The network.
+        data: The set.
+        trained_on: Names of the classes that the net was trained to tell apart; None: not trained yet.
+            Names that are mere numbers stand for names that nobody knows.
+
+    Raises:
+        UserError: It does not.
+    """
+    if tuple(net.input_size) != tuple(data.input_size):
+        raise UserError(
+            f"the net takes images of {tuple(net.input_size)}, {data.name} has {tuple(data.input_size)}; "
+            "take another net, or set net.input_size if it can take these"
+        )
+    with torch.no_grad(), evaluating(net):
+        image = torch.zeros(1, *data.input_size, device=next(net.parameters()).device)
+        classes = {logits.shape[-1] for logits in net(image)}
+    if classes != {data.num_classes}:
+        raise UserError(
+            f"the net's exits tell {' or '.join(map(str, sorted(classes)))} classes apart, "
+            f"{data.name} has {data.num_classes}; build it with num_classes={data.num_classes}"
+        )
+    ours, theirs = list(trained_on or data.classes), list(data.classes)
+    if ours != theirs and [str(i) for i in range(data.num_classes)] not in (ours, theirs):
+        raise UserError(
+            f"the net was trained on the classes {reprlib.repr(ours)}, "
+            f"{data.name} has {reprlib.repr(theirs)}; give the same classes in the same order"
+        )
+
+
+def recorded_transform(record: dict[str, Any]) -> Transform:
+    """The evaluation transform that ``run.json`` tells: the training images' statistics, on whatever set."""
+    from offramp.data import Transform
+
+    mean, std = (tuple(record["normalisation"][key]) for key in ("mean", "std"))
+    return Transform(mean, std)
