@@ -14,19 +14,23 @@ def test_eval_repeats_the_final_evaluation(offramp, runs, result_of):
 
 @pytest.fixture
 def grey(tmp_path):
-    """An image folder of 48x48 greys, ten classes."""
+    """Writes an image folder of greys, ten classes."""
     pil = pytest.importorskip("PIL.Image")
-    for label in range(10):
-        for split in ("train", "test"):
-            (folder := tmp_path / "grey" / split / str(label)).mkdir(parents=True)
-            for number in range(5):
-                image = pil.new("RGB", (48, 48), (25 * label + number,) * 3)
-                image.save(folder / f"{number}.png")
-    return tmp_path / "grey"
+
+    def write(side):
+        for label in range(10):
+            for split in ("train", "test"):
+                (folder := tmp_path / "grey" / split / str(label)).mkdir(parents=True)
+                for number in range(5):
+                    image = pil.new("RGB", (side, side), (25 * label + number,) * 3)
+                    image.save(folder / f"{number}.png")
+        return tmp_path / "grey"
+
+    return write
 
 
 def test_data_may_be_another_set(offramp, runs, grey):
-    code, out, err = offramp("eval", runs / "joint", "--data", grey, "--json")
+    code, out, err = offramp("eval", runs / "joint", "--data", grey(32), "--json")
     assert code == 0, err
     assert json.loads(out)["data"] == "grey"
 
@@ -40,7 +44,7 @@ def test_mistakes_are_one_line(refused, tmp_path, runs):
 def test_a_run_on_larger_images_keeps_its_costs(offramp, grey, tmp_path, result_of):
     run = tmp_path / "run"
     words = ["--net", "vgg7:width=4", "--method", "joint", "--epochs", 1, "--set", "batch_size=10"]
-    code, _, err = offramp("train", "--data", grey, *words, "--out", run)
+    code, _, err = offramp("train", "--data", grey(48), *words, "--out", run)
     assert code == 0, err
     code, out, err = offramp("eval", run, "--json")
     assert code == 0, err

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from offramp import UserError, attach
-from offramp.forks import partition
+from offramp.forks import partition, training_macs
 from offramp.forks.readers import Conv2dReader
 
 SIZE = (3, 8, 8)
@@ -299,7 +299,7 @@ def test_stages_of_a_resnet_read_like_the_resnet():
     assert net.input_size == SIZE and net.num_exits == 3
 
 
-@every_case
+@pytest.mark.parametrize(("build", "at"), [case for case in CASES if case[0] is not Transformer])
 def test_a_partition_leaves_the_logits_as_they_are(build, at):
     net = attach(build(), at, input_size=SIZE).eval()
     x = torch.randn(2, *SIZE)
@@ -312,6 +312,27 @@ def test_layers_that_read_a_fork_are_found():
     partition(net, beta=0.5)
     readers = {name for name, module in net.stages.named_modules() if isinstance(module, Conv2dReader)}
     assert readers == {"1.layer2.0.conv1", "1.layer2.0.shortcut", "2.layer3.0.conv1", "2.layer3.0.shortcut"}
+
+
+@pytest.mark.parametrize("beta", [0.25, 0.5, 0.75])
+def test_a_partition_saves_the_products_of_the_gradients_it_cuts(beta):
+    """Input gradients at the cuts: the stage's to the own channels are dropped, the head's to the shared."""
+    backbone = nn.Sequential()
+    for name, reads, channels in (("a", 3, 8), ("b", 8, 16), ("c", 16, 4)):
+        backbone.add_module(name, nn.Conv2d(reads, channels, 3, padding=1))
+    for name, module in (("pool", nn.AdaptiveAvgPool2d(1)), ("flat", nn.Flatten()), ("fc", nn.Linear(4, 5))):
+        backbone.add_module(name, module)
+    net = attach(backbone, ["a", "b"], input_size=SIZE)
+
+    pixels, kernel, classes = 8 * 8, 9, 5
+    convolutions = [pixels * kernel * reads * channels for reads, channels in ((3, 8), (8, 16), (16, 4))]
+    linears = [channels * classes for channels in (8, 16, 4)]
+    joint = 3 * sum(convolutions) - convolutions[0] + 3 * sum(linears)  # images need no gradient
+    assert training_macs(net) == joint
+
+    own, shared = 1 - beta, beta  # beta splits 8 and 16 channels without a rest
+    saved = own * (convolutions[1] + convolutions[2]) + shared * (linears[0] + linears[1])
+    assert training_macs(partition(net, beta=beta)) == joint - saved
 
 
 def test_final_layer_is_found_inside_the_last_module():
@@ -454,6 +475,22 @@ class Segmenter(nn.Sequential):
         super().__init__(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 1))
 
 
+class Lazy(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.LazyConv2d(4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+
+
+class LazyNorm(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.LazyBatchNorm2d(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 5))
+
+
+class Meta(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.to("meta")
+
+
 class Pair(Plain):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.conv1(x)
@@ -465,7 +502,19 @@ class Pair(Plain):
     [
         (ResNet, [], {}, r"at=\[\].*list of module names"),
         (ResNet, "layer1", {}, r"at='layer1'.*list of module names"),
-        (ResNet, ["layr1"], {}, r"ResNet has no module 'layr1'; did you mean .*layer1"),
+        (
+            ResNet,
+            ["layr1"],
+            {},
+            r"ResNet has no module 'layr1' \(did you mean 'layer1'\?\); it has: stem, layer1",
+        ),
+        (ResNet, 3, {}, r"at=3 names no place for an exit; give a list of module names"),
+        (ResNet, (name for name in ["layer1"]), {}, r"at=<generator .*give a list of module names"),
+        (ResNet, [3], {}, r"at=\[3\] names no place for an exit; give a list of module names"),
+        (ResNet, ["first"], {}, r"ResNet has no module 'first'; it has: stem, layer1"),
+        (Lazy, ["0"], {}, r"'0.weight' of Lazy has no shape yet; run a batch through"),
+        (LazyNorm, ["0"], {}, r"'0.weight' of LazyNorm has no shape yet; run a batch through"),
+        (Meta, ["conv1"], {}, r"'conv1.weight' of Meta is on the meta device"),
         (ResNet, ["layer2", "layer1"], {}, r"'layer1' runs before 'layer2'.*at=\['layer1', 'layer2'\]"),
         (ResNet, ["layer1", "layer1.1"], {}, r"'layer1' and 'layer1.1' return the same Tensor"),
         (ResNet, ["layer1.0.relu"], {}, r"'layer1.0.relu' runs 2 times"),

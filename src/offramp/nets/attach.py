@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.parameter import is_lazy
 
-from offramp.errors import UserError
+from offramp.errors import UserError, guess
+from offramp.nets.modes import modes_kept
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.pooled_head import Last, pooled_head
 from offramp.nets.split_graph import DryRun, split_graph
@@ -51,6 +52,7 @@ def attach(
         UserError: The backbone cannot be split there; the line names the module or node, and the remedy.
     """
     _check_names(backbone, at)
+    _check_values(backbone)
     trace = trace_backbone(backbone, at)
     _check_order(trace, backbone)
     like = next(filter(Tensor.is_floating_point, backbone.parameters()), torch.empty(0))
@@ -91,16 +93,30 @@ def _final_layer(trace: Trace) -> fx.Node | None:
 
 
 def _check_names(backbone: nn.Module, at: Sequence[str]) -> None:
-    if isinstance(at, str) or not at:
+    names_at = isinstance(at, Sequence) and not isinstance(at, str) and all(isinstance(n, str) for n in at)
+    if not names_at or not at:
         raise UserError(
             f"at={at!r} names no place for an exit; give a list of module names, such as at=['layer1']"
         )
     names = [name for name, _ in backbone.named_modules(remove_duplicate=False) if name]
     for name in at:
         if name not in names:
-            near = get_close_matches(name, names) or [child for child, _ in backbone.named_children()]
             raise UserError(
-                f"{type(backbone).__name__} has no module '{name}'; did you mean {' or '.join(near)}?"
+                f"{type(backbone).__name__} has no module '{name}'{guess(name, names)}; "
+                f"it has: {', '.join(child for child, _ in backbone.named_children())}"
+            )
+
+
+def _check_values(backbone: nn.Module) -> None:
+    for name, value in chain(backbone.named_parameters(), backbone.named_buffers()):
+        if is_lazy(value):
+            raise UserError(
+                f"'{name}' of {type(backbone).__name__} has no shape yet; run a batch through it first"
+            )
+        if value.is_meta:
+            raise UserError(
+                f"'{name}' of {type(backbone).__name__} is on the meta device and has no values; "
+                "make the backbone on a real device, or call its to_empty(device=...) and load its weights"
             )
 
 
@@ -170,10 +186,9 @@ def _check_equal(net: MultiExitNet, backbone: nn.Module, batch: Tensor) -> None:
 
 def _copy_modes(net: MultiExitNet, backbone: nn.Module) -> None:
     """The backbone's modules keep their modes; a stage's own modules take that of the one they stand for."""
-    modes = {module: module.training for module in backbone.modules()}
-    net.train(backbone.training)
-    for module, mode in modes.items():
-        module.training = mode
+    with modes_kept(backbone):
+        net.train(backbone.training)
     for stage in net.stages:
         for name, module in stage.named_modules():
-            module.training = modes[backbone.get_submodule(name.removesuffix("is_training").rstrip("."))]
+            original = backbone.get_submodule(name.removesuffix("is_training").rstrip("."))
+            module.training = original.training
