@@ -12,7 +12,7 @@ from torch import Tensor
 
 from offramp.combiners import backward_sum
 from offramp.errors import UserError
-from offramp.forks import Partition, partition
+from offramp.forks import Fork, GainFork, Partition, SliceFork, partition, remove
 from offramp.nets import MultiExitNet
 from offramp.objectives import Step, cross_entropy
 
@@ -43,9 +43,20 @@ class Method:
     combiner: Combiner = backward_sum
 
     def prepare(self, net: MultiExitNet) -> None:
-        """Install the method's fork on the net, in place."""
+        """Install the method's fork on the net, in place; a partition that is on it already makes way.
+
+        Raises:
+            UserError: The method has the plain fork and the net does not, or the fork does not fit the net.
+        """
         if self.fork is not None:
+            if any(isinstance(fork, GainFork) for fork in net.forks):
+                remove(net)
             partition(net, self.fork)
+        elif any(type(fork) not in (Fork, SliceFork) for fork in net.forks):
+            raise UserError(
+                f"method {self.name!r} trains plain forks, and this net's are not; "
+                "take them off first with offramp.forks.remove(net)"
+            )
 
     @property
     def options(self) -> dict[str, Any]:

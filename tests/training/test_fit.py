@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import io
 import sys
@@ -9,11 +10,11 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_runs import CLASSES, RECIPES, STEPS, rows, tiny_data, tiny_net
+from tiny_runs import CLASSES, RECIPES, STEPS, Tripwire, rows, tiny_data, tiny_net
 
-from offramp import Recipe, fit
+from offramp import Recipe, Run, UserError, fit
 from offramp.data import pipeline
-from offramp.forks import partition
+from offramp.forks import Fork, partition, remove
 from offramp.nets import MultiExitNet
 from offramp.training import checkpoint
 from offramp.training.schedule import learning_rate
@@ -190,6 +191,42 @@ def test_the_methods_fork_comes_off_again():
     net = tiny_net()
     fit(net, tiny_data(), "dfs", PLAIN, quiet=True)
     partition(net)  # refused unless the forks are plain
+
+
+def test_the_plain_method_refuses_a_fork_that_is_still_on():
+    net = partition(tiny_net())
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    with pytest.raises(UserError, match=r"'joint' trains plain forks.*offramp\.forks\.remove\(net\)"):
+        fit(net, tiny_data(), "joint", PLAIN, quiet=True)
+    torch.testing.assert_close(dict(net.state_dict()), before, rtol=0, atol=0)
+
+
+def test_the_methods_own_fork_takes_the_place_of_another():
+    nets = [tiny_net(), partition(tiny_net(), beta=0.25)]
+    for net in nets:
+        fit(net, tiny_data(), "dfs", PLAIN.replace(beta=0.75), quiet=True)
+    torch.testing.assert_close(dict(nets[1].state_dict()), dict(nets[0].state_dict()), rtol=0, atol=0)
+
+
+def test_a_fork_that_changes_values_stays_and_the_net_trains_again(tmp_path):
+    net, recipe = tiny_net(), PLAIN.replace(reference="zero", epochs=1)
+    fit(net, tiny_data(), "dfs", recipe, tmp_path / "run", quiet=True)
+    x = torch.randn(2, 3, 8, 8)
+    outputs = net.eval()(x)
+    opened = Run.open(tmp_path / "run", tiny_net(seed=9)).net.eval()
+    plain = remove(copy.deepcopy(net))
+    for again, expected, without in zip(opened(x), outputs, plain(x), strict=True):
+        assert torch.equal(again, expected)
+        assert not torch.equal(without, expected)
+    fit(net, tiny_data(), "dfs", recipe, quiet=True)
+
+
+def test_a_fit_that_fails_takes_its_fork_off():
+    net, data = tiny_net(), tiny_data(split=Tripwire)
+    data.train.at, data.train.act = 1, lambda: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        fit(net, data, "dfs", PLAIN.replace(reference="zero"), quiet=True)
+    assert [type(fork) for fork in net.forks] == [Fork]
 
 
 def test_lines_on_stderr_and_quiet(capsys):

@@ -77,15 +77,17 @@ def fit(
     fabric.barrier()  # every process has looked before one writes
     torch.manual_seed(recipe.seed + fabric.global_rank)
     row.prepare(net)
+    keep = False
     try:
         trainer = Trainer(net, data, row, recipe, fabric, folder, quiet=quiet)
         if folder is not None and fabric.is_global_zero and not is_run(folder):
             write_folder(folder, {"run.json": as_json(record)})  # from here on the run is there
         trainer.train()
         found = evaluate_split(net, data.test, recorded_transform(record), recipe.batch_size, fabric)
+        keep = row.fork is not None and row.fork.reference != "on"  # it changes values: the net needs it
     finally:
-        if row.fork is not None and row.fork.reference == "on":
-            remove(net)  # it shapes gradients only, and those are over
+        if row.fork is not None and not keep:
+            remove(net)
     run = Run(net=net, record=record, result=final_result(found, net, record), folder=folder, data=data)
     if fabric.is_global_zero:
         run.save()

@@ -71,8 +71,8 @@ class Run:
             net.input_size = tuple(record["data"]["input_size"])
             if torch.cuda.is_available():
                 net.cuda()
-            if record["options"].get("reference", "on") != "on":
-                method(record["method"], record["options"]).prepare(net)  # a fork that changes values
+        if record["options"].get("reference", "on") != "on":
+            method(record["method"], record["options"]).prepare(net)  # a fork that changes values
         load_weights(net, folder / "weights.safetensors")
         return cls(net=net, record=record, result=result, folder=folder)
 

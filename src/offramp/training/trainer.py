@@ -171,10 +171,12 @@ class Trainer:
 
     def _check(self, trouble: str | None) -> None:
         if trouble:
-            fp32 = "" if self.recipe.precision == "fp32" else ", train in fp32"
-            kept = f"; the last good checkpoint is {self.saved}" if self.saved else ""
+            fp32 = "" if self.recipe.precision == "fp32" else ", in fp32"
+            folder = " into another folder" if self.folder else ""  # to resume would repeat it
+            kept = f"; the last good checkpoint, {self.saved}, stands" if self.saved else ""
             raise UserError(
-                f"{trouble} (lr {self._lr():.3g}): lower lr{fp32}, or set clip, e.g. clip=1{kept}"
+                f"{trouble} (lr {self._lr():.3g}): train anew{folder} with a lower lr{fp32} "
+                f"or with clip, e.g. clip=1{kept}"
             )
 
     def _look(self) -> None:
