@@ -93,8 +93,7 @@ def _final_layer(trace: Trace) -> fx.Node | None:
 
 
 def _check_names(backbone: nn.Module, at: Sequence[str]) -> None:
-    names_at = isinstance(at, Sequence) and not isinstance(at, str) and all(isinstance(n, str) for n in at)
-    if not names_at or not at:
+    if isinstance(at, str) or not isinstance(at, Sequence) or {*map(type, at)} != {str}:
         raise UserError(
             f"at={at!r} names no place for an exit; give a list of module names, such as at=['layer1']"
         )
