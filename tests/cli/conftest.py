@@ -54,3 +54,20 @@ def runs(tmp_path_factory):
 def result_of():
     """The content of a run's result.json."""
     return lambda folder: json.loads((folder / "result.json").read_text())
+
+
+@pytest.fixture
+def grey(tmp_path):
+    """Writes an image folder of greys, ten classes."""
+    pil = pytest.importorskip("PIL.Image")
+
+    def write(side):
+        for label in range(10):
+            for split in ("train", "test"):
+                (folder := tmp_path / "grey" / split / str(label)).mkdir(parents=True)
+                for number in range(5):
+                    image = pil.new("RGB", (side, side), (25 * label + number,) * 3)
+                    image.save(folder / f"{number}.png")
+        return tmp_path / "grey"
+
+    return write

@@ -1,7 +1,5 @@
 import json
 
-import pytest
-
 
 def test_eval_repeats_the_final_evaluation(offramp, runs, result_of):
     code, out, _ = offramp("eval", runs / "dfs", "--json")
@@ -10,23 +8,6 @@ def test_eval_repeats_the_final_evaluation(offramp, runs, result_of):
         json.loads(out).items()
         >= {k: v for k, v in result_of(runs / "dfs").items() if k != "seconds"}.items()
     )
-
-
-@pytest.fixture
-def grey(tmp_path):
-    """Writes an image folder of greys, ten classes."""
-    pil = pytest.importorskip("PIL.Image")
-
-    def write(side):
-        for label in range(10):
-            for split in ("train", "test"):
-                (folder := tmp_path / "grey" / split / str(label)).mkdir(parents=True)
-                for number in range(5):
-                    image = pil.new("RGB", (side, side), (25 * label + number,) * 3)
-                    image.save(folder / f"{number}.png")
-        return tmp_path / "grey"
-
-    return write
 
 
 def test_data_may_be_another_set(offramp, runs, grey):

@@ -63,6 +63,15 @@ def test_digits_is_the_embedded_set_and_not_a_folder_of_that_name(
     assert f"{tmp_path / 'digits'} has neither" in refused(*words)
 
 
+def test_size_cuts_the_images(offramp, small, grey, tmp_path):
+    words = [*small[:-1], "test_limit=20", "train_limit=40", "batch_size=10", "size=32", "augment=imagenet"]
+    words[words.index("digits")] = grey(48)
+    code, _, err = offramp(*words, "--method", "joint", "--out", tmp_path / "run")
+    assert code == 0, err
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["data"]["input_size"] == [3, 32, 32]
+
+
 def test_resume_of_a_finished_run_gives_its_result(offramp, small, runs, result_of):
     words = [*small, "--method", "joint", "--out", runs / "joint", "--resume", "--json"]
     code, out, _ = offramp(*words)
