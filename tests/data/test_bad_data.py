@@ -176,6 +176,20 @@ def test_damaged_file_in_an_image_folder(image_folder):
     refused([folder / "train" / "dog" / "1.png", ": cannot decode the image"], folder)
 
 
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: path.mkdir(), "Is a directory"),
+        (lambda path: path.symlink_to("gone.png"), "No such file"),
+    ],
+    ids=["folder", "dangling link"],
+)
+def test_what_is_no_file_in_an_image_folder(image_folder, make, reason):
+    folder = image_folder({"train": 3, "test": 1})
+    make(folder / "train" / "dog" / "x.png")
+    refused([folder / "train" / "dog" / "x.png", f": cannot read the image ({reason}"], folder)
+
+
 @pytest.mark.parametrize("name", ["train_limit", "test_limit"])
 @pytest.mark.parametrize("limit", [0, -3, 1000])
 def test_limits_out_of_range(parquet_folder, name, limit):

@@ -78,6 +78,8 @@ def test_counts_of_parts_add_up():
     parts = [(part, labels[part]) for part in torch.arange(10).split(4)]
     net = Table(logits)
     assert accuracy(sum(count_correct(net, [part]) for part in parts)) == evaluate(net, parts)
+    rest = count_correct(net, parts[1:])  # of another process, say
+    assert evaluate(net, parts[:1], add_up=lambda counts: counts + rest) == evaluate(net, parts)
 
 
 def test_no_batches():

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import pickle
+import re
 import shutil
+import signal
 
 import pytest
 import torch
@@ -77,20 +79,14 @@ def test_resuming_with_something_else(copy, method, recipe, data, words):
 
 
 def test_a_checkpoint_of_another_network(copy):
-    words = [
-        copy,
-        "weights.safetensors",
-        "another network",
-        "stages.0.0.weight",
-        "(4, 3, 3, 3)",
-        "(6, 3, 3, 3)",
-    ]
-    refused(tiny_net(width=6), tiny_data(), "dfs", RECIPE, copy, resume=True, words=words)
     deeper = tiny_net()
     deeper.heads[1].append(torch.nn.Linear(3, 3))
-    refused(
-        deeper, tiny_data(), "dfs", RECIPE, copy, resume=True, words=["another network", "heads.1.4.weight"]
-    )
+    for net in (tiny_net(width=6), deeper):
+        refused(net, tiny_data(), "dfs", RECIPE, copy, resume=True, words=[copy, "another net", "shapes was"])
+    for net, word in ((tiny_net(width=6), "stages.0.0.weight is (4, 3, 3, 3)"), (deeper, "heads.1.4.weight")):
+        with pytest.raises(UserError, match=f"another network: {re.escape(word)}") as caught:
+            checkpoint.load(checkpoint.last(copy), net)
+        assert str(checkpoint.last(copy) / "weights.safetensors") in str(caught.value)
     assert finishes(copy)
 
 
@@ -229,3 +225,19 @@ def test_a_folder_that_cannot_be_written(tmp_path):
         tmp_path / "file" / "run",
         words=["cannot write", "file/run"],
     )
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_is_ignored_stays_so(tmp_path, signum):
+    """As under nohup, or in the background of a script."""
+    data = tiny_data(split=Tripwire)
+    data.train.at, data.train.act = 1, lambda: os.kill(os.getpid(), signum)
+    before = signal.signal(signum, signal.SIG_IGN)
+    try:
+        fit(tiny_net(), data, "joint", RECIPE, tmp_path / "run", quiet=True)
+        assert signal.getsignal(signum) is signal.SIG_IGN
+    except Interrupted as stop:
+        pytest.fail(str(stop))
+    finally:
+        signal.signal(signum, before)
+    assert (tmp_path / "run" / "result.json").is_file()

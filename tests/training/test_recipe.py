@@ -35,6 +35,7 @@ def test_shipped_recipes_say_what_was_published(name):
     found = (recipe.epochs, recipe.batch_size, recipe.weight_decay, recipe.milestones)
     found += (recipe.augment, recipe.options)
     assert found == PUBLISHED[name]
+    assert recipe.size == (224 if name.endswith("imagenet") else None)
     assert (recipe.optimizer, recipe.lr, recipe.momentum, recipe.nesterov) == ("sgd", 0.1, 0.9, False)
     assert (recipe.schedule, recipe.gamma) == ("multistep", 0.1)
     assert recipe.val_fraction == (0.1 if name == "msdnet" else 0.0)
@@ -97,6 +98,9 @@ def test_a_recipe_cannot_be_changed():
         ({"epochs": True}, ["epochs", "True"]),
         ({"batch_size": 0}, ["batch_size", "0"]),
         ({"seed": -1}, ["seed", "-1"]),
+        ({"seed": 2**63}, ["seed", str(2**63), f"below {2**63}"]),
+        ({"size": 0}, ["size", "0", "at least 1"]),
+        ({"self": 3}, ["no recipe key", "'self'"]),
         ({"lr": 0}, ["lr", "0", "above 0"]),
         ({"lr": -0.1}, ["lr", "-0.1"]),
         ({"lr": float("nan")}, ["lr", "nan"]),

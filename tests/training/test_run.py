@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from tiny_runs import tiny_data, tiny_net
 
 from offramp import Recipe, Run, UserError, fit
 from offramp.nets import cost, create
+from offramp.reports import compare
 
 RECIPE = Recipe(epochs=1, batch_size=8, lr=0.05, augment="none")
 
@@ -100,7 +102,7 @@ def test_not_finished(run, tmp_path):
     [
         ("run.json", "{", "cannot be read"),
         ("run.json", "[]", "no JSON object"),
-        ("run.json", "{}", "lacks 'net'"),
+        ("run.json", "{}", r"no 'net' in its run\.json"),
         ("result.json", '{"net": ', "cannot be read"),
     ],
 )
@@ -110,4 +112,76 @@ def test_damaged_files(run, tmp_path, name, text, words):
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=words) as caught:
         Run.open(tmp_path, tiny_net())
-    assert str(tmp_path / name) in str(caught.value)
+    assert str(tmp_path) in str(caught.value) and name in str(caught.value)
+
+
+GONE = object()
+
+
+@pytest.mark.parametrize(
+    "read", [lambda folder: Run.open(folder, tiny_net()), lambda folder: compare([folder])]
+)
+@pytest.mark.parametrize(
+    ("name", "keys", "value", "words"),
+    [
+        ("run.json", ["net"], {}, "no 'net.net' in its run.json"),
+        ("run.json", ["net"], 3, "'net' in its run.json is 3"),
+        ("run.json", ["options"], None, "'options' in its run.json is None"),
+        ("run.json", ["recipe"], 3, "'recipe' in its run.json is 3"),
+        ("run.json", ["seed"], "one", "'seed' in its run.json is 'one'"),
+        ("result.json", ["exits"], GONE, "no 'exits' in its result.json"),
+        ("result.json", ["exits", 1, "top1"], GONE, "no 'exits[1].top1' in its result.json"),
+        ("result.json", ["average_top1"], "high", "'average_top1' in its result.json is 'high'"),
+    ],
+)
+def test_files_of_another_shape(run, tmp_path, read, name, keys, value, words):
+    spoil(run.folder, tmp_path, name, keys, value)
+    with pytest.raises(UserError) as caught:
+        read(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}: {words}; ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "words"),
+    [
+        (["data", "source"], GONE, "no 'data.source' in its run.json"),
+        (["data"], "noise", "'data' in its run.json is 'noise'"),
+        (["normalisation", "mean"], [0.5, "half", 0.5], "'normalisation.mean[1]' in its run.json is 'half'"),
+        (["recipe", "lr"], -1, "run.json: recipe: lr is -1"),
+        (["recipe", "1"], 2, "run.json: no recipe key or method option '1'"),
+    ],
+)
+def test_a_record_that_cannot_be_evaluated(run, tmp_path, keys, value, words):
+    spoil(run.folder, tmp_path, "run.json", keys, value)
+    with pytest.raises(UserError, match=re.escape(words)) as caught:
+        Run.open(tmp_path, tiny_net())
+    assert str(caught.value).startswith(str(tmp_path))
+
+
+def spoil(run, folder, name, keys, value):
+    """Copy a run with one value changed or gone."""
+    for file in ("run.json", "result.json"):
+        (folder / file).write_bytes((run / file).read_bytes())
+    content = inner = json.loads((folder / name).read_text())
+    *outer, last = keys
+    for key in outer:
+        inner = inner[key]
+    inner[last] = value
+    if value is GONE:
+        del inner[last]
+    (folder / name).write_text(json.dumps(content))
+
+
+def test_two_nets_of_ones_own_are_not_one_table(run, tmp_path):
+    wider = fit(tiny_net(width=6), tiny_data(), "joint", RECIPE, tmp_path / "wider", quiet=True)
+    twin = fit(tiny_net(seed=1), tiny_data(), "joint", RECIPE, tmp_path / "twin", quiet=True)
+    with pytest.raises(UserError, match="the net differs"):
+        compare([run.folder, wider.folder])
+    assert [group.label for group in compare([run.folder, twin.folder]).groups] == ["dfs", "joint"]
+
+
+def test_keys_that_are_numbers_in_another_script_stay_text(run, tmp_path):
+    spoil(run.folder, tmp_path, "run.json", ["versions", "\u00b2"], "squared")
+    (tmp_path / "weights.safetensors").write_bytes((run.folder / "weights.safetensors").read_bytes())
+    assert Run.open(tmp_path, tiny_net()).record["versions"]["\u00b2"] == "squared"

@@ -51,8 +51,17 @@ class FolderRows:
         return self._labels
 
     def encoded(self, row: int) -> bytes:
-        """One image file's content."""
-        return self._paths[row].read_bytes()
+        """One image file's content.
+
+        Raises:
+            UserError: It is a folder, a link to nothing, or not to be read.
+        """
+        try:
+            return self._paths[row].read_bytes()
+        except OSError as error:
+            raise UserError(
+                f"{self.where(row)}: cannot read the image ({error.strerror}); replace or remove it"
+            ) from error
 
     def where(self, row: int) -> str:
         """The image file."""

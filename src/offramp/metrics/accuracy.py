@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -28,17 +28,23 @@ class Accuracy:
     ensemble_top1: float
 
 
-def evaluate(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Accuracy:
+def evaluate(
+    net: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    add_up: Callable[[Tensor], Tensor] = lambda counts: counts,
+) -> Accuracy:
     """The accuracy of every exit over all batches, in evaluation mode; the net's mode is restored.
 
     Args:
         net: Maps images ``[N, ...]`` to K logits ``[N, classes]``.
         batches: Pairs of images and class indices ``[N]``, on the net's device.
+        add_up: Sums the counts of :func:`count_correct` over processes that share the batches.
 
     Raises:
         ValueError: No batches.
     """
-    return accuracy(count_correct(net, batches))
+    return accuracy(add_up(count_correct(net, batches)))
 
 
 @torch.no_grad()

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from offramp.errors import UserError
+from offramp.training.record import RESULT, check_shape
 
 __all__ = ["RunRecord", "read_run"]
+
+_RUN = {"net": {"net": str}, "method": str, "options": dict, "seed": int, "recipe": dict}
 
 
 @dataclass(frozen=True)
@@ -58,22 +61,19 @@ def read_run(folder: str | Path) -> RunRecord:
         raise UserError(f"no run folder {str(folder)!r}; give the folder that `offramp train --out` wrote")
     run = _read_json(folder / "run.json", "give a folder that `offramp train --out` wrote")
     result = _read_json(folder / "result.json", "the run is not finished; finish it with --resume")
-    try:
-        return RunRecord(
-            folder=folder,
-            net=_net_label(run["net"]),
-            method=run["method"],
-            options=run["options"],
-            data=result["data"],
-            seed=run["seed"],
-            recipe=run["recipe"],
-            result=result,
-            seconds=_seconds(folder / "metrics.csv"),
-        )
-    except KeyError as missing:
-        raise UserError(
-            f"{folder}: no {missing} in its run.json or result.json; train the run again"
-        ) from missing
+    check_shape(run, _RUN, folder / "run.json")
+    check_shape(result, RESULT, folder / "result.json")
+    return RunRecord(
+        folder=folder,
+        net=_net_label(run["net"]),
+        method=run["method"],
+        options=run["options"],
+        data=result["data"],
+        seed=run["seed"],
+        recipe=run["recipe"],
+        result=result,
+        seconds=_seconds(folder / "metrics.csv"),
+    )
 
 
 def _read_json(path: Path, if_missing: str) -> dict[str, Any]:
@@ -97,9 +97,7 @@ def _seconds(path: Path) -> float | None:
         return None
 
 
-def _net_label(spec: Mapping[str, Any] | str) -> str:
+def _net_label(spec: Mapping[str, Any]) -> str:
     """``{"net": "vgg7", "width": 16}`` -> ``vgg7:width=16``; what follows from the data is left out."""
-    if isinstance(spec, str):
-        return spec
     arguments = [f"{k}={v}" for k, v in spec.items() if k not in ("net", "num_classes", "input_size")]
     return ":".join([str(spec["net"]), *filter(None, [",".join(arguments)])])

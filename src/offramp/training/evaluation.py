@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from offramp.metrics import Accuracy, accuracy, count_correct
+from offramp.metrics import Accuracy, evaluate
 from offramp.nets import MultiExitNet
 from offramp.training.processes import share_buffers, total
 
@@ -35,8 +35,7 @@ def evaluate_split(
         rank=rank,
         world=world,
     )
-    counts = count_correct(net, batches)
-    return accuracy(counts if fabric is None else total(counts, fabric))
+    return evaluate(net, batches, add_up=lambda counts: counts if fabric is None else total(counts, fabric))
 
 
 def final_result(found: Accuracy, net: MultiExitNet, record: dict[str, Any]) -> dict[str, Any]:
@@ -44,9 +43,8 @@ def final_result(found: Accuracy, net: MultiExitNet, record: dict[str, Any]) -> 
     from offramp.nets import cost
 
     counted = cost(net)
-    spec = record["net"]
     return {
-        "net": spec if isinstance(spec, str) else spec["net"],
+        "net": record["net"]["net"],
         "method": record["method"],
         "data": record["data"]["name"],
         "seed": record["seed"],

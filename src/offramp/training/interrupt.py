@@ -37,15 +37,20 @@ class Signals:
 
 @contextlib.contextmanager
 def catch_signals() -> Iterator[Signals]:
-    """Note SIGINT and SIGTERM instead of dying of them; outside the main thread nothing can be caught."""
+    """Note SIGINT and SIGTERM instead of dying of them, but ignore one that was ignored (nohup) before.
+
+    Outside the main thread nothing can be caught.
+    """
     signals = Signals()
     if threading.current_thread() is not threading.main_thread():
         yield signals
         return
-    caught = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(signum, signals) for signum in caught]
+    heeded = [
+        signum for signum in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(signum) is not signal.SIG_IGN
+    ]
+    before = [signal.signal(signum, signals) for signum in heeded]
     try:
         yield signals
     finally:
-        for signum, handler in zip(caught, before, strict=True):
+        for signum, handler in zip(heeded, before, strict=True):
             signal.signal(signum, handler)

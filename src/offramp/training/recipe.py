@@ -88,7 +88,7 @@ class Recipe:
                 raise UserError(f"recipe: {name} is {getattr(self, name)!r}, must be {word}") from None
         whole(self, "epochs", 1)
         whole(self, "batch_size", 1)
-        whole(self, "seed", 0)
+        whole(self, "seed", 0, below=2**63)  # torch's generators take no more
         whole(self, "checkpoint_every", 0)
         for name in ("train_limit", "test_limit", "size"):
             if getattr(self, name) is not None:
@@ -119,7 +119,7 @@ class Recipe:
         Raises:
             UserError: A key that neither the recipe nor any method knows, or a value out of range.
         """
-        return cls().replace(**values)
+        return cls().replace(**{str(key): value for key, value in values.items()})
 
     @classmethod
     def load(cls, source: str | Path) -> Recipe:
@@ -135,7 +135,7 @@ class Recipe:
         except UserError as error:
             raise UserError(f"{source}: {error}") from None
 
-    def replace(self, **changes: Any) -> Recipe:
+    def replace(self, /, **changes: Any) -> Recipe:
         """A copy with some values changed; other keys than the recipe's are options of the method.
 
         Raises:

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 __all__ = ["check_milestones", "check_options", "choice", "number", "whole"]
 
 
-def whole(recipe: Recipe, name: str, least: int) -> None:
-    """A whole number of at least so much."""
+def whole(recipe: Recipe, name: str, least: int, *, below: int | None = None) -> None:
+    """A whole number of at least so much, and below a bound if there is one."""
     value = getattr(recipe, name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserError(f"recipe: {name} is {value!r}, must be a whole number of at least {least}")
+    fits = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    if not fits or (below is not None and value >= below):
+        bound = "" if below is None else f" and below {below}"
+        raise UserError(f"recipe: {name} is {value!r}, must be a whole number of at least {least}{bound}")
 
 
 def number(recipe: Recipe, name: str, bounds: str, allowed: Callable[[float], bool]) -> None:

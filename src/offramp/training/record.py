@@ -1,9 +1,11 @@
-"""run.json: what decides a run's result, so that a run can be resumed, reopened and compared."""
+"""run.json, what decides a run's result, and result.json: a run can be resumed, reopened and compared."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
+import re
 import reprlib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,12 +19,41 @@ from offramp.training.recipe import Recipe
 if TYPE_CHECKING:
     from offramp.data import ImageData
 
-__all__ = ["as_json", "check_same", "describe", "is_run", "read_json", "read_record"]
+__all__ = [
+    "RESULT",
+    "as_json",
+    "check_same",
+    "check_shape",
+    "describe",
+    "is_run",
+    "read_record",
+    "read_result",
+]
 
 _SHORT = reprlib.Repr()  # of a thousand class names, six
 _SHORT.maxstring = _SHORT.maxother = 200
 
 DECISIVE = ("net", "method", "options", "data", "recipe")  # a run goes on with the same of each
+
+# What the files hold at least: a dict has these keys, a list has items of this kind.
+RECORD = {
+    "net": {"net": str},
+    "method": str,
+    "options": dict,
+    "data": {"name": str, "source": str, "classes": [str], "input_size": [int]},
+    "normalisation": {"mean": [float], "std": [float]},
+    "recipe": dict,
+    "seed": int,
+}
+RESULT = {
+    "data": str,
+    "net": str,
+    "method": str,
+    "seed": int,
+    "exits": [{"top1": float, "top5": float, "params": int, "flops": int}],
+    "average_top1": float,
+    "ensemble_top1": float,
+}
 
 
 def describe(net: MultiExitNet, method: Method, data: ImageData, recipe: Recipe) -> dict[str, Any]:
@@ -31,7 +62,7 @@ def describe(net: MultiExitNet, method: Method, data: ImageData, recipe: Recipe)
 
     _, clean = pipeline(recipe.augment, data)
     record = {
-        "net": net.spec or type(net).__name__,
+        "net": net.spec or {"net": type(net).__name__, "shapes": _shapes(net)},
         "method": method.name,
         "options": method.options,
         "data": {
@@ -63,13 +94,59 @@ def read_record(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: Not a run folder, or the file is damaged.
     """
+    path = folder / "run.json"
     if not is_run(folder):
         raise UserError(f"{folder} is no run folder (no run.json in it); give one that a training run wrote")
-    record = read_json(folder / "run.json")
-    for key in (*DECISIVE, "normalisation", "seed"):
-        if key not in record:
-            raise UserError(f"{folder / 'run.json'} lacks {key!r}; restore it from a copy, or train anew")
+    record = _read_json(path)
+    check_shape(record, RECORD, path)
+    try:
+        Recipe.from_dict(record["recipe"])
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     return record
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """The content of a folder's ``result.json``.
+
+    Raises:
+        UserError: The run is not finished, or the file is damaged.
+    """
+    path = folder / "result.json"
+    if not path.is_file():
+        raise UserError(f"{folder} is not finished; finish it with resume=True (--resume)")
+    result = _read_json(path)
+    check_shape(result, RESULT, path)
+    return result
+
+
+def check_shape(content: Any, shape: Any, path: Path, key: str = "") -> None:
+    """Whether a file of a run folder holds what it must.
+
+    Args:
+        content: What the file holds under the key.
+        shape: A type; or a dict of keys with their shapes; or a list with the shape of its items.
+        path: The file.
+        key: Where in it, e.g. ``data.source``; "" is all of it.
+
+    Raises:
+        UserError: A key is missing or holds something else; the line names file and key.
+    """
+    kind: Any = type(shape) if isinstance(shape, (dict, list)) else (int, float) if shape is float else shape
+    if not isinstance(content, kind):
+        what = f"{key!r} in its {path.name} is {_SHORT.repr(content)}"
+        raise UserError(f"{path.parent}: {what}; restore it from a copy, or train anew")
+    if isinstance(shape, list):
+        for i, item in enumerate(content):
+            check_shape(item, shape[0], path, f"{key}[{i}]")
+    if isinstance(shape, dict):
+        for name, inner in shape.items():
+            inside = f"{key}.{name}" if key else name
+            if name not in content:
+                raise UserError(
+                    f"{path.parent}: no {inside!r} in its {path.name}; restore it from a copy, or train anew"
+                )
+            check_shape(content[name], inner, path, inside)
 
 
 def check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -94,7 +171,7 @@ def as_json(content: Any) -> bytes:
     return (json.dumps(content, indent=1) + "\n").encode()
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     """One JSON object of a run folder.
 
     Raises:
@@ -111,7 +188,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _from_json(text: bytes) -> Any:
     """Keys that were whole numbers before JSON made them text are whole numbers again."""
-    return json.loads(text, object_hook=lambda d: {int(k) if k.isdigit() else k: v for k, v in d.items()})
+
+    def restored(pairs: dict[str, Any]) -> dict[str | int, Any]:
+        return {int(key) if re.fullmatch("[0-9]+", key) else key: value for key, value in pairs.items()}
+
+    return json.loads(text, object_hook=restored)
 
 
 def _difference(before: Any, now: Any) -> str:
@@ -121,6 +202,12 @@ def _difference(before: Any, now: Any) -> str:
             f"{key} was {_SHORT.repr(before.get(key))}, is {_SHORT.repr(now.get(key))}" for key in keys
         )
     return f"it was {before!r}, is {now!r}"
+
+
+def _shapes(net: MultiExitNet) -> str:
+    """What tells a net of one's own from another: a digest of its tensors' names and shapes."""
+    shapes = [(name, tuple(tensor.shape)) for name, tensor in net.state_dict().items()]
+    return hashlib.sha256(repr(shapes).encode()).hexdigest()[:12]
 
 
 def _version(name: str) -> str:

@@ -13,7 +13,7 @@ from offramp.nets import MultiExitNet, create
 from offramp.training.evaluation import evaluate_split, final_result
 from offramp.training.files import write_file
 from offramp.training.recipe import Recipe
-from offramp.training.record import as_json, read_json, read_record
+from offramp.training.record import as_json, read_record, read_result
 from offramp.training.sets import check_fits, open_set, recorded_transform
 from offramp.training.weights import load_weights, weights_bytes
 
@@ -58,13 +58,11 @@ class Run:
         """
         folder = Path(folder)
         record = read_record(folder)
-        if not (folder / "result.json").is_file():
-            raise UserError(f"{folder} is not finished; finish it with resume=True (--resume)")
-        result = read_json(folder / "result.json")
+        result = read_result(folder)
         if net is None:
             spec = record["net"]
-            if isinstance(spec, str):
-                raise UserError(f"{folder} holds a {spec} of your own; give it: Run.open(folder, net)")
+            if "shapes" in spec:
+                raise UserError(f"{folder} holds a {spec['net']} of your own; give it: Run.open(folder, net)")
             net = create(
                 **{"name": spec["net"], **{key: value for key, value in spec.items() if key != "net"}}
             )
