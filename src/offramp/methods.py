@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from offramp.combiners import backward_sum
-from offramp.errors import UserError
+from offramp.errors import UserError, guess
 from offramp.forks import Fork, GainFork, Partition, SliceFork, partition, remove
 from offramp.nets import MultiExitNet
 from offramp.objectives import Step, cross_entropy
@@ -89,19 +88,15 @@ def method(name: str, options: Mapping[str, Any] | None = None) -> Method:
         UserError: No such method, no such option, or a value out of range.
     """
     if name not in METHODS:
-        raise UserError(f"no method {name!r}{_guess(name, METHODS)}; there are: {', '.join(METHODS)}")
+        raise UserError(f"no method {name!r}{guess(name, METHODS)}; there are: {', '.join(METHODS)}")
     row = METHODS[name]
     for key in options or {}:
         if key not in row.options:
             known = ", ".join(row.options) or "none"
             raise UserError(
-                f"method {name!r} has no option {key!r}{_guess(key, row.options)}; it has: {known}"
+                f"method {name!r} has no option {key!r}{guess(key, row.options)}; it has: {known}"
             )
     if not options or row.fork is None:
         return row
     return dataclasses.replace(row, fork=dataclasses.replace(row.fork, **options))
 
-
-def _guess(word: str, words: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(word, words, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -165,7 +165,7 @@ def reader_of(module: nn.Module) -> type[nn.Module] | None:
         return None
     if kind is nn.Flatten and (module.start_dim, module.end_dim) != (1, -1):
         return None
-    if module._forward_pre_hooks or module._forward_hooks:
+    if module._forward_pre_hooks or module._forward_hooks or module._backward_hooks:
         return None
     return READERS.get(kind)
 
