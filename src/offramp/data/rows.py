@@ -77,6 +77,7 @@ def decode(rows: Rows, row: int, size: tuple[int, int] | None = None) -> Image:
     if size and image.size != size:
         raise UserError(
             f"{rows.where(row)}: {image.width}x{image.height} pixels where others have {size[0]}x{size[1]}; "
-            "make them one size, or have all cut to one as they are read: open_data(..., size=224)"
+            "make them one size, or have all cut to one as they are read, by size=224 in the recipe "
+            "or open_data(..., size=224)"
         )
     return image

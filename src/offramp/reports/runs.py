@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from offramp.errors import UserError
-from offramp.training.record import RESULT, check_shape
+from offramp.training.shape import RESULT, check_shape
 
 __all__ = ["RunRecord", "read_run"]
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import platform
 import re
-import reprlib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,45 +14,14 @@ from offramp.errors import UserError
 from offramp.methods import Method
 from offramp.nets import MultiExitNet
 from offramp.training.recipe import Recipe
+from offramp.training.shape import RECORD, RESULT, check_shape, shortened
 
 if TYPE_CHECKING:
     from offramp.data import ImageData
 
-__all__ = [
-    "RESULT",
-    "as_json",
-    "check_same",
-    "check_shape",
-    "describe",
-    "is_run",
-    "read_record",
-    "read_result",
-]
-
-_SHORT = reprlib.Repr()  # of a thousand class names, six
-_SHORT.maxstring = _SHORT.maxother = 200
+__all__ = ["as_json", "check_same", "describe", "is_run", "read_record", "read_result"]
 
 DECISIVE = ("net", "method", "options", "data", "recipe")  # a run goes on with the same of each
-
-# What the files hold at least: a dict has these keys, a list has items of this kind.
-RECORD = {
-    "net": {"net": str},
-    "method": str,
-    "options": dict,
-    "data": {"name": str, "source": str, "classes": [str], "input_size": [int]},
-    "normalisation": {"mean": [float], "std": [float]},
-    "recipe": dict,
-    "seed": int,
-}
-RESULT = {
-    "data": str,
-    "net": str,
-    "method": str,
-    "seed": int,
-    "exits": [{"top1": float, "top5": float, "params": int, "flops": int}],
-    "average_top1": float,
-    "ensemble_top1": float,
-}
 
 
 def describe(net: MultiExitNet, method: Method, data: ImageData, recipe: Recipe) -> dict[str, Any]:
@@ -120,35 +88,6 @@ def read_result(folder: Path) -> dict[str, Any]:
     return result
 
 
-def check_shape(content: Any, shape: Any, path: Path, key: str = "") -> None:
-    """Whether a file of a run folder holds what it must.
-
-    Args:
-        content: What the file holds under the key.
-        shape: A type; or a dict of keys with their shapes; or a list with the shape of its items.
-        path: The file.
-        key: Where in it, e.g. ``data.source``; "" is all of it.
-
-    Raises:
-        UserError: A key is missing or holds something else; the line names file and key.
-    """
-    kind: Any = type(shape) if isinstance(shape, (dict, list)) else (int, float) if shape is float else shape
-    if not isinstance(content, kind):
-        what = f"{key!r} in its {path.name} is {_SHORT.repr(content)}"
-        raise UserError(f"{path.parent}: {what}; restore it from a copy, or train anew")
-    if isinstance(shape, list):
-        for i, item in enumerate(content):
-            check_shape(item, shape[0], path, f"{key}[{i}]")
-    if isinstance(shape, dict):
-        for name, inner in shape.items():
-            inside = f"{key}.{name}" if key else name
-            if name not in content:
-                raise UserError(
-                    f"{path.parent}: no {inside!r} in its {path.name}; restore it from a copy, or train anew"
-                )
-            check_shape(content[name], inner, path, inside)
-
-
 def check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     """Whether a run may go on as described now.
 
@@ -199,7 +138,7 @@ def _difference(before: Any, now: Any) -> str:
     if isinstance(before, dict) and isinstance(now, dict):
         keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         return ", ".join(
-            f"{key} was {_SHORT.repr(before.get(key))}, is {_SHORT.repr(now.get(key))}" for key in keys
+            f"{key} was {shortened(before.get(key))}, is {shortened(now.get(key))}" for key in keys
         )
     return f"it was {before!r}, is {now!r}"
 

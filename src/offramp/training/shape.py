@@ -1,0 +1,64 @@
+"""What the files of a run folder hold, and one clear line where they do not."""
+
+from __future__ import annotations
+
+import reprlib
+from pathlib import Path
+from typing import Any
+
+from offramp.errors import UserError
+
+__all__ = ["RECORD", "RESULT", "check_shape", "shortened"]
+
+# At least, of run.json and result.json: a dict has these keys, a list has items of this kind.
+RECORD = {
+    "net": {"net": str},
+    "method": str,
+    "options": dict,
+    "data": {"name": str, "source": str, "classes": [str], "input_size": [int]},
+    "normalisation": {"mean": [float], "std": [float]},
+    "recipe": dict,
+    "seed": int,
+}
+RESULT = {
+    "data": str,
+    "net": str,
+    "method": str,
+    "seed": int,
+    "exits": [{"top1": float, "top5": float, "params": int, "flops": int}],
+    "average_top1": float,
+    "ensemble_top1": float,
+}
+
+_SHORT = reprlib.Repr()  # of a thousand class names, six
+_SHORT.maxstring = _SHORT.maxother = 200
+shortened = _SHORT.repr
+
+
+def check_shape(content: Any, shape: Any, path: Path, key: str = "") -> None:
+    """Whether a file of a run folder holds what it must.
+
+    Args:
+        content: What the file holds under the key.
+        shape: A type; or a dict of keys with their shapes; or a list with the shape of its items.
+        path: The file.
+        key: Where in it, e.g. ``data.source``; "" is all of it.
+
+    Raises:
+        UserError: A key is missing or holds something else; the line names file and key.
+    """
+    kind: Any = type(shape) if isinstance(shape, (dict, list)) else (int, float) if shape is float else shape
+    if not isinstance(content, kind):
+        what = f"{key!r} in its {path.name} is {shortened(content)}"
+        raise UserError(f"{path.parent}: {what}; restore it from a copy, or train anew")
+    if isinstance(shape, list):
+        for i, item in enumerate(content):
+            check_shape(item, shape[0], path, f"{key}[{i}]")
+    if isinstance(shape, dict):
+        for name, inner in shape.items():
+            inside = f"{key}.{name}" if key else name
+            if name not in content:
+                raise UserError(
+                    f"{path.parent}: no {inside!r} in its {path.name}; restore it from a copy, or train anew"
+                )
+            check_shape(content[name], inner, path, inside)
