@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from offramp.data.batches import Batches
 from offramp.data.geometry import centre_crop, random_resized_crop
-from offramp.data.order import Draw, batch_order, generator, num_batches
 from offramp.data.rows import Rows, decode
-from offramp.data.split import BatchTransform, Split
+from offramp.data.split import Split
 from offramp.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ __all__ = ["StreamSplit"]
 FORK = sys.platform == "linux"  # there, workers start in no time and scripts need no __main__ guard
 
 
-class StreamSplit:
-    """Images in storage; `batches` has the interface of :class:`~offramp.data.Split`.
+class StreamSplit(Batches):
+    """Images in storage; those of any size are cut to squares, as the transform of `batches` wants them.
 
     What is done to an image depends on (seed, epoch, row) alone, never on which worker does it.
 
@@ -52,51 +52,14 @@ class StreamSplit:
         width, height = (size, size) if size else decode(rows, 0).size
         self.input_size = (3, height, width)
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def num_batches(self, batch_size: int, *, drop_last: bool = False, world: int = 1) -> int:
-        """How many batches an epoch has on each of `world` ranks."""
-        return num_batches(len(self), batch_size, drop_last=drop_last, world=world)
-
-    def batches(
-        self,
-        batch_size: int,
-        *,
-        transform: BatchTransform,
-        device: torch.device | str,
-        seed: int = 0,
-        epoch: int = 0,
-        start: int = 0,
-        shuffle: bool = False,
-        drop_last: bool = False,
-        rank: int = 0,
-        world: int = 1,
+    def _read(
+        self, plan: Sequence[Tensor], *, device: torch.device | str, crops: tuple[int, int] | None, world: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch of batches, as :meth:`offramp.data.Split.batches` gives them.
-
-        A transform whose `resized_crop` is true gets random resized crops, any other one centre crops.
-        """
-        plan = list(
-            batch_order(
-                len(self),
-                batch_size,
-                seed=seed,
-                epoch=epoch,
-                start=start,
-                shuffle=shuffle,
-                drop_last=drop_last,
-                rank=rank,
-                world=world,
-            )
-        )
-        key = (seed, epoch) if getattr(transform, "resized_crop", False) else None
         workers = min(8, (os.cpu_count() or 1) // world) if self.workers is None else self.workers
         on_gpu = torch.device(device).type == "cuda"
-        stream = self._stream([index for _, index in plan], key=key, workers=workers, pin_memory=on_gpu)
-        for (number, index), images in zip(plan, stream, strict=True):
-            draws = generator(Draw.AUGMENT, seed, epoch, number, rank)
-            yield transform(images.to(device, non_blocking=on_gpu), draws), self.labels[index].to(device)
+        stream = self._stream(plan, key=crops, workers=workers, pin_memory=on_gpu)
+        for index, images in zip(plan, stream, strict=True):
+            yield images.to(device, non_blocking=on_gpu), self.labels[index].to(device)
 
     def decoded(self) -> Split:
         """The whole split in memory.

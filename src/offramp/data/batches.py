@@ -1,0 +1,92 @@
+"""The batches of an epoch, whatever the images lie in."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from offramp.data.order import Draw, batch_order, generator, num_batches
+
+__all__ = ["BatchTransform", "Batches"]
+
+BatchTransform = Callable[[Tensor, Generator], Tensor]
+
+
+class Batches(ABC):
+    """Labelled images that are served in batches; a subclass says how the images are read.
+
+    Attributes:
+        labels: int64 ``[N]``.
+    """
+
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def num_batches(self, batch_size: int, *, drop_last: bool = False, world: int = 1) -> int:
+        """How many batches an epoch has on each of `world` ranks."""
+        return num_batches(len(self), batch_size, drop_last=drop_last, world=world)
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        transform: BatchTransform,
+        device: torch.device | str,
+        seed: int = 0,
+        epoch: int = 0,
+        start: int = 0,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        rank: int = 0,
+        world: int = 1,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch of batches, a pure function of the arguments.
+
+        Args:
+            batch_size: Images per batch and rank.
+            transform: uint8 ``[B, 3, H, W]`` and a generator -> float32 of the same shape. If its
+                `resized_crop` is true, a set that cuts images as they are read gives random resized crops,
+                else centre crops.
+            device: Where the batches are wanted.
+            seed: Seeds order and augmentation, together with `epoch`.
+            epoch: Which epoch this is, from 0.
+            start: The first batch to give; it and all later ones are those of the whole epoch.
+            shuffle: A new order each epoch.
+            drop_last: Leave out a last batch that is not full.
+            rank: This process's number among `world` that share the epoch.
+            world: How many processes share the epoch.
+
+        Yields:
+            float32 images ``[B, 3, H, W]`` and int64 labels ``[B]``, on `device`.
+        """
+        plan = list(
+            batch_order(
+                len(self),
+                batch_size,
+                seed=seed,
+                epoch=epoch,
+                start=start,
+                shuffle=shuffle,
+                drop_last=drop_last,
+                rank=rank,
+                world=world,
+            )
+        )
+        crops = (seed, epoch) if getattr(transform, "resized_crop", False) else None
+        read = self._read([index for _, index in plan], device=device, crops=crops, world=world)
+        for (number, _), (images, labels) in zip(plan, read, strict=True):
+            yield transform(images, generator(Draw.AUGMENT, seed, epoch, number, rank)), labels
+
+    @abstractmethod
+    def _read(
+        self, plan: Sequence[Tensor], *, device: torch.device | str, crops: tuple[int, int] | None, world: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The planned batches of indices as uint8 images and labels, on the device.
+
+        With `crops`, (seed, epoch), a set that cuts its images as they are read gives random resized crops.
+        """
