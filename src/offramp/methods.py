@@ -99,4 +99,3 @@ def method(name: str, options: Mapping[str, Any] | None = None) -> Method:
     if not options or row.fork is None:
         return row
     return dataclasses.replace(row, fork=dataclasses.replace(row.fork, **options))
-
