@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from offramp.modes import modes_kept
+
 if TYPE_CHECKING:
     from offramp.nets.multi_exit import MultiExitNet
 
@@ -28,19 +30,16 @@ def training_macs(net: MultiExitNet) -> int:
     batch = 2  # batch norm in train mode cannot do with one value for each channel
     like = next(net.parameters())
     images = like.new_zeros((batch, *net.input_size))
-    modes = {module: module.training for module in net.modules()}
     buffers = {name: value.clone() for name, value in net.named_buffers()}
     counter = FlopCounterMode(
         display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward_flops}
     )
     try:
-        net.train()
-        with torch.enable_grad(), counter:
+        with modes_kept(net), torch.enable_grad(), counter:
+            net.train()
             loss = torch.stack([logits.sum() for logits in net(images)]).sum()
             torch.autograd.grad(loss, [p for p in net.parameters() if p.requires_grad], allow_unused=True)
     finally:
-        for module, training in modes.items():
-            module.training = training
         for name, value in net.named_buffers():
             value.copy_(buffers[name])
     return counter.get_total_flops() // (2 * batch)

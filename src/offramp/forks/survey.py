@@ -14,6 +14,7 @@ from offramp.errors import UserError
 from offramp.forks.gains import Gains
 from offramp.forks.liveness import Liveness, all_live
 from offramp.forks.partition import Partition
+from offramp.modes import modes_kept
 
 if TYPE_CHECKING:
     from offramp.nets.multi_exit import MultiExitNet
@@ -90,15 +91,10 @@ _PLAIN = Gains(torch.ones(()).double(), torch.ones(()).double())
 
 @contextmanager
 def _dry_run(net: nn.Module, input_size: tuple[int, ...]) -> Iterator[Tensor]:
-    """A zero input for the net in eval mode; every module's mode is put back afterwards."""
-    modes = {module: module.training for module in net.modules()}
+    """A zero input for the net; every module's mode is put back afterwards."""
     like = next(net.parameters(), torch.zeros(()))
-    try:
-        with torch.no_grad(), torch.autocast(like.device.type, enabled=False):
-            yield like.new_zeros((2, *input_size))
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    with modes_kept(net), torch.no_grad(), torch.autocast(like.device.type, enabled=False):
+        yield like.new_zeros((2, *input_size))
 
 
 def _check_reader(reader: nn.Module, name: str, feature: Any, *, input_size: tuple[int, ...]) -> None:

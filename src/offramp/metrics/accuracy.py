@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from offramp.nets.modes import evaluating
+from offramp.modes import evaluating
 
 __all__ = ["Accuracy", "accuracy", "count_correct", "evaluate"]
 

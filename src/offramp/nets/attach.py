@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
 from offramp.errors import UserError, guess
-from offramp.nets.modes import modes_kept
+from offramp.modes import modes_kept
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.pooled_head import Last, pooled_head
 from offramp.nets.split_graph import DryRun, split_graph

@@ -18,8 +18,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from offramp.errors import UserError
+from offramp.modes import evaluating
 from offramp.nets.conventions import CONVENTIONS, Convention
-from offramp.nets.modes import evaluating
 from offramp.nets.multi_exit import MultiExitNet
 
 __all__ = ["Cost", "ExitCost", "cost"]

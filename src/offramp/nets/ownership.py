@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from offramp.nets.modes import evaluating
+from offramp.modes import evaluating
 
 __all__ = ["owners"]
 

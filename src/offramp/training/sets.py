@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from offramp.errors import UserError
+from offramp.modes import evaluating
 from offramp.nets import MultiExitNet
-from offramp.nets.modes import evaluating
 from offramp.training.recipe import Recipe
 
 if TYPE_CHECKING:
