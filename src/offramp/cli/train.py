@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
@@ -57,23 +56,15 @@ class Train:
         import torch
 
         from offramp.cli.net_text import build, check
-        from offramp.data import open_data
         from offramp.methods import method
         from offramp.reports import result_table
         from offramp.training import fit
+        from offramp.training.sets import open_set
 
         recipe = self._recipe()
         method(self.method, recipe.options)  # a mistake here shall not wait until the images are decoded
         check(self.net)
-        path = Path(self.data)
-        is_path = self.data != "digits" and path.exists()  # a folder of that name is ./digits
-        data = open_data(
-            path.resolve() if is_path else self.data,  # good from another folder too, for `eval`
-            val_fraction=recipe.val_fraction,
-            train_limit=recipe.train_limit,
-            test_limit=recipe.test_limit,
-            size=recipe.size,
-        )
+        data = open_set(self.data, recipe)
         torch.manual_seed(recipe.seed)
         net = build(self.net, data.num_classes)
         net.input_size = data.input_size

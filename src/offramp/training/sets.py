@@ -24,7 +24,9 @@ def open_set(source: str | Path, recipe: Recipe) -> ImageData:
     """What :func:`offramp.data.open_data` opens under the recipe's ``val_fraction``, limits and ``size``."""
     from offramp.data import open_data
 
-    source = str(Path(source).resolve()) if Path(source).exists() else str(source)  # good from elsewhere too
+    source = str(source)
+    if source != "digits" and Path(source).exists():  # a folder of that name is ./digits
+        source = str(Path(source).resolve())  # good from elsewhere too
     return open_data(
         source,
         val_fraction=recipe.val_fraction,
