@@ -23,8 +23,13 @@ def test_methods_are_listed_with_their_options(offramp):
     assert (code, err) == (0, "")
     methods = {method["name"]: method for method in json.loads(out)}
     assert methods.keys() == METHODS.keys()
-    assert methods["joint"]["options"] == {}
+    assert methods["joint"]["options"] == {"weights": None}
+    assert methods["joint"]["axes"] == {}
+    assert methods["joint"]["passes"] == "F + B"
     assert methods["dfs"]["options"]["beta"] == 0.5
+    assert methods["dfs"]["axes"] == {"fork": "Partition"}
+    assert methods["dfs"]["needs"] == ["losses"]
+    assert all(method["paper"] and method["summary"] for method in methods.values())
     code, out, _ = offramp("methods")
     assert code == 0
     assert "beta=0.5" in out

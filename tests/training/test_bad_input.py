@@ -15,7 +15,7 @@ from tiny_runs import STEPS, Tripwire, tiny_data, tiny_net
 
 from offramp import Recipe, Run, UserError, fit
 from offramp.methods import METHODS
-from offramp.objectives import cross_entropy
+from offramp.objectives import CrossEntropy
 from offramp.training import Interrupted, checkpoint
 
 RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05, augment="none", checkpoint_every=2)
@@ -164,10 +164,11 @@ def test_divergence_never_replaces_a_good_checkpoint(tmp_path, precision):
 
 
 def overflowing(when):
-    def objective(step):
-        return [loss * (float("inf") if when(step.progress) else 1) for loss in cross_entropy(step)]
+    class Overflowing(CrossEntropy):
+        def __call__(self, step):
+            return [loss * (float("inf") if when(step.progress) else 1) for loss in super().__call__(step)]
 
-    return dataclasses.replace(METHODS["joint"], name="overflowing", objective=objective)
+    return dataclasses.replace(METHODS["joint"], name="overflowing", objective=Overflowing())
 
 
 def test_an_overflow_that_loss_scaling_skips_is_no_error(tmp_path):

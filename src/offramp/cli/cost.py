@@ -94,14 +94,14 @@ class CostOf:
     def _training(self, method: Method) -> dict[str, Any]:
         """MACs of one training step for each image, beside the plain joint step's, true and by the paper."""
         from offramp.cli.net_text import build
-        from offramp.forks import paper_operations, training_macs
+        from offramp.forks import Partition, paper_operations, training_macs
 
         net = self._sized(build(self.net, self.classes))
         joint = training_macs(net)
-        method.prepare(net)
-        macs = training_macs(net)
+        trained = method.prepare(net)
+        macs = training_macs(trained)
         paper = paper_operations(net.num_exits)
-        modelled = paper.joint if method.fork is None else paper.dfs
+        modelled = paper.dfs if any(isinstance(rule, Partition) for rule in method.forks) else paper.joint
         return {
             "method": method.name,
             "options": method.options,

@@ -48,7 +48,10 @@ class Nets:
 
 @dataclass(frozen=True)
 class Methods:
-    """List the training methods, and their options with the defaults."""
+    """List the training methods: what each chooses, needs and costs, and its options with the defaults.
+
+    Methods that choose on different axes combine: --method dfs+kd.
+    """
 
     EXAMPLES: ClassVar[str] = """\
   offramp methods
@@ -59,15 +62,36 @@ class Methods:
     def run(self) -> Answer:
         """Describe each row of the table of methods."""
         from offramp.methods import METHODS
+        from offramp.reports.table import aligned
 
         rows = METHODS.values()
         document = [
-            {"name": m.name, "summary": m.summary, "paper": m.paper, "options": m.options} for m in rows
+            {
+                "name": m.name,
+                "axes": m.axes,
+                "needs": sorted(m.needs),
+                "passes": m.passes,
+                "options": m.options,
+                "summary": m.summary,
+                "paper": m.paper,
+            }
+            for m in rows
         ]
-        blocks = [
-            f"{m.name}\n    {m.summary} ({m.paper})\n    options: {_pairs(m.options) or 'none'}" for m in rows
-        ]
-        return Answer(document, "\n".join(blocks))
+        table = aligned(
+            ["method", "fork", "objective", "combiner", "needs", "passes", "paper"],
+            [
+                [
+                    m.name,
+                    *(m.axes.get(axis, "-") for axis in ("fork", "objective", "combiner")),
+                    ", ".join(sorted(m.needs)),
+                    m.passes,
+                    m.paper,
+                ]
+                for m in rows
+            ],
+        )
+        details = "\n".join(f"{m.name}: {m.summary}\n    options: {_pairs(m.options)}" for m in rows)
+        return Answer(document, f"{table}\n\nK exits, F a forward pass, B a backward pass.\n\n{details}")
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

@@ -1,5 +1,7 @@
 """K losses -> gradients."""
 
-from offramp.combiners.sum import backward_sum
+from offramp.combiners.backward import Backward
+from offramp.combiners.combiner import Combiner
+from offramp.combiners.sum import Sum
 
-__all__ = ["backward_sum"]
+__all__ = ["Backward", "Combiner", "Sum"]

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from offramp.combiners.backward import Backward
+from offramp.combiners.combiner import Combiner
 from offramp.objectives.step import Step
 
-__all__ = ["backward_sum"]
+__all__ = ["Sum"]
 
 
-def backward_sum(losses: Sequence[Tensor], step: Step, backward: Callable[[Tensor], None]) -> None:
-    """Fill ``.grad`` with the gradient of the sum of the losses.
+@dataclass(frozen=True, kw_only=True)
+class Sum(Combiner):
+    """The gradient of the sum of the losses."""
 
-    Args:
-        losses: K scalars.
-        step: The step they come from.
-        backward: What runs a backward pass from a scalar (it scales the loss under fp16).
-    """
-    backward(torch.stack(list(losses)).sum())
+    def __call__(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:  # noqa: D102
+        backward(torch.stack(list(losses)).sum())

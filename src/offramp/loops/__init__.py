@@ -1,5 +1,5 @@
 """How an epoch is organised."""
 
-from offramp.loops.minibatch import minibatch_step
+from offramp.loops.minibatch import Minibatch
 
-__all__ = ["minibatch_step"]
+__all__ = ["Minibatch"]

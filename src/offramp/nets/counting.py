@@ -7,7 +7,7 @@ the net is as it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from offramp.errors import UserError
 from offramp.modes import evaluating
 from offramp.nets.conventions import CONVENTIONS, Convention
-from offramp.nets.multi_exit import MultiExitNet
+from offramp.nets.separate import Net, Separate
 
 __all__ = ["Cost", "ExitCost", "cost"]
 
@@ -63,11 +63,12 @@ class Cost:
     exits: tuple[ExitCost, ...]
 
 
-def cost(net: MultiExitNet, input_size: tuple[int, ...] | None = None, convention: str | None = None) -> Cost:
+def cost(net: Net, input_size: tuple[int, ...] | None = None, convention: str | None = None) -> Cost:
     """Parameters and operations of every exit, for one sample.
 
     Args:
-        net: Any multi-exit net, with or without forks installed.
+        net: Any multi-exit net, with or without forks installed; of separate networks each is counted for
+            itself.
         input_size: Shape of one sample without the batch axis; by default ``net.input_size``.
         convention: How to count; by default ``net.convention``, which published figures of the net follow.
             ``thop``: products + 4 per batch-norm element + 1 per average-pool output + 11 per bilinear
@@ -83,7 +84,15 @@ def cost(net: MultiExitNet, input_size: tuple[int, ...] | None = None, conventio
     if name not in CONVENTIONS:
         raise UserError(f"no counting convention {name!r}; there are: {', '.join(CONVENTIONS)}")
     rule = CONVENTIONS[name]
-    stage_flops, head_flops = _dry_run(net, tuple(input_size or net.input_size), rule)
+    size = tuple(input_size or net.input_size)
+    if isinstance(net, Separate):
+        alone = (_dry_run([one], [], [nn.Identity()], size, rule)[0][0] for one in net.nets)
+        return Cost(
+            name,
+            _params(net),
+            tuple(ExitCost(_params(one), flops) for one, flops in zip(net.nets, alone, strict=True)),
+        )
+    stage_flops, head_flops = _dry_run([*net.stages], [*net.forks], [*net.heads], size, rule)
     exits = []
     for k in range(net.num_exits):
         heads = slice(0 if rule.all_heads else k, k + 1)
@@ -96,23 +105,31 @@ def _params(*modules: nn.Module) -> int:
     return sum(p.numel() for p in nn.ModuleList(modules).parameters())  # a shared one counts once
 
 
-def _dry_run(net: MultiExitNet, size: tuple[int, ...], rule: Convention) -> tuple[list[int], list[int]]:
+def _dry_run(
+    stages: Sequence[nn.Module],
+    forks: Sequence[nn.Module],
+    heads: Sequence[nn.Module],
+    size: tuple[int, ...],
+    rule: Convention,
+) -> tuple[list[int], list[int]]:
     """Operations of each stage (with the fork behind it) and of each head."""
+    parts = {"stages": stages, "forks": forks, "heads": heads}
+    net = nn.ModuleDict({name: nn.ModuleList(modules) for name, modules in parts.items()})
     like = next(net.parameters(), torch.empty(0))
-    stages, heads = [], []
+    stage_flops, head_flops = [], []
     with evaluating(net), torch.no_grad(), _meter(net, rule) as read:
         try:
             x: Any = torch.zeros(1, *size, dtype=like.dtype, device=like.device)
-            for k, (stage, head) in enumerate(zip(net.stages, net.heads, strict=True)):
+            for k, (stage, head) in enumerate(zip(stages, heads, strict=True)):
                 x = stage(x)
-                to_head, x = net.forks[k](x) if k < len(net.forks) else (x, None)
-                stages.append(read())
+                to_head, x = forks[k](x) if k < len(forks) else (x, None)
+                stage_flops.append(read())
                 head(to_head)
-                heads.append(read())
+                head_flops.append(read())
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"the net cannot take one sample of size {size}: {reason}") from error
-    return stages, heads
+    return stage_flops, head_flops
 
 
 @contextmanager

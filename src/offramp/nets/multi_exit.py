@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from offramp.errors import UserError
 from offramp.forks.fork import Fork
 from offramp.nets.ownership import owners
+from offramp.nets.passage import Passage, passage
 
 __all__ = ["Feature", "MultiExitNet"]
 
@@ -65,8 +67,21 @@ class MultiExitNet(nn.Module):
         """How many exits the net has (K)."""
         return len(self.heads)
 
-    def forward(self, x: Feature) -> list[Tensor]:
-        """Logits of every exit, shallow to deep: K tensors ``[N, classes]``."""
+    @overload
+    def forward(self, x: Feature) -> list[Tensor]: ...
+
+    @overload
+    def forward(self, x: Feature, *, keep: Literal[True]) -> Passage: ...
+
+    def forward(self, x: Feature, *, keep: bool = False) -> list[Tensor] | Passage:
+        """Logits of every exit, shallow to deep: K tensors ``[N, classes]``.
+
+        Args:
+            x: The input.
+            keep: Return them together with what lies on the way, as a :class:`~offramp.nets.passage.Passage`.
+        """
+        if keep:
+            return passage(self, x)
         logits = []
         for stage, fork, head in zip(self.stages, self.forks, self.heads, strict=False):
             to_head, x = fork(stage(x))

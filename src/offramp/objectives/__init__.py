@@ -1,6 +1,7 @@
 """A step's outputs -> K losses."""
 
-from offramp.objectives.cross_entropy import cross_entropy
+from offramp.objectives.cross_entropy import CrossEntropy
+from offramp.objectives.objective import Objective
 from offramp.objectives.step import Step
 
-__all__ = ["Step", "cross_entropy"]
+__all__ = ["CrossEntropy", "Objective", "Step"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from offramp.metrics import Accuracy, evaluate
-from offramp.nets import MultiExitNet
+from offramp.nets import Net
 from offramp.training.processes import share_buffers, total
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ __all__ = ["evaluate_split", "final_result"]
 
 
 def evaluate_split(
-    net: MultiExitNet,
+    net: Net,
     split: Split | StreamSplit,
     transform: Transform,
     batch_size: int,
@@ -38,7 +38,7 @@ def evaluate_split(
     return evaluate(net, batches, add_up=lambda counts: counts if fabric is None else total(counts, fabric))
 
 
-def final_result(found: Accuracy, net: MultiExitNet, record: dict[str, Any]) -> dict[str, Any]:
+def final_result(found: Accuracy, net: Net, record: dict[str, Any]) -> dict[str, Any]:
     """What result.json holds: percent, and raw counts of parameters and operations."""
     from offramp.nets import cost
 

@@ -44,7 +44,8 @@ def fit(
     only. Started by ``torchrun``, the processes share every batch. Seeds torch's global random numbers.
 
     Args:
-        net: The network; it ends on the device it was trained on.
+        net: The network; it ends on the device it was trained on. The method ``separate`` trains copies and
+            leaves it alone.
         data: What :func:`offramp.data.open_data` opens (under the recipe's ``val_fraction``, limits and
             ``size``), or an opened set.
         method: Name of a method, which takes ``recipe.options``; or a :class:`~offramp.methods.Method`.
@@ -76,19 +77,20 @@ def fit(
         raise UserError(f"batch_size {recipe.batch_size} does not divide among {fabric.world_size} processes")
     fabric.barrier()  # every process has looked before one writes
     torch.manual_seed(recipe.seed + fabric.global_rank)
-    row.prepare(net)
+    trained = row.prepare(net)
     keep = False
     try:
-        trainer = Trainer(net, data, row, recipe, fabric, folder, quiet=quiet)
+        trainer = Trainer(trained, data, row, recipe, fabric, folder, quiet=quiet)
         if folder is not None and fabric.is_global_zero and not is_run(folder):
             write_folder(folder, {"run.json": as_json(record)})  # from here on the run is there
         trainer.train()
-        found = evaluate_split(net, data.test, recorded_transform(record), recipe.batch_size, fabric)
-        keep = row.fork is not None and row.fork.reference != "on"  # it changes values: the net needs it
+        found = evaluate_split(trained, data.test, recorded_transform(record), recipe.batch_size, fabric)
+        keep = row.lasting
     finally:
-        if row.fork is not None and not keep:
+        if row.forks and not keep:
             remove(net)
-    run = Run(net=net, record=record, result=final_result(found, net, record), folder=folder, data=data)
+    result = final_result(found, trained, record)
+    run = Run(net=trained, record=record, result=result, folder=folder, data=data)
     if fabric.is_global_zero:
         run.save()
     fabric.barrier()

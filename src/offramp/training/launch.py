@@ -6,14 +6,14 @@ import os
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from offramp.errors import UserError
-from offramp.nets import MultiExitNet
+from offramp.nets import Net
 from offramp.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from lightning_fabric.wrappers import _FabricModule
 
 __all__ = ["launch", "place"]
 
@@ -55,7 +55,7 @@ def launch(precision: str, device: str = "auto") -> Fabric:
     return fabric
 
 
-def place(net: MultiExitNet, recipe: Recipe, fabric: Fabric) -> nn.Module:
+def place(net: Net, recipe: Recipe, fabric: Fabric) -> _FabricModule:
     """Move a net to its device and memory format, in place.
 
     Returns:

@@ -9,7 +9,7 @@ import torch
 
 from offramp.errors import UserError
 from offramp.methods import method
-from offramp.nets import MultiExitNet, create
+from offramp.nets import MultiExitNet, Net, create
 from offramp.training.evaluation import evaluate_split, final_result
 from offramp.training.files import write_file
 from offramp.training.recipe import Recipe
@@ -27,7 +27,7 @@ class Run:
     """What :func:`offramp.fit` returns and :meth:`Run.open` reads.
 
     Attributes:
-        net: The trained network.
+        net: The trained network; after ``separate`` a :class:`~offramp.nets.Separate`.
         record: The content of ``run.json``: net, method, options, data, recipe, seed, versions.
         result: The content of ``result.json``: the final evaluation on the test set, percent and raw counts.
         folder: Where it lies, or None.
@@ -36,7 +36,7 @@ class Run:
     def __init__(
         self,
         *,
-        net: MultiExitNet,
+        net: Net,
         record: dict[str, Any],
         result: dict[str, Any],
         folder: Path | None,
@@ -69,10 +69,10 @@ class Run:
             net.input_size = tuple(record["data"]["input_size"])
             if torch.cuda.is_available():
                 net.cuda()
-        if record["options"].get("reference", "on") != "on":
-            method(record["method"], record["options"]).prepare(net)  # a fork that changes values
-        load_weights(net, folder / "weights.safetensors")
-        return cls(net=net, record=record, result=result, folder=folder)
+        row = method(record["method"], record["options"])
+        trained = row.prepare(net) if row.lasting else net
+        load_weights(trained, folder / "weights.safetensors")
+        return cls(net=trained, record=record, result=result, folder=folder)
 
     @property
     def recipe(self) -> Recipe:

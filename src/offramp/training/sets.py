@@ -11,7 +11,7 @@ import torch
 
 from offramp.errors import UserError
 from offramp.modes import evaluating
-from offramp.nets import MultiExitNet
+from offramp.nets import Net
 from offramp.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def open_set(source: str | Path, recipe: Recipe) -> ImageData:
     )
 
 
-def check_fits(net: MultiExitNet, data: ImageData, trained_on: Sequence[str] | None = None) -> None:
+def check_fits(net: Net, data: ImageData, trained_on: Sequence[str] | None = None) -> None:
     """Whether the net takes images of this size and tells these classes apart.
 
     Args:

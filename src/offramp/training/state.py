@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from offramp.metrics import Accuracy
@@ -71,18 +71,19 @@ class State:
         self.loss_count.zero_()
 
 
-def capture(state: State, optimizer: Optimizer, fabric: Fabric) -> dict[str, Any]:
+def capture(state: State, running: nn.Module, optimizer: Optimizer, fabric: Fabric) -> dict[str, Any]:
     """All that a checkpoint holds beside the weights, as plain values and tensors."""
     return vars(state) | {
         "loss_sum": processes.mean(state.loss_sum, fabric),
         "loss_count": processes.mean(state.loss_count, fabric),
+        "method": running.state_dict(),
         "optimizer": optimizer.state_dict(),
         "precision": fabric.strategy.precision.state_dict(),
         "rng": rng.gather(fabric),
     }
 
 
-def restore(values: dict[str, Any], optimizer: Optimizer, fabric: Fabric) -> State:
+def restore(values: dict[str, Any], running: nn.Module, optimizer: Optimizer, fabric: Fabric) -> State:
     """Put back what :func:`capture` gave.
 
     Raises:
@@ -90,6 +91,7 @@ def restore(values: dict[str, Any], optimizer: Optimizer, fabric: Fabric) -> Sta
     """
     moved = {key: values[key].to(fabric.device) for key in ("loss_sum", "loss_count")}
     rng.restore(values["rng"], fabric)
+    running.load_state_dict(values["method"])
     optimizer.load_state_dict(values["optimizer"])
     fabric.strategy.precision.load_state_dict(values["precision"])
     return State(**{f.name: values[f.name] for f in fields(State)} | moved)

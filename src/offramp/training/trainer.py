@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from offramp.errors import UserError
-from offramp.loops import minibatch_step
+from offramp.loops import Minibatch
 from offramp.methods import Method
-from offramp.nets import MultiExitNet
+from offramp.nets import Net
 from offramp.training import checkpoint, processes
 from offramp.training.display import Display
 from offramp.training.evaluation import evaluate_split
@@ -43,9 +43,9 @@ class Trainer:
     """Takes a prepared net to the end of its recipe, from the start or from the last checkpoint.
 
     Args:
-        net: With the method's fork on it.
+        net: As the method prepared it.
         data: Training and validation sets.
-        method: Objective and combiner.
+        method: The method.
         recipe: How to train.
         fabric: Device, precision, processes.
         folder: Run folder, or None to keep nothing.
@@ -54,7 +54,7 @@ class Trainer:
 
     def __init__(
         self,
-        net: MultiExitNet,
+        net: Net,
         data: ImageData,
         method: Method,
         recipe: Recipe,
@@ -65,14 +65,26 @@ class Trainer:
     ) -> None:
         from offramp.data import pipeline
 
-        self.net, self.data, self.method = net, data, method
+        self.net, self.data = net, data
         self.recipe, self.fabric, self.folder = recipe, fabric, folder
         self.transform, self.val_transform = pipeline(recipe.augment, data)
         self.share = recipe.batch_size // fabric.world_size
         self.steps = data.train.num_batches(self.share, drop_last=True, world=fabric.world_size)
         self.model = place(net, recipe, fabric)
-        self.optimizer = build_optimizer(net, recipe)
-        self.stepper = cast("_FabricOptimizer", fabric.setup_optimizers(self.optimizer))
+        self.running = method.start(net).to(fabric.device)
+        self.optimizer = build_optimizer(nn.ModuleList([net, self.running]), recipe)
+        stepper = fabric.setup_optimizers(self.optimizer)
+        self.loop = Minibatch(
+            model=self.model,
+            net=net,
+            running=self.running,
+            optimizer=cast("_FabricOptimizer", stepper),
+            fabric=fabric,
+            epochs=recipe.epochs,
+            compiled=recipe.compile,
+            label_smoothing=recipe.label_smoothing,
+            clip=recipe.clip,
+        )
         self.state = State.start(net.num_exits, fabric.device)
         self.signals = Signals()
         self.saved: Path | None = None
@@ -144,18 +156,8 @@ class Trainer:
             group["lr"] = learning_rate(recipe, done, self.steps)
         if recipe.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        return minibatch_step(
-            images,
-            targets,
-            model=self.model,
-            net=self.net,
-            method=self.method,
-            optimizer=self.stepper,
-            fabric=self.fabric,
-            progress=done / (recipe.epochs * self.steps),
-            label_smoothing=recipe.label_smoothing,
-            clip=recipe.clip,
-        )
+        progress = done / (recipe.epochs * self.steps)
+        return self.loop.step(images, targets, epoch=self.state.epoch, progress=progress)
 
     def _row(self) -> dict[str, float]:
         val = None
@@ -196,7 +198,7 @@ class Trainer:
         if self.folder is None:
             return
         self._check(self.watch.trouble(self.steps) or weights_trouble(self.net))
-        state = capture(self.state, self.optimizer, self.fabric)
+        state = capture(self.state, self.running, self.optimizer, self.fabric)
         if self.fabric.is_global_zero:
             self.saved = checkpoint.save(self.folder, self.net, state)
         self.fabric.barrier()
@@ -207,5 +209,5 @@ class Trainer:
         self.fabric.barrier()  # all processes have looked before one writes
         if found is None:
             return self._save()
-        self.state = restore(checkpoint.load(found, self.net), self.optimizer, self.fabric)
+        self.state = restore(checkpoint.load(found, self.net), self.running, self.optimizer, self.fabric)
         self.saved = found

@@ -1,0 +1,48 @@
+"""What every combiner is: a frozen set of options that turns K losses into gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from offramp.combiners.backward import Backward
+from offramp.objectives.step import Step
+
+__all__ = ["Combiner"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Combiner:
+    """K losses -> gradients. The fields of a subclass are the method's options.
+
+    Attributes:
+        needs: What it works on: ``"losses"``, the ``"gramian"`` of their gradients, or these ``"rows"``
+            themselves; and ``"trunk"`` if it wants the features between the stages.
+        passes: What a step costs, F a forward and B a backward pass of joint training.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"losses"})
+    passes: ClassVar[str] = "F + B"
+
+    def start(self, net: nn.Module) -> Callable[[Sequence[Tensor], Step, Backward], None]:
+        """What combines while this net is trained.
+
+        A combiner that remembers returns an ``nn.Module``, whose state goes into the checkpoints.
+
+        Raises:
+            UserError: The net lacks what the combiner needs.
+        """
+        return self
+
+    def __call__(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:
+        """Add a gradient to ``.grad`` of every parameter.
+
+        Args:
+            losses: K scalars.
+            step: The step they come from.
+            backward: How to get gradients.
+        """
+        raise NotImplementedError

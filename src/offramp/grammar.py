@@ -1,0 +1,205 @@
+"""The grammar of a method: independent choices, one per axis, that compose."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from offramp.combiners import Backward, Combiner, Sum
+from offramp.errors import UserError, guess
+from offramp.forks import Fork, GainFork, Rule, SliceFork, install, remove
+from offramp.nets import MultiExitNet, Net, Separate
+from offramp.objectives import CrossEntropy, Objective, Step
+
+__all__ = ["Method", "Running", "compose"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the table.
+
+    Attributes:
+        name: What the command line calls it.
+        summary: One line.
+        paper: Where it comes from.
+        forks: What crosses a fork; the gains of several multiply. None: the plain fork.
+        objective: A step's outputs -> K losses.
+        combiner: K losses -> gradients.
+        separate: Train one network per exit instead.
+    """
+
+    name: str
+    summary: str
+    paper: str
+    forks: tuple[Rule, ...] = ()
+    objective: Objective = field(default_factory=CrossEntropy)
+    combiner: Combiner = field(default_factory=Sum)
+    separate: bool = False
+
+    @property
+    def axes(self) -> dict[str, str]:
+        """What the method chooses, axis by axis; plain choices are left out."""
+        chosen: dict[str, str] = {}
+        if self.forks:
+            chosen["fork"] = " x ".join(type(rule).__name__ for rule in self.forks)
+        if type(self.objective) is not CrossEntropy:
+            chosen["objective"] = type(self.objective).__name__
+        if type(self.combiner) is not Sum:
+            chosen["combiner"] = type(self.combiner).__name__
+        if self.separate:
+            chosen["net"] = Separate.__name__
+        return chosen
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What it works on: ``losses``, ``gramian`` or ``rows``; ``features`` and ``trunk`` of a step."""
+        return self.objective.needs | self.combiner.needs
+
+    @property
+    def passes(self) -> str:
+        """What a step costs: F a forward and B a backward pass of joint training, K exits."""
+        return "(K + 1) / 2 (F + B)" if self.separate else self.combiner.passes
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The method's options and their values: the fields of its parts."""
+        return {key: value for part in self._parts for key, value in _fields(part).items()}
+
+    def with_options(self, options: Mapping[str, Any]) -> Method:
+        """The same with other options; one goes to every part that has it.
+
+        Raises:
+            UserError: No such option, or a value out of range.
+        """
+        for key in options:
+            if key not in self.options:
+                known = ", ".join(self.options)
+                raise UserError(
+                    f"method {self.name!r} has no option {key!r}{guess(key, self.options)}; it has: {known}"
+                )
+
+        def changed(part: Any) -> Any:
+            mine = {key: value for key, value in options.items() if key in _fields(part)}
+            return dataclasses.replace(part, **mine) if mine else part
+
+        return dataclasses.replace(
+            self,
+            forks=tuple(map(changed, self.forks)),
+            objective=changed(self.objective),
+            combiner=changed(self.combiner),
+        )
+
+    @property
+    def _parts(self) -> tuple[Any, ...]:
+        return (*self.forks, self.objective, self.combiner)
+
+    @property
+    def lasting(self) -> bool:
+        """Whether the trained net is not the plain one: other forks that change values, or several nets."""
+        return self.separate or any(getattr(rule, "reference", "on") != "on" for rule in self.forks)
+
+    def prepare(self, net: MultiExitNet) -> Net:
+        """Install the method's forks on the net, in place; gain forks that are on it already make way.
+
+        Returns:
+            What is to be trained: the net, or separate copies of its parts.
+
+        Raises:
+            UserError: The method has plain forks and the net does not, or the forks do not fit the net.
+        """
+        if self.forks:
+            if any(isinstance(fork, GainFork) for fork in net.forks):
+                remove(net)
+            install(net, self.forks)
+        elif any(type(fork) not in (Fork, SliceFork) for fork in net.forks):
+            raise UserError(
+                f"method {self.name!r} trains plain forks, and this net's are not; "
+                "take them off first with offramp.forks.remove(net)"
+            )
+        return Separate(net) if self.separate else net
+
+    def start(self, net: Net) -> Running:
+        """The method at work on a prepared net.
+
+        Raises:
+            UserError: The net lacks what the method needs.
+        """
+        return Running(self, net)
+
+
+class Running(nn.Module):
+    """A method at work on one net: what its objective and combiner learn and remember is in here.
+
+    Args:
+        method: Which.
+        net: The net, prepared by the method.
+
+    Raises:
+        UserError: The net lacks what the method needs, or has another number of exits than there are weights.
+    """
+
+    def __init__(self, method: Method, net: Net) -> None:
+        super().__init__()
+        self.needs = method.needs
+        self.weights = method.objective.weights
+        if self.weights is not None and len(self.weights) != net.num_exits:
+            raise UserError(
+                f"weights are {len(self.weights)}, exits {net.num_exits}; give one weight per exit"
+            )
+        self.objective = method.objective.start(net)
+        self.combiner = method.combiner.start(net)
+
+    def losses(self, step: Step) -> list[Tensor]:
+        """The K losses of a step."""
+        losses = self.objective(step)
+        if self.weights is None:
+            return losses
+        return [weight * loss for weight, loss in zip(self.weights, losses, strict=True)]
+
+    def combine(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:
+        """Fill the gradients."""
+        self.combiner(losses, step, backward)
+
+
+def compose(rows: Sequence[Method]) -> Method:
+    """Several methods as one: forks multiply; of objective and combiner there can be one each.
+
+    Args:
+        rows: Methods that choose on different axes, in the order of the table.
+
+    Raises:
+        UserError: Two of them choose on the same axis, or one leaves nothing to choose.
+    """
+    name = "+".join(row.name for row in rows)
+    for row in rows:
+        if row.separate:
+            raise UserError(f"{name!r}: {row.name!r} shares nothing, so no other method has anything to do")
+        if not row.axes:
+            raise UserError(f"{name!r}: {row.name!r} is what every method starts from; leave it out")
+    for axis in ("objective", "combiner"):
+        choosing = [row.name for row in rows if axis in row.axes]
+        if len(choosing) > 1:
+            raise UserError(
+                f"{name!r}: {' and '.join(map(repr, choosing))} each bring their own {axis}, "
+                "and a step has one; choose one of them"
+            )
+    kinds = [type(rule) for row in rows for rule in row.forks]
+    if len(set(kinds)) < len(kinds):
+        raise UserError(f"{name!r} names the same fork twice; name it once")
+    return Method(
+        name=name,
+        summary="; ".join(row.summary for row in rows),
+        paper="; ".join(row.paper for row in rows),
+        forks=tuple(rule for row in rows for rule in row.forks),
+        objective=next((row.objective for row in rows if "objective" in row.axes), CrossEntropy()),
+        combiner=next((row.combiner for row in rows if "combiner" in row.axes), Sum()),
+    )
+
+
+def _fields(part: Any) -> dict[str, Any]:
+    """Name and value of each option, as plain values."""
+    return dataclasses.asdict(part)

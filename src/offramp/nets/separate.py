@@ -1,0 +1,47 @@
+"""One network per exit, with nothing shared: the yardstick of what there is to gain.
+
+Where separate networks are no better than a joint one, there is no conflict to resolve.
+"""
+
+from __future__ import annotations
+
+import copy
+
+from torch import Tensor, nn
+
+from offramp.nets.multi_exit import MultiExitNet
+
+__all__ = ["Net", "Separate"]
+
+
+class Separate(nn.Module):
+    """K networks in one: the k-th is a copy of the stages up to exit k and of its head.
+
+    All copies start from the weights of the net they are made of. The net itself is left alone.
+
+    Args:
+        net: A multi-exit net with plain forks.
+    """
+
+    def __init__(self, net: MultiExitNet) -> None:
+        super().__init__()
+        self.nets = nn.ModuleList(
+            copy.deepcopy(nn.Sequential(*net.stages[: k + 1], head)) for k, head in enumerate(net.heads)
+        )
+        self.input_size, self.convention = net.input_size, net.convention
+
+    @property
+    def num_exits(self) -> int:
+        """How many networks there are (K)."""
+        return len(self.nets)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Logits of every network, shallow to deep: K tensors ``[N, classes]``."""
+        return [net(x) for net in self.nets]
+
+    def owners(self) -> dict[str, frozenset[int]]:
+        """The network that each parameter belongs to."""
+        return {name: frozenset({int(name.split(".")[1])}) for name, _ in self.named_parameters()}
+
+
+Net = MultiExitNet | Separate

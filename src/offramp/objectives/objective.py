@@ -1,0 +1,57 @@
+"""What every objective is: a frozen set of options that turns a step into K losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from offramp.errors import UserError
+from offramp.objectives.step import Step
+
+__all__ = ["Objective"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """A step's outputs -> K losses. The fields of a subclass are the method's options.
+
+    Attributes:
+        needs: What a step must bring beside the outputs: ``"features"``.
+        weights: Fixed factors of the K losses; by default 1 each.
+
+    Raises:
+        UserError: A weight is negative or not a number.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    weights: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights is None:
+            return
+        numbers = isinstance(self.weights, (list, tuple)) and all(
+            isinstance(w, (int, float)) and 0 <= w < float("inf") for w in self.weights
+        )
+        if not numbers or not any(self.weights):
+            raise UserError(
+                f"weights are one factor of 0 or more per exit, not all 0, e.g. [1, 1, 2], got {self.weights!r}"
+            )
+        object.__setattr__(self, "weights", tuple(self.weights))
+
+    def start(self, net: nn.Module) -> Callable[[Step], list[Tensor]]:
+        """What gives the losses while this net is trained.
+
+        An objective that learns or remembers returns an ``nn.Module``: its parameters are trained with the
+        net's, its state goes into the checkpoints, and neither is part of the trained net.
+
+        Raises:
+            UserError: The net lacks what the objective needs.
+        """
+        return self
+
+    def __call__(self, step: Step) -> list[Tensor]:
+        """K scalars, in float32 or wider."""
+        raise NotImplementedError

@@ -1,0 +1,76 @@
+import dataclasses
+
+import pytest
+import torch
+
+from offramp.errors import UserError
+from offramp.methods import METHODS, Method, method
+from offramp.nets import Separate, vgg7
+from offramp.objectives import CrossEntropy, Step
+
+
+def test_tokens_of_different_axes_combine():
+    both = method("dfs+kd", {"beta": 0.25, "temperature": 3})
+    assert both.forks[0].beta == 0.25
+    assert both.objective.temperature == 3
+    assert both.axes.keys() == {"fork", "objective"}
+    assert both == method("kd+dfs", {"beta": 0.25, "temperature": 3})
+    assert both.name == "dfs+kd"
+
+
+@pytest.mark.parametrize("name", ["dfs+kd", "dfs+byot", "dfs+pcgrad", "dfs+ge", "ge+kd", "ge+byot+cagrad"])
+def test_published_and_useful_pairs(name):
+    combined = method(name)
+    assert len(combined.forks) == name.count("dfs") + name.count("ge")
+    for token in name.split("+"):
+        assert METHODS[token].paper in combined.paper
+        assert METHODS[token].options.keys() <= combined.options.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("kd+byot", ["'kd' and 'byot'", "objective", "choose one"]),
+        ("pcgrad+cagrad", ["'pcgrad' and 'cagrad'", "combiner"]),
+        ("dfs+dfs", ["same fork twice"]),
+        ("dfs+dfs-no-reference", ["same fork twice"]),
+        ("joint+dfs", ["'joint'", "leave it out"]),
+        ("separate+kd", ["'separate' shares nothing"]),
+        ("dfs+kdd", ["no method 'kdd'", "did you mean 'kd'"]),
+        ("dfs+", ["no method ''"]),
+    ],
+)
+def test_what_cannot_be_combined(name, words):
+    with pytest.raises(UserError) as error:
+        method(name)
+    assert all(word in str(error.value) for word in words)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_option_names_the_nearest():
+    with pytest.raises(UserError, match=r"'dfs\+kd' has no option 'betta' \(did you mean 'beta'\?\)"):
+        method("dfs+kd", {"betta": 0.5})
+
+
+def test_weights_are_factors_of_the_losses():
+    net = vgg7(num_classes=5, width=4)
+    step = Step(net, net(torch.randn(4, 3, 32, 32)), torch.arange(4))
+    plain = CrossEntropy()(step)
+    weighted = method("joint", {"weights": [0, 1, 2, 3, 4, 5]}).start(net).losses(step)
+    assert torch.equal(torch.stack(weighted), torch.arange(6) * torch.stack(plain))
+    with pytest.raises(UserError, match="weights are 2, exits 6"):
+        method("joint", {"weights": [1, 2]}).start(net)
+    for bad in ([1, -1], "ab", [0, 0], 3, [float("nan")]):
+        with pytest.raises(UserError, match="weights are"):
+            method("joint", {"weights": bad})
+
+
+def test_separate_prepares_copies():
+    net = vgg7(num_classes=5, width=4)
+    assert isinstance(METHODS["separate"].prepare(net), Separate)
+    assert METHODS["joint"].prepare(net) is net
+
+
+def test_a_row_is_data():
+    assert all(isinstance(row, Method) and dataclasses.is_dataclass(row) for row in METHODS.values())
+    assert all(row.name == name and row.summary and row.paper for name, row in METHODS.items())

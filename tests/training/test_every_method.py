@@ -1,0 +1,97 @@
+"""What every method of the table must do: learn, differ from joint training, resume exactly, take fp16."""
+
+import pytest
+import torch
+from tiny_runs import Tripwire, tiny_data, tiny_net
+
+from offramp import Recipe, fit
+from offramp.data import open_data
+from offramp.methods import METHODS
+from offramp.nets import vgg7
+
+EVERY = [*METHODS]
+RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05, augment="crop-flip", checkpoint_every=2)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return open_data("digits", train_limit=600, test_limit=300)
+
+
+@pytest.fixture(scope="module")
+def five_joint_steps():
+    return five_steps("joint")
+
+
+def five_steps(method):
+    torch.manual_seed(3)
+    net = vgg7(num_classes=3, width=4)
+    net.input_size = (3, 8, 8)
+    recipe = Recipe(epochs=1, batch_size=8, lr=0.05, schedule="constant", augment="none")
+    return fit(net, tiny_data(), method, recipe, quiet=True).net.state_dict()
+
+
+@pytest.mark.parametrize("method", EVERY)
+def test_it_learns_digits(digits, method):
+    torch.manual_seed(0)
+    recipe = Recipe(epochs=5, batch_size=20, lr=0.1, schedule="cosine", channels_last=True)
+    run = fit(vgg7(num_classes=10, width=8), digits, method, recipe, quiet=True)
+    assert run.result["method"] == method
+    assert run.result["exits"][-1]["top1"] > 50  # chance is 10
+    assert run.result["average_top1"] > 25
+
+
+@pytest.mark.parametrize("method", [name for name in EVERY if name != "joint"])
+def test_it_is_not_joint_training(five_joint_steps, method):
+    found = five_steps(method)
+    if method == "separate":  # the copy for exit 1 has the first stage to itself
+        found = {"stages.0.0.weight": found["nets.0.0.0.weight"]}
+    apart = max(
+        float((found[name] - five_joint_steps[name]).abs().max()) for name in found if name.endswith("weight")
+    )
+    assert apart > 1e-4
+
+
+@pytest.mark.parametrize("method", EVERY)
+def test_it_resumes_exactly(tmp_path, method):
+    def killed():
+        raise Killed
+
+    whole = fit(tiny_net(), tiny_data(), method, RECIPE, tmp_path / "whole", quiet=True)
+    data = tiny_data(split=Tripwire)
+    data.train.at, data.train.act = 7, killed  # in the second epoch, after a checkpoint at its step 2
+    with pytest.raises(Killed):
+        fit(tiny_net(), data, method, RECIPE, tmp_path / "cut", quiet=True)
+    cut = fit(tiny_net(seed=99), tiny_data(), method, RECIPE, tmp_path / "cut", resume=True, quiet=True)
+    for name, tensor in cut.net.state_dict().items():
+        assert torch.equal(tensor, whole.net.state_dict()[name]), name
+    assert cut.result == whole.result
+
+
+@pytest.mark.parametrize("method", EVERY)
+def test_loss_scaling_changes_little(method):
+    """One step under fp16 moves the weights as one in fp32 does: nobody forgets to unscale or to scale."""
+    nets = []
+    for precision in ("fp32", "fp16"):
+        recipe = Recipe(
+            epochs=1,
+            batch_size=8,
+            lr=0.1,
+            schedule="constant",
+            augment="none",
+            precision=precision,
+            train_limit=8,
+        )
+        net = tiny_net(dropout=0.0)
+        before = tiny_net(dropout=0.0).state_dict()
+        trained = fit(net, tiny_data(train=8), method, recipe, quiet=True).net.state_dict()
+        if method == "separate":
+            trained = {"heads.0.3.weight": trained["nets.0.1.3.weight"]}
+        nets.append({k: v - before[k] for k, v in trained.items() if k.endswith("weight")})
+    for name, moved in nets[0].items():
+        scale = moved.abs().max()
+        assert (nets[1][name] - moved).abs().max() <= 0.1 * scale + 1e-5, name
