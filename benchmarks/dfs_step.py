@@ -20,6 +20,7 @@ from _machine import machine
 
 import offramp.nets
 from offramp.forks import partition
+from offramp.training.memory import keep_freed_memory
 
 VARIANTS = ("joint", "fused", "split", "cat")
 
@@ -88,8 +89,11 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS))
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--release-memory", action="store_true", help="as without offramp.training.memory")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    if args.device == "cpu" and not args.release_memory:
+        keep_freed_memory()  # as fit does
     torch.set_num_threads(args.threads)
 
     rows = []

@@ -26,6 +26,7 @@ from torch import Tensor
 import offramp.nets
 from offramp.data import open_data, pipeline
 from offramp.forks import partition
+from offramp.training.memory import keep_freed_memory
 
 PHASES = ("forward", "backward", "data", "other")
 
@@ -104,8 +105,11 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--release-memory", action="store_true", help="as without offramp.training.memory")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    if args.device == "cpu" and not args.release_memory:
+        keep_freed_memory()  # as fit does
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     data = open_data(args.data)

@@ -13,7 +13,7 @@ from offramp.training.recipe_file import shipped
 
 MSDNET = {"own_to_shared": 1.0, "scales": "coarsest", "impl": "cat"}
 
-# epochs, batch, weight decay, milestones, augmentation, options: Gong et al. 2024 and its published scripts
+# epochs, batch, weight decay, milestones, augmentation, options: Gong et al. 2024, Sun et al. 2022, their scripts
 PUBLISHED = {
     "paper": (300, 500, 5e-4, (250, 280, 295), "dfs-autoaugment", {}),
     "official_vgg": (300, 500, 1e-4, (270, 280, 295), "dfs-autoaugment", {"impl": "split"}),
@@ -22,6 +22,9 @@ PUBLISHED = {
     "paper_imagenet": (90, 256, 0.0, (70, 80, 85), "imagenet", {}),
     "official_msdnet_imagenet": (90, 256, 0.0, (70, 80, 85), "imagenet", MSDNET),
     "msdnet": (300, 64, 1e-4, (150, 225), "msdnet", {}),
+    "sdn_vgg": (100, 64, 5e-4, (50, 75), "crop-flip", {}),
+    "sdn_resnet": (100, 64, 1e-4, (50, 75), "crop-flip", {}),
+    "sdn_wideresnet": (100, 64, 5e-4, (50, 75), "crop-flip", {}),
 }  # fmt: skip
 
 
@@ -38,7 +41,7 @@ def test_shipped_recipes_say_what_was_published(name):
     assert recipe.size == (224 if name.endswith("imagenet") else None)
     assert (recipe.optimizer, recipe.lr, recipe.momentum, recipe.nesterov) == ("sgd", 0.1, 0.9, False)
     assert (recipe.schedule, recipe.gamma) == ("multistep", 0.1)
-    assert recipe.val_fraction == (0.1 if name == "msdnet" else 0.0)
+    assert recipe.val_fraction == (0.1 if name.startswith(("msdnet", "sdn")) else 0.0)
     method("dfs", recipe.options)  # the options exist
 
 

@@ -41,7 +41,8 @@ def fit(
     """Train a multi-exit network, in place, and evaluate it once on the test set.
 
     The weights after the last epoch are the result: nothing is selected, and the test set is read at the end
-    only. Started by ``torchrun``, the processes share every batch. Seeds torch's global random numbers.
+    only. Started by ``torchrun``, the processes share every batch. Seeds torch's global random numbers. On a
+    CPU the process keeps the memory that a step frees (:mod:`offramp.training.memory`).
 
     Args:
         net: The network; it ends on the device it was trained on. The method ``separate`` trains copies and

@@ -9,6 +9,7 @@ import torch
 
 from offramp.errors import UserError
 from offramp.nets import Net
+from offramp.training.memory import keep_freed_memory
 from offramp.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def launch(precision: str, device: str = "auto") -> Fabric:
     if device not in ("auto", *here):
         raise UserError(f"no device {device!r} here; choose auto or {', '.join(here)}")
     device = here[0] if device == "auto" else device
+    if device == "cpu":
+        keep_freed_memory()
     plugin: Precision
     if precision == "fp16":  # given as a plugin: by name, Fabric turns it into bf16 on a CPU
         plugin = MixedPrecision("16-mixed", device, torch.amp.GradScaler(device))
