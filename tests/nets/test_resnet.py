@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from offramp.nets import resnet18
-from offramp.nets.resnet import AttentionHead, BasicBlock
+from offramp.nets.resnet import Attention, BasicBlock
 
 
 def norm(layer, x):
@@ -45,31 +45,32 @@ def test_a_block_by_hand():
 
 def test_an_attention_head_by_hand():
     torch.manual_seed(0)
-    head = shake(AttentionHead(2, 4, num_classes=3))
-    x = torch.randn(2, 2, 8, 8, dtype=torch.double)
+    head = shake(resnet18(num_classes=3, width=2)).heads[2]
+    x = torch.randn(2, 8, 8, 8, dtype=torch.double)
 
     def separable(seq, x):
         depth1, point1, norm1, _, depth2, point2, norm2, _ = seq
-        x = F.conv2d(F.conv2d(x, depth1.weight, stride=2, padding=1, groups=2), point1.weight)
+        x = F.conv2d(F.conv2d(x, depth1.weight, stride=2, padding=1, groups=8), point1.weight)
         x = F.relu(norm(norm1, x))
-        x = F.conv2d(F.conv2d(x, depth2.weight, padding=1, groups=2), point2.weight)
+        x = F.conv2d(F.conv2d(x, depth2.weight, padding=1, groups=8), point2.weight)
         return F.relu(norm(norm2, x))
 
-    attention = F.relu(norm(head.attention[1], separable(head.attention[0], x)))
+    gate, down, _, _, linear = head
+    attention = F.relu(norm(gate.map[1], separable(gate.map[0], x)))
     attention = F.interpolate(attention, scale_factor=2, mode="bilinear").sigmoid()
-    pooled = separable(head.classify[0], attention * x).mean((2, 3))
-    expected = pooled @ head.classify[-1].weight.t() + head.classify[-1].bias
-    torch.testing.assert_close(head(x), expected)
+    torch.testing.assert_close(gate(x), attention * x)
+    pooled = separable(down, attention * x).mean((2, 3))
+    torch.testing.assert_close(head(x), pooled @ linear.weight.t() + linear.bias)
 
 
 def test_early_heads_reach_the_width_of_the_last_stage():
-    net = resnet18(width=2)
+    *early, _ = resnet18(width=2).heads
     separable = [
-        sum(m.groups > 1 for m in head.classify.modules() if isinstance(m, nn.Conv2d)) // 2
-        for head in net.heads[:-1]
+        sum(m.groups > 1 for m in head[1:].modules() if isinstance(m, nn.Conv2d)) // 2 for head in early
     ]
     assert separable == [3, 2, 1]
-    assert [head.classify[-1].in_features for head in net.heads[:-1]] == [16, 16, 16]
+    assert all(isinstance(head[0], Attention) for head in early)
+    assert [head[-1].in_features for head in early] == [16, 16, 16]
 
 
 def test_convolutions_start_from_kaiming_fan_out():

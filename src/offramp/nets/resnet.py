@@ -30,7 +30,7 @@ def resnet18(num_classes: int = 100, width: int = 64) -> MultiExitNet:
     stages = [nn.Sequential(*stem, BasicBlock(width, width), BasicBlock(width, width))]
     for reads, channels in itertools.pairwise(widths):
         stages.append(nn.Sequential(BasicBlock(reads, channels, stride=2), BasicBlock(channels, channels)))
-    heads: list[nn.Module] = [AttentionHead(channels, widths[-1], num_classes) for channels in widths[:-1]]
+    heads = [_attention_head(channels, widths[-1], num_classes) for channels in widths[:-1]]
     heads.append(nn.Sequential(*_classifier(widths[-1], num_classes)))
     net = MultiExitNet(stages, heads, convention="thop")
     for layer in net.modules():
@@ -56,27 +56,31 @@ class BasicBlock(nn.Module):
         return self.relu(self.main(x) + self.shortcut(x))
 
 
-class AttentionHead(nn.Module):
-    """An early exit: the feature weighed by its own attention map, then classified."""
+class Attention(nn.Module):
+    """A feature weighed by its own attention map."""
 
-    def __init__(self, channels: int, last: int, num_classes: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.attention = nn.Sequential(
+        self.map = nn.Sequential(
             _separable(channels, channels),
             nn.BatchNorm2d(channels),
             nn.ReLU(),
             nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
             nn.Sigmoid(),
         )
-        down: list[nn.Module] = []
-        while channels < last:
-            down.append(_separable(channels, 2 * channels))
-            channels *= 2
-        self.classify = nn.Sequential(*down, *_classifier(last, num_classes))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[N, channels, H, W]`` -> logits ``[N, classes]``."""
-        return self.classify(self.attention(x) * x)
+        """``[N, channels, H, W]``, with even H and W -> the same shape."""
+        return self.map(x) * x
+
+
+def _attention_head(channels: int, last: int, num_classes: int) -> nn.Sequential:
+    """An early exit: attention, then down to the last stage's width and resolution, then the classifier."""
+    layers: list[nn.Module] = [Attention(channels)]
+    while channels < last:
+        layers.append(_separable(channels, 2 * channels))
+        channels *= 2
+    return nn.Sequential(*layers, *_classifier(last, num_classes))
 
 
 def _separable(reads: int, channels: int) -> nn.Sequential:

@@ -9,12 +9,25 @@ from offramp.errors import UserError, guess
 from offramp.nets.msdnet import msdnet_cifar, msdnet_imagenet
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.resnet import resnet18
+from offramp.nets.resnet_sdn import resnet_sdn
 from offramp.nets.vgg import vgg7, vgg16
+from offramp.nets.vgg_sdn import vgg_sdn
+from offramp.nets.wideresnet_sdn import wideresnet_sdn
 
 __all__ = ["NETS", "create", "named"]
 
 NETS: dict[str, Callable[..., MultiExitNet]] = {
-    build.__name__: build for build in (vgg7, vgg16, resnet18, msdnet_cifar, msdnet_imagenet)
+    build.__name__: build
+    for build in (
+        vgg7,
+        vgg16,
+        resnet18,
+        msdnet_cifar,
+        msdnet_imagenet,
+        vgg_sdn,
+        resnet_sdn,
+        wideresnet_sdn,
+    )
 }
 
 
