@@ -13,7 +13,7 @@ from offramp.training.recipe_file import shipped
 
 MSDNET = {"own_to_shared": 1.0, "scales": "coarsest", "impl": "cat"}
 
-# epochs, batch, weight decay, milestones, augmentation, options: Gong et al. 2024, Sun et al. 2022, their scripts
+# epochs, batch, weight decay, milestones, augmentation, options: Gong et al. 2024, Sun et al. 2022
 PUBLISHED = {
     "paper": (300, 500, 5e-4, (250, 280, 295), "dfs-autoaugment", {}),
     "official_vgg": (300, 500, 1e-4, (270, 280, 295), "dfs-autoaugment", {"impl": "split"}),
