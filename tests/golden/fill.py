@@ -4,7 +4,8 @@ Two implementations of one network so become one function, whatever they call th
 gradients can be compared as sorted lists per kind and shape.
 
 The tensor ``<kind>:<shape>``, e.g. ``Conv2d.weight:(64, 3, 3, 3)``, takes standard normal numbers z from a
-generator seeded by the CRC-32 of that text, scaled as :func:`filled` says.
+generator seeded by the CRC-32 of that text, scaled as :func:`filled` says. A lone number of a layer of one's
+own, as the pooling share of an SDN head, is of the kind ``other``.
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ def normal(text: str, shape: tuple[int, ...]) -> Tensor:
 
 def filled(key: str, shape: tuple[int, ...]) -> Tensor:
     """The value of the tensor with that key."""
-    layer, name = key.split(":")[0].split(".")
+    kind = key.split(":")[0]
+    if kind == "other":
+        return torch.full(shape, 0.3, dtype=torch.float64)
+    layer, name = kind.split(".")
     z = normal(key, shape)
     if name == "running_var":
         return 1 + 0.2 * z.abs()
@@ -67,10 +71,11 @@ def slots(net: nn.Module, slices: Slices | None = None, *, buffers: bool = False
         for name, tensor in own:
             if name == "num_batches_tracked":
                 continue
-            assert kind is not None, f"no fill rule for {module_name}.{name}"
+            assert kind is not None or tensor.numel() == 1, f"no fill rule for {module_name}.{name}"
             whole = (tuple(tensor.shape), slice(None))
             shape, part = (slices or {}).get(f"{module_name}.{name}", whole)
-            yield Slot(f"{kind}.{name}:{shape}", tensor, shape, part)
+            key = "other" if kind is None else f"{kind}.{name}"
+            yield Slot(f"{key}:{shape}", tensor, shape, part)
 
 
 @torch.no_grad()
