@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -61,4 +63,32 @@ def by_hand(net: MultiExitNet, shared: dict[int, Tensor], own_to_shared: bool = 
             several = isinstance(x, tuple)
             to_head, x = ((*finer, of_head), (*finer, of_next)) if several else (of_head, of_next)
         found.append(F.cross_entropy(head(to_head), labels))
+    return found
+
+
+def by_hooks(net: MultiExitNet, gains: Callable[[int, int, int], tuple[Tensor, Tensor]]) -> list[Tensor]:
+    """The losses of a plain net whose forks multiply gradients by hooks on their two edges.
+
+    Args:
+        net: A net with plain forks.
+        gains: (exit from 1, how many scales coarser than this one, channels) -> the gains ``[C]`` of the
+            head's gradient and of the next stage's.
+    """
+
+    def edge(x: Tensor, gain: Tensor) -> Tensor:
+        alias = x.view_as(x)
+        alias.register_hook(lambda grad: grad * gain.to(grad).reshape(1, -1, *[1] * (grad.dim() - 2)))
+        return alias
+
+    x, labels = batch()
+    x, found = x.to(next(net.parameters())), []
+    for exit, (stage, head) in enumerate(zip(net.stages, net.heads, strict=True), start=1):
+        to_head = x = stage(x)
+        if exit < net.num_exits:
+            scales = x if isinstance(x, tuple) else (x,)
+            tables = [gains(exit, len(scales) - 1 - s, t.shape[1]) for s, t in enumerate(scales)]
+            of_head = tuple(edge(t, g) for t, (g, _) in zip(scales, tables, strict=True))
+            of_next = tuple(edge(t, g) for t, (_, g) in zip(scales, tables, strict=True))
+            to_head, x = (of_head, of_next) if isinstance(x, tuple) else (of_head[0], of_next[0])
+        found.append(F.cross_entropy(head(to_head).double(), labels))
     return found

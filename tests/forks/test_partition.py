@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from offramp import UserError
-from offramp.forks import Gains, Partition
+from offramp.forks import Gains, Partition, Place
 from offramp.forks.partition import shared_count
 
 
@@ -33,16 +33,32 @@ def test_rounding_is_half_to_even():
 
 
 def test_the_gains_are_the_table_of_the_docstring():
-    gains = Partition(beta=0.25, own_to_shared=0.5, later_to_own=0.125).gains(4, exit=1)
+    gains = Partition(beta=0.25, own_to_shared=0.5, later_to_own=0.125).gains(Place(4, exit=1, num_exits=3))
     assert gains.head.tolist() == [0.5, 1, 1, 1]
     assert gains.next.tolist() == [1, 0.125, 0.125, 0.125]
 
 
 def test_two_forks_compose_by_the_product_of_their_gains():
-    one, two = Partition().gains(4, 1), Gains(torch.full((4,), 0.5), torch.full((4,), 0.25))
+    one, two = Partition().gains(Place(4, 1, 3)), Gains(torch.full((4,), 0.5), torch.full((4,), 0.25))
     both = one * two
     assert both.head.tolist() == [0, 0, 0.5, 0.5]
     assert both.next.tolist() == [0.25, 0.25, 0, 0]
+
+
+def test_where_a_partition_acts():
+    def acts(options: Partition) -> list[tuple[int, bool]]:
+        places = [Place(4, exit, 4, coarsest) for exit in (1, 2, 3) for coarsest in (False, True)]
+        return [(p.exit, p.coarsest) for p in places if options.gains(p) is not None]
+
+    assert acts(Partition()) == [(1, True), (2, True), (3, True)]
+    assert acts(Partition(where=[2])) == [(2, True)]
+    assert acts(Partition(where=[2], scales="all")) == [(2, False), (2, True)]
+
+
+def test_exits_that_cannot_be_split_are_refused():
+    for options in (Partition(where=[1, 4]), Partition(shared={4: [0]})):
+        with pytest.raises(UserError, match="exit 4 cannot be partitioned: choose from 1 to 3"):
+            options.gains(Place(4, exit=1, num_exits=4))
 
 
 def test_chosen_channels():

@@ -170,7 +170,7 @@ def test_zero_referencing_feeds_each_reader_its_part_only():
 
 def test_forks_are_refused_twice_and_where_there_is_none():
     net = partition(small("vgg7"))
-    with pytest.raises(UserError, match=r"take that off first with offramp\.forks\.remove"):
+    with pytest.raises(UserError, match=r"take them off first with offramp\.forks\.remove"):
         partition(net)
     with pytest.raises(UserError, match="exit 6 cannot be partitioned: choose from 1 to 5"):
         partition(remove(net), where=[6])

@@ -1,24 +1,35 @@
 """What crosses a fork, forward and backward: a pair of per-channel gradient gains, one for each reader.
 
 Forward, a fork is the identity. Backward, the gradient that head and next stage send back is multiplied by
-their gains, and channels whose gain is 0 are never computed. Read :mod:`~offramp.forks.partition` for what
-Deep Feature Surgery is, :mod:`~offramp.forks.cut` and :mod:`~offramp.forks.readers` for how it saves time.
+their gains, and channels whose gain is 0 are never computed. A *rule* names the gains at each place, and
+those of several rules multiply::
+
+    install(net, [Partition(beta=0.5), Equilibrium()])
+
+:mod:`~offramp.forks.partition` says what Deep Feature Surgery is, :mod:`~offramp.forks.equilibrium` what
+gradient equilibrium is, :mod:`~offramp.forks.cut` and :mod:`~offramp.forks.readers` how cutting saves time.
 """
 
+from offramp.forks.equilibrium import Equilibrium
 from offramp.forks.fork import Fork, GainFork
 from offramp.forks.gains import Gains
 from offramp.forks.operations import PaperOperations, paper_operations, training_macs
 from offramp.forks.partition import Partition
+from offramp.forks.rule import Place, Rule
 from offramp.forks.slicing import SliceFork
-from offramp.forks.surgery import partition, remove
+from offramp.forks.surgery import install, partition, remove
 
 __all__ = [
+    "Equilibrium",
     "Fork",
     "GainFork",
     "Gains",
     "PaperOperations",
     "Partition",
+    "Place",
+    "Rule",
     "SliceFork",
+    "install",
     "paper_operations",
     "partition",
     "remove",

@@ -72,11 +72,9 @@ class _Branch(Function):
 
     @staticmethod
     def backward(ctx, *grads):
-        like = next((g for g in grads if g is not None), None)
-        if like is None:
+        if all(grad is None for grad in grads):
             return None, None
-        into = torch.empty(ctx.shape, dtype=like.dtype, device=like.device, memory_format=ctx.memory_format)
-        return ctx.routing.gather(grads, into), None
+        return ctx.routing.gather(grads, ctx.shape, ctx.memory_format), None
 
 
 class _Join(Function):

@@ -26,12 +26,14 @@ from torch import Tensor
 
 from offramp.errors import UserError
 from offramp.forks.gains import Gains
+from offramp.forks.rule import SCALES, Place
 
 __all__ = ["Partition"]
 
 ROUNDINGS = ("round", "floor", "multiple_of=8")
 IMPLEMENTATIONS = ("fused", "split", "cat")
 REFERENCES = ("on", "zero")
+ONLY_CUTS = "impl=split can only cut or pass a gradient; gains other than 0 and 1 need impl=fused or cat"
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Partition:
             if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
                 raise UserError(f"{name} is a gradient gain, 0 or more, got {value!r}")
         for name, known in (
-            ("rounding", ROUNDINGS), ("scales", ("coarsest", "all")),
+            ("rounding", ROUNDINGS), ("scales", SCALES),
             ("reference", REFERENCES), ("impl", IMPLEMENTATIONS),
         ):  # fmt: skip
             if getattr(self, name) not in known:
@@ -89,9 +91,7 @@ class Partition:
                     f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}{tail}"
                 )
         if self.impl == "split" and not {self.own_to_shared, self.later_to_own} <= {0, 1}:
-            raise UserError(
-                "impl=split can only cut or pass a gradient; gains other than 0 and 1 need impl=fused or cat"
-            )
+            raise UserError(ONLY_CUTS)
         if self.reference == "zero" and (self.own_to_shared or self.later_to_own):
             raise UserError(
                 "reference=zero leaves no edge for own_to_shared or later_to_own to act on; set them to 0"
@@ -128,9 +128,21 @@ class Partition:
             )
         return mask
 
-    def gains(self, channels: int, exit: int) -> Gains:
-        """The fork's gains at an exit (from 1) with C channels."""
-        shared = self.mask(channels, exit).double()
+    def gains(self, place: Place) -> Gains | None:
+        """The table above; None at a place that is not partitioned.
+
+        Raises:
+            UserError: There is no such exit to partition, no such channel, or one part would be empty.
+        """
+        for exit in (*(self.where or ()), *(self.shared or ())):
+            if not 1 <= exit < place.num_exits:
+                raise UserError(
+                    f"exit {exit} cannot be partitioned: choose from 1 to {place.num_exits - 1} "
+                    "(the last feature is never split)"
+                )
+        if not place.among(self.scales) or (self.where is not None and place.exit not in self.where):
+            return None
+        shared = self.mask(place.channels, place.exit).double()
         own = 1 - shared
         return Gains(head=own + self.own_to_shared * shared, next=shared + self.later_to_own * own)
 

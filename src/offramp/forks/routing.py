@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -44,20 +45,40 @@ class Routing:
                 terms.append(_Term(reader, float(row[reader]), Channels(own)))
             self.groups.append((Channels(members), terms))
 
-    def gather(self, grads: Sequence[Tensor | None], into: Tensor) -> Tensor:
-        """Write the feature's gradient: every channel once, no zero fill under a sum, no extra add.
+    def gather(
+        self, grads: Sequence[Tensor | None], shape: Sequence[int], memory_format: torch.memory_format
+    ) -> Tensor:
+        """The feature's gradient: every channel is written once, with no zero fill under a sum.
 
         Args:
-            grads: For each reader the gradient ``[N, live, ...]``, or None where nothing came back.
-            into: Uninitialised ``[N, C, ...]``; returned filled.
+            grads: For each reader the gradient ``[N, live, ...]``, or None where nothing came back; not all
+                of them None.
+            shape: Of the feature, ``[N, C, ...]``.
+            memory_format: Of the feature.
         """
+        if len(self.groups) == 1:  # all channels alike, as under gradient equilibrium
+            total = _weighted_sum(self.groups[0][1], grads)
+            if total is not None:
+                return total.contiguous(memory_format=memory_format)
+        like = next(grad for grad in grads if grad is not None)
+        into = torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=memory_format)
         for channels, terms in self.groups:
-            key = (slice(None), channels.key(into.device))
-            parts = []
-            for term in terms:
-                grad = grads[term.reader]
-                if grad is not None:
-                    part = term.channels.of(grad)
-                    parts.append(part if term.gain == 1 else part * term.gain)
-            into[key] = sum(parts[1:], start=parts[0]) if parts else 0
+            total = _weighted_sum(terms, grads)
+            into[:, channels.key(into.device)] = 0 if total is None else total
         return into
+
+
+def _weighted_sum(terms: Sequence[_Term], grads: Sequence[Tensor | None]) -> Tensor | None:
+    """The terms' gradients times their gains, added up; None if there is none."""
+    found = [(term, grads[term.reader]) for term in terms]
+    parts = [(term.gain, term.channels.of(grad)) for term, grad in found if grad is not None]
+    if not parts:
+        return None
+    if len(parts) == 2 and math.isclose(parts[0][0] + parts[1][0], 1, rel_tol=1e-12):
+        return torch.lerp(parts[0][1], parts[1][1], parts[1][0])  # one pass over memory
+    gain, total = parts[0]
+    if gain != 1:
+        total = total * gain
+    for gain, part in parts[1:]:
+        total = torch.add(total, part, alpha=gain)
+    return total

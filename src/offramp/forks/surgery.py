@@ -1,9 +1,9 @@
-"""Put a partition on a network and take it off again: parameters, names and state_dict stay."""
+"""Put rules on the forks of a network and take them off again: parameters, names and state_dict stay."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,9 +15,10 @@ from offramp.forks.channels import Channels
 from offramp.forks.fork import Fork, GainFork
 from offramp.forks.fused import HandOutCuts
 from offramp.forks.liveness import Liveness
-from offramp.forks.partition import Partition
+from offramp.forks.partition import ONLY_CUTS, Partition
 from offramp.forks.readers import READERS
 from offramp.forks.routing import Routing
+from offramp.forks.rule import Rule
 from offramp.forks.split import SPLIT_READERS, HandOutWhole
 from offramp.forks.survey import Site, survey
 from offramp.forks.zero import HandOutZeroed
@@ -25,7 +26,50 @@ from offramp.forks.zero import HandOutZeroed
 if TYPE_CHECKING:
     from offramp.nets.multi_exit import MultiExitNet
 
-__all__ = ["partition", "remove"]
+__all__ = ["install", "partition", "remove"]
+
+
+def install(net: MultiExitNet, rules: Sequence[Rule]) -> MultiExitNet:
+    """Put rules on the forks of a multi-exit network, in place; where several act, their gains multiply.
+
+    A :class:`Partition` among them says how the forks work (its ``impl`` and ``reference``); without one
+    nothing is cut, the layers stay as they are, and all that changes is how the gradients are added up.
+
+    Args:
+        net: A net with plain forks.
+        rules: No two of a kind, e.g. ``[Partition(), Equilibrium()]``.
+
+    Returns:
+        The net.
+
+    Raises:
+        UserError: Two rules of a kind, forks that are not plain, a rule that does not fit the net, or gains
+            that the partition's ``impl`` cannot do.
+    """
+    kinds = [type(rule) for rule in rules]
+    for kind in kinds:
+        if kinds.count(kind) > 1:
+            raise UserError(f"a net takes one {kind.__name__}, got {kinds.count(kind)}; keep one of them")
+    for fork in net.forks:
+        if isinstance(fork, GainFork):
+            raise UserError(
+                "this net has rules on its forks already; take them off first with offramp.forks.remove(net)"
+            )
+        if type(fork) is not Fork:
+            raise UserError(
+                f"this net has forks of its own ({type(fork).__name__}), on which no rule can work; "
+                "build it with plain ones (for a vgg: without slice_beta)"
+            )
+    sites, seen = survey(net, rules)
+    surgery = next((rule for rule in rules if isinstance(rule, Partition)), None)
+    if surgery is not None and surgery.reference == "zero":
+        tools = _zero(surgery)
+    else:
+        tools = _HAND_OUT["fused" if surgery is None else surgery.impl](sites, seen)
+    for i, row in enumerate(sites):
+        if any(row):
+            net.forks[i] = GainFork([None if site is None else tools(site) for site in row])
+    return net
 
 
 def partition(net: MultiExitNet, options: Partition | None = None, **changes: Any) -> MultiExitNet:
@@ -45,36 +89,11 @@ def partition(net: MultiExitNet, options: Partition | None = None, **changes: An
     """
     if options is not None and changes:
         raise UserError("give partition() either a Partition or its fields, not both")
-    options = options or Partition(**changes)
-    last = net.num_exits
-    where = tuple(range(1, last)) if options.where is None else tuple(options.where)
-    for exit in (*where, *(options.shared or ())):
-        if not 1 <= exit < last:
-            raise UserError(
-                f"exit {exit} cannot be partitioned: choose from 1 to {last - 1} "
-                "(the last feature is never split)"
-            )
-    for fork in net.forks:
-        if isinstance(fork, GainFork):
-            raise UserError(
-                "this net is partitioned already; take that off first with offramp.forks.remove(net)"
-            )
-        if type(fork) is not Fork:
-            raise UserError(
-                f"this net has forks of its own ({type(fork).__name__}), which a partition cannot replace; "
-                "build it with plain ones (for a vgg: without slice_beta)"
-            )
-    sites, seen = survey(net, options, where)
-    hand_out = _zero if options.reference == "zero" else _HAND_OUT[options.impl]
-    tools = hand_out(sites, seen)
-    for i, row in enumerate(sites):
-        if any(row):
-            net.forks[i] = GainFork([None if site is None else tools(site) for site in row])
-    return net
+    return install(net, [options or Partition(**changes)])
 
 
 def remove(net: MultiExitNet) -> MultiExitNet:
-    """Take the partition off again: plain forks, ordinary layers. Returns the net."""
+    """Take all rules off again: plain forks, ordinary layers. Returns the net."""
     for i, fork in enumerate(net.forks):
         if isinstance(fork, GainFork):
             net.forks[i] = Fork()
@@ -109,6 +128,9 @@ def _fuse(sites: _Sites, seen: Liveness) -> _Tools:
 
 
 def _split(sites: _Sites, seen: Liveness) -> _Tools:
+    for site in filter(None, itertools.chain(*sites)):
+        if not all(((g == 0) | (g == 1)).all() for g in (site.gains.head, site.gains.next)):
+            raise UserError(ONLY_CUTS)
     for layer, live in seen.read.items():
         # A layer that is called elsewhere too must stay whole, since it could not tell its callers apart.
         if not live.all() and layer not in seen.blind:
@@ -126,8 +148,13 @@ def _cat(sites: _Sites, seen: Liveness) -> _Tools:
     return lambda site: HandOutJoined(site.gains)
 
 
-def _zero(sites: _Sites, seen: Liveness) -> _Tools:
-    return lambda site: HandOutZeroed(site.shared)
+def _zero(surgery: Partition) -> _Tools:
+    def tool(site: Site) -> Callable[[Tensor], tuple[Any, Any]]:
+        kept = surgery.gains(site.place)
+        referenced = HandOutCuts(Routing([site.gains.head, site.gains.next]), (False, False))
+        return referenced if kept is None else HandOutZeroed(referenced, kept)
+
+    return tool
 
 
 _HAND_OUT = {"fused": _fuse, "split": _split, "cat": _cat}

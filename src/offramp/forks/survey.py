@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
+from operator import mul
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from offramp.errors import UserError
 from offramp.forks.gains import Gains
 from offramp.forks.liveness import Liveness, all_live
-from offramp.forks.partition import Partition
+from offramp.forks.rule import Place, Rule
 from offramp.modes import modes_kept
 
 if TYPE_CHECKING:
@@ -27,33 +29,30 @@ class Site:
     """One Tensor of the feature at one fork.
 
     Attributes:
-        shared: Bool ``[C]``, the shared channels.
-        gains: The partition's, and 0 also where an earlier fork has stopped the gradient already.
+        place: Which one.
+        gains: The product of the rules', and 0 also where an earlier fork has stopped the gradient already.
         seals: For head and next stage the layers at which every way of this Tensor ends, if all of them
             read cuts; else none.
     """
 
-    shared: Tensor
+    place: Place
     gains: Gains
     seals: tuple[set[nn.Module], set[nn.Module]]
 
 
-def survey(
-    net: MultiExitNet, options: Partition, where: Sequence[int]
-) -> tuple[list[list[Site | None]], Liveness]:
-    """Follow the gradient through the net as the partition will let it flow.
+def survey(net: MultiExitNet, rules: Sequence[Rule]) -> tuple[list[list[Site | None]], Liveness]:
+    """Follow the gradient through the net as the rules will let it flow.
 
     Args:
         net: A net with plain forks.
-        options: The partition.
-        where: The exits (from 1) to partition.
+        rules: What the forks will do.
 
     Returns:
         For each fork one site per Tensor of its feature (None: untouched), and what the layers read.
 
     Raises:
-        UserError: A part would be empty, a feature has no channels to split, or a head or stage overwrites
-            the feature that it reads.
+        UserError: A rule does not fit the net, a feature has no channels to tell apart, or a head or stage
+            overwrites the feature that it reads.
     """
     seen = Liveness()
     sites: list[list[Site | None]] = []
@@ -63,11 +62,17 @@ def survey(
         for exit in range(1, net.num_exits):
             _check_feature(feature, exit)
             tensors, alive = _as_tuple(feature), _as_tuple(live)
-            split = [exit in where and (options.scales == "all" or t is tensors[-1]) for t in tensors]
-            gains = [
-                Gains(a.double(), a.double()) * (options.gains(len(a), exit) if s else _PLAIN)
-                for s, a in zip(split, alive, strict=True)
+            places = [
+                Place(len(a), exit, net.num_exits, coarsest=t is tensors[-1])
+                for t, a in zip(tensors, alive, strict=True)
             ]
+            acting = [[g for rule in rules if (g := rule.gains(place)) is not None] for place in places]
+            gains = [
+                reduce(mul, factors, Gains(a.double(), a.double()))
+                for factors, a in zip(acting, alive, strict=True)
+            ]
+            for tensor, factors in zip(tensors, acting, strict=True):
+                _check_channels(tensor, factors, exit)
             head, stage = net.heads[exit - 1], net.stages[exit]
             _check_reader(head, f"head {exit}", feature, input_size=net.input_size)
             _check_reader(stage, f"stage {exit + 1}", feature, input_size=net.input_size)
@@ -77,16 +82,15 @@ def survey(
             )
             sites.append(
                 [
-                    Site(options.mask(len(a), exit), g, (h, n)) if s else None
-                    for s, a, g, h, n in zip(split, alive, gains, head_seals, next_seals, strict=True)
+                    Site(place, g, (h, n)) if factors else None
+                    for place, factors, g, h, n in zip(
+                        places, acting, gains, head_seals, next_seals, strict=True
+                    )
                 ]
             )
             feature = following
         seen.follow(net.heads[-1], feature, live)
     return sites, seen
-
-
-_PLAIN = Gains(torch.ones(()).double(), torch.ones(()).double())
 
 
 @contextmanager
@@ -119,10 +123,15 @@ def _check_feature(feature: Any, exit: int) -> None:
         raise UserError(
             f"stage {exit} returns neither a Tensor nor a tuple of Tensors; a feature must be one of them"
         )
-    if tensors[-1].dim() not in (2, 4):
+
+
+def _check_channels(tensor: Tensor, factors: Sequence[Gains], exit: int) -> None:
+    """Gains run along axis 1. Where all are equal, as under gradient equilibrium, it may be any axis."""
+    equal = all(bool((g == g[0]).all()) for f in factors for g in (f.head, f.next))
+    if factors and tensor.dim() not in (2, 4) and not (equal and tensor.dim() > 1):
         raise UserError(
-            f"the feature of exit {exit} has shape {tuple(tensors[-1].shape)}; "
-            "a partition splits the channels of maps [N, C, H, W] or vectors [N, C]"
+            f"the feature of exit {exit} has shape {tuple(tensor.shape)}; "
+            "the channels of maps [N, C, H, W] or vectors [N, C] can be told apart, others cannot"
         )
 
 

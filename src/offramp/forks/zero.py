@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
+
+from offramp.forks.gains import Gains
 
 __all__ = ["HandOutZeroed"]
 
@@ -16,12 +20,18 @@ class HandOutZeroed:
     This changes values, in training and after it: such a fork stays on the net.
 
     Attributes:
-        shared: Bool ``[C]``.
+        referenced: The fork with referencing, which hands out ordinary Tensors.
+        kept: The partition's gains, 0 and 1; here they multiply the values as well.
     """
 
-    shared: Tensor
+    referenced: Callable[[Tensor], tuple[Any, Any]]
+    kept: Gains
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What head and next stage get of ``x`` ``[N, C, ...]``."""
-        shared = self.shared.to(x.device, x.dtype).reshape(-1, *[1] * (x.dim() - 2))
-        return x * (1 - shared), x * shared
+        to_head, to_next = self.referenced(x)
+        return to_head * _over(x, self.kept.head), to_next * _over(x, self.kept.next)
+
+
+def _over(x: Tensor, gain: Tensor) -> Tensor:
+    return gain.to(x.device, x.dtype).reshape(-1, *[1] * (x.dim() - 2))

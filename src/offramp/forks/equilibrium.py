@@ -1,0 +1,56 @@
+"""Gradient equilibrium: each exit's gradient is scaled so that every stage hears the mean of its exits.
+
+Li et al., "Improved Techniques for Training Adaptive Deep Networks", ICCV 2019 (IMTA).
+
+Of n exits, n - i + 1 lie at or behind feature f_i. In a plain net their gradients add up, and the
+earlier a stage, the larger the sum. Here the fork at exit i < n has these gains:
+
+===================  =====================
+gradient from        all channels of f_i
+===================  =====================
+the head             1 / (n - i + 1)
+the next stage       (n - i) / (n - i + 1)
+===================  =====================
+
+Their products telescope: the loss of every exit k >= b reaches stage b with the weight 1 / (n - b + 1), and
+its own head with 1. Where a feature has several scales, that holds if all of them are scaled. The authors
+scale the coarsest alone, and what goes through the finer ones stays as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from offramp.errors import UserError
+from offramp.forks.gains import Gains
+from offramp.forks.rule import SCALES, Place
+
+__all__ = ["Equilibrium"]
+
+
+@dataclass(frozen=True)
+class Equilibrium:
+    """Gradient equilibrium; the default is the authors'.
+
+    Attributes:
+        scales: Of a feature that is a tuple: scale the gradient of the ``coarsest`` (last) or of ``all``.
+
+    Raises:
+        UserError: Another value.
+    """
+
+    scales: str = "coarsest"
+
+    def __post_init__(self) -> None:
+        if self.scales not in SCALES:
+            raise UserError(f"scales must be one of {', '.join(SCALES)}, got {self.scales!r}")
+
+    def gains(self, place: Place) -> Gains | None:
+        """The same for all channels; None at a finer scale that is left alone."""
+        if not place.among(self.scales):
+            return None
+        later = place.num_exits - place.exit
+        every = torch.ones(place.channels, dtype=torch.float64)
+        return Gains(head=every / (later + 1), next=every * later / (later + 1))
