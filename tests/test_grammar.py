@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 import torch
 
+from offramp.combiners import Backward
 from offramp.errors import UserError
 from offramp.methods import METHODS, Method, method
 from offramp.nets import Separate, vgg7
@@ -74,3 +75,21 @@ def test_separate_prepares_copies():
 def test_a_row_is_data():
     assert all(isinstance(row, Method) and dataclasses.is_dataclass(row) for row in METHODS.values())
     assert all(row.name == name and row.summary and row.paper for name, row in METHODS.items())
+
+
+@pytest.mark.parametrize("name", ["byot+pcgrad", "byot+bdl-2", "byot+graddrop"])
+def test_what_an_objective_learns_gets_the_gradient_of_the_sum(name):
+    torch.manual_seed(0)
+    net = vgg7(num_classes=5, width=4).double()
+    images, targets = torch.randn(4, 3, 32, 32).double(), torch.arange(4)
+    found = []
+    for one in ("byot", name):
+        torch.manual_seed(0)
+        running = method(one).start(net).double()
+        outputs, features, trunk = net(images, keep=True)
+        step = Step(net, outputs, targets, features=features, trunk=trunk)
+        running.combine(running.losses(step), step, Backward())
+        found.append([p.grad for p in running.parameters()])
+        net.zero_grad()
+    assert len(found[0]) > 0
+    torch.testing.assert_close(found[1], found[0])

@@ -161,7 +161,7 @@ class Running(nn.Module):
         return [weight * loss for weight, loss in zip(self.weights, losses, strict=True)]
 
     def combine(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:
-        """Fill the gradients."""
+        """Fill the gradients; those of what the objective itself learns are of the losses' sum."""
         self.combiner(losses, step, backward)
 
 

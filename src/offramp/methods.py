@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from offramp.errors import UserError, guess
-from offramp.forks import Partition
+from offramp.forks import Equilibrium, Partition
 from offramp.grammar import Method, compose
+from offramp.objectives.distillation import Distillation
+from offramp.objectives.divergence import DivergenceDistillation
+from offramp.objectives.ramp import Ramp
+from offramp.objectives.self_distillation import SelfDistillation, SelfDistillationICCV
 
 __all__ = ["METHODS", "Method", "method"]
 
@@ -32,6 +36,42 @@ METHODS: dict[str, Method] = {
             "Deep Feature Surgery without feature referencing: who does not train a channel does not read it",
             "Gong et al., ECCV 2024, Eq 6",
             forks=(Partition(reference="zero"),),
+        ),
+        Method(
+            "ge",
+            "gradient equilibrium: every block gets the mean of the gradients of the exits behind it",
+            "Li et al. (IMTA), ICCV 2019",
+            forks=(Equilibrium(),),
+        ),
+        Method(
+            "kd",
+            "each exit also learns what the last one says, at a temperature that grows with its confidence",
+            "Phuong and Lampert, ICCV 2019",
+            objective=Distillation(),
+        ),
+        Method(
+            "kd-msdnet",
+            "each exit learns mostly what the last one says, at a constant temperature",
+            "Li et al. (IMTA), ICCV 2019",
+            objective=DivergenceDistillation(),
+        ),
+        Method(
+            "byot",
+            "self-distillation: the last exit teaches its probabilities and its features (journal recipe)",
+            "Zhang et al., TPAMI 2022",
+            objective=SelfDistillation(),
+        ),
+        Method(
+            "byot-iccv",
+            "self-distillation by the recipe of the ICCV paper's public re-implementation",
+            "Zhang et al., ICCV 2019",
+            objective=SelfDistillationICCV(),
+        ),
+        Method(
+            "sdn-ramp",
+            "the losses of shallow exits fade in, up to each exit's share of the operations",
+            "Kaya et al., ICML 2019",
+            objective=Ramp(),
         ),
     )
 }

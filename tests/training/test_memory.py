@@ -14,8 +14,7 @@ def faults():
 faults()
 before = faults()
 assert keep_freed_memory()
-faults()
-print(before, faults())
+print(before, min(faults() for _ in range(8)))  # the first ones may just miss a block that fits
 """
 
 

@@ -13,12 +13,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from offramp.modes import modes_kept
 
 if TYPE_CHECKING:
-    from offramp.nets.multi_exit import MultiExitNet
+    from offramp.nets.separate import Net
 
 __all__ = ["PaperOperations", "paper_operations", "training_macs"]
 
 
-def training_macs(net: MultiExitNet) -> int:
+def training_macs(net: Net) -> int:
     """Multiply-accumulates of one training step (forward and backward, all exits) for each sample.
 
     Counts the convolutions and matrix products that really run, with the net's forks as they are.
