@@ -169,10 +169,12 @@ def test_compiles_as_one_graph(rules):
     torch.testing.assert_close(compiled, eager, rtol=1e-9, atol=1e-9)
 
 
-def test_it_costs_one_scaled_sum_a_fork_and_no_copy():
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_it_costs_one_scaled_sum_a_fork_and_no_copy(layout):
     """The plain net adds two gradients at every fork; here one operator weighs and adds them."""
-    net = small("vgg7").float()
-    images, labels = (t.float() if t.is_floating_point() else t for t in batch())
+    net = small("vgg7").float().to(memory_format=layout)
+    images, labels = batch()
+    images = images.float().to(memory_format=layout)
     views = "detach alias view view_as expand as_strided reshape _reshape_alias flatten squeeze narrow slice"
     no_work = {f"aten::{name}" for name in f"{views} empty new_empty empty_strided".split()}
 

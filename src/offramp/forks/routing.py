@@ -69,8 +69,12 @@ class Routing:
 
 
 def _weighted_sum(terms: Sequence[_Term], grads: Sequence[Tensor | None]) -> Tensor | None:
-    """The terms' gradients times their gains, added up; None if there is none."""
-    found = [(term, grads[term.reader]) for term in terms]
+    """The terms' gradients times their gains, added up; None if there is none.
+
+    A sum is laid out as its first operand. The last reader, a stage that starts with a convolution, mostly
+    keeps the feature's layout; a head's pooling does not.
+    """
+    found = [(term, grads[term.reader]) for term in reversed(terms)]
     parts = [(term.gain, term.channels.of(grad)) for term, grad in found if grad is not None]
     if not parts:
         return None
