@@ -18,6 +18,8 @@ def make_run(tmp_path):
         data="digits",
         recipe=None,
         ensemble=61.5,
+        seconds=(5.5, 6.5),
+        val=None,
     ):
         folder = tmp_path / name
         folder.mkdir()
@@ -37,7 +39,10 @@ def make_run(tmp_path):
         }  # fmt: skip
         (folder / "run.json").write_text(json.dumps(run))
         (folder / "result.json").write_text(json.dumps(result))
-        (folder / "metrics.csv").write_text("epoch,seconds\n1,5.5\n2,6.5\n")
+        names = "".join(f",val_top1_{k + 1}" for k in range(len(val or ())))
+        values = "".join(f",{v}" for v in val or ())
+        lines = [f"{epoch},{s}{values}" for epoch, s in enumerate(seconds, 1)]
+        (folder / "metrics.csv").write_text("\n".join([f"epoch,seconds{names}", *lines, ""]))
         return folder
 
     return make

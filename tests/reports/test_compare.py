@@ -1,10 +1,19 @@
 import json
+import re
 
 import pytest
 from scipy import stats
 
 from offramp.errors import UserError
+from offramp.methods import method
 from offramp.reports import compare
+
+
+def known(name):
+    try:
+        return method(name)
+    except UserError:
+        return None
 
 
 def test_seeds_of_a_method_are_one_group_and_the_first_method_is_the_baseline(make_run):
@@ -60,15 +69,86 @@ def test_recipes_that_differ_are_noted_and_kept_apart(make_run):
     assert "recipes differ in lr" in comparison.table()
 
 
+def test_joint_is_the_baseline_wherever_it_stands(make_run):
+    runs = [make_run(m, method=m) for m in ("dfs", "joint", "separate")]
+    comparison = compare(runs)
+    assert [group.label for group in comparison.groups] == ["joint", "dfs", "separate"]
+    assert {d["baseline"] for d in comparison.to_dict()["differences"]} == {"joint"}
+    assert compare(runs[::2]).groups[0].label == "dfs"  # without joint, the first one
+
+
 def test_table_holds_costs_means_and_differences(make_run):
-    runs = [make_run(f"{m}{s}", (50.0 + s, 60.0), method=m, seed=s) for m in ("joint", "dfs") for s in (0, 1)]
+    runs = [
+        make_run(f"{m}{s}", (50.0 + s + (2 * s if m == "dfs" else 0), 60.0), method=m, seed=s, seconds=t)
+        for m, t in (("joint", (5.5, 6.5)), ("dfs", (4.0, 5.0)))
+        for s in (0, 1)
+    ]
     lines = compare(runs).table().splitlines()
     assert lines[0].startswith("vgg7:width=16 on digits")
-    assert lines[4].split("  ")[0] == "1"
-    assert lines[4].split() == ["1", "1.50k", "2.00M", "50.50", "±", "0.71", "50.50", "±", "0.71"]
-    assert [line.split()[0] for line in lines[4:10]] == ["1", "2", "average", "ensemble", "seeds", "seconds"]
-    assert lines[9].split() == ["seconds", "12.0", "12.0"]
-    assert lines[-1].split(maxsplit=1) == ["ensemble", "+0.00 [+0.00, +0.00]"]
+    assert [line.split() for line in lines[2:8] if "---" not in line] == [
+        ["exit", "1", "2", "average", "ensemble"],
+        ["params", "1.50k", "3.00k"],
+        ["FLOPs", "2.00M", "4.00M"],
+        ["joint", "50.50", "±", "0.71", "60.00", "±", "0.00", "55.25", "±", "0.35", "61.50", "±", "0.00"],
+        ["dfs", "51.50", "±", "2.12", "60.00", "±", "0.00", "55.75", "±", "1.06", "61.50", "±", "0.00"],
+    ]
+    # exit 1: pairs 0 and 2, standard error 1, t(0.975; 1) = 12.7062
+    (difference,) = [line.split() for line in lines if re.match(r"dfs +[+]", line)]
+    assert difference[1:4] == ["+1.00", "±", "12.71"]
+    assert [line.split() for line in lines[-2:]] == [
+        ["joint", "0,", "1", "6.0", "1.00", "F", "+", "B"],
+        ["dfs", "0,", "1", "4.5", "0.75", "F", "+", "B"],
+    ]
+
+
+def test_costs_that_differ_are_told_beside_the_methods_name(make_run):
+    runs = [make_run("j"), make_run("s", method="separate")]
+    result = json.loads((runs[1] / "result.json").read_text())
+    result["exits"][1]["flops"] = 5_000_000
+    (runs[1] / "result.json").write_text(json.dumps(result))
+    lines = compare(runs).table().splitlines()
+    assert [line.split() for line in lines if line.startswith("FLOPs")] == [
+        ["FLOPs", "2.00M", "4.00M"],
+        ["FLOPs", "separate", "2.00M", "5.00M"],
+    ]
+
+
+def test_a_composed_method_has_its_parts_defaults_and_passes(make_run):
+    composed = next((name for name in ("dfs+kd", "dfs+ge") if known(name)), None)
+    if composed is None:
+        pytest.skip("no two methods to compose")
+    options = json.loads(json.dumps(method(composed).options))
+    group = compare([make_run("c", method=composed, options=options)]).groups[0]
+    assert group.label == composed
+    assert group.passes == method(composed).passes
+
+
+def test_a_method_that_the_library_does_not_know_is_compared_all_the_same(make_run):
+    comparison = compare([make_run("j"), make_run("x", method="homemade", options={"depth": 2})])
+    assert [(g.label, g.passes) for g in comparison.groups] == [("joint", "F + B"), ("homemade depth=2", "")]
+
+
+@pytest.mark.parametrize(
+    ("separate", "says"),
+    [
+        ((50.0, 60.0), "not above joint at any exit: there is no conflict"),
+        ((51.0, 59.0), "above joint at exit 1 only"),
+        ((51.0, 61.0), "above joint at every exit"),
+    ],
+)
+def test_separate_says_how_much_conflict_there_is(make_run, separate, says):
+    comparison = compare([make_run("j"), make_run("s", separate, method="separate")])
+    assert any(says in note for note in comparison.notes)
+
+
+def test_without_metrics_the_seconds_stay_empty(make_run):
+    runs = [make_run("j"), make_run("d", method="dfs")]
+    (runs[1] / "metrics.csv").unlink()
+    comparison = compare(runs)
+    groups = comparison.to_dict()["groups"]
+    assert [group["relative_seconds"] for group in groups] == [1.0, None]
+    assert groups[1]["seconds"] is None
+    assert comparison.table().splitlines()[-3].split() == ["dfs", "0", "F", "+", "B"]
 
 
 @pytest.mark.parametrize(

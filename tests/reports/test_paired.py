@@ -27,7 +27,13 @@ def test_one_seed_has_a_mean_and_no_interval():
     difference = paired_difference([31.5], [30.0])
     assert (difference.mean, difference.low, difference.high) == (1.5, None, None)
     assert str(difference) == "+1.50"
-    assert str(paired_difference([1.0, 1.0], [0.0, 0.0])) == "+1.00 [+1.00, +1.00]"
+    assert not difference.decided
+
+
+def test_text_is_the_mean_and_half_the_interval_with_a_star_where_it_leaves_out_0():
+    assert str(paired_difference([1.0, 1.0], [0.0, 0.0])) == "+1.00 ± 0.00*"
+    # pairs -2 and -1: standard error 0.5, t(0.975; 1) = 12.7062
+    assert str(paired_difference([1.0, 1.0], [3.0, 2.0])) == "-1.50 ± 6.35 "
 
 
 def test_spread_is_the_sample_standard_deviation():

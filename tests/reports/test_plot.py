@@ -1,9 +1,12 @@
 import re
+from itertools import pairwise
 
 import pytest
 
 from offramp.errors import UserError
-from offramp.reports import compare, plot
+from offramp.reports import compare, plot, write_report
+
+MANY = [f"method{n}" for n in range(16)]
 
 
 @pytest.fixture
@@ -14,21 +17,55 @@ def comparison(make_run):
     )
 
 
+def names_of_lines(svg, names):
+    """How far down the page each name of a line stands; these are the bold ones."""
+    return sorted(
+        float(re.search(r' y="([^"]+)"', attributes)[1])
+        for attributes, text in re.findall(r"<text([^>]*)>([^<]+)<", svg)
+        if text in names and "font-weight: 700" in attributes
+    )
+
+
 def test_picture_names_the_axes_and_every_method(comparison, tmp_path):
     svg = plot(comparison, tmp_path / "picture.svg").read_text()
     for text in ("FLOPs per image (M)", "top-1 accuracy (%)", "vgg7:width=16 on digits", "joint", "dfs"):
         assert f">{text}<" in svg
 
 
-def test_labels_of_close_lines_do_not_overlap(comparison, tmp_path):
+def test_map_shows_each_difference_and_marks_what_is_decided(comparison, tmp_path):
     svg = plot(comparison, tmp_path / "picture.svg").read_text()
-    heights = [float(y) for y in re.findall(r'<text[^>]* y="([^"]+)"[^>]*>(?:joint|dfs)<', svg)]
-    assert len(heights) == 2
-    assert abs(heights[0] - heights[1]) > 11  # the letters are 11 points high
+    texts = re.findall(r"<text[^>]*>([^<]+)<", svg)
+    # exits 1 and 2 and their average are 0.2 above for both seeds, the ensemble is the same
+    assert [text for text in texts if re.match(r"[+-]\d", text)] == ["+0.2*", "+0.2*", "+0.2*", "+0.0"]
+    assert {"exit 1", "exit 2", "average", "ensemble"} <= set(texts)
+    assert any(text.startswith("difference to joint in points; *") for text in texts)
+
+
+def test_one_group_has_no_map(make_run, tmp_path):
+    assert ">ensemble<" not in plot(compare([make_run("j")]), tmp_path / "p.svg").read_text()
+
+
+@pytest.mark.parametrize("names", [["joint", "dfs"], MANY])
+def test_labels_of_close_lines_do_not_overlap(make_run, tmp_path, names):
+    runs = [make_run(name, (50.0, 60 + 0.01 * n), method=name) for n, name in enumerate(names)]
+    svg = plot(compare(runs), tmp_path / "picture.svg").read_text()
+    places = names_of_lines(svg, names)
+    assert len(places) == len(names)
+    assert min(b - a for a, b in pairwise(places)) > 11  # the letters are 11 points high
+    assert places[0] > 11  # and the highest name is on the page
 
 
 def test_png_is_written(comparison, tmp_path):
     assert plot(comparison, str(tmp_path / "p.png")).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_report_is_three_files(comparison, tmp_path):
+    document = write_report(comparison, tmp_path)
+    assert document.items() >= comparison.to_dict().items()
+    assert (tmp_path / "comparison.txt").read_text() == comparison.table() + "\n"
+    assert '"differences"' in (tmp_path / "comparison.json").read_text()
+    assert document["picture"] == str(tmp_path / "comparison.png")
+    assert (tmp_path / "comparison.png").stat().st_size > 10_000
 
 
 def test_bad_names_are_refused_in_one_line(comparison, tmp_path):

@@ -14,27 +14,31 @@ __all__ = ["Compare"]
 
 @dataclass(frozen=True)
 class Compare:
-    """Put finished runs side by side: a table, paired differences to the first run's method, a picture.
+    """Put finished runs side by side: a table, paired differences to joint training, a picture.
 
     Runs of one method that differ in their seed only count as one: mean and spread. The difference is
-    taken seed by seed, over the seeds that both methods have run, with its 95 % t interval.
+    taken seed by seed, over the seeds that both methods have run, with its 95 % t interval. Without a run
+    of joint training the differences are to the first run's method.
     """
 
     EXAMPLES: ClassVar[str] = """\
   offramp compare runs/joint runs/dfs
-  offramp compare runs/joint-* runs/dfs-* --out picture.png"""
+  offramp compare runs/*/* --out picture.png
+  offramp compare runs/*/* --pick-lr"""
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
     """folders that `offramp train` wrote"""
     out: str | None = None
-    """picture to draw, accuracy against FLOPs exit by exit: .png, .svg or .pdf"""
+    """picture to draw, accuracy against FLOPs and the differences: .png, .svg or .pdf"""
+    pick_lr: bool = False
+    """of a method's runs at several learning rates, take those that are best on the validation images"""
     output: Output = OUTPUT
 
     def run(self) -> Answer:
         """Read, group, compare, draw."""
         from offramp.reports import compare, plot
 
-        comparison = compare(self.runs)
+        comparison = compare(self.runs, pick_lr=self.pick_lr)
         if self.out is not None:
             plot(comparison, self.out)
         return Answer({**comparison.to_dict(), "picture": self.out}, comparison.table())

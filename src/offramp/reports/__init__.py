@@ -1,11 +1,14 @@
 """What finished runs say: tables, paired differences and pictures, read from run folders."""
 
 from offramp.reports.compare import compare
-from offramp.reports.groups import Comparison, Group
+from offramp.reports.comparison import Comparison
+from offramp.reports.groups import Group
 from offramp.reports.paired import Difference, Spread, paired_difference, spread
 from offramp.reports.plot import plot
 from offramp.reports.runs import RunRecord, read_run
+from offramp.reports.search import Tried
 from offramp.reports.table import aligned, count, result_table
+from offramp.reports.write import write_report
 
 __all__ = [
     "Comparison",
@@ -13,6 +16,7 @@ __all__ = [
     "Group",
     "RunRecord",
     "Spread",
+    "Tried",
     "aligned",
     "compare",
     "count",
@@ -21,4 +25,5 @@ __all__ = [
     "read_run",
     "result_table",
     "spread",
+    "write_report",
 ]

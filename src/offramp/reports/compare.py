@@ -7,38 +7,50 @@ from pathlib import Path
 from typing import Any
 
 from offramp.errors import UserError
-from offramp.methods import METHODS
-from offramp.reports.groups import Comparison, Group
+from offramp.reports.comparison import Comparison
+from offramp.reports.groups import Group
+from offramp.reports.notes import notes
 from offramp.reports.runs import RunRecord, read_run
+from offramp.reports.search import picked
 
 __all__ = ["compare"]
 
 _NOT_THE_RECIPE = {"seed", "options", "checkpoint_every", "test_limit"}  # none of these trains differently
 
 
-def compare(folders: Sequence[str | Path]) -> Comparison:
+def compare(folders: Sequence[str | Path], *, pick_lr: bool = False) -> Comparison:
     """Read run folders and group them by method, options and recipe.
 
-    The group of the first run is the baseline. Runs whose recipes differ are compared all the same, with
-    a note that says in what; runs of different nets or data are not.
+    The baseline is plain joint training, or without it the group of the first run. Runs whose recipes differ
+    are compared all the same, with a note that says in what; runs of different nets or data are not.
+
+    Args:
+        folders: Of finished runs.
+        pick_lr: Runs of a method that differ in their learning rate are a search: those at the rate of the
+            best validation accuracy stand for the method, and the cost of all of them is shown.
 
     Raises:
-        UserError: No folder, a folder that is no finished run, nets or data that differ, a run given twice.
+        UserError: No folder, a folder that is no finished run, nets or data that differ, a run given twice,
+            or no validation accuracy to pick by.
     """
     if not folders:
         raise UserError("nothing to compare; give one or more run folders")
     runs = [read_run(folder) for folder in folders]
     for run in runs[1:]:
         _check_comparable(runs[0], run)
-    differing = _differing(runs)
-    groups: dict[str, list[RunRecord]] = {}
+    differing = [key for key in _differing(runs) if not (pick_lr and key == "lr")]
+    labelled: dict[str, list[RunRecord]] = {}
     for run in runs:
         label = " ".join([run.method, *_own_options(run), *(f"{k}={run.recipe.get(k)}" for k in differing)])
-        group = groups.setdefault(label, [])
+        group = labelled.setdefault(label, [])
         _check_new(run, group)
         group.append(run)
-    ordered = tuple(Group(label, tuple(sorted(g, key=lambda run: run.seed))) for label, g in groups.items())
-    return Comparison(ordered, tuple(_notes(ordered, differing)))
+    groups = []
+    for label, members in labelled.items():
+        chosen, tried = picked(members) if pick_lr else (members, ())
+        groups.append(Group(label, tuple(sorted(chosen, key=lambda run: run.seed)), tried))
+    groups.sort(key=lambda group: group.runs[0].method != "joint")  # stable: only joint moves
+    return Comparison(tuple(groups), tuple(notes(groups, differing)))
 
 
 def _check_comparable(first: RunRecord, other: RunRecord) -> None:
@@ -58,7 +70,7 @@ def _check_comparable(first: RunRecord, other: RunRecord) -> None:
 
 def _check_new(run: RunRecord, group: Sequence[RunRecord]) -> None:
     for twin in group:
-        if twin.seed == run.seed:
+        if (twin.seed, twin.recipe.get("lr")) == (run.seed, run.recipe.get("lr")):
             raise UserError(
                 f"{twin.folder} and {run.folder} are the same method, recipe and seed ({run.seed}), "
                 "which is one run and not two; leave one of them out"
@@ -73,7 +85,7 @@ def _differing(runs: Sequence[RunRecord]) -> list[str]:
 
 def _own_options(run: RunRecord) -> list[str]:
     """The options that are not the method's defaults, as ``key=value``."""
-    defaults = METHODS[run.method].options if run.method in METHODS else {}
+    defaults = run.row.options if run.row else {}
     return [
         f"{k}={v}" for k, v in run.options.items() if k not in defaults or _plain(defaults[k]) != _plain(v)
     ]
@@ -82,12 +94,3 @@ def _own_options(run: RunRecord) -> list[str]:
 def _plain(value: Any) -> Any:
     """Tuples as the lists that they are in JSON."""
     return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
-
-
-def _notes(groups: Sequence[Group], differing: Sequence[str]) -> list[str]:
-    notes = []
-    if differing:
-        notes.append(f"the recipes differ in {', '.join(differing)}: this compares more than methods")
-    if any(len(set(group.seeds) & set(groups[0].seeds)) == 1 for group in groups[1:]):
-        notes.append("one common seed gives no interval; train each method with the same two or more seeds")
-    return notes

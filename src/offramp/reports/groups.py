@@ -1,16 +1,14 @@
-"""Runs grouped by what was done, one group a method, and the groups side by side."""
+"""Runs that differ in their seed only, as one: means, spreads, and paired differences to another group."""
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 from offramp.reports.paired import Difference, Spread, paired_difference, spread
 from offramp.reports.runs import RunRecord
-from offramp.reports.table import aligned, count
+from offramp.reports.search import Tried
 
-__all__ = ["Comparison", "Group"]
+__all__ = ["Group"]
 
 
 @dataclass(frozen=True)
@@ -20,10 +18,12 @@ class Group:
     Attributes:
         label: The method, with what sets it apart from the other groups.
         runs: One per seed, by rising seed.
+        tried: The learning rates among which the runs' own was picked; none if nothing was searched.
     """
 
     label: str
     runs: tuple[RunRecord, ...]
+    tried: tuple[Tried, ...] = ()
 
     @property
     def seeds(self) -> list[int]:
@@ -41,10 +41,27 @@ class Group:
         return [(e["params"], e["flops"]) for e in self.runs[0].result["exits"]]
 
     @property
+    def passes(self) -> str:
+        """What a training step costs, F a forward and B a backward pass of joint training."""
+        return self.runs[0].passes
+
+    @property
     def seconds(self) -> Spread | None:
         """Time of the training steps over the seeds, where every run tells it."""
         seconds = [run.seconds for run in self.runs if run.seconds is not None]
         return spread(seconds) if len(seconds) == len(self.runs) else None
+
+    @property
+    def seconds_per_epoch(self) -> Spread | None:
+        """The same for one epoch."""
+        seconds = [run.seconds / len(run.epochs) for run in self.runs if run.seconds is not None]
+        return spread(seconds) if len(seconds) == len(self.runs) else None
+
+    @property
+    def search_seconds(self) -> float | None:
+        """Time of the training steps of all runs of the search together, the picked ones among them."""
+        seconds = [one.seconds for one in self.tried if one.seconds is not None]
+        return sum(seconds) if seconds and len(seconds) == len(self.tried) else None
 
     def minus(self, baseline: Group) -> list[Difference] | None:
         """Paired difference of each score over the seeds that both have; None if they share no seed."""
@@ -56,99 +73,7 @@ class Group:
         b = zip(*(theirs[seed] for seed in common), strict=True)
         return [paired_difference(x, y) for x, y in zip(a, b, strict=True)]
 
-
-@dataclass(frozen=True)
-class Comparison:
-    """Groups of runs of one net on one data set; the first group is the baseline.
-
-    Attributes:
-        groups: In the order in which the runs were given.
-        notes: What a reader has to know beside the numbers.
-    """
-
-    groups: tuple[Group, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def title(self) -> str:
-        """The net and the data."""
-        return f"{self.groups[0].runs[0].net} on {self.groups[0].runs[0].data}"
-
-    def table(self) -> str:
-        """The accuracies and, below them, the paired differences to the first group."""
-        baseline, *others = self.groups
-        parts = [f"{self.title}: top-1 in percent, mean ± sample standard deviation over the seeds", ""]
-        parts.append(self._scores())
-        if others:
-            parts += ["", f"difference to {baseline.label}, in points, paired by seed [95 % t interval]", ""]
-            parts.append(self._differences())
-        if self.notes:
-            parts += ["", *(f"note: {note}" for note in self.notes)]
-        return "\n".join(parts)
-
-    def _scores(self) -> str:
-        alike = len({tuple(group.costs) for group in self.groups}) == 1
-        costs = self.groups[:1] if alike else self.groups
-        header = ["exit"]
-        for group in costs:
-            header += ["params", "FLOPs"] if alike else [f"params {group.label}", f"FLOPs {group.label}"]
-        header += [group.label for group in self.groups]
-        blank = ["", ""] * len(costs)
-        columns = [group.scores for group in self.groups]
-        rows = []
-        for k, name in enumerate(self._names()):
-            exits = k < len(self.groups[0].costs)
-            cells = [count(c) for group in costs for c in group.costs[k]] if exits else blank
-            rows.append([name, *cells, *(str(column[k]) for column in columns)])
-        rows.append(["seeds", *blank, *(", ".join(map(str, group.seeds)) for group in self.groups)])
-        seconds = [group.seconds for group in self.groups]
-        if any(seconds):
-            rows.append(
-                [
-                    "seconds",
-                    *blank,
-                    *(f"{s.mean:.{0 if s.mean >= 100 else 1}f}" if s else "" for s in seconds),
-                ]
-            )
-        return aligned(header, rows)
-
-    def _differences(self) -> str:
-        baseline, *others = self.groups
-        columns = [group.minus(baseline) for group in others]
-        rows = [
-            [name, *("no common seed" if column is None else str(column[k]) for column in columns)]
-            for k, name in enumerate(self._names())
-        ]
-        return aligned(["exit", *(group.label for group in others)], rows)
-
-    def _names(self) -> list[str]:
-        return [*(str(k + 1) for k in range(len(self.groups[0].costs))), "average", "ensemble"]
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values: the runs' results, the groups' spreads, the paired differences."""
-        baseline, *others = self.groups
-        return {
-            "runs": [
-                {"folder": str(run.folder), **run.result} for group in self.groups for run in group.runs
-            ],
-            "groups": [
-                {
-                    "label": g.label,
-                    "seeds": g.seeds,
-                    **_named(g.scores),
-                    "seconds": None if g.seconds is None else dataclasses.asdict(g.seconds),
-                }
-                for g in self.groups
-            ],
-            "differences": [
-                {"label": g.label, "baseline": baseline.label, **_named(difference)}
-                for g in others
-                if (difference := g.minus(baseline)) is not None
-            ],
-            "notes": list(self.notes),
-        }
-
-
-def _named(scores: list[Spread] | list[Difference]) -> dict[str, Any]:
-    *exits, average, ensemble = (dataclasses.asdict(score) for score in scores)
-    return {"exits": [{"top1": e} for e in exits], "average_top1": average, "ensemble_top1": ensemble}
+    def relative_seconds(self, baseline: Group) -> float | None:
+        """Seconds of an epoch as a multiple of the baseline's, where both tell them."""
+        ours, theirs = self.seconds_per_epoch, baseline.seconds_per_epoch
+        return ours.mean / theirs.mean if ours and theirs and theirs.mean > 0 else None

@@ -33,10 +33,16 @@ class Difference:
     high: float | None
     n: int
 
+    @property
+    def decided(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
     def __str__(self) -> str:
+        """Mean and half of the interval, with a star if it is decided; else a blank keeps the columns."""
         if self.low is None:
             return f"{self.mean:+.2f}"
-        return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+        return f"{self.mean:+.2f} ± {self.mean - self.low:.2f}{'*' if self.decided else ' '}"
 
 
 def spread(values: Sequence[float]) -> Spread:

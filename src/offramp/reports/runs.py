@@ -7,9 +7,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from offramp.errors import UserError
+from offramp.methods import Method, method
 from offramp.training.shape import RESULT, check_shape
 
 __all__ = ["RunRecord", "read_run"]
@@ -30,7 +32,7 @@ class RunRecord:
         seed: The run's seed.
         recipe: All the recipe's settings and their values.
         result: The final evaluation, the content of ``result.json``.
-        seconds: Time spent on training steps, by ``metrics.csv``; None without it.
+        epochs: The rows of ``metrics.csv``, one per epoch; none without it.
     """
 
     folder: Path
@@ -41,13 +43,42 @@ class RunRecord:
     seed: int
     recipe: Mapping[str, Any]
     result: Mapping[str, Any]
-    seconds: float | None
+    epochs: tuple[Mapping[str, float], ...]
 
     @property
     def scores(self) -> list[float]:
         """Top-1 in percent: every exit, shallow to deep, then the average and the ensemble."""
         exits = [e["top1"] for e in self.result["exits"]]
         return [*exits, self.result["average_top1"], self.result["ensemble_top1"]]
+
+    @property
+    def seconds(self) -> float | None:
+        """Time spent on training steps; None where ``metrics.csv`` does not tell it."""
+        seconds = [row["seconds"] for row in self.epochs if "seconds" in row]
+        return sum(seconds) if seconds and len(seconds) == len(self.epochs) else None
+
+    @property
+    def val_top1(self) -> float | None:
+        """Top-1 on the validation images after the last epoch, mean of the exits; None without validation."""
+        last = self.epochs[-1] if self.epochs else {}
+        found = [value for key, value in last.items() if key.startswith("val_top1_")]
+        return fmean(found) if found else None
+
+    @property
+    def row(self) -> Method | None:
+        """The method as the library has it today; None if it has none of that name."""
+        try:
+            return method(self.method)
+        except UserError:
+            return None
+
+    @property
+    def passes(self) -> str:
+        """What a step costs, in the method's own words; empty where the library does not know the method."""
+        try:
+            return method(self.method, self.options).passes
+        except UserError:
+            return ""
 
 
 def read_run(folder: str | Path) -> RunRecord:
@@ -72,7 +103,7 @@ def read_run(folder: str | Path) -> RunRecord:
         seed=run["seed"],
         recipe=run["recipe"],
         result=result,
-        seconds=_seconds(folder / "metrics.csv"),
+        epochs=_epochs(folder / "metrics.csv"),
     )
 
 
@@ -88,13 +119,12 @@ def _read_json(path: Path, if_missing: str) -> dict[str, Any]:
     return content
 
 
-def _seconds(path: Path) -> float | None:
-    """The column ``seconds`` added up."""
+def _epochs(path: Path) -> tuple[Mapping[str, float], ...]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return sum(float(row["seconds"]) for row in csv.DictReader(file))
-    except (OSError, KeyError, TypeError, ValueError):
-        return None
+            return tuple({key: float(value) for key, value in row.items()} for row in csv.DictReader(file))
+    except (OSError, TypeError, ValueError):
+        return ()
 
 
 def _net_label(spec: Mapping[str, Any]) -> str:

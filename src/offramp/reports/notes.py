@@ -1,0 +1,41 @@
+"""What a reader of a comparison has to know beside the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from offramp.reports.groups import Group
+
+__all__ = ["notes"]
+
+
+def notes(groups: Sequence[Group], differing: Sequence[str]) -> list[str]:
+    """One line each, without a full stop.
+
+    Args:
+        groups: The baseline first.
+        differing: The settings in which the runs' recipes are not all alike.
+    """
+    found = []
+    if differing:
+        found.append(f"the recipes differ in {', '.join(differing)}: this compares more than methods")
+    if any(len(set(group.seeds) & set(groups[0].seeds)) == 1 for group in groups[1:]):
+        found.append("one common seed gives no interval; train each method with the same two or more seeds")
+    if any(set(group.seeds) != set(groups[0].seeds) for group in groups[1:]):
+        found.append("not all methods have the same seeds; a difference is over the seeds that both have")
+    return found + _conflict(groups)
+
+
+def _conflict(groups: Sequence[Group]) -> list[str]:
+    """Where one network per exit beats a joint one: only there is conflict to resolve."""
+    by_label = {group.label: group for group in groups}
+    if not {"joint", "separate"} <= by_label.keys():
+        return []
+    differences = by_label["separate"].minus(by_label["joint"])
+    if differences is None:
+        return []
+    above = [str(k) for k, difference in enumerate(differences[:-2], 1) if difference.mean > 0]
+    if not above:
+        return ["separate is not above joint at any exit: there is no conflict to resolve here"]
+    where = "every exit" if len(above) == len(differences) - 2 else f"exit {', '.join(above)} only"
+    return [f"separate is above joint at {where}, by their means: so much conflict there is to resolve"]

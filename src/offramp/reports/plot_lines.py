@@ -1,0 +1,89 @@
+"""Accuracy against cost, exit by exit: one line per method, named at its end."""
+
+from __future__ import annotations
+
+from statistics import fmean
+from typing import Any
+
+from offramp.reports.comparison import Comparison
+
+__all__ = ["draw_lines"]
+
+# Okabe & Ito (2008), told apart by colour-blind readers; yellow is left out, too pale on white.
+BASELINE = "#000000"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+MARKERS = "osD^vPX"
+STROKES = ("-", "--", ":", "-.")  # one for each round of the colours
+
+
+def draw_lines(axes: Any, comparison: Comparison) -> None:
+    """Draw the lines, with error bars of one standard deviation over the seeds.
+
+    Args:
+        axes: matplotlib's.
+        comparison: At least one group.
+    """
+    largest = max(flops for group in comparison.groups for _, flops in group.costs)
+    scale, unit = (1e9, "G") if largest >= 1e10 else (1e6, "M") if largest >= 1e6 else (1e3, "k")
+    many = len(comparison.groups) > 1 + len(COLOURS)
+    ends = []
+    for number, group in enumerate(comparison.groups):
+        x = [flops / scale for _, flops in group.costs]
+        scores = group.scores[: len(x)]
+        bars = [score.std or 0.0 for score in scores] if len(group.runs) > 1 else None
+        turn, place = divmod(number - 1, len(COLOURS))
+        colour = COLOURS[place] if number else BASELINE
+        axes.errorbar(
+            x, [score.mean for score in scores], bars, color=colour, marker=MARKERS[number % len(MARKERS)],
+            linestyle=STROKES[turn % len(STROKES)] if number else "-", markersize=4.5 if many else 6,
+            linewidth=1.2 if many else 1.8, capsize=2 if many else 3, elinewidth=0.8 if many else 1.2,
+            markeredgecolor="white", markeredgewidth=0.6,
+        )  # fmt: skip
+        ends.append((scores[-1].mean, x[-1], group.label, colour))
+    axes.set_xlabel(f"FLOPs per image ({unit})")
+    axes.set_ylabel("top-1 accuracy (%)")
+    axes.set_title(comparison.title, loc="left", fontsize=12)
+    axes.grid(axis="y", color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.margins(x=0.03, y=0.08)
+    if any(len(group.runs) > 1 for group in comparison.groups):
+        note = "bars: one standard deviation over the seeds"
+        axes.text(0.99, 0.03, note, transform=axes.transAxes, ha="right", fontsize=9, color="0.4")
+    _label(axes, sorted(ends))
+
+
+def _label(axes: Any, ends: list[tuple[float, float, str, str]]) -> None:
+    """Write each line's name to the right of its last point; names that would overlap move apart."""
+    low, high = axes.get_ylim()
+    heights = _apart([y for y, *_ in ends], 0.055 * (high - low))
+    shift = max(0.0, heights[-1] - high)  # a stack of names that would leave the top slides down
+    for (y, x, label, colour), height in zip(ends, heights, strict=True):
+        axes.annotate(
+            label,
+            (x, y),
+            xytext=(1.03, height - shift),
+            textcoords=("axes fraction", "data"),
+            color=colour,
+            va="center",
+            fontweight="bold",
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "alpha": 0.5,
+                "relpos": (0, 0.5),
+                "shrinkA": 1,
+                "shrinkB": 6,
+            },
+        )
+
+
+def _apart(heights: list[float], gap: float) -> list[float]:
+    """The heights nearest to the given rising ones, in least squares, that are ``gap`` apart (pooled)."""
+    pools: list[list[float]] = []
+    for number, height in enumerate(heights):
+        pools.append([height - number * gap])
+        while len(pools) > 1 and fmean(pools[-2]) > fmean(pools[-1]):
+            pools[-2:] = [pools[-2] + pools[-1]]
+    level = [fmean(pool) for pool in pools for _ in pool]
+    return [value + number * gap for number, value in enumerate(level)]
