@@ -26,7 +26,7 @@ COMPOSITIONS: dict[str, dict[str, Any]] = {
     "partly": {"beta": 0.3, "own_to_shared": 0.4, "later_to_own": 0.25},
     "all scales": {"scales": "all"},
     "two exits": {"where": [1, 3]},
-    "scattered": {"shared": {1: [0, 3, 5]}},
+    "scattered": {"channels": {1: [0, 3, 5]}},
 }
 
 
@@ -313,7 +313,7 @@ def _product(
             head, following = head / (n - exit + 1), following * (n - exit) / (n - exit + 1)
         if cut is None or exit not in (cut.where or range(1, n)) or (cut.scales != "all" and finer):
             return head, following
-        chosen = (cut.shared or {}).get(exit, range(round(cut.beta * channels)))
+        chosen = (cut.channels or {}).get(exit, range(round(cut.beta * channels)))
         shared = torch.tensor([c in chosen for c in range(channels)])
         return (
             torch.where(shared, cut.own_to_shared * head, head),

@@ -56,14 +56,14 @@ def test_where_a_partition_acts():
 
 
 def test_exits_that_cannot_be_split_are_refused():
-    for options in (Partition(where=[1, 4]), Partition(shared={4: [0]})):
+    for options in (Partition(where=[1, 4]), Partition(channels={4: [0]})):
         with pytest.raises(UserError, match="exit 4 cannot be partitioned: choose from 1 to 3"):
             options.gains(Place(4, exit=1, num_exits=4))
 
 
 def test_chosen_channels():
-    assert Partition(shared={2: [3, 0]}).mask(5, exit=2).tolist() == [True, False, False, True, False]
-    assert Partition(shared={2: [3, 0]}).mask(4, exit=1).tolist() == [True, True, False, False]
+    assert Partition(channels={2: [3, 0]}).mask(5, exit=2).tolist() == [True, False, False, True, False]
+    assert Partition(channels={2: [3, 0]}).mask(4, exit=1).tolist() == [True, True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,9 @@ def test_chosen_channels():
         ({"where": 2}, "where names the exits to partition"),
         ({"where": []}, "where names the exits to partition"),
         ({"where": ["a"]}, "got ['a']"),
-        ({"shared": 5}, "shared maps exits to the indices"),
-        ({"shared": {1: 3}}, "shared maps exits to the indices"),
-        ({"shared": {1: ["a"]}}, "shared maps exits to the indices"),
+        ({"channels": 5}, "channels maps exits to the indices"),
+        ({"channels": {1: 3}}, "channels maps exits to the indices"),
+        ({"channels": {1: ["a"]}}, "channels maps exits to the indices"),
     ],
 )
 def test_bad_options_are_refused_with_the_remedy(options, says):
@@ -101,10 +101,10 @@ def test_an_empty_part_is_refused():
     with pytest.raises(UserError, match="no own channel of its 4"):
         Partition(beta=0.9).mask(4, exit=1)
     with pytest.raises(UserError, match="channels 0 to 3"):
-        Partition(shared={1: [4]}).mask(4, exit=1)
+        Partition(channels={1: [4]}).mask(4, exit=1)
 
 
 def test_indices_of_any_kind_become_plain_numbers():
-    options = Partition(where=range(1, 3), shared={1: torch.tensor([2, 0])})
-    assert json.loads(json.dumps(dataclasses.asdict(options)))["shared"] == {"1": [2, 0]}
+    options = Partition(where=range(1, 3), channels={1: torch.tensor([2, 0])})
+    assert json.loads(json.dumps(dataclasses.asdict(options)))["channels"] == {"1": [2, 0]}
     assert options.where == (1, 2)

@@ -66,7 +66,7 @@ def test_gradients_of_every_argument(layer, mask, as_cut):
 
 
 @pytest.mark.parametrize("impl", ["fused", "split"])
-@pytest.mark.parametrize("options", [{}, {"own_to_shared": 1}, {"shared": {1: [0, 2]}}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"own_to_shared": 1}, {"channels": {1: [0, 2]}}], ids=str)
 def test_second_derivatives(options, impl):
     plain = small("vgg7")
     images, labels = batch()

@@ -93,7 +93,7 @@ def test_shared_filters_are_blind_to_their_own_loss(impl):
 def test_gradients_equal_detaching_by_hand(name, impl, own_to_shared):
     plain = small(name)
     net = partition(
-        copy.deepcopy(plain), impl=impl, own_to_shared=own_to_shared, beta=0.3, shared={1: [1, 6]}
+        copy.deepcopy(plain), impl=impl, own_to_shared=own_to_shared, beta=0.3, channels={1: [1, 6]}
     )
     shared = _masks(plain, {1: [1, 6]}, beta=0.3)
     ours = gradients(net, torch.stack(losses(net)).sum())
@@ -111,7 +111,7 @@ def test_gradients_equal_detaching_by_hand(name, impl, own_to_shared):
         {"own_to_shared": 0.3, "later_to_own": 0.2},
         {"scales": "all"},
         {"where": [2, 5]},
-        {"shared": {1: [0, 3, 5]}},
+        {"channels": {1: [0, 3, 5]}},
     ],
     ids=str,
 )
@@ -191,7 +191,7 @@ def test_a_layer_that_nothing_reaches(impl):
     net = small("msdnet_cifar")
     shared = {1: [0, 2], 2: [1, 3]}
     expected = gradients(net, torch.stack(by_hand(net, _masks(net, shared))).sum())
-    partition(net, impl=impl, shared=shared)
+    partition(net, impl=impl, channels=shared)
     found = gradients(net, torch.stack(losses(net)).sum())
     for key, grad in expected.items():
         torch.testing.assert_close(found[key], grad, **EXACT)
@@ -232,7 +232,7 @@ def test_a_stage_that_overwrites_the_feature_is_named():
 
 
 def _masks(net: MultiExitNet, shared: dict[int, list[int]], beta: float = 0.5) -> dict[int, torch.Tensor]:
-    options = Partition(beta=beta, shared=shared)
+    options = Partition(beta=beta, channels=shared)
     return {e: options.mask(x.shape[1], e) for e, x in enumerate(_features(net)[:-1], 1)}
 
 

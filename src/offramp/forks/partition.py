@@ -47,7 +47,7 @@ class Partition:
         rounding: Of beta C: ``round`` (half to even, as published), ``floor`` or ``multiple_of=8``.
         where: The exits (from 1) whose feature is partitioned; by default all but the last.
         scales: Of a feature that is a tuple: partition the ``coarsest`` (last) or ``all``.
-        shared: Exit -> the indices of its shared channels, instead of the first round(beta C).
+        channels: Exit -> the indices of its shared channels, instead of the first round(beta C).
         reference: ``on`` (Eq 9), or ``zero``: head and next stage read zeros in place of the other's
             channels (Eq 6). Without them altogether: ``vgg7(slice_beta=...)``.
         impl: ``fused`` saves the operations that DFS makes superfluous. ``split`` runs two layers and an
@@ -64,7 +64,7 @@ class Partition:
     rounding: str = "round"
     where: Sequence[int] | None = None
     scales: str = "coarsest"
-    shared: Mapping[int, Sequence[int]] | None = None
+    channels: Mapping[int, Sequence[int]] | None = None
     reference: str = "on"
     impl: str = "fused"
 
@@ -75,7 +75,7 @@ class Partition:
                 "it is the share of each feature's channels that later exits train (0.5 in the paper)"
             )
         object.__setattr__(self, "where", _exits(self.where))
-        object.__setattr__(self, "shared", _chosen(self.shared))
+        object.__setattr__(self, "channels", _chosen(self.channels))
         for name in ("own_to_shared", "later_to_own"):
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
@@ -111,8 +111,8 @@ class Partition:
             UserError: One part would be empty, or an index is not a channel.
         """
         mask = torch.zeros(channels, dtype=torch.bool)
-        if self.shared is not None and exit in self.shared:
-            index = list(self.shared[exit])
+        if self.channels is not None and exit in self.channels:
+            index = list(self.channels[exit])
             if not all(0 <= i < channels for i in index):
                 raise UserError(
                     f"exit {exit} has channels 0 to {channels - 1}, but its shared channels name others"
@@ -134,7 +134,7 @@ class Partition:
         Raises:
             UserError: There is no such exit to partition, no such channel, or one part would be empty.
         """
-        for exit in (*(self.where or ()), *(self.shared or ())):
+        for exit in (*(self.where or ()), *(self.channels or ())):
             if not 1 <= exit < place.num_exits:
                 raise UserError(
                     f"exit {exit} cannot be partitioned: choose from 1 to {place.num_exits - 1} "
@@ -159,14 +159,14 @@ def _exits(where: Sequence[int] | None) -> tuple[int, ...] | None:
     return exits
 
 
-def _chosen(shared: Mapping[int, Sequence[int]] | None) -> dict[int, tuple[int, ...]] | None:
-    if shared is None:
+def _chosen(channels: Mapping[int, Sequence[int]] | None) -> dict[int, tuple[int, ...]] | None:
+    if channels is None:
         return None
     try:
-        return {operator.index(e): tuple(operator.index(c) for c in index) for e, index in shared.items()}
+        return {operator.index(e): tuple(operator.index(c) for c in index) for e, index in channels.items()}
     except (AttributeError, TypeError):
         raise UserError(
-            f"shared maps exits to the indices of their shared channels, e.g. {{1: [0, 2]}}, got {shared!r}"
+            f"channels maps exits to the indices of their shared channels, e.g. {{1: [0, 2]}}, got {channels!r}"
         ) from None
 
 
