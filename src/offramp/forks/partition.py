@@ -166,7 +166,7 @@ def _chosen(channels: Mapping[int, Sequence[int]] | None) -> dict[int, tuple[int
         return {operator.index(e): tuple(operator.index(c) for c in index) for e, index in channels.items()}
     except (AttributeError, TypeError):
         raise UserError(
-            f"channels maps exits to the indices of their shared channels, e.g. {{1: [0, 2]}}, got {channels!r}"
+            f"channels maps exits to the indices of the shared ones, e.g. {{1: [0, 2]}}, got {channels!r}"
         ) from None
 
 
