@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from offramp import UserError
 from offramp.nets import create, resnet_sdn, vgg_sdn, wideresnet_sdn
 from offramp.nets.resnet import BasicBlock
 from offramp.nets.sdn import MixedPool, internal_classifier
@@ -110,26 +109,6 @@ def test_a_pre_activation_block_by_hand(reads, stride):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_images_of_64_pixels(name):
-    small, large = shape_only(name, num_classes=200), shape_only(name, num_classes=200, size=64)
-    assert large.input_size == (3, 64, 64)
-    reads = [[head[-1].in_features for head in net.heads] for net in (small, large)]
-    if name == "vgg_sdn":  # its maps are twice as large, and so are its hidden layers
-        assert reads[1] == [1024, 2048, 4096, 4096, 8192, 8192, 1024]
-        assert [layer.in_features for layer in kinds(large.heads[-1], nn.Linear)] == [2048, 2048, 1024]
-    else:  # its stem has stride 2
-        assert reads[0] == reads[1]
-    net = create(name, num_classes=3, width=1, size=64).eval()
-    assert [tuple(z.shape) for z in net(torch.randn(2, 3, 64, 64))] == [(2, 3)] * 7
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_other_sizes_are_refused(name):
-    with pytest.raises(UserError, match="size=48"):
-        create(name, size=48)
-
-
-@pytest.mark.parametrize("name", NAMES)
 def test_owners(name):
     """Shares over windows of one pixel change nothing, so no loss owns them."""
     torch.manual_seed(0)
@@ -162,6 +141,8 @@ def test_what_else_starts_as_published():
     vgg, resnet, wide = (create(name, num_classes=10) for name in NAMES)
     assert not any(m.bias.any() for m in kinds(vgg, nn.Conv2d | nn.Linear))
     assert all(abs(m.weight.std().item() / 0.01 - 1) < 0.05 for m in kinds(vgg, nn.Linear))
+    narrow = vgg_sdn(num_classes=10, width=16)
+    assert all(abs(m.weight.std().item() / 0.02 - 1) < 0.05 for m in kinds(narrow, nn.Linear))
     assert not any(m.bias.any() for m in kinds(wide, nn.Linear))
     assert all(m.bias.any() for m in kinds(wide, nn.Conv2d) + kinds(resnet, nn.Linear))
     for linear in kinds(wide.heads[0], nn.Linear) + kinds(resnet.heads[0], nn.Linear):

@@ -7,7 +7,7 @@ from torch import nn
 from offramp.nets.builder import builder
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.resnet import BasicBlock
-from offramp.nets.sdn import image_scale, residual_layers, sdn
+from offramp.nets.sdn import residual_layers, sdn
 
 __all__ = ["resnet_sdn"]
 
@@ -15,24 +15,19 @@ _EXITS = (4, 8, 12, 16, 20, 24)
 
 
 @builder
-def resnet_sdn(num_classes: int = 100, width: int = 16, *, size: int = 32) -> MultiExitNet:
-    """Three groups of nine residual blocks, seven exits, for 32x32 or 64x64 images.
+def resnet_sdn(num_classes: int = 100, width: int = 16) -> MultiExitNet:
+    """Three groups of nine residual blocks, seven exits, for 32x32 images.
 
     Args:
         num_classes: Size of each exit's logits.
         width: Channels of the first group; the others have 2 and 4 times as many.
-        size: Side of the images, 32 or 64 pixels; at 64 the stem, a 3x3 convolution, has stride 2.
-
-    Raises:
-        UserError: Another size.
     """
-    stride = image_scale(size)
-    conv = nn.Conv2d(3, width, 3, stride, padding=1, bias=False)
+    conv = nn.Conv2d(3, width, 3, padding=1, bias=False)
     stem = nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU())
     widths = (width, 2 * width, 4 * width)
     layers = list(residual_layers(BasicBlock, width, widths, blocks=9))
     end = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(4 * width, num_classes))
-    net = sdn(layers, _EXITS, end, num_classes=num_classes, size=size, stem=stem)
+    net = sdn(layers, _EXITS, end, num_classes=num_classes, stem=stem)
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")

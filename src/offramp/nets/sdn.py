@@ -1,7 +1,7 @@
 """Shallow-Deep Networks: a backbone with internal classifiers (Kaya et al., ICML 2019, arXiv:1810.07052).
 
 An internal classifier brings a map to 4x4 by a learned mix of max and average pooling and applies one linear
-layer. The networks come in two sizes, as published: for 32x32 images (CIFAR) and for 64x64 (Tiny ImageNet).
+layer. So these networks take images of one size only, 32x32.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from offramp.errors import UserError
 from offramp.nets.multi_exit import MultiExitNet
 
-__all__ = ["Layer", "MixedPool", "image_scale", "internal_classifier", "residual_layers", "sdn"]
+__all__ = ["Layer", "MixedPool", "internal_classifier", "residual_layers", "sdn"]
 
 
 class MixedPool(nn.Module):
@@ -63,7 +62,6 @@ def sdn(
     end: nn.Sequential,
     *,
     num_classes: int,
-    size: int,
     stem: nn.Module | None = None,
 ) -> MultiExitNet:
     """Put an internal classifier behind some layers of a backbone.
@@ -73,7 +71,6 @@ def sdn(
         exits: The layers (from 1) that have one behind them; not the last layer.
         end: The backbone's own classifier, the last head.
         num_classes: Size of each exit's logits.
-        size: Side of the images.
         stem: What comes before the first layer.
     """
     stages: list[nn.Module] = []
@@ -86,7 +83,7 @@ def sdn(
             heads.append(internal_classifier(channels, side, num_classes))
             pending = []
     stages.append(nn.Sequential(*pending))
-    return MultiExitNet(stages, [*heads, end], input_size=(3, size, size), convention="op-counter")
+    return MultiExitNet(stages, [*heads, end], convention="op-counter")
 
 
 def residual_layers(
@@ -107,14 +104,3 @@ def residual_layers(
             side //= stride
             yield Layer(block(reads, channels, stride), channels, side)
             reads = channels
-
-
-def image_scale(size: int) -> int:
-    """1 for images of 32x32 pixels, 2 for 64x64.
-
-    Raises:
-        UserError: Another size.
-    """
-    if size not in (32, 64):
-        raise UserError(f"these networks are defined for images of 32 and of 64 pixels, got size={size}")
-    return size // 32

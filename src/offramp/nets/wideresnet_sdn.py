@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from offramp.nets.builder import builder
 from offramp.nets.multi_exit import MultiExitNet
-from offramp.nets.sdn import image_scale, residual_layers, sdn
+from offramp.nets.sdn import residual_layers, sdn
 
 __all__ = ["wideresnet_sdn"]
 
@@ -14,8 +14,8 @@ _EXITS = (3, 5, 7, 9, 11, 13)
 
 
 @builder
-def wideresnet_sdn(num_classes: int = 100, width: int = 16, *, size: int = 32) -> MultiExitNet:
-    """Three groups of five pre-activation blocks, seven exits, for 32x32 or 64x64 images.
+def wideresnet_sdn(num_classes: int = 100, width: int = 16) -> MultiExitNet:
+    """Three groups of five pre-activation blocks, seven exits, for 32x32 images.
 
     The internal classifiers read the plain sums of the blocks; before the last head there is a BatchNorm
     and a ReLU.
@@ -23,20 +23,15 @@ def wideresnet_sdn(num_classes: int = 100, width: int = 16, *, size: int = 32) -
     Args:
         num_classes: Size of each exit's logits.
         width: Channels of the stem; the groups have 4, 8 and 16 times as many.
-        size: Side of the images, 32 or 64 pixels; at 64 the stem, a 3x3 convolution, has stride 2.
-
-    Raises:
-        UserError: Another size.
     """
-    stride = image_scale(size)
-    stem = nn.Conv2d(3, width, 3, stride, padding=1)
+    stem = nn.Conv2d(3, width, 3, padding=1)
     widths = (4 * width, 8 * width, 16 * width)
     layers = list(residual_layers(PreActivationBlock, width, widths, blocks=5))
     last = widths[-1]
     end = nn.Sequential(
         nn.BatchNorm2d(last), nn.ReLU(), nn.AvgPool2d(8), nn.Flatten(), nn.Linear(last, num_classes)
     )
-    net = sdn(layers, _EXITS, end, num_classes=num_classes, size=size, stem=stem)
+    net = sdn(layers, _EXITS, end, num_classes=num_classes, stem=stem)
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
