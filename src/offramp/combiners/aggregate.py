@@ -1,0 +1,126 @@
+"""Any aggregator of TorchJD that works on the gradient rows of one batch, by its class name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from offramp.combiners.backward import Backward
+from offramp.combiners.block import Block
+from offramp.combiners.jacobian import Jacobian
+from offramp.combiners.seeded import seeded
+from offramp.combiners.weighted import Weigh, Weighted
+from offramp.combiners.weightings.torchjd import (
+    MEAN,
+    SHAPE_ONLY,
+    GramianWeighting,
+    load_state,
+    make_aggregator,
+    state_of,
+)
+from offramp.errors import UserError
+from offramp.objectives.step import Step
+
+__all__ = ["Aggregate", "Aggregating"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aggregate(Weighted):
+    """An aggregator of TorchJD, one for each group, at the scale of the sum.
+
+    Where it has a weighting of the Gramian that is used, else the matrix of the rows. PCD's primary objective
+    is the group's last exit.
+
+    Attributes:
+        aggregator: Its class, e.g. ``GradVac``.
+        arguments: Its keyword arguments, numbers and words, e.g. ``{"beta": 0.01}``.
+
+    Raises:
+        UserError: There is none, it cannot work here, or it does not take these arguments.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"rows", "trunk"})
+
+    aggregator: str = "GradVac"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.arguments, Mapping):
+            raise UserError(f"arguments are the aggregator's, e.g. {{'beta': 0.01}}, got {self.arguments!r}")
+        if not self._weighs and (self.lean or self.every > 1 or self.part < 1):
+            raise UserError(f"{self.aggregator} needs the rows themselves: no lean, every or part with it")
+
+    @property
+    def _weighs(self) -> bool:
+        """Whether the aggregator needs no more than the Gramian."""
+        made = make_aggregator(self.aggregator, self.arguments)
+        return hasattr(made, "gramian_weighting") or self.aggregator in SHAPE_ONLY
+
+    def weighting(self) -> Weigh:  # noqa: D102
+        return GramianWeighting(self.aggregator, self.arguments)
+
+    def start(self, net: nn.Module) -> nn.Module:  # noqa: D102
+        if self._weighs:
+            return super().start(net)
+        return Aggregating(net, self.shared, self.aggregator, self.arguments)
+
+
+class Aggregating(nn.Module):
+    """An aggregator of TorchJD at work on whole rows, one for each group.
+
+    Args:
+        net: The net, its forks in place.
+        shared: As for :class:`~offramp.combiners.weighted.Weighted`.
+        name: The aggregator's class.
+        arguments: Its keyword arguments; a ``leak`` is the same for all rows.
+    """
+
+    def __init__(self, net: nn.Module, shared: str, name: str, arguments: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.jacobian = Jacobian(net, shared)
+        self.name, self.arguments = name, dict(arguments)
+        self.leak = self.arguments.pop("leak", None)
+        self.steps = 0
+        self.of: dict[tuple[int, ...], nn.Module] = {}
+        self.saved: dict[tuple[int, ...], dict[str, Any]] = {}
+
+    def forward(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:
+        """Add a gradient to ``.grad`` of every parameter."""
+        for block in self.jacobian.blocks(losses, step, backward):
+            assert isinstance(block, Block)
+            matrix = block.matrix()
+            if bool(matrix.isfinite().all()):
+                block.assign(self.aggregate(block.owners, matrix))
+            else:  # an overflow under fp16 must reach .grad, so that the step is skipped
+                block.assign(torch.full_like(matrix[0], torch.inf))
+        self.steps += 1
+
+    def aggregate(self, owners: tuple[int, ...], matrix: Tensor) -> Tensor:
+        """A group's rows ``[m, n]`` -> its direction ``[n]``."""
+        made = owners not in self.of
+        if made:
+            aggregator = make_aggregator(self.name, self.arguments)
+            if self.leak is not None:
+                aggregator.leak = matrix.new_full((len(owners),), self.leak)
+            self.of[owners] = aggregator
+        with torch.no_grad(), seeded(matrix.device, self.steps, owners):
+            if made and owners in self.saved:
+                with seeded(matrix.device):
+                    self.of[owners](matrix)  # so that it sizes its state, which is then replaced
+                load_state(self.of[owners], self.saved.pop(owners))
+            vector = self.of[owners](matrix)
+        return len(owners) * vector if self.name in MEAN else vector
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Steps done, and what each group's aggregator remembers."""
+        states = {owners: state_of(aggregator) for owners, aggregator in self.of.items()}
+        return {"steps": self.steps, "states": {**self.saved, **states}}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """The counterpart of :meth:`get_extra_state`."""
+        self.steps, self.saved, self.of = state["steps"], dict(state["states"]), {}

@@ -1,0 +1,42 @@
+"""CAGrad: near the mean gradient, the direction whose worst progress is best.
+
+Liu et al., "Conflict-Averse Gradient Descent for Multi-task Learning", NeurIPS 2021, arXiv:2110.14048.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from offramp.combiners.weighted import Weigh, Weighted
+from offramp.combiners.weightings import cagrad
+from offramp.errors import UserError
+
+__all__ = ["CAGrad"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CAGrad(Weighted):
+    """Conflict-averse gradient descent, scaled as in the authors' code; see :func:`weightings.cagrad`.
+
+    Attributes:
+        c: How far the direction may be from the mean gradient, in units of its norm; 0.4 in the authors'
+            scripts. 0 is the plain sum, and towards 1 it becomes MGDA.
+
+    Raises:
+        UserError: A value out of its range.
+    """
+
+    c: float = 0.4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.c, (int, float)) or not 0 <= self.c < 1:
+            raise UserError(f"c must lie in [0, 1), got {self.c!r}; the paper's value is 0.4")
+
+    def weighting(self) -> Weigh:  # noqa: D102
+        def weigh(gramian: Tensor, last: Tensor) -> Tensor:
+            return cagrad(gramian, self.c)
+
+        return weigh

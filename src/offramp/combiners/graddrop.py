@@ -1,0 +1,48 @@
+"""GradDrop: at every coordinate one sign is drawn, and the rows of the other sign are dropped.
+
+Chen et al., "Just Pick a Sign: Optimizing Deep Multitask Models with Gradient Sign Dropout", NeurIPS 2020,
+arXiv:2010.06808, Algorithm 1, on gradients of parameters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from offramp.combiners.aggregate import Aggregating
+from offramp.combiners.combiner import Combiner
+from offramp.combiners.groups import SCOPES
+from offramp.combiners.weighted import check_word
+from offramp.errors import UserError
+
+__all__ = ["GradDrop"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradDrop(Combiner):
+    """Gradient sign dropout; in the mean over the draws it is the plain sum.
+
+    Attributes:
+        leak: Share of a row that passes where its sign was not drawn; 0 in the paper, 1 is the plain sum.
+        shared: Which parameters have rows: all that several losses reach, ``per_stage`` or in ``union``,
+            which is the same here, element by element; or those of the ``first`` stage.
+
+    Raises:
+        UserError: A value out of its range.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"rows", "trunk"})
+    passes: ClassVar[str] = "F + (K + 1) / 2 B"
+
+    leak: float = 0.0
+    shared: str = "per_stage"
+
+    def __post_init__(self) -> None:
+        check_word("shared", self.shared, SCOPES)
+        if not isinstance(self.leak, (int, float)) or not 0 <= self.leak <= 1:
+            raise UserError(f"leak is a share from 0 to 1, got {self.leak!r}")
+
+    def start(self, net: nn.Module) -> nn.Module:  # noqa: D102
+        return Aggregating(net, self.shared, "GradDrop", {"leak": float(self.leak)})

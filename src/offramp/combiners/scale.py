@@ -1,0 +1,16 @@
+"""The scale invariant: K equal rows give K times that row, as the plain sum does; and who breaks it.
+
+Otherwise a method that averages would train the shared weights at lr / K, and no comparison were fair.
+"""
+
+from __future__ import annotations
+
+__all__ = ["EXCEPTIONS"]
+
+EXCEPTIONS: dict[str, str] = {
+    "cagrad": "the authors' factor, m / (1 + c^2), makes it m (1 + c) / (1 + c^2) times: 1.21 m for c = 0.4",
+    "nash-mtl": "its direction is clipped to the norm 1, as published; max_norm=0 keeps the invariant",
+    "FairGrad": "alpha-fairness fixes the direction's length by itself: sqrt(m) for alpha = 1, any rows",
+    "bdl-1": "each block hears only the losses whose window holds it: at most three",
+    "bdl-2": "each block hears only the losses whose window holds it: at most three, and the last",
+}

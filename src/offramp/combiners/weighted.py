@@ -1,0 +1,170 @@
+"""Combiners that weigh the rows by their Gramian: what these methods have in common."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from offramp.combiners.backward import Backward
+from offramp.combiners.block import Block
+from offramp.combiners.combiner import Combiner
+from offramp.combiners.groups import SCOPES
+from offramp.combiners.jacobian import Jacobian
+from offramp.combiners.lean import LeanBlock
+from offramp.combiners.refreshed import Refreshed
+from offramp.combiners.seeded import seeded
+from offramp.combiners.weightings import SolverFailed
+from offramp.errors import UserError, guess
+from offramp.objectives.step import Step
+
+__all__ = ["Weigh", "Weighing", "Weighted", "check_word"]
+
+Weigh = Callable[[Tensor, Tensor], Tensor]  # Gramian [m, m], the last weights [m] -> weights [m]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighted(Combiner):
+    """Weights the gradient rows of each group of shared parameters; a subclass says how.
+
+    The rows are weighted, not the losses: heads and whatever else has one owner keep their own loss's
+    gradient. Without conflict the direction has the scale of the plain sum.
+
+    Attributes:
+        shared: Which parameters have rows, and together: ``per_stage`` (weights for each stage), ``union``
+            (one vector of weights) or ``first`` (the first stage only).
+        lean: Keep K x K numbers instead of the rows, for one more backward pass; for ``union`` and ``first``.
+        every: Steps between two refreshments of the weights; more than 1 for ``union`` and ``first``.
+        part: Share of the batch that the weights are made from; less than 1 for ``union`` and ``first``.
+
+    Raises:
+        UserError: A value out of its range.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"gramian", "trunk"})
+    passes: ClassVar[str] = "F + (K + 1) / 2 B"
+
+    shared: str = "per_stage"
+    lean: bool = False
+    every: int = 1
+    part: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_word("shared", self.shared, SCOPES)
+        if not isinstance(self.lean, bool):
+            raise UserError(f"lean is true or false, got {self.lean!r}")
+        if not isinstance(self.every, int) or isinstance(self.every, bool) or self.every < 1:
+            raise UserError(f"every is a number of steps, 1 or more, got {self.every!r}")
+        if not isinstance(self.part, (int, float)) or not 0 < self.part <= 1:
+            raise UserError(f"part is a share of the batch, above 0 and up to 1, got {self.part!r}")
+        for name, used in (("lean", self.lean), ("every", self.every > 1), ("part", self.part < 1)):
+            if used and self.shared == "per_stage":
+                raise UserError(
+                    f"{name} saves nothing where each stage has its own weights (shared=per_stage); "
+                    "set shared=union or shared=first with it"
+                )
+
+    def weighting(self) -> Weigh:
+        """What weighs the rows of one group; called once for each.
+
+        It may raise SolverFailed. If it has a state it has methods ``state()`` and ``load(state)``.
+        """
+        raise NotImplementedError
+
+    def start(self, net: nn.Module) -> nn.Module:  # noqa: D102
+        return Weighing(self, net)
+
+
+class Weighing(nn.Module):
+    """A method that weighs rows, at work: it remembers each group's last weights.
+
+    A solver that fails leaves its group the last weights (at first those of the sum), and says so once.
+
+    Args:
+        method: How to weigh.
+        net: The net, its forks in place.
+    """
+
+    def __init__(self, method: Weighted, net: nn.Module) -> None:
+        super().__init__()
+        self.method = method
+        self.jacobian = Jacobian(net, method.shared, lean=method.lean)
+        self.refreshed = None
+        if method.every > 1 or method.part < 1:
+            self.refreshed = Refreshed(self.jacobian, every=method.every, part=method.part)
+        self.weights: dict[tuple[int, ...], Tensor] = {}
+        self.weigh_of: dict[tuple[int, ...], Weigh] = {}
+        self.steps = 0
+        self.said = False
+
+    def forward(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:
+        """Add a gradient to ``.grad`` of every parameter."""
+        if self.refreshed is not None:
+            self.refreshed(losses, step, backward, self.weigh)
+        else:
+            for block in self.jacobian.blocks(losses, step, backward):
+                block.combine(self.weigh(block))
+        self.steps += 1
+
+    def weigh(self, block: Block | LeanBlock) -> Tensor:
+        """A group's weights ``[m]``, float64 on the CPU.
+
+        They are infinite, and the memory is left alone, where the Gramian is not finite: an overflow under
+        fp16 must reach ``.grad``, so that the step is skipped.
+        """
+        gramian, owners = block.gramian(), block.owners
+        if not bool(gramian.isfinite().all()):
+            return torch.full((len(owners),), torch.inf, dtype=torch.float64)
+        if owners not in self.weigh_of:
+            self.weigh_of[owners] = self.method.weighting()
+        last = self.weights.get(owners, torch.ones(len(owners), dtype=torch.float64))
+        weights = last.clone()
+        there = gramian.diagonal() > 0  # a row of zeros has no direction to weigh, and would end MGDA's
+        if bool(there.any()):
+            try:
+                with seeded(gramian.device, self.steps, owners):
+                    found = self.weigh_of[owners](gramian[there][:, there], last[there])
+                if not bool(found.isfinite().all()):
+                    raise SolverFailed("the weights are not finite")
+                weights[there] = found
+            except (SolverFailed, np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:
+                self._say(error)
+        self.weights[owners] = weights
+        return weights
+
+    def _say(self, error: Exception) -> None:
+        if not self.said:
+            self.said = True
+            warnings.warn(
+                f"{type(self.method).__name__} found no weights at step {self.steps + 1} ({error}); "
+                "it keeps the last ones, and will do so in silence from here on",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Steps done; for each group the last weights and what its weighting remembers."""
+        states = {o: w.state() for o, w in self.weigh_of.items() if hasattr(w, "state")}
+        return {"steps": self.steps, "weights": dict(self.weights), "states": states}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """The counterpart of :meth:`get_extra_state`."""
+        self.steps, self.weights = state["steps"], dict(state["weights"])
+        self.weigh_of = {owners: self.method.weighting() for owners in state["states"]}
+        for owners, one in state["states"].items():
+            self.weigh_of[owners].load(one)  # type: ignore[attr-defined]
+
+
+def check_word(name: str, value: object, words: Collection[str]) -> None:
+    """Refuse what is none of the words that an option can have.
+
+    Raises:
+        UserError: It is none of them.
+    """
+    if value not in words:
+        raise UserError(f"{name} must be one of {', '.join(words)}, got {value!r}{guess(value, words)}")
