@@ -5,6 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from offramp.combiners.aggregate import Aggregate
+from offramp.combiners.aligned_mtl import AlignedMTL
+from offramp.combiners.cagrad import CAGrad
+from offramp.combiners.graddrop import GradDrop
+from offramp.combiners.imtl import IMTL
+from offramp.combiners.mgda import MGDA
+from offramp.combiners.nash_mtl import NashMTL
+from offramp.combiners.pcgrad import PCGrad
+from offramp.combiners.upgrad import UPGrad
+from offramp.combiners.windows import Windows
 from offramp.errors import UserError, guess
 from offramp.forks import Equilibrium, Partition
 from offramp.grammar import Method, compose
@@ -72,6 +82,72 @@ METHODS: dict[str, Method] = {
             "the losses of shallow exits fade in, up to each exit's share of the operations",
             "Kaya et al., ICML 2019",
             objective=Ramp(),
+        ),
+        Method(
+            "bdl-1",
+            "block-dependent losses: each loss trains its own block and the two before",
+            "github.com/savertm/Block-Dependent-Losses-for-Multi-Exit-Networks",
+            combiner=Windows(window="overlap-3"),
+        ),
+        Method(
+            "bdl-2",
+            "block-dependent losses, and the last loss trains all blocks",
+            "github.com/savertm/Block-Dependent-Losses-for-Multi-Exit-Networks",
+            combiner=Windows(window="overlap-3-final"),
+        ),
+        Method(
+            "pcgrad",
+            "each loss's gradient loses what opposes another's",
+            "Yu et al., NeurIPS 2020",
+            combiner=PCGrad(),
+        ),
+        Method(
+            "cagrad",
+            "near the mean gradient, the direction that helps the worst-off loss most",
+            "Liu et al., NeurIPS 2021",
+            combiner=CAGrad(),
+        ),
+        Method(
+            "nash-mtl",
+            "the direction that the losses would agree on as bargainers",
+            "Navon et al., ICML 2022",
+            combiner=NashMTL(),
+        ),
+        Method(
+            "mgda",
+            "the shortest weighted mean of the gradients, which no loss opposes",
+            "Sener and Koltun, NeurIPS 2018",
+            combiner=MGDA(),
+        ),
+        Method(
+            "imtl",
+            "equally long steps along every loss's gradient (IMTL-G)",
+            "Liu et al., ICLR 2021",
+            combiner=IMTL(),
+        ),
+        Method(
+            "graddrop",
+            "at every weight one sign is drawn, and gradients of the other are dropped",
+            "Chen et al., NeurIPS 2020",
+            combiner=GradDrop(),
+        ),
+        Method(
+            "aligned-mtl",
+            "the gradients, made orthogonal and equally long",
+            "Senushkin et al., CVPR 2023",
+            combiner=AlignedMTL(),
+        ),
+        Method(
+            "upgrad",
+            "the sum of the gradients, each projected to where it opposes none",
+            "Quinton and Rey, 2024",
+            combiner=UPGrad(),
+        ),
+        Method(
+            "aggregate",
+            "any other aggregator of TorchJD that works on one batch, by its class name",
+            "torchjd.org",
+            combiner=Aggregate(),
         ),
     )
 }

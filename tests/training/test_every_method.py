@@ -9,7 +9,7 @@ from offramp.data import open_data
 from offramp.methods import METHODS
 from offramp.nets import vgg7
 
-EVERY = [*METHODS]
+EVERY = [*METHODS, "dfs+kd", "dfs+byot", "dfs+pcgrad", "dfs+ge", "ge+kd"]
 RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05, augment="crop-flip", checkpoint_every=2)
 
 

@@ -31,10 +31,12 @@ class Answer:
     Attributes:
         document: For ``--json``: an object or a list of plain values.
         text: For people.
+        trouble: Raised once the answer is printed, where it is not all that was asked for.
     """
 
     document: dict[str, Any] | list[Any]
     text: str
+    trouble: Exception | None = None
 
 
 def emit(text: str) -> None:

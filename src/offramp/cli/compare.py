@@ -23,8 +23,8 @@ class Compare:
 
     EXAMPLES: ClassVar[str] = """\
   offramp compare runs/joint runs/dfs
-  offramp compare runs/*/* --out picture.png
-  offramp compare runs/*/* --pick-lr"""
+  offramp compare runs/*/seed-* --out picture.png
+  offramp compare runs/*/seed-* --pick-lr"""
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
     """folders that `offramp train` wrote"""

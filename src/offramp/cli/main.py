@@ -24,6 +24,11 @@ COMMANDS = {
         "Evaluate",
         "evaluate every exit of a run on the test set of its data, or of other data",
     ),
+    "sweep": (
+        "sweep",
+        "SweepOf",
+        "train methods x seeds under one recipe, several at a time, and compare them",
+    ),
     "compare": ("compare", "Compare", "put runs side by side: table, paired differences, picture"),
     "cost": ("cost", "CostOf", "count params and FLOPs of every exit, and what training costs"),
     "nets": ("listing", "Nets", "list the networks"),
@@ -69,6 +74,8 @@ def _run(name: str, words: Sequence[str]) -> None:
     if "TORCHELASTIC_RUN_ID" in os.environ and os.environ["RANK"] != "0":
         return  # under torchrun the first process answers for all
     emit(json.dumps(answer.document, indent=2, allow_nan=False) if command.output.json else answer.text)
+    if answer.trouble is not None:
+        raise answer.trouble
 
 
 def _no_command(words: Sequence[str]) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from offramp.objectives import Step
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-    from lightning_fabric.wrappers import _FabricModule, _FabricOptimizer
+    from lightning_fabric.wrappers import _FabricOptimizer
 
 __all__ = ["Minibatch"]
 
@@ -26,7 +26,7 @@ class Minibatch:
     """Trains on one batch at a time: forward, objective, combiner, clip, optimiser.
 
     Attributes:
-        model: The net as Fabric wrapped it (precision, data parallel), perhaps compiled.
+        model: The net's forward pass under precision and data parallelism, perhaps compiled.
         net: The net itself.
         running: The method at work.
         optimizer: As Fabric wrapped it.
@@ -38,7 +38,7 @@ class Minibatch:
         clip: Largest norm of the whole gradient; 0 leaves it alone.
     """
 
-    model: _FabricModule
+    model: Callable[..., Any]
     net: nn.Module
     running: Running
     optimizer: _FabricOptimizer
@@ -60,19 +60,14 @@ class Minibatch:
         Returns:
             The K losses before the step, detached.
         """
-        # what does not run plain backward passes averages over the processes by itself, not as the model does
-        alone = self.fabric.world_size > 1 and "losses" not in self.running.needs
-        with self.fabric.no_backward_sync(self.model, enabled=alone):
-            found = self._forward(images, targets, epoch, progress)
-            losses = self.running.losses(found)
-            self.optimizer.zero_grad()
-            self.running.combine(losses, found, self._backward())
+        found = self._forward(images, targets, epoch, progress)
+        losses = self.running.losses(found)
+        self.optimizer.zero_grad()
+        self.running.combine(losses, found, self._backward())
         self._average_own()
         if self.clip:
             # under loss scaling an overflow is normal: the scaler sees it too and skips the step
-            self.fabric.clip_gradients(
-                self.model, self.optimizer, max_norm=self.clip, error_if_nonfinite=False
-            )
+            self.fabric.clip_gradients(self.net, self.optimizer, max_norm=self.clip, error_if_nonfinite=False)
         self.optimizer.step()
         return torch.stack(list(losses)).detach()
 
@@ -83,10 +78,11 @@ class Minibatch:
         else:
             outputs = self.model(images)
 
-        def part(share: float) -> list[Tensor]:
-            count = max(1, round(share * len(images)))
+        def part(share: float) -> tuple[list[Tensor], Step]:
+            count = max(2, round(share * len(images)))  # batch norm cannot do with one value for each channel
             with _buffers_kept(self.net), _buffers_kept(self.running):
-                return self.running.losses(self._forward(images[:count], targets[:count], epoch, progress))
+                found = self._forward(images[:count], targets[:count], epoch, progress)
+                return self.running.losses(found), found
 
         return Step(
             self.net,

@@ -27,8 +27,8 @@ class Step:
             that needs them.
         trunk: The feature of every stage but the last, as its fork got it, in the graph. Only for a method
             that needs it, and not if the forward pass is compiled.
-        part: The K losses of the first share (0 to 1) of the batch, from a forward pass of its own that
-            leaves the batch statistics alone.
+        part: The K losses of the first share (0 to 1) of the batch and the step they come from: a forward
+            pass of its own that leaves the batch statistics alone.
     """
 
     net: nn.Module
@@ -40,4 +40,4 @@ class Step:
     label_smoothing: float = 0.0
     features: Sequence[Tensor] | None = None
     trunk: Sequence[Any] | None = None
-    part: Callable[[float], list[Tensor]] | None = None
+    part: Callable[[float], tuple[list[Tensor], Step]] | None = None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from offramp.metrics import Accuracy, evaluate
 from offramp.nets import Net
-from offramp.training.processes import share_buffers, total
+from offramp.training.processes import share, total
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -27,7 +27,7 @@ def evaluate_split(
     device = next(net.parameters()).device
     rank, world = (0, 1) if fabric is None else (fabric.global_rank, fabric.world_size)
     if fabric is not None:
-        share_buffers(net, fabric)
+        share(net.buffers(), fabric)  # batch statistics are each one's own until the next step
     batches = split.batches(
         max(batch_size // world, 1),
         transform=transform,

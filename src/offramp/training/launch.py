@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from offramp.errors import UserError
 from offramp.nets import Net
 from offramp.training.memory import keep_freed_memory
+from offramp.training.processes import share
 from offramp.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-    from lightning_fabric.wrappers import _FabricModule
 
 __all__ = ["launch", "place"]
 
@@ -58,14 +59,30 @@ def launch(precision: str, device: str = "auto") -> Fabric:
     return fabric
 
 
-def place(net: Net, recipe: Recipe, fabric: Fabric) -> _FabricModule:
+def place(net: Net, recipe: Recipe, fabric: Fabric, *, plain_backward: bool) -> Callable[..., Any]:
     """Move a net to its device and memory format, in place.
 
+    Args:
+        net: The net, which keeps its parameters and their names.
+        recipe: Memory format, and whether to compile.
+        fabric: Device, precision and processes.
+        plain_backward: Whether gradients come from Fabric's backward passes, which average them over the
+            processes. If not, the processes only start from equal weights.
+
     Returns:
-        What to call in its stead while training: it adds autocast and data parallelism, and is compiled if
-        the recipe says so. The net itself keeps its parameters and their names.
+        What to call in the net's stead while training: it adds autocast, and data parallelism to
+        plain backward passes.
     """
     net.to(fabric.device)
     if recipe.channels_last:
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return fabric.setup_module(torch.compile(net) if recipe.compile else net)  # type: ignore[arg-type]
+    model: Callable[..., Any] = torch.compile(net) if recipe.compile else net
+    if plain_backward:
+        return fabric.setup_module(model)  # type: ignore[arg-type]
+    share([*net.parameters(), *net.buffers()], fabric)
+
+    def forward(*inputs: Any, **options: Any) -> Any:
+        with fabric.autocast():
+            return model(*inputs, **options)
+
+    return forward

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["highest", "mean", "share_buffers", "total"]
+__all__ = ["highest", "mean", "share", "total"]
 
 
 def total(values: Tensor, fabric: Fabric) -> Tensor:
@@ -37,8 +38,8 @@ def highest(number: int, fabric: Fabric) -> int:
     return int(value)
 
 
-def share_buffers(net: nn.Module, fabric: Fabric) -> None:
-    """Give every process the first one's buffers: batch statistics are each one's own until the next step."""
+def share(tensors: Iterable[Tensor], fabric: Fabric) -> None:
+    """Give every process the first one's values, in place."""
     if fabric.world_size > 1:
-        for buffer in net.buffers():
-            dist.broadcast(buffer, 0)
+        for tensor in tensors:
+            dist.broadcast(tensor.detach(), 0)

@@ -12,7 +12,7 @@ import yaml
 
 from offramp.errors import UserError
 
-__all__ = ["read", "setting", "shipped"]
+__all__ = ["parse", "read", "setting", "shipped"]
 
 
 class _Loader(yaml.SafeLoader):
@@ -58,7 +58,7 @@ def read(source: str | Path) -> dict[str, Any]:
         close = difflib.get_close_matches(str(source), names, n=1)
         guess = f" (did you mean {close[0]!r}?)" if close else ""
         raise UserError(f"no such file, and no recipe of that name{guess}; there are: {', '.join(names)}")
-    values = _parse(text)
+    values = parse(text)
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
@@ -75,10 +75,15 @@ def setting(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise UserError(f"setting {text!r} must read key=value, e.g. lr=0.1")
-    return key.strip(), _parse(value)
+    return key.strip(), parse(value)
 
 
-def _parse(text: str) -> Any:
+def parse(text: str) -> Any:
+    """What a YAML text says, as plain values.
+
+    Raises:
+        UserError: Not YAML.
+    """
     try:
         return yaml.load(text, Loader=_Loader)  # a SafeLoader: builds plain values only
     except yaml.YAMLError as error:

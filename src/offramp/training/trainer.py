@@ -70,12 +70,12 @@ class Trainer:
         self.transform, self.val_transform = pipeline(recipe.augment, data)
         self.share = recipe.batch_size // fabric.world_size
         self.steps = data.train.num_batches(self.share, drop_last=True, world=fabric.world_size)
-        self.model = place(net, recipe, fabric)
+        model = place(net, recipe, fabric, plain_backward="losses" in method.needs)
         self.running = method.start(net).to(fabric.device)
         self.optimizer = build_optimizer(nn.ModuleList([net, self.running]), recipe)
         stepper = fabric.setup_optimizers(self.optimizer)
         self.loop = Minibatch(
-            model=self.model,
+            model=model,
             net=net,
             running=self.running,
             optimizer=cast("_FabricOptimizer", stepper),
@@ -136,7 +136,7 @@ class Trainer:
             rank=self.fabric.global_rank,
             world=self.fabric.world_size,
         )
-        self.model.train()
+        self.net.train()
         began = time.perf_counter() - state.seconds
         for images, targets in batches:
             losses = self._step(images, targets)

@@ -1,0 +1,60 @@
+"""``offramp sweep``: methods x seeds under one recipe, and one table of them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, ClassVar
+
+import tyro
+
+from offramp.cli.answer import OUTPUT, Answer, Output
+
+__all__ = ["SweepOf"]
+
+
+@dataclass(frozen=True)
+class SweepOf:
+    """Train several methods with several seeds under one recipe, then compare them: one table, one picture.
+
+    FILE is YAML: data, net, out, seeds, methods, and any setting of the recipe (or recipe: its name or file).
+    A method is a name, or a mapping with its options and settings: {method: dfs, own_to_shared: 1}.
+
+    Every run goes to OUT/<method>/seed-<n>, what it says to OUT/logs, the comparison to OUT/comparison.txt,
+    .json and .png. Ctrl-C stops the runs at a checkpoint; the same command goes on, and runs nothing twice.
+    """
+
+    EXAMPLES: ClassVar[str] = """\
+  offramp sweep methods.yaml --jobs 2
+  offramp sweep methods.yaml --lr 1/3,1,3 --data path/to/data --out runs/search"""
+
+    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """YAML file that says what to train"""
+    jobs: int = 1
+    """runs at a time, each a process with its share of the cores"""
+    lr: str | None = None
+    """factors of the learning rate, e.g. 1/3,1,3; each method's is picked on the validation images"""
+    data: str | None = None
+    """data set, as for train, in place of the file's"""
+    out: str | None = None
+    """folder of the runs, in place of the file's"""
+    output: Output = OUTPUT
+
+    def run(self) -> Answer:
+        """Train what is not finished yet, compare all."""
+        from offramp.reports import compare, write_report
+        from offramp.training.sweep import parse_factors, sweep
+        from offramp.training.sweep_file import read_sweep
+
+        plan = read_sweep(self.file, data=self.data, out=self.out)
+        factors = parse_factors(self.lr or "1")
+        swept = sweep(plan, jobs=self.jobs, factors=factors)
+        if swept.error is not None and not swept.finished:
+            raise swept.error
+        comparison = compare(swept.finished, pick_lr=len(factors) > 1)
+        if swept.failures:
+            names = ", ".join(failure.name for failure in swept.failures)
+            note = f"the runs that failed are not in this table, nor is their cost: {names}"
+            comparison = replace(comparison, notes=(*comparison.notes, note))
+        document = write_report(comparison, plan.out)
+        failed = [{**asdict(failure), "log": str(failure.log)} for failure in swept.failures]
+        return Answer({**document, "failed": failed}, comparison.table(), trouble=swept.error)

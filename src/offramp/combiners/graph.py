@@ -1,0 +1,99 @@
+"""Walks through the autograd graph of a step: what a loss reads, and what lies between two places."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from torch.autograd.function import BackwardCFunction
+from torch.autograd.graph import Node, get_gradient_edge
+
+from offramp.objectives.step import Step
+
+__all__ = ["Edge", "Reach", "Walk", "as_tuple", "edge", "reach", "saves", "walk"]
+
+Edge = tuple[Node, int]  # a tensor's place in the graph: what made it, and which of its outputs it is
+
+
+class Walk(NamedTuple):
+    """What a walk came by.
+
+    Attributes:
+        nodes: Operations.
+        leaves: Tensors that want a gradient, most of them parameters.
+        stops: Labels of the stops.
+    """
+
+    nodes: set[Node]
+    leaves: list[Tensor]
+    stops: set[int]
+
+
+class Reach(NamedTuple):
+    """What a loss reads.
+
+    Attributes:
+        outputs: Indices of the outputs of the net, of which it may also read a feature.
+        leaves: Tensors that want a gradient and that it reads by another way: parameters of the objective,
+            or of the net, if it is a penalty.
+    """
+
+    outputs: frozenset[int]
+    leaves: dict[Tensor, None]
+
+
+def edge(tensor: Tensor) -> Edge:
+    """Where a tensor that requires a gradient has its place in the graph."""
+    found = get_gradient_edge(tensor)
+    return found.node, found.output_nr
+
+
+def walk(roots: Iterable[Node], stops: Mapping[Edge, int]) -> Walk:
+    """All that is behind some operations (and these themselves), as far as the stops."""
+    stack = list(roots)
+    seen, leaves, hit = set(stack), [], set()
+    nodes = set()
+    while stack:
+        node = stack.pop()
+        if hasattr(node, "variable"):
+            leaves.append(node.variable)
+            continue
+        nodes.add(node)
+        for behind, index in node.next_functions:
+            if behind is None:
+                continue
+            if (behind, index) in stops:
+                hit.add(stops[behind, index])
+            elif behind not in seen:
+                seen.add(behind)
+                stack.append(behind)
+    return Walk(nodes, leaves, hit)
+
+
+def reach(losses: Sequence[Tensor], step: Step) -> list[Reach]:
+    """What each loss reads of the net's outputs, features and stages."""
+    stops = {
+        edge(tensor): k
+        for whole in (step.trunk, step.features, step.outputs)
+        for k, entry in enumerate(whole or ())
+        for tensor in as_tuple(entry)
+        if tensor is not None and tensor.requires_grad
+    }
+    found = []
+    for loss in losses:
+        _, leaves, hit = walk([edge(loss)[0]], stops) if loss.requires_grad else Walk(set(), [], set())
+        found.append(Reach(frozenset(hit), dict.fromkeys(leaves)))
+    return found
+
+
+def saves(node: Node) -> bool:
+    """Whether an operation keeps tensors for its backward pass, so that it cannot run once they are freed."""
+    if isinstance(node, BackwardCFunction):
+        return bool(node.saved_tensors)
+    return any(name.startswith("_raw_saved") for name in dir(node))
+
+
+def as_tuple(feature: Any) -> tuple[Any, ...]:
+    """The tensors of a feature."""
+    return feature if isinstance(feature, tuple) else (feature,)

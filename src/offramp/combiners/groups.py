@@ -1,0 +1,64 @@
+"""Which parameters share one set of gradient rows, and so one vector of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from offramp.errors import UserError, guess
+
+__all__ = ["SCOPES", "Group", "group_parameters"]
+
+SCOPES = ("per_stage", "union", "first")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters whose gradients are combined together.
+
+    Attributes:
+        owners: The losses (0-based) that have a row here, in order.
+        parameters: In the net's order.
+    """
+
+    owners: tuple[int, ...]
+    parameters: tuple[Tensor, ...]
+
+
+def group_parameters(owners: Mapping[Tensor, frozenset[int]], shared: str) -> list[Group]:
+    """The groups of parameters that several losses reach.
+
+    For nested exits "shared" has three readings:
+
+    * ``per_stage``: parameters with the same owners are a group of their own. For exits in a row these are
+      the stages, and no group has a row that is zero by construction.
+    * ``union``: one group of all parameters with two or more owners. An owner's row has gaps where a
+      parameter is not its own.
+    * ``first``: only the parameters with the most owners: the first stage of exits in a row, the trunk of
+      decoders side by side.
+
+    Args:
+        owners: The losses that reach each parameter.
+        shared: One of :data:`SCOPES`.
+
+    Returns:
+        The groups. A parameter that is in none gets the plain sum of its owners' gradients.
+
+    Raises:
+        UserError: There is no such reading.
+    """
+    if shared not in SCOPES:
+        raise UserError(f"shared must be one of {', '.join(SCOPES)}, got {shared!r}{guess(shared, SCOPES)}")
+    alike: dict[frozenset[int], list[Tensor]] = {}
+    for parameter, indices in owners.items():
+        if len(indices) > 1:
+            alike.setdefault(indices, []).append(parameter)
+    if shared == "union" and alike:
+        everyone = frozenset[int]().union(*alike)
+        alike = {everyone: [p for p, indices in owners.items() if len(indices) > 1]}
+    elif shared == "first" and alike:
+        most = max(map(len, alike))
+        alike = {indices: parameters for indices, parameters in alike.items() if len(indices) == most}
+    return [Group(tuple(sorted(indices)), tuple(found)) for indices, found in alike.items()]

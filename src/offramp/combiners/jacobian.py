@@ -1,0 +1,139 @@
+"""The Jacobian engine: the gradient of each loss on what several losses share, from one forward pass.
+
+Rows cover the parameters with two or more owners (:meth:`MultiExitNet.owners`), in groups
+(:mod:`~offramp.combiners.groups`). Every other parameter gets the plain sum of its owners' gradients; with
+one owner that is its own loss's.
+
+**Rows** keeps a group's rows until they are combined. With ``shared="per_stage"`` a group is complete when
+its stage is, so at any time the rows of one stage are kept, and its part of the graph is freed.
+
+**Lean** keeps K x K numbers: each stage's rows are added to the Gramian and dropped, then one weighted
+backward pass through the graph gives the combined gradient, for the price of that pass and of a graph that
+stays whole until then. It is for ``union`` and ``first``, whose one vector of weights is known only when
+the last row is. With ``per_stage`` the weights differ from stage to stage, so a weighted pass would be a pass
+for each loss again, and there is nothing to gain: the rows under way are one stage's already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch._functorch.config
+from torch import Tensor, nn
+
+from offramp.combiners.backward import Backward
+from offramp.combiners.block import Block
+from offramp.combiners.graph import Reach, reach
+from offramp.combiners.groups import group_parameters
+from offramp.combiners.lean import LeanBlock, lean_blocks, pull
+from offramp.combiners.passes import plan_passes, run_passes
+from offramp.combiners.plan import Plan, make_plan
+from offramp.combiners.rows import Rows, average_grads
+from offramp.objectives.step import Step
+
+__all__ = ["Jacobian"]
+
+
+class Jacobian:
+    """Gradient rows of a net's losses, planned once and run at every step.
+
+    ::
+
+        jacobian = Jacobian(net)
+        for block in jacobian.blocks(losses, step, backward):
+            block.combine(weigh(block.gramian()))
+
+    The losses must be made apart from each other: a list of scalars, not the entries of one Tensor.
+
+    Args:
+        net: A module with ``owners()`` and K outputs, its forks in place.
+        shared: What counts as shared, ``"per_stage"``, ``"union"`` or ``"first"``; see
+            :func:`~offramp.combiners.groups.group_parameters`.
+        lean: Keep no rows; for ``union`` and ``first``.
+
+    Raises:
+        UserError: There is no such reading of ``shared``.
+    """
+
+    def __init__(self, net: nn.Module, shared: str = "per_stage", *, lean: bool = False) -> None:
+        owned: Mapping[str, frozenset[int]] = net.owners()  # type: ignore[operator]
+        self.shared, self.lean = shared, lean and shared != "per_stage"
+        self._outputs_of: dict[Tensor, frozenset[int]] = {
+            p: owned[name] for name, p in net.named_parameters() if owned.get(name)
+        }
+        self.groups = group_parameters(self._outputs_of, shared)
+        self._planned: tuple[list[Reach], Plan] | None = None
+        # A compiled forward must survive several backward passes, which is settled when it is compiled.
+        torch._functorch.config.donated_buffer = False
+
+    def blocks(
+        self, losses: Sequence[Tensor], step: Step, backward: Backward
+    ) -> Iterator[Block] | Iterator[LeanBlock]:
+        """Each group's rows as soon as they are complete; what is in no group gets its gradient by the way.
+
+        Take all blocks: the work goes on as they are taken, and it uses the graph up.
+
+        Args:
+            losses: K scalars.
+            step: The step they come from; with ``trunk`` the graph is freed stage by stage.
+            backward: The loss scale, and how to average over processes. Its ``run`` is not called.
+        """
+        return self._lean(losses, step, backward) if self.lean else self._rows(losses, step, backward)
+
+    def gramians(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> list[LeanBlock]:
+        """The groups' inner products alone: ``.grad`` and the graph are left as they are."""
+        plan = self._plan(losses, step)
+        need = [{p: None for p in wanted if p in plan.group_of} for wanted in plan.need]
+        return lean_blocks(plan.groups, need, losses, step, backward)
+
+    def weighted(
+        self,
+        losses: Sequence[Tensor],
+        step: Step,
+        backward: Backward,
+        weights: Mapping[tuple[int, ...], Mapping[int, float]],
+    ) -> None:
+        """Fill ``.grad`` from weights that are known, for the price of about one backward pass.
+
+        Args:
+            losses: K scalars.
+            step: The step they come from.
+            backward: The loss scale, and how to average over processes.
+            weights: For the owners of a group the weight of each; what is missing weighs 1.
+        """
+        plan = self._plan(losses, step)
+        ones = dict.fromkeys(range(len(losses)), 1.0)
+        pull(losses, ones, plan.plain, backward, keep_graph=bool(plan.groups))
+        for group in plan.groups:
+            known = {**ones, **weights.get(group.owners, {})}
+            pull(losses, known, group.parameters, backward, keep_graph=group is not plan.groups[-1])
+
+    def _plan(self, losses: Sequence[Tensor], step: Step) -> Plan:
+        """The last step's plan, or a new one if the losses read something else now."""
+        reaches = reach(losses, step)
+        if self._planned is None or self._planned[0] != reaches:
+            self._planned = reaches, make_plan(self._outputs_of, reaches, self.shared)
+        return self._planned[1]
+
+    def _rows(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> Iterator[Block]:
+        plan = self._plan(losses, step)
+        passes = plan_passes(losses, step.trunk, plan.need)
+        last = {id(plan.group_of.get(p)): i for i, one in enumerate(passes) for p in one.parameters}
+        rows = Rows(plan.group_of, losses, backward)
+        for i, (one, grads) in enumerate(run_passes(passes, losses, step.trunk, scale=backward.scale)):
+            rows.take(one, grads)
+            for group in plan.groups:
+                if last.get(id(group)) == i and (owners := rows.owners(group)):
+                    parameters = list(group.parameters)
+                    yield Block(owners, parameters, [rows.pop(j, parameters) for j in owners], backward.scale)
+        average_grads(self._net_only(plan.plain), backward)
+
+    def _lean(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> Iterator[LeanBlock]:
+        plan = self._plan(losses, step)
+        blocks = lean_blocks(plan.groups, plan.need, losses, step, backward)
+        average_grads(self._net_only(plan.plain), backward)
+        yield from blocks
+
+    def _net_only(self, parameters: Sequence[Tensor]) -> list[Tensor]:
+        """Without those of the objective, whose gradients are averaged by whoever trains it."""
+        return [p for p in parameters if p in self._outputs_of]

@@ -1,0 +1,174 @@
+"""The backward passes that give each loss's gradient, planned so that the graph is freed on the way.
+
+``autograd.grad`` of a loss down to the feature of a stage runs, and frees, only what lies above it. So the
+passes go from the deepest stage to the first: at stage k one for each loss that reaches it, from the
+gradients at its output to its parameters and to the gradients at its input. The last of them frees the
+stage's part of the graph. At any time only one stage's gradients are under way, while the plain loop over the
+losses keeps the whole graph to the end. Both run the same operations.
+
+What lies where is read from the graph of the step at hand. A loss that reaches two stages by ways of its own
+gets a plain pass, and so do all if the features do not cut the graph (a tuple of which one tensor is made
+from another, a parameter that two stages use) or if there are none (a compiled net, decoders side by side).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from offramp.combiners.graph import Edge, Walk, as_tuple, edge, saves, walk
+
+__all__ = ["Pass", "plan_passes", "run_passes", "unshared"]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One call of ``autograd.grad``.
+
+    Attributes:
+        loss: Whose gradient.
+        start: The level it starts from, or None for the loss itself.
+        parameters: Whose gradients it gives.
+        into: The level at which it stops and leaves gradients for a later pass, or None.
+        free: Whether nothing behind it needs this part of the graph.
+    """
+
+    loss: int
+    start: int | None
+    parameters: list[Tensor]
+    into: int | None
+    free: bool
+
+
+def plan_passes(
+    losses: Sequence[Tensor], trunk: Sequence[Any] | None, need: Sequence[AbstractSet[Tensor] | Mapping[Tensor, None]]
+) -> list[Pass]:
+    """The passes of a step, in order.
+
+    Args:
+        losses: Scalars.
+        trunk: The features between the stages, from the first on; level k is behind stage k.
+        need: For each loss the parameters whose gradients are wanted, as a set or the keys of a dict.
+    """
+    live = [j for j, loss in enumerate(losses) if loss.requires_grad and need[j]]
+    levels = _levels(trunk)
+    stops = {edge(t): k for k, tensors in enumerate(levels) for t in tensors}
+    stages = [walk((edge(t)[0] for t in tensors), stops) for tensors in levels]
+    heads = {j: walk([edge(losses[j])[0]], stops) for j in live}
+    tied = {p for stage in stages for p in stage.leaves}
+    loose = [j for j in live if len(heads[j].stops) > 1 or not tied.isdisjoint(heads[j].leaves)]
+    if not levels or len(loose) == len(live) or not _cuts(levels, stops, stages):
+        # From the last loss to the first, since what only deep exits share is complete early then.
+        return [Pass(j, None, list(need[j]), None, j == live[0]) for j in reversed(live)]
+
+    early = [j for j in live if j not in loose and _entangled(j, heads, stages)]
+    passes = [Pass(j, None, list(need[j]), None, False) for j in loose]
+    passes += _through([(j, None, heads[j]) for j in early], need, stages)
+    for k in reversed(range(-1, len(levels))):
+        for j in reversed(live):
+            if j not in (*loose, *early) and max(heads[j].stops, default=-1) == k:
+                passes += _through([(j, None, heads[j])], need, stages, free=True)
+        if k >= 0:
+            # Ascending: the deepest exit uses the most of the stage, so it is the one to free it.
+            arrived = sorted(one.loss for one in passes if one.into == k)
+            passes += _through([(j, k, stages[k]) for j in arrived], need, stages, free=True)
+    return passes
+
+
+def run_passes(
+    passes: Sequence[Pass],
+    losses: Sequence[Tensor],
+    trunk: Sequence[Any] | None,
+    *,
+    scale: float,
+    keep_graph: bool = False,
+) -> Iterator[tuple[Pass, list[Tensor | None]]]:
+    """Run planned passes; yields each with the gradients of its parameters, each in memory of its own.
+
+    Args:
+        passes: From :func:`plan_passes`.
+        losses: As planned.
+        trunk: As planned.
+        scale: Factor of the losses.
+        keep_graph: Free nothing.
+    """
+    levels = _levels(trunk)
+    waiting: dict[tuple[int, int], Sequence[Tensor | None]] = {}
+    for one in passes:
+        inputs = [*one.parameters, *([] if one.into is None else levels[one.into])]
+        outputs, seeds = [losses[one.loss]], [torch.full_like(losses[one.loss], scale)]
+        if one.start is not None:
+            arrived = waiting.pop((one.loss, one.start))
+            pairs = [(t, g) for t, g in zip(levels[one.start], arrived, strict=True) if g is not None]
+            outputs, seeds = [t for t, _ in pairs], [g for _, g in pairs]
+            del arrived, pairs
+        found: Sequence[Tensor | None] = [None] * len(inputs)
+        if outputs:
+            found = torch.autograd.grad(
+                outputs, inputs, seeds, retain_graph=keep_graph or not one.free, allow_unused=True
+            )
+        del seeds
+        mine = len(one.parameters)
+        if one.into is not None:
+            waiting[one.loss, one.into] = found[mine:]
+        grads = unshared(found[:mine], found[mine:])
+        del found
+        yield one, grads
+        del grads
+
+
+def unshared(grads: Sequence[Tensor | None], others: Sequence[Tensor | None] = ()) -> list[Tensor | None]:
+    """The gradients, copied where autograd gave several the same memory or a part of a larger one."""
+    seen = {g.untyped_storage().data_ptr() for g in others if g is not None}
+    own: list[Tensor | None] = []
+    for g in grads:
+        if g is not None:
+            memory = g.untyped_storage()
+            if memory.data_ptr() in seen or memory.nbytes() != g.nbytes:
+                g = g.clone(memory_format=torch.contiguous_format)
+            seen.add(memory.data_ptr())
+        own.append(g)
+    return own
+
+
+def _through(
+    ways: Sequence[tuple[int, int | None, Walk]],
+    need: Sequence[AbstractSet[Tensor] | Mapping[Tensor, None]],
+    stages: Sequence[Walk],
+    *,
+    free: bool = False,
+) -> list[Pass]:
+    """Passes of losses through a region, each on to the level behind it if it wants anything from there."""
+    passes: list[Pass] = []
+    for loss, start, region in reversed(ways):
+        behind = max(region.stops, default=-1)
+        more = any(p in need[loss] for stage in stages[: behind + 1] for p in stage.leaves)
+        parameters = [p for p in region.leaves if p in need[loss]]
+        if parameters or more:
+            passes.append(Pass(loss, start, parameters, behind if more else None, free and not passes))
+    return passes[::-1]
+
+
+def _levels(trunk: Sequence[Any] | None) -> list[list[Tensor]]:
+    return [[t for t in as_tuple(feature) if t.requires_grad] for feature in trunk or ()]
+
+
+def _cuts(levels: Sequence[Sequence[Tensor]], stops: dict[Edge, int], stages: Sequence[Walk]) -> bool:
+    """Whether the stages have nothing in common, and all ways between them lead through the features."""
+    nodes = [node for stage in stages for node in (*stage.nodes, *stage.leaves)]
+    return (
+        len(stops) == sum(map(len, levels))
+        and len(set(nodes)) == len(nodes)
+        and all(stage.stops <= {k - 1} for k, stage in enumerate(stages))
+    )
+
+
+def _entangled(j: int, heads: dict[int, Walk], stages: Sequence[Walk]) -> bool:
+    """Whether a loss shares operations with another loss or a stage, which would find them freed."""
+    others = [*stages, *(heads[i] for i in heads if i != j)]
+    return any(saves(node) for other in others for node in heads[j].nodes & other.nodes)

@@ -1,0 +1,132 @@
+"""Commands run side by side, each a process of its own with its share of the cores, stopped in good order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from offramp.training.interrupt import Interrupted, catch_signals
+
+__all__ = ["Ended", "Job", "run_jobs", "share_of_cores"]
+
+LOOK_EVERY = 0.1  # seconds
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command to run.
+
+    Attributes:
+        name: What people call it.
+        words: Program and arguments.
+        log: File to which it writes what it has to say, after what an earlier attempt wrote.
+    """
+
+    name: str
+    words: Sequence[str]
+    log: Path
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job that ran to its end, or died.
+
+    Attributes:
+        job: Which.
+        code: Its exit code; -n if signal n killed it.
+        seconds: How long it took.
+    """
+
+    job: Job
+    code: int
+    seconds: float
+
+    @property
+    def last_line(self) -> str:
+        """The last line of its log, which says why it failed."""
+        lines = self.job.log.read_text(encoding="utf-8", errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+
+
+def share_of_cores(at_once: int) -> int:
+    """Threads for each of so many jobs on the cores that this process may use; at least one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // at_once)
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    at_once: int,
+    *,
+    on_end: Callable[[Ended], None],
+    inherit: Sequence[int] = (),
+) -> None:
+    """Run all jobs, in their order, so many at a time; one that fails does not keep the others from running.
+
+    At the first SIGINT or SIGTERM no more jobs start and the running ones get a SIGTERM, which a training
+    run answers with a checkpoint; at the second they are killed. Each is a session of its own, so that a
+    terminal's Ctrl-C reaches this process only.
+
+    Args:
+        jobs: What to run.
+        at_once: How many at a time; each gets as many threads as :func:`share_of_cores` says.
+        on_end: Called for each job that ended, but for those that a signal to this process ended.
+        inherit: File descriptors that the jobs keep open.
+
+    Raises:
+        Interrupted: A signal came, and no job is running any more.
+    """
+    waiting = deque(jobs)
+    running: dict[subprocess.Popen[bytes], tuple[Job, float]] = {}
+    environment = os.environ | {"OMP_NUM_THREADS": str(share_of_cores(at_once))}
+    with catch_signals() as signals:
+        try:
+            try:
+                while (waiting or running) and not signals.received:
+                    while waiting and len(running) < at_once and not signals.received:
+                        job = waiting.popleft()
+                        running[_start(job, environment, inherit)] = (job, time.monotonic())
+                    time.sleep(LOOK_EVERY)
+                    for process in [process for process in running if process.poll() is not None]:
+                        job, began = running.pop(process)
+                        on_end(Ended(job, process.returncode, time.monotonic() - began))
+            finally:
+                _stop(running)
+        except BaseException:  # a second signal, most often
+            for process in running:
+                process.kill()
+            for process in running:
+                process.wait()
+            raise
+    if signals.received:
+        raise Interrupted(signals.received, f"stopped by {signal.Signals(signals.received).name}")
+
+
+def _start(job: Job, environment: dict[str, str], inherit: Sequence[int]) -> subprocess.Popen[bytes]:
+    with job.log.open("ab") as log:
+        return subprocess.Popen(
+            job.words,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            pass_fds=tuple(inherit),
+            start_new_session=True,
+        )
+
+
+def _stop(running: dict[subprocess.Popen[bytes], tuple[Job, float]]) -> None:
+    if running:
+        names = ", ".join(job.name for job, _ in running.values())
+        print(f"stopping {names} at the next checkpoint; Ctrl-C again kills", file=sys.stderr, flush=True)
+    for process in running:
+        process.terminate()
+    for process in running:
+        process.wait()

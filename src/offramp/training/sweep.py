@@ -1,0 +1,141 @@
+"""A sweep: methods x seeds x learning rates under one recipe, several runs at a time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from offramp.errors import UserError
+from offramp.training.files import disk_errors
+from offramp.training.interrupt import Interrupted
+from offramp.training.jobs import Ended, run_jobs, share_of_cores
+from offramp.training.sweep_file import Sweep
+from offramp.training.sweep_lock import alone_in
+from offramp.training.sweep_trials import check_trials, trials
+
+__all__ = ["Failure", "Swept", "parse_factors", "sweep"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that failed.
+
+    Attributes:
+        name: Which.
+        reason: One line.
+        log: File with all that it said.
+        users: Whether it was the user's mistake, or the machine's limit, and not a fault of offramp's.
+    """
+
+    name: str
+    reason: str
+    log: Path
+    users: bool
+
+
+@dataclass(frozen=True)
+class Swept:
+    """How a sweep ended.
+
+    Attributes:
+        finished: Folders of the finished runs, also of earlier attempts.
+        failures: The other runs.
+    """
+
+    finished: tuple[Path, ...]
+    failures: tuple[Failure, ...]
+
+    @property
+    def error(self) -> Exception | None:
+        """What to raise for the failures, if there are any: a UserError if none is a fault of offramp's."""
+        if not self.failures:
+            return None
+        first, runs = self.failures[0], len(self.failures) + len(self.finished)
+        names = ", ".join(failure.name for failure in self.failures)
+        text = f"{len(self.failures)} of {runs} runs failed: {names}; {first.name}: {first.reason}"
+        text += f" (log: {first.log}); the same command tries again what failed"
+        return UserError(text) if all(failure.users for failure in self.failures) else RuntimeError(text)
+
+
+def sweep(
+    plan: Sweep, *, jobs: int = 1, factors: Sequence[Fraction] = (Fraction(1),), quiet: bool = False
+) -> Swept:
+    """Train every method with every seed, and with every factor of the learning rate.
+
+    Finished runs are not run again, interrupted ones go on from their last checkpoint. Everything is
+    checked before the first run starts. :func:`offramp.reports.compare` makes a table of the runs; with
+    ``pick_lr=True`` it picks each method's learning rate.
+
+    Args:
+        plan: From :func:`offramp.training.sweep_file.read_sweep`.
+        jobs: How many runs at a time, each a process of its own with its share of the cores.
+        factors: Of the learning rate.
+        quiet: Say nothing while it runs.
+
+    Raises:
+        UserError: A mistake that is found before the first run starts.
+        Interrupted: SIGINT or SIGTERM came, and the running runs were stopped; the same sweep goes on.
+    """
+    if jobs < 1:
+        raise UserError(f"jobs is {jobs}, must be at least 1")
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise UserError("a sweep starts its own processes; start it without torchrun")
+    runs = trials(plan, factors)
+    check_trials(plan, runs)
+    failures: list[Failure] = []
+    todo = [run for run in runs if not run.finished]
+    done = len(runs) - len(todo)
+
+    def tell(text: str) -> None:
+        if not quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def on_end(ended: Ended) -> None:
+        nonlocal done
+        if ended.code == 0:
+            done += 1
+            tell(f"{ended.job.name}: {ended.seconds:.0f} s; {done} of {len(runs)} runs are finished")
+        else:
+            failures.append(_failure(ended))
+            tell(f"{ended.job.name}: failed: {failures[-1].reason}")
+
+    tell(f"{len(runs)} runs, {done} finished; {jobs} at a time, threads for each: {share_of_cores(jobs)}")
+    with alone_in(plan.out) as lock:
+        with disk_errors(plan.out / "logs"):
+            (plan.out / "logs").mkdir(exist_ok=True)
+        try:
+            run_jobs([run.job(plan) for run in todo], jobs, on_end=on_end, inherit=lock)
+        except Interrupted as stop:
+            raise Interrupted(
+                stop.signum, f"{stop}; {done} of {len(runs)} runs are finished; the same command goes on"
+            ) from None
+    return Swept(tuple(run.folder for run in runs if run.finished), tuple(failures))
+
+
+def parse_factors(text: str) -> tuple[Fraction, ...]:
+    """``"1/3,1,3"`` -> the factors.
+
+    Raises:
+        UserError: Not numbers above 0, or one of them twice.
+    """
+    try:
+        factors = tuple(Fraction(part.strip()) for part in text.split(","))
+    except (ValueError, ZeroDivisionError):
+        factors = ()
+    if not factors or min(factors) <= 0 or len({f"{float(f):.3g}" for f in factors}) < len(factors):
+        raise UserError(f"learning-rate factors {text!r} must be different numbers above 0, e.g. 1/3,1,3")
+    return factors
+
+
+def _failure(ended: Ended) -> Failure:
+    if ended.code < 0:
+        name = signal.Signals(-ended.code).name
+        reason = f"killed by {name}; if memory ran out, run fewer jobs at a time"
+    else:
+        reason = ended.last_line.removeprefix("offramp train: ")
+    return Failure(ended.job.name, reason, ended.job.log, users=ended.code == 2 or not 0 <= ended.code <= 128)

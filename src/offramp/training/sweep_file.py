@@ -1,0 +1,160 @@
+"""A sweep as a file: one net, one data set, one recipe, several methods and seeds.
+
+.. code-block:: yaml
+
+    data: path/to/data         # as for `offramp train`
+    net: vgg7:width=16
+    out: runs/sweep            # folder of all the runs; paths are relative to where the command is given
+    seeds: [0, 1, 2]
+    recipe: paper              # optional: a shipped recipe, or a file
+    epochs: 6                  # any setting of the recipe, over those of `recipe`
+    lr: 0.05
+    methods:
+      - joint                  # a name of `offramp methods`, also composed: dfs+kd
+      - method: dfs            # or a name with options of its own
+        own_to_shared: 1
+      - method: kd             # or with settings of the recipe of its own; the table notes that they differ
+        weight_decay: 1e-4
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from offramp.errors import UserError, guess
+from offramp.methods import Method, method
+from offramp.training.recipe import Recipe
+from offramp.training.recipe_file import parse
+
+__all__ = ["Entry", "Sweep", "read_sweep"]
+
+KEYS = ("data", "net", "out", "seeds", "methods", "recipe")
+SETTINGS = tuple(f.name for f in dataclasses.fields(Recipe) if f.name not in ("seed", "options"))
+FOR_ALL = ("test_limit",)  # what decides the test images cannot be a method's own
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method of a sweep.
+
+    Attributes:
+        label: What the file says of it, e.g. ``dfs own_to_shared=1``.
+        method: The method, with its options.
+        recipe: How it trains, but for the seed.
+    """
+
+    label: str
+    method: Method
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Methods and seeds to train under one recipe.
+
+    Attributes:
+        data: What :func:`offramp.data.open_data` opens.
+        net: The network as one word, e.g. ``vgg7:width=16``.
+        out: Folder of all the runs.
+        seeds: Whole numbers.
+        entries: The methods.
+    """
+
+    data: str
+    net: str
+    out: Path
+    seeds: tuple[int, ...]
+    entries: tuple[Entry, ...]
+
+
+def read_sweep(path: str | Path, *, data: str | None = None, out: str | Path | None = None) -> Sweep:
+    """The sweep in a YAML file.
+
+    Args:
+        path: The file.
+        data: In place of the file's ``data``.
+        out: In place of the file's ``out``.
+
+    Raises:
+        UserError: No such file, not YAML, a key missing or unknown, or a value that it cannot have.
+    """
+    path = Path(path)
+    try:
+        values = parse(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no text"
+        raise UserError(f"cannot read the sweep {str(path)!r}: {reason}") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    given = {"data": data, "out": None if out is None else str(out)}
+    if isinstance(values, dict):
+        values = {**values, **{key: value for key, value in given.items() if value is not None}}
+    try:
+        return _sweep(values)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _sweep(values: Any) -> Sweep:
+    if not isinstance(values, dict):
+        raise UserError("a sweep is a mapping with the keys data, net, out, seeds and methods")
+    _check_keys(values, (*KEYS, *SETTINGS))
+    for key in KEYS[:-1]:
+        if key not in values:
+            raise UserError(f"lacks {key!r}; a sweep has data, net, out, seeds and methods")
+    for key in ("data", "net", "out", "recipe"):
+        if not isinstance(values.get(key, ""), str):
+            raise UserError(f"{key} is {values[key]!r}, must be text")
+    base = Recipe.load(values["recipe"]) if "recipe" in values else Recipe()
+    base = base.replace(**{key: values[key] for key in SETTINGS if key in values})
+    if not isinstance(values["methods"], list) or not values["methods"]:
+        raise UserError("methods must be a list, e.g. [joint, dfs]")
+    return Sweep(
+        data=values["data"],
+        net=values["net"],
+        out=Path(values["out"]),
+        seeds=_seeds(values["seeds"]),
+        entries=tuple(_entry(value, base) for value in values["methods"]),
+    )
+
+
+def _seeds(values: Any) -> tuple[int, ...]:
+    if not isinstance(values, list) or not values or len(set(map(repr, values))) < len(values):
+        raise UserError(f"seeds are {values!r}, must be a list of different whole numbers, e.g. [0, 1, 2]")
+    return tuple(Recipe(seed=value).seed for value in values)
+
+
+def _entry(value: Any, base: Recipe) -> Entry:
+    """One item of ``methods``; options that come with the recipe go to the methods that have them."""
+    own = {"method": value} if isinstance(value, str) else value
+    if not isinstance(own, dict) or not isinstance(own.get("method"), str):
+        raise UserError(f"methods: {value!r} must be a name, or a mapping with the key method")
+    row = method(own["method"])
+    _check_keys(own, ("method", *SETTINGS, *row.options), f"methods: {row.name}: ")
+    for key in FOR_ALL:
+        if key in own:
+            raise UserError(f"methods: {row.name}: {key} is one for all methods; give it beside methods")
+    changes = {key: v for key, v in own.items() if key in SETTINGS}
+    options = {key: v for key, v in own.items() if key not in (*SETTINGS, "method")}
+    shared = {key: v for key, v in base.options.items() if key in row.options}
+    try:
+        recipe = base.replace(**changes, options={**shared, **options})
+        return Entry(_label(row.name, own), row.with_options(recipe.options), recipe)
+    except UserError as error:
+        raise UserError(f"methods: {row.name}: {error}") from None
+
+
+def _label(name: str, own: Mapping[str, Any]) -> str:
+    return " ".join([name, *(f"{key}={value}" for key, value in own.items() if key != "method")])
+
+
+def _check_keys(values: Mapping[Any, Any], known: Iterable[str], where: str = "") -> None:
+    for key in values:
+        if key not in known:
+            raise UserError(
+                f"{where}no key {key!r}{guess(key, known)}; there are: {', '.join(dict.fromkeys(known))}"
+            )

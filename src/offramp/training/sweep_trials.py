@@ -1,0 +1,132 @@
+"""The runs of a sweep: which there are, where they go, and whether each could start."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from offramp.errors import UserError
+from offramp.nets.text import build, check
+from offramp.training.jobs import Job
+from offramp.training.recipe import Recipe
+from offramp.training.record import check_same, describe, read_record
+from offramp.training.sets import check_fits, open_set
+from offramp.training.sweep_file import Entry, Sweep
+
+if TYPE_CHECKING:
+    from offramp.data import ImageData
+
+__all__ = ["Trial", "check_trials", "trials"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a sweep.
+
+    Attributes:
+        name: Its folder within the sweep's, e.g. ``dfs/seed-0``.
+        folder: Its folder.
+        entry: Its method.
+        recipe: The entry's, with this run's seed and learning rate.
+    """
+
+    name: str
+    folder: Path
+    entry: Entry
+    recipe: Recipe
+
+    @property
+    def finished(self) -> bool:
+        """Whether its result is there."""
+        return (self.folder / "result.json").is_file()
+
+    def job(self, sweep: Sweep) -> Job:
+        """The command that starts it or goes on with it."""
+        plain = Recipe().to_dict()
+        settings = {key: value for key, value in self.recipe.to_dict().items() if value != plain[key]}
+        settings |= settings.pop("options", {})
+        words = ["train", "--data", sweep.data, "--net", sweep.net, "--method", self.entry.method.name]
+        words += ["--out", str(self.folder), "--resume"]
+        if settings:
+            words += ["--set", *(f"{key}={json.dumps(value)}" for key, value in settings.items())]
+        log = sweep.out / "logs" / f"{self.name.replace('/', '-')}.log"
+        return Job(self.name, [sys.executable, "-m", "offramp", *words], log)
+
+
+def trials(sweep: Sweep, factors: Sequence[Fraction]) -> list[Trial]:
+    """All runs: seed by seed, so that what is there after an interruption can be paired.
+
+    Args:
+        sweep: Methods and seeds.
+        factors: Of the learning rate; 1 leaves it alone.
+
+    Raises:
+        UserError: Two runs would be the same, or there is no validation set to pick a factor on.
+    """
+    found: dict[str, Trial] = {}
+    same: dict[str, str] = {}
+    for seed in sweep.seeds:
+        for entry in sweep.entries:
+            if len(factors) > 1 and entry.recipe.val_fraction == 0:
+                raise UserError(
+                    "the learning rate is picked on validation images, and there are none; "
+                    "give val_fraction, e.g. val_fraction: 0.1"
+                )
+            for factor in factors:
+                scaled = "" if factor == 1 else f"-lr-x{float(factor):.3g}"
+                name = f"{_folder_name(entry.label)}/seed-{seed}{scaled}"
+                lr = entry.recipe.lr if factor == 1 else entry.recipe.lr * float(factor)
+                trial = Trial(name, sweep.out / name, entry, entry.recipe.replace(seed=seed, lr=lr))
+                decisive = _decisive(trial, searching=len(factors) > 1) + (scaled or "x1")
+                twin = same.setdefault(decisive, entry.label)
+                if twin != entry.label or name in found:
+                    raise UserError(f"methods: {entry.label!r} and {twin!r} are the same; leave one out")
+                found[name] = trial
+    return list(found.values())
+
+
+def _folder_name(label: str) -> str:
+    return re.sub(r"[^\w.=+-]+", "-", label).strip("-")
+
+
+def _decisive(trial: Trial, *, searching: bool) -> str:
+    """What tells a run from the others, but for the factor of its learning rate."""
+    recipe = trial.recipe.to_dict() | {"options": trial.entry.method.options, "checkpoint_every": 0}
+    return repr((trial.entry.method.name, recipe | ({"lr": None} if searching else {})))
+
+
+def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
+    """Whether every run could start: net, data, each method on this net, and what is in the folders already.
+
+    Raises:
+        UserError: The first mistake that is found.
+    """
+    check(sweep.net)  # a mistake here shall not wait until the images are decoded
+    opened: dict[tuple[Any, ...], ImageData] = {}
+    checked = set()
+    for run in runs:
+        recipe = run.recipe
+        key = (recipe.val_fraction, recipe.train_limit, recipe.test_limit, recipe.size)
+        if key not in opened:
+            opened[key] = open_set(sweep.data, recipe)
+        data = opened[key]
+        new = run.entry.label not in checked
+        if not new and not run.folder.exists():
+            continue
+        net = build(sweep.net, data.num_classes)
+        net.input_size = data.input_size
+        if new:
+            checked.add(run.entry.label)
+            data.train.num_batches(recipe.batch_size, drop_last=True)
+            check_fits(net, data)
+        record = describe(net, run.entry.method, data, recipe)
+        if run.folder.exists():
+            check_same(run.folder, read_record(run.folder), record)
+        if new:
+            run.entry.method.start(run.entry.method.prepare(net))

@@ -1,0 +1,144 @@
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from offramp import Recipe, UserError
+from offramp.training.sweep import parse_factors
+from offramp.training.sweep_file import read_sweep
+from offramp.training.sweep_trials import trials
+
+GOOD = {
+    "data": "digits",
+    "net": "vgg7:width=4",
+    "out": "runs/s",
+    "seeds": "[0, 3]",
+    "epochs": "2",
+    "lr": "1e-1",
+    "methods": "[joint, {method: dfs, own_to_shared: 1, weight_decay: 0}]",
+}
+
+
+@pytest.fixture
+def sweep_file(tmp_path):
+    """Writes a sweep with some keys changed, or left out where None."""
+
+    def write(**changes):
+        lines = [f"{key}: {value}" for key, value in {**GOOD, **changes}.items() if value is not None]
+        (tmp_path / "s.yaml").write_text("\n".join(lines))
+        return tmp_path / "s.yaml"
+
+    return write
+
+
+def test_settings_are_the_recipes_and_a_method_may_have_its_own(sweep_file):
+    plan = read_sweep(sweep_file())
+    assert (plan.data, plan.net, plan.out, plan.seeds) == ("digits", "vgg7:width=4", Path("runs/s"), (0, 3))
+    joint, dfs = plan.entries
+    assert joint.recipe == Recipe(epochs=2, lr=0.1)
+    assert dfs.recipe == Recipe(epochs=2, lr=0.1, weight_decay=0, options={"own_to_shared": 1})
+    assert (joint.label, dfs.label) == ("joint", "dfs own_to_shared=1 weight_decay=0")
+    assert dfs.method.options["own_to_shared"] == 1
+    assert dfs.method.options["beta"] == 0.5
+
+
+def test_the_options_of_a_recipe_go_to_the_methods_that_have_them(sweep_file, tmp_path):
+    (tmp_path / "mine.yaml").write_text("epochs: 7\nbeta: 0.75\nbatch_size: 10\n")
+    plan = read_sweep(
+        sweep_file(recipe=tmp_path / "mine.yaml", methods="[joint, dfs, {method: dfs, beta: 0.9}]")
+    )
+    assert [dict(entry.recipe.options) for entry in plan.entries] == [{}, {"beta": 0.75}, {"beta": 0.9}]
+    assert plan.entries[0].recipe.replace(options={}) == Recipe(epochs=2, lr=0.1, batch_size=10)
+
+
+def test_data_and_out_can_be_given_beside_the_file(sweep_file):
+    plan = read_sweep(sweep_file(out=None), data="path/to", out="elsewhere")
+    assert (plan.data, plan.out) == ("path/to", Path("elsewhere"))
+
+
+def test_runs_are_seed_by_seed_and_name_the_factor_of_the_learning_rate(sweep_file):
+    plan = read_sweep(sweep_file(methods="[joint, {method: dfs, own_to_shared: 1}]"))
+    assert [run.name for run in trials(plan, parse_factors("1"))] == [
+        "joint/seed-0", "dfs-own_to_shared=1/seed-0", "joint/seed-3", "dfs-own_to_shared=1/seed-3",
+    ]  # fmt: skip
+    searched = trials(plan, parse_factors("1/3, 1,3"))
+    assert len(searched) == 12
+    assert [run.name for run in searched[:3]] == [
+        f"joint/seed-0{end}" for end in ("-lr-x0.333", "", "-lr-x3")
+    ]
+    assert [run.recipe.lr for run in searched[:3]] == pytest.approx([0.1 / 3, 0.1, 0.3])
+    assert searched[0].folder == Path("runs/s/joint/seed-0-lr-x0.333")
+
+
+def test_the_command_of_a_run_is_its_recipe(sweep_file):
+    from offramp.cli.parse import parse
+    from offramp.cli.train import Train
+
+    plan = read_sweep(sweep_file(milestones="[1]", schedule="multistep", augment='"none"', train_limit=64))
+    for run in trials(plan, (Fraction(1), Fraction(1, 3))):
+        job = run.job(plan)
+        assert job.words[1:4] == ["-m", "offramp", "train"]
+        command = parse(Train, "offramp train", job.words[4:])
+        assert command._recipe() == run.recipe
+        assert (command.data, command.net, command.method) == (plan.data, plan.net, run.entry.method.name)
+        assert (command.out, command.resume) == (str(run.folder), True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"seeds": None}, "lacks 'seeds'"),
+        ({"epoch": 3}, "no key 'epoch' (did you mean 'epochs'?)"),
+        ({"seed": 3}, "no key 'seed' (did you mean 'seeds'?)"),
+        ({"beta": 0.5}, "no key 'beta'"),
+        ({"seeds": "3"}, "must be a list of different whole numbers"),
+        ({"seeds": "[1, 1]"}, "must be a list of different whole numbers"),
+        ({"seeds": "[-1]"}, "seed is -1"),
+        ({"net": 7}, "net is 7, must be text"),
+        ({"lr": "fast"}, "lr is 'fast'"),
+        ({"recipe": "papre"}, "did you mean 'paper'?"),
+        ({"methods": "joint"}, "methods must be a list"),
+        ({"methods": "[jiont]"}, "no method 'jiont' (did you mean 'joint'?)"),
+        ({"methods": "[dfs+joint]"}, "'joint' is what every method starts from"),
+        ({"methods": "[{beta: 0.5}]"}, "a mapping with the key method"),
+        ({"methods": "[{method: dfs, bta: 0.5}]"}, "dfs: no key 'bta' (did you mean 'beta'?)"),
+        ({"methods": "[{method: dfs, beta: 1.5}]"}, "dfs: beta must lie strictly between 0 and 1"),
+        ({"methods": "[{method: dfs, epochs: 0}]"}, "dfs: recipe: epochs is 0"),
+        ({"methods": "[{method: dfs, test_limit: 9}]"}, "test_limit is one for all methods"),
+        ({"methods": "[{method: dfs, seed: 9}]"}, "no key 'seed'"),
+        ({"methods": "["}, "not YAML"),
+    ],
+)
+def test_mistakes_are_one_line_that_names_the_file(sweep_file, changes, says):
+    path = sweep_file(**changes)
+    with pytest.raises(UserError) as error:
+        read_sweep(path)
+    assert says in str(error.value)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_no_file_is_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"cannot read the sweep .*No such file"):
+        read_sweep(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("methods", "factors", "val", "says"),
+    [
+        ("[joint, joint]", "1", 0.1, "'joint' and 'joint' are the same"),
+        ("[dfs, {method: dfs, beta: 0.5}]", "1", 0.1, "'dfs beta=0.5' and 'dfs' are the same"),
+        ("[joint, {method: joint, lr: 0.3}]", "1,3", 0.1, "'joint lr=0.3' and 'joint' are the same"),
+        ("[joint]", "1,3", 0, "picked on validation images, and there are none"),
+    ],
+)
+def test_runs_that_make_no_comparison_are_refused(sweep_file, methods, factors, val, says):
+    plan = read_sweep(sweep_file(methods=methods, val_fraction=val))
+    with pytest.raises(UserError, match=says):
+        trials(plan, parse_factors(factors))
+
+
+@pytest.mark.parametrize("text", ["", "1,1", "0,1", "-1", "a", "1/0", "1,,3"])
+def test_bad_factors_are_refused(text):
+    with pytest.raises(UserError, match="different numbers above 0"):
+        parse_factors(text)

@@ -1,0 +1,141 @@
+"""Jobs that stand for training runs: small Python programs that need no torch."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from offramp import UserError
+from offramp.training.jobs import Ended, Job, run_jobs, share_of_cores
+from offramp.training.sweep import Failure, Swept
+from offramp.training.sweep_lock import alone_in
+
+# A stand-in for a run: notes that it started, ends at SIGTERM in its own time, and says how.
+PATIENT = """
+import signal, sys, time
+from pathlib import Path
+def stop(*_):
+    time.sleep(float(sys.argv[2]))
+    Path(sys.argv[1] + ".stopped").touch()
+    sys.exit(143)
+signal.signal(signal.SIGTERM, stop)
+Path(sys.argv[1] + ".started").touch()
+time.sleep(60)
+"""
+
+# A program that runs two such jobs at a time, and what it says when it is interrupted.
+SWEEP = """
+import sys
+from pathlib import Path
+from offramp.training.jobs import Job, run_jobs
+from offramp.training.interrupt import Interrupted
+folder, patience, program = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+words = lambda n: [sys.executable, "-c", program, str(folder / n), patience]
+try:
+    run_jobs([Job(n, words(n), folder / f"{n}.log") for n in "abc"], 2, on_end=lambda ended: None)
+except Interrupted as stop:
+    print(stop)
+    sys.exit(128 + stop.signum)
+"""
+
+
+@pytest.fixture
+def job(tmp_path):
+    return lambda name, code: Job(name, [sys.executable, "-c", code], tmp_path / f"{name}.log")
+
+
+def test_a_job_that_fails_does_not_stop_the_others(job):
+    ended: list[Ended] = []
+    codes = {"good": "print('fine')", "bad": "import sys; sys.exit('no luck\\n')", "last": ""}
+    run_jobs([job(name, code) for name, code in codes.items()], 2, on_end=ended.append)
+    assert {e.job.name: e.code for e in ended} == {"good": 0, "bad": 1, "last": 0}
+    assert {e.job.name: e.last_line for e in ended} == {
+        "good": "fine", "bad": "no luck", "last": "it said nothing",
+    }  # fmt: skip
+
+
+def test_so_many_run_at_a_time_and_no_more(job, tmp_path):
+    code = f"""
+import os, time
+from pathlib import Path
+mine = Path({str(tmp_path)!r}, f"{{os.getpid()}}.running")
+mine.touch()
+time.sleep(0.3)
+print(len(list(mine.parent.glob("*.running"))))
+mine.unlink()
+"""
+    ended: list[Ended] = []
+    run_jobs([job(str(n), code) for n in range(5)], 2, on_end=ended.append)
+    assert max(int(e.last_line) for e in ended) == 2
+
+
+def test_each_has_its_share_of_the_cores(job):
+    ended: list[Ended] = []
+    run_jobs([job("a", "import os; print(os.environ['OMP_NUM_THREADS'])")], 1, on_end=ended.append)
+    assert int(ended[0].last_line) == share_of_cores(1) >= 1
+    assert share_of_cores(10_000) == 1
+    if hasattr(os, "sched_getaffinity"):
+        assert share_of_cores(1) == len(os.sched_getaffinity(0))
+
+
+def start_sweep(folder: Path, patience: float) -> subprocess.Popen:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SWEEP, folder, str(patience), PATIENT],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until = time.monotonic() + 60
+    while len(list(folder.glob("*.started"))) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_stops_the_running_jobs_in_order_and_starts_no_more(tmp_path, signum):
+    process = start_sweep(tmp_path, patience=0.3)
+    process.send_signal(signum)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (128 + signum, f"stopped by {signum.name}\n")
+    assert err == "stopping a, b at the next checkpoint; Ctrl-C again kills\n"
+    assert sorted(path.name for path in tmp_path.glob("*.*ed")) == [
+        "a.started", "a.stopped", "b.started", "b.stopped",
+    ]  # fmt: skip
+
+
+def test_two_signals_kill(tmp_path):
+    process = start_sweep(tmp_path, patience=50)
+    process.send_signal(signal.SIGINT)
+    assert "stopping a, b" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=20)
+    assert (process.returncode, out) == (130, "interrupted twice; the last checkpoint stands\n")
+    assert not list(tmp_path.glob("*.stopped"))
+
+
+def test_a_folder_is_held_as_long_as_a_run_is_at_work_in_it(tmp_path):
+    pytest.importorskip("fcntl")
+    with alone_in(tmp_path / "out") as lock:
+        orphan = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=lock)
+        with pytest.raises(UserError, match="at work in"), alone_in(tmp_path / "out"):
+            pass
+    with pytest.raises(UserError, match="at work in"), alone_in(tmp_path / "out"):
+        pass
+    orphan.communicate(b"\n")
+    with alone_in(tmp_path / "out"):
+        pass
+
+
+def test_failures_are_the_users_unless_one_is_ours(tmp_path):
+    users, ours = (Failure(name, "why", tmp_path / "log", users=name == "a") for name in "ab")
+    assert Swept((tmp_path,), ()).error is None
+    error = Swept((tmp_path, tmp_path), (users,)).error
+    assert isinstance(error, UserError)
+    assert str(error).startswith("1 of 3 runs failed: a; a: why")
+    error = Swept((), (users, ours)).error
+    assert not isinstance(error, UserError)
+    assert str(error).startswith("2 of 2 runs failed: a, b; a: why")
