@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_runs import rows, tiny_data, tiny_net
-from torchrun_job import RECIPE
+from torchrun_job import METHODS, RECIPE
 
 from offramp import Run, fit
 
@@ -28,15 +28,16 @@ def out(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(out, tmp_path):
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes_train_as_one(out, tmp_path, method):
     net = tiny_net(norm=False, dropout=0.0)
-    run = fit(net, tiny_data(), "dfs", RECIPE, tmp_path / "run", quiet=True)
-    shared = load_file(out / "plain" / "weights.safetensors")
+    run = fit(net, tiny_data(), method, RECIPE, tmp_path / "run", quiet=True)
+    shared = load_file(out / method / "weights.safetensors")
     torch.testing.assert_close(shared, dict(net.state_dict()), rtol=1e-4, atol=1e-6)
-    for ours, theirs in zip(rows(run.folder), rows(out / "plain"), strict=True):
+    for ours, theirs in zip(rows(run.folder), rows(out / method), strict=True):
         for key, value in ours.items():
             assert float(theirs[key]) == pytest.approx(float(value), rel=1e-4), key
-    assert Run.open(out / "plain", tiny_net(norm=False, dropout=0.0)).result == run.result
+    assert Run.open(out / method, tiny_net(norm=False, dropout=0.0)).result == run.result
 
 
 @pytest.mark.slow

@@ -13,12 +13,15 @@ from offramp import Recipe, fit
 from offramp.training import Interrupted
 
 RECIPE = Recipe(epochs=3, batch_size=8, lr=0.05, augment="none")
+# plain backward passes; what averages rows by itself; a state that all processes must agree on
+METHODS = ("dfs", "bdl-2", "pcgrad", "nash-mtl", "graddrop", "kd")
 
 
 def main(out: Path) -> None:
     torch.set_num_threads(1)
-    plain = tiny_net(norm=False, dropout=0.0)
-    fit(plain, tiny_data(), "dfs", RECIPE, out / "plain", device="cpu")
+    for method in METHODS:
+        plain = tiny_net(norm=False, dropout=0.0)
+        fit(plain, tiny_data(), method, RECIPE, out / method, device="cpu", quiet=method != "dfs")
     fit(tiny_net(), tiny_data(), "dfs", RECIPE, out / "alone", device="cpu", quiet=True)
     data = tiny_data(split=Tripwire)
     if os.environ["RANK"] == "1":  # the other process must hear of it
