@@ -564,3 +564,8 @@ def test_mode_switch_in_a_module_of_its_own_is_no_obstacle():
     x = torch.randn(2, *SIZE)
     for training in (True, False):
         assert torch.equal(net.train(training)(x)[-1], backbone(x))
+
+
+def test_an_input_size_that_is_no_shape():
+    with pytest.raises(UserError, match=r"input_size is the shape of one input.*got 8"):
+        attach(Plain(), ["conv1"], input_size=8)

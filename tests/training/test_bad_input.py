@@ -15,6 +15,7 @@ from tiny_runs import STEPS, Tripwire, tiny_data, tiny_net
 
 from offramp import Recipe, Run, UserError, fit
 from offramp.methods import METHODS
+from offramp.nets import vgg_sdn
 from offramp.objectives import CrossEntropy
 from offramp.training import Interrupted, checkpoint
 
@@ -242,3 +243,9 @@ def test_a_signal_that_is_ignored_stays_so(tmp_path, signum):
     finally:
         signal.signal(signum, before)
     assert (tmp_path / "run" / "result.json").is_file()
+
+
+def test_images_that_the_net_cannot_take():
+    net = vgg_sdn(num_classes=3, width=4)
+    net.input_size = (3, 8, 8)  # as the command line sets it; the pooling of its heads does not fit
+    refused(net, tiny_data(), "joint", RECIPE, words=["cannot take images of (3, 8, 8)", "another net"])

@@ -51,6 +51,8 @@ def attach(
     Raises:
         UserError: The backbone cannot be split there; the line names the module or node, and the remedy.
     """
+    if not isinstance(input_size, (tuple, list)):
+        raise UserError(f"input_size is the shape of one input, e.g. (3, 32, 32), got {input_size!r}")
     _check_names(backbone, at)
     _check_values(backbone)
     trace = trace_backbone(backbone, at)

@@ -55,7 +55,14 @@ def check_fits(net: Net, data: ImageData, trained_on: Sequence[str] | None = Non
         )
     with torch.no_grad(), evaluating(net):
         image = torch.zeros(1, *data.input_size, device=next(net.parameters()).device)
-        classes = {logits.shape[-1] for logits in net(image)}
+        try:
+            classes = {logits.shape[-1] for logits in net(image)}
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"the net cannot take images of {tuple(data.input_size)}, those of {data.name} ({reason}); "
+                "set the recipe's size to what it takes, or take another net"
+            ) from None
     if classes != {data.num_classes}:
         raise UserError(
             f"the net's exits tell {' or '.join(map(str, sorted(classes)))} classes apart, "
