@@ -2,6 +2,8 @@
 
 import copy
 import io
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -102,12 +104,11 @@ def test_without_the_clip_nash_mtl_keeps_the_scale():
 # --- each method's direction
 
 
-@pytest.mark.parametrize("name", [*SUM, *MEAN])
+# of DualProj and UPGrad TorchJD needs a projector that is not installed; they have a test of their own
+@pytest.mark.parametrize("name", sorted({*SUM, *MEAN} - {"DualProj", "UPGrad"}))
 def test_a_class_of_torchjd_gives_its_direction(name):
     random = name in ("PCGrad", "GradVac", "GradDrop", "Random")
     family = "alike" if random else "conflicting"
-    if name in ("DualProj", "UPGrad"):  # TorchJD's own need a projector that is not installed
-        pytest.skip("tested against our own solver below")
     J = rows(family, 4).abs() if random else rows(family, 4)
     if name == "Random":
         w = torch.linalg.lstsq(J.T, on_rows(TORCHJD[name], J)).solution
@@ -415,3 +416,16 @@ def test_nothing_of_the_net_is_in_the_state():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         running.load_state_dict(running.state_dict())
+
+
+def test_who_needs_more_than_the_gramian():
+    from offramp.combiners.weightings.torchjd import MATRIX
+
+    for name, method in TORCHJD.items():
+        running = method.start(build("vgg7"))
+        assert isinstance(running, Weighing) == (name not in MATRIX)
+
+
+def test_the_table_of_methods_does_not_import_torchjd():
+    code = "import sys, offramp.methods; sys.exit('torchjd' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

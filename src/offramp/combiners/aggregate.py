@@ -15,8 +15,8 @@ from offramp.combiners.jacobian import Jacobian
 from offramp.combiners.seeded import seeded
 from offramp.combiners.weighted import Weigh, Weighted
 from offramp.combiners.weightings.torchjd import (
+    MATRIX,
     MEAN,
-    SHAPE_ONLY,
     GramianWeighting,
     load_state,
     make_aggregator,
@@ -52,20 +52,18 @@ class Aggregate(Weighted):
         super().__post_init__()
         if not isinstance(self.arguments, Mapping):
             raise UserError(f"arguments are the aggregator's, e.g. {{'beta': 0.01}}, got {self.arguments!r}")
-        if not self._weighs and (self.lean or self.every > 1 or self.part < 1):
+        if (
+            self.arguments or self.aggregator != Aggregate.aggregator
+        ):  # the default is right, and costs no import
+            make_aggregator(self.aggregator, self.arguments)
+        if self.aggregator in MATRIX and (self.lean or self.every > 1 or self.part < 1):
             raise UserError(f"{self.aggregator} needs the rows themselves: no lean, every or part with it")
-
-    @property
-    def _weighs(self) -> bool:
-        """Whether the aggregator needs no more than the Gramian."""
-        made = make_aggregator(self.aggregator, self.arguments)
-        return hasattr(made, "gramian_weighting") or self.aggregator in SHAPE_ONLY
 
     def weighting(self) -> Weigh:  # noqa: D102
         return GramianWeighting(self.aggregator, self.arguments)
 
     def start(self, net: nn.Module) -> nn.Module:  # noqa: D102
-        if self._weighs:
+        if self.aggregator not in MATRIX:
             return super().start(net)
         return Aggregating(net, self.shared, self.aggregator, self.arguments)
 

@@ -17,12 +17,21 @@ from offramp.combiners.weightings.cone import dual_cone_push
 from offramp.combiners.weightings.rows import rows_of
 from offramp.errors import UserError, guess
 
-__all__ = ["MEAN", "SUM", "UNIT_FREE", "GramianWeighting", "load_state", "make_aggregator", "state_of"]
+__all__ = [
+    "MATRIX",
+    "MEAN",
+    "SUM",
+    "UNIT_FREE",
+    "GramianWeighting",
+    "load_state",
+    "make_aggregator",
+    "state_of",
+]
 
 SUM = ("ConFIG", "GradDrop", "GradVac", "PCGrad", "Sum")  # m equal rows g give m g
 MEAN = ("AlignedMTL", "DualProj", "ExcessMTL", "IMTLG", "MGDA", "Mean", "PCD", "Random", "UPGrad")  # g
 UNIT_FREE = ("FairGrad",)  # the norm of the direction follows from another rule
-SHAPE_ONLY = ("Mean", "Random", "Sum")  # their weightings read the number of rows alone
+MATRIX = ("ConFIG", "ExcessMTL", "GradDrop")  # need the rows; the others their Gramian
 
 _TWO_BATCHES = "it needs gradients of two or three independent batches, and a step has one"
 _ROBUST = "it takes outliers for attacks and drops whole exits, and late stages have too few rows for it"
