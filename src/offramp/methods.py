@@ -115,7 +115,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "mgda",
-            "the shortest weighted mean of the gradients, which no loss opposes",
+            "the shortest weighted mean of the gradients, which opposes no loss",
             "Sener and Koltun, NeurIPS 2018",
             combiner=MGDA(),
         ),
