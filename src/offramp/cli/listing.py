@@ -78,19 +78,13 @@ class Methods:
             for m in rows
         ]
         table = aligned(
-            ["method", "fork", "objective", "combiner", "needs", "passes", "paper"],
-            [
-                [
-                    m.name,
-                    *(m.axes.get(axis, "-") for axis in ("fork", "objective", "combiner")),
-                    ", ".join(sorted(m.needs)),
-                    m.passes,
-                    m.paper,
-                ]
-                for m in rows
-            ],
+            ["method", "chooses", "needs", "passes per step"],
+            [[m.name, ", ".join(m.axes.values()) or "-", ", ".join(sorted(m.needs)), m.passes] for m in rows],
+            left=4,
         )
-        details = "\n".join(f"{m.name}: {m.summary}\n    options: {_pairs(m.options)}" for m in rows)
+        details = "\n".join(
+            f"{m.name}: {m.summary}\n    options: {_pairs(m.options)}\n    paper: {m.paper}" for m in rows
+        )
         return Answer(document, f"{table}\n\nK exits, F a forward pass, B a backward pass.\n\n{details}")
 
 
