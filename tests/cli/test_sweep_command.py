@@ -1,0 +1,159 @@
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from offramp.cli import main
+
+PLAN = {
+    "data": "digits", "net": "vgg7:width=4", "seeds": [0], "epochs": 1,
+    "batch_size": 16, "train_limit": 64, "test_limit": 50,
+}  # fmt: skip
+
+
+def write(folder, **changes):
+    """A sweep into the folder ``out`` beside its file."""
+    (folder / "sweep.yaml").write_text(yaml.safe_dump({**PLAN, "out": str(folder / "out"), **changes}))
+    return folder / "sweep.yaml"
+
+
+def stamps(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if "seed-" in str(path)}
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A sweep in which one of three runs fails, since its loss is soon no number."""
+    folder = tmp_path_factory.mktemp("swept")
+    methods = ["joint", {"method": "dfs", "own_to_shared": 1}, {"method": "dfs", "lr": 1e30}]
+    process = subprocess.run(
+        [sys.executable, "-m", "offramp", "sweep", write(folder, methods=methods), "--jobs", "2", "--json"],
+        capture_output=True,
+        text=True,
+    )
+    return folder, process
+
+
+def test_a_run_that_fails_is_named_at_the_end_and_the_others_are_compared(swept, result_of):
+    folder, process = swept
+    assert process.returncode == 2
+    document = json.loads(process.stdout)
+    joint, dfs = (folder / "out" / name / "seed-0" for name in ("joint", "dfs-own_to_shared=1"))
+    assert [run["folder"] for run in document["runs"]] == [str(joint), str(dfs)]
+    assert document["runs"][1].items() >= result_of(dfs).items()
+    (failed,) = document["failed"]
+    assert failed["name"] == "dfs-lr=1e+30/seed-0"
+    assert "no longer finite" in failed["reason"] or "not finite" in failed["reason"]
+    assert any("dfs-lr=1e+30/seed-0" in note for note in document["notes"])
+    lines = process.stderr.splitlines()
+    assert lines[-1].startswith("offramp sweep: 1 of 3 runs failed: dfs-lr=1e+30/seed-0")
+    assert lines[0].startswith("3 runs, 0 finished; 2 at a time")
+
+
+def test_the_report_is_what_compare_says_of_the_same_runs(swept, offramp):
+    out = swept[0] / "out"
+    runs = [out / name / "seed-0" for name in ("joint", "dfs-own_to_shared=1")]
+    told = json.loads(offramp("compare", *runs, "--json")[1])
+    written = json.loads((out / "comparison.json").read_text())
+    assert {**told, "notes": 0, "picture": 0} == {**written, "notes": 0, "picture": 0}
+    assert written["groups"][1]["passes"] == "F + B"
+    assert "difference to joint" in (out / "comparison.txt").read_text()
+    assert (out / "comparison.png").stat().st_size > 10_000
+
+
+def test_finished_runs_are_not_run_again(swept, offramp):
+    folder, _ = swept
+    before = stamps(folder / "out" / "joint") | stamps(folder / "out" / "dfs-own_to_shared=1")
+    path = write(folder, methods=["joint", {"method": "dfs", "own_to_shared": 1}])
+    code, out, err = offramp("sweep", path)
+    assert code == 0
+    assert err.splitlines() == [err.splitlines()[0]]
+    assert err.startswith("2 runs, 2 finished")
+    assert "joint" in out
+    assert before == stamps(folder / "out" / "joint") | stamps(folder / "out" / "dfs-own_to_shared=1")
+
+
+def test_a_learning_rate_is_picked_on_validation_images(swept, offramp, tmp_path):
+    """Of two finished runs, one is made better on the validation images, the other on the test images."""
+    original = swept[0] / "out" / "joint" / "seed-0"
+    for name, factor, val, test in (("seed-0", 1, 40, 99), ("seed-0-lr-x3", 3, 41, 1)):
+        run = shutil.copytree(original, tmp_path / "out" / "joint" / name)
+        record = json.loads((run / "run.json").read_text())
+        record["recipe"]["lr"] *= factor
+        (run / "run.json").write_text(json.dumps(record))
+        result = json.loads((run / "result.json").read_text()) | {"average_top1": test}
+        (run / "result.json").write_text(json.dumps(result))
+        (run / "metrics.csv").write_text(f"epoch,seconds,val_top1_1\n1,{factor},{val}\n")
+    code, out, err = offramp("sweep", write(tmp_path, methods=["joint"]), "--lr", "1,3", "--json")
+    assert (code, err[:18]) == (0, "2 runs, 2 finished")
+    document = json.loads(out)
+    assert [run["average_top1"] for run in document["runs"]] == [1]
+    search = document["groups"][0]["search"]
+    assert search["seconds"] == 4
+    assert [one["lr"] for one in search["tried"]] == pytest.approx([0.1, 0.3])
+    assert [one["val_top1"] for one in search["tried"]] == [40, 41]
+
+
+@pytest.mark.slow
+def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path):
+    path = write(tmp_path, methods=["joint"], epochs=30, train_limit=200)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "offramp", "sweep", path, "--jobs", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    log, until = tmp_path / "out" / "logs" / "joint-seed-0.log", time.monotonic() + 60
+    while not (log.exists() and "epoch 2/30" in log.read_text()) and time.monotonic() < until:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[-1].startswith("offramp sweep: stopped by SIGINT; 0 of 1 runs are finished")
+    run = tmp_path / "out" / "joint" / "seed-0"
+    assert list((run / "checkpoint").iterdir())
+    assert not (run / "result.json").exists()
+    assert "stopped by SIGTERM" in log.read_text()
+
+    assert main(["sweep", str(path), "--jobs", "2"]) == 0
+    assert (run / "result.json").exists()
+    assert log.read_text().count("epoch 1/30 ") == 1  # nothing was done twice
+    assert log.read_text().count("epoch 30/30 ") == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"net": "vgg8"}, "did you mean 'vgg7'?"),
+        ({"net": "vgg7:widht=4"}, "did you mean 'width'?"),
+        ({"data": "no/such/folder"}, "no/such/folder"),
+        ({"train_limit": 10**6}, "train_limit=1000000"),
+        ({"batch_size": 1000}, "take a smaller batch_size"),
+        ({"augment": "flop"}, "flop"),
+        ({"methods": ["joint", "dsf"]}, "did you mean 'dfs'?"),
+        ({"sedes": [1]}, "did you mean 'seeds'?"),
+    ],
+)
+def test_mistakes_are_told_before_the_first_run(refused, tmp_path, changes, says):
+    line = refused("sweep", write(tmp_path, **{"methods": ["joint"], **changes}))
+    assert line.startswith("offramp sweep: ")
+    assert says in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_mistakes_on_the_command_line(refused, tmp_path):
+    path = write(tmp_path, methods=["joint"])
+    assert "jobs is 0" in refused("sweep", path, "--jobs", "0")
+    assert "factors '1,x'" in refused("sweep", path, "--lr", "1,x")
+    assert "cannot read the sweep" in refused("sweep", tmp_path / "none.yaml")
+
+
+def test_a_folder_with_runs_of_another_recipe_is_refused(swept, refused):
+    folder, _ = swept
+    path = write(folder, methods=["joint"], epochs=3)
+    assert "holds a run with another recipe: epochs was 1, is 3" in refused("sweep", path)
