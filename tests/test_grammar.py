@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 import torch
 
+from offramp import Recipe
 from offramp.combiners import Backward
 from offramp.errors import UserError
 from offramp.methods import METHODS, Method, method
@@ -93,3 +94,9 @@ def test_what_an_objective_learns_gets_the_gradient_of_the_sum(name):
         net.zero_grad()
     assert len(found[0]) > 0
     torch.testing.assert_close(found[1], found[0])
+
+
+def test_no_option_is_also_a_setting_of_the_recipe():
+    settings = {field.name for field in dataclasses.fields(Recipe)}
+    for name, row in METHODS.items():
+        assert not settings & row.options.keys(), name
