@@ -140,3 +140,8 @@ def expected(net: nn.Module, rows: list[dict[str, Tensor]], shared: str) -> dict
 
 
 PLAIN = Backward()
+
+
+def cut_everywhere(losses, trunk, need, **_) -> list[int]:
+    """In place of ``choose_cuts``."""
+    return list(range(len(trunk)))

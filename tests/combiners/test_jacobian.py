@@ -12,6 +12,7 @@ from jacobian_cases import (
     PLAIN,
     batch,
     build,
+    cut_everywhere,
     expected,
     forward,
     groups,
@@ -21,6 +22,7 @@ from jacobian_cases import (
 )
 from torch import nn
 
+from offramp.combiners import jacobian as engine
 from offramp.combiners.jacobian import Jacobian
 from offramp.errors import UserError
 from offramp.forks import partition
@@ -54,14 +56,18 @@ CASES += [("resnet18", "fused"), ("msdnet", "fused")]
 
 
 @pytest.mark.parametrize(("name", "dfs"), CASES)
-def test_equals_the_plain_loop(name, dfs):
+def test_equals_the_plain_loop(name, dfs, monkeypatch):
     net, images, targets, rows = double(name, dfs)
     names = {p: n for n, p in net.named_parameters()}
-    for shared, lean, trunk in itertools.product(SCOPES, (False, True), (False, True)):
+    for shared, lean, trunk in itertools.product(SCOPES, (False, True), ("", "chosen", "everywhere")):
+        if trunk == "everywhere":
+            monkeypatch.setattr(engine, "choose_cuts", cut_everywhere)
+        elif trunk:
+            monkeypatch.undo()
         jacobian = Jacobian(net, shared, lean=lean)
         wanted = expected(net, rows, shared)
         net.zero_grad()
-        step = forward(net, images, targets, trunk=trunk)
+        step = forward(net, images, targets, trunk=bool(trunk))
         seen = {}
         for block in jacobian.blocks(losses_of(step), step, PLAIN):
             seen[block.owners] = [names[p] for p in block.parameters]

@@ -9,10 +9,21 @@ import weakref
 import pytest
 import torch
 import torch._functorch.config
-from jacobian_cases import PLAIN, batch, build, expected, forward, losses_of, plain_loop, weights
+from jacobian_cases import (
+    PLAIN,
+    batch,
+    build,
+    cut_everywhere,
+    expected,
+    forward,
+    losses_of,
+    plain_loop,
+    weights,
+)
 from torch import Tensor
 
 from offramp.combiners import Backward
+from offramp.combiners import jacobian as engine
 from offramp.combiners.jacobian import Jacobian
 from offramp.forks import partition
 from offramp.objectives import Step
@@ -208,8 +219,9 @@ class Packed:
 
 
 @pytest.mark.parametrize("dfs", [False, True])
-def test_the_graph_goes_with_the_stages(dfs):
+def test_the_graph_goes_with_the_stages(dfs, monkeypatch):
     """What the forward pass kept for the backward passes shrinks with each block, to nothing."""
+    monkeypatch.setattr(engine, "choose_cuts", cut_everywhere)
     kept: weakref.WeakSet[Packed] = weakref.WeakSet()
 
     def pack(tensor):
@@ -232,8 +244,9 @@ def test_the_graph_goes_with_the_stages(dfs):
     assert before > left[0] > left[1] > left[2] > left[3] > left[4] == 0
 
 
-def test_lean_keeps_the_rows_of_one_stage():
+def test_lean_keeps_the_rows_of_one_stage(monkeypatch):
     """The most numbers of rows alive at once, counted as each pass ends."""
+    monkeypatch.setattr(engine, "choose_cuts", cut_everywhere)
     net = build("vgg7")
     largest = {}
     for shared, lean in ENGINES:

@@ -5,25 +5,28 @@ Rows cover the parameters with two or more owners (:meth:`MultiExitNet.owners`),
 one owner that is its own loss's.
 
 **Rows** keeps a group's rows until they are combined. With ``shared="per_stage"`` a group is complete when
-its stage is, so at any time the rows of one stage are kept, and its part of the graph is freed.
+its stage is: the rows of the stages under way are kept, as few as saves memory
+(:mod:`~offramp.combiners.cuts`), and a stage's part of the graph is freed with it.
 
-**Lean** keeps K x K numbers: each stage's rows are added to the Gramian and dropped, then one weighted
-backward pass through the graph gives the combined gradient, for the price of that pass and of a graph that
-stays whole until then. It is for ``union`` and ``first``, whose one vector of weights is known only when
-the last row is. With ``per_stage`` the weights differ from stage to stage, so a weighted pass would be a pass
-for each loss again, and there is nothing to gain: the rows under way are one stage's already.
+**Lean** keeps K x K numbers: rows are added to the Gramian and dropped, then one weighted backward pass
+through the graph gives the combined gradient, for the price of that pass and of a graph that stays whole
+until then. It is for ``union`` and ``first``, whose one vector of weights is known only when the last row
+is, and pays where the rows outweigh the graph. With ``per_stage`` the weights differ from stage to stage, so
+a weighted pass would be a pass for each loss again, and the rows under way are few already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch._functorch.config
 from torch import Tensor, nn
 
 from offramp.combiners.backward import Backward
 from offramp.combiners.block import Block
-from offramp.combiners.graph import Reach, reach
+from offramp.combiners.cuts import choose_cuts
+from offramp.combiners.graph import Reach, as_tuple, reach
 from offramp.combiners.groups import group_parameters
 from offramp.combiners.lean import LeanBlock, lean_blocks, pull
 from offramp.combiners.passes import plan_passes, run_passes
@@ -62,6 +65,7 @@ class Jacobian:
             p: owned[name] for name, p in net.named_parameters() if owned.get(name)
         }
         self.groups = group_parameters(self._outputs_of, shared)
+        self._cuts: dict[tuple[Any, ...], list[int]] = {}
         self._planned: tuple[list[Reach], Plan] | None = None
         # A compiled forward must survive several backward passes, which is settled when it is compiled.
         torch._functorch.config.donated_buffer = False
@@ -84,7 +88,8 @@ class Jacobian:
         """The groups' inner products alone: ``.grad`` and the graph are left as they are."""
         plan = self._plan(losses, step)
         need = [{p: None for p in wanted if p in plan.group_of} for wanted in plan.need]
-        return lean_blocks(plan.groups, need, losses, step, backward)
+        trunk = self._trunk(losses, step, need, graph_stays=True)
+        return lean_blocks(plan.groups, need, losses, trunk, backward)
 
     def weighted(
         self,
@@ -113,14 +118,35 @@ class Jacobian:
         reaches = reach(losses, step)
         if self._planned is None or self._planned[0] != reaches:
             self._planned = reaches, make_plan(self._outputs_of, reaches, self.shared)
+            self._cuts = {}
         return self._planned[1]
+
+    def _trunk(
+        self,
+        losses: Sequence[Tensor],
+        step: Step,
+        need: Sequence[Mapping[Tensor, None]],
+        *,
+        graph_stays: bool,
+    ) -> list[Any] | None:
+        """The features at which to cut the graph, chosen once for each size of them."""
+        if step.trunk is None:
+            return None
+        key = (graph_stays, *((t.shape, t.dtype) for feature in step.trunk for t in as_tuple(feature)))
+        if key not in self._cuts:
+            rows_stay = self.shared == "union" and not graph_stays
+            self._cuts[key] = choose_cuts(
+                losses, step.trunk, need, graph_stays=graph_stays, rows_stay=rows_stay
+            )
+        return [step.trunk[k] for k in self._cuts[key]]
 
     def _rows(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> Iterator[Block]:
         plan = self._plan(losses, step)
-        passes = plan_passes(losses, step.trunk, plan.need)
+        trunk = self._trunk(losses, step, plan.need, graph_stays=False)
+        passes = plan_passes(losses, trunk, plan.need)
         last = {id(plan.group_of.get(p)): i for i, one in enumerate(passes) for p in one.parameters}
         rows = Rows(plan.group_of, losses, backward)
-        for i, (one, grads) in enumerate(run_passes(passes, losses, step.trunk, scale=backward.scale)):
+        for i, (one, grads) in enumerate(run_passes(passes, losses, trunk, scale=backward.scale)):
             rows.take(one, grads)
             for group in plan.groups:
                 if last.get(id(group)) == i and (owners := rows.owners(group)):
@@ -130,7 +156,8 @@ class Jacobian:
 
     def _lean(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> Iterator[LeanBlock]:
         plan = self._plan(losses, step)
-        blocks = lean_blocks(plan.groups, plan.need, losses, step, backward)
+        trunk = self._trunk(losses, step, plan.need, graph_stays=True)
+        blocks = lean_blocks(plan.groups, plan.need, losses, trunk, backward)
         average_grads(self._net_only(plan.plain), backward)
         yield from blocks
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,6 @@ from offramp.combiners.block import accumulate, gramian
 from offramp.combiners.groups import Group
 from offramp.combiners.passes import plan_passes, run_passes, unshared
 from offramp.combiners.rows import Rows, average
-from offramp.objectives.step import Step
 
 __all__ = ["LeanBlock", "lean_blocks", "pull"]
 
@@ -58,27 +58,27 @@ def lean_blocks(
     groups: Sequence[Group],
     need: Sequence[Mapping[Tensor, None]],
     losses: Sequence[Tensor],
-    step: Step,
+    trunk: Sequence[Any] | None,
     backward: Backward,
 ) -> list[LeanBlock]:
     """The inner products of each group's rows; what is in no group gets its gradient.
 
-    A parameter's rows are dropped when the last of them is there: with ``step.trunk`` one stage's are kept
-    at any time, without it all of them. The graph stays.
+    A parameter's rows are dropped when the last of them is there: with a trunk those of a few stages are kept
+    at any time, without one all of them. The graph stays.
 
     Args:
         groups: What gets rows.
         need: For each loss the parameters to differentiate by.
         losses: K scalars.
-        step: The step they come from.
+        trunk: Features to cut at.
         backward: Their scale, and how to average over processes.
     """
-    passes = plan_passes(losses, step.trunk, need)
+    passes = plan_passes(losses, trunk, need)
     last = {p: i for i, one in enumerate(passes) for p in one.parameters}
     totals = [torch.zeros(len(losses), len(losses), dtype=torch.float64) for _ in groups]
     present: list[set[int]] = [set() for _ in groups]
     rows = Rows({p for group in groups for p in group.parameters}, losses, backward)
-    ran = run_passes(passes, losses, step.trunk, scale=backward.scale, keep_graph=True)
+    ran = run_passes(passes, losses, trunk, scale=backward.scale, keep_graph=True)
     for i, (one, grads) in enumerate(ran):
         rows.take(one, grads)
         for group, total, seen in zip(groups, totals, present, strict=True):

@@ -3,8 +3,8 @@
 ``autograd.grad`` of a loss down to the feature of a stage runs, and frees, only what lies above it. So the
 passes go from the deepest stage to the first: at stage k one for each loss that reaches it, from the
 gradients at its output to its parameters and to the gradients at its input. The last of them frees the
-stage's part of the graph. At any time only one stage's gradients are under way, while the plain loop over the
-losses keeps the whole graph to the end. Both run the same operations.
+stage's part of the graph, which the plain loop over the losses keeps to the end. Both run the same
+operations.
 
 What lies where is read from the graph of the step at hand. A loss that reaches two stages by ways of its own
 gets a plain pass, and so do all if the features do not cut the graph (a tuple of which one tensor is made
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from offramp.combiners.graph import Edge, Walk, as_tuple, edge, saves, walk
 
-__all__ = ["Pass", "plan_passes", "run_passes", "unshared"]
+__all__ = ["Pass", "levels_of", "plan_passes", "run_passes", "survey", "unshared"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ class Pass:
 
 
 def plan_passes(
-    losses: Sequence[Tensor], trunk: Sequence[Any] | None, need: Sequence[AbstractSet[Tensor] | Mapping[Tensor, None]]
+    losses: Sequence[Tensor],
+    trunk: Sequence[Any] | None,
+    need: Sequence[AbstractSet[Tensor] | Mapping[Tensor, None]],
 ) -> list[Pass]:
     """The passes of a step, in order.
 
@@ -56,27 +58,31 @@ def plan_passes(
         need: For each loss the parameters whose gradients are wanted, as a set or the keys of a dict.
     """
     live = [j for j, loss in enumerate(losses) if loss.requires_grad and need[j]]
-    levels = _levels(trunk)
-    stops = {edge(t): k for k, tensors in enumerate(levels) for t in tensors}
-    stages = [walk((edge(t)[0] for t in tensors), stops) for tensors in levels]
-    heads = {j: walk([edge(losses[j])[0]], stops) for j in live}
-    tied = {p for stage in stages for p in stage.leaves}
-    loose = [j for j in live if len(heads[j].stops) > 1 or not tied.isdisjoint(heads[j].leaves)]
+    levels = levels_of(trunk)
+    stops, stages, heads = survey(losses, live, levels)
+    loose = [j for j in live if len(heads[j].stops) > 1 or _meets_again(heads[j], stages)]
     if not levels or len(loose) == len(live) or not _cuts(levels, stops, stages):
         # From the last loss to the first, since what only deep exits share is complete early then.
         return [Pass(j, None, list(need[j]), None, j == live[0]) for j in reversed(live)]
 
-    early = [j for j in live if j not in loose and _entangled(j, heads, stages)]
+    early = [j for j in live if j not in loose and _entangled(j, heads, stages, same_end=False)]
     passes = [Pass(j, None, list(need[j]), None, False) for j in loose]
-    passes += _through([(j, None, heads[j]) for j in early], need, stages)
-    for k in reversed(range(-1, len(levels))):
-        for j in reversed(live):
-            if j not in (*loose, *early) and max(heads[j].stops, default=-1) == k:
-                passes += _through([(j, None, heads[j])], need, stages, free=True)
-        if k >= 0:
+    passes += [one for j in early for one in _through((j, None, heads[j]), need, stages)]
+    for k in reversed(range(-1, len(levels))):  # all ways that end at level k
+        ways: list[_Way] = [
+            (j, None, heads[j])
+            for j in reversed(live)
+            if j not in (*loose, *early) and max(heads[j].stops, default=-1) == k
+        ]
+        if k + 1 < len(levels):
             # Ascending: the deepest exit uses the most of the stage, so it is the one to free it.
-            arrived = sorted(one.loss for one in passes if one.into == k)
-            passes += _through([(j, k, stages[k]) for j in arrived], need, stages, free=True)
+            arrived = sorted(one.loss for one in passes if one.into == k + 1)
+            ways += [(j, k + 1, stages[k + 1]) for j in arrived]
+        ending: list[Pass] = []
+        for way in reversed(ways):
+            alone = way[1] is None and not _entangled(way[0], heads, stages, same_end=True)
+            ending += _through(way, need, stages, free=alone or not ending)
+        passes += reversed(ending)
     return passes
 
 
@@ -97,7 +103,7 @@ def run_passes(
         scale: Factor of the losses.
         keep_graph: Free nothing.
     """
-    levels = _levels(trunk)
+    levels = levels_of(trunk)
     waiting: dict[tuple[int, int], Sequence[Tensor | None]] = {}
     for one in passes:
         inputs = [*one.parameters, *([] if one.into is None else levels[one.into])]
@@ -136,26 +142,36 @@ def unshared(grads: Sequence[Tensor | None], others: Sequence[Tensor | None] = (
     return own
 
 
+_Way = tuple[int, int | None, Walk]  # a loss, the level it starts from or None, what it goes through
+
+
+def survey(
+    losses: Sequence[Tensor], live: Sequence[int], levels: Sequence[Sequence[Tensor]]
+) -> tuple[dict[Edge, int], list[Walk], dict[int, Walk]]:
+    """Where the levels are in the graph, what lies between them, and between each loss and the next level."""
+    stops = {edge(t): k for k, tensors in enumerate(levels) for t in tensors}
+    stages = [walk((edge(t)[0] for t in tensors), stops) for tensors in levels]
+    return stops, stages, {j: walk([edge(losses[j])[0]], stops) for j in live}
+
+
+def levels_of(trunk: Sequence[Any] | None) -> list[list[Tensor]]:
+    """The tensors of each feature through which a gradient flows."""
+    return [[t for t in as_tuple(feature) if t.requires_grad] for feature in trunk or ()]
+
+
 def _through(
-    ways: Sequence[tuple[int, int | None, Walk]],
+    way: _Way,
     need: Sequence[AbstractSet[Tensor] | Mapping[Tensor, None]],
     stages: Sequence[Walk],
     *,
     free: bool = False,
 ) -> list[Pass]:
-    """Passes of losses through a region, each on to the level behind it if it wants anything from there."""
-    passes: list[Pass] = []
-    for loss, start, region in reversed(ways):
-        behind = max(region.stops, default=-1)
-        more = any(p in need[loss] for stage in stages[: behind + 1] for p in stage.leaves)
-        parameters = [p for p in region.leaves if p in need[loss]]
-        if parameters or more:
-            passes.append(Pass(loss, start, parameters, behind if more else None, free and not passes))
-    return passes[::-1]
-
-
-def _levels(trunk: Sequence[Any] | None) -> list[list[Tensor]]:
-    return [[t for t in as_tuple(feature) if t.requires_grad] for feature in trunk or ()]
+    """The pass of a loss through a region, and on to the level behind it if it wants anything from there."""
+    loss, start, region = way
+    behind = max(region.stops, default=-1)
+    more = any(p in need[loss] for stage in stages[: behind + 1] for p in stage.leaves)
+    parameters = [p for p in region.leaves if p in need[loss]]
+    return [Pass(loss, start, parameters, behind if more else None, free)] if parameters or more else []
 
 
 def _cuts(levels: Sequence[Sequence[Tensor]], stops: dict[Edge, int], stages: Sequence[Walk]) -> bool:
@@ -168,7 +184,26 @@ def _cuts(levels: Sequence[Sequence[Tensor]], stops: dict[Edge, int], stages: Se
     )
 
 
-def _entangled(j: int, heads: dict[int, Walk], stages: Sequence[Walk]) -> bool:
-    """Whether a loss shares operations with another loss or a stage, which would find them freed."""
+def _meets_again(head: Walk, stages: Sequence[Walk]) -> bool:
+    """Whether a parameter is in use both before and behind the level where a loss's pass stops."""
+    behind = stages[: max(head.stops, default=-1) + 1]
+    return any(not set(stage.leaves).isdisjoint(head.leaves) for stage in behind)
+
+
+def _entangled(j: int, heads: dict[int, Walk], stages: Sequence[Walk], *, same_end: bool) -> bool:
+    """Whether a loss shares operations with another loss or a stage, which would find them freed.
+
+    Args:
+        j: The loss.
+        heads: What each loss goes through first.
+        stages: What lies between the levels.
+        same_end: Look at what ends at the same level as this loss does, or at all else.
+    """
+    end = heads[j].stops
     others = [*stages, *(heads[i] for i in heads if i != j)]
-    return any(saves(node) for other in others for node in heads[j].nodes & other.nodes)
+    return any(
+        saves(node)
+        for other in others
+        if (other.stops == end) == same_end
+        for node in heads[j].nodes & other.nodes
+    )
