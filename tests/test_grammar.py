@@ -9,6 +9,7 @@ from offramp.errors import UserError
 from offramp.methods import METHODS, Method, method
 from offramp.nets import Separate, vgg7
 from offramp.objectives import CrossEntropy, Step
+from offramp.running import Running
 
 
 def test_tokens_of_different_axes_combine():
@@ -39,7 +40,7 @@ def test_published_and_useful_pairs(name):
         ("joint+dfs", ["'joint'", "leave it out"]),
         ("separate+kd", ["'separate' shares nothing"]),
         ("dfs+kdd", ["no method 'kdd'", "did you mean 'kd'"]),
-        ("dfs+", ["no method ''"]),
+        ("dfs+", ["lacks a name beside its '+'"]),
     ],
 )
 def test_what_cannot_be_combined(name, words):
@@ -58,11 +59,11 @@ def test_weights_are_factors_of_the_losses():
     net = vgg7(num_classes=5, width=4)
     step = Step(net, net(torch.randn(4, 3, 32, 32)), torch.arange(4))
     plain = CrossEntropy()(step)
-    weighted = method("joint", {"weights": [0, 1, 2, 3, 4, 5]}).start(net).losses(step)
+    weighted = Running(method("joint", {"weights": [0, 1, 2, 3, 4, 5]}), net).losses(step)
     assert torch.equal(torch.stack(weighted), torch.arange(6) * torch.stack(plain))
     with pytest.raises(UserError, match="weights are 2, exits 6"):
-        method("joint", {"weights": [1, 2]}).start(net)
-    for bad in ([1, -1], "ab", [0, 0], 3, [float("nan")]):
+        Running(method("joint", {"weights": [1, 2]}), net)
+    for bad in ([1, -1], "ab", [0, 0], 3, [float("nan")], [True, True]):
         with pytest.raises(UserError, match="weights are"):
             method("joint", {"weights": bad})
 
@@ -86,7 +87,7 @@ def test_what_an_objective_learns_gets_the_gradient_of_the_sum(name):
     found = []
     for one in ("byot", name):
         torch.manual_seed(0)
-        running = method(one).start(net).double()
+        running = Running(method(one), net).double()
         outputs, features, trunk = net(images, keep=True)
         step = Step(net, outputs, targets, features=features, trunk=trunk)
         running.combine(running.losses(step), step, Backward())
@@ -100,3 +101,36 @@ def test_no_option_is_also_a_setting_of_the_recipe():
     settings = {field.name for field in dataclasses.fields(Recipe)}
     for name, row in METHODS.items():
         assert not settings & row.options.keys(), name
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "passes"),
+    [
+        ("joint", {}, "F + B"),
+        ("separate", {}, "(K + 1) / 2 (F + B)"),
+        ("pcgrad", {}, "F + (K + 1) / 2 B"),
+        ("dfs+pcgrad", {"shared": "union", "lean": True}, "F + (K + 1) / 2 B + B"),
+        ("cagrad", {"shared": "union", "every": 10}, "F + (K + 1) / 20 B + B"),
+        ("cagrad", {"shared": "union", "part": 0.25}, "F + 0.25 (F + (K + 1) / 2 B) + B"),
+        ("cagrad", {"shared": "union", "part": 0.25, "every": 4}, "F + 1/4 0.25 (F + (K + 1) / 2 B) + B"),
+        ("bdl-1", {"window": "local"}, "F + B"),
+        ("bdl-2", {}, "F + 2 B"),
+    ],
+)
+def test_passes_follow_the_options(name, options, passes):
+    assert method(name, options).passes == passes
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [("cagrad", "c"), ("pcgrad", "part"), ("graddrop", "leak"), ("dfs", "own_to_shared"),
+                         ("nash-mtl", "max_norm"), ("imtl", "max_weight"), ("kd", "temperature")],
+)  # fmt: skip
+def test_true_is_no_number(name, option):
+    with pytest.raises(UserError, match=option):
+        method(name, {option: True})
+
+
+def test_an_aggregator_is_a_name():
+    for value in (["UPGrad"], None, 1):
+        with pytest.raises(UserError, match="name of a class of TorchJD"):
+            method("aggregate", {"aggregator": value})

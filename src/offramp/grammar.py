@@ -7,15 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor, nn
-
-from offramp.combiners import Backward, Combiner, Sum
+from offramp.combiners import Combiner, Sum
 from offramp.errors import UserError, guess
 from offramp.forks import Fork, GainFork, Rule, SliceFork, install, remove
 from offramp.nets import MultiExitNet, Net, Separate
-from offramp.objectives import CrossEntropy, Objective, Step
+from offramp.objectives import CrossEntropy, Objective
 
-__all__ = ["Method", "Running", "compose"]
+__all__ = ["Method", "compose"]
 
 
 @dataclass(frozen=True)
@@ -121,48 +119,6 @@ class Method:
                 "take them off first with offramp.forks.remove(net)"
             )
         return Separate(net) if self.separate else net
-
-    def start(self, net: Net) -> Running:
-        """The method at work on a prepared net.
-
-        Raises:
-            UserError: The net lacks what the method needs.
-        """
-        return Running(self, net)
-
-
-class Running(nn.Module):
-    """A method at work on one net: what its objective and combiner learn and remember is in here.
-
-    Args:
-        method: Which.
-        net: The net, prepared by the method.
-
-    Raises:
-        UserError: The net lacks what the method needs, or has another number of exits than there are weights.
-    """
-
-    def __init__(self, method: Method, net: Net) -> None:
-        super().__init__()
-        self.needs = method.needs
-        self.weights = method.objective.weights
-        if self.weights is not None and len(self.weights) != net.num_exits:
-            raise UserError(
-                f"weights are {len(self.weights)}, exits {net.num_exits}; give one weight per exit"
-            )
-        self.objective = method.objective.start(net)
-        self.combiner = method.combiner.start(net)
-
-    def losses(self, step: Step) -> list[Tensor]:
-        """The K losses of a step."""
-        losses = self.objective(step)
-        if self.weights is None:
-            return losses
-        return [weight * loss for weight, loss in zip(self.weights, losses, strict=True)]
-
-    def combine(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:
-        """Fill the gradients; those of what the objective itself learns are of the losses' sum."""
-        self.combiner(losses, step, backward)
 
 
 def compose(rows: Sequence[Method]) -> Method:

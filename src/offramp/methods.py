@@ -165,6 +165,8 @@ def method(name: str, options: Mapping[str, Any] | None = None) -> Method:
     """
     names = name.split("+")
     for one in names:
+        if not one:
+            raise UserError(f"method {name!r} lacks a name beside its '+', e.g. dfs+kd")
         if one not in METHODS:
             raise UserError(f"no method {one!r}{guess(one, METHODS)}; there are: {', '.join(METHODS)}")
     # in the order of the table, so that dfs+kd and kd+dfs are one method

@@ -10,7 +10,6 @@ from jacobian_cases import PLAIN, batch, build, expected, forward, groups, losse
 
 from offramp.combiners.jacobian import Jacobian
 from offramp.combiners.refreshed import Refreshed
-from offramp.errors import UserError
 
 
 class Weigh:
@@ -108,23 +107,3 @@ def test_weights_that_are_not_finite_are_not_kept(net):
         seen.append({w for known in refreshed.weights.values() for w in known.values()})
         assert all(p.grad.isfinite().all() for p in net.parameters())
     assert seen == [set(), {2.0}, {2.0}]
-
-
-@pytest.mark.parametrize(
-    ("options", "line"),
-    [
-        ({"every": 0}, "every is a number of steps, 1 or more, got 0"),
-        ({"every": 1.5}, "every is a number of steps, 1 or more, got 1.5"),
-        ({"part": 0}, "part is a share of the batch, above 0 and up to 1, got 0"),
-        ({"part": 2}, "part is a share of the batch, above 0 and up to 1, got 2"),
-    ],
-)
-def test_options_out_of_range_are_refused(net, options, line):
-    with pytest.raises(UserError) as error:
-        Refreshed(Jacobian(net, "union"), **options)
-    assert str(error.value) == line
-
-
-def test_weights_of_each_stage_cannot_be_had_for_less(net):
-    with pytest.raises(UserError, match="use shared=union or first"):
-        Refreshed(Jacobian(net), every=2)

@@ -128,3 +128,26 @@ def test_the_net_is_left_as_it_was():
     grads = {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
     assert list(grads) == ["heads.0.2.weight"]
     assert torch.equal(grads["heads.0.2.weight"], torch.ones(3, 2))
+
+
+@pytest.mark.parametrize("tied", ["head", "stage"])
+def test_what_is_there_twice_stays_what_it_was(tied):
+    torch.manual_seed(0)
+    stages = [nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()) for _ in range(2)]
+    heads = [
+        nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3, bias=False)) for _ in range(3)
+    ]
+    if tied == "head":
+        stages, heads = [*stages, nn.Identity()], heads[:1] * 3
+    else:
+        stages = [stages[0], stages[1], stages[1]]
+    net = MultiExitNet(stages, heads, input_size=(4, 8, 8))
+    tensors = [*net.named_parameters(), *net.named_buffers()]
+    before = {name: (tensor, tensor.data_ptr(), tensor.clone()) for name, tensor in tensors}
+    owned = net.owners()
+    for name, tensor in [*net.named_parameters(), *net.named_buffers()]:
+        same, pointer, value = before[name]
+        assert tensor is same and tensor.data_ptr() == pointer and torch.equal(tensor, value), name
+    assert owned["stages.0.0.weight"] == {0, 1, 2}
+    assert owned["stages.1.0.weight"] == {1, 2}
+    assert owned["heads.0.2.weight"] == ({0, 1, 2} if tied == "head" else {0})

@@ -185,3 +185,11 @@ def test_a_folder_that_is_no_finished_run_is_named(make_run, tmp_path):
         compare([unfinished])
     with pytest.raises(UserError, match="give one or more"):
         compare([])
+
+
+def test_joint_training_with_weights_is_not_the_baseline(make_run):
+    weighted = make_run("weighted", (55.0, 65.0), options={"weights": [2, 1]})
+    folders = [weighted, make_run("dfs", (51.0, 61.0), method="dfs"), make_run("joint")]
+    comparison = compare(folders)
+    assert [group.label for group in comparison.groups] == ["joint", "joint weights=[2, 1]", "dfs"]
+    assert {d["baseline"] for d in comparison.to_dict()["differences"]} == {"joint"}

@@ -5,9 +5,12 @@ import torch
 from tiny_runs import Tripwire, tiny_data, tiny_net
 
 from offramp import Recipe, fit
+from offramp.combiners import Backward
 from offramp.data import open_data
 from offramp.methods import METHODS
 from offramp.nets import vgg7
+from offramp.objectives import Step
+from offramp.running import Running
 
 EVERY = [*METHODS, "dfs+kd", "dfs+byot", "dfs+pcgrad", "dfs+ge", "ge+kd"]
 RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05, augment="crop-flip", checkpoint_every=2)
@@ -95,3 +98,46 @@ def test_loss_scaling_changes_little(method):
     for name, moved in nets[0].items():
         scale = moved.abs().max()
         assert (nets[1][name] - moved).abs().max() <= 0.1 * scale + 1e-5, name
+
+
+@pytest.mark.parametrize("options", [{"part": 0.5}, {"every": 2}, {"part": 0.5, "every": 2}, {"lean": True}])
+def test_cheaper_weights_train_and_resume_exactly(tmp_path, options):
+    def killed():
+        raise Killed
+
+    recipe = RECIPE.replace(options={"shared": "union", **options})
+    whole = fit(tiny_net(), tiny_data(), "nash-mtl", recipe, tmp_path / "whole", quiet=True)
+    data = tiny_data(split=Tripwire)
+    data.train.at, data.train.act = (
+        8,
+        killed,
+    )  # between two refreshments
+    with pytest.raises(Killed):
+        fit(tiny_net(), data, "nash-mtl", recipe, tmp_path / "cut", quiet=True)
+    cut = fit(tiny_net(seed=9), tiny_data(), "nash-mtl", recipe, tmp_path / "cut", resume=True, quiet=True)
+    torch.testing.assert_close(dict(cut.net.state_dict()), dict(whole.net.state_dict()), rtol=0, atol=0)
+
+
+def test_a_part_of_the_batch_leaves_the_batch_statistics_alone():
+    nets = []
+    for options in ({}, {"part": 0.5}):
+        recipe = RECIPE.replace(epochs=1, options={"shared": "union", **options})
+        net = fit(tiny_net(dropout=0.0), tiny_data(train=8), "mgda", recipe, quiet=True).net
+        nets.append(dict(net.named_buffers()))
+    torch.testing.assert_close(nets[1], nets[0])  # after one step, when the weights were still the same
+
+
+@pytest.mark.parametrize("method", ["graddrop", "byot"])
+def test_the_seed_reaches_what_a_method_draws(method):
+    """The same net, order and batches; only the method's own draws differ."""
+    net, found = tiny_net(dropout=0.0), []
+    for seed in (1, 2, 1):
+        running = Running(METHODS[method], net, seed)
+        torch.manual_seed(0)
+        outputs, features, trunk = net(torch.randn(6, 3, 8, 8), keep=True)
+        step = Step(net, outputs, torch.arange(6) % 3, features=features, trunk=trunk)
+        net.zero_grad()
+        running.combine(running.losses(step), step, Backward())
+        found.append(net.stages[0][0].weight.grad.clone())
+    assert not torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])

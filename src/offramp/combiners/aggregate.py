@@ -62,10 +62,10 @@ class Aggregate(Weighted):
     def weighting(self) -> Weigh:  # noqa: D102
         return GramianWeighting(self.aggregator, self.arguments)
 
-    def start(self, net: nn.Module) -> nn.Module:  # noqa: D102
+    def start(self, net: nn.Module, seed: int = 0) -> nn.Module:  # noqa: D102
         if self.aggregator not in MATRIX:
-            return super().start(net)
-        return Aggregating(net, self.shared, self.aggregator, self.arguments)
+            return super().start(net, seed)
+        return Aggregating(net, self.shared, self.aggregator, self.arguments, seed)
 
 
 class Aggregating(nn.Module):
@@ -76,14 +76,17 @@ class Aggregating(nn.Module):
         shared: As for :class:`~offramp.combiners.weighted.Weighted`.
         name: The aggregator's class.
         arguments: Its keyword arguments; a ``leak`` is the same for all rows.
+        seed: Of its own draws.
     """
 
-    def __init__(self, net: nn.Module, shared: str, name: str, arguments: Mapping[str, Any]) -> None:
+    def __init__(
+        self, net: nn.Module, shared: str, name: str, arguments: Mapping[str, Any], seed: int = 0
+    ) -> None:
         super().__init__()
         self.jacobian = Jacobian(net, shared)
         self.name, self.arguments = name, dict(arguments)
         self.leak = self.arguments.pop("leak", None)
-        self.steps = 0
+        self.seed, self.steps = seed, 0
         self.of: dict[tuple[int, ...], nn.Module] = {}
         self.saved: dict[tuple[int, ...], dict[str, Any]] = {}
 
@@ -106,7 +109,7 @@ class Aggregating(nn.Module):
             if self.leak is not None:
                 aggregator.leak = matrix.new_full((len(owners),), self.leak)
             self.of[owners] = aggregator
-        with torch.no_grad(), seeded(matrix.device, self.steps, owners):
+        with torch.no_grad(), seeded(matrix.device, self.seed, self.steps, owners):
             if made and owners in self.saved:
                 with seeded(matrix.device):
                     self.of[owners](matrix)  # so that it sizes its state, which is then replaced

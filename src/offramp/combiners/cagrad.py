@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from offramp.checks import is_number
 from offramp.combiners.weighted import Weigh, Weighted
 from offramp.combiners.weightings import cagrad
 from offramp.errors import UserError
@@ -32,7 +33,7 @@ class CAGrad(Weighted):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.c, (int, float)) or not 0 <= self.c < 1:
+        if not is_number(self.c) or not 0 <= self.c < 1:
             raise UserError(f"c must lie in [0, 1), got {self.c!r}; the paper's value is 0.4")
 
     def weighting(self) -> Weigh:  # noqa: D102

@@ -21,16 +21,23 @@ class Combiner:
     Attributes:
         needs: What it works on: ``"losses"``, the ``"gramian"`` of their gradients, or these ``"rows"``
             themselves; and ``"trunk"`` if it wants the features between the stages.
-        passes: What a step costs, F a forward and B a backward pass of joint training.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"losses"})
-    passes: ClassVar[str] = "F + B"
 
-    def start(self, net: nn.Module) -> Callable[[Sequence[Tensor], Step, Backward], None]:
+    @property
+    def passes(self) -> str:
+        """What a step costs, F a forward and B a backward pass of joint training, with K exits."""
+        return "F + B"
+
+    def start(self, net: nn.Module, seed: int = 0) -> Callable[[Sequence[Tensor], Step, Backward], None]:
         """What combines while this net is trained.
 
         A combiner that remembers returns an ``nn.Module``, whose state goes into the checkpoints.
+
+        Args:
+            net: The net.
+            seed: The run's, for what the combiner draws by itself; equal on all processes.
 
         Raises:
             UserError: The net lacks what the combiner needs.

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from torch import nn
 
+from offramp.checks import is_number
 from offramp.combiners.aggregate import Aggregating
 from offramp.combiners.combiner import Combiner
 from offramp.combiners.groups import SCOPES
@@ -34,15 +35,18 @@ class GradDrop(Combiner):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"rows", "trunk"})
-    passes: ClassVar[str] = "F + (K + 1) / 2 B"
-
     leak: float = 0.0
     shared: str = "per_stage"
 
     def __post_init__(self) -> None:
         check_word("shared", self.shared, SCOPES)
-        if not isinstance(self.leak, (int, float)) or not 0 <= self.leak <= 1:
+        if not is_number(self.leak) or not 0 <= self.leak <= 1:
             raise UserError(f"leak is a share from 0 to 1, got {self.leak!r}")
 
-    def start(self, net: nn.Module) -> nn.Module:  # noqa: D102
-        return Aggregating(net, self.shared, "GradDrop", {"leak": float(self.leak)})
+    @property
+    def passes(self) -> str:
+        """As for any combiner; exits at equal distances."""
+        return "F + (K + 1) / 2 B"
+
+    def start(self, net: nn.Module, seed: int = 0) -> nn.Module:  # noqa: D102
+        return Aggregating(net, self.shared, "GradDrop", {"leak": float(self.leak)}, seed)

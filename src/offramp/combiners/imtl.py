@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from offramp.checks import is_number
 from offramp.combiners.weighted import Weigh, Weighted
 from offramp.combiners.weightings import imtl
 from offramp.errors import UserError
@@ -31,7 +32,7 @@ class IMTL(Weighted):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.max_weight, (int, float)) or not 1 <= self.max_weight < float("inf"):
+        if not is_number(self.max_weight) or self.max_weight < 1:
             raise UserError(f"max_weight is 1 or more, got {self.max_weight!r}; equal rows have weight 1")
 
     def weighting(self) -> Weigh:  # noqa: D102

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from offramp.checks import is_number
 from offramp.combiners.weighted import Weigh, Weighted, check_word
 from offramp.combiners.weightings import nash_mtl, nash_mtl_cccp
 from offramp.errors import UserError
@@ -42,7 +43,7 @@ class NashMTL(Weighted):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_word("solver", self.solver, SOLVERS)
-        if not isinstance(self.max_norm, (int, float)) or not 0 <= self.max_norm < float("inf"):
+        if not is_number(self.max_norm) or self.max_norm < 0:
             raise UserError(f"max_norm is a norm, or 0 for no clip, got {self.max_norm!r}")
 
     def weighting(self) -> Weigh:  # noqa: D102

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from offramp.combiners.backward import Backward
 from offramp.combiners.jacobian import Jacobian
 from offramp.combiners.lean import LeanBlock
-from offramp.errors import UserError
 from offramp.objectives.step import Step
 
 __all__ = ["Refreshed"]
@@ -31,25 +30,13 @@ class Refreshed(nn.Module):
     Its state, the weights and how old they are, goes into checkpoints.
 
     Args:
-        jacobian: With ``shared="union"`` or ``"first"``.
+        jacobian: With ``shared="union"`` or ``"first"``: a weighted pass has one vector of weights.
         every: Steps between two refreshments of the weights.
         part: Share of the batch that the Gramian is made from; 1 is the whole batch, without another forward.
-
-    Raises:
-        UserError: A value out of range, or ``shared="per_stage"``.
     """
 
     def __init__(self, jacobian: Jacobian, *, every: int = 1, part: float = 1.0) -> None:
         super().__init__()
-        if not isinstance(every, int) or every < 1:
-            raise UserError(f"every is a number of steps, 1 or more, got {every!r}")
-        if not isinstance(part, (int, float)) or not 0 < part <= 1:
-            raise UserError(f"part is a share of the batch, above 0 and up to 1, got {part!r}")
-        if jacobian.shared == "per_stage":
-            raise UserError(
-                "with shared=per_stage each stage has its own weights and needs a pass for each loss anyway; "
-                "use shared=union or first with every or part"
-            )
         self.jacobian, self.every, self.part = jacobian, every, part
         self.age = 0
         self.weights: dict[tuple[int, ...], dict[int, float]] = {}

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from offramp.checks import is_number
 from offramp.combiners.backward import Backward
 from offramp.combiners.block import Block
 from offramp.combiners.combiner import Combiner
@@ -47,8 +48,6 @@ class Weighted(Combiner):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"gramian", "trunk"})
-    passes: ClassVar[str] = "F + (K + 1) / 2 B"
-
     shared: str = "per_stage"
     lean: bool = False
     every: int = 1
@@ -60,7 +59,7 @@ class Weighted(Combiner):
             raise UserError(f"lean is true or false, got {self.lean!r}")
         if not isinstance(self.every, int) or isinstance(self.every, bool) or self.every < 1:
             raise UserError(f"every is a number of steps, 1 or more, got {self.every!r}")
-        if not isinstance(self.part, (int, float)) or not 0 < self.part <= 1:
+        if not is_number(self.part) or not 0 < self.part <= 1:
             raise UserError(f"part is a share of the batch, above 0 and up to 1, got {self.part!r}")
         for name, used in (("lean", self.lean), ("every", self.every > 1), ("part", self.part < 1)):
             if used and self.shared == "per_stage":
@@ -69,6 +68,16 @@ class Weighted(Combiner):
                     "set shared=union or shared=first with it"
                 )
 
+    @property
+    def passes(self) -> str:
+        """As for any combiner; exits at equal distances."""
+        rows = "(K + 1) / 2 B"
+        if self.part < 1:
+            rows = f"{self.part:g} (F + {rows})"
+        if self.every > 1:
+            rows = f"1/{self.every} {rows}" if self.part < 1 else f"(K + 1) / {2 * self.every} B"
+        return f"F + {rows} + B" if self.lean or self.every > 1 or self.part < 1 else f"F + {rows}"
+
     def weighting(self) -> Weigh:
         """What weighs the rows of one group; called once for each.
 
@@ -76,8 +85,8 @@ class Weighted(Combiner):
         """
         raise NotImplementedError
 
-    def start(self, net: nn.Module) -> nn.Module:  # noqa: D102
-        return Weighing(self, net)
+    def start(self, net: nn.Module, seed: int = 0) -> nn.Module:  # noqa: D102
+        return Weighing(self, net, seed)
 
 
 class Weighing(nn.Module):
@@ -88,11 +97,12 @@ class Weighing(nn.Module):
     Args:
         method: How to weigh.
         net: The net, its forks in place.
+        seed: Of the method's own draws.
     """
 
-    def __init__(self, method: Weighted, net: nn.Module) -> None:
+    def __init__(self, method: Weighted, net: nn.Module, seed: int = 0) -> None:
         super().__init__()
-        self.method = method
+        self.method, self.seed = method, seed
         self.jacobian = Jacobian(net, method.shared, lean=method.lean)
         self.refreshed = None
         if method.every > 1 or method.part < 1:
@@ -127,7 +137,7 @@ class Weighing(nn.Module):
         there = gramian.diagonal() > 0  # a row of zeros has no direction to weigh, and would end MGDA's
         if bool(there.any()):
             try:
-                with seeded(gramian.device, self.steps, owners):
+                with seeded(gramian.device, self.seed, self.steps, owners):
                     found = self.weigh_of[owners](gramian[there][:, there], last[there])
                 if not bool(found.isfinite().all()):
                     raise SolverFailed("the weights are not finite")

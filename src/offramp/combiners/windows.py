@@ -45,14 +45,17 @@ class Windows(Combiner):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"rows"})
-    passes: ClassVar[str] = "F + 1 to 4 B"
-
     window: str = "overlap-3"
 
     def __post_init__(self) -> None:
         check_word("window", self.window, WINDOWS)
 
-    def start(self, net: nn.Module) -> Windows:
+    @property
+    def passes(self) -> str:
+        """As for any combiner; for six or seven exits at equal distances."""
+        return "F + 2 B" if self.window.startswith("overlap") else "F + B"
+
+    def start(self, net: nn.Module, seed: int = 0) -> Windows:
         """Look whether the net has blocks to reach.
 
         Raises:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from offramp.checks import is_number
 from offramp.errors import UserError
 from offramp.forks.gains import Gains
 from offramp.forks.rule import SCALES, Place
@@ -69,7 +70,7 @@ class Partition:
     impl: str = "fused"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.beta, (int, float)) or not 0 < self.beta < 1:
+        if not is_number(self.beta) or not 0 < self.beta < 1:
             raise UserError(
                 f"beta must lie strictly between 0 and 1, got {self.beta!r}; "
                 "it is the share of each feature's channels that later exits train (0.5 in the paper)"
@@ -78,7 +79,7 @@ class Partition:
         object.__setattr__(self, "channels", _chosen(self.channels))
         for name in ("own_to_shared", "later_to_own"):
             value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+            if not is_number(value) or value < 0:
                 raise UserError(f"{name} is a gradient gain, 0 or more, got {value!r}")
         for name, known in (
             ("rounding", ROUNDINGS), ("scales", SCALES),

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from offramp.combiners import Backward
-from offramp.grammar import Running
 from offramp.objectives import Step
+from offramp.running import Running
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -66,8 +66,11 @@ class Minibatch:
         self.running.combine(losses, found, self._backward())
         self._average_own()
         if self.clip:
+            everything = nn.ModuleList([self.net, self.running])
             # under loss scaling an overflow is normal: the scaler sees it too and skips the step
-            self.fabric.clip_gradients(self.net, self.optimizer, max_norm=self.clip, error_if_nonfinite=False)
+            self.fabric.clip_gradients(
+                everything, self.optimizer, max_norm=self.clip, error_if_nonfinite=False
+            )
         self.optimizer.step()
         return torch.stack(list(losses)).detach()
 
@@ -116,6 +119,10 @@ class Minibatch:
 @contextmanager
 def _buffers_kept(module: nn.Module) -> Iterator[None]:
     before = [buffer.clone() for buffer in module.buffers()]
-    yield
-    for buffer, value in zip(module.buffers(), before, strict=True):
-        buffer.copy_(value)
+    try:
+        yield
+    finally:
+        for buffer, value in zip(module.buffers(), before, strict=True):
+            buffer.data.copy_(
+                value
+            )  # unseen by autograd, whose graph of the whole batch has saved the buffer

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from offramp.modes import evaluating
 
@@ -35,33 +35,23 @@ def owners(net: nn.Module, inputs: Tensor) -> dict[str, frozenset[int]]:
     found: dict[str, set[int]] = {name: set() for name, _ in net.named_parameters()}
     for parameter, buffer, x in ((_near, _same, inputs), (_positive, _neutral, inputs.abs())):
         random = torch.Generator().manual_seed(0)
-        live = {
-            name: parameter(p.detach(), _uniform(p, random)).requires_grad_()
-            for name, p in net.named_parameters()
-            if p.requires_grad
-        }
-        buffers = {name: buffer(name, b) for name, b in net.named_buffers()}
         doubt = False
-        for name, k, reached in _gradients(net, live, buffers, x, random):
-            if reached:
-                found[name].add(k)
-            else:
-                doubt = True
+        with _moved(net, parameter, buffer, random), evaluating(net):
+            for name, k, reached in _gradients(net, x, random):
+                if reached:
+                    found[name].add(k)
+                else:
+                    doubt = True
         if not doubt:
             break
     return {name: frozenset(indices) for name, indices in found.items()}
 
 
-def _gradients(
-    net: nn.Module,
-    live: dict[str, Tensor],
-    buffers: dict[str, Tensor],
-    inputs: Tensor,
-    random: torch.Generator,
-) -> Iterator[tuple[str, int, bool]]:
+def _gradients(net: nn.Module, inputs: Tensor, random: torch.Generator) -> Iterator[tuple[str, int, bool]]:
     """(parameter, output, whether not zero) for each gradient that is not None."""
-    with evaluating(net), torch.enable_grad():
-        outputs: Sequence[Tensor] = functional_call(net, {**buffers, **live}, inputs)
+    live = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    with torch.enable_grad():
+        outputs: Sequence[Tensor] = net(inputs)
     for k, output in enumerate(outputs):
         if output.requires_grad:
             # Positive as well, so that nothing cancels; not constant, to which a softmax is blind.
@@ -72,6 +62,27 @@ def _gradients(
             for name, grad in zip(live, grads, strict=True):
                 if grad is not None:
                     yield name, k, bool(grad.any())
+
+
+@contextmanager
+def _moved(
+    net: nn.Module,
+    parameter: Callable[[Tensor, Tensor], Tensor],
+    buffer: Callable[[str, Tensor], Tensor],
+    random: torch.Generator,
+) -> Iterator[None]:
+    """Other values in the net's tensors for a while; the tensors stay the same ones, if tied too."""
+    kept = [(tensor, tensor.data) for tensor in (*net.parameters(), *net.buffers())]
+    try:
+        for p in net.parameters():
+            if p.requires_grad:
+                p.data = parameter(p.data, _uniform(p, random))
+        for name, b in net.named_buffers():
+            b.data = buffer(name, b.data)
+        yield
+    finally:
+        for tensor, data in kept:
+            tensor.data = data
 
 
 def _near(parameter: Tensor, noise: Tensor) -> Tensor:

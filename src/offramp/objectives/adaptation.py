@@ -27,20 +27,21 @@ class Adaptation(nn.Module):
         losses: A step, the K-1 adapted features ``[N, D_K]`` and the last exit's feature ``[N, D_K]``, which
             has no gradient -> K losses.
         net: Its heads end in linear layers, which read D_1, ..., D_K channels.
+        seed: Of the layers.
         always: Adapt every feature; otherwise one with D_k = D_K stays as it is.
 
     Raises:
         UserError: A head does not end in a linear layer.
     """
 
-    def __init__(self, losses: Losses, net: nn.Module, *, always: bool) -> None:
+    def __init__(self, losses: Losses, net: nn.Module, seed: int = 0, *, always: bool) -> None:
         super().__init__()
         if not isinstance(net, MultiExitNet):
             raise UserError(f"self-distillation compares exits, and {type(net).__name__} has none")
         self._losses = losses
         *dims, last = (last_linear(net, exit).in_features for exit in range(1, net.num_exits + 1))
         state = torch.get_rng_state()
-        torch.default_generator.manual_seed(0)
+        torch.default_generator.manual_seed(seed)
         try:
             self.layers = nn.ModuleList(
                 nn.Linear(dim, last) if always or dim != last else nn.Identity() for dim in dims

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from offramp.objectives.checks import number, switch
+from offramp.checks import number, switch
 from offramp.objectives.cross_entropy import cross_entropy
 from offramp.objectives.objective import Objective
 from offramp.objectives.soft_targets import soft_cross_entropy, soft_targets
@@ -66,7 +66,7 @@ class Distillation(Objective):
         if self.scale != "10/K":
             number(self, "scale", "above 0, or '10/K' as published for CIFAR", lambda v: v > 0)
 
-    def start(self, net: nn.Module) -> Callable[[Step], list[Tensor]]:  # noqa: D102
+    def start(self, net: nn.Module, seed: int = 0) -> Callable[[Step], list[Tensor]]:  # noqa: D102
         return _Annealed(self) if self.anneal else self
 
     def __call__(self, step: Step) -> list[Tensor]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from offramp.objectives.checks import choice, number
+from offramp.checks import choice, number
 from offramp.objectives.cross_entropy import cross_entropy
 from offramp.objectives.objective import Objective
 from offramp.objectives.soft_targets import soft_targets, wide

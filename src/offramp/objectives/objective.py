@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from offramp.checks import is_number
 from offramp.errors import UserError
 from offramp.objectives.step import Step
 
@@ -33,19 +34,23 @@ class Objective:
         if self.weights is None:
             return
         numbers = isinstance(self.weights, (list, tuple)) and all(
-            isinstance(w, (int, float)) and 0 <= w < float("inf") for w in self.weights
+            is_number(w) and w >= 0 for w in self.weights
         )
         if not numbers or not any(self.weights):
             raise UserError(
-                f"weights are one factor of 0 or more per exit, not all 0, e.g. [1, 1, 2], got {self.weights!r}"
+                f"weights are a factor of 0 or more per exit, not all 0, e.g. [1, 1, 2], got {self.weights!r}"
             )
         object.__setattr__(self, "weights", tuple(self.weights))
 
-    def start(self, net: nn.Module) -> Callable[[Step], list[Tensor]]:
+    def start(self, net: nn.Module, seed: int = 0) -> Callable[[Step], list[Tensor]]:
         """What gives the losses while this net is trained.
 
         An objective that learns or remembers returns an ``nn.Module``: its parameters are trained with the
         net's, its state goes into the checkpoints, and neither is part of the trained net.
+
+        Args:
+            net: The net.
+            seed: The run's, for what the objective draws by itself.
 
         Raises:
             UserError: The net lacks what the objective needs.

@@ -11,9 +11,9 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from offramp.checks import choice
 from offramp.errors import UserError
 from offramp.nets import MultiExitNet, cost
-from offramp.objectives.checks import choice
 from offramp.objectives.cross_entropy import cross_entropy
 from offramp.objectives.objective import Objective
 from offramp.objectives.step import Step
@@ -50,7 +50,7 @@ class Ramp(Objective):
         super().__post_init__()
         choice(self, "first_epoch", (0, 1))
 
-    def start(self, net: nn.Module) -> Callable[[Step], list[Tensor]]:  # noqa: D102
+    def start(self, net: nn.Module, seed: int = 0) -> Callable[[Step], list[Tensor]]:  # noqa: D102
         return partial(self.losses, tau_max(net))
 
     def __call__(self, step: Step) -> list[Tensor]:

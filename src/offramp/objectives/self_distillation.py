@@ -14,8 +14,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from offramp.checks import number
 from offramp.objectives.adaptation import Adaptation
-from offramp.objectives.checks import number
 from offramp.objectives.cross_entropy import cross_entropy
 from offramp.objectives.objective import Objective
 from offramp.objectives.soft_targets import soft_cross_entropy, soft_targets
@@ -60,8 +60,8 @@ class SelfDistillation(Objective):
         number(self, "lam", "0 or more", lambda v: v >= 0)
         number(self, "temperature", "above 0", lambda v: v > 0)
 
-    def start(self, net: nn.Module) -> Callable[[Step], list[Tensor]]:  # noqa: D102
-        return Adaptation(self.losses, net, always=True)
+    def start(self, net: nn.Module, seed: int = 0) -> Callable[[Step], list[Tensor]]:  # noqa: D102
+        return Adaptation(self.losses, net, seed, always=True)
 
     def losses(self, step: Step, features: list[Tensor], target: Tensor) -> list[Tensor]:
         """The K losses.
@@ -114,8 +114,8 @@ class SelfDistillationICCV(Objective):
         number(self, "lam", "0 or more", lambda v: v >= 0)
         number(self, "temperature", "above 0", lambda v: v > 0)
 
-    def start(self, net: nn.Module) -> Callable[[Step], list[Tensor]]:  # noqa: D102
-        return Adaptation(self.losses, net, always=False)
+    def start(self, net: nn.Module, seed: int = 0) -> Callable[[Step], list[Tensor]]:  # noqa: D102
+        return Adaptation(self.losses, net, seed, always=False)
 
     def losses(self, step: Step, features: list[Tensor], target: Tensor) -> list[Tensor]:
         """The K losses; arguments as in :meth:`SelfDistillation.losses`."""

@@ -49,7 +49,7 @@ def compare(folders: Sequence[str | Path], *, pick_lr: bool = False) -> Comparis
     for label, members in labelled.items():
         chosen, tried = picked(members) if pick_lr else (members, ())
         groups.append(Group(label, tuple(sorted(chosen, key=lambda run: run.seed)), tried))
-    groups.sort(key=lambda group: group.runs[0].method != "joint")  # stable: only joint moves
+    groups.sort(key=_plainness)  # stable: only joint training moves
     return Comparison(tuple(groups), tuple(notes(groups, differing)))
 
 
@@ -89,6 +89,12 @@ def _own_options(run: RunRecord) -> list[str]:
     return [
         f"{k}={v}" for k, v in run.options.items() if k not in defaults or _plain(defaults[k]) != _plain(v)
     ]
+
+
+def _plainness(group: Group) -> int:
+    """0 for plain joint training, 1 for joint training with options of its own, 2 for the rest."""
+    first = group.runs[0]
+    return 2 if first.method != "joint" else 1 if _own_options(first) else 0
 
 
 def _plain(value: Any) -> Any:

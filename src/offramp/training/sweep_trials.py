@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from offramp.errors import UserError
 from offramp.nets.text import build, check
+from offramp.running import Running
 from offramp.training.jobs import Job
 from offramp.training.recipe import Recipe
 from offramp.training.record import check_same, describe, read_record
@@ -129,4 +130,4 @@ def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
         if run.folder.exists():
             check_same(run.folder, read_record(run.folder), record)
         if new:
-            run.entry.method.start(run.entry.method.prepare(net))
+            Running(run.entry.method, run.entry.method.prepare(net))

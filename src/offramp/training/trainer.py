@@ -15,6 +15,7 @@ from offramp.errors import UserError
 from offramp.loops import Minibatch
 from offramp.methods import Method
 from offramp.nets import Net
+from offramp.running import Running
 from offramp.training import checkpoint, processes
 from offramp.training.display import Display
 from offramp.training.evaluation import evaluate_split
@@ -71,7 +72,7 @@ class Trainer:
         self.share = recipe.batch_size // fabric.world_size
         self.steps = data.train.num_batches(self.share, drop_last=True, world=fabric.world_size)
         model = place(net, recipe, fabric, plain_backward="losses" in method.needs)
-        self.running = method.start(net).to(fabric.device)
+        self.running = Running(method, net, recipe.seed).to(fabric.device)
         self.optimizer = build_optimizer(nn.ModuleList([net, self.running]), recipe)
         stepper = fabric.setup_optimizers(self.optimizer)
         self.loop = Minibatch(

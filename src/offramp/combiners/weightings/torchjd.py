@@ -61,6 +61,8 @@ def make_aggregator(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     """
     import torchjd.aggregation
 
+    if not isinstance(name, str):
+        raise UserError(f"aggregator is the name of a class of TorchJD, e.g. GradVac, got {name!r}")
     if reason := REFUSED.get(name.removesuffix("Weighting")):
         raise UserError(f"TorchJD's {name} cannot be used here: {reason}")
     known = (*SUM, *MEAN, *UNIT_FREE)

@@ -1,0 +1,50 @@
+"""A method at work on one net."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from offramp.combiners import Backward
+from offramp.errors import UserError
+from offramp.grammar import Method
+from offramp.nets import Net
+from offramp.objectives import Step
+
+__all__ = ["Running"]
+
+
+class Running(nn.Module):
+    """A method at work on one net: what its objective and combiner learn and remember is in here.
+
+    Args:
+        method: Which.
+        net: The net, prepared by the method.
+        seed: The run's, for what the method draws by itself.
+
+    Raises:
+        UserError: The net lacks what the method needs, or has another number of exits than there are weights.
+    """
+
+    def __init__(self, method: Method, net: Net, seed: int = 0) -> None:
+        super().__init__()
+        self.needs = method.needs
+        self.weights = method.objective.weights
+        if self.weights is not None and len(self.weights) != net.num_exits:
+            raise UserError(
+                f"weights are {len(self.weights)}, exits {net.num_exits}; give one weight per exit"
+            )
+        self.objective = method.objective.start(net, seed)
+        self.combiner = method.combiner.start(net, seed)
+
+    def losses(self, step: Step) -> list[Tensor]:
+        """The K losses of a step."""
+        losses = self.objective(step)
+        if self.weights is None:
+            return losses
+        return [weight * loss for weight, loss in zip(self.weights, losses, strict=True)]
+
+    def combine(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:
+        """Fill the gradients; those of what the objective itself learns are of the losses' sum."""
+        self.combiner(losses, step, backward)
