@@ -156,9 +156,10 @@ class Jacobian:
 
     def _lean(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> Iterator[LeanBlock]:
         plan = self._plan(losses, step)
-        trunk = self._trunk(losses, step, plan.need, graph_stays=True)
-        blocks = lean_blocks(plan.groups, plan.need, losses, trunk, backward)
-        average_grads(self._net_only(plan.plain), backward)
+        blocks = self.gramians(losses, step, backward)
+        # In a pass of its own, which repeats little, lest these gradients and the rows be kept together.
+        ones = dict.fromkeys(range(len(losses)), 1.0)
+        pull(losses, ones, plan.plain, backward, keep_graph=bool(blocks))
         yield from blocks
 
     def _net_only(self, parameters: Sequence[Tensor]) -> list[Tensor]:

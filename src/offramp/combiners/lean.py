@@ -61,14 +61,14 @@ def lean_blocks(
     trunk: Sequence[Any] | None,
     backward: Backward,
 ) -> list[LeanBlock]:
-    """The inner products of each group's rows; what is in no group gets its gradient.
+    """The inner products of each group's rows.
 
     A parameter's rows are dropped when the last of them is there: with a trunk those of a few stages are kept
     at any time, without one all of them. The graph stays.
 
     Args:
         groups: What gets rows.
-        need: For each loss the parameters to differentiate by.
+        need: For each loss its parameters among these.
         losses: K scalars.
         trunk: Features to cut at.
         backward: Their scale, and how to average over processes.
