@@ -71,3 +71,21 @@ def test_a_vector_net_reads_its_feature_as_it_is():
     assert features[0] is trunk[0]
     assert torch.equal(net.heads[1](features[1]), outputs[1])
     assert offramp.cost(net).exits[0].flops == 3 * 4 + 4 * 2
+
+
+def test_what_is_carried_along_has_a_place_of_its_own_at_each_stage():
+    class Skip(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
+            self.head = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
+
+        def forward(self, x):
+            first = self.a(x)
+            return self.head(self.c(self.b(first)) + first)
+
+    net = offramp.attach(Skip(), at=["a", "b"], input_size=(3, 8, 8))
+    trunk = net(torch.randn(2, 3, 8, 8), keep=True).trunk
+    tensors = [t for feature in trunk for t in (feature if isinstance(feature, tuple) else (feature,))]
+    assert len(tensors) == 3  # a's output; then it is carried beside b's
+    assert len({(t.grad_fn, t.output_nr) for t in tensors}) == 3

@@ -178,7 +178,7 @@ def test_two_nets_of_ones_own_are_not_one_table(run, tmp_path):
     twin = fit(tiny_net(seed=1), tiny_data(), "joint", RECIPE, tmp_path / "twin", quiet=True)
     with pytest.raises(UserError, match="the net differs"):
         compare([run.folder, wider.folder])
-    assert [group.label for group in compare([run.folder, twin.folder]).groups] == ["dfs", "joint"]
+    assert [group.label for group in compare([run.folder, twin.folder]).groups] == ["joint", "dfs"]
 
 
 def test_keys_that_are_numbers_in_another_script_stay_text(run, tmp_path):

@@ -36,6 +36,8 @@ def passage(net: MultiExitNet, x: Any) -> Passage:
     for k, (stage, head) in enumerate(zip(net.stages, net.heads, strict=True)):
         x = to_head = stage(x)
         if k < len(net.forks):
+            if isinstance(x, tuple):  # what is only carried along gets its own place in the graph here
+                x = tuple(tensor.view_as(tensor) for tensor in x)
             found.trunk.append(x)
             to_head, x = net.forks[k](x)
         feature = None
