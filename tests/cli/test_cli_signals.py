@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ def test_a_signal_ends_it_with_its_code_and_resume_finishes(tmp_path, uninterrup
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},  # sums in the same order as here
     )
     first = process.stderr.readline()
     process.send_signal(signum)
