@@ -124,7 +124,7 @@ def main() -> None:
             ratio = found["default", "split"] / found["channels_last", "fused"]
             print(f"{name}: split in the default layout / fused in channels_last {ratio:.3f}")
     if args.out:
-        settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
+        settings = {k: v for k, v in vars(args).items() if k != "out"}
         args.out.write_text(
             json.dumps({"machine": machine(), "settings": settings, "rows": rows}, indent=1) + "\n"
         )

@@ -339,7 +339,7 @@ def main() -> None:
     measures = {"times": times, "memory": peaks, "errors": errors}
     nets = {name: {kind: measures[kind](name, args) for kind in args.only} for name in args.nets}
     if args.out:
-        settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items() if k != "peak"}
+        settings = {k: v for k, v in vars(args).items() if k not in ("peak", "out", "data")}
         args.out.write_text(
             json.dumps({"machine": machine(), "settings": settings, "nets": nets}, indent=1) + "\n"
         )

@@ -145,7 +145,7 @@ def main() -> None:
                 flush=True,
             )
     if args.out:
-        settings = {k: str(v) if k in ("out", "data") else v for k, v in vars(args).items()}
+        settings = {k: v for k, v in vars(args).items() if k != "out"}
         settings["data"] = data.name
         args.out.write_text(
             json.dumps({"machine": machine(), "settings": settings, "rows": rows}, indent=1) + "\n"
