@@ -65,7 +65,7 @@ class Method:
     @property
     def options(self) -> dict[str, Any]:
         """The method's options and their values: the fields of its parts."""
-        return {key: value for part in self._parts for key, value in _fields(part).items()}
+        return {key: value for part in self._parts for key, value in dataclasses.asdict(part).items()}
 
     def with_options(self, options: Mapping[str, Any]) -> Method:
         """The same with other options; one goes to every part that has it.
@@ -81,7 +81,7 @@ class Method:
                 )
 
         def changed(part: Any) -> Any:
-            mine = {key: value for key, value in options.items() if key in _fields(part)}
+            mine = {key: value for key, value in options.items() if key in dataclasses.asdict(part)}
             return dataclasses.replace(part, **mine) if mine else part
 
         return dataclasses.replace(
@@ -154,8 +154,3 @@ def compose(rows: Sequence[Method]) -> Method:
         objective=next((row.objective for row in rows if "objective" in row.axes), CrossEntropy()),
         combiner=next((row.combiner for row in rows if "combiner" in row.axes), Sum()),
     )
-
-
-def _fields(part: Any) -> dict[str, Any]:
-    """Name and value of each option, as plain values."""
-    return dataclasses.asdict(part)

@@ -32,7 +32,7 @@ METHODS: dict[str, Method] = {
         Method(
             "separate",
             "the yardstick: one network per exit, with nothing shared",
-            "Gong et al., ECCV 2024, Fig 1",
+            "a control, no paper",
             separate=True,
         ),
         Method(
