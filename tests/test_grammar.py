@@ -112,7 +112,7 @@ def test_no_option_is_also_a_setting_of_the_recipe():
         ("dfs+pcgrad", {"shared": "union", "lean": True}, "F + (K + 1) / 2 B + B"),
         ("cagrad", {"shared": "union", "every": 10}, "F + (K + 1) / 20 B + B"),
         ("cagrad", {"shared": "union", "part": 0.25}, "F + 0.25 (F + (K + 1) / 2 B) + B"),
-        ("cagrad", {"shared": "union", "part": 0.25, "every": 4}, "F + 1/4 0.25 (F + (K + 1) / 2 B) + B"),
+        ("cagrad", {"shared": "union", "part": 0.25, "every": 4}, "F + 0.0625 (F + (K + 1) / 2 B) + B"),
         ("bdl-1", {"window": "local"}, "F + B"),
         ("bdl-2", {}, "F + 2 B"),
     ],

@@ -73,9 +73,9 @@ class Weighted(Combiner):
         """As for any combiner; exits at equal distances."""
         rows = "(K + 1) / 2 B"
         if self.part < 1:
-            rows = f"{self.part:g} (F + {rows})"
-        if self.every > 1:
-            rows = f"1/{self.every} {rows}" if self.part < 1 else f"(K + 1) / {2 * self.every} B"
+            rows = f"{self.part / self.every:g} (F + {rows})"
+        elif self.every > 1:
+            rows = f"(K + 1) / {2 * self.every} B"
         return f"F + {rows} + B" if self.lean or self.every > 1 or self.part < 1 else f"F + {rows}"
 
     def weighting(self) -> Weigh:
