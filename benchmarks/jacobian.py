@@ -33,8 +33,7 @@ from torch import Tensor, nn
 
 import offramp.nets
 from offramp.combiners import Backward
-from offramp.combiners.jacobian import Jacobian
-from offramp.combiners.refreshed import Refreshed
+from offramp.combiners.jacobian import Jacobian, Refreshed
 from offramp.combiners.weightings import cagrad, mgda, upgrad
 from offramp.data import ImageData, open_data, pipeline
 from offramp.objectives import Step

@@ -15,10 +15,10 @@ from jacobian_cases import PLAIN, batch, build, forward, groups, losses_of, plai
 from offramp.combiners import Backward
 from offramp.combiners.aggregate import Aggregate
 from offramp.combiners.aligned_mtl import AlignedMTL
-from offramp.combiners.block import Block
 from offramp.combiners.cagrad import CAGrad
 from offramp.combiners.graddrop import GradDrop
 from offramp.combiners.imtl import IMTL
+from offramp.combiners.jacobian import Block
 from offramp.combiners.mgda import MGDA
 from offramp.combiners.nash_mtl import NashMTL
 from offramp.combiners.pcgrad import PCGrad

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from offramp.combiners.backward import Backward
-from offramp.combiners.block import Block
-from offramp.combiners.jacobian import Jacobian
+from offramp.combiners.jacobian import Block, Jacobian
 from offramp.combiners.seeded import seeded
 from offramp.combiners.weighted import Weigh, Weighted
 from offramp.combiners.weightings.torchjd import (

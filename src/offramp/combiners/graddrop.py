@@ -14,7 +14,7 @@ from torch import nn
 from offramp.checks import is_number
 from offramp.combiners.aggregate import Aggregating
 from offramp.combiners.combiner import Combiner
-from offramp.combiners.groups import SCOPES
+from offramp.combiners.jacobian import SCOPES
 from offramp.combiners.weighted import check_word
 from offramp.errors import UserError
 

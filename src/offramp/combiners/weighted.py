@@ -13,12 +13,8 @@ from torch import Tensor, nn
 
 from offramp.checks import is_number
 from offramp.combiners.backward import Backward
-from offramp.combiners.block import Block
 from offramp.combiners.combiner import Combiner
-from offramp.combiners.groups import SCOPES
-from offramp.combiners.jacobian import Jacobian
-from offramp.combiners.lean import LeanBlock
-from offramp.combiners.refreshed import Refreshed
+from offramp.combiners.jacobian import SCOPES, Block, Jacobian, LeanBlock, Refreshed
 from offramp.combiners.seeded import seeded
 from offramp.combiners.weightings import SolverFailed
 from offramp.errors import UserError, guess

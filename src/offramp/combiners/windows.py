@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from offramp.combiners.backward import Backward
 from offramp.combiners.combiner import Combiner
-from offramp.combiners.graph import reach
-from offramp.combiners.lean import pull
+from offramp.combiners.jacobian import pull, reach
 from offramp.combiners.weighted import check_word
 from offramp.errors import UserError
 from offramp.objectives.step import Step

@@ -7,7 +7,7 @@ import torch
 from jacobian_cases import forward, losses_of
 from torch import nn
 
-from offramp.combiners.cuts import choose_cuts
+from offramp.combiners.jacobian.cuts import choose_cuts
 from offramp.nets import MultiExitNet
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from offramp.combiners.graph import Edge, Walk, as_tuple, edge, saves, walk
+from offramp.combiners.jacobian.graph import Edge, Walk, as_tuple, edge, saves, walk
 
 __all__ = ["Pass", "levels_of", "plan_passes", "run_passes", "survey", "unshared"]
 

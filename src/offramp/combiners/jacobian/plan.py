@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from offramp.combiners.graph import Reach
-from offramp.combiners.groups import Group, group_parameters
+from offramp.combiners.jacobian.graph import Reach
+from offramp.combiners.jacobian.groups import Group, group_parameters
 
 __all__ = ["Plan", "make_plan"]
 

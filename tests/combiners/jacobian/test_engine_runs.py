@@ -23,8 +23,7 @@ from jacobian_cases import (
 from torch import Tensor
 
 from offramp.combiners import Backward
-from offramp.combiners import jacobian as engine
-from offramp.combiners.jacobian import Jacobian
+from offramp.combiners.jacobian import Jacobian, engine
 from offramp.forks import partition
 from offramp.objectives import Step
 
@@ -276,7 +275,7 @@ class Counting:
         self.peak = 0
 
     def __enter__(self):
-        from offramp.combiners.rows import Rows
+        from offramp.combiners.jacobian.rows import Rows
 
         self.take, outer = Rows.take, self
 
@@ -289,7 +288,7 @@ class Counting:
         return self
 
     def __exit__(self, *_):
-        from offramp.combiners.rows import Rows
+        from offramp.combiners.jacobian.rows import Rows
 
         Rows.take = self.take
 

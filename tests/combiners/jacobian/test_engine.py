@@ -22,8 +22,7 @@ from jacobian_cases import (
 )
 from torch import nn
 
-from offramp.combiners import jacobian as engine
-from offramp.combiners.jacobian import Jacobian
+from offramp.combiners.jacobian import Jacobian, engine
 from offramp.errors import UserError
 from offramp.forks import partition
 from offramp.nets import MultiExitNet

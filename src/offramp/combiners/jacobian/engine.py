@@ -1,12 +1,12 @@
 """The Jacobian engine: the gradient of each loss on what several losses share, from one forward pass.
 
 Rows cover the parameters with two or more owners (:meth:`MultiExitNet.owners`), in groups
-(:mod:`~offramp.combiners.groups`). Every other parameter gets the plain sum of its owners' gradients; with
-one owner that is its own loss's.
+(:mod:`~offramp.combiners.jacobian.groups`). Every other parameter gets the plain sum of its owners'
+gradients; with one owner that is its own loss's.
 
 **Rows** keeps a group's rows until they are combined. With ``shared="per_stage"`` a group is complete when
 its stage is: the rows of the stages under way are kept, as few as saves memory
-(:mod:`~offramp.combiners.cuts`), and a stage's part of the graph is freed with it.
+(:mod:`~offramp.combiners.jacobian.cuts`), and a stage's part of the graph is freed with it.
 
 **Lean** keeps K x K numbers: rows are added to the Gramian and dropped, then one weighted backward pass
 through the graph gives the combined gradient, for the price of that pass and of a graph that stays whole
@@ -24,14 +24,14 @@ import torch._functorch.config
 from torch import Tensor, nn
 
 from offramp.combiners.backward import Backward
-from offramp.combiners.block import Block
-from offramp.combiners.cuts import choose_cuts
-from offramp.combiners.graph import Reach, as_tuple, reach
-from offramp.combiners.groups import group_parameters
-from offramp.combiners.lean import LeanBlock, lean_blocks, pull
-from offramp.combiners.passes import plan_passes, run_passes
-from offramp.combiners.plan import Plan, make_plan
-from offramp.combiners.rows import Rows, average_grads
+from offramp.combiners.jacobian.block import Block
+from offramp.combiners.jacobian.cuts import choose_cuts
+from offramp.combiners.jacobian.graph import Reach, as_tuple, reach
+from offramp.combiners.jacobian.groups import group_parameters
+from offramp.combiners.jacobian.lean import LeanBlock, lean_blocks, pull
+from offramp.combiners.jacobian.passes import plan_passes, run_passes
+from offramp.combiners.jacobian.plan import Plan, make_plan
+from offramp.combiners.jacobian.rows import Rows, average_grads
 from offramp.objectives.step import Step
 
 __all__ = ["Jacobian"]
@@ -51,7 +51,7 @@ class Jacobian:
     Args:
         net: A module with ``owners()`` and K outputs, its forks in place.
         shared: What counts as shared, ``"per_stage"``, ``"union"`` or ``"first"``; see
-            :func:`~offramp.combiners.groups.group_parameters`.
+            :func:`~offramp.combiners.jacobian.groups.group_parameters`.
         lean: Keep no rows; for ``union`` and ``first``.
 
     Raises:

@@ -11,7 +11,7 @@ from jacobian_cases import PLAIN, batch, build, forward, losses_of, plain_loop
 from torch import Tensor, nn
 
 from offramp.combiners.jacobian import Jacobian
-from offramp.combiners.passes import plan_passes
+from offramp.combiners.jacobian.passes import plan_passes
 from offramp.forks import Fork
 from offramp.nets import MultiExitNet
 from offramp.objectives import Step

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from offramp.combiners.backward import Backward
-from offramp.combiners.block import accumulate, gramian
-from offramp.combiners.groups import Group
-from offramp.combiners.passes import plan_passes, run_passes, unshared
-from offramp.combiners.rows import Rows, average
+from offramp.combiners.jacobian.block import accumulate, gramian
+from offramp.combiners.jacobian.groups import Group
+from offramp.combiners.jacobian.passes import plan_passes, run_passes, unshared
+from offramp.combiners.jacobian.rows import Rows, average
 
 __all__ = ["LeanBlock", "lean_blocks", "pull"]
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 from jacobian_cases import PLAIN, batch, build, expected, forward, groups, losses_of, plain_loop, weights
 
-from offramp.combiners.jacobian import Jacobian
-from offramp.combiners.refreshed import Refreshed
+from offramp.combiners.jacobian import Jacobian, Refreshed
 
 
 class Weigh:

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from offramp.combiners.backward import Backward
-from offramp.combiners.jacobian import Jacobian
-from offramp.combiners.lean import LeanBlock
+from offramp.combiners.jacobian.engine import Jacobian
+from offramp.combiners.jacobian.lean import LeanBlock
 from offramp.objectives.step import Step
 
 __all__ = ["Refreshed"]

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from offramp.combiners.backward import Backward
-from offramp.combiners.block import Row, accumulate
-from offramp.combiners.groups import Group
-from offramp.combiners.passes import Pass
+from offramp.combiners.jacobian.block import Row, accumulate
+from offramp.combiners.jacobian.groups import Group
+from offramp.combiners.jacobian.passes import Pass
 
 __all__ = ["Rows", "average", "average_grads"]
 
