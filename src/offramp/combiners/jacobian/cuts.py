@@ -14,8 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from offramp.combiners.jacobian.graph import Walk
-from offramp.combiners.jacobian.passes import levels_of, survey
+from offramp.combiners.jacobian.graph import Walk, levels_of, survey
 
 __all__ = ["choose_cuts"]
 

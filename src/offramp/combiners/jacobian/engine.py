@@ -29,9 +29,10 @@ from offramp.combiners.jacobian.cuts import choose_cuts
 from offramp.combiners.jacobian.graph import Reach, as_tuple, reach
 from offramp.combiners.jacobian.groups import group_parameters
 from offramp.combiners.jacobian.lean import LeanBlock, lean_blocks, pull
-from offramp.combiners.jacobian.passes import plan_passes, run_passes
+from offramp.combiners.jacobian.passes import plan_passes
 from offramp.combiners.jacobian.plan import Plan, make_plan
 from offramp.combiners.jacobian.rows import Rows, average_grads
+from offramp.combiners.jacobian.run import run_passes
 from offramp.objectives.step import Step
 
 __all__ = ["Jacobian"]

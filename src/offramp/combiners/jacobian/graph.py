@@ -11,7 +11,7 @@ from torch.autograd.graph import Node, get_gradient_edge
 
 from offramp.objectives.step import Step
 
-__all__ = ["Edge", "Reach", "Walk", "as_tuple", "edge", "reach", "saves", "walk"]
+__all__ = ["Edge", "Reach", "Walk", "as_tuple", "edge", "levels_of", "reach", "saves", "survey", "walk"]
 
 Edge = tuple[Node, int]  # a tensor's place in the graph: what made it, and which of its outputs it is
 
@@ -69,6 +69,20 @@ def walk(roots: Iterable[Node], stops: Mapping[Edge, int]) -> Walk:
                 seen.add(behind)
                 stack.append(behind)
     return Walk(nodes, leaves, hit)
+
+
+def survey(
+    losses: Sequence[Tensor], live: Sequence[int], levels: Sequence[Sequence[Tensor]]
+) -> tuple[dict[Edge, int], list[Walk], dict[int, Walk]]:
+    """Where the levels are in the graph, what lies between them, and between each loss and the next level."""
+    stops = {edge(t): k for k, tensors in enumerate(levels) for t in tensors}
+    stages = [walk((edge(t)[0] for t in tensors), stops) for tensors in levels]
+    return stops, stages, {j: walk([edge(losses[j])[0]], stops) for j in live}
+
+
+def levels_of(trunk: Sequence[Any] | None) -> list[list[Tensor]]:
+    """The tensors of each feature through which a gradient flows."""
+    return [[t for t in as_tuple(feature) if t.requires_grad] for feature in trunk or ()]
 
 
 def reach(losses: Sequence[Tensor], step: Step) -> list[Reach]:

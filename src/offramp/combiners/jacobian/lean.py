@@ -12,8 +12,9 @@ from torch import Tensor
 from offramp.combiners.backward import Backward
 from offramp.combiners.jacobian.block import accumulate, gramian
 from offramp.combiners.jacobian.groups import Group
-from offramp.combiners.jacobian.passes import plan_passes, run_passes, unshared
+from offramp.combiners.jacobian.passes import plan_passes
 from offramp.combiners.jacobian.rows import Rows, average
+from offramp.combiners.jacobian.run import run_passes, unshared
 
 __all__ = ["LeanBlock", "lean_blocks", "pull"]
 

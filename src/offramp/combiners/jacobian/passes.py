@@ -13,17 +13,18 @@ from another, a parameter that two stages use) or if there are none (a compiled 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from offramp.combiners.jacobian.graph import Edge, Walk, as_tuple, edge, saves, walk
+from offramp.combiners.jacobian.graph import Edge, Walk, levels_of, saves, survey
 
-__all__ = ["Pass", "levels_of", "plan_passes", "run_passes", "survey", "unshared"]
+__all__ = ["Pass", "plan_passes"]
+
+_Way = tuple[int, int | None, Walk]  # a loss, the level it starts from or None, what it goes through
 
 
 @dataclass(frozen=True)
@@ -84,79 +85,6 @@ def plan_passes(
             ending += _through(way, need, stages, free=alone or not ending)
         passes += reversed(ending)
     return passes
-
-
-def run_passes(
-    passes: Sequence[Pass],
-    losses: Sequence[Tensor],
-    trunk: Sequence[Any] | None,
-    *,
-    scale: float,
-    keep_graph: bool = False,
-) -> Iterator[tuple[Pass, list[Tensor | None]]]:
-    """Run planned passes; yields each with the gradients of its parameters, each in memory of its own.
-
-    Args:
-        passes: From :func:`plan_passes`.
-        losses: As planned.
-        trunk: As planned.
-        scale: Factor of the losses.
-        keep_graph: Free nothing.
-    """
-    levels = levels_of(trunk)
-    waiting: dict[tuple[int, int], Sequence[Tensor | None]] = {}
-    for one in passes:
-        inputs = [*one.parameters, *([] if one.into is None else levels[one.into])]
-        outputs, seeds = [losses[one.loss]], [torch.full_like(losses[one.loss], scale)]
-        if one.start is not None:
-            arrived = waiting.pop((one.loss, one.start))
-            pairs = [(t, g) for t, g in zip(levels[one.start], arrived, strict=True) if g is not None]
-            outputs, seeds = [t for t, _ in pairs], [g for _, g in pairs]
-            del arrived, pairs
-        found: Sequence[Tensor | None] = [None] * len(inputs)
-        if outputs:
-            found = torch.autograd.grad(
-                outputs, inputs, seeds, retain_graph=keep_graph or not one.free, allow_unused=True
-            )
-        del seeds
-        mine = len(one.parameters)
-        if one.into is not None:
-            waiting[one.loss, one.into] = found[mine:]
-        grads = unshared(found[:mine], found[mine:])
-        del found
-        yield one, grads
-        del grads
-
-
-def unshared(grads: Sequence[Tensor | None], others: Sequence[Tensor | None] = ()) -> list[Tensor | None]:
-    """The gradients, copied where autograd gave several the same memory or a part of a larger one."""
-    seen = {g.untyped_storage().data_ptr() for g in others if g is not None}
-    own: list[Tensor | None] = []
-    for g in grads:
-        if g is not None:
-            memory = g.untyped_storage()
-            if memory.data_ptr() in seen or memory.nbytes() != g.nbytes:
-                g = g.clone(memory_format=torch.contiguous_format)
-            seen.add(memory.data_ptr())
-        own.append(g)
-    return own
-
-
-_Way = tuple[int, int | None, Walk]  # a loss, the level it starts from or None, what it goes through
-
-
-def survey(
-    losses: Sequence[Tensor], live: Sequence[int], levels: Sequence[Sequence[Tensor]]
-) -> tuple[dict[Edge, int], list[Walk], dict[int, Walk]]:
-    """Where the levels are in the graph, what lies between them, and between each loss and the next level."""
-    stops = {edge(t): k for k, tensors in enumerate(levels) for t in tensors}
-    stages = [walk((edge(t)[0] for t in tensors), stops) for tensors in levels]
-    return stops, stages, {j: walk([edge(losses[j])[0]], stops) for j in live}
-
-
-def levels_of(trunk: Sequence[Any] | None) -> list[list[Tensor]]:
-    """The tensors of each feature through which a gradient flows."""
-    return [[t for t in as_tuple(feature) if t.requires_grad] for feature in trunk or ()]
 
 
 def _through(
