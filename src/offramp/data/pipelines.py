@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -15,7 +14,7 @@ from offramp.data.augment import crop, cutout, flip
 from offramp.data.autoaugment import autoaugment
 from offramp.data.image_data import ImageData, Triple
 from offramp.data.stream import StreamSplit
-from offramp.errors import UserError
+from offramp.errors import UserError, guess
 
 __all__ = ["PIPELINES", "Transform", "pipeline"]
 
@@ -104,9 +103,7 @@ def pipeline(name: str, data: ImageData) -> tuple[Transform, Transform]:
         UserError: No such pipeline, or one that does not fit the set.
     """
     if name not in PIPELINES:
-        close = difflib.get_close_matches(name, PIPELINES, n=1)
-        guess = f" (did you mean {close[0]!r}?)" if close else ""
-        raise UserError(f"no pipeline {name!r}{guess}; there are: {', '.join(PIPELINES)}")
+        raise UserError(f"no pipeline {name!r}{guess(name, PIPELINES)}; there are: {', '.join(PIPELINES)}")
     steps, statistics, resized_crop = PIPELINES[name]
     if resized_crop and not (isinstance(data.train, StreamSplit) and data.train.size):
         raise UserError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +11,7 @@ from offramp.data.hub import load_hub
 from offramp.data.parquet import ParquetTable, find_parquet
 from offramp.data.rows import Rows
 from offramp.data.table import Table, TableRows
-from offramp.errors import UserError
+from offramp.errors import UserError, guess
 
 __all__ = ["LARGE", "find"]
 
@@ -39,10 +38,9 @@ def find(source: str) -> tuple[Rows, Rows]:
         tests = (tables[name] for name in TEST_NAMES if name in tables)
         return TableRows(tables["train"]), _test(source, tests)
     if "/" not in source and "\\" not in source:
-        close = difflib.get_close_matches(source, KNOWN, n=1)
-        guess = f" (did you mean {close[0]!r}?)" if close else ""
         raise UserError(
-            f"no data set {source!r}{guess}; give 'digits', a folder, or a hub name like 'uoft-cs/cifar100'"
+            f"no data set {source!r}{guess(source, KNOWN)}; "
+            "give 'digits', a folder, or a hub name like 'uoft-cs/cifar100'"
         )
     raise UserError(f"no such folder: {source}; give one with train.parquet, or with train/<class>/")
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from offramp.errors import UserError
+from offramp.errors import UserError, guess
 
 if TYPE_CHECKING:
     from offramp.training.recipe import Recipe
@@ -38,7 +37,7 @@ def choice(recipe: Recipe, name: str, choices: tuple[str, ...]) -> None:
     value = getattr(recipe, name)
     if value not in choices:
         raise UserError(
-            f"recipe: {name} is {value!r}{_nearest(value, choices)}; choose from {', '.join(choices)}"
+            f"recipe: {name} is {value!r}{guess(value, choices)}; choose from {', '.join(choices)}"
         )
 
 
@@ -63,12 +62,7 @@ def check_options(options: Mapping[str, Any], fields: list[str]) -> None:
     known = {name for row in METHODS.values() for name in row.options}
     for key in options:
         if key not in known:
-            guess = _nearest(key, [*fields, *known])
+            close = guess(key, [*fields, *known])
             raise UserError(
-                f"no recipe key or method option {key!r}{guess}; the recipe has {', '.join(fields)}"
+                f"no recipe key or method option {key!r}{close}; the recipe has {', '.join(fields)}"
             )
-
-
-def _nearest(word: Any, words: Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(word), list(words), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

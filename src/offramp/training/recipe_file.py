@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from importlib import resources
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from offramp.errors import UserError
+from offramp.errors import UserError, guess
 
 __all__ = ["parse", "read", "setting", "shipped"]
 
@@ -55,9 +54,8 @@ def read(source: str | Path) -> dict[str, Any]:
     elif str(source) in names:
         text = (resources.files("offramp.papers") / "recipes" / f"{source}.yaml").read_text(encoding="utf-8")
     else:
-        close = difflib.get_close_matches(str(source), names, n=1)
-        guess = f" (did you mean {close[0]!r}?)" if close else ""
-        raise UserError(f"no such file, and no recipe of that name{guess}; there are: {', '.join(names)}")
+        close = guess(source, names)
+        raise UserError(f"no such file, and no recipe of that name{close}; there are: {', '.join(names)}")
     values = parse(text)
     if values is None:
         return {}
