@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
-from offramp.cli import main, net_text
+from offramp.cli import main
 from offramp.cli.main import COMMANDS
+from offramp.nets import text
 
 
 def test_help_names_every_command(offramp):
@@ -52,7 +53,7 @@ def test_a_fault_of_ours_is_one_line_and_code_1(offramp, monkeypatch):
     def fail(*_):
         raise ZeroDivisionError("division\nby zero")
 
-    monkeypatch.setattr(net_text, "check", fail)
+    monkeypatch.setattr(text, "check", fail)
     code, out, err = offramp("cost", "--net", "vgg7")
     assert (code, out) == (1, "")
     assert err.count("\n") == 1
@@ -72,7 +73,7 @@ def test_what_the_disk_refuses_is_the_users_to_mend(offramp, monkeypatch, error,
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(net_text, "check", fail)
+    monkeypatch.setattr(text, "check", fail)
     ended, _, err = offramp("cost", "--net", "vgg7")
     assert ended == code
     assert remedy in err

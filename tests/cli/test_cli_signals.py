@@ -48,9 +48,9 @@ def test_a_signal_ends_it_with_its_code_and_resume_finishes(tmp_path, uninterrup
 
 def test_a_signal_outside_training_ends_it_too():
     code = (
-        "import os, signal; from offramp.cli import main, net_text\n"
+        "import os, signal; from offramp.cli import main; from offramp.nets import text\n"
         "for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):\n"
-        "    net_text.check = lambda *_: os.kill(os.getpid(), signum) or signal.pause()\n"
+        "    text.check = lambda *_: os.kill(os.getpid(), signum) or signal.pause()\n"
         "    print(main(['cost', '--net', 'vgg7']) - 128 - signum)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

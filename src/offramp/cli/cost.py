@@ -48,8 +48,8 @@ class CostOf:
 
     def run(self) -> Answer:
         """Count."""
-        from offramp.cli.net_text import check, parse_net
         from offramp.nets import cost
+        from offramp.nets.text import check, parse_net
         from offramp.reports.table import aligned
 
         method = self._method()
@@ -93,8 +93,8 @@ class CostOf:
 
     def _training(self, method: Method) -> dict[str, Any]:
         """MACs of one training step for each image, beside the plain joint step's, true and by the paper."""
-        from offramp.cli.net_text import build
         from offramp.forks import Partition, paper_operations, training_macs
+        from offramp.nets.text import build
 
         net = self._sized(build(self.net, self.classes))
         joint = training_macs(net)

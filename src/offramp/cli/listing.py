@@ -24,8 +24,8 @@ class Nets:
 
     def run(self) -> Answer:
         """Build each without memory for its weights, and describe it."""
-        from offramp.cli.net_text import check
         from offramp.nets import NETS
+        from offramp.nets.text import check
 
         document, blocks = [], []
         for name, builder in NETS.items():

@@ -55,8 +55,8 @@ class Train:
         """Train to the end."""
         import torch
 
-        from offramp.cli.net_text import build, check
         from offramp.methods import method
+        from offramp.nets.text import build, check
         from offramp.reports import result_table
         from offramp.training import fit
         from offramp.training.sets import open_set
