@@ -18,7 +18,8 @@ __all__ = ["PCGrad"]
 class PCGrad(Weighted):
     """Each row meets the others in random order and loses its projection on those it opposes; then the sum.
 
-    The order is drawn from a counter: a resumed run and all processes draw the same.
+    The order is drawn from the run's seed, the step and the group's losses: a resumed run and all processes
+    draw the same.
     """
 
     def weighting(self) -> Weigh:  # noqa: D102
