@@ -9,7 +9,6 @@ from offramp.nets import cost, create
 from offramp.papers.dfs import TABLE_2 as DFS_TABLE_2
 from offramp.papers.dfs import TABLE_3 as DFS_TABLE_3
 from offramp.papers.dr_mgf import (
-    COUNTS,
     TABLE_1_CIFAR10,
     TABLE_1_CIFAR100,
     TABLE_2_CIFAR10,
@@ -18,6 +17,7 @@ from offramp.papers.dr_mgf import (
     TABLE_3_CIFAR100,
     TABLE_4,
 )
+from offramp.papers.dr_mgf_costs import COUNTS
 
 TABLES = [
     TABLE_1_CIFAR100, TABLE_1_CIFAR10, TABLE_2_CIFAR100, TABLE_2_CIFAR10, TABLE_3_CIFAR100, TABLE_3_CIFAR10,
