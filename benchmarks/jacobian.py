@@ -105,6 +105,10 @@ def variants(net: nn.Module, names: list[str] | None = None) -> dict[str, tuple[
     def joint(images: Tensor, targets: Tensor) -> None:
         torch.stack(losses_of(net(images), targets)).sum().backward()
 
+    def kept(images: Tensor, targets: Tensor) -> None:
+        """What a second backward pass is the price of: the graph and one gradient at a time."""
+        torch.stack(losses_of(net(images), targets)).sum().backward(retain_graph=True)
+
     def loop(images: Tensor, targets: Tensor) -> None:
         losses = losses_of(net(images), targets)
         rows = []
@@ -154,6 +158,7 @@ def variants(net: nn.Module, names: list[str] | None = None) -> dict[str, tuple[
 
     makers: dict[str, tuple[Callable[[], Callable], int]] = {
         "joint": (lambda: joint, 1),
+        "joint, graph kept": (lambda: kept, 1),
         "loop": (lambda: loop, 1),
         "rows": (lambda: rows("per_stage"), 1),
         "rows, union": (lambda: rows("union"), 1),

@@ -10,6 +10,7 @@ from typing import Any
 from offramp.combiners import Combiner, Sum
 from offramp.errors import UserError, guess
 from offramp.forks import Fork, GainFork, Rule, SliceFork, install, remove
+from offramp.loops import Loop, Minibatch
 from offramp.nets import MultiExitNet, Net, Separate
 from offramp.objectives import CrossEntropy, Objective
 
@@ -27,6 +28,7 @@ class Method:
         forks: What crosses a fork; the gains of several multiply. None: the plain fork.
         objective: A step's outputs -> K losses.
         combiner: K losses -> gradients.
+        loop: How an epoch is organised.
         separate: Train one network per exit instead.
     """
 
@@ -36,6 +38,7 @@ class Method:
     forks: tuple[Rule, ...] = ()
     objective: Objective = field(default_factory=CrossEntropy)
     combiner: Combiner = field(default_factory=Sum)
+    loop: Loop = field(default_factory=Minibatch)
     separate: bool = False
 
     @property
@@ -48,6 +51,8 @@ class Method:
             chosen["objective"] = type(self.objective).__name__
         if type(self.combiner) is not Sum:
             chosen["combiner"] = type(self.combiner).__name__
+        if type(self.loop) is not Minibatch:
+            chosen["loop"] = type(self.loop).__name__
         if self.separate:
             chosen["net"] = Separate.__name__
         return chosen
@@ -59,8 +64,18 @@ class Method:
 
     @property
     def passes(self) -> str:
-        """What a step costs: F a forward and B a backward pass of joint training, K exits."""
-        return "(K + 1) / 2 (F + B)" if self.separate else self.combiner.passes
+        """What a step of joint training's costs: F its forward and B its backward pass, K exits."""
+        if self.separate:
+            return "(K + 1) / 2 (F + B)"
+        return self.combiner.passes if type(self.loop) is Minibatch else self.loop.passes
+
+    def passes_per_epoch(self, exits: int) -> float:
+        """What an epoch costs, in epochs of joint training; a backward pass counts as two forward passes."""
+        if self.separate:
+            return (exits + 1) / 2
+        part = self.combiner if type(self.loop) is Minibatch else self.loop
+        forward, backward = part.cost(exits)
+        return (forward + 2 * backward) / 3
 
     @property
     def options(self) -> dict[str, Any]:
@@ -89,11 +104,12 @@ class Method:
             forks=tuple(map(changed, self.forks)),
             objective=changed(self.objective),
             combiner=changed(self.combiner),
+            loop=changed(self.loop),
         )
 
     @property
     def _parts(self) -> tuple[Any, ...]:
-        return (*self.forks, self.objective, self.combiner)
+        return (*self.forks, self.objective, self.combiner, self.loop)
 
     @property
     def lasting(self) -> bool:
@@ -122,7 +138,7 @@ class Method:
 
 
 def compose(rows: Sequence[Method]) -> Method:
-    """Several methods as one: forks multiply; of objective and combiner there can be one each.
+    """Several methods as one: forks multiply; of objective, combiner and loop there can be one each.
 
     Args:
         rows: Methods that choose on different axes, in the order of the table.
@@ -136,13 +152,20 @@ def compose(rows: Sequence[Method]) -> Method:
             raise UserError(f"{name!r}: {row.name!r} shares nothing, so no other method has anything to do")
         if not row.axes:
             raise UserError(f"{name!r}: {row.name!r} is what every method starts from; leave it out")
-    for axis in ("objective", "combiner"):
-        choosing = [row.name for row in rows if axis in row.axes]
+    chosen = {
+        axis: [row.name for row in rows if axis in row.axes] for axis in ("objective", "combiner", "loop")
+    }
+    for axis, choosing in chosen.items():
         if len(choosing) > 1:
             raise UserError(
                 f"{name!r}: {' and '.join(map(repr, choosing))} each bring their own {axis}, "
-                "and a step has one; choose one of them"
+                f"and {'an epoch' if axis == 'loop' else 'a step'} has one; choose one of them"
             )
+    if chosen["loop"] and chosen["combiner"]:
+        raise UserError(
+            f"{name!r}: {chosen['loop'][0]!r} descends one weighted sum of the losses at a time, "
+            f"so that {chosen['combiner'][0]!r} has nothing to combine; choose one of them"
+        )
     kinds = [type(rule) for row in rows for rule in row.forks]
     if len(set(kinds)) < len(kinds):
         raise UserError(f"{name!r} names the same fork twice; name it once")
@@ -153,4 +176,5 @@ def compose(rows: Sequence[Method]) -> Method:
         forks=tuple(rule for row in rows for rule in row.forks),
         objective=next((row.objective for row in rows if "objective" in row.axes), CrossEntropy()),
         combiner=next((row.combiner for row in rows if "combiner" in row.axes), Sum()),
+        loop=next((row.loop for row in rows if "loop" in row.axes), Minibatch()),
     )

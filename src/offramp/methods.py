@@ -18,6 +18,7 @@ from offramp.combiners.windows import Windows
 from offramp.errors import UserError, guess
 from offramp.forks import Equilibrium, Partition
 from offramp.grammar import Method, compose
+from offramp.loops import DRMGF, MetaGF
 from offramp.objectives.distillation import Distillation
 from offramp.objectives.divergence import DivergenceDistillation
 from offramp.objectives.ramp import Ramp
@@ -142,6 +143,36 @@ METHODS: dict[str, Method] = {
             "the sum of the gradients, each projected to where it opposes none",
             "Quinton and Rey, 2024",
             combiner=UPGrad(),
+        ),
+        Method(
+            "meta-gf",
+            "one stage per exit from common weights, fused by meta-learned weights",
+            "Sun et al., ECCV 2022",
+            loop=MetaGF(),
+        ),
+        Method(
+            "dr-avgf",
+            "one stage per exit through the kernels it prefers, and the arithmetic mean",
+            "Sun et al., arXiv 2305.19844, Fig 11",
+            loop=DRMGF(learn="nothing"),
+        ),
+        Method(
+            "dr-mgf",
+            "one stage per exit through the kernels it prefers, fused by preference and meta-learned weights",
+            "Sun et al., arXiv 2305.19844",
+            loop=DRMGF(),
+        ),
+        Method(
+            "dr-mgf-paper",
+            "DR-MGF to the letter of the paper: the fusion learns preferences, and all stages are routed",
+            "Sun et al., arXiv 2305.19844",
+            loop=DRMGF(learn="routes", nu_decay=1e-5, routed_share=1.0),
+        ),
+        Method(
+            "dr-mgf-nyu",
+            "DR-MGF as its authors' code for NYUv2, without two oversights",
+            "Sun et al., arXiv 2305.19844, the authors' code",
+            loop=DRMGF(gate="10:1", lateral="nyu", init="norm", beta=0.5, penalty=0.0),
         ),
         Method(
             "aggregate",

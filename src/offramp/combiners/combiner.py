@@ -30,6 +30,10 @@ class Combiner:
         """What a step costs, F a forward and B a backward pass of joint training, with K exits."""
         return "F + B"
 
+    def cost(self, exits: int) -> tuple[float, float]:
+        """The same as numbers: forward and backward passes of joint training."""
+        return 1.0, 1.0
+
     def start(self, net: nn.Module, seed: int = 0) -> Callable[[Sequence[Tensor], Step, Backward], None]:
         """What combines while this net is trained.
 

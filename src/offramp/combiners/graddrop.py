@@ -48,5 +48,8 @@ class GradDrop(Combiner):
         """As for any combiner; exits at equal distances."""
         return "F + (K + 1) / 2 B"
 
+    def cost(self, exits: int) -> tuple[float, float]:  # noqa: D102
+        return 1.0, (exits + 1) / 2
+
     def start(self, net: nn.Module, seed: int = 0) -> nn.Module:  # noqa: D102
         return Aggregating(net, self.shared, "GradDrop", {"leak": float(self.leak)}, seed)

@@ -74,6 +74,13 @@ class Weighted(Combiner):
             rows = f"(K + 1) / {2 * self.every} B"
         return f"F + {rows} + B" if self.lean or self.every > 1 or self.part < 1 else f"F + {rows}"
 
+    def cost(self, exits: int) -> tuple[float, float]:  # noqa: D102
+        rows = (exits + 1) / 2
+        if self.part < 1:
+            share = self.part / self.every
+            return 1 + share, 1 + share * rows
+        return 1.0, rows / self.every + (self.lean or self.every > 1)
+
     def weighting(self) -> Weigh:
         """What weighs the rows of one group; called once for each.
 

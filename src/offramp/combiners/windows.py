@@ -54,6 +54,9 @@ class Windows(Combiner):
         """As for any combiner; for six or seven exits at equal distances."""
         return "F + 2 B" if self.window.startswith("overlap") else "F + B"
 
+    def cost(self, exits: int) -> tuple[float, float]:  # noqa: D102
+        return 1.0, 2.0 if self.window.startswith("overlap") else 1.0
+
     def start(self, net: nn.Module, seed: int = 0) -> Windows:
         """Look whether the net has blocks to reach.
 

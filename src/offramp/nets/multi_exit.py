@@ -68,16 +68,17 @@ class MultiExitNet(nn.Module):
         return len(self.heads)
 
     @overload
-    def forward(self, x: Feature) -> list[Tensor]: ...
+    def forward(self, x: Feature, *, exits: int | None = None) -> list[Tensor]: ...
 
     @overload
     def forward(self, x: Feature, *, keep: Literal[True]) -> Passage: ...
 
-    def forward(self, x: Feature, *, keep: bool = False) -> list[Tensor] | Passage:
+    def forward(self, x: Feature, *, keep: bool = False, exits: int | None = None) -> list[Tensor] | Passage:
         """Logits of every exit, shallow to deep: K tensors ``[N, classes]``.
 
         Args:
             x: The input.
+            exits: Stop after so many exits, fewer than K.
             keep: Return them together with what lies on the way, as a :class:`~offramp.nets.passage.Passage`.
         """
         if keep:
@@ -86,6 +87,8 @@ class MultiExitNet(nn.Module):
         for stage, fork, head in zip(self.stages, self.forks, self.heads, strict=False):
             to_head, x = fork(stage(x))
             logits.append(head(to_head))
+            if len(logits) == exits:
+                return logits
         logits.append(self.heads[-1](self.stages[-1](x)))
         return logits
 

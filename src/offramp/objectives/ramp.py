@@ -18,7 +18,7 @@ from offramp.objectives.cross_entropy import cross_entropy
 from offramp.objectives.objective import Objective
 from offramp.objectives.step import Step
 
-__all__ = ["Ramp"]
+__all__ = ["Ramp", "tau_max", "taus"]
 
 PUBLISHED = (0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
 PUBLISHED_FOR = ("vgg_sdn", "resnet_sdn", "wideresnet_sdn")
@@ -64,9 +64,13 @@ class Ramp(Objective):
             highest: tau_max, one for every exit but the last.
             step: The step.
         """
-        share = (step.epoch + self.first_epoch) / step.epochs
-        weights = [*(min(tau, 0.01 + share * tau) for tau in highest), 1.0]
+        weights = taus(highest, (step.epoch + self.first_epoch) / step.epochs)
         return [w * cross_entropy(z, step) for w, z in zip(weights, step.outputs, strict=True)]
+
+
+def taus(highest: Sequence[float], share: float) -> list[float]:
+    """tau_k of every exit after a share of the epochs."""
+    return [*(min(top, 0.01 + share * top) for top in highest), 1.0]
 
 
 def tau_max(net: nn.Module) -> tuple[float, ...]:

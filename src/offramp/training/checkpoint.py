@@ -26,13 +26,14 @@ __all__ = ["last", "load", "save"]
 _NAME = re.compile(r"epoch-(\d+)-step-(\d+)$")
 
 
-def save(run: Path, net: nn.Module, state: dict[str, Any]) -> Path:
+def save(run: Path, net: nn.Module, state: dict[str, Any], *, step: int) -> Path:
     """Write a checkpoint, then delete the older ones.
 
     Args:
         run: The run folder.
         net: Whose weights to keep.
-        state: Plain values and tensors; its ``epoch`` (whole ones done) and ``step`` (in this one) name it.
+        state: Plain values and tensors; its ``epoch`` (whole ones done) goes into the name.
+        step: So does the number of steps done in this epoch.
 
     Returns:
         Its folder.
@@ -40,7 +41,7 @@ def save(run: Path, net: nn.Module, state: dict[str, Any]) -> Path:
     Raises:
         UserError: The disk is full or not writable; the older checkpoint stays.
     """
-    folder = run / "checkpoint" / f"epoch-{state['epoch']:05d}-step-{state['step']:07d}"
+    folder = run / "checkpoint" / f"epoch-{state['epoch']:05d}-step-{step:07d}"
     if not folder.exists():  # one of the same step is the same checkpoint
         buffer = io.BytesIO()
         torch.save(state, buffer)

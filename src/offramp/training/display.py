@@ -53,15 +53,18 @@ class Display:
         """An epoch is done; the row is its line of metrics.csv."""
         if self.quiet:
             return
-        numbers = {
-            title: " ".join(f"{value:{form}}" for key, value in row.items() if key.startswith(prefix))
-            for title, prefix, form in (("loss", "train_loss_", ".3f"), ("val top-1", "val_top1_", ".1f"))
-        }
-        text = "  ".join(f"{title} {values}" for title, values in numbers.items() if values)
-        line = (
-            f"epoch {row['epoch']:.0f}/{self.epochs}  {text}  "
+        self._line(
+            f"epoch {row['epoch']:.0f}/{self.epochs}  {_numbers(row)}  "
             f"lr {row['lr']:.3g}  {row['seconds']:.1f} s  {row['images_per_second']:.0f} images/s"
         )
+
+    def part(self, row: Mapping[str, Any]) -> None:
+        """A part of an epoch is done; the row is its line of parts.csv."""
+        if not self.quiet:
+            epoch = f"epoch {row['epoch']:.0f}/{self.epochs}"
+            self._line(f"{epoch}  {row['part']}  {_numbers(row)}  {row['seconds']:.1f} s")
+
+    def _line(self, line: str) -> None:
         if self.bar is not None:
             self.bar.console.print(line, highlight=False)
         else:
@@ -75,3 +78,13 @@ class Display:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.bar is not None:
             self.bar.stop()
+
+
+def _numbers(row: Mapping[str, float]) -> str:
+    """The losses and accuracies of a line, exit by exit."""
+    groups = (("loss", "train_loss_", ".3f"), ("val top-1", "val_top1_", ".1f"))
+    found = {
+        title: " ".join(f"{value:{form}}" for key, value in row.items() if key.startswith(prefix))
+        for title, prefix, form in groups
+    }
+    return "  ".join(f"{title} {values}" for title, values in found.items() if values)

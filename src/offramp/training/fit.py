@@ -13,7 +13,7 @@ from offramp.methods import Method
 from offramp.methods import method as named_method
 from offramp.nets import MultiExitNet
 from offramp.training.evaluation import evaluate_split, final_result
-from offramp.training.files import write_folder
+from offramp.training.files import write_file, write_folder
 from offramp.training.launch import launch
 from offramp.training.recipe import Recipe
 from offramp.training.record import as_json, check_same, describe, is_run, read_record
@@ -93,6 +93,9 @@ def fit(
     result = final_result(found, trained, record)
     run = Run(net=trained, record=record, result=result, folder=folder, data=data)
     if fabric.is_global_zero:
+        if folder is not None:
+            for name, content in trainer.loop.files().items():
+                write_file(folder / name, content)
         run.save()
     fabric.barrier()
     return run

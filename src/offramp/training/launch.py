@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
+from torch.func import functional_call
 
 from offramp.errors import UserError
 from offramp.nets import Net
@@ -71,7 +73,8 @@ def place(net: Net, recipe: Recipe, fabric: Fabric, *, plain_backward: bool) -> 
 
     Returns:
         What to call in the net's stead while training: it adds autocast, and data parallelism to
-        plain backward passes.
+        plain backward passes. Without these it also takes ``tensors``, name by name in the place of
+        parameters.
     """
     net.to(fabric.device)
     if recipe.channels_last:
@@ -81,8 +84,13 @@ def place(net: Net, recipe: Recipe, fabric: Fabric, *, plain_backward: bool) -> 
         return fabric.setup_module(model)  # type: ignore[arg-type]
     share([*net.parameters(), *net.buffers()], fabric)
 
-    def forward(*inputs: Any, **options: Any) -> Any:
+    def substituted(tensors: dict[str, Tensor], inputs: Any, options: Any) -> Any:
+        return functional_call(net, tensors, inputs, options)
+
+    with_tensors = torch.compile(substituted) if recipe.compile else substituted
+
+    def forward(*inputs: Any, tensors: dict[str, Tensor] | None = None, **options: Any) -> Any:
         with fabric.autocast():
-            return model(*inputs, **options)
+            return model(*inputs, **options) if tensors is None else with_tensors(tensors, inputs, options)
 
     return forward

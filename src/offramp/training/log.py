@@ -39,13 +39,26 @@ class Log:
         Raises:
             UserError: The disk is full or not writable.
         """
-        text = io.StringIO()
-        table = csv.DictWriter(text, fieldnames=list(rows[-1]), lineterminator="\n")
-        table.writeheader()
-        table.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in rows)
-        write_file(self.path, text.getvalue().encode())
+        write_file(self.path, _table(rows))
         if self.events is not None:
             self.events.write(rows[-1])
+
+    def write_parts(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write the lines of all parts of all epochs anew, to parts.csv.
+
+        Raises:
+            UserError: The disk is full or not writable.
+        """
+        write_file(self.path.with_name("parts.csv"), _table(rows))
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    text = io.StringIO()
+    table = csv.DictWriter(text, fieldnames=list(rows[-1]), lineterminator="\n")
+    table.writeheader()
+    for row in rows:
+        table.writerow({k: v if isinstance(v, str) else f"{v:.6g}" for k, v in row.items()})
+    return text.getvalue().encode()
 
 
 class _Events:

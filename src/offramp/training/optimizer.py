@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
-from torch import nn
 
 from offramp.training.recipe import Recipe
 
 __all__ = ["build_optimizer"]
 
 
-def build_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD or AdamW over every parameter that trains, with the recipe's weight decay on all of them."""
-    parameters = [p for p in net.parameters() if p.requires_grad]
+def build_optimizer(parameters: Iterable[Any], recipe: Recipe) -> torch.optim.Optimizer:
+    """SGD or AdamW with the recipe's weight decay; parameters, or groups of them as torch takes them."""
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay)
     return torch.optim.SGD(

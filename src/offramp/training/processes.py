@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["highest", "mean", "share", "total"]
+__all__ = ["first", "gather", "highest", "mean", "share", "total"]
 
 
 def total(values: Tensor, fabric: Fabric) -> Tensor:
@@ -36,6 +37,22 @@ def highest(number: int, fabric: Fabric) -> int:
     value = torch.tensor(number, device=fabric.device)
     dist.all_reduce(value, op=dist.ReduceOp.MAX)
     return int(value)
+
+
+def first(text: str | None, fabric: Fabric) -> str | None:
+    """The first process's text that is not None."""
+    if not highest(text is not None, fabric):
+        return None
+    return next(found for found in gather(text, fabric) if found is not None)
+
+
+def gather(value: Any, fabric: Fabric) -> list[Any]:
+    """Every process's plain values and tensors, which are copied to the CPU."""
+    if fabric.world_size == 1:
+        return [value]
+    values: list[Any] = [None] * fabric.world_size
+    dist.all_gather_object(values, tree_map_only(Tensor, Tensor.cpu, value))
+    return values
 
 
 def share(tensors: Iterable[Tensor], fabric: Fabric) -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
+from offramp.loops import Work
 from offramp.metrics import Accuracy
 from offramp.training import processes, rng
 
@@ -21,44 +21,81 @@ __all__ = ["State", "capture", "restore"]
 
 @dataclass
 class State:
-    """Everything that moves during a run, but for weights, optimiser and random numbers.
+    """Everything that moves during a run, but for weights, the loop's own state and random numbers.
 
     Attributes:
-        loss_sum: Sum of this epoch's batch losses, exit by exit: float32 ``[K]``.
+        loss_sum: Sum of the batch losses in this part of the epoch, exit by exit: float32 ``[K]``.
         loss_count: How many of them were finite: float32 ``[K]``.
         epoch: Whole epochs done.
-        step: Steps done in this epoch.
+        part: Parts of this epoch done.
+        step: Steps done in this part.
         seconds: Time spent on this epoch's steps.
+        part_began: How many of these seconds went before this part.
         rows: The lines of metrics.csv so far.
+        part_rows: The lines of parts.csv so far.
     """
 
     loss_sum: Tensor
     loss_count: Tensor
     epoch: int = 0
+    part: int = 0
     step: int = 0
     seconds: float = 0.0
+    part_began: float = 0.0
     rows: list[dict[str, float]] = field(default_factory=list)
+    part_rows: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def start(cls, exits: int, device: torch.device) -> State:
         """Before the first step."""
         return cls(torch.zeros(exits, device=device), torch.zeros(exits, device=device))
 
+    def begin_part(self) -> None:
+        """Before a part's first step."""
+        self.loss_sum.zero_()
+        self.loss_count.zero_()
+        self.part_began = self.seconds
+
     def add(self, losses: Tensor) -> None:
-        """Count the K losses of one more step; a step that loss scaling skipped has none worth counting."""
+        """Count one more step's losses, of all exits or of the first ones; not finite, they do not count."""
         finite = losses.isfinite()
-        self.loss_sum += torch.where(finite, losses, 0)
-        self.loss_count += finite
+        self.loss_sum[: len(losses)] += torch.where(finite, losses, 0)
+        self.loss_count[: len(losses)] += finite
         self.step += 1
 
-    def row(self, *, lr: float, images: int, val: Accuracy | None, fabric: Fabric) -> dict[str, float]:
-        """This epoch's line of metrics.csv, from its last learning rate, its images and its validation."""
+    def next_part(self, name: str, fabric: Fabric) -> list[dict[str, Any]]:
+        """Close a part; its lines of parts.csv, one for each process that worked at a part of its own."""
+        losses = (self.loss_sum / self.loss_count).tolist()  # nan: did not run
+        row = {
+            "epoch": self.epoch + 1,
+            "part": name,
+            **{f"train_loss_{k}": loss for k, loss in enumerate(losses, 1)},
+            "seconds": self.seconds - self.part_began,
+        }
+        worked = {row["part"]: row for row in processes.gather(row, fabric) if row["part"]}
+        self.part_rows += worked.values()
+        self.part, self.step = self.part + 1, 0
+        return list(worked.values())
+
+    def row(
+        self, *, lr: float, images: int, passes: float, val: Accuracy | None, fabric: Fabric
+    ) -> dict[str, float]:
+        """This epoch's line of metrics.csv.
+
+        Args:
+            lr: Its last learning rate.
+            images: How many it trained on, all parts together.
+            passes: What the training has cost so far, in epochs of joint training.
+            val: Its validation.
+            fabric: The processes.
+        """
         losses = processes.mean(self.loss_sum, fabric) / processes.mean(self.loss_count, fabric)
         return {
             "epoch": float(self.epoch + 1),
             "lr": lr,
             **{f"train_loss_{k}": loss for k, loss in enumerate(losses.tolist(), 1)},
             **{f"val_top1_{k}": top1 for k, (top1, _) in enumerate(val.exits if val else (), 1)},
+            "passes": passes,
             "seconds": self.seconds,
             "images_per_second": images / self.seconds,
         }
@@ -66,24 +103,22 @@ class State:
     def next_epoch(self, row: Mapping[str, float]) -> None:
         """Close an epoch with its line of metrics.csv."""
         self.rows.append(dict(row))
-        self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
-        self.loss_sum.zero_()
-        self.loss_count.zero_()
+        self.epoch, self.part, self.step, self.seconds = self.epoch + 1, 0, 0, 0.0
 
 
-def capture(state: State, running: nn.Module, optimizer: Optimizer, fabric: Fabric) -> dict[str, Any]:
+def capture(state: State, loop: Work, fabric: Fabric) -> dict[str, Any]:
     """All that a checkpoint holds beside the weights, as plain values and tensors."""
+    mine = loop.state()
     return vars(state) | {
         "loss_sum": processes.mean(state.loss_sum, fabric),
         "loss_count": processes.mean(state.loss_count, fabric),
-        "method": running.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "loop": processes.gather(mine, fabric) if loop.apart else [mine],
         "precision": fabric.strategy.precision.state_dict(),
         "rng": rng.gather(fabric),
     }
 
 
-def restore(values: dict[str, Any], running: nn.Module, optimizer: Optimizer, fabric: Fabric) -> State:
+def restore(values: dict[str, Any], loop: Work, fabric: Fabric) -> State:
     """Put back what :func:`capture` gave.
 
     Raises:
@@ -91,7 +126,6 @@ def restore(values: dict[str, Any], running: nn.Module, optimizer: Optimizer, fa
     """
     moved = {key: values[key].to(fabric.device) for key in ("loss_sum", "loss_count")}
     rng.restore(values["rng"], fabric)
-    running.load_state_dict(values["method"])
-    optimizer.load_state_dict(values["optimizer"])
+    loop.load(values["loop"][fabric.global_rank if loop.apart else 0])
     fabric.strategy.precision.load_state_dict(values["precision"])
     return State(**{f.name: values[f.name] for f in fields(State)} | moved)

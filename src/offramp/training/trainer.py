@@ -5,24 +5,24 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, cast
 
 from offramp.errors import UserError
-from offramp.loops import Minibatch
+from offramp.loops import Bench, Moment
 from offramp.methods import Method
 from offramp.nets import Net
 from offramp.running import Running
 from offramp.training import checkpoint, processes
 from offramp.training.display import Display
 from offramp.training.evaluation import evaluate_split
+from offramp.training.feed import Feed
 from offramp.training.interrupt import Interrupted, Signals, catch_signals
 from offramp.training.launch import place
 from offramp.training.log import Log
 from offramp.training.optimizer import build_optimizer
+from offramp.training.plan import Plan
 from offramp.training.recipe import Recipe
 from offramp.training.schedule import learning_rate
 from offramp.training.state import State, capture, restore
@@ -68,24 +68,25 @@ class Trainer:
 
         self.net, self.data = net, data
         self.recipe, self.fabric, self.folder = recipe, fabric, folder
-        self.transform, self.val_transform = pipeline(recipe.augment, data)
-        self.share = recipe.batch_size // fabric.world_size
-        self.steps = data.train.num_batches(self.share, drop_last=True, world=fabric.world_size)
-        model = place(net, recipe, fabric, plain_backward="losses" in method.needs)
-        self.running = Running(method, net, recipe.seed).to(fabric.device)
-        self.optimizer = build_optimizer(nn.ModuleList([net, self.running]), recipe)
-        stepper = fabric.setup_optimizers(self.optimizer)
-        self.loop = Minibatch(
-            model=model,
+        transform, self.val_transform = pipeline(recipe.augment, data)
+        self.feed = Feed(data, transform, recipe, fabric)
+        plain_backward = "losses" in method.needs and not method.loop.own_backward
+        bench = Bench(
+            model=place(net, recipe, fabric, plain_backward=plain_backward),
             net=net,
-            running=self.running,
-            optimizer=cast("_FabricOptimizer", stepper),
+            running=Running(method, net, recipe.seed).to(fabric.device),
             fabric=fabric,
+            optimizer=self._optimizer,
+            batches=self.feed.few,
             epochs=recipe.epochs,
+            seed=recipe.seed,
             compiled=recipe.compile,
             label_smoothing=recipe.label_smoothing,
             clip=recipe.clip,
         )
+        self.loop = method.loop.start(bench)
+        self.plan = Plan(self.loop.parts, data.train.num_batches(recipe.batch_size, drop_last=True))
+        self.passes = method.passes_per_epoch(net.num_exits)
         self.state = State.start(net.num_exits, fabric.device)
         self.signals = Signals()
         self.saved: Path | None = None
@@ -93,9 +94,24 @@ class Trainer:
         self.look_every = 1 if fabric.device.type == "cpu" and fabric.world_size == 1 else LOOK_EVERY
         self.quiet = quiet or not fabric.is_global_zero
 
+    def _optimizer(self, groups: Iterable[Any]) -> _FabricOptimizer:
+        return cast("_FabricOptimizer", self.fabric.setup_optimizers(build_optimizer(groups, self.recipe)))
+
     @property
     def _steps_done(self) -> int:
-        return self.state.epoch * self.steps + self.state.step
+        state = self.state
+        return state.epoch * self.plan.total + self.plan.before(state.part) + state.step
+
+    @property
+    def _moment(self) -> Moment:
+        """Every part of an epoch takes the learning rate through the same values."""
+        whole, part = self.plan.epoch_steps, self.state.part
+        done = self.state.epoch * whole + self.state.step * whole // self.plan.steps(part)
+        return Moment(
+            epoch=self.state.epoch,
+            progress=done / (self.recipe.epochs * whole),
+            lr=learning_rate(self.recipe, done, whole),
+        )
 
     def train(self) -> None:
         """Run the epochs that are left.
@@ -111,10 +127,12 @@ class Trainer:
                 self.signals = stack.enter_context(catch_signals())
                 log = Log(self.folder, self.state.epoch) if self.fabric.is_global_zero else None
             display = stack.enter_context(
-                Display(self.recipe.epochs, self.steps, done=self._steps_done, quiet=self.quiet)
+                Display(self.recipe.epochs, self.plan.total, done=self._steps_done, quiet=self.quiet)
             )
             while self.state.epoch < self.recipe.epochs:
-                self._epoch(display)
+                for part in range(self.state.part, len(self.loop.parts)):
+                    self._part(part, display)
+                    self._end_part(part, log, display)
                 row = self._row()
                 self.state.next_epoch(row)
                 if log is not None:
@@ -123,42 +141,41 @@ class Trainer:
                 display.epoch(row)
                 self._look()
 
-    def _epoch(self, display: Display) -> None:
-        state, recipe = self.state, self.recipe
-        batches = self.data.train.batches(
-            self.share,
-            transform=self.transform,
-            device=self.fabric.device,
-            seed=recipe.seed,
-            epoch=state.epoch,
-            start=state.step,
-            shuffle=True,
-            drop_last=True,
-            rank=self.fabric.global_rank,
-            world=self.fabric.world_size,
-        )
+    def _part(self, part: int, display: Display) -> None:
+        state, recipe, steps = self.state, self.recipe, self.plan.steps(part)
+        if state.step == 0:
+            state.begin_part()
+            self.loop.begin(part, self._moment)
+        batches = self.feed.part(self.loop.parts[part], state.epoch, state.step, steps)
         self.net.train()
         began = time.perf_counter() - state.seconds
-        for images, targets in batches:
-            losses = self._step(images, targets)
-            self.watch.see(losses, self._steps_done)
-            state.add(losses)
+        for batch in batches:
+            if batch is None:  # there is no work here for this process
+                state.step += 1
+            else:
+                losses = self.loop.step(part, *batch, self._moment)
+                self.watch.see(losses, self._steps_done)
+                state.add(losses)
             state.seconds = time.perf_counter() - began
-            display.step(state.epoch, state.step * recipe.batch_size / state.seconds)
+            images = (self.plan.before(part) + state.step) * recipe.batch_size
+            display.step(state.epoch, images / state.seconds)
             signalled = self.signals.received and self.fabric.world_size == 1
-            if state.step % self.look_every == 0 or state.step == self.steps or signalled:
+            if state.step % self.look_every == 0 or state.step == steps or signalled:
                 self._look()
             if recipe.checkpoint_every and state.step % recipe.checkpoint_every == 0:
                 self._save()
+        self.loop.end(part, self._moment)
 
-    def _step(self, images: Tensor, targets: Tensor) -> Tensor:
-        recipe, done = self.recipe, self._steps_done
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, done, self.steps)
-        if recipe.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        progress = done / (recipe.epochs * self.steps)
-        return self.loop.step(images, targets, epoch=self.state.epoch, progress=progress)
+    def _end_part(self, part: int, log: Log | None, display: Display) -> None:
+        """If an epoch has several parts, each gets a line of its own, and a checkpoint if others follow."""
+        rows = self.state.next_part(self.loop.parts[part].name, self.fabric)
+        if len(self.loop.parts) > 1:
+            if log is not None:
+                log.write_parts(self.state.part_rows)
+            for row in rows:
+                display.part(row)
+        if part + 1 < len(self.loop.parts):
+            self._save()
 
     def _row(self) -> dict[str, float]:
         val = None
@@ -166,31 +183,40 @@ class Trainer:
             val = evaluate_split(
                 self.net, self.data.val, self.val_transform, self.recipe.batch_size, self.fabric
             )
-        images = self.steps * self.recipe.batch_size
-        return self.state.row(lr=self._lr(), images=images, val=val, fabric=self.fabric)
+        images = self.plan.total * self.recipe.batch_size
+        passes = (self.state.epoch + 1) * self.passes
+        return self.state.row(lr=self._lr, images=images, passes=passes, val=val, fabric=self.fabric)
 
+    @property
     def _lr(self) -> float:
-        return self.optimizer.param_groups[0]["lr"]
+        """That of the last step."""
+        whole = self.plan.epoch_steps
+        done = self.state.epoch * whole
+        if self.state.part == len(self.loop.parts):
+            return learning_rate(self.recipe, done + whole - 1, whole)
+        return self._moment.lr
 
     def _check(self, trouble: str | None) -> None:
-        if trouble:
+        if trouble := processes.first(trouble, self.fabric):
             fp32 = "" if self.recipe.precision == "fp32" else ", in fp32"
             folder = " into another folder" if self.folder else ""  # to resume would repeat it
             kept = f"; the last good checkpoint, {self.saved}, stands" if self.saved else ""
             raise UserError(
-                f"{trouble} (lr {self._lr():.3g}): train anew{folder} with a lower lr{fp32} "
+                f"{trouble} (lr {self._lr:.3g}): train anew{folder} with a lower lr{fp32} "
                 f"or with clip, e.g. clip=1{kept}"
             )
 
     def _look(self) -> None:
         """Stop if a loss went bad, or in good order if a signal came to any process."""
-        self._check(self.watch.trouble(self.steps))
+        self._check(self.watch.trouble(self.plan))
         if signum := processes.highest(self.signals.received, self.fabric):
             self._save()
             name, state = signal.Signals(signum).name, self.state
+            part = self.loop.parts[state.part].name
+            epoch = f"epoch {state.epoch + 1}{part and f', {part},'}"
             raise Interrupted(
                 signum,
-                f"stopped by {name} at epoch {state.epoch + 1} after step {state.step}; "
+                f"stopped by {name} at {epoch} after step {state.step}; "
                 f"go on with the run in {self.folder} by resume=True (--resume)",
             )
 
@@ -198,10 +224,11 @@ class Trainer:
         """Write a checkpoint, unless it would be a bad one."""
         if self.folder is None:
             return
-        self._check(self.watch.trouble(self.steps) or weights_trouble(self.net))
-        state = capture(self.state, self.running, self.optimizer, self.fabric)
+        self._check(self.watch.trouble(self.plan) or weights_trouble(self.net))
+        state = capture(self.state, self.loop, self.fabric)
         if self.fabric.is_global_zero:
-            self.saved = checkpoint.save(self.folder, self.net, state)
+            step = self.plan.before(self.state.part) + self.state.step
+            self.saved = checkpoint.save(self.folder, self.net, state, step=step)
         self.fabric.barrier()
 
     def _restore(self) -> None:
@@ -210,5 +237,5 @@ class Trainer:
         self.fabric.barrier()  # all processes have looked before one writes
         if found is None:
             return self._save()
-        self.state = restore(checkpoint.load(found, self.net), self.running, self.optimizer, self.fabric)
+        self.state = restore(checkpoint.load(found, self.net), self.loop, self.fabric)
         self.saved = found

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from offramp.training.plan import Plan
+
 __all__ = ["Watch", "weights_trouble"]
 
 # Loss scaling starts at 2^16 and is halved after each overflow: after 20 in a row the scale is not to blame.
@@ -26,20 +28,22 @@ class Watch:
         self.since = torch.full((exits,), -1, dtype=torch.int64, device=device)
 
     def see(self, losses: Tensor, step: int) -> None:
-        """Note the K losses of a step, counted from 0 over the whole run."""
-        self.streak = torch.where(losses.isfinite(), 0, self.streak + 1)
+        """Note a step's losses, of all exits or of the first ones; steps count from 0 over the whole run."""
+        bad = torch.zeros_like(self.streak, dtype=torch.bool)
+        bad[: len(losses)] = ~losses.isfinite()
+        self.streak = torch.where(bad, self.streak + 1, 0)
         gone = (self.streak >= self.patience) & (self.since < 0)
         self.since = torch.where(gone, step, self.since)
 
-    def trouble(self, steps_per_epoch: int) -> str | None:
+    def trouble(self, plan: Plan) -> str | None:
         """The exits whose loss is not finite, and since when; or None. Waits for the device."""
         since = self.since.tolist()
         bad = [k for k, step in enumerate(since, 1) if step >= 0]
         if not bad:
             return None
-        epoch, step = divmod(min(since[k - 1] for k in bad), steps_per_epoch)
+        when = plan.where(min(since[k - 1] for k in bad))
         named = f"exit {bad[0]}" if len(bad) == 1 else f"exits {', '.join(map(str, bad))}"
-        return f"the loss of {named} is not finite at epoch {epoch + 1}, step {step + 1}"
+        return f"the loss of {named} is not finite at {when}"
 
 
 def weights_trouble(net: nn.Module) -> str | None:

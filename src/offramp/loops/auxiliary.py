@@ -1,0 +1,104 @@
+"""How much a stage heeds the tasks that are not its own, found from the losses themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from offramp.loops.bench import buffers_kept
+from offramp.loops.loop import Moment
+from offramp.loops.stage import Stage
+
+__all__ = ["equal_norms", "landscape_rates"]
+
+BATCHES = 4
+POINTS = 20
+MEMORY = 0.9  # share of the old norms that an epoch keeps
+
+
+def landscape_rates(stage: Stage, task: int, moment: Moment, *, cap: float) -> list[float]:
+    """Rates from the task's own loss along a step of each other task, at the beginning of a stage.
+
+    For every other task i, the task's loss is looked at in 20 points between -cap and cap steps of gradient
+    descent on f_i, all on the same few batches. The rate is where it is lowest, or 0 if that is backwards.
+    The rule explains every rate in the logs that DR-MGF's authors left; the paper does not tell it.
+
+    Returns:
+        One rate for each task, from 0 to `cap`; that of the task itself is not used.
+    """
+    bench = stage.bench
+    batches = list(bench.batches(moment.epoch, BATCHES))
+    weights = {name: p for name, p in bench.net.named_parameters() if p.requires_grad}
+    points = torch.linspace(-cap, cap, POINTS, dtype=torch.float64).tolist()
+    rates = [0.0] * bench.net.num_exits
+    with buffers_kept(bench.net):
+        for other in range(len(rates)):
+            if other == task:
+                continue
+            uphill = _gradient(stage, task, other, moment, batches, weights)
+            losses = []
+            for point in points:
+                moved = {
+                    n: p.detach() - point * moment.lr * uphill[n] for n, p in weights.items() if n in uphill
+                }
+                with torch.no_grad():
+                    losses.append(_loss(stage, task, task, moment, batches, moved).item())
+            rates[other] = max(0.0, points[losses.index(min(losses))])
+    return rates
+
+
+def equal_norms(stage: Stage, moment: Moment) -> list[float]:
+    """Factors that give all losses equally long gradients on the shared parameters of the plain net.
+
+    The norms are those on a few batches, averaged over the epochs; the factors keep the norms' mean. They are
+    found once an epoch.
+    """
+    bench = stage.bench
+    if stage.norms.get("epoch") != moment.epoch:
+        batches = list(bench.batches(moment.epoch, BATCHES))
+        weights = {n: p for n, p in bench.net.named_parameters() if n in stage.shared}
+        found = []
+        with buffers_kept(bench.net):
+            for task in range(bench.net.num_exits):
+                gradient = _gradient(stage, None, task, moment, batches, weights)
+                found.append(torch.stack([g.norm() for g in gradient.values()]).norm().item())
+        old = stage.norms.get("values", found)
+        values = [MEMORY * o + (1 - MEMORY) * new for o, new in zip(old, found, strict=True)]
+        stage.norms = {"epoch": moment.epoch, "values": values}
+    norms = stage.norms["values"]
+    return [sum(norms) / len(norms) / norm for norm in norms]
+
+
+def _gradient(
+    stage: Stage,
+    task: int | None,
+    loss: int,
+    moment: Moment,
+    batches: list[tuple[Tensor, Tensor]],
+    weights: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """The mean gradient of one loss, of the weights that it reaches."""
+    value = _loss(stage, task, loss, moment, batches, {})
+    grads = torch.autograd.grad(value, list(weights.values()), allow_unused=True)
+    return {name: grad for name, grad in zip(weights, grads, strict=True) if grad is not None}
+
+
+def _loss(
+    stage: Stage,
+    task: int | None,
+    loss: int,
+    moment: Moment,
+    batches: list[tuple[Tensor, Tensor]],
+    moved: Mapping[str, Tensor],
+) -> Tensor:
+    """The mean of one loss over the batches; through the gates of a task, or those of none."""
+    found = []
+    for images, targets in batches:
+        if task is None:
+            step = stage.bench.forward(images, targets, moment)
+        else:
+            step = stage.forward(task, images, targets, moment, moved=moved)
+        found.append(stage.bench.running.losses(step)[loss])
+    return torch.stack(found).mean()

@@ -1,0 +1,127 @@
+"""What a loop works with: a net, a method, and the means to train the one by the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from offramp.combiners import Backward
+from offramp.loops.loop import Moment
+from offramp.nets import Net
+from offramp.objectives import Step
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from lightning_fabric.wrappers import _FabricOptimizer
+
+    from offramp.running import Running
+
+__all__ = ["Bench", "buffers_kept"]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a loop works with.
+
+    Attributes:
+        model: The net's forward pass under precision and data parallelism, perhaps compiled. If the loop
+            averages gradients itself, its keyword ``tensors`` takes the place of parameters.
+        net: The net itself.
+        running: The method's objective and combiner at work.
+        fabric: Runs the backward passes, clips, and knows the other processes.
+        optimizer: The recipe's optimiser over groups of parameters, as Fabric wraps it.
+        batches: A few training batches, a pure function of a number: (number, how many) -> images, labels.
+        epochs: How many there will be.
+        seed: The run's.
+        compiled: Whether the model is compiled; the features between its stages are out of reach then.
+        label_smoothing: Mass of the target spread over all classes.
+        clip: Largest norm of the whole gradient; 0 leaves it alone.
+    """
+
+    model: Callable[..., Any]
+    net: Net
+    running: Running
+    fabric: Fabric
+    optimizer: Callable[[Iterable[Any]], _FabricOptimizer]
+    batches: Callable[[int, int], Iterator[tuple[Tensor, Tensor]]]
+    epochs: int
+    seed: int = 0
+    compiled: bool = False
+    label_smoothing: float = 0.0
+    clip: float = 0.0
+
+    def forward(self, images: Tensor, targets: Tensor, moment: Moment, **how: Any) -> Step:
+        """One forward pass.
+
+        Args:
+            images: ``[N, C, H, W]``.
+            targets: Class indices ``[N]``.
+            moment: When this is.
+            how: Further keywords of the model.
+        """
+        features = trunk = None
+        needs = self.running.needs
+        if needs & ({"features"} if self.compiled else {"features", "trunk"}):
+            outputs, features, trunk = self.model(images, keep=True, **how)
+        else:
+            outputs = self.model(images, **how)
+
+        def part(share: float) -> tuple[list[Tensor], Step]:
+            count = max(2, round(share * len(images)))  # batch norm cannot do with one value for each channel
+            with buffers_kept(self.net), buffers_kept(self.running):
+                found = self.forward(images[:count], targets[:count], moment, **how)
+                return self.running.losses(found), found
+
+        return Step(
+            self.net,
+            outputs,
+            targets,
+            progress=moment.progress,
+            epoch=moment.epoch,
+            epochs=self.epochs,
+            label_smoothing=self.label_smoothing,
+            features=features,
+            trunk=None if self.compiled else trunk,
+            part=part,
+        )
+
+    def backward(self) -> Backward:
+        """How gradients are got, at the present scale of the loss."""
+        average = self.average if self.fabric.world_size > 1 else None
+        return Backward(self.fabric.backward, self.scale(), average)
+
+    def scale(self) -> float:
+        """What a backward pass multiplies the loss by."""
+        scaler = getattr(self.fabric.strategy.precision, "scaler", None)
+        return 1.0 if scaler is None else float(scaler.scale(torch.ones((), device=self.fabric.device)))
+
+    def average(self, tensor: Tensor) -> None:
+        """Make a Tensor its mean over the processes, in place."""
+        if self.fabric.world_size > 1:
+            tensor.copy_(cast("Tensor", self.fabric.all_reduce(tensor, reduce_op="mean")))
+
+    def update(self, optimizer: _FabricOptimizer, *modules: nn.Module) -> None:
+        """Clip the gradient of the modules, and take a step."""
+        if self.clip:
+            # under loss scaling an overflow is normal: the scaler sees it too and skips the step
+            self.fabric.clip_gradients(
+                nn.ModuleList(modules), optimizer, max_norm=self.clip, error_if_nonfinite=False
+            )
+        optimizer.step()
+
+
+@contextmanager
+def buffers_kept(module: nn.Module) -> Iterator[None]:
+    """Put every buffer's values back afterwards."""
+    before = [buffer.clone() for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in zip(module.buffers(), before, strict=True):
+            # unseen by autograd, whose graph of the whole batch has saved the buffer
+            buffer.data.copy_(value)

@@ -1,0 +1,177 @@
+"""DR-MGF: stages whose kernels are gated by what each task needs, fused by that need and learned weights.
+
+Sun et al., "Learning Task-preferred Inference Routes for Gradient De-conflict in Multi-output DNNs",
+arXiv:2305.19844.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from offramp.checks import choice, is_number, number, switch
+from offramp.errors import UserError
+from offramp.loops.auxiliary import equal_norms, landscape_rates
+from offramp.loops.bench import Bench
+from offramp.loops.fusion import Fusion, is_bias, kernels_of
+from offramp.loops.loop import Moment
+from offramp.loops.routes import INITS, LATERAL, SIGNS, Routes
+from offramp.loops.stage import Stage
+from offramp.loops.staged import Staged, times
+
+if TYPE_CHECKING:
+    from lightning_fabric.wrappers import _FabricOptimizer
+
+__all__ = ["DRMGF"]
+
+EQUAL = "equal-norms"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DRMGF(Staged):
+    """Stage k descends f_k + beta sum over i != k of f_i + lambda ||nu_k||^2, through gated unit kernels.
+
+    Attributes:
+        gate: ``own``: stage k is gated by nu_k alone. ``10:1``: by 10 parts of it and one of every other
+            owner's, so that every stage trains all nu.
+        lateral: How a filter's inputs compete: ``paper`` (Eq 7) or ``nyu`` (hardly: the NYUv2 code).
+        init: First values of nu: ``kaiming``, equal for all tasks; ``kaiming-apart``; or ``norm``, the norms
+            of the net's kernels.
+        sign: How nu and the fusion's scales are made positive: ``abs`` or ``softplus``.
+        pointwise: Also route 1x1 convolutions, by a nu that has a sign.
+        beta: The auxiliary rate.
+        landscape: Find the rates at the beginning of each stage, from 0 to beta, after the first epoch.
+        stage_weights: Factors of the tasks' losses in the stages only: one number each, or ``equal-norms``.
+        penalty: lambda.
+        nu_decay: Weight decay of nu.
+        routed_share: Share of the epochs, from the first, whose stages are routed. Later ones train raw
+            weights, and nu stays as it is and serves the fusion.
+        learn: What the fusion learns: ``scales`` of the importance nu; ``routes``, nu itself; or ``nothing``,
+            for the arithmetic mean (DR-avgF).
+        affine: How norm layers' weights and biases are fused: by learned ``scales`` or by their ``mean``.
+        official_quirks: Do as the authors' code for NYUv2 does in two places that look like oversights.
+
+    Raises:
+        UserError: A value out of its range.
+    """
+
+    gate: str = "own"
+    lateral: str = "paper"
+    init: str = "kaiming"
+    sign: str = "abs"
+    pointwise: bool = False
+    beta: float = 0.4
+    landscape: bool = False
+    stage_weights: Sequence[float] | str | None = None
+    penalty: float = 1e-4
+    nu_decay: float = 0.0
+    routed_share: float = 0.5
+    learn: str = "scales"
+    affine: str = "scales"
+    official_quirks: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, words in (
+            ("gate", ("own", "10:1")),
+            ("lateral", tuple(LATERAL)),
+            ("init", INITS),
+            ("sign", tuple(SIGNS)),
+            ("learn", ("scales", "routes", "nothing")),
+            ("affine", ("scales", "mean")),
+        ):
+            choice(self, name, words)
+        for name in ("pointwise", "landscape", "official_quirks"):
+            switch(self, name)
+        for name in ("beta", "penalty", "nu_decay"):
+            number(self, name, "of 0 or more", lambda value: value >= 0)
+        number(self, "routed_share", "from 0 to 1", lambda share: 0 <= share <= 1)
+        weights = self.stage_weights
+        if weights is None or weights == EQUAL:
+            return
+        if isinstance(weights, str) or not all(is_number(w) and w > 0 for w in weights):
+            raise UserError(f"stage_weights are {weights!r}, must be a number above 0 per task, or {EQUAL}")
+        object.__setattr__(self, "stage_weights", tuple(weights))
+
+    @property
+    def in_turn(self) -> bool:  # noqa: D102
+        return super().in_turn or self.gate == "10:1"
+
+    @property
+    def passes(self) -> str:  # noqa: D102
+        if self.learn != "nothing":
+            return super().passes
+        return f"{times(self.stage_fraction, 'K')} (F + B) + {times(self.fusion_fraction, 'F')}"
+
+    def cost(self, exits: int) -> tuple[float, float]:  # noqa: D102
+        forward, backward = super().cost(exits)
+        return forward, backward - (self.fusion_fraction if self.learn == "nothing" else 0)
+
+    def routed(self, bench: Bench, moment: Moment) -> bool:  # noqa: D102
+        return moment.epoch < self.routed_share * bench.epochs
+
+    def back(self, bench: Bench, moment: Moment) -> float:  # noqa: D102
+        return 0.0 if self.routed(bench, moment) else self.ema
+
+    def routes(self, bench: Bench, owners: Mapping[str, tuple[int, ...]]) -> Routes:  # noqa: D102
+        return Routes(
+            bench.net,
+            owners,
+            lateral=self.lateral,
+            mixed=self.gate == "10:1",
+            init=self.init,
+            sign=self.sign,
+            pointwise=self.pointwise,
+            penalty=self.penalty,
+            decay=self.nu_decay,
+            seed=bench.seed,
+            quirks=self.official_quirks,
+        )
+
+    def factors(self, stage: Stage, task: int, moment: Moment) -> list[float]:  # noqa: D102
+        tasks = stage.bench.net.num_exits
+        rates = [self.beta] * tasks
+        if self.landscape and moment.epoch > 0:
+            rates = landscape_rates(stage, task, moment, cap=self.beta)
+        rates[task] = 1.0
+        scales: Sequence[float] = [1.0] * tasks
+        if self.stage_weights == EQUAL:
+            scales = equal_norms(stage, moment)
+        elif self.stage_weights is not None:
+            scales = self.stage_weights  # type: ignore[assignment]
+        tau = self.taus(stage.bench, moment)[task]
+        return [tau * rate * scale for rate, scale in zip(rates, scales, strict=True)]
+
+    def fusion(  # noqa: D102
+        self, bench: Bench, shared: Mapping[str, tuple[int, ...]], routes: Routes | None
+    ) -> Fusion:
+        units: dict[str, torch.Size] = {}
+        kernels = kernels_of(bench.net)
+        for name, parameter in bench.net.named_parameters():
+            equal = is_bias(bench.net, name) or (self.affine == "mean" and parameter.dim() == 1)
+            learned = self.learn == "routes" and routes is not None and name in routes.owners
+            if name in shared and not equal and not learned and self.learn != "nothing":
+                units[name] = parameter.shape[:2] if name in kernels else parameter.shape
+        first = 1e-3 if self.learn == "scales" else 1.0
+        return Fusion(
+            shared,
+            units,
+            positive=SIGNS[self.sign][0],
+            start=lambda task: first,
+            routes=None if self.learn == "nothing" else routes,
+            learn_routes=self.learn == "routes",
+            like=next(bench.net.parameters()),
+        )
+
+    def fusion_optimizer(self, bench: Bench, fusion: Fusion) -> _FabricOptimizer | None:  # noqa: D102
+        if self.learn == "nothing":
+            return None
+        if self.learn == "scales":
+            return super().fusion_optimizer(bench, fusion)
+        return bench.optimizer([{"params": list(fusion.parameters()), "weight_decay": self.nu_decay}])
+
+    def fusion_rate(self, bench: Bench, moment: Moment) -> float:  # noqa: D102
+        return moment.lr if self.learn == "routes" else super().fusion_rate(bench, moment)

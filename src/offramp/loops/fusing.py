@@ -1,0 +1,112 @@
+"""The last pass of an epoch: what the stages left becomes one net."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from offramp.loops.bench import Bench
+from offramp.loops.copies import Copies
+from offramp.loops.fusion import Fusion
+from offramp.loops.loop import Moment
+from offramp.loops.staged import Staged
+from offramp.loops.together import batch_statistics_together
+
+if TYPE_CHECKING:
+    from lightning_fabric.wrappers import _FabricOptimizer
+
+__all__ = ["Fusing"]
+
+
+class Fusing:
+    """Trains the fusion on the sum of all losses, and nothing else. Processes share every batch.
+
+    The pass runs the fused net in training mode, so that running statistics become those of the fused net.
+
+    Args:
+        bench: Net, method and means.
+        options: What the loop decides.
+        fusion: What is trained.
+
+    Attributes:
+        optimizer: What trains it; None if nothing is to be learnt.
+        first: The fusion's variables before the epoch's first step.
+        previous: The same before the last step.
+    """
+
+    def __init__(self, bench: Bench, options: Staged, fusion: Fusion) -> None:
+        self.bench, self.options, self.fusion = bench, options, fusion
+        self.optimizer = options.fusion_optimizer(bench, fusion)
+        self.first: dict[str, Tensor] = {}
+        self.previous: dict[str, Tensor] = {}
+
+    def begin(self) -> None:
+        """Before the pass; the net holds what is not fused."""
+        self.first = self.fusion.values()
+        self.previous = self.first if self.options.lags else {}
+        if self.options.fusion_fraction < 1:
+            for layer in _norms(self.bench.net):
+                layer.reset_running_stats()
+
+    def step(self, copies: Copies, images: Tensor, targets: Tensor, moment: Moment) -> Tensor:
+        """Train on one whole batch; the losses before, of this process's share."""
+        bench, fabric = self.bench, self.bench.fabric
+        images, targets = (x[fabric.global_rank :: fabric.world_size] for x in (images, targets))
+        optimizer = self.optimizer if self.options.learns(moment) else None
+        with torch.set_grad_enabled(optimizer is not None):
+            # nothing of the net itself is trained, so that its own gradients need not be computed
+            tensors = {n: p.detach() for n, p in bench.net.named_parameters()} | self.fusion.fuse(copies)
+            with batch_statistics_together(bench.net, fabric), self._statistics():
+                found = bench.forward(images, targets, moment, tensors=tensors)
+            losses = bench.running.losses(found)
+            if optimizer is not None:
+                taus = self.options.taus(bench, moment)
+                total = torch.stack([t * loss for t, loss in zip(taus, losses, strict=True)]).sum()
+                self._descend(optimizer, total, moment)
+        return torch.stack(list(losses)).detach()
+
+    def _descend(self, optimizer: _FabricOptimizer, loss: Tensor, moment: Moment) -> None:
+        bench = self.bench
+        if self.options.lags:
+            self.previous = self.fusion.values()
+        optimizer.zero_grad()
+        bench.fabric.backward(loss)
+        for group in optimizer.param_groups:
+            group["lr"] = self.options.fusion_rate(bench, moment)
+            for variable in group["params"]:
+                if variable.grad is not None:
+                    bench.average(variable.grad)
+        optimizer.step()
+
+    def end(self, copies: Copies, moment: Moment) -> dict[str, Tensor]:
+        """After the pass: the fused parameters."""
+        learnt = self.fusion.values()
+        if self.options.lags:
+            self.fusion.put(self.previous)
+        with torch.no_grad():
+            fused = self.fusion.fuse(copies)
+        back = self.options.back(self.bench, moment)
+        self.fusion.put({name: torch.lerp(v, self.first[name], back) for name, v in learnt.items()})
+        return fused
+
+    @contextmanager
+    def _statistics(self) -> Iterator[None]:
+        """In a short pass, running statistics are the mean over its batches."""
+        layers = _norms(self.bench.net) if self.options.fusion_fraction < 1 else []
+        momenta = [layer.momentum for layer in layers]
+        for layer in layers:
+            layer.momentum = None
+        try:
+            yield
+        finally:
+            for layer, momentum in zip(layers, momenta, strict=True):
+                layer.momentum = momentum
+
+
+def _norms(net: nn.Module) -> list[_BatchNorm]:
+    return [layer for layer in net.modules() if isinstance(layer, _BatchNorm)]

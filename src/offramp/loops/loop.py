@@ -1,0 +1,120 @@
+"""How an epoch is organised: parts, each one run over training images, one batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from offramp.loops.bench import Bench
+
+__all__ = ["Loop", "Moment", "Part", "Work"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One run over training images within an epoch, as one process sees it.
+
+    Attributes:
+        name: What the log calls it; empty if the epoch has no other part.
+        share: Share of an epoch's steps.
+        draw: Which of the epoch's random orders (from 0) the images come in; None if this process has
+            nothing to do.
+        draws: How many such orders an epoch has.
+        whole: Whether every process gets whole batches, instead of its share of each.
+    """
+
+    name: str = ""
+    share: float = 1.0
+    draw: int | None = 0
+    draws: int = 1
+    whole: bool = False
+
+
+class Moment(NamedTuple):
+    """When a step is.
+
+    Attributes:
+        epoch: Whole epochs done.
+        progress: Share of the training done, from 0 to 1.
+        lr: The recipe's learning rate now.
+    """
+
+    epoch: int
+    progress: float
+    lr: float
+
+
+class Work:
+    """A loop at work on one net.
+
+    Attributes:
+        parts: The parts of every epoch, in order.
+        apart: Whether the processes hold different states.
+    """
+
+    parts: Sequence[Part]
+    apart: bool = False
+
+    def begin(self, part: int, moment: Moment) -> None:
+        """Before the first step of a part."""
+
+    def step(self, part: int, images: Tensor, targets: Tensor, moment: Moment) -> Tensor:
+        """Train on one batch.
+
+        Args:
+            part: Index of the part.
+            images: ``[N, C, H, W]``.
+            targets: Class indices ``[N]``.
+            moment: When this is.
+
+        Returns:
+            The losses before the step, detached: K, or those of the first exits if the others did not run.
+        """
+        raise NotImplementedError
+
+    def end(self, part: int, moment: Moment) -> None:
+        """After the last step of a part."""
+
+    def state(self) -> dict[str, Any]:
+        """All that a checkpoint needs beside the net, as plain values and tensors."""
+        raise NotImplementedError
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Put back what :meth:`state` gave."""
+        raise NotImplementedError
+
+    def files(self) -> dict[str, bytes]:
+        """What the finished run keeps beside the net: file name -> content."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loop:
+    """How an epoch is organised. The fields of a subclass are the method's options.
+
+    Attributes:
+        own_backward: Whether the loop averages gradients over the processes by itself.
+    """
+
+    own_backward: ClassVar[bool] = False
+
+    @property
+    def passes(self) -> str:
+        """What an epoch costs, F a forward and B a backward pass over all training images, with K exits."""
+        return "F + B"
+
+    def cost(self, exits: int) -> tuple[float, float]:
+        """The same as numbers: forward and backward passes."""
+        return 1.0, 1.0
+
+    def start(self, bench: Bench) -> Work:
+        """What organises the epochs while a net is trained.
+
+        Raises:
+            UserError: The net or the rest of the method does not fit the loop.
+        """
+        raise NotImplementedError

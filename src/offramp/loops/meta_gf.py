@@ -1,0 +1,96 @@
+"""Meta-GF: stages with constant auxiliary rates, fused by meta-learned weights.
+
+Sun, Li, Xu, "Meta-GF: Training Dynamic-Depth Neural Networks Harmoniously", ECCV 2022.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from offramp.checks import choice, number, switch
+from offramp.loops.bench import Bench
+from offramp.loops.fusion import Fusion
+from offramp.loops.loop import Moment
+from offramp.loops.routes import Routes
+from offramp.loops.stage import Stage
+from offramp.loops.staged import Staged
+
+__all__ = ["MetaGF"]
+
+# by the net's name: how much a stage heeds each exit beside its own, in auxiliary rates; else 1 each
+HEEDED = {
+    "vgg_sdn": (3.0, 0.6, 0.45, 0.6, 0.75, 0.9, 1.0),
+    "resnet_sdn": (1.0, 1.0, 0.6, 0.6, 0.75, 0.9, 1.0),
+    "msdnet_cifar": (1.0, 1.0, 0.6, 0.6, 0.75, 0.9, 1.0),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetaGF(Staged):
+    """Stage k descends CE_k + sum over j != k of v_j CE_j; shared tensors are means with learned weights.
+
+    The defaults are those of the authors' VGG-SDN script, but for ``ramp``, ``optimizers`` and
+    ``statistics``, which keep the comparison with other methods fair. As there, the fused net is that of the
+    last step but one.
+
+    Attributes:
+        auxiliary: Rate that the published v_j of the SDN networks and MSDNet-CIFAR are multiplied by; v_j is
+            the rate itself on other nets.
+        granularity: ``channel``: weights exp(T w) for each output channel, from w = 1, and 5 for the last
+            exit (VGG-SDN). ``tensor``: one weight sigmoid(w) for each tensor, from w = 1, for which the
+            authors take ``ema=0.9`` and ``fusion_gamma=1`` (ResNet-SDN, MSDNet).
+        temperature: T.
+        frozen: Learn in the first epoch only, as the authors' scripts for ResNet and MSDNet do by oversight.
+
+    Raises:
+        UserError: A value out of its range.
+    """
+
+    lags: ClassVar[bool] = True
+    auxiliary: float = 0.1
+    granularity: str = "channel"
+    temperature: float = 0.1
+    frozen: bool = False
+    fusion_gamma: float = 0.1
+    ema: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        number(self, "auxiliary", "of 0 or more", lambda rate: rate >= 0)
+        choice(self, "granularity", ("channel", "tensor"))
+        number(self, "temperature", "above 0", lambda t: t > 0)
+        switch(self, "frozen")
+
+    def learns(self, moment: Moment) -> bool:  # noqa: D102
+        return not self.frozen or moment.epoch == 0
+
+    def factors(self, stage: Stage, task: int, moment: Moment) -> list[float]:  # noqa: D102
+        net = stage.bench.net
+        name = str((getattr(net, "spec", None) or {}).get("net"))
+        heeded: Sequence[float] = HEEDED.get(name, ())
+        if len(heeded) != net.num_exits:
+            heeded = (1.0,) * net.num_exits
+        tau = self.taus(stage.bench, moment)[task]
+        return [tau * (1.0 if k == task else self.auxiliary * v) for k, v in enumerate(heeded)]
+
+    def fusion(  # noqa: D102
+        self, bench: Bench, shared: Mapping[str, tuple[int, ...]], routes: Routes | None
+    ) -> Fusion:
+        channel = self.granularity == "channel"
+        last = bench.net.num_exits - 1
+        shapes = {name: p.shape for name, p in bench.net.named_parameters() if name in shared}
+        return Fusion(
+            shared,
+            {name: shape[:1] if channel else shape[:0] for name, shape in shapes.items()},
+            positive=self._positive,
+            start=lambda task: 5.0 if channel and task == last else 1.0,
+            like=next(bench.net.parameters()),
+        )
+
+    def _positive(self, variable: Tensor) -> Tensor:
+        return torch.exp(self.temperature * variable) if self.granularity == "channel" else variable.sigmoid()

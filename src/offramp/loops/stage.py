@@ -1,0 +1,125 @@
+"""One task's stage: the task's loss first, the others' by the way, through gated weights if it has routes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from offramp.loops.bench import Bench
+from offramp.loops.loop import Moment
+from offramp.loops.routes import Routes
+from offramp.loops.staged import Staged
+from offramp.nets import MultiExitNet
+from offramp.objectives import CrossEntropy, Step
+
+__all__ = ["Stage"]
+
+
+class Stage:
+    """Trains the net for one task after the other.
+
+    Args:
+        bench: Net, method and means.
+        options: What the loop decides.
+        routes: The importance variables, or None.
+        tasks: Those of this process.
+        shared: Names of the parameters that two tasks or more own.
+
+    Attributes:
+        optimizers: Of each task.
+        norms: A running mean of each loss's gradient norm and the epoch of its last value, where needed.
+    """
+
+    def __init__(
+        self,
+        bench: Bench,
+        options: Staged,
+        routes: Routes | None,
+        tasks: Sequence[int],
+        shared: Collection[str],
+    ) -> None:
+        self.bench, self.options, self.routes, self.shared = bench, options, routes, shared
+        self.norms: dict[str, Any] = {}
+        self.optimizers: dict[int, Any] = {}
+        weights = [p for p in bench.net.parameters() if p.requires_grad]
+        for task in tasks:
+            groups: list[dict[str, Any]] = [{"params": weights}]
+            if routes is not None:
+                one_for_all = options.optimizers == "shared"
+                nu = list(routes.parameters()) if one_for_all else routes.trained(task)
+                groups.append({"params": nu, "weight_decay": routes.decay})
+            if options.optimizers == "per-task" or not self.optimizers:
+                optimizer = bench.optimizer([group for group in groups if group["params"]])
+            self.optimizers[task] = optimizer
+        # a forward pass can stop early if each loss reads its own output only
+        plain = type(bench.running.objective) is CrossEntropy and bench.running.weights is None
+        self.stops = plain and isinstance(bench.net, MultiExitNet)
+
+    def forward(
+        self,
+        task: int,
+        images: Tensor,
+        targets: Tensor,
+        moment: Moment,
+        *,
+        moved: Mapping[str, Tensor] | None = None,
+        exits: int | None = None,
+    ) -> Step:
+        """The forward pass of a task's stage.
+
+        Args:
+            task: Which, from 0.
+            images: ``[N, C, H, W]``.
+            targets: Class indices ``[N]``.
+            moment: When this is.
+            moved: Parameters to take instead of the net's, by name.
+            exits: Stop after so many exits.
+        """
+        how: dict[str, Any] = {} if exits is None else {"exits": exits}
+        tensors = dict(moved or {})
+        if self.routes is not None and self.options.routed(self.bench, moment):
+            weights = dict(self.bench.net.named_parameters()) | tensors
+            tensors |= self.routes.weights(weights, task)
+            with self.routes.first_calls(self.bench.net, weights):
+                return self.bench.forward(images, targets, moment, tensors=tensors, **how)
+        if tensors:
+            how["tensors"] = tensors
+        return self.bench.forward(images, targets, moment, **how)
+
+    def step(
+        self, task: int, factors: Sequence[float], images: Tensor, targets: Tensor, moment: Moment
+    ) -> Tensor:
+        """Train on one batch; the losses before, of the exits that ran."""
+        bench, optimizer = self.bench, self.optimizers[task]
+        for group in optimizer.param_groups:
+            group["lr"] = moment.lr
+        last = max(k for k, factor in enumerate(factors) if factor)
+        exits = last + 1 if self.stops and last + 1 < len(factors) else None
+        found = self.forward(task, images, targets, moment, exits=exits)
+        losses = bench.running.losses(found)
+        total = torch.stack([f * loss for f, loss in zip(factors, losses, strict=False) if f]).sum()
+        optimizer.zero_grad()
+        bench.fabric.backward(total)
+        trained: list[nn.Module] = [bench.net]
+        if self.routes is not None and self.options.routed(bench, moment):
+            self._penalise(self.routes, task)
+            trained.append(nn.ParameterList(self.routes.trained(task)))
+        bench.update(optimizer, *trained)
+        return torch.stack(list(losses)).detach()
+
+    def _penalise(self, routes: Routes, task: int) -> None:
+        """Add the gradient of lambda times the sum of nu_k squared (DR-MGF, Eq 11)."""
+        factor = 2 * routes.penalty * self.bench.scale()
+        for nu in routes.own(task) if factor else ():
+            nu.grad = nu.detach() * factor if nu.grad is None else nu.grad.add_(nu.detach(), alpha=factor)
+
+    def left(self, task: int, moment: Moment) -> dict[str, Tensor]:
+        """What the stage has made of the net: its state, with gated weights in the place of raw ones."""
+        state = dict(self.bench.net.state_dict())
+        if self.routes is not None and self.options.routed(self.bench, moment):
+            with torch.no_grad():
+                state |= self.routes.weights(state, task) | self.routes.rewritten(state)
+        return state

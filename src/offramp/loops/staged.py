@@ -1,0 +1,137 @@
+"""Options that Meta-GF and DR-MGF have in common, and what each of them decides for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, cast
+
+import torch
+
+from offramp.checks import choice, number, switch
+from offramp.loops.bench import Bench
+from offramp.loops.fusion import Fusion
+from offramp.loops.loop import Loop, Moment, Work
+from offramp.loops.routes import Routes
+from offramp.objectives.ramp import tau_max, taus
+
+if TYPE_CHECKING:
+    from lightning_fabric.wrappers import _FabricOptimizer
+
+    from offramp.loops.stage import Stage
+
+__all__ = ["Staged", "times"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Staged(Loop):
+    """K stages from a common start and a pass that fuses what they leave behind.
+
+    Attributes:
+        stage_fraction: Share of the training images that each stage sees in an epoch.
+        fusion_fraction: Share that the fusion sees. Below 1, running statistics are averaged over the pass.
+        optimizers: ``per-task`` or ``shared``: whether each task's stages have an optimiser of their own, or
+            one goes from stage to stage as in the authors' code, so that their order matters.
+        statistics: Where a stage's running statistics start: ``common``, or ``carried`` from the stage before
+            as in the authors' code.
+        merge: Take the mixture of the stages' running statistics instead of those of the fused net.
+        deepest_first: The order of the stages.
+        ramp: Multiply a stage's losses by its task's tau (:class:`~offramp.objectives.Ramp`, epochs from 0),
+            and each of the fusion's by its own.
+        fusion_lr: Learning rate of what the fusion learns, by Adam.
+        fusion_gamma: Its factor in the second half of the epochs.
+        ema: Share of its old value that what the fusion learns goes back to after an epoch.
+
+    Raises:
+        UserError: A value out of its range.
+    """
+
+    own_backward: ClassVar[bool] = True
+    stage_fraction: float = 1.0
+    fusion_fraction: float = 1.0
+    optimizers: str = "per-task"
+    statistics: str = "common"
+    merge: bool = False
+    deepest_first: bool = False
+    ramp: bool = False
+    fusion_lr: float = 0.1
+    fusion_gamma: float = 0.5
+    ema: float = 0.9
+
+    def __post_init__(self) -> None:
+        for name in ("stage_fraction", "fusion_fraction"):
+            number(self, name, "above 0 and up to 1", lambda share: 0 < share <= 1)
+        choice(self, "optimizers", ("per-task", "shared"))
+        choice(self, "statistics", ("common", "carried"))
+        switch(self, "merge")
+        switch(self, "deepest_first")
+        switch(self, "ramp")
+        number(self, "fusion_lr", "above 0", lambda lr: lr > 0)
+        number(self, "fusion_gamma", "above 0", lambda gamma: gamma > 0)
+        number(self, "ema", "from 0 to below 1", lambda share: 0 <= share < 1)
+
+    @property
+    def passes(self) -> str:  # noqa: D102
+        return f"({times(self.stage_fraction, 'K')} + {self.fusion_fraction:g}) (F + B)"
+
+    def cost(self, exits: int) -> tuple[float, float]:  # noqa: D102
+        both = exits * self.stage_fraction + self.fusion_fraction
+        return both, both
+
+    def start(self, bench: Bench) -> Work:  # noqa: D102
+        from offramp.loops.stages import Stages
+
+        return Stages(bench, self)
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether a stage needs what the stage before it has left behind."""
+        return self.optimizers == "shared" or self.statistics == "carried"
+
+    def taus(self, bench: Bench, moment: Moment) -> Sequence[float]:
+        """Every task's factor from the ramp; 1 without it."""
+        if not self.ramp:
+            return [1.0] * bench.net.num_exits
+        return taus(tau_max(bench.net), moment.epoch / bench.epochs)
+
+    def fusion_rate(self, bench: Bench, moment: Moment) -> float:
+        """The fusion's learning rate."""
+        return self.fusion_lr * (self.fusion_gamma if 2 * moment.epoch >= bench.epochs else 1.0)
+
+    # what each method decides for itself
+
+    lags: ClassVar[bool] = False  # whether the fused net is that of the last step but one
+
+    def learns(self, moment: Moment) -> bool:
+        """Whether the fusion still learns."""
+        return True
+
+    def back(self, bench: Bench, moment: Moment) -> float:
+        """Share of the way that the fusion's variables go back after this epoch."""
+        return self.ema
+
+    def routes(self, bench: Bench, owners: Mapping[str, tuple[int, ...]]) -> Routes | None:
+        """The importance variables, if the method has any."""
+        return None
+
+    def routed(self, bench: Bench, moment: Moment) -> bool:
+        """Whether the stages of this epoch are routed."""
+        return False
+
+    def fusion(self, bench: Bench, shared: Mapping[str, tuple[int, ...]], routes: Routes | None) -> Fusion:
+        """How the shared tensors are fused."""
+        raise NotImplementedError
+
+    def fusion_optimizer(self, bench: Bench, fusion: Fusion) -> _FabricOptimizer | None:
+        """What trains the fusion; None if nothing does."""
+        adam = torch.optim.Adam(fusion.variables.parameters(), lr=self.fusion_lr)
+        return cast("_FabricOptimizer", bench.fabric.setup_optimizers(adam))
+
+    def factors(self, stage: Stage, task: int, moment: Moment) -> list[float]:
+        """Factor of each loss in a task's stage, found at its beginning."""
+        raise NotImplementedError
+
+
+def times(factor: float, what: str) -> str:
+    """A product in words, without a factor of 1."""
+    return what if factor == 1 else f"{factor:g} {what}"

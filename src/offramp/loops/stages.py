@@ -1,0 +1,173 @@
+"""K stages from a common start, one per task, and the pass that fuses what they leave behind.
+
+The shape of Meta-GF and DR-MGF (DR-MGF, Algorithm 1). A stage trains a copy of the net on its own task first
+and on the others by the way. The pass after the stages trains nothing but the weights of the mean that
+becomes the net. Given the common start no stage depends on another, so that processes share them out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+from offramp.errors import UserError
+from offramp.loops.bench import Bench
+from offramp.loops.copies import Copies, owners_of_state
+from offramp.loops.fusing import Fusing
+from offramp.loops.loop import Moment, Part, Work
+from offramp.loops.route import routes_bytes
+from offramp.loops.stage import Stage
+from offramp.loops.staged import Staged
+
+__all__ = ["Stages"]
+
+
+class Stages(Work):
+    """A loop of stages and fusion at work.
+
+    Between two epochs the net is the plain net that is evaluated; in between it is the scratch pad of the
+    present stage.
+
+    Args:
+        bench: Net, method and means.
+        options: What the loop decides.
+
+    Raises:
+        UserError: The outputs share nothing; the objective learns; stages that go in turn meet processes.
+    """
+
+    apart = True
+
+    def __init__(self, bench: Bench, options: Staged) -> None:
+        self.bench, self.options = bench, options
+        net, fabric = bench.net, bench.fabric
+        self.owners = owners_of_state(net)
+        shared = {name: self.owners[name] for name, _ in net.named_parameters() if len(self.owners[name]) > 1}
+        _check(bench, options, shared)
+        tasks = list(range(net.num_exits))[:: -1 if options.deepest_first else 1]
+        self.holder = {task: place % fabric.world_size for place, task in enumerate(tasks)}
+        mine = [task for task in tasks if self.holder[task] == fabric.global_rank]
+        self.parts = (
+            *(self._stage(mine[turn : turn + 1]) for turn in range(-(-len(tasks) // fabric.world_size))),
+            Part("fusion", options.fusion_fraction, len(tasks), len(tasks) + 1, whole=True),
+        )
+        self.shared = shared
+        self.routes = options.routes(bench, self.owners)
+        self.stage = Stage(bench, options, self.routes, mine, shared)
+        self.fusion = options.fusion(bench, shared, self.routes)
+        self.fusing = Fusing(bench, options, self.fusion)
+        self.start: dict[str, Tensor] = {}
+        self.copies = Copies(self.owners)
+        self.factors: list[float] = []
+
+    def _stage(self, task: list[int]) -> Part:
+        tasks, share = self.bench.net.num_exits, self.options.stage_fraction
+        if not task:  # more processes than stages are left
+            return Part("", share, None, tasks + 1, whole=True)
+        return Part(f"stage {task[0] + 1}/{tasks}", share, task[0], tasks + 1, whole=True)
+
+    def begin(self, part: int, moment: Moment) -> None:  # noqa: D102
+        if part == 0:
+            self.start = {name: tensor.clone() for name, tensor in self.bench.net.state_dict().items()}
+            self.copies = Copies(self.owners)
+            if self.routes is not None:
+                self.routes.settle()
+        task = self.parts[part].draw
+        if part + 1 == len(self.parts):
+            self._gather()
+            self._put(self.start | self.copies.common(self.bench.net, self.shared))
+            self.fusing.begin()
+        elif task is not None:
+            parameters = dict(self.bench.net.named_parameters())
+            carried = self.options.statistics == "carried"
+            self._put({n: t for n, t in self.start.items() if n in parameters or not carried})
+            self.factors = self.options.factors(self.stage, task, moment)
+
+    def step(self, part: int, images: Tensor, targets: Tensor, moment: Moment) -> Tensor:  # noqa: D102
+        if part + 1 == len(self.parts):
+            return self.fusing.step(self.copies, images, targets, moment)
+        task = self.parts[part].draw
+        assert task is not None
+        return self.stage.step(task, self.factors, images, targets, moment)
+
+    def end(self, part: int, moment: Moment) -> None:  # noqa: D102
+        task = self.parts[part].draw
+        if part + 1 == len(self.parts):
+            merged = self.copies.statistics(self.bench.net) if self.options.merge else {}
+            self._put(self.fusing.end(self.copies, moment) | merged)
+            self.start, self.copies = {}, Copies(self.owners)
+        elif task is not None:
+            self.copies.keep(task, self.stage.left(task, moment))
+
+    def _put(self, tensors: dict[str, Tensor]) -> None:
+        state = self.bench.net.state_dict()
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                state[name].copy_(tensor)
+
+    def _gather(self) -> None:
+        """Every process gets what the others' stages have left."""
+        fabric = self.bench.fabric
+        self.copies.share(self.bench.net.state_dict(), self.holder, fabric)
+        if fabric.world_size > 1 and self.routes is not None:
+            for task, holder in self.holder.items():
+                for nu in self.routes.own(task):
+                    dist.broadcast(nu.detach(), holder)
+
+    def _optimizers(self) -> list[torch.optim.Optimizer]:
+        found = {id(o.optimizer): o.optimizer for o in self.stage.optimizers.values()}
+        return [*found.values(), *([self.fusing.optimizer.optimizer] if self.fusing.optimizer else [])]
+
+    def state(self) -> dict[str, Any]:  # noqa: D102
+        return {
+            "net": dict(self.bench.net.state_dict()),
+            "start": self.start,
+            "copies": self.copies.kept,
+            "factors": self.factors,
+            "norms": self.stage.norms,
+            "routes": {} if self.routes is None else dict(self.routes.state_dict()),
+            "settled": {} if self.routes is None else self.routes.settled,
+            "fusion": self.fusion.values(),
+            "first": self.fusing.first,
+            "previous": self.fusing.previous,
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers()],
+        }
+
+    def load(self, state: dict[str, Any]) -> None:  # noqa: D102
+        device = self.bench.fabric.device
+        state = tree_map_only(Tensor, lambda tensor: tensor.to(device), state)
+        self._put(state["net"])
+        self.start, self.copies.kept = state["start"], state["copies"]
+        self.factors, self.stage.norms = state["factors"], state["norms"]
+        if self.routes is not None:
+            self.routes.load_state_dict(state["routes"])
+            self.routes.settled = state["settled"]
+        self.fusion.put(state["fusion"])
+        self.fusing.first, self.fusing.previous = state["first"], state["previous"]
+        for optimizer, values in zip(self._optimizers(), state["optimizers"], strict=True):
+            optimizer.load_state_dict(values)
+
+    def files(self) -> dict[str, bytes]:  # noqa: D102
+        return {} if self.routes is None else {"routes.safetensors": routes_bytes(self.routes, self.fusion)}
+
+
+def _check(bench: Bench, options: Staged, shared: dict[str, tuple[int, ...]]) -> None:
+    if not shared:
+        raise UserError(
+            "no two outputs of this net share a trainable parameter, so there is nothing to fuse; "
+            "train it with the method joint"
+        )
+    if next(bench.running.parameters(), None) is not None:
+        raise UserError(
+            "this objective learns layers of its own, which stages from a common start would pull apart; "
+            "take another objective, e.g. kd, or another loop"
+        )
+    if bench.fabric.world_size > 1 and options.in_turn:
+        raise UserError(
+            "these stages go in turn and cannot be shared out; set gate=own, optimizers=per-task and "
+            "statistics=common, or train in one process"
+        )

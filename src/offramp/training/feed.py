@@ -1,0 +1,66 @@
+"""The training batches of each part of an epoch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from offramp.loops import Part
+from offramp.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from offramp.data import ImageData, Transform
+
+__all__ = ["Feed"]
+
+FEW = 1 << 20  # epochs that never come: the batches that are not trained on have orders of their own
+
+
+class Feed:
+    """Augmented training batches, on the device, in the net's memory format.
+
+    Args:
+        data: Its training set.
+        transform: How images are augmented.
+        recipe: Batch size, seed, memory format.
+        fabric: Device and processes.
+    """
+
+    def __init__(self, data: ImageData, transform: Transform, recipe: Recipe, fabric: Fabric) -> None:
+        self.data, self.transform, self.recipe, self.fabric = data, transform, recipe, fabric
+
+    def part(self, part: Part, epoch: int, start: int, steps: int) -> Iterator[tuple[Tensor, Tensor] | None]:
+        """The batches of a part from batch `start` on; None each time this process has nothing to do."""
+        if part.draw is None:
+            return itertools.repeat(None, steps - start)
+        return itertools.islice(
+            self._batches(epoch * part.draws + part.draw, start, whole=part.whole), steps - start
+        )
+
+    def few(self, number: int, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """A few whole batches, a pure function of a number."""
+        return itertools.islice(self._batches(FEW + number, 0, whole=True), count)
+
+    def _batches(self, epoch: int, start: int, *, whole: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        rank, world = (0, 1) if whole else (self.fabric.global_rank, self.fabric.world_size)
+        batches = self.data.train.batches(
+            self.recipe.batch_size // world,
+            transform=self.transform,
+            device=self.fabric.device,
+            seed=self.recipe.seed,
+            epoch=epoch,
+            start=start,
+            shuffle=True,
+            drop_last=True,
+            rank=rank,
+            world=world,
+        )
+        if not self.recipe.channels_last:
+            return batches
+        return ((images.contiguous(memory_format=torch.channels_last), labels) for images, labels in batches)
