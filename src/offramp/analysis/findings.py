@@ -1,0 +1,149 @@
+"""What was found about one run, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from offramp.analysis.conflict import OutputInterference, pooled
+from offramp.analysis.prune import Pruning
+from offramp.analysis.similarity import Likeness
+from offramp.loops import Route
+
+__all__ = ["Findings", "RouteFindings"]
+
+
+@dataclass(frozen=True)
+class RouteFindings:
+    """What the learned routes of a run say.
+
+    Attributes:
+        pruning: By learned importance.
+        likeness: Of the routes that all outputs own.
+        without_first: The same without the first of these parameters, as the published code has it; None if
+            there is but one.
+        drawn: The parameter that the drawing shows, the first between two layers of the net, and its route.
+    """
+
+    pruning: Pruning
+    likeness: Likeness
+    without_first: Likeness | None
+    drawn: tuple[str, Route]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """One run; what was not asked for is None.
+
+    Attributes:
+        label: The method, with what sets the run apart from the others.
+        method: The same without the seed.
+        folder: The run folder.
+        interference: C and G of every output.
+        filters: Mean conflict of every shared filter, by parameter.
+        layers: Those of these parameters that are weights of layers, not vectors of norms and biases.
+        filters_as_trained: The same of the gradients that the method's forks let through; None for a method
+            that trains by the plain ones.
+        pruning: By gradient norms.
+        routes: Of a run that has learned some.
+    """
+
+    label: str
+    method: str
+    folder: Path
+    interference: list[OutputInterference] | None = None
+    filters: Mapping[str, Tensor] | None = None
+    layers: tuple[str, ...] = ()
+    filters_as_trained: Mapping[str, Tensor] | None = None
+    pruning: Pruning | None = None
+    routes: RouteFindings | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        return {
+            "label": self.label,
+            "folder": str(self.folder),
+            "conflict": None if self.interference is None else _interference(self.interference),
+            "filters": _filters(self.filters),
+            "filters_as_trained": _filters(self.filters_as_trained),
+            "importance": _pruning(self.pruning),
+            "routes": None if self.routes is None else _routes(self.routes),
+        }
+
+
+def _interference(outputs: list[OutputInterference]) -> dict[str, Any]:
+    """Pearson's r pooled and of every exit, with C and G of every batch."""
+    return {
+        "r": pooled(outputs),
+        "exits": [
+            {
+                "r": one.r,
+                "mean_conflict": fmean(one.conflict) if one.conflict else None,
+                "mean_gain": fmean(one.gain) if one.gain else None,
+                "left_out": one.left_out,
+                "conflict": list(one.conflict),
+                "gain": list(one.gain),
+            }
+            for one in outputs
+        ],
+    }
+
+
+def _filters(conflicts: Mapping[str, Tensor] | None) -> dict[str, Any] | None:
+    """Sum, mean and deciles over all filters; sum, mean and largest of every parameter's."""
+    if conflicts is None:
+        return None
+    everything = torch.cat([values.flatten() for values in conflicts.values()])
+    return {
+        "filters": everything.numel(),
+        "total": everything.sum().item(),
+        "mean": everything.mean().item(),
+        "deciles": everything.quantile(torch.linspace(0, 1, 11, dtype=everything.dtype)).tolist(),
+        "parameters": {
+            name: {
+                "filters": values.numel(),
+                "total": values.sum().item(),
+                "mean": values.mean().item(),
+                "max": values.max().item(),
+            }
+            for name, values in conflicts.items()
+        },
+    }
+
+
+def _pruning(pruning: Pruning | None) -> dict[str, Any] | None:
+    """The matrix raw and as published, the number of pruned filters, and the share of dominant diagonals."""
+    if pruning is None:
+        return None
+    return {
+        **asdict(pruning),
+        "as_published": pruning.as_published,
+        "diagonal": pruning.diagonal,
+        "diagonal_rate": fmean(pruning.diagonal),
+    }
+
+
+def _routes(routes: RouteFindings) -> dict[str, Any]:
+    """Pruning matrix and cosines."""
+    return {
+        "importance": _pruning(routes.pruning),
+        "similarity": _likeness(routes.likeness),
+        "similarity_without_first": None if routes.without_first is None else _likeness(routes.without_first),
+        "drawn": routes.drawn[0],
+    }
+
+
+def _likeness(likeness: Likeness) -> dict[str, Any]:
+    """The cosines, and what chance gives."""
+    return {
+        "parameters": list(likeness.parameters),
+        "raw": likeness.raw.tolist(),
+        "centred": likeness.centred.tolist(),
+        "chance": dict(likeness.chance),
+    }

@@ -1,0 +1,102 @@
+"""Every output's gradient on the weights that it shares, for one batch, without a trace in the net."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from offramp.analysis.filters import shared_owners
+from offramp.modes import modes_kept
+from offramp.nets import Net
+from offramp.objectives import CrossEntropy, Step
+
+__all__ = ["TaskGradients", "measuring", "task_gradients"]
+
+
+@dataclass(frozen=True)
+class TaskGradients:
+    """What one batch says about K losses.
+
+    Attributes:
+        losses: The K losses.
+        gradients: For every output, the gradient of its loss on each parameter that it shares; by name.
+        again: The K losses on the same batch at the weights that the net has when it is called.
+    """
+
+    losses: tuple[float, ...]
+    gradients: tuple[Mapping[str, Tensor], ...]
+    again: Callable[[], tuple[float, ...]]
+
+
+@contextmanager
+def measuring(net: nn.Module) -> Iterator[None]:
+    """Normalise by the statistics of the batch, as in training, but drop nothing out; then undo all of it.
+
+    A loss before and after a small step differs by little. Dropout would draw anew in between and hide it.
+    Modes and running statistics are the net's own again afterwards.
+    """
+    buffers = [(buffer, buffer.clone()) for buffer in net.buffers()]
+    with modes_kept(net):
+        net.eval()
+        for module in net.modules():
+            if isinstance(module, _NormBase):
+                module.train()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    buffer.copy_(value)
+
+
+def task_gradients(
+    net: Net,
+    images: Tensor,
+    targets: Tensor,
+    *,
+    owners: Mapping[str, Sequence[int]] | None = None,
+    objective: Callable[[Step], Sequence[Tensor]] = CrossEntropy(),  # noqa: B008  (frozen)
+) -> TaskGradients:
+    """The gradients of the K losses of one batch, each on the shared weights that its output owns.
+
+    Costs one forward pass and one backward pass per output.
+
+    Args:
+        net: The net, in the mode in which it is to be measured; see :func:`measuring`.
+        images: ``[N, C, H, W]``.
+        targets: Class indices ``[N]``.
+        owners: As :func:`~offramp.analysis.filters.shared_owners` finds them, found anew by default.
+        objective: A step's K losses.
+
+    Raises:
+        UserError: The outputs share nothing.
+    """
+    owners = shared_owners(net) if owners is None else owners
+    parameters = dict(net.named_parameters())
+
+    def losses() -> Sequence[Tensor]:
+        return objective(Step(net, net(images), targets))
+
+    def again() -> tuple[float, ...]:
+        with torch.no_grad():
+            return tuple(loss.item() for loss in losses())
+
+    with torch.enable_grad():
+        now = losses()
+    gradients = []
+    for k, loss in enumerate(now):
+        mine = [name for name, ks in owners.items() if k in ks]
+        found = (
+            torch.autograd.grad(
+                loss, [parameters[name] for name in mine], retain_graph=True, materialize_grads=True
+            )
+            if mine
+            else ()
+        )
+        gradients.append(dict(zip(mine, found, strict=True)))
+    return TaskGradients(tuple(loss.item() for loss in now), tuple(gradients), again)

@@ -1,0 +1,113 @@
+"""One run's findings: one stream of training batches for all that gradients tell, then the routes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from offramp.analysis.conflict import Interference
+from offramp.analysis.filter_conflict import FilterConflict
+from offramp.analysis.filters import shared_owners
+from offramp.analysis.findings import Findings, RouteFindings
+from offramp.analysis.gradients import measuring, task_gradients
+from offramp.analysis.importance import GradientNorms, Importance, route_importance
+from offramp.analysis.prune import Pruning, pruning_matrix
+from offramp.analysis.settings import Settings
+from offramp.analysis.similarity import common_routes, likeness
+from offramp.analysis.subject import Subject, check_split
+from offramp.errors import UserError
+from offramp.loops import read_routes
+
+__all__ = ["measure"]
+
+SMALLEST_STEP = 1e-3  # a loss moves by too little for float32 below it
+
+
+def measure(subject: Subject, settings: Settings, tell: Callable[[str], None]) -> Findings:
+    """Measure what the settings ask for; the net is left as it was.
+
+    Raises:
+        UserError: The outputs share nothing, or there are no validation images.
+    """
+    has_routes = "routes" in settings.what and subject.routes_file.is_file()
+    if "importance" in settings.what or has_routes:
+        check_split(subject, settings.split)
+    observers: dict[str, Any] = {}
+    if "conflict" in settings.what:
+        step = settings.step or max(subject.last_lr, SMALLEST_STEP)
+        observers["conflict"] = Interference(subject.net, step=step, unit=settings.unit)
+    if "filters" in settings.what:
+        observers["filters"] = FilterConflict(settings.unit)
+    if "importance" in settings.what:
+        observers["importance"] = GradientNorms(settings.unit)
+    if observers:
+        tell(f"{subject.label}: {', '.join(observers)} over {settings.batches} training batches")
+        _observe(subject, settings.batches, shared_owners(subject.net), observers.values())
+
+    found: dict[str, Any] = {}
+    if "conflict" in observers:
+        found["interference"] = observers["conflict"].outputs()
+    if "filters" in observers:
+        found["filters"] = plain = observers["filters"].mean()
+        found["layers"] = tuple(
+            name for name, p in subject.net.named_parameters() if name in plain and p.dim() > 1
+        )
+        if subject.gradients_differ:
+            tell(f"{subject.label}: filters again, by the gradients that its forks let through")
+            found["filters_as_trained"] = _filters_as_trained(subject, settings, plain)
+    if "importance" in observers:
+        tell(f"{subject.label}: pruning by gradient norms")
+        found["pruning"] = _pruning(subject, settings, observers["importance"].importance())
+    if has_routes:
+        tell(f"{subject.label}: routes")
+        found["routes"] = _routes(subject, settings)
+    return Findings(subject.label, subject.method, subject.folder, **found)
+
+
+def _observe(
+    subject: Subject, batches: int, owners: Mapping[str, Sequence[int]], observers: Iterable[Any]
+) -> None:
+    net = subject.net
+    with measuring(net):
+        for images, targets in subject.batches(batches):
+            found = task_gradients(net, images, targets, owners=owners)
+            for observer in observers:
+                observer.add(found)
+
+
+def _filters_as_trained(subject: Subject, settings: Settings, plain: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A filter that the forks leave to one output alone has no conflict."""
+    observer = FilterConflict(settings.unit)
+    with subject.as_trained():
+        try:
+            owners = shared_owners(subject.net)
+        except UserError:
+            return {name: values * 0 for name, values in plain.items()}
+        _observe(subject, settings.batches, owners, [observer])
+    found = observer.mean()
+    return {name: found.get(name, values * 0) for name, values in plain.items()}
+
+
+def _pruning(subject: Subject, settings: Settings, importance: dict[str, Importance]) -> Pruning:
+    return pruning_matrix(
+        subject.net, importance, lambda: subject.accuracy(settings.split), ratio=settings.ratio
+    )
+
+
+def _routes(subject: Subject, settings: Settings) -> RouteFindings:
+    routes = read_routes(subject.routes_file)
+    outputs = subject.net.num_exits
+    shapes = {name: tuple(p.shape[:2]) for name, p in subject.net.named_parameters()}
+    for name, route in routes.items():
+        if shapes.get(name) != tuple(route.importance.shape[1:]) or max(route.owners) >= outputs:
+            raise UserError(f"{subject.routes_file} is of another net: it has no such {name}; train anew")
+    common = common_routes(routes, outputs)
+    drawn = list(routes)[:2][-1]  # the first of them mostly reads the image
+    return RouteFindings(
+        pruning=_pruning(subject, settings, route_importance(routes)),
+        likeness=likeness(common),
+        without_first=likeness(common_routes(routes, outputs, skip_first=True)) if len(common) > 1 else None,
+        drawn=(drawn, routes[drawn]),
+    )

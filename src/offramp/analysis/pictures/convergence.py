@@ -1,0 +1,65 @@
+"""Fig 10 and 11 of DR-MGF: what training has reached, epoch by epoch and pass by pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from offramp.analysis.convergence import Curves
+from offramp.analysis.pictures.canvas import canvas
+from offramp.analysis.pictures.lines import stroke
+
+__all__ = ["draw_convergence"]
+
+_NAMES = {"val_top1": "validation top-1 (%)", "train_loss": "training loss"}
+
+
+def draw_convergence(path: Path, found: Sequence[Curves]) -> None:
+    """Draw the mean of the exits above and the last exit below, over epochs and over passes.
+
+    Where all curves took one pass an epoch, both axes are one. Without validation images it is the training
+    loss that is drawn.
+
+    Args:
+        path: The picture's file.
+        found: One per group, the baseline first.
+    """
+    what = "val_top1" if all("val_top1_mean" in one.values for one in found) else "train_loss"
+    alike = all(one.epochs == one.passes for one in found)
+    axes_of = {"epochs": "epochs", "passes": "passes (epochs of joint training)"}
+    if alike:
+        axes_of = {"epochs": "epochs; every method here takes one pass an epoch"}
+    with canvas(path, 9 if alike else 13.5, 7.6) as figure:
+        panels = figure.subplots(2, len(axes_of), squeeze=False, sharex="col", sharey="row")
+        for row, (how, title) in zip(
+            panels, {"mean": "mean of the exits", "last": "last exit"}.items(), strict=True
+        ):
+            for axes, along in zip(row, axes_of, strict=True):
+                for number, one in enumerate(found):
+                    _draw(axes, getattr(one, along), one, f"{what}_{how}", number)
+                axes.grid(axis="y", color="0.9", linewidth=0.8)
+                axes.set_axisbelow(True)
+            row[0].set_title(title, loc="left", fontsize=12)
+            row[0].set_ylabel(_NAMES[what])
+        for axes, name in zip(panels[-1], axes_of.values(), strict=True):
+            axes.set_xlabel(name)
+            axes.set_xlim(left=0)
+        several = any(series[0].std is not None for one in found for series in one.values.values())
+        note = "bands: one standard deviation\nover the seeds" if several else None
+        figure.legend(
+            *panels[0][0].get_legend_handles_labels(), loc="outside right upper", frameon=False,
+            fontsize=10, title=note, title_fontsize=9,
+        )  # fmt: skip
+
+
+def _draw(axes: Any, x: Sequence[float], one: Curves, quantity: str, number: int) -> None:
+    series = one.values.get(quantity, ())
+    style = stroke(number)
+    if len(series) > 40:
+        style["marker"] = ""
+    mean = [point.mean for point in series]
+    axes.plot(x[: len(series)], mean, label=one.label, **style)
+    if series and series[0].std is not None:
+        low, high = ([p.mean + sign * (p.std or 0) for p in series] for sign in (-1, 1))
+        axes.fill_between(x[: len(series)], low, high, color=style["color"], alpha=0.15, linewidth=0)

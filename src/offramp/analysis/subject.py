@@ -1,0 +1,140 @@
+"""A finished run, opened for its diagnosis: the net, its training batches, its accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from offramp.analysis.settings import SplitName
+from offramp.errors import UserError
+from offramp.forks import remove
+from offramp.methods import method
+from offramp.nets import MultiExitNet, Net
+from offramp.reports import RunRecord
+from offramp.training.evaluation import evaluate_split
+from offramp.training.recipe import Recipe
+from offramp.training.run import Run
+from offramp.training.sets import open_set, recorded_transform
+
+if TYPE_CHECKING:
+    from offramp.data import ImageData
+
+__all__ = ["Subject", "check_split", "open_subject"]
+
+_CUT = ("val_fraction", "train_limit", "test_limit", "size")  # settings that decide which images a set holds
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run and its data.
+
+    Attributes:
+        label: The method, with what sets the run apart from the others.
+        method: The same without the seed.
+        folder: Where it lies.
+        net: The trained net; its forks are plain, unless the method's forks change values.
+        record: The content of ``run.json``.
+        data: The data set, cut as it was for the training.
+        last_lr: The learning rate of the last epoch.
+    """
+
+    label: str
+    method: str
+    folder: Path
+    net: Net
+    record: Mapping[str, Any]
+    data: ImageData
+    last_lr: float
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it was trained."""
+        return Recipe.from_dict(self.record["recipe"])
+
+    @property
+    def routes_file(self) -> Path:
+        """Where DR-MGF leaves what it has learned; other methods leave nothing there."""
+        return self.folder / "routes.safetensors"
+
+    @property
+    def gradients_differ(self) -> bool:
+        """Whether the method trains by other gradients than the plain net's, because its forks scale them."""
+        row = method(self.record["method"], self.record["options"])
+        return bool(row.forks) and not row.lasting
+
+    @contextmanager
+    def as_trained(self) -> Iterator[None]:
+        """The method's forks are on the net for a while."""
+        assert isinstance(self.net, MultiExitNet)
+        method(self.record["method"], self.record["options"]).prepare(self.net)
+        try:
+            yield
+        finally:
+            remove(self.net)
+
+    def batches(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Training batches, shuffled and augmented as in the training, over as many epochs as it takes."""
+        from offramp.data import pipeline
+
+        recipe, train = self.recipe, self.data.train
+        transform, _ = pipeline(recipe.augment, self.data)
+        size = min(recipe.batch_size, len(train))
+        each = train.num_batches(size, drop_last=True)
+        for number in range(count):
+            epoch, start = divmod(number, each)
+            if start == 0:
+                epoch_of_batches = train.batches(
+                    size, transform=transform, device=next(self.net.parameters()).device, seed=recipe.seed,
+                    epoch=epoch, shuffle=True, drop_last=True,
+                )  # fmt: skip
+            yield next(epoch_of_batches)
+
+    def accuracy(self, split: SplitName) -> list[float]:
+        """Top-1 of every exit in percent, of the net as it is now."""
+        images = self.data.val if split == "val" else self.data.test
+        transform = recorded_transform(dict(self.record))
+        found = evaluate_split(self.net, images, transform, self.recipe.batch_size)
+        return [top1 for top1, _ in found.exits]
+
+
+def open_subject(run: RunRecord, label: str, method: str, sets: dict[tuple[Any, ...], ImageData]) -> Subject:
+    """Open a run's net and data.
+
+    Args:
+        run: The run.
+        label: What tables call it.
+        method: What tables call all the runs that differ from it in their seed only.
+        sets: Data sets that are open already; this one is added.
+
+    Raises:
+        UserError: The net is none of the library's, a file is damaged, or the data cannot be opened.
+    """
+    opened = Run.open(run.folder)
+    recipe = opened.recipe
+    source = opened.record["data"]["source"]
+    key = (source, *(getattr(recipe, name) for name in _CUT))
+    if key not in sets:
+        sets[key] = open_set(source, recipe)
+    last = run.epochs[-1] if run.epochs else {}
+    return Subject(
+        label=label, method=method, folder=run.folder, net=opened.net, record=opened.record, data=sets[key],
+        last_lr=last.get("lr", recipe.lr),
+    )  # fmt: skip
+
+
+def check_split(subject: Subject, split: SplitName) -> None:
+    """Whether there are images to measure accuracy on.
+
+    Raises:
+        UserError: The run held out no validation images.
+    """
+    if split == "val" and not len(subject.data.val):
+        raise UserError(
+            f"{subject.folder} held out no validation images (val_fraction=0); give --split test, or leave "
+            "out what measures accuracy: --what conflict filters convergence"
+        )

@@ -1,0 +1,129 @@
+"""The tables of a diagnosis, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+
+from offramp.analysis.conflict import pooled
+from offramp.analysis.convergence import Curves
+from offramp.analysis.findings import Findings
+from offramp.analysis.prune import Pruning
+from offramp.analysis.settings import Settings
+from offramp.reports.table import aligned
+
+__all__ = ["tables"]
+
+
+def tables(runs: Sequence[Findings], curves: Sequence[Curves], settings: Settings) -> Iterator[str]:
+    """A title and a table for each thing that was looked at."""
+    images = {"val": "validation", "test": "test"}[settings.split]
+    if any(one.interference is not None for one in runs):
+        yield (
+            f"conflict C and gain G over {settings.batches} training batches: Pearson's r "
+            "(negative where conflict costs gain)"
+        )
+        yield _interference(runs)
+    if any(one.filters is not None for one in runs):
+        yield "conflict per shared filter, mean over the batches"
+        yield _filters(runs)
+    if any(one.pruning for one in runs):
+        yield _pruning_title("by gradient norms", images)
+        yield _pruning([(one.label, one.pruning) for one in runs if one.pruning])
+    if any(one.routes for one in runs):
+        yield _pruning_title("as learned", images)
+        yield _pruning([(one.label, one.routes.pruning) for one in runs if one.routes])
+        yield "cosine of the exits' learned importance, mean of all pairs, and what chance gives"
+        yield _similarity(runs)
+    if curves:
+        yield "convergence: where training ended"
+        yield _convergence(curves)
+
+
+def _interference(runs: Sequence[Findings]) -> str:
+    most = max(len(one.interference or ()) for one in runs)
+    rows = []
+    for one in runs:
+        if one.interference is not None:
+            rs = [_number(output.r, "+.2f") for output in one.interference]
+            gains = [g for output in one.interference for g in output.gain]
+            left_out = sum(output.left_out for output in one.interference)
+            mean = f"{fmean(gains):+.2f}" if gains else "-"
+            rows.append([one.label, _number(pooled(one.interference), "+.2f"), *rs, mean, str(left_out)])
+    exits = [f"exit {k + 1}" for k in range(most)]
+    return aligned(["run", "pooled", *exits, "mean G", "left out"], rows)
+
+
+def _filters(runs: Sequence[Findings]) -> str:
+    rows = []
+    for one in runs:
+        for found, of in ((one.filters_as_trained, ", gradients of its training"), (one.filters, "")):
+            if found is not None:
+                values = [v for tensor in found.values() for v in tensor.flatten().tolist()]
+                plain = ", plain gradients" if not of and one.filters_as_trained is not None else of
+                free = sum(v == 0 for v in values) / len(values)
+                rows.append(
+                    [
+                        one.label + plain,
+                        str(len(values)),
+                        f"{sum(values):.3g}",
+                        f"{max(values):.3g}",
+                        f"{free:.0%}",
+                    ]
+                )
+    return aligned(["run", "filters", "sum", "largest", "without any"], rows)
+
+
+def _pruning_title(by: str, images: str) -> str:
+    return (
+        f"change of accuracy (%) on the {images} images without the filters that an exit needs most, {by}: "
+        "its own, and the mean of the others"
+    )
+
+
+def _pruning(found: Sequence[tuple[str, Pruning]]) -> str:
+    rows = []
+    for label, pruning in found:
+        for k, row in enumerate(pruning.change):
+            others = fmean(value for j, value in enumerate(row) if j != k)
+            rows.append(
+                [
+                    label if k == 0 else "",
+                    str(k + 1),
+                    f"{pruning.filters[k]} of {pruning.shared}",
+                    f"{100 * row[k]:+.1f}",
+                    f"{100 * others:+.1f}",
+                    "yes" if pruning.diagonal[k] else "no",
+                ]
+            )
+    return aligned(["run", "exit", "filters", "own", "others", "own the largest drop"], rows)
+
+
+def _similarity(runs: Sequence[Findings]) -> str:
+    rows, header = [], ["run", "raw", "centred"]
+    for one in runs:
+        if one.routes:
+            likeness = one.routes.likeness
+            apart = ~likeness.raw.isnan().fill_diagonal_(True)
+            means = [f"{matrix[apart].mean().item():.3f}" for matrix in (likeness.raw, likeness.centred)]
+            rows.append([one.label, *means, *(f"{value:.3f}" for value in likeness.chance.values())])
+            header = ["run", "raw", "centred", *(f"by chance: {name}" for name in likeness.chance)]
+    return aligned(header, rows)
+
+
+def _convergence(curves: Sequence[Curves]) -> str:
+    names = [name for name in curves[0].values if all(name in one.values for one in curves)]
+    rows = [
+        [
+            one.label,
+            f"{one.epochs[-1]:g}",
+            f"{one.passes[-1]:g}",
+            *(str(one.values[name][-1]) for name in names),
+        ]
+        for one in curves
+    ]
+    return aligned(["run", "epochs", "passes", *(name.replace("_", " ") for name in names)], rows)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

@@ -1,0 +1,68 @@
+"""``offramp diagnose``: where the exits of finished runs conflict, and what each of them needs."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import tyro
+
+from offramp.cli.answer import OUTPUT, Answer, Output
+from offramp.errors import UserError
+
+__all__ = ["Diagnose"]
+
+
+@dataclass(frozen=True)
+class Diagnose:
+    """Look at finished runs of one net on one data set: numbers, and a picture of each thing.
+
+    conflict: conflict and gain of every batch, and their correlation. filters: the conflict on every shared
+    filter. importance: what each exit loses without the filters that another one needs most. routes: the
+    same with the importance that DR-MGF has learned, and how alike the exits' routes are. convergence:
+    accuracy against epochs and against passes.
+
+    The test set is left alone unless --split test says otherwise.
+    """
+
+    EXAMPLES: ClassVar[str] = """\
+  offramp diagnose runs/joint
+  offramp diagnose runs/joint runs/dfs runs/dr-mgf --out runs/diagnosis
+  offramp diagnose runs/joint --what conflict filters --batches 50"""
+
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
+    """folders that `offramp train` wrote"""
+    out: str | None = None
+    """folder for diagnosis.json and the pictures; by default RUN/diagnosis for one run"""
+    what: tuple[str, ...] = ("conflict", "filters", "importance", "routes", "convergence")
+    """what to look at"""
+    batches: int = 200
+    """training batches to measure gradients on"""
+    step: float | None = None
+    """length of the trial steps; by default the last epoch's learning rate, at least 0.001"""
+    unit: Literal["out_channel", "kernel"] = "out_channel"
+    """what a filter is: all that one output channel reads, or one s x s kernel"""
+    ratio: float = 1.0
+    """how many times as much as the others an exit must need a filter of its own (published code: 1.1)"""
+    split: Literal["val", "test"] = "val"
+    """images on which accuracy is measured after pruning"""
+    output: Output = OUTPUT
+
+    def run(self) -> Answer:
+        """Measure, write, tell."""
+        from offramp.analysis import Settings, diagnose
+
+        settings = Settings(self.what, self.batches, self.step, self.unit, self.ratio, self.split)
+        folder = self._folder()
+        found = diagnose(self.runs, settings, tell=lambda line: print(line, file=sys.stderr, flush=True))
+        return Answer(found.write(folder), f"{found.table()}\n\npictures and numbers: {folder}")
+
+    def _folder(self) -> Path:
+        if self.out is None and len(self.runs) > 1:
+            raise UserError("several runs: say where their diagnosis goes with --out")
+        folder = Path(*self.runs, "diagnosis") if self.out is None else Path(self.out)
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"cannot write {str(folder)!r}: it is a file; give another --out")
+        return folder

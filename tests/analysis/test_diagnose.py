@@ -1,0 +1,189 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from offramp import UserError, fit
+from offramp.analysis import Settings, diagnose
+from offramp.analysis.subject import open_subject
+from offramp.data import ImageData
+from offramp.reports import read_run
+from offramp.training import Recipe
+
+RECIPE = Recipe(epochs=2, batch_size=16, lr=0.05, augment="none", train_limit=160, test_limit=20)
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """Runs on digits: joint twice, dfs and separate once."""
+    from offramp.nets import vgg7
+
+    folder = tmp_path_factory.mktemp("diagnosed")
+    for name, method, seed in (
+        ("joint0", "joint", 0),
+        ("joint1", "joint", 1),
+        ("dfs", "dfs", 0),
+        ("sep", "separate", 0),
+    ):
+        torch.manual_seed(seed)
+        net = vgg7(num_classes=10, width=4)
+        fit(net, "digits", method, RECIPE.replace(seed=seed), folder / name, quiet=True)
+    return folder
+
+
+def test_all_but_routes(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(ImageData, "test", property(lambda self: pytest.fail("the test set is not for this")))
+    heard = []
+    runs = [folders / name for name in ("joint0", "joint1", "dfs")]
+    found = diagnose(runs, Settings(batches=3, step=0.01), tell=heard.append)
+    document = found.write(tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "diagnosis.json").read_text()) == json.loads(json.dumps(document))
+    assert set(document["pictures"]) == {"conflict", "filters", "importance", "convergence"}
+    for picture in document["pictures"].values():
+        with open(picture, "rb") as file:
+            assert file.read(8) == b"\x89PNG\r\n\x1a\n"
+    assert [run["label"] for run in document["runs"]] == ["joint seed 0", "joint seed 1", "dfs"]
+    for run in document["runs"]:
+        assert len(run["conflict"]["exits"]) == 6
+        for one in run["conflict"]["exits"]:
+            assert len(one["gain"]) + one["left_out"] == 3
+        assert len(run["importance"]["change"]) == 6
+        assert run["routes"] is None
+    assert [len(one["epochs"]) for one in document["convergence"]] == [2, 2]
+    assert document["convergence"][0]["val_top1_mean"]["std"][0] is not None
+    assert any("joint seed 1: conflict, filters, importance over 3" in line for line in heard)
+    text = found.table()
+    for words in ("Pearson's r", "conflict per shared filter", "convergence", "no learned routes", "dfs"):
+        assert words in text
+
+
+def test_dfs_trains_by_gradients_with_less_conflict(folders):
+    joint, dfs = diagnose([folders / "joint0", folders / "dfs"], Settings(("filters",), batches=3)).runs
+    assert joint.filters_as_trained is None
+    assert set(dfs.filters_as_trained) == set(dfs.filters) == set(joint.filters)
+    # vgg7 is one convolution a stage, so surgery leaves every filter to one side or the other
+    plain, trained = (
+        sum(v.sum().item() for v in of.values()) for of in (dfs.filters, dfs.filters_as_trained)
+    )
+    assert trained < 0.5 * plain
+    assert set(joint.layers) == {f"stages.{k}.0.weight" for k in range(5)}
+
+
+def test_the_net_is_left_as_it_was(folders):
+    subject = open_subject(read_run(folders / "dfs"), "dfs", "dfs", {})
+    before = {name: value.clone() for name, value in subject.net.state_dict().items()}
+    kinds = [type(module) for module in subject.net.modules()]
+    from offramp.analysis.measure import measure
+
+    measure(subject, Settings(("conflict", "filters", "importance"), batches=2), lambda line: None)
+    assert [type(module) for module in subject.net.modules()] == kinds
+    assert all(torch.equal(value, before[name]) for name, value in subject.net.state_dict().items())
+
+
+def test_batches_are_those_of_the_training(folders):
+    subject = open_subject(read_run(folders / "joint0"), "joint", "joint", {})
+    split = subject.data.train
+    each = split.num_batches(16, drop_last=True)
+    found = list(subject.batches(each + 2))
+    assert len(found) == each + 2
+    assert {len(images) for images, _ in found} == {16}
+    assert not torch.equal(found[0][1], found[each][1])  # the next epoch has another order
+    assert torch.equal(found[1][0], list(subject.batches(2))[1][0])
+
+
+def test_accuracy_is_that_of_the_result(folders):
+    subject = open_subject(read_run(folders / "joint0"), "joint", "joint", {})
+    result = read_run(folders / "joint0").result
+    assert subject.accuracy("test") == [e["top1"] for e in result["exits"]]
+    assert subject.last_lr == pytest.approx(read_run(folders / "joint0").epochs[-1]["lr"])
+
+
+def leave_routes(folder, shapes):
+    """What a run of DR-MGF leaves, by the layout of the file."""
+    draw = torch.Generator().manual_seed(0)
+    owners = {f"stages.{stage}.0.weight": list(range(stage, 6)) for stage in shapes}
+    tensors = {}
+    for (name, tasks), shape in zip(owners.items(), shapes.values(), strict=True):
+        tensors[f"{name}/importance"] = torch.rand(len(tasks), *shape, generator=draw)
+        tensors[f"{name}/scale"] = torch.ones(len(tasks), *shape)
+    save_file(tensors, folder / "routes.safetensors", metadata={"owners": json.dumps(owners)})
+
+
+@pytest.fixture
+def routed(folders):
+    """The joint run as if DR-MGF had left routes in it."""
+    leave_routes(folders / "joint0", {0: (4, 3), 1: (4, 4), 2: (8, 4)})
+    yield
+    (folders / "joint0" / "routes.safetensors").unlink()
+
+
+def test_routes(folders, routed, tmp_path):
+    found = diagnose([folders / "joint0", folders / "joint1"], Settings(("routes",)))
+    document = found.write(tmp_path)
+    assert set(document["pictures"]) == {"routes-importance", "similarity", "routes"}
+    routes = document["runs"][0]["routes"]
+    assert sum(routes["importance"]["filters"]) == routes["importance"]["shared"] == 12 + 16 + 32
+    assert routes["similarity"]["parameters"] == ["stages.0.0.weight"]  # what all six exits own
+    assert routes["similarity_without_first"] is None
+    assert document["runs"][1]["routes"] is None
+    assert document["notes"] == [
+        "no learned routes (routes.safetensors) in joint seed 1: nothing to show of them"
+    ]
+    assert "cosine of the exits' learned importance" in found.table()
+
+
+@pytest.mark.parametrize("shapes", [{0: (4, 4)}, {9: (4, 3)}])
+def test_routes_of_another_net(folders, routed, shapes):
+    leave_routes(folders / "joint0", shapes)
+    with pytest.raises(UserError, match=r"routes\.safetensors is of another net"):
+        diagnose([folders / "joint0"], Settings(("routes",)))
+
+
+def test_nothing_to_draw(folders, tmp_path):
+    found = diagnose([folders / "joint0"], Settings(("routes",)))
+    assert found.write(tmp_path)["pictures"] == {}
+    assert found.table().startswith("note: no learned routes")
+
+
+def test_separate_nets_share_nothing_but_can_be_followed(folders):
+    with pytest.raises(UserError, match="share no parameter"):
+        diagnose([folders / "sep"], Settings(("filters",), batches=1))
+    assert diagnose([folders / "sep"], Settings(("convergence",))).curves[0].label == "separate"
+
+
+def test_no_validation_images(folders, tmp_path):
+    import shutil
+
+    shutil.copytree(folders / "joint0", tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    record["recipe"]["val_fraction"] = 0
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"held out no validation images .* give --split test"):
+        diagnose([tmp_path / "run"], Settings(("importance",), batches=1))
+    assert diagnose([tmp_path / "run"], Settings(("importance",), batches=1, split="test")).runs[0].pruning
+
+
+@pytest.mark.parametrize(
+    ("mistake", "line"),
+    [
+        ({"what": ("konflict",)}, "no 'konflict' to diagnose .did you mean 'conflict'"),
+        ({"what": ()}, "nothing to diagnose"),
+        ({"batches": 0}, "batches is 0"),
+        ({"step": -1.0}, "step is -1.0"),
+        ({"step": float("nan")}, "step is nan"),
+        ({"ratio": 0.5}, "ratio is 0.5"),
+    ],
+)
+def test_settings_out_of_range(mistake, line):
+    with pytest.raises(UserError, match=line):
+        Settings(**mistake)
+
+
+def test_metrics_that_are_gone(folders, tmp_path):
+    import shutil
+
+    shutil.copytree(folders / "joint0", tmp_path / "run")
+    (tmp_path / "run" / "metrics.csv").unlink()
+    with pytest.raises(UserError, match=r"metrics\.csv of joint is missing"):
+        diagnose([tmp_path / "run"], Settings(("convergence",)))
