@@ -14,7 +14,11 @@ from offramp.methods import METHODS, method
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "methods"
 INDEX = PAGES / "README.md"
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(PAGES.glob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted(PAGES.glob("*.md")),
+]
 
 
 def table(text: str, first: str) -> list[list[str]]:
@@ -37,7 +41,7 @@ def test_the_index_is_the_table_of_methods():
     rows = {cells[0]: cells[1:] for cells in table(INDEX.read_text(), "method")}
     assert len(rows) == len(METHODS)
     for name, row in METHODS.items():
-        axes = [row.axes.get(axis, "-") for axis in ("fork", "objective", "combiner")]
+        axes = [row.axes.get(axis, "-") for axis in ("fork", "objective", "combiner", "loop")]
         assert rows[f"[{name}]({name}.md)"] == [*axes, ", ".join(sorted(row.needs)), row.passes], name
 
 

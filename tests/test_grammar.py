@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import pytest
 import torch
@@ -35,6 +36,8 @@ def test_published_and_useful_pairs(name):
     [
         ("kd+byot", ["'kd' and 'byot'", "objective", "choose one"]),
         ("pcgrad+cagrad", ["'pcgrad' and 'cagrad'", "combiner"]),
+        ("dr-mgf+pcgrad", ["'dr-mgf'", "'pcgrad' has nothing to combine", "choose one"]),
+        ("dr-mgf+meta-gf", ["'meta-gf' and 'dr-mgf'", "loop", "an epoch has one"]),
         ("dfs+dfs", ["same fork twice"]),
         ("dfs+dfs-no-reference", ["same fork twice"]),
         ("joint+dfs", ["'joint'", "leave it out"]),
@@ -119,6 +122,18 @@ def test_no_option_is_also_a_setting_of_the_recipe():
 )
 def test_passes_follow_the_options(name, options, passes):
     assert method(name, options).passes == passes
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("options", [{}, {"lean": True}, {"every": 4}, {"part": 0.25, "every": 2}])
+def test_passes_as_a_number_are_those_in_words(name, options):
+    """Of nine exits; a forward pass is a third of both, a backward pass two thirds."""
+    if options and "every" not in METHODS[name].options:
+        return
+    one = method(name, {"shared": "union", **options} if options else {})
+    words = re.sub(r"(?<=[\w)]) (?=[(FBK])", " * ", one.passes)  # what stands side by side is a product
+    number = eval(words, {"K": 9, "F": 1 / 3, "B": 2 / 3})  # noqa: S307
+    assert one.passes_per_epoch(9) == pytest.approx(number, rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from offramp.nets import vgg7
 from offramp.objectives import Step
 from offramp.running import Running
 
-EVERY = [*METHODS, "dfs+kd", "dfs+byot", "dfs+pcgrad", "dfs+ge", "ge+kd"]
+COMPOSED = ["dfs+kd", "dfs+byot", "dfs+pcgrad", "dfs+ge", "ge+kd", "dr-mgf+kd", "dfs+dr-mgf", "meta-gf+kd"]
+EVERY = [*METHODS, *COMPOSED]
 RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05, augment="crop-flip", checkpoint_every=2)
 
 

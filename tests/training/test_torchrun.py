@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_runs import rows, tiny_data, tiny_net
-from torchrun_job import METHODS, RECIPE
+from torchrun_job import METHODS, RECIPE, STOPPED
 
 from offramp import Run, fit
 
@@ -41,10 +41,12 @@ def test_two_processes_train_as_one(out, tmp_path, method):
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_stops_both_and_the_run_resumes_bit_for_bit(out):
-    assert [(out / f"stopped-{rank}").read_text() for rank in (0, 1)] == ["15", "15"]
-    assert rows(out / "stopped") == rows(out / "alone")
-    alone, stopped = (load_file(out / name / "weights.safetensors") for name in ("alone", "stopped"))
+@pytest.mark.parametrize("method", STOPPED)
+def test_a_signal_to_one_stops_both_and_the_run_resumes_bit_for_bit(out, method):
+    assert [(out / f"stopped-{method}-{rank}").read_text() for rank in (0, 1)] == ["15", "15"]
+    folders = [out / f"{name}-{method}" for name in ("alone", "stopped")]
+    assert rows(folders[0]) == rows(folders[1])
+    alone, stopped = (load_file(folder / "weights.safetensors") for folder in folders)
     torch.testing.assert_close(stopped, alone, rtol=0, atol=0)
 
 

@@ -13,8 +13,9 @@ from offramp import Recipe, fit
 from offramp.training import Interrupted
 
 RECIPE = Recipe(epochs=3, batch_size=8, lr=0.05, augment="none")
-# plain backward passes; what averages rows by itself; a state that all processes must agree on
-METHODS = ("dfs", "bdl-2", "pcgrad", "nash-mtl", "graddrop", "kd")
+# plain backward passes; what averages rows by itself; a state that all processes must agree on; stages apart
+METHODS = ("dfs", "bdl-2", "pcgrad", "nash-mtl", "graddrop", "kd", "dr-mgf")
+STOPPED = ("dfs", "dr-mgf")
 
 
 def main(out: Path) -> None:
@@ -22,15 +23,17 @@ def main(out: Path) -> None:
     for method in METHODS:
         plain = tiny_net(norm=False, dropout=0.0)
         fit(plain, tiny_data(), method, RECIPE, out / method, device="cpu", quiet=method != "dfs")
-    fit(tiny_net(), tiny_data(), "dfs", RECIPE, out / "alone", device="cpu", quiet=True)
-    data = tiny_data(split=Tripwire)
-    if os.environ["RANK"] == "1":  # the other process must hear of it
-        data.train.at, data.train.act = 7, lambda: os.kill(os.getpid(), 15)
-    try:
-        fit(tiny_net(), data, "dfs", RECIPE, out / "stopped", device="cpu", quiet=True)
-    except Interrupted as stop:
-        (out / f"stopped-{os.environ['RANK']}").write_text(str(stop.signum))
-    fit(tiny_net(seed=9), tiny_data(), "dfs", RECIPE, out / "stopped", resume=True, device="cpu", quiet=True)
+    for method in STOPPED:
+        alone, stopped = out / f"alone-{method}", out / f"stopped-{method}"
+        fit(tiny_net(), tiny_data(), method, RECIPE, alone, device="cpu", quiet=True)
+        data = tiny_data(split=Tripwire)
+        if os.environ["RANK"] == "1":  # the other process must hear of it
+            data.train.at, data.train.act = 7, lambda: os.kill(os.getpid(), 15)
+        try:
+            fit(tiny_net(), data, method, RECIPE, stopped, device="cpu", quiet=True)
+        except Interrupted as stop:
+            (out / f"{stopped.name}-{os.environ['RANK']}").write_text(str(stop.signum))
+        fit(tiny_net(seed=9), tiny_data(), method, RECIPE, stopped, resume=True, device="cpu", quiet=True)
 
 
 if __name__ == "__main__":
