@@ -116,7 +116,15 @@ class DRMGF(Staged):
     def back(self, bench: Bench, moment: Moment) -> float:  # noqa: D102
         return 0.0 if self.routed(bench, moment) else self.ema
 
-    def routes(self, bench: Bench, owners: Mapping[str, tuple[int, ...]]) -> Routes:  # noqa: D102
+    def routes(self, bench: Bench, owners: Mapping[str, tuple[int, ...]]) -> Routes:
+        """The importance variables.
+
+        Raises:
+            UserError: Not one stage weight per exit.
+        """
+        weights, exits = self.stage_weights, bench.net.num_exits
+        if isinstance(weights, tuple) and len(weights) != exits:
+            raise UserError(f"stage_weights are {len(weights)}, exits {exits}; give one weight per exit")
         return Routes(
             bench.net,
             owners,

@@ -138,6 +138,12 @@ class Routes(nn.Module):
         """How much the owners need each kernel of a weight, ``[owners, m, n]``, not negative."""
         return torch.stack([self.positive(self.nu[_key(name, k)]) for k in self.owners[name]])
 
+    def get_extra_state(self) -> dict[str, dict[str, Tensor]]:  # noqa: D102
+        return {"settled": self.settled, "norms": self.norms}
+
+    def set_extra_state(self, state: dict[str, dict[str, Tensor]]) -> None:  # noqa: D102
+        self.settled, self.norms = state["settled"], state["norms"]
+
     @contextmanager
     def first_calls(self, net: Net, weights: Mapping[str, Tensor]) -> Iterator[None]:
         """With the quirks, a routed module reads its raw weight from its second call on."""

@@ -130,7 +130,6 @@ class Stages(Work):
             "factors": self.factors,
             "norms": self.stage.norms,
             "routes": {} if self.routes is None else dict(self.routes.state_dict()),
-            "settled": {} if self.routes is None else self.routes.settled,
             "fusion": self.fusion.values(),
             "first": self.fusing.first,
             "previous": self.fusing.previous,
@@ -145,7 +144,6 @@ class Stages(Work):
         self.factors, self.stage.norms = state["factors"], state["norms"]
         if self.routes is not None:
             self.routes.load_state_dict(state["routes"])
-            self.routes.settled = state["settled"]
         self.fusion.put(state["fusion"])
         self.fusing.first, self.fusing.previous = state["first"], state["previous"]
         for optimizer, values in zip(self._optimizers(), state["optimizers"], strict=True):
