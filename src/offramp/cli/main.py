@@ -30,6 +30,8 @@ COMMANDS = {
         "train methods x seeds under one recipe, several at a time, and compare them",
     ),
     "compare": ("compare", "Compare", "put runs side by side: table, paired differences, picture"),
+    "diagnose": ("diagnose", "Diagnose", "see where the exits of runs conflict, and what each of them needs"),
+    "toy": ("toy", "Toy", "see what the methods do on two problems of two parameters"),
     "cost": ("cost", "CostOf", "count params and FLOPs of every exit, and what training costs"),
     "nets": ("listing", "Nets", "list the networks"),
     "methods": ("listing", "Methods", "list the training methods and their options"),

@@ -1,0 +1,95 @@
+"""From two gradients to one direction, for several starts at a time: combiners and plain rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from offramp.analysis.toy import Problem
+from offramp.combiners import Backward, Combiner
+from offramp.combiners.aggregate import Aggregating
+from offramp.combiners.jacobian import LeanBlock
+from offramp.combiners.weighted import Weighing
+from offramp.methods import method
+
+__all__ = ["COMBINERS", "Combined", "Points", "Rule", "rules"]
+
+COMBINERS = ("pcgrad", "cagrad", "nash-mtl", "mgda", "imtl", "graddrop", "aligned-mtl", "upgrad")
+CAGRAD_C = {"a": 0.5, "b": 0.4}  # A's is that of the authors' code for it; 0.4 is the library's
+
+Rule = Callable[[Tensor], Tensor]  # gradients [start, loss, parameter] -> directions [start, parameter]
+
+
+class Points(nn.Module):
+    """A point for each start; two losses of its own reach each of them.
+
+    Args:
+        points: ``[n, 2]``.
+    """
+
+    def __init__(self, points: Tensor) -> None:
+        super().__init__()
+        self.points = nn.ParameterList(point.clone() for point in points)
+
+    def owners(self) -> dict[str, frozenset[int]]:
+        """Start s has the losses 2 s and 2 s + 1: so combiners take each start for a group of its own."""
+        return {name: frozenset((2 * s, 2 * s + 1)) for s, (name, _) in enumerate(self.named_parameters())}
+
+
+class Combined:
+    """A combiner of the library at work on rows that are there: its weights, draws, memory and failures.
+
+    It does what ``combiner(losses, step, backward)`` does to :class:`Points`, without a backward pass for
+    each loss of each start.
+
+    Args:
+        combiner: One that works on the rows or their Gramian.
+        starts: How many.
+        seed: Of its own draws.
+    """
+
+    def __init__(self, combiner: Combiner, starts: int, seed: int = 0) -> None:
+        work = combiner.start(Points(torch.zeros(starts, 2)), seed)
+        assert isinstance(work, (Aggregating, Weighing))
+        self.work = work
+        self.owners = [(2 * s, 2 * s + 1) for s in range(starts)]
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Gradients ``[start, loss, parameter]`` -> directions ``[start, parameter]``."""
+        work = self.work
+        if isinstance(work, Aggregating):
+            directions = [work.aggregate(owners, two) for owners, two in zip(self.owners, rows, strict=True)]
+        else:
+            weights = [work.weigh(_block(o, g)) for o, g in zip(self.owners, rows @ rows.mT, strict=True)]
+            directions = [w @ two for w, two in zip(weights, rows, strict=True)]
+        work.steps += 1
+        return torch.stack(directions)
+
+
+def rules(problem: Problem, seed: int = 0) -> dict[str, Rule]:
+    """Every way to step on a problem: the sum, each task alone, the combiners; on B dominance.
+
+    **dominance**: each parameter follows the gradient of the task that prefers it, and no other: the first
+    parameter that of the first task, the second that of the second. It knows who prefers what.
+
+    Args:
+        problem: Which.
+        seed: Of what is drawn.
+    """
+    found: dict[str, Rule] = {
+        "joint": lambda rows: rows.sum(-2),
+        "task 1": lambda rows: rows[:, 0],
+        "task 2": lambda rows: rows[:, 1],
+    }
+    for name in COMBINERS:
+        options = {"c": CAGRAD_C[problem.name]} if name == "cagrad" else {}
+        found[name] = Combined(method(name, options).combiner, len(problem.starts), seed)
+    if problem.name == "b":
+        found["dominance"] = lambda rows: rows.diagonal(dim1=-2, dim2=-1)
+    return found
+
+
+def _block(owners: tuple[int, ...], gramian: Tensor) -> LeanBlock:
+    return LeanBlock(owners, owners, [], gramian, [], Backward(), keep_graph=False)

@@ -1,0 +1,73 @@
+"""``offramp toy``: every method on two problems of two parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from offramp.cli.answer import OUTPUT, Answer, Output
+
+__all__ = ["Toy"]
+
+
+@dataclass(frozen=True)
+class Toy:
+    """See what every combiner and DR-MGF do on two problems of two losses and two parameters.
+
+    Problem a is the landscape of CAGrad's and Nash-MTL's toy, by Adam; b is convex, its losses coupled
+    through both parameters, by gradient descent.
+    """
+
+    EXAMPLES: ClassVar[str] = """\
+  offramp toy --out toy
+  offramp toy --problem a --starts nash-mtl --out toy
+  offramp toy --problem a --steps 100000 --rate 0.001 --out toy
+  offramp toy --problem b --delta 0.4"""
+
+    problem: Literal["a", "b"] | None = None
+    """which one; by default both"""
+    out: str | None = None
+    """folder for the numbers (.json) and a picture (.png) of each problem"""
+    steps: int | None = None
+    """budget of each method; by default 6000 on a, 3000 on b"""
+    rate: float | None = None
+    """learning rate; by default 0.003 on a (published: 0.001), 0.05 on b"""
+    starts: Literal["cagrad", "nash-mtl"] = "cagrad"
+    """whose starts on a; those of nash-mtl come with its scale, 0.1, of the first loss"""
+    delta: float = 0.95
+    """how strongly b's losses are coupled, from 0 to below 1"""
+    beta: float = 0.4
+    """share of the other task's loss in a stage of DR-MGF"""
+    length: int = 5
+    """steps of a stage of DR-MGF, and of its fusion"""
+    seed: int = 0
+    """of what methods draw"""
+    output: Output = OUTPUT
+
+    def run(self) -> Answer:
+        """Descend, tell, write."""
+        from offramp.analysis.toy import Coupled, Landscape, Problem
+        from offramp.analysis.toy_descent import descend
+        from offramp.analysis.toy_report import table, write
+
+        problems: list[Problem] = [Landscape(self.starts), Coupled(self.delta)]
+        documents: list[dict[str, Any]] = []
+        texts = []
+        for problem in problems:
+            if self.problem in (None, problem.name):
+                descent = descend(
+                    problem,
+                    steps=self.steps,
+                    rate=self.rate,
+                    beta=self.beta,
+                    length=self.length,
+                    seed=self.seed,
+                )
+                document = {**descent.settings(), "methods": descent.summary(), "notes": list(descent.notes)}
+                texts.append(table(descent))
+                if self.out is not None:
+                    numbers, picture = write(descent, self.out)
+                    document |= {"numbers": str(numbers), "picture": str(picture)}
+                    texts[-1] += f"\n\nwrote {numbers} and {picture}"
+                documents.append(document)
+        return Answer({"problems": documents}, "\n\n\n".join(texts))

@@ -1,0 +1,47 @@
+import json
+import re
+
+import pytest
+
+from offramp.analysis.toy import Coupled, Landscape
+from offramp.analysis.toy_descent import descend
+from offramp.analysis.toy_plot import draw
+from offramp.analysis.toy_report import table, write
+from offramp.errors import UserError
+
+
+@pytest.fixture(scope="module", params=["a", "b"])
+def descent(request):
+    return descend({"a": Landscape("nash-mtl"), "b": Coupled()}[request.param], steps=8)
+
+
+def test_the_picture_names_every_method(descent, tmp_path):
+    svg = draw(descent, tmp_path / "picture.svg").read_text()
+    texts = re.findall(r"<text[^>]*>([^<]+)<", svg)
+    for name in descent.methods:
+        assert name in texts
+    assert ("best for both" in texts) == (descent.problem.name == "b")
+
+
+def test_files_hold_the_whole_descent(descent, tmp_path):
+    numbers, picture = write(descent, tmp_path / "new" / "folder")
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    found = json.loads(numbers.read_text())
+    assert len(found["trajectories"]) == len(descent.methods) * len(descent.starts)
+    last = found["trajectories"][-1]
+    assert last["method"] == "dr-mgf"
+    assert last["way"]["points"] == descent.points[:, -1, -1].tolist()
+    assert last["way"]["losses"][-1] == last["losses"]
+    assert len(last["way"]["points"]) == len(found["recorded"])
+
+
+def test_the_table_has_a_row_for_each_method(descent):
+    text = table(descent)
+    for name in descent.methods:
+        assert re.search(rf"^{name} ", text, flags=re.MULTILINE)
+
+
+def test_a_file_in_the_folder_s_place(descent, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write .*: File exists; give another --out"):
+        write(descent, tmp_path / "file")
