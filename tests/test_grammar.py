@@ -132,7 +132,7 @@ def test_passes_as_a_number_are_those_in_words(name, options):
         return
     one = method(name, {"shared": "union", **options} if options else {})
     words = re.sub(r"(?<=[\w)]) (?=[(FBK])", " * ", one.passes)  # what stands side by side is a product
-    number = eval(words, {"K": 9, "F": 1 / 3, "B": 2 / 3})  # noqa: S307
+    number = eval(words, {"K": 9, "F": 1 / 3, "B": 2 / 3})
     assert one.passes_per_epoch(9) == pytest.approx(number, rel=1e-3)
 
 

@@ -69,7 +69,6 @@ def run_epoch(work, epoch: int, count: int, epochs: int = RECIPE.epochs, lr: flo
     for part, one in enumerate(work.parts):
         moment = Moment(epoch, epoch / epochs, lr)
         work.begin(part, moment)
-        if one.draw is not None:
-            for images, targets in batches(epoch, one.draw, max(1, round(one.share * count))):
-                work.step(part, images, targets, moment)
+        for images, targets in batches(epoch, one.draw, max(1, round(one.share * count))):
+            work.step(part, images, targets, moment)
         work.end(part, moment)

@@ -12,7 +12,7 @@ from bench_cases import bench, run_epoch, tiny_net
 from processes_job import METHODS
 
 JOB = Path(__file__).with_name("processes_job.py")
-COUNTS = (2, 3)  # three stages: one process has two of them, or each has one
+COUNTS = (2, 3)  # three stages: one each and one together, or one each
 
 
 @pytest.fixture(scope="module", params=COUNTS)

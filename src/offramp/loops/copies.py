@@ -61,13 +61,13 @@ class Copies:
 
         Args:
             like: Tensors of the same names and shapes, in the same order on all processes.
-            holder: Task -> rank of the process that holds its state.
+            holder: Task -> rank of the process that holds its state; a missing one's all processes hold.
             fabric: The processes.
         """
         if fabric.world_size == 1:
             return
         for name, tensor in like.items():
-            for task in self.owners[name]:
+            for task in sorted(holder.keys() & self.owners[name]):  # in the same order everywhere
                 held = self.kept.setdefault(name, {}).setdefault(task, torch.empty_like(tensor))
                 dist.broadcast(held, holder[task])
 

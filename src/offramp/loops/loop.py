@@ -21,15 +21,14 @@ class Part:
     Attributes:
         name: What the log calls it; empty if the epoch has no other part.
         share: Share of an epoch's steps.
-        draw: Which of the epoch's random orders (from 0) the images come in; None if this process has
-            nothing to do.
+        draw: Which of the epoch's random orders (from 0) the images come in.
         draws: How many such orders an epoch has.
         whole: Whether every process gets whole batches, instead of its share of each.
     """
 
     name: str = ""
     share: float = 1.0
-    draw: int | None = 0
+    draw: int = 0
     draws: int = 1
     whole: bool = False
 

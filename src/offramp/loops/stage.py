@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from offramp.loops.bench import Bench
 from offramp.loops.loop import Moment
 from offramp.loops.routes import Routes
 from offramp.loops.staged import Staged
+from offramp.loops.together import batch_statistics_together
 from offramp.nets import MultiExitNet
 from offramp.objectives import CrossEntropy, Step
 
@@ -90,19 +92,39 @@ class Stage:
         return self.bench.forward(images, targets, moment, **how)
 
     def step(
-        self, task: int, factors: Sequence[float], images: Tensor, targets: Tensor, moment: Moment
+        self,
+        task: int,
+        factors: Sequence[float],
+        images: Tensor,
+        targets: Tensor,
+        moment: Moment,
+        *,
+        together: bool = False,
     ) -> Tensor:
-        """Train on one batch; the losses before, of the exits that ran."""
+        """Train on one batch, of which each process takes its share if they go together.
+
+        Returns:
+            The losses before, of the exits that ran.
+        """
         bench, optimizer = self.bench, self.optimizers[task]
+        fabric = bench.fabric
+        if together:
+            images, targets = (x[fabric.global_rank :: fabric.world_size] for x in (images, targets))
         for group in optimizer.param_groups:
             group["lr"] = moment.lr
         last = max(k for k, factor in enumerate(factors) if factor)
         exits = last + 1 if self.stops and last + 1 < len(factors) else None
-        found = self.forward(task, images, targets, moment, exits=exits)
+        with batch_statistics_together(bench.net, fabric) if together else nullcontext():
+            found = self.forward(task, images, targets, moment, exits=exits)
         losses = bench.running.losses(found)
         total = torch.stack([f * loss for f, loss in zip(factors, losses, strict=False) if f]).sum()
         optimizer.zero_grad()
-        bench.fabric.backward(total)
+        fabric.backward(total)
+        if together:
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        bench.average(parameter.grad)
         trained: list[nn.Module] = [bench.net]
         if self.routes is not None and self.options.routed(bench, moment):
             self._penalise(self.routes, task)

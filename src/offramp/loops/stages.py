@@ -49,11 +49,17 @@ class Stages(Work):
         shared = {name: self.owners[name] for name, _ in net.named_parameters() if len(self.owners[name]) > 1}
         _check(bench, options, shared)
         tasks = list(range(net.num_exits))[:: -1 if options.deepest_first else 1]
-        self.holder = {task: place % fabric.world_size for place, task in enumerate(tasks)}
-        mine = [task for task in tasks if self.holder[task] == fabric.global_rank]
+        whole = len(tasks) - len(tasks) % fabric.world_size
+        # each process takes every N-th of the stages; what does not divide, all do together
+        self.holder = {task: place % fabric.world_size for place, task in enumerate(tasks[:whole])}
+        apart = [task for task, rank in self.holder.items() if rank == fabric.global_rank]
+        mine = apart + tasks[whole:]
         self.parts = (
-            *(self._stage(mine[turn : turn + 1]) for turn in range(-(-len(tasks) // fabric.world_size))),
-            Part("fusion", options.fusion_fraction, len(tasks), len(tasks) + 1, whole=True),
+            *(
+                Part(f"stage {task + 1}/{len(tasks)}", options.stage_fraction, task, len(tasks) + 1, True)
+                for task in mine
+            ),
+            Part("fusion", options.fusion_fraction, len(tasks), len(tasks) + 1, True),
         )
         self.shared = shared
         self.routes = options.routes(bench, self.owners)
@@ -64,12 +70,6 @@ class Stages(Work):
         self.copies = Copies(self.owners)
         self.factors: list[float] = []
 
-    def _stage(self, task: list[int]) -> Part:
-        tasks, share = self.bench.net.num_exits, self.options.stage_fraction
-        if not task:  # more processes than stages are left
-            return Part("", share, None, tasks + 1, whole=True)
-        return Part(f"stage {task[0] + 1}/{tasks}", share, task[0], tasks + 1, whole=True)
-
     def begin(self, part: int, moment: Moment) -> None:  # noqa: D102
         if part == 0:
             self.start = {name: tensor.clone() for name, tensor in self.bench.net.state_dict().items()}
@@ -78,10 +78,13 @@ class Stages(Work):
                 self.routes.settle()
         task = self.parts[part].draw
         if part + 1 == len(self.parts):
+            self._agree()
             self._gather()
             self._put(self.start | self.copies.common(self.bench.net, self.shared))
             self.fusing.begin()
-        elif task is not None:
+        else:
+            if task not in self.holder:
+                self._agree()
             parameters = dict(self.bench.net.named_parameters())
             carried = self.options.statistics == "carried"
             self._put({n: t for n, t in self.start.items() if n in parameters or not carried})
@@ -91,8 +94,7 @@ class Stages(Work):
         if part + 1 == len(self.parts):
             return self.fusing.step(self.copies, images, targets, moment)
         task = self.parts[part].draw
-        assert task is not None
-        return self.stage.step(task, self.factors, images, targets, moment)
+        return self.stage.step(task, self.factors, images, targets, moment, together=task not in self.holder)
 
     def end(self, part: int, moment: Moment) -> None:  # noqa: D102
         task = self.parts[part].draw
@@ -100,7 +102,7 @@ class Stages(Work):
             merged = self.copies.statistics(self.bench.net) if self.options.merge else {}
             self._put(self.fusing.end(self.copies, moment) | merged)
             self.start, self.copies = {}, Copies(self.owners)
-        elif task is not None:
+        else:
             self.copies.keep(task, self.stage.left(task, moment))
 
     def _put(self, tensors: dict[str, Tensor]) -> None:
@@ -108,6 +110,14 @@ class Stages(Work):
         with torch.no_grad():
             for name, tensor in tensors.items():
                 state[name].copy_(tensor)
+
+    def _agree(self) -> None:
+        """Before they share batches, all processes scale the loss alike."""
+        precision = self.bench.fabric.strategy.precision
+        if self.bench.fabric.world_size > 1:
+            held = [precision.state_dict()]
+            dist.broadcast_object_list(held, 0)
+            precision.load_state_dict(held[0])
 
     def _gather(self) -> None:
         """Every process gets what the others' stages have left."""
@@ -134,6 +144,7 @@ class Stages(Work):
             "first": self.fusing.first,
             "previous": self.fusing.previous,
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers()],
+            "precision": self.bench.fabric.strategy.precision.state_dict(),
         }
 
     def load(self, state: dict[str, Any]) -> None:  # noqa: D102
@@ -148,6 +159,7 @@ class Stages(Work):
         self.fusing.first, self.fusing.previous = state["first"], state["previous"]
         for optimizer, values in zip(self._optimizers(), state["optimizers"], strict=True):
             optimizer.load_state_dict(values)
+        self.bench.fabric.strategy.precision.load_state_dict(state["precision"])
 
     def files(self) -> dict[str, bytes]:  # noqa: D102
         return {} if self.routes is None else {"routes.safetensors": routes_bytes(self.routes, self.fusion)}

@@ -35,10 +35,8 @@ class Feed:
     def __init__(self, data: ImageData, transform: Transform, recipe: Recipe, fabric: Fabric) -> None:
         self.data, self.transform, self.recipe, self.fabric = data, transform, recipe, fabric
 
-    def part(self, part: Part, epoch: int, start: int, steps: int) -> Iterator[tuple[Tensor, Tensor] | None]:
-        """The batches of a part from batch `start` on; None each time this process has nothing to do."""
-        if part.draw is None:
-            return itertools.repeat(None, steps - start)
+    def part(self, part: Part, epoch: int, start: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of a part from batch `start` on."""
         return itertools.islice(
             self._batches(epoch * part.draws + part.draw, start, whole=part.whole), steps - start
         )

@@ -64,18 +64,18 @@ class State:
         self.step += 1
 
     def next_part(self, name: str, fabric: Fabric) -> list[dict[str, Any]]:
-        """Close a part; its lines of parts.csv, one for each process that worked at a part of its own."""
-        losses = (self.loss_sum / self.loss_count).tolist()  # nan: did not run
-        row = {
-            "epoch": self.epoch + 1,
-            "part": name,
-            **{f"train_loss_{k}": loss for k, loss in enumerate(losses, 1)},
-            "seconds": self.seconds - self.part_began,
-        }
-        worked = {row["part"]: row for row in processes.gather(row, fabric) if row["part"]}
-        self.part_rows += worked.values()
+        """Close a part; its lines of parts.csv, one for each part that a process was at."""
+        mine = (name, self.loss_sum / self.loss_count, self.seconds - self.part_began)
+        found = processes.gather(mine, fabric)
+        rows = []
+        for part in dict.fromkeys(name for name, _, _ in found):
+            losses, seconds = zip(*((losses, s) for name, losses, s in found if name == part), strict=True)
+            means = torch.stack(losses).mean(0).tolist()  # nan: did not run
+            named = {f"train_loss_{k}": loss for k, loss in enumerate(means, 1)}
+            rows.append({"epoch": self.epoch + 1, "part": part, **named, "seconds": max(seconds)})
+        self.part_rows += rows
         self.part, self.step = self.part + 1, 0
-        return list(worked.values())
+        return rows
 
     def row(
         self, *, lr: float, images: int, passes: float, val: Accuracy | None, fabric: Fabric
@@ -126,6 +126,6 @@ def restore(values: dict[str, Any], loop: Work, fabric: Fabric) -> State:
     """
     moved = {key: values[key].to(fabric.device) for key in ("loss_sum", "loss_count")}
     rng.restore(values["rng"], fabric)
-    loop.load(values["loop"][fabric.global_rank if loop.apart else 0])
     fabric.strategy.precision.load_state_dict(values["precision"])
+    loop.load(values["loop"][fabric.global_rank if loop.apart else 0])
     return State(**{f.name: values[f.name] for f in fields(State)} | moved)

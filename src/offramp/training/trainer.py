@@ -149,16 +149,13 @@ class Trainer:
         batches = self.feed.part(self.loop.parts[part], state.epoch, state.step, steps)
         self.net.train()
         began = time.perf_counter() - state.seconds
-        for batch in batches:
-            if batch is None:  # there is no work here for this process
-                state.step += 1
-            else:
-                losses = self.loop.step(part, *batch, self._moment)
-                self.watch.see(losses, self._steps_done)
-                state.add(losses)
+        for images, targets in batches:
+            losses = self.loop.step(part, images, targets, self._moment)
+            self.watch.see(losses, self._steps_done)
+            state.add(losses)
             state.seconds = time.perf_counter() - began
-            images = (self.plan.before(part) + state.step) * recipe.batch_size
-            display.step(state.epoch, images / state.seconds)
+            seen = (self.plan.before(part) + state.step) * recipe.batch_size
+            display.step(state.epoch, seen / state.seconds)
             signalled = self.signals.received and self.fabric.world_size == 1
             if state.step % self.look_every == 0 or state.step == steps or signalled:
                 self._look()
