@@ -1,0 +1,70 @@
+"""Auxiliary rates from the losses' landscape, and factors that make gradients equally long: slow readings."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from bench_cases import batches, bench, tiny_net
+from torch.func import functional_call
+
+from offramp.loops import Moment
+from offramp.loops.auxiliary import equal_norms, landscape_rates
+
+LATER = Moment(1, 0.5, 5.0)  # a rate so high that the landscape bends within half a step
+
+
+def loss(net, tensors, images, targets, k):
+    kept = {n: b.clone() for n, b in net.named_buffers()}
+    return F.cross_entropy(functional_call(net, tensors | kept, (images,))[k], targets)
+
+
+def mean_loss(net, tensors, k):
+    few = list(batches(99, LATER.epoch, 4))
+    return sum(loss(net, tensors, x, y, k) for x, y in few) / len(few)
+
+
+def test_rates_are_where_the_own_loss_is_lowest_on_the_way_of_each_other_task():
+    net = tiny_net()
+    work = bench(net, routed_share=0.0)
+    net.train()
+    buffers = {n: b.clone() for n, b in net.named_buffers()}
+    parameters = dict(net.named_parameters())
+    found = {task: landscape_rates(work.stage, task, LATER, cap=0.5) for task in range(3)}
+    inner = 0
+    for task, rates in found.items():
+        for other in {0, 1, 2} - {task}:
+            grads = torch.autograd.grad(
+                mean_loss(net, parameters, other), list(parameters.values()), allow_unused=True
+            )
+            losses = {}
+            for i in range(20):
+                c = -0.5 + i / 19
+                moved = {
+                    n: p.detach() if g is None else p.detach() - c * LATER.lr * g
+                    for (n, p), g in zip(parameters.items(), grads, strict=True)
+                }
+                losses[c] = mean_loss(net, moved, task).item()
+            best = min(losses, key=losses.get)
+            assert rates[other] == pytest.approx(max(0.0, best), abs=1e-12)
+            inner += 0 < best < 0.5
+    assert inner  # it is not the bounds alone that were compared
+    torch.testing.assert_close(dict(net.named_buffers()), buffers, rtol=0, atol=0)
+
+
+def test_factors_make_shared_gradients_equally_long():
+    net = tiny_net()
+    work = bench(net, stage_weights="equal-norms")
+    net.train()
+    factors = equal_norms(work.stage, LATER)
+    shared = [p for n, p in net.named_parameters() if len(work.owners[n]) > 1]
+    norms = []
+    for k in range(3):
+        grads = torch.autograd.grad(
+            mean_loss(net, dict(net.named_parameters()), k), shared, allow_unused=True
+        )
+        norms.append(torch.stack([g.norm() for g in grads if g is not None]).norm().item())
+    scaled = [f * n for f, n in zip(factors, norms, strict=True)]
+    assert scaled == pytest.approx([sum(norms) / 3] * 3)
+    assert max(norms) > 1.05 * min(norms)
+    assert equal_norms(work.stage, LATER) == factors  # once an epoch
