@@ -91,7 +91,10 @@ class Stages(Work):
             self.factors = self.options.factors(self.stage, task, moment)
 
     def step(self, part: int, images: Tensor, targets: Tensor, moment: Moment) -> Tensor:  # noqa: D102
-        if part + 1 == len(self.parts):
+        fusing = part + 1 == len(self.parts)
+        # stages do not depend on each other: what an objective remembers moves on in the fusion only
+        self.bench.running.train(fusing)
+        if fusing:
             return self.fusing.step(self.copies, images, targets, moment)
         task = self.parts[part].draw
         return self.stage.step(task, self.factors, images, targets, moment, together=task not in self.holder)
@@ -135,6 +138,7 @@ class Stages(Work):
     def state(self) -> dict[str, Any]:  # noqa: D102
         return {
             "net": dict(self.bench.net.state_dict()),
+            "method": self.bench.running.state_dict(),
             "start": self.start,
             "copies": self.copies.kept,
             "factors": self.factors,
@@ -151,6 +155,7 @@ class Stages(Work):
         device = self.bench.fabric.device
         state = tree_map_only(Tensor, lambda tensor: tensor.to(device), state)
         self._put(state["net"])
+        self.bench.running.load_state_dict(state["method"])
         self.start, self.copies.kept = state["start"], state["copies"]
         self.factors, self.stage.norms = state["factors"], state["norms"]
         if self.routes is not None:
