@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import re
 
 import pytest
@@ -122,6 +123,20 @@ def test_no_option_is_also_a_setting_of_the_recipe():
 )
 def test_passes_follow_the_options(name, options, passes):
     assert method(name, options).passes == passes
+
+
+def test_a_method_is_made_again_from_its_options():
+    """As a run's record is read; so no two parts of what combines have an option of one name."""
+    made = 0
+    for pair in itertools.combinations(METHODS, 2):
+        try:
+            one = method("+".join(pair))
+        except UserError as error:
+            assert "can only be set for both" not in str(error)
+            continue
+        assert method(one.name, one.options) == one
+        made += 1
+    assert made > 100
 
 
 @pytest.mark.parametrize("name", METHODS)

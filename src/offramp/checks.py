@@ -12,7 +12,12 @@ __all__ = ["choice", "is_number", "number", "switch"]
 
 def is_number(value: object) -> bool:
     """Whether a value is a finite number; true and false are none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
 
 
 def number(part: object, name: str, bounds: str, allowed: Callable[[float], bool]) -> None:

@@ -169,7 +169,7 @@ def compose(rows: Sequence[Method]) -> Method:
     kinds = [type(rule) for row in rows for rule in row.forks]
     if len(set(kinds)) < len(kinds):
         raise UserError(f"{name!r} names the same fork twice; name it once")
-    return Method(
+    method = Method(
         name=name,
         summary="; ".join(row.summary for row in rows),
         paper="; ".join(row.paper for row in rows),
@@ -178,3 +178,12 @@ def compose(rows: Sequence[Method]) -> Method:
         combiner=next((row.combiner for row in rows if "combiner" in row.axes), Sum()),
         loop=next((row.loop for row in rows if "loop" in row.axes), Minibatch()),
     )
+    forks, others = method._parts[: len(method.forks)], method._parts[len(method.forks) :]
+    fields = [{option for part in forks for option in dataclasses.asdict(part)}]
+    fields += [set(dataclasses.asdict(part)) for part in others]
+    for i, some in enumerate(fields):
+        for twice in some & set().union(*fields[i + 1 :]):
+            raise UserError(
+                f"{name!r}: two of its parts have an option {twice!r}, and it can only be set for both"
+            )
+    return method

@@ -172,7 +172,7 @@ METHODS: dict[str, Method] = {
             "dr-mgf-nyu",
             "DR-MGF as its authors' code for NYUv2, without two oversights",
             "Sun et al., arXiv 2305.19844, the authors' code",
-            loop=DRMGF(gate="10:1", lateral="nyu", init="norm", beta=0.5, penalty=0.0),
+            loop=DRMGF(gate="mixed", lateral="nyu", init="norm", auxiliary=0.5, penalty=0.0),
         ),
         Method(
             "aggregate",

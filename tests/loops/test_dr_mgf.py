@@ -6,6 +6,7 @@ import pytest
 import torch
 from bench_cases import RECIPE, batches, bench, run_epoch, tiny_net
 from plain_dr_mgf import PlainDRMGF
+from torch import nn
 
 from offramp.loops.kernels import gated, weighted_mean
 
@@ -34,7 +35,7 @@ def start_of(work):
 def test_two_epochs_equal_a_plain_reading_of_the_algorithm(beta):
     """The first epoch is routed, the second is not; 20 batches each, of 3 stages and the fusion."""
     ours, theirs = tiny_net(), tiny_net()
-    work = bench(ours, beta=beta)
+    work = bench(ours, auxiliary=beta)
     plain = PlainDRMGF(
         theirs,
         {name: owners for name, owners in work.owners.items() if name in dict(theirs.named_parameters())},
@@ -216,9 +217,26 @@ def test_with_a_shared_optimiser_it_does():
 
 def test_a_stage_of_rate_zero_stops_at_its_exit():
     net = tiny_net()
-    work = bench(net, beta=0.0)
+    work = bench(net, auxiliary=0.0)
     called = [0, 0, 0]
     for k, head in enumerate(net.heads):
         head.register_forward_hook(lambda *_, k=k: called.__setitem__(k, called[k] + 1))
     run_epoch(work, 0, 5)
     assert called == [20, 15, 10]  # stages 1 to 3 and the fusion; 2, 3 and the fusion; 3 and the fusion
+
+
+@pytest.mark.parametrize("tie", ["two layers", "one layer twice"])
+@pytest.mark.parametrize("stage", [0, 2])
+def test_tied_weights_train_as_one(stage, tie):
+    """In a stage that all exits own, and in one that a single exit owns."""
+    net = tiny_net()
+    first = nn.Conv2d(4, 4, 3, padding=1).double()
+    second = first if tie == "one layer twice" else nn.Conv2d(4, 4, 3, padding=1).double()
+    second.weight = first.weight
+    net.stages[stage].extend([first, nn.ReLU(), second])
+    before = first.weight.detach().clone()
+    work = bench(net)
+    for epoch in range(2):
+        run_epoch(work, epoch, 3)
+    assert second.weight is first.weight
+    assert (first.weight - before).abs().max() > 1e-3

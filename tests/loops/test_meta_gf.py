@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from bench_cases import RECIPE, batches, bench, run_epoch, tiny_net
 from torch.func import functional_call
 
-from offramp.loops import MetaGF, Moment
+from offramp.loops import Moment
 from offramp.nets import create
 
 
@@ -100,13 +100,8 @@ def test_frozen_it_learns_in_the_first_epoch_only():
 
 
 def test_published_nets_have_rates_of_their_own():
-    class Here:
-        class bench:
-            net = create("vgg_sdn", num_classes=10, width=1)
-            epochs = 10
-
-    factors = MetaGF().factors(Here, 2, Moment(0, 0.0, 0.1))
+    works = [bench(create("vgg_sdn", num_classes=3, width=1), "meta-gf", ramp=ramp) for ramp in (False, True)]
+    factors, ramped = (work.options.factors(work.stage, 2, Moment(1, 0.5, 0.1)) for work in works)
     assert factors == pytest.approx([0.3, 0.06, 1.0, 0.06, 0.075, 0.09, 0.1])
     # under the ramp all of them carry the coefficient of the stage's own exit: min(.45, .01 + .45 e / E)
-    ramped = MetaGF(ramp=True).factors(Here, 2, Moment(4, 0.4, 0.1))
-    assert ramped == pytest.approx([0.19 * f for f in factors])
+    assert ramped == pytest.approx([0.235 * f for f in factors])

@@ -96,8 +96,8 @@ def test_table_holds_costs_means_and_differences(make_run):
     (difference,) = [line.split() for line in lines if re.match(r"dfs +[+]", line)]
     assert difference[1:4] == ["+1.00", "±", "12.71"]
     assert [line.split() for line in lines[-2:]] == [
-        ["joint", "0,", "1", "6.0", "1.00", "F", "+", "B"],
-        ["dfs", "0,", "1", "4.5", "0.75", "F", "+", "B"],
+        ["joint", "0,", "1", "6.0", "1.00", "F", "+", "B", "2"],
+        ["dfs", "0,", "1", "4.5", "0.75", "F", "+", "B", "2"],
     ]
 
 
@@ -148,7 +148,7 @@ def test_without_metrics_the_seconds_stay_empty(make_run):
     groups = comparison.to_dict()["groups"]
     assert [group["relative_seconds"] for group in groups] == [1.0, None]
     assert groups[1]["seconds"] is None
-    assert comparison.table().splitlines()[-3].split() == ["dfs", "0", "F", "+", "B"]
+    assert comparison.table().splitlines()[-3].split() == ["dfs", "0", "F", "+", "B", "2"]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_the_rate_is_picked_on_validation_and_never_on_test(search):
         "seconds": 14.0,
     }
     assert comparison.table().splitlines()[-3].split() == [
-        *["dfs", "0", "3.5", "1.00", "F", "+", "B", "0.3"], *["0.1:", "55.00,", "0.3:", "55.50", "14"],
+        *["dfs", "0", "3.5", "1.00", "F", "+", "B", "2", "0.3"], *["0.1:", "55.00,", "0.3:", "55.50", "14"],
     ]  # fmt: skip
 
 

@@ -19,7 +19,7 @@ RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05, augment="crop-flip", checkpoint
 WHERE = {"stage 1/2": 0, "stage 2/2": 1, "fusion": 2}
 OPTIONS = [
     ("dr-mgf", {}),
-    ("dr-mgf", {"landscape": True, "beta": 0.5}),
+    ("dr-mgf", {"landscape": True, "auxiliary": 0.5}),
     ("dr-mgf", {"stage_weights": "equal-norms", "ramp": True}),
     ("dr-mgf", {"fusion_fraction": 0.6, "merge": True, "sign": "softplus", "affine": "mean"}),
     ("dr-mgf-paper", {"init": "kaiming-apart", "pointwise": True}),
@@ -147,10 +147,11 @@ def test_a_loss_that_is_not_finite_names_its_part(tmp_path, part):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"gate": "mine"}, "gate is 'mine', must be own or 10:1"),
-        ({"beta": -1}, "beta is -1, must be a number of 0 or more"),
+        ({"gate": "any"}, "gate is 'any', must be own or mixed"),
+        ({"auxiliary": -1}, "auxiliary is -1, must be a number of 0 or more"),
         ({"stage_fraction": 0}, "stage_fraction is 0, must be a number above 0 and up to 1"),
         ({"stage_weights": [1, 0]}, "stage_weights are"),
+        ({"stage_weights": 1}, "stage_weights are 1, must be"),
         ({"stage_weights": "equal"}, "stage_weights are 'equal', must be"),
         ({"routed_share": 2}, "routed_share is 2, must be a number from 0 to 1"),
         ({"merge": 1}, "merge is 1, must be true or false"),

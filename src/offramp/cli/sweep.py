@@ -46,7 +46,7 @@ class SweepOf:
         from offramp.training.sweep_file import read_sweep
 
         plan = read_sweep(self.file, data=self.data, out=self.out)
-        factors = parse_factors(self.lr or "1")
+        factors = parse_factors("1" if self.lr is None else self.lr)
         swept = sweep(plan, jobs=self.jobs, factors=factors)
         if swept.error is not None and not swept.finished:
             raise swept.error

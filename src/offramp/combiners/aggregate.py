@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from offramp.checks import is_number
 from offramp.combiners.backward import Backward
 from offramp.combiners.jacobian import Block, Jacobian
 from offramp.combiners.seeded import seeded
@@ -54,7 +55,12 @@ class Aggregate(Weighted):
         if (
             self.arguments or self.aggregator != Aggregate.aggregator
         ):  # the default is right, and costs no import
-            make_aggregator(self.aggregator, self.arguments)
+            arguments = dict(self.arguments)
+            if self.aggregator == "GradDrop":
+                leak = arguments.pop("leak", 0.0)
+                if not is_number(leak) or not 0 <= leak <= 1:
+                    raise UserError(f"leak of GradDrop is a share from 0 to 1, got {leak!r}")
+            make_aggregator(self.aggregator, arguments)
         if self.aggregator in MATRIX and (self.lean or self.every > 1 or self.part < 1):
             raise UserError(f"{self.aggregator} needs the rows themselves: no lean, every or part with it")
 

@@ -42,7 +42,7 @@ class NashMTL(Weighted):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_word("solver", self.solver, SOLVERS)
+        check_word("solver", self.solver, tuple(SOLVERS))
         if not is_number(self.max_norm) or self.max_norm < 0:
             raise UserError(f"max_norm is a norm, or 0 for no clip, got {self.max_norm!r}")
 

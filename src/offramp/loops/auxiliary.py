@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -18,31 +18,32 @@ POINTS = 20
 MEMORY = 0.9  # share of the old norms that an epoch keeps
 
 
-def landscape_rates(stage: Stage, task: int, moment: Moment, *, cap: float) -> list[float]:
+def landscape_rates(
+    stage: Stage, task: int, moment: Moment, *, cap: float, weights: Sequence[float]
+) -> list[float]:
     """Rates from the task's own loss along a step of each other task, at the beginning of a stage.
 
     For every other task i, the task's loss is looked at in 20 points between -cap and cap steps of gradient
-    descent on f_i, all on the same few batches. The rate is where it is lowest, or 0 if that is backwards.
-    The rule explains every rate in the logs that DR-MGF's authors left; the paper does not tell it.
+    descent on its weighted f_i, all on the same few batches. The rate is where it is lowest, or 0 if that is
+    backwards. The rule explains every rate in logs that DR-MGF's authors left; the paper does not tell it.
 
     Returns:
         One rate for each task, from 0 to `cap`; that of the task itself is not used.
     """
     bench = stage.bench
     batches = list(bench.batches(moment.epoch, BATCHES))
-    weights = {name: p for name, p in bench.net.named_parameters() if p.requires_grad}
+    trained = {name: p for name, p in bench.net.named_parameters() if p.requires_grad}
     points = torch.linspace(-cap, cap, POINTS, dtype=torch.float64).tolist()
     rates = [0.0] * bench.net.num_exits
     with buffers_kept(bench.net):
         for other in range(len(rates)):
             if other == task:
                 continue
-            uphill = _gradient(stage, task, other, moment, batches, weights)
+            uphill = _gradient(stage, task, other, moment, batches, trained)
+            step = moment.lr * weights[other]
             losses = []
             for point in points:
-                moved = {
-                    n: p.detach() - point * moment.lr * uphill[n] for n, p in weights.items() if n in uphill
-                }
+                moved = {n: p.detach() - point * step * uphill[n] for n, p in trained.items() if n in uphill}
                 with torch.no_grad():
                     losses.append(_loss(stage, task, task, moment, batches, moved).item())
             rates[other] = max(0.0, points[losses.index(min(losses))])
@@ -63,12 +64,13 @@ def equal_norms(stage: Stage, moment: Moment) -> list[float]:
         with buffers_kept(bench.net):
             for task in range(bench.net.num_exits):
                 gradient = _gradient(stage, None, task, moment, batches, weights)
-                found.append(torch.stack([g.norm() for g in gradient.values()]).norm().item())
+                found.append(sum(float(g.square().sum()) for g in gradient.values()) ** 0.5)
         old = stage.norms.get("values", found)
         values = [MEMORY * o + (1 - MEMORY) * new for o, new in zip(old, found, strict=True)]
         stage.norms = {"epoch": moment.epoch, "values": values}
     norms = stage.norms["values"]
-    return [sum(norms) / len(norms) / norm for norm in norms]
+    some = [norm for norm in norms if norm > 0]  # a loss may reach nothing that is shared
+    return [sum(some) / len(some) / norm if norm > 0 else 1.0 for norm in norms]
 
 
 def _gradient(

@@ -35,15 +35,15 @@ class DRMGF(Staged):
     """Stage k descends f_k + beta sum over i != k of f_i + lambda ||nu_k||^2, through gated unit kernels.
 
     Attributes:
-        gate: ``own``: stage k is gated by nu_k alone. ``10:1``: by 10 parts of it and one of every other
+        gate: ``own``: stage k is gated by nu_k alone. ``mixed``: by ten parts of it and one of every other
             owner's, so that every stage trains all nu.
         lateral: How a filter's inputs compete: ``paper`` (Eq 7) or ``nyu`` (hardly: the NYUv2 code).
         init: First values of nu: ``kaiming``, equal for all tasks; ``kaiming-apart``; or ``norm``, the norms
             of the net's kernels.
         sign: How nu and the fusion's scales are made positive: ``abs`` or ``softplus``.
         pointwise: Also route 1x1 convolutions, by a nu that has a sign.
-        beta: The auxiliary rate.
-        landscape: Find the rates at the beginning of each stage, from 0 to beta, after the first epoch.
+        auxiliary: The auxiliary rate beta.
+        landscape: Find rates from 0 to `auxiliary` at the beginning of each stage, after the first epoch.
         stage_weights: Factors of the tasks' losses in the stages only: one number each, or ``equal-norms``.
         penalty: lambda.
         nu_decay: Weight decay of nu.
@@ -63,7 +63,7 @@ class DRMGF(Staged):
     init: str = "kaiming"
     sign: str = "abs"
     pointwise: bool = False
-    beta: float = 0.4
+    auxiliary: float = 0.4
     landscape: bool = False
     stage_weights: Sequence[float] | str | None = None
     penalty: float = 1e-4
@@ -76,7 +76,7 @@ class DRMGF(Staged):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, words in (
-            ("gate", ("own", "10:1")),
+            ("gate", ("own", "mixed")),
             ("lateral", tuple(LATERAL)),
             ("init", INITS),
             ("sign", tuple(SIGNS)),
@@ -86,19 +86,20 @@ class DRMGF(Staged):
             choice(self, name, words)
         for name in ("pointwise", "landscape", "official_quirks"):
             switch(self, name)
-        for name in ("beta", "penalty", "nu_decay"):
+        for name in ("auxiliary", "penalty", "nu_decay"):
             number(self, name, "of 0 or more", lambda value: value >= 0)
         number(self, "routed_share", "from 0 to 1", lambda share: 0 <= share <= 1)
         weights = self.stage_weights
         if weights is None or weights == EQUAL:
             return
-        if isinstance(weights, str) or not all(is_number(w) and w > 0 for w in weights):
+        listed = isinstance(weights, (list, tuple)) and all(is_number(w) and w > 0 for w in weights)
+        if not listed:
             raise UserError(f"stage_weights are {weights!r}, must be a number above 0 per task, or {EQUAL}")
         object.__setattr__(self, "stage_weights", tuple(weights))
 
     @property
     def in_turn(self) -> bool:  # noqa: D102
-        return super().in_turn or self.gate == "10:1"
+        return super().in_turn or self.gate == "mixed"
 
     @property
     def passes(self) -> str:  # noqa: D102
@@ -129,7 +130,7 @@ class DRMGF(Staged):
             bench.net,
             owners,
             lateral=self.lateral,
-            mixed=self.gate == "10:1",
+            mixed=self.gate == "mixed",
             init=self.init,
             sign=self.sign,
             pointwise=self.pointwise,
@@ -141,16 +142,16 @@ class DRMGF(Staged):
 
     def factors(self, stage: Stage, task: int, moment: Moment) -> list[float]:  # noqa: D102
         tasks = stage.bench.net.num_exits
-        rates = [self.beta] * tasks
-        if self.landscape and moment.epoch > 0:
-            rates = landscape_rates(stage, task, moment, cap=self.beta)
-        rates[task] = 1.0
         scales: Sequence[float] = [1.0] * tasks
         if self.stage_weights == EQUAL:
             scales = equal_norms(stage, moment)
         elif self.stage_weights is not None:
             scales = self.stage_weights  # type: ignore[assignment]
-        tau = self.taus(stage.bench, moment)[task]
+        rates = [self.auxiliary] * tasks
+        if self.landscape and moment.epoch > 0:
+            rates = landscape_rates(stage, task, moment, cap=self.auxiliary, weights=scales)
+        rates[task] = 1.0
+        tau = stage.taus(moment)[task]
         return [tau * rate * scale for rate, scale in zip(rates, scales, strict=True)]
 
     def fusion(  # noqa: D102
@@ -179,6 +180,8 @@ class DRMGF(Staged):
             return None
         if self.learn == "scales":
             return super().fusion_optimizer(bench, fusion)
+        if next(fusion.parameters(), None) is None:
+            return None
         return bench.optimizer([{"params": list(fusion.parameters()), "weight_decay": self.nu_decay}])
 
     def fusion_rate(self, bench: Bench, moment: Moment) -> float:  # noqa: D102

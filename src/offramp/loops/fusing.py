@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ class Fusing:
         bench: Net, method and means.
         options: What the loop decides.
         fusion: What is trained.
+        taus: When -> factor of each loss.
 
     Attributes:
         optimizer: What trains it; None if nothing is to be learnt.
@@ -39,8 +40,10 @@ class Fusing:
         previous: The same before the last step.
     """
 
-    def __init__(self, bench: Bench, options: Staged, fusion: Fusion) -> None:
-        self.bench, self.options, self.fusion = bench, options, fusion
+    def __init__(
+        self, bench: Bench, options: Staged, fusion: Fusion, taus: Callable[[Moment], Sequence[float]]
+    ) -> None:
+        self.bench, self.options, self.fusion, self.taus = bench, options, fusion, taus
         self.optimizer = options.fusion_optimizer(bench, fusion)
         self.first: dict[str, Tensor] = {}
         self.previous: dict[str, Tensor] = {}
@@ -65,7 +68,7 @@ class Fusing:
                 found = bench.forward(images, targets, moment, tensors=tensors)
             losses = bench.running.losses(found)
             if optimizer is not None:
-                taus = self.options.taus(bench, moment)
+                taus = self.taus(moment)
                 total = torch.stack([t * loss for t, loss in zip(taus, losses, strict=True)]).sum()
                 self._descend(optimizer, total, moment)
         return torch.stack(list(losses)).detach()

@@ -44,7 +44,7 @@ class MetaGF(Staged):
         granularity: ``channel``: weights exp(T w) for each output channel, from w = 1, and 5 for the last
             exit (VGG-SDN). ``tensor``: one weight sigmoid(w) for each tensor, from w = 1, for which the
             authors take ``ema=0.9`` and ``fusion_gamma=1`` (ResNet-SDN, MSDNet).
-        temperature: T.
+        sharpness: T.
         frozen: Learn in the first epoch only, as the authors' scripts for ResNet and MSDNet do by oversight.
 
     Raises:
@@ -54,7 +54,7 @@ class MetaGF(Staged):
     lags: ClassVar[bool] = True
     auxiliary: float = 0.1
     granularity: str = "channel"
-    temperature: float = 0.1
+    sharpness: float = 0.1
     frozen: bool = False
     fusion_gamma: float = 0.1
     ema: float = 0.1
@@ -63,7 +63,7 @@ class MetaGF(Staged):
         super().__post_init__()
         number(self, "auxiliary", "of 0 or more", lambda rate: rate >= 0)
         choice(self, "granularity", ("channel", "tensor"))
-        number(self, "temperature", "above 0", lambda t: t > 0)
+        number(self, "sharpness", "above 0", lambda t: t > 0)
         switch(self, "frozen")
 
     def learns(self, moment: Moment) -> bool:  # noqa: D102
@@ -75,7 +75,7 @@ class MetaGF(Staged):
         heeded: Sequence[float] = HEEDED.get(name, ())
         if len(heeded) != net.num_exits:
             heeded = (1.0,) * net.num_exits
-        tau = self.taus(stage.bench, moment)[task]
+        tau = stage.taus(moment)[task]
         return [tau * (1.0 if k == task else self.auxiliary * v) for k, v in enumerate(heeded)]
 
     def fusion(  # noqa: D102
@@ -93,4 +93,4 @@ class MetaGF(Staged):
         )
 
     def _positive(self, variable: Tensor) -> Tensor:
-        return torch.exp(self.temperature * variable) if self.granularity == "channel" else variable.sigmoid()
+        return torch.exp(self.sharpness * variable) if self.granularity == "channel" else variable.sigmoid()

@@ -16,6 +16,7 @@ from offramp.loops.staged import Staged
 from offramp.loops.together import batch_statistics_together
 from offramp.nets import MultiExitNet
 from offramp.objectives import CrossEntropy, Step
+from offramp.objectives.ramp import tau_max, taus
 
 __all__ = ["Stage"]
 
@@ -45,6 +46,7 @@ class Stage:
     ) -> None:
         self.bench, self.options, self.routes, self.shared = bench, options, routes, shared
         self.norms: dict[str, Any] = {}
+        self.tops = tau_max(bench.net) if options.ramp else None
         self.optimizers: dict[int, Any] = {}
         weights = [p for p in bench.net.parameters() if p.requires_grad]
         for task in tasks:
@@ -59,6 +61,12 @@ class Stage:
         # a forward pass can stop early if each loss reads its own output only
         plain = type(bench.running.objective) is CrossEntropy and bench.running.weights is None
         self.stops = plain and isinstance(bench.net, MultiExitNet)
+
+    def taus(self, moment: Moment) -> list[float]:
+        """Every task's factor from the ramp; 1 without it."""
+        if self.tops is None:
+            return [1.0] * self.bench.net.num_exits
+        return taus(self.tops, moment.epoch / self.bench.epochs)
 
     def forward(
         self,
@@ -134,9 +142,10 @@ class Stage:
 
     def _penalise(self, routes: Routes, task: int) -> None:
         """Add the gradient of lambda times the sum of nu_k squared (DR-MGF, Eq 11)."""
-        factor = 2 * routes.penalty * self.bench.scale()
+        factor = routes.penalty * self.bench.scale()
         for nu in routes.own(task) if factor else ():
-            nu.grad = nu.detach() * factor if nu.grad is None else nu.grad.add_(nu.detach(), alpha=factor)
+            (slope,) = torch.autograd.grad(routes.positive(nu).square().sum(), nu)
+            nu.grad = slope * factor if nu.grad is None else nu.grad.add_(slope, alpha=factor)
 
     def left(self, task: int, moment: Moment) -> dict[str, Tensor]:
         """What the stage has made of the net: its state, with gated weights in the place of raw ones."""

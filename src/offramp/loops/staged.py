@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -13,7 +13,6 @@ from offramp.loops.bench import Bench
 from offramp.loops.fusion import Fusion
 from offramp.loops.loop import Loop, Moment, Work
 from offramp.loops.routes import Routes
-from offramp.objectives.ramp import tau_max, taus
 
 if TYPE_CHECKING:
     from lightning_fabric.wrappers import _FabricOptimizer
@@ -88,12 +87,6 @@ class Staged(Loop):
         """Whether a stage needs what the stage before it has left behind."""
         return self.optimizers == "shared" or self.statistics == "carried"
 
-    def taus(self, bench: Bench, moment: Moment) -> Sequence[float]:
-        """Every task's factor from the ramp; 1 without it."""
-        if not self.ramp:
-            return [1.0] * bench.net.num_exits
-        return taus(tau_max(bench.net), moment.epoch / bench.epochs)
-
     def fusion_rate(self, bench: Bench, moment: Moment) -> float:
         """The fusion's learning rate."""
         return self.fusion_lr * (self.fusion_gamma if 2 * moment.epoch >= bench.epochs else 1.0)
@@ -124,6 +117,8 @@ class Staged(Loop):
 
     def fusion_optimizer(self, bench: Bench, fusion: Fusion) -> _FabricOptimizer | None:
         """What trains the fusion; None if nothing does."""
+        if not len(fusion.variables):
+            return None
         adam = torch.optim.Adam(fusion.variables.parameters(), lr=self.fusion_lr)
         return cast("_FabricOptimizer", bench.fabric.setup_optimizers(adam))
 

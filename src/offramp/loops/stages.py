@@ -65,14 +65,16 @@ class Stages(Work):
         self.routes = options.routes(bench, self.owners)
         self.stage = Stage(bench, options, self.routes, mine, shared)
         self.fusion = options.fusion(bench, shared, self.routes)
-        self.fusing = Fusing(bench, options, self.fusion)
+        self.fusing = Fusing(bench, options, self.fusion, self.stage.taus)
         self.start: dict[str, Tensor] = {}
         self.copies = Copies(self.owners)
         self.factors: list[float] = []
 
     def begin(self, part: int, moment: Moment) -> None:  # noqa: D102
         if part == 0:
-            self.start = {name: tensor.clone() for name, tensor in self.bench.net.state_dict().items()}
+            # of tied tensors the first name stands for all
+            state = self.bench.net.state_dict()
+            self.start = {name: tensor.clone() for name, tensor in state.items() if name in self.owners}
             self.copies = Copies(self.owners)
             if self.routes is not None:
                 self.routes.settle()
@@ -89,6 +91,10 @@ class Stages(Work):
             carried = self.options.statistics == "carried"
             self._put({n: t for n, t in self.start.items() if n in parameters or not carried})
             self.factors = self.options.factors(self.stage, task, moment)
+            if task not in self.holder and self.bench.fabric.world_size > 1:
+                held = [self.factors]  # dropout may have told the processes different ones
+                dist.broadcast_object_list(held, 0)
+                self.factors = held[0]
 
     def step(self, part: int, images: Tensor, targets: Tensor, moment: Moment) -> Tensor:  # noqa: D102
         fusing = part + 1 == len(self.parts)
@@ -125,7 +131,9 @@ class Stages(Work):
     def _gather(self) -> None:
         """Every process gets what the others' stages have left."""
         fabric = self.bench.fabric
-        self.copies.share(self.bench.net.state_dict(), self.holder, fabric)
+        self.copies.share(
+            {n: t for n, t in self.bench.net.state_dict().items() if n in self.owners}, self.holder, fabric
+        )
         if fabric.world_size > 1 and self.routes is not None:
             for task, holder in self.holder.items():
                 for nu in self.routes.own(task):

@@ -77,7 +77,7 @@ class Comparison:
 
     def _costs(self) -> str:
         baseline = self.groups[0]
-        header = ["method", "seeds", "s/epoch", f"x {baseline.label}", "passes a step"]
+        header = ["method", "seeds", "s/epoch", f"x {baseline.label}", "passes a step", "joint epochs"]
         rows = [
             [
                 group.label,
@@ -85,6 +85,7 @@ class Comparison:
                 _text(group.seconds_per_epoch, lambda s: f"{s.mean:.{0 if s.mean >= 100 else 1}f}"),
                 _text(group.relative_seconds(baseline), "{:.2f}".format),
                 group.passes,
+                _text(group.joint_epochs, "{:.4g}".format),
             ]
             for group in self.groups
         ]
@@ -115,6 +116,7 @@ class Comparison:
                     "seconds_per_epoch": _plain(g.seconds_per_epoch),
                     "relative_seconds": g.relative_seconds(baseline),
                     "passes": g.passes,
+                    "joint_epochs": g.joint_epochs,
                     "search": _search(g),
                 }
                 for g in self.groups

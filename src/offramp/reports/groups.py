@@ -46,6 +46,11 @@ class Group:
         return self.runs[0].passes
 
     @property
+    def joint_epochs(self) -> float | None:
+        """What the training cost in forward and backward passes, in epochs of joint training."""
+        return self.runs[0].joint_epochs
+
+    @property
     def seconds(self) -> Spread | None:
         """Time of the training steps over the seeds, where every run tells it."""
         seconds = [run.seconds for run in self.runs if run.seconds is not None]

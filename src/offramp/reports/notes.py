@@ -38,4 +38,9 @@ def _conflict(groups: Sequence[Group]) -> list[str]:
     if not above:
         return ["separate is not above joint at any exit: there is no conflict to resolve here"]
     where = "every exit" if len(above) == len(differences) - 2 else f"exit {', '.join(above)} only"
-    return [f"separate is above joint at {where}, by their means: so much conflict there is to resolve"]
+    sure = [str(k) for k, one in enumerate(differences[:-2], 1) if one.decided and one.mean > 0]
+    beyond = f"at exit {', '.join(sure)}" if sure else "at no exit"
+    return [
+        f"separate is above joint at {where}, by their means, and {beyond} by more than the spread over the "
+        "seeds explains: so much conflict there is to resolve"
+    ]

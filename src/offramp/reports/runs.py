@@ -80,6 +80,15 @@ class RunRecord:
         except UserError:
             return ""
 
+    @property
+    def joint_epochs(self) -> float | None:
+        """What the training cost, in epochs of joint training; None where the library does not know it."""
+        try:
+            row = method(self.method, self.options)
+        except UserError:
+            return None
+        return row.passes_per_epoch(len(self.result["exits"])) * self.recipe["epochs"]
+
 
 def read_run(folder: str | Path) -> RunRecord:
     """Read a run folder.

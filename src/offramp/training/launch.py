@@ -84,8 +84,11 @@ def place(net: Net, recipe: Recipe, fabric: Fabric, *, plain_backward: bool) -> 
         return fabric.setup_module(model)  # type: ignore[arg-type]
     share([*net.parameters(), *net.buffers()], fabric)
 
+    names = _names(net)
+
     def substituted(tensors: dict[str, Tensor], inputs: Any, options: Any) -> Any:
-        return functional_call(net, tensors, inputs, options)
+        everywhere = {name: tensor for first, tensor in tensors.items() for name in names[first]}
+        return functional_call(net, everywhere, inputs, options, tie_weights=False)
 
     with_tensors = torch.compile(substituted) if recipe.compile else substituted
 
@@ -94,3 +97,16 @@ def place(net: Net, recipe: Recipe, fabric: Fabric, *, plain_backward: bool) -> 
             return model(*inputs, **options) if tensors is None else with_tensors(tensors, inputs, options)
 
     return forward
+
+
+def _names(net: Net) -> dict[str, list[str]]:
+    """First name of each parameter -> all its names, one for each module that has it.
+
+    What ``functional_call`` ties by itself it swaps once for each name, also where a module just comes twice.
+    """
+    first = {id(parameter): name for name, parameter in net.named_parameters()}
+    found: dict[str, list[str]] = {name: [] for name in first.values()}
+    for path, module in net.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            found[first[id(parameter)]].append(f"{path}.{name}" if path else name)
+    return found

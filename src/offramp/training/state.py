@@ -109,9 +109,9 @@ class State:
 def capture(state: State, loop: Work, fabric: Fabric) -> dict[str, Any]:
     """All that a checkpoint holds beside the weights, as plain values and tensors."""
     mine = loop.state()
-    return vars(state) | {
-        "loss_sum": processes.mean(state.loss_sum, fabric),
-        "loss_count": processes.mean(state.loss_count, fabric),
+    plain = {name: value for name, value in vars(state).items() if not isinstance(value, Tensor)}
+    return plain | {
+        "losses": processes.gather((state.loss_sum, state.loss_count), fabric),
         "loop": processes.gather(mine, fabric) if loop.apart else [mine],
         "precision": fabric.strategy.precision.state_dict(),
         "rng": rng.gather(fabric),
@@ -124,8 +124,9 @@ def restore(values: dict[str, Any], loop: Work, fabric: Fabric) -> State:
     Raises:
         UserError: The run had another number of processes.
     """
-    moved = {key: values[key].to(fabric.device) for key in ("loss_sum", "loss_count")}
     rng.restore(values["rng"], fabric)
+    loss_sum, loss_count = (tensor.to(fabric.device) for tensor in values["losses"][fabric.global_rank])
     fabric.strategy.precision.load_state_dict(values["precision"])
     loop.load(values["loop"][fabric.global_rank if loop.apart else 0])
-    return State(**{f.name: values[f.name] for f in fields(State)} | moved)
+    plain = {f.name: values[f.name] for f in fields(State) if f.name in values}
+    return State(loss_sum=loss_sum, loss_count=loss_count, **plain)

@@ -125,9 +125,10 @@ def parse_factors(text: str) -> tuple[Fraction, ...]:
     """
     try:
         factors = tuple(Fraction(part.strip()) for part in text.split(","))
-    except (ValueError, ZeroDivisionError):
-        factors = ()
-    if not factors or min(factors) <= 0 or len({f"{float(f):.3g}" for f in factors}) < len(factors):
+        different = {f"{float(f):.3g}" for f in factors}
+    except (ValueError, ZeroDivisionError, OverflowError):
+        factors, different = (), set()
+    if not factors or min(factors) <= 0 or len(different) < len(factors):
         raise UserError(f"learning-rate factors {text!r} must be different numbers above 0, e.g. 1/3,1,3")
     return factors
 

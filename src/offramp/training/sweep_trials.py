@@ -130,4 +130,7 @@ def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
         if run.folder.exists():
             check_same(run.folder, read_record(run.folder), record)
         if new:
-            Running(run.entry.method, run.entry.method.prepare(net))
+            try:
+                Running(run.entry.method, run.entry.method.prepare(net))
+            except UserError as error:
+                raise UserError(f"methods: {run.entry.label}: {error}") from None

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from offramp.combiners.seeded import seeded
 from offramp.combiners.weightings.cone import dual_cone_push
-from offramp.combiners.weightings.rows import rows_of
+from offramp.combiners.weightings.rows import SolverFailed, rows_of
 from offramp.errors import UserError, guess
 
 __all__ = [
@@ -81,13 +81,24 @@ def make_aggregator(name: str, arguments: Mapping[str, Any]) -> nn.Module:
             raise UserError(
                 f"{key} of {name} must be a number or a word, got {value!r}: groups differ in size"
             )
+    if name == "FairGrad" and not arguments.get("alpha", 1) > 0:
+        raise UserError(f"alpha of FairGrad must be a number above 0, got {arguments['alpha']!r}")
     extra = {"projector": _projector()} if name in ("DualProj", "UPGrad") else {}
     try:
-        return kind(**arguments, **extra)
+        made = kind(**arguments, **extra)
+        if name not in MATRIX:  # some of them look at their arguments only when they run
+            with seeded(torch.device("cpu")):
+                _weighting(made)(torch.eye(2, dtype=torch.float64))
+            made = kind(**arguments, **extra)
+        return made
     except ImportError as error:
         raise UserError(f"{name}: {error}") from None
     except (TypeError, ValueError) as error:
         raise UserError(f"{name} with {dict(arguments)}: {error}") from None
+
+
+def _weighting(aggregator: Any) -> Any:
+    return getattr(aggregator, "gramian_weighting", None) or aggregator.weighting
 
 
 class GramianWeighting:
@@ -108,13 +119,16 @@ class GramianWeighting:
         """Gramian ``[m, m]`` -> weights ``[m]``, at the scale of the sum."""
         if self.last_first:
             gramian = gramian.flip(0, 1)
-        weighting: Any = getattr(self.aggregator, "gramian_weighting", None) or self.aggregator.weighting
+        weighting = _weighting(self.aggregator)
         if self.saved is not None:
             with seeded(gramian.device):
                 weighting(gramian)  # so that it sizes its state, which is then replaced
             load_state(self.aggregator, self.saved)
             self.saved = None
-        weights = weighting(gramian).detach().to("cpu", torch.float64)
+        try:
+            weights = weighting(gramian).detach().to("cpu", torch.float64)
+        except ValueError as error:  # of a solver that it calls
+            raise SolverFailed(f"{type(self.aggregator).__name__}: {error}") from None
         if self.last_first:
             weights = weights.flip(0)
         return len(gramian) * weights if self.scale else weights
