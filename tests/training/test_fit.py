@@ -153,8 +153,9 @@ def test_run_folder(tmp_path):
     names = {path.name for path in run.folder.iterdir()}
     assert names >= {"run.json", "metrics.csv", "result.json", "weights.safetensors", "checkpoint"}
     assert list(rows(run.folder)[0]) == [
-        "epoch", "lr", "train_loss_1", "train_loss_2", "val_top1_1", "val_top1_2",
+        "epoch", "lr", "train_loss_1", "train_loss_2", "val_top1_1", "val_top1_2", "passes",
     ]  # fmt: skip
+    assert [row["passes"] for row in rows(run.folder)] == ["1", "2", "3"]
     assert [row["epoch"] for row in rows(run.folder)] == ["1", "2", "3"]
     kept = list((run.folder / "checkpoint").iterdir())
     assert [path.name for path in kept] == ["epoch-00003-step-0000000"]
