@@ -81,9 +81,7 @@ class Fusing:
         bench.fabric.backward(loss)
         for group in optimizer.param_groups:
             group["lr"] = self.options.fusion_rate(bench, moment)
-            for variable in group["params"]:
-                if variable.grad is not None:
-                    bench.average(variable.grad)
+        bench.average_all([v.grad for group in optimizer.param_groups for v in group["params"]])
         optimizer.step()
 
     def end(self, copies: Copies, moment: Moment) -> dict[str, Tensor]:

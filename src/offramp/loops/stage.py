@@ -129,10 +129,7 @@ class Stage:
         optimizer.zero_grad()
         fabric.backward(total)
         if together:
-            for group in optimizer.param_groups:
-                for parameter in group["params"]:
-                    if parameter.grad is not None:
-                        bench.average(parameter.grad)
+            bench.average_all([p.grad for group in optimizer.param_groups for p in group["params"]])
         trained: list[nn.Module] = [bench.net]
         if self.routes is not None and self.options.routed(bench, moment):
             self._penalise(self.routes, task)

@@ -42,8 +42,11 @@ def _forward(layer: _BatchNorm, x: Tensor) -> Tensor:
         return type(layer).forward(layer, x)
     wide = x.detach().to(torch.promote_types(x.dtype, torch.float32))
     variance, mean = torch.var_mean(wide, [axis for axis in range(x.dim()) if axis != 1], correction=0)
-    common = _mean(mean)
-    variance = _mean(variance + (mean - common).square())
+    moments = [torch.empty_like(mean).repeat(2) for _ in range(dist.get_world_size())]
+    dist.all_gather(moments, torch.cat([mean, variance]))
+    means, variances = torch.stack(moments).chunk(2, dim=1)
+    common = means.mean(0)
+    variance = (variances + (means - common).square()).mean(0)
     _count(layer, common, variance, x.numel() // x.shape[1] * dist.get_world_size())
     return _Norm.apply(x, layer.weight, layer.bias, common, variance, layer.eps)
 
