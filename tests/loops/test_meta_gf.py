@@ -82,7 +82,7 @@ def test_the_variables_go_back_by_a_share_of_their_way():
     far = bench(tiny_net(), "meta-gf", ema=0.0)
     run_epoch(far, 0, 1)
     for name, value in work.fusion.values().items():
-        first = torch.tensor([5.0 if k == 2 else 1.0 for k in work.shared[name[10:].replace("/", ".")]])
+        first = torch.tensor([5.0 if k == 2 else 1.0 for k in work.shared[name]])
         first = first.double().reshape(-1, *[1] * (value.dim() - 1))
         torch.testing.assert_close(value, 0.9 * first + 0.1 * far.fusion.values()[name])
 

@@ -180,9 +180,8 @@ class DRMGF(Staged):
             return None
         if self.learn == "scales":
             return super().fusion_optimizer(bench, fusion)
-        if next(fusion.parameters(), None) is None:
-            return None
-        return bench.optimizer([{"params": list(fusion.parameters()), "weight_decay": self.nu_decay}])
+        learnt = list(fusion.learnt().values())
+        return bench.optimizer([{"params": learnt, "weight_decay": self.nu_decay}]) if learnt else None
 
     def fusion_rate(self, bench: Bench, moment: Moment) -> float:  # noqa: D102
         return moment.lr if self.learn == "routes" else super().fusion_rate(bench, moment)

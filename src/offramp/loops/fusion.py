@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from offramp.loops.copies import Copies
 from offramp.loops.kernels import weighted_mean
-from offramp.loops.routes import Routes, normalised
+from offramp.loops.routes import CONVOLUTIONS, Routes, normalised
 
 __all__ = ["Fusion", "is_bias", "kernels_of"]
 
 
-class Fusion(nn.Module):
+class Fusion:
     """The fused value of every tensor that several tasks own, ``sum_k a_k W_k / sum_k a_k`` over its owners.
 
     Args:
@@ -39,32 +39,27 @@ class Fusion(nn.Module):
         learn_routes: bool = False,
         like: Tensor,
     ) -> None:
-        super().__init__()
         self.owners, self.positive = owners, positive
-        self._routes = (routes,)  # not a submodule, whose values would count as learnt
-        if learn_routes:
-            self.learnt_routes = routes
-        self.variables = nn.ParameterDict()
+        self.routes, self.learn_routes = routes, learn_routes
+        self.variables: dict[str, nn.Parameter] = {}
         for name, unit in units.items():
             first = like.new_tensor([start(task) for task in owners[name]])
             first = first.reshape(-1, *(1,) * len(unit)).repeat(1, *unit)
-            self.variables[name.replace(".", "/")] = nn.Parameter(first)
+            self.variables[name] = nn.Parameter(first)
 
     def weights(self, name: str) -> Tensor:
         """a_k of a tensor, ``[owners, ...]``; not normalised."""
         scale = self.scale(name)
-        routes = self._routes[0]
-        if routes is None or name not in routes.owners:
+        if self.routes is None or name not in self.routes.owners:
             return torch.ones(len(self.owners[name])) if scale is None else scale
-        importance = normalised(routes.importance(name))
-        if not hasattr(self, "learnt_routes"):
+        importance = normalised(self.routes.importance(name))
+        if not self.learn_routes:
             importance = importance.detach()
         return importance if scale is None else importance * scale
 
     def scale(self, name: str) -> Tensor | None:
         """The learned factor of a tensor's weights, if there is one."""
-        key = name.replace(".", "/")
-        return self.positive(self.variables[key]) if key in self.variables else None
+        return self.positive(self.variables[name]) if name in self.variables else None
 
     def fuse(self, copies: Copies) -> dict[str, Tensor]:
         """The fused tensors, by name."""
@@ -74,14 +69,20 @@ class Fusion(nn.Module):
             fused[name] = weighted_mean(tensors, self.weights(name).to(tensors[0]))
         return fused
 
+    def learnt(self) -> dict[str, nn.Parameter]:
+        """What the fusion learns, by name."""
+        if self.routes is None or not self.learn_routes:
+            return self.variables
+        return self.variables | dict(self.routes.named_parameters())
+
     def values(self) -> dict[str, Tensor]:
         """A copy of what is learnt, by name."""
-        return {name: value.detach().clone() for name, value in self.named_parameters()}
+        return {name: value.detach().clone() for name, value in self.learnt().items()}
 
     def put(self, values: Mapping[str, Tensor]) -> None:
         """Put values back."""
         with torch.no_grad():
-            for name, parameter in self.named_parameters():
+            for name, parameter in self.learnt().items():
                 parameter.copy_(values[name])
 
 
@@ -90,7 +91,7 @@ def kernels_of(net: nn.Module) -> set[str]:
     return {
         f"{path}.weight" if path else "weight"
         for path, module in net.named_modules()
-        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
+        if isinstance(module, CONVOLUTIONS)
     }
 
 

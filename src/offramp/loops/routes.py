@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from offramp.loops.kernels import gated
 from offramp.nets import Net
 
-__all__ = ["INITS", "LATERAL", "SIGNS", "Routes", "normalised"]
+__all__ = ["CONVOLUTIONS", "INITS", "LATERAL", "SIGNS", "Routes", "normalised"]
 
 TINY = 1e-10
 

@@ -78,7 +78,7 @@ class Staged(Loop):
         return both, both
 
     def start(self, bench: Bench) -> Work:  # noqa: D102
-        from offramp.loops.stages import Stages
+        from offramp.loops.stages import Stages  # which needs this class
 
         return Stages(bench, self)
 
@@ -117,9 +117,9 @@ class Staged(Loop):
 
     def fusion_optimizer(self, bench: Bench, fusion: Fusion) -> _FabricOptimizer | None:
         """What trains the fusion; None if nothing does."""
-        if not len(fusion.variables):
+        if not fusion.variables:
             return None
-        adam = torch.optim.Adam(fusion.variables.parameters(), lr=self.fusion_lr)
+        adam = torch.optim.Adam(fusion.variables.values(), lr=self.fusion_lr)
         return cast("_FabricOptimizer", bench.fabric.setup_optimizers(adam))
 
     def factors(self, stage: Stage, task: int, moment: Moment) -> list[float]:

@@ -56,10 +56,12 @@ class Stages(Work):
         mine = apart + tasks[whole:]
         self.parts = (
             *(
-                Part(f"stage {task + 1}/{len(tasks)}", options.stage_fraction, task, len(tasks) + 1, True)
+                Part(
+                    f"stage {task + 1}/{len(tasks)}", options.stage_fraction, task, len(tasks) + 1, whole=True
+                )
                 for task in mine
             ),
-            Part("fusion", options.fusion_fraction, len(tasks), len(tasks) + 1, True),
+            Part("fusion", options.fusion_fraction, len(tasks), len(tasks) + 1, whole=True),
         )
         self.shared = shared
         self.routes = options.routes(bench, self.owners)
