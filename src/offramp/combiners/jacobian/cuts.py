@@ -16,7 +16,7 @@ from torch import Tensor
 
 from offramp.combiners.jacobian.graph import Walk, levels_of, survey
 
-__all__ = ["choose_cuts"]
+__all__ = ["choose_cuts", "kept"]
 
 KEPT = (
     0.7  # of what a forward pass makes, the share that it keeps for the backward pass (MSDNet, VGG, ResNet)
@@ -54,7 +54,7 @@ def choose_cuts(
     )
     parts = [*stages, above]  # part k lies above level k-1 and below level k
     rows = [_rows(part, need) for part in parts]
-    graph = [0.0 if graph_stays else KEPT * sum(map(_made, part.nodes)) for part in parts]
+    graph = [0.0 if graph_stays else sum(map(kept, part.nodes)) for part in parts]
 
     def height(top: int, bottom: int) -> float:
         """Memory while the parts from below level ``top`` down to level ``bottom`` have their passes."""
@@ -81,6 +81,6 @@ def _rows(part: Walk, need: Sequence[Mapping[Tensor, None]]) -> int:
     return sum(size * count for size, count in counts if count > 1)
 
 
-def _made(node: Any) -> int:
-    """Bytes that an operation made in the forward pass."""
-    return sum(math.prod(made.shape) * made.dtype.itemsize for made in node._input_metadata)
+def kept(node: Any) -> float:
+    """Bytes that an operation keeps for its backward pass, estimated from what it made."""
+    return KEPT * sum(math.prod(made.shape) * made.dtype.itemsize for made in node._input_metadata)

@@ -9,10 +9,11 @@ its stage is: the rows of the stages under way are kept, as few as saves memory
 (:mod:`~offramp.combiners.jacobian.cuts`), and a stage's part of the graph is freed with it.
 
 **Lean** keeps K x K numbers: rows are added to the Gramian and dropped, then one weighted backward pass
-through the graph gives the combined gradient, for the price of that pass and of a graph that stays whole
-until then. It is for ``union`` and ``first``, whose one vector of weights is known only when the last row
-is, and pays where the rows outweigh the graph. With ``per_stage`` the weights differ from stage to stage, so
-a weighted pass would be a pass for each loss again, and the rows under way are few already.
+through the shared part gives the combined gradient, for the price of that pass and of a graph that stays
+until then; what a loss has to itself is done with before (:mod:`~offramp.combiners.jacobian.private`). It is
+for ``union`` and ``first``, whose one vector of weights is known only when the last row is, and pays where
+the rows outweigh the graph. With ``per_stage`` the weights differ from stage to stage, so a weighted pass
+would be a pass for each loss again, and the rows under way are few already.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from offramp.combiners.jacobian.groups import group_parameters
 from offramp.combiners.jacobian.lean import LeanBlock, lean_blocks, pull
 from offramp.combiners.jacobian.passes import plan_passes
 from offramp.combiners.jacobian.plan import Plan, make_plan
+from offramp.combiners.jacobian.private import settle
 from offramp.combiners.jacobian.rows import Rows, average_grads
 from offramp.combiners.jacobian.run import run_passes
 from offramp.objectives.step import Step
@@ -87,10 +89,7 @@ class Jacobian:
 
     def gramians(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> list[LeanBlock]:
         """The groups' inner products alone: ``.grad`` and the graph are left as they are."""
-        plan = self._plan(losses, step)
-        need = [{p: None for p in wanted if p in plan.group_of} for wanted in plan.need]
-        trunk = self._trunk(losses, step, need, graph_stays=True)
-        return lean_blocks(plan.groups, need, losses, trunk, backward)
+        return self._products(losses, step, self._plan(losses, step), backward)
 
     def weighted(
         self,
@@ -108,8 +107,8 @@ class Jacobian:
             weights: For the owners of a group the weight of each; what is missing weighs 1.
         """
         plan = self._plan(losses, step)
+        losses = self._settle(losses, step, plan, backward, keep_graph=bool(plan.groups))
         ones = dict.fromkeys(range(len(losses)), 1.0)
-        pull(losses, ones, plan.plain, backward, keep_graph=bool(plan.groups))
         for group in plan.groups:
             known = {**ones, **weights.get(group.owners, {})}
             pull(losses, known, group.parameters, backward, keep_graph=group is not plan.groups[-1])
@@ -157,11 +156,25 @@ class Jacobian:
 
     def _lean(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> Iterator[LeanBlock]:
         plan = self._plan(losses, step)
-        blocks = self.gramians(losses, step, backward)
-        # In a pass of its own, which repeats little, lest these gradients and the rows be kept together.
-        ones = dict.fromkeys(range(len(losses)), 1.0)
-        pull(losses, ones, plan.plain, backward, keep_graph=bool(blocks))
-        yield from blocks
+        losses = self._settle(losses, step, plan, backward, keep_graph=bool(plan.groups))
+        yield from self._products(losses, step, plan, backward)
+
+    def _settle(
+        self, losses: Sequence[Tensor], step: Step, plan: Plan, backward: Backward, *, keep_graph: bool
+    ) -> list[Tensor]:
+        """Fill ``.grad`` of what is in no group; returns the losses to go on with."""
+        stand_ins, settled = settle(losses, step.trunk, plan.need, backward.scale)
+        average_grads(self._net_only([p for p in plan.plain if p in settled]), backward)
+        rest = [p for p in plan.plain if p not in settled]
+        pull(stand_ins, dict.fromkeys(range(len(losses)), 1.0), rest, backward, keep_graph=keep_graph)
+        return stand_ins
+
+    def _products(
+        self, losses: Sequence[Tensor], step: Step, plan: Plan, backward: Backward
+    ) -> list[LeanBlock]:
+        need = [{p: None for p in wanted if p in plan.group_of} for wanted in plan.need]
+        trunk = self._trunk(losses, step, need, graph_stays=True)
+        return lean_blocks(plan.groups, need, losses, trunk, backward)
 
     def _net_only(self, parameters: Sequence[Tensor]) -> list[Tensor]:
         """Without those of the objective, whose gradients are averaged by whoever trains it."""

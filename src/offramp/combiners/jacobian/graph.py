@@ -11,7 +11,19 @@ from torch.autograd.graph import Node, get_gradient_edge
 
 from offramp.objectives.step import Step
 
-__all__ = ["Edge", "Reach", "Walk", "as_tuple", "edge", "levels_of", "reach", "saves", "survey", "walk"]
+__all__ = [
+    "Edge",
+    "Reach",
+    "Walk",
+    "as_tuple",
+    "cut_apart",
+    "edge",
+    "levels_of",
+    "reach",
+    "saves",
+    "survey",
+    "walk",
+]
 
 Edge = tuple[Node, int]  # a tensor's place in the graph: what made it, and which of its outputs it is
 
@@ -80,6 +92,16 @@ def survey(
     return stops, stages, {j: walk([edge(losses[j])[0]], stops) for j in live}
 
 
+def cut_apart(levels: Sequence[Sequence[Tensor]], stops: dict[Edge, int], stages: Sequence[Walk]) -> bool:
+    """Whether the stages have nothing in common, and all ways between them lead through the features."""
+    nodes = [node for stage in stages for node in (*stage.nodes, *stage.leaves)]
+    return (
+        len(stops) == sum(map(len, levels))
+        and len(set(nodes)) == len(nodes)
+        and all(stage.stops <= {k - 1} for k, stage in enumerate(stages))
+    )
+
+
 def levels_of(trunk: Sequence[Any] | None) -> list[list[Tensor]]:
     """The tensors of each feature through which a gradient flows."""
     return [[t for t in as_tuple(feature) if t.requires_grad] for feature in trunk or ()]
@@ -104,7 +126,10 @@ def reach(losses: Sequence[Tensor], step: Step) -> list[Reach]:
 def saves(node: Node) -> bool:
     """Whether an operation keeps tensors for its backward pass, so that it cannot run once they are freed."""
     if isinstance(node, BackwardCFunction):
-        return bool(node.saved_tensors)
+        try:
+            return bool(node.saved_tensors)
+        except RuntimeError:  # it has run and was freed, while others still need it: for it saves nothing
+            return False
     return any(name.startswith("_raw_saved") for name in dir(node))
 
 

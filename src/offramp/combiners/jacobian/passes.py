@@ -20,7 +20,7 @@ from typing import Any
 
 from torch import Tensor
 
-from offramp.combiners.jacobian.graph import Edge, Walk, levels_of, saves, survey
+from offramp.combiners.jacobian.graph import Walk, cut_apart, levels_of, saves, survey
 
 __all__ = ["Pass", "plan_passes"]
 
@@ -62,7 +62,7 @@ def plan_passes(
     levels = levels_of(trunk)
     stops, stages, heads = survey(losses, live, levels)
     loose = [j for j in live if len(heads[j].stops) > 1 or _meets_again(heads[j], stages)]
-    if not levels or len(loose) == len(live) or not _cuts(levels, stops, stages):
+    if not levels or len(loose) == len(live) or not cut_apart(levels, stops, stages):
         # From the last loss to the first, since what only deep exits share is complete early then.
         return [Pass(j, None, list(need[j]), None, j == live[0]) for j in reversed(live)]
 
@@ -100,16 +100,6 @@ def _through(
     more = any(p in need[loss] for stage in stages[: behind + 1] for p in stage.leaves)
     parameters = [p for p in region.leaves if p in need[loss]]
     return [Pass(loss, start, parameters, behind if more else None, free)] if parameters or more else []
-
-
-def _cuts(levels: Sequence[Sequence[Tensor]], stops: dict[Edge, int], stages: Sequence[Walk]) -> bool:
-    """Whether the stages have nothing in common, and all ways between them lead through the features."""
-    nodes = [node for stage in stages for node in (*stage.nodes, *stage.leaves)]
-    return (
-        len(stops) == sum(map(len, levels))
-        and len(set(nodes)) == len(nodes)
-        and all(stage.stops <= {k - 1} for k, stage in enumerate(stages))
-    )
 
 
 def _meets_again(head: Walk, stages: Sequence[Walk]) -> bool:
