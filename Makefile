@@ -12,8 +12,8 @@ demo: $(INSTALLED)  ## Train joint and DFS on the embedded data, print the compa
 	$(TRY) --method dfs --out $(DEMO)/dfs
 	$(BIN)/offramp compare $(DEMO)/joint $(DEMO)/dfs --out $(DEMO)/comparison.png
 
-test: $(INSTALLED)  ## Run the whole test suite.
-	$(BIN)/python -m pytest
+test: $(INSTALLED)  ## Run the whole test suite, a process of one thread on each core.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 check: $(INSTALLED)  ## Linter, formatter and type checker, as CI runs them.
 	$(BIN)/ruff check .

@@ -153,6 +153,14 @@ def test_mistakes_on_the_command_line(refused, tmp_path):
     assert "cannot read the sweep" in refused("sweep", tmp_path / "none.yaml")
 
 
+def test_a_file_in_the_way_is_named(refused, tmp_path):
+    (tmp_path / "out").write_text("precious")
+    line = refused("sweep", write(tmp_path, methods=["joint"]))
+    assert f"{tmp_path / 'out'}" in line
+    assert "a file stands where a folder must be" in line
+    assert (tmp_path / "out").read_text() == "precious"
+
+
 def test_a_folder_with_runs_of_another_recipe_is_refused(swept, refused):
     folder, _ = swept
     path = write(folder, methods=["joint"], epochs=3)

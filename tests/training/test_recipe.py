@@ -107,6 +107,8 @@ def test_a_recipe_cannot_be_changed():
         ({"lr": 0}, ["lr", "0", "above 0"]),
         ({"lr": -0.1}, ["lr", "-0.1"]),
         ({"lr": float("nan")}, ["lr", "nan"]),
+        ({"lr": 1e300}, ["lr", "1e+300", "float32"]),
+        ({"weight_decay": 1e300}, ["weight_decay", "1e+300", "float32"]),
         ({"lr": "fast"}, ["lr", "'fast'"]),
         ({"momentum": 1.0}, ["momentum", "1.0"]),
         ({"momentum": 0}, ["nesterov", "momentum"]),

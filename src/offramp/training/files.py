@@ -15,13 +15,17 @@ __all__ = ["disk_errors", "write_file", "write_folder"]
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusal (a full disk, no permission) into one line.
+    """Turn the operating system's refusal (a full disk, no permission, a file in the way) into one line.
 
     Raises:
         UserError: In place of an OSError.
     """
     try:
         yield
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(
+            f"cannot write {path}: a file stands where a folder must be; move it away, or give another folder"
+        ) from error
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror or error}; make room or fix the permissions, "

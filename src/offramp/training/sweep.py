@@ -104,8 +104,8 @@ def sweep(
             failures.append(_failure(ended))
             tell(f"{ended.job.name}: failed: {failures[-1].reason}")
 
-    tell(f"{len(runs)} runs, {done} finished; {jobs} at a time, threads for each: {share_of_cores(jobs)}")
     with alone_in(plan.out) as lock:
+        tell(f"{len(runs)} runs, {done} finished; {jobs} at a time, threads for each: {share_of_cores(jobs)}")
         with disk_errors(plan.out / "logs"):
             (plan.out / "logs").mkdir(exist_ok=True)
         try:

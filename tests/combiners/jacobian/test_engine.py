@@ -28,6 +28,7 @@ from offramp.forks import partition
 from offramp.nets import MultiExitNet
 
 SCOPES = ["per_stage", "union", "first"]
+ENGINES = [*((shared, False) for shared in SCOPES), ("union", True), ("first", True)]
 DFS = ["fused", "split", "cat"]
 
 
@@ -58,7 +59,7 @@ CASES += [("resnet18", "fused"), ("msdnet", "fused")]
 def test_equals_the_plain_loop(name, dfs, monkeypatch):
     net, images, targets, rows = double(name, dfs)
     names = {p: n for n, p in net.named_parameters()}
-    for shared, lean, trunk in itertools.product(SCOPES, (False, True), ("", "chosen", "everywhere")):
+    for (shared, lean), trunk in itertools.product(ENGINES, ("", "chosen", "everywhere")):
         if trunk == "everywhere":
             monkeypatch.setattr(engine, "choose_cuts", cut_everywhere)
         elif trunk:
@@ -79,7 +80,7 @@ def test_equals_the_plain_loop(name, dfs, monkeypatch):
                 ]
             )
             close(block.gramian(), dense @ dense.T)
-            if not jacobian.lean:
+            if not lean:
                 close(block.matrix(), dense)
             block.combine(weights(block.owners))
         assert seen == groups(net, shared)
