@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 
 import pytest
@@ -10,6 +11,7 @@ from jacobian_cases import PLAIN, batch, build, forward, losses_of
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from offramp.combiners import Backward
 from offramp.combiners.jacobian import Jacobian
 from offramp.combiners.jacobian.private import settle
 
@@ -105,3 +107,71 @@ def test_losses_that_share_operations_are_left_alone(net):
     stand_ins, settled = settle(losses, step.trunk, need, 1.0)
     assert [a is b for a, b in zip(stand_ins, losses, strict=True)] == [True, True, False, False]
     assert settled.isdisjoint([*net.heads[0].parameters(), *net.heads[1].parameters()])
+
+
+def test_a_parameter_that_a_loss_uses_twice_counts_once(net):
+    net.double()
+    step = forward(net, *batch("resnet18", net))
+    losses = losses_of(step)
+    losses[2] = losses[2].detach()  # so that the last loss has two stages to itself
+    losses[3] = losses[3] + sum(p.square().sum() for p in net.stages[2].parameters())
+    wanted = torch.autograd.grad(losses[3], list(net.stages[2].parameters()), retain_graph=True)
+    settle(losses, step.trunk, private(net), 1.0)
+    for parameter, gradient in zip(net.stages[2].parameters(), wanted, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_a_parameter_below_the_level_stays_in_the_graph():
+    """Two lanes of which one goes past the first exit: the last loss alone wants it, and penalises it."""
+    torch.manual_seed(0)
+    lanes, heads = (nn.Linear(4, 4), nn.Linear(4, 4)), (nn.Linear(4, 3), nn.Linear(4, 64))
+    x = torch.randn(2, 4)
+    one, two = (lane(x).tanh() for lane in lanes)
+    losses = [heads[0](one).sum(), heads[1](one * two).exp().tanh().mean() + lanes[1].weight.square().sum()]
+    past = [*lanes[0].parameters(), *lanes[1].parameters()]
+    need = [
+        dict.fromkeys([*lanes[0].parameters(), *heads[0].parameters()]),
+        dict.fromkeys([*past, *heads[1].parameters()]),
+    ]
+    wanted = torch.autograd.grad(losses[1], past, retain_graph=True)
+    stand_ins, _ = settle(losses, [(one, two)], need, 1.0)
+    assert stand_ins[1] is losses[1]
+    torch.testing.assert_close(torch.autograd.grad(stand_ins[1], past), wanted)
+
+
+def test_a_stand_in_is_made_also_where_gradients_are_off(net):
+    step = forward(net, *batch("resnet18", net))
+    losses = losses_of(step)
+    with torch.no_grad():
+        stand_ins, _ = settle(losses, step.trunk, private(net), 1.0)
+    assert all(loss.requires_grad for loss in stand_ins)
+
+
+def test_a_feature_with_a_hook_is_no_level(net):
+    net.double()
+    images, targets = batch("resnet18", net)
+    step = forward(net, images, targets)
+    step.trunk[2].register_hook(lambda g: g / 2)
+    wanted = torch.autograd.grad(sum(losses_of(step)), list(net.parameters()), retain_graph=True)
+    for shared, lean in (("per_stage", False), ("union", True)):
+        net.zero_grad()
+        step = forward(net, images, targets)
+        step.trunk[2].register_hook(lambda g: g / 2)
+        for block in Jacobian(net, shared, lean=lean).blocks(losses_of(step), step, PLAIN):
+            block.combine(torch.ones(len(block.owners)))
+        for (name, parameter), gradient in zip(net.named_parameters(), wanted, strict=True):
+            torch.testing.assert_close(parameter.grad, gradient, msg=name)
+
+
+def test_processes_average_the_same_numbers_whatever_is_settled(net):
+    """Processes wait for each other, so that a head that is settled on one only must not matter."""
+    sizes = []
+    for count in (1, 3):
+        sizes.append([])
+        step = forward(net, *batch("resnet18", net, count))
+        backward = Backward(average=lambda t: sizes[-1].append(t.numel()))
+        trunk = step.trunk if count == 3 else None  # with none nothing is settled
+        one = dataclasses.replace(step, trunk=trunk)
+        Jacobian(net, "union").weighted(losses_of(step), one, backward, {})
+    assert sizes[0] == sizes[1]
+    assert sum(sizes[0]) == sum(p.numel() for p in net.parameters())

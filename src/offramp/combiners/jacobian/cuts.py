@@ -60,8 +60,8 @@ def choose_cuts(
         """Memory while the parts from below level ``top`` down to level ``bottom`` have their passes."""
         before = waiting[top] * size[top] + size[bottom] if top < end else 0  # each gives way to the next one
         gradients = max(before, waiting[bottom] * size[bottom])
-        kept = sum(rows[bottom + 1 :]) if rows_stay else sum(rows[bottom + 1 : top + 1])
-        return sum(graph[: top + 1]) + gradients + kept
+        held = sum(rows[bottom + 1 :]) if rows_stay else sum(rows[bottom + 1 : top + 1])
+        return sum(graph[: top + 1]) + gradients + held
 
     heights = {(a, b): height(a, b) for a in range(end + 1) for b in range(-1, a)}
     lowest = {end: 0.0}  # down to each level, the height that no choice can avoid

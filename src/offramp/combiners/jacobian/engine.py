@@ -18,7 +18,8 @@ would be a pass for each loss again, and the rows under way are few already.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch._functorch.config
@@ -107,7 +108,8 @@ class Jacobian:
             weights: For the owners of a group the weight of each; what is missing weighs 1.
         """
         plan = self._plan(losses, step)
-        losses = self._settle(losses, step, plan, backward, keep_graph=bool(plan.groups))
+        losses, settled = settle(losses, step.trunk, plan.need, backward.scale)
+        self._fill_plain(losses, plan, settled, backward)
         ones = dict.fromkeys(range(len(losses)), 1.0)
         for group in plan.groups:
             known = {**ones, **weights.get(group.owners, {})}
@@ -156,18 +158,19 @@ class Jacobian:
 
     def _lean(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> Iterator[LeanBlock]:
         plan = self._plan(losses, step)
-        losses = self._settle(losses, step, plan, backward, keep_graph=bool(plan.groups))
-        yield from self._products(losses, step, plan, backward)
+        losses, settled = settle(losses, step.trunk, plan.need, backward.scale)
+        blocks = self._products(losses, step, plan, backward)
+        self._fill_plain(losses, plan, settled, backward)  # now, lest they and rows be kept together
+        yield from blocks
 
-    def _settle(
-        self, losses: Sequence[Tensor], step: Step, plan: Plan, backward: Backward, *, keep_graph: bool
-    ) -> list[Tensor]:
-        """Fill ``.grad`` of what is in no group; returns the losses to go on with."""
-        stand_ins, settled = settle(losses, step.trunk, plan.need, backward.scale)
-        average_grads(self._net_only([p for p in plan.plain if p in settled]), backward)
+    def _fill_plain(
+        self, losses: Sequence[Tensor], plan: Plan, settled: Collection[Tensor], backward: Backward
+    ) -> None:
+        """Fill ``.grad`` of what is in no group, but for what is settled; and average all of it."""
         rest = [p for p in plan.plain if p not in settled]
-        pull(stand_ins, dict.fromkeys(range(len(losses)), 1.0), rest, backward, keep_graph=keep_graph)
-        return stand_ins
+        ones = dict.fromkeys(range(len(losses)), 1.0)
+        pull(losses, ones, rest, dataclasses.replace(backward, average=None), keep_graph=bool(plan.groups))
+        average_grads(self._net_only(plan.plain), backward)
 
     def _products(
         self, losses: Sequence[Tensor], step: Step, plan: Plan, backward: Backward

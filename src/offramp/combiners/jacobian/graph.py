@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -93,12 +94,16 @@ def survey(
 
 
 def cut_apart(levels: Sequence[Sequence[Tensor]], stops: dict[Edge, int], stages: Sequence[Walk]) -> bool:
-    """Whether the stages have nothing in common, and all ways between them lead through the features."""
+    """Whether the stages have nothing in common, and all ways between them lead through the features.
+
+    A feature with a hook is no place to cut: the hook would run before the cut and once more behind it.
+    """
     nodes = [node for stage in stages for node in (*stage.nodes, *stage.leaves)]
     return (
         len(stops) == sum(map(len, levels))
         and len(set(nodes)) == len(nodes)
         and all(stage.stops <= {k - 1} for k, stage in enumerate(stages))
+        and not any(t._backward_hooks for tensors in levels for t in tensors)
     )
 
 
@@ -127,10 +132,16 @@ def saves(node: Node) -> bool:
     """Whether an operation keeps tensors for its backward pass, so that it cannot run once they are freed."""
     if isinstance(node, BackwardCFunction):
         try:
-            return bool(node.saved_tensors)
+            return bool(node._raw_saved_tensors)
         except RuntimeError:  # it has run and was freed, while others still need it: for it saves nothing
             return False
-    return any(name.startswith("_raw_saved") for name in dir(node))
+    return _kind_saves(type(node))
+
+
+@functools.cache
+def _kind_saves(kind: type[Node]) -> bool:
+    """The same of a kind of built-in operation; one that wrote into a view hides what it saves."""
+    return kind.__name__ == "CopySlices" or any(name.startswith("_raw_saved") for name in dir(kind))
 
 
 def as_tuple(feature: Any) -> tuple[Any, ...]:

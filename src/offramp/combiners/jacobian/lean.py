@@ -28,7 +28,7 @@ class LeanBlock:
         group: The owners of the group, among them those without a row in this step.
         parameters: The group's parameters.
         products: The rows' inner products, ``[m, m]``, float64, on the CPU.
-        losses: All K losses, whose graph is still whole.
+        losses: All K losses, or their stand-ins, whose graph is still there.
         backward: Their scale, and how to average over processes.
         keep_graph: Whether another block needs the graph after this one.
     """

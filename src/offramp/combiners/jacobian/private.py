@@ -37,8 +37,8 @@ def settle(
         scale: Factor of the losses.
 
     Returns:
-        The losses, or what stands in for them: scalars (without a value) of the same gradients. And the
-        parameters that have theirs.
+        The losses, or what stands in for them: scalars of the same value and gradients. And the parameters
+        that have theirs.
     """
     live = [j for j, loss in enumerate(losses) if loss.requires_grad and need[j]]
     levels = levels_of(trunk)
@@ -47,53 +47,63 @@ def settle(
     if not cut_apart(levels, stops, stages):
         return stand_ins, settled
     for j in live:
-        level, nodes, leaves = _private(j, stages, heads, need)
-        if level < 0 or sum(map(kept, nodes)) < sum(t.nbytes for t in levels[level]):
+        region = _private(j, stages, heads, need)
+        if region is None:
             continue
-        parameters = [p for p in leaves if p in need[j]]
+        (level,) = region.stops
+        tensors = levels[level]
+        if sum(kept(node) for node in region.nodes if saves(node)) < sum(t.nbytes for t in tensors):
+            continue
+        parameters = [p for p in region.leaves if p in need[j]]
         seed = torch.full_like(losses[j], scale)
-        found = torch.autograd.grad(losses[j], [*parameters, *levels[level]], seed, allow_unused=True)
-        mine, left = found[: len(parameters)], found[len(parameters) :]
-        for parameter, grad in zip(parameters, unshared(mine, left), strict=True):
+        found = torch.autograd.grad(losses[j], [*parameters, *tensors], seed, allow_unused=True)
+        mine, waiting = found[: len(parameters)], found[len(parameters) :]
+        for parameter, grad in zip(parameters, unshared(mine, waiting), strict=True):
             if grad is not None:
                 accumulate(parameter, grad)
         settled.update(parameters)
-        stand_ins[j] = _StandIn.apply(left, scale, losses[j].detach(), *levels[level])
+        there = [(t, g) for t, g in zip(tensors, waiting, strict=True) if g is not None]
+        with torch.enable_grad():
+            stand_ins[j] = _StandIn.apply(
+                losses[j].detach(), scale, [g for _, g in there], *(t for t, _ in there)
+            )
     return stand_ins, settled
 
 
 def _private(
     j: int, stages: Sequence[Walk], heads: Mapping[int, Walk], need: Sequence[Mapping[Tensor, None]]
-) -> tuple[int, set[Any], list[Tensor]]:
-    """The level that a loss reaches alone, and what lies above it; level -1 if there is none."""
-    nodes, leaves = set(heads[j].nodes), list(heads[j].leaves)
-    others = {i: max(head.stops, default=-1) for i, head in heads.items() if i != j}
-    wanted_by_others = set[Tensor]().union(*(need[i] for i in others))
-    level = max(heads[j].stops) if len(heads[j].stops) == 1 else -1
-    first = level
-    if not wanted_by_others.isdisjoint(leaves):
-        return -1, nodes, leaves
-    while level > max(others.values(), default=-1) and wanted_by_others.isdisjoint(stages[level].leaves):
-        nodes |= stages[level].nodes
-        leaves += stages[level].leaves
+) -> Walk | None:
+    """What a loss goes through alone, down to the level where others join; None if there is no such level."""
+    others = {i: head for i, head in heads.items() if i != j}
+    joined = max((max(head.stops, default=-1) for head in others.values()), default=-1)
+    wanted = set[Tensor]().union(*(need[i] for i in others))
+    if len(heads[j].stops) != 1 or not wanted.isdisjoint(heads[j].leaves):
+        return None
+    (entry,) = heads[j].stops
+    level = entry
+    while level > joined and wanted.isdisjoint(stages[level].leaves):
         level -= 1
-    elsewhere = [*stages[: level + 1], *stages[first + 1 :], *(heads[i] for i in others)]
+    alone, below = [heads[j], *stages[level + 1 : entry + 1]], stages[: level + 1]
+    nodes = set[Any]().union(*(part.nodes for part in alone))
+    leaves = dict.fromkeys(p for part in alone for p in part.leaves)
+    if level < 0 or any(p in leaves for stage in below for p in stage.leaves):
+        return None
+    elsewhere = [*below, *stages[entry + 1 :], *others.values()]
     if any(saves(node) for part in elsewhere for node in part.nodes & nodes):
-        return -1, nodes, leaves  # another loss would find it freed
-    return level, nodes, leaves
+        return None  # another loss would find it freed
+    return Walk(nodes, list(leaves), {level})
 
 
 class _StandIn(torch.autograd.Function):
     """A loss whose gradient at some tensors is known."""
 
     @staticmethod
-    def forward(
-        ctx: Any, gradients: Sequence[Tensor | None], scale: float, value: Tensor, *tensors: Tensor
-    ) -> Tensor:
-        ctx.gradients, ctx.scale = gradients, scale
+    def forward(ctx: Any, value: Tensor, scale: float, gradients: Sequence[Tensor], *_: Tensor) -> Tensor:
+        ctx.save_for_backward(*gradients)
+        ctx.scale = scale
         return value.clone()
 
     @staticmethod
     def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
         weight = factor / ctx.scale  # the gradients have the scale of fp16 already
-        return None, None, None, *(None if g is None else g * weight for g in ctx.gradients)
+        return None, None, None, *(g * weight for g in ctx.saved_tensors)
