@@ -1,13 +1,15 @@
-"""Train and eval mode for a moment."""
+"""Train mode, eval mode and what lies between, for a moment."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
-__all__ = ["evaluating", "modes_kept"]
+__all__ = ["evaluating", "measuring", "modes_kept"]
 
 
 @contextmanager
@@ -16,6 +18,27 @@ def evaluating(net: nn.Module) -> Iterator[None]:
     with modes_kept(net):
         net.eval()
         yield
+
+
+@contextmanager
+def measuring(net: nn.Module) -> Iterator[None]:
+    """Normalise by the statistics of the batch, as in training, but drop nothing out; then undo all of it.
+
+    A loss before and after a small step differs by little. Dropout would draw anew in between and hide it.
+    Modes and running statistics are the net's own again afterwards.
+    """
+    buffers = [(buffer, buffer.clone()) for buffer in net.buffers()]
+    with modes_kept(net):
+        net.eval()
+        for module in net.modules():
+            if isinstance(module, _NormBase):
+                module.train()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    buffer.copy_(value)
 
 
 @contextmanager

@@ -133,6 +133,15 @@ def test_routes(folders, routed, tmp_path):
     assert "cosine of the exits' learned importance" in found.table()
 
 
+def test_routes_that_no_parameter_has_for_all_exits(folders, routed, tmp_path):
+    leave_routes(folders / "joint0", {1: (4, 4), 2: (8, 4)})
+    found = diagnose([folders / "joint0"], Settings(("routes",)))
+    document = found.write(tmp_path)
+    assert set(document["pictures"]) == {"routes-importance", "routes"}
+    assert document["runs"][0]["routes"]["similarity"] is None
+    assert "cosine" not in found.table()
+
+
 @pytest.mark.parametrize("shapes", [{0: (4, 4)}, {9: (4, 3)}])
 def test_routes_of_another_net(folders, routed, shapes):
     leave_routes(folders / "joint0", shapes)

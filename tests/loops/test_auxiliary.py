@@ -70,3 +70,36 @@ def test_factors_make_shared_gradients_equally_long():
     assert scaled == pytest.approx([sum(norms) / 3] * 3)
     assert max(norms) > 1.05 * min(norms)
     assert equal_norms(work.stage, LATER) == factors  # once an epoch
+
+
+def dropping(net):
+    """With dropout before every head."""
+    for head in net.heads:
+        head.insert(1, torch.nn.Dropout(0.5))
+    return net
+
+
+def test_dropout_does_not_blur_the_landscape():
+    found = []
+    for net in (tiny_net(), dropping(tiny_net())):
+        work = bench(net, routed_share=0.0)
+        net.train()
+        found += [landscape_rates(work.stage, k, LATER, cap=0.5, weights=[1.0] * 3) for k in range(3)]
+        assert all(module.training for module in net.modules())
+    assert found[:3] == found[3:]
+    assert any(0 < rate < 0.5 for rates in found for rate in rates)
+
+
+@pytest.mark.parametrize("options", [{"landscape": True}, {"stage_weights": "equal-norms"}])
+def test_looking_moves_nothing_that_an_objective_remembers(options):
+    """kd's temperature grows with every confident batch, and so only in the fusion."""
+    net = tiny_net()
+    work = bench(net, "kd+dr-mgf", **options)
+    with torch.no_grad():
+        for head in net.heads:
+            head[-1].weight.mul_(100)  # confident
+    net.train()
+    before = {name: value.clone() for name, value in work.bench.running.state_dict().items()}
+    assert before
+    work.begin(0, LATER)
+    torch.testing.assert_close(dict(work.bench.running.state_dict()), before, rtol=0, atol=0)

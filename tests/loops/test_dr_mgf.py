@@ -8,6 +8,7 @@ from bench_cases import RECIPE, batches, bench, run_epoch, tiny_net
 from plain_dr_mgf import PlainDRMGF
 from torch import nn
 
+from offramp.loops.copies import Copies
 from offramp.loops.kernels import gated, weighted_mean
 
 
@@ -136,6 +137,23 @@ def test_a_kernel_learns_its_direction_only():
     point = torch.randn(4, 3, 1, 1, dtype=torch.float64, requires_grad=True)
     (grad,) = torch.autograd.grad(gated(point, gate).mul(torch.randn_like(point)).sum(), point)
     assert grad.abs().max() < 1e-14
+
+
+def test_a_kernel_of_zeros_stays():
+    """It has no direction, and what is divided by its length must not end in the norm of the gradient."""
+    weight = torch.zeros(1, 1, 3, 3, requires_grad=True)
+    gate = torch.ones(1, 1, requires_grad=True)
+    grads = torch.autograd.grad(gated(weight, gate).sum(), [weight, gate])
+    assert all(g.abs().max() == 0 for g in grads)
+
+
+def test_statistics_are_those_of_the_mixture_also_of_small_variance():
+    copies = Copies({"0.running_mean": (0, 1), "0.running_var": (0, 1)})
+    for task, (mean, variance) in enumerate([(100.3, 1e-4), (100.31, 3e-4)]):
+        copies.keep(task, {"0.running_mean": torch.tensor([mean]), "0.running_var": torch.tensor([variance])})
+    found = copies.statistics(nn.Sequential(nn.BatchNorm2d(1)))
+    assert found["0.running_mean"].item() == pytest.approx(100.305)
+    assert found["0.running_var"].item() == pytest.approx(2e-4 + 2.5e-5, rel=2e-2)  # float32 at 100
 
 
 def test_gradients_by_hand_are_those_of_finite_differences():

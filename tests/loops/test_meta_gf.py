@@ -105,3 +105,10 @@ def test_published_nets_have_rates_of_their_own():
     assert factors == pytest.approx([0.3, 0.06, 1.0, 0.06, 0.075, 0.09, 0.1])
     # under the ramp all of them carry the coefficient of the stage's own exit: min(.45, .01 + .45 e / E)
     assert ramped == pytest.approx([0.235 * f for f in factors])
+
+
+def test_sharp_weights_do_not_overflow():
+    net = tiny_net()
+    work = bench(net, "meta-gf", sharpness=1e4)  # exp of it is no number
+    run_epoch(work, 0, 2)
+    assert all(bool(p.isfinite().all()) for p in net.parameters())

@@ -10,11 +10,12 @@ from offramp.analysis.diagnose import diagnose
 from offramp.analysis.diagnosis import Diagnosis
 from offramp.analysis.filter_conflict import FilterConflict, filter_conflicts
 from offramp.analysis.filters import filter_sums, shared_owners
-from offramp.analysis.gradients import TaskGradients, measuring, task_gradients
+from offramp.analysis.gradients import TaskGradients, task_gradients
 from offramp.analysis.importance import GradientNorms, Importance, route_importance
 from offramp.analysis.prune import Pruning, own_filters, pruned, pruning_matrix
 from offramp.analysis.settings import Settings
 from offramp.analysis.similarity import Likeness, common_routes, likeness, null_similarities, similarity
+from offramp.modes import measuring
 
 __all__ = [
     "Curves",

@@ -108,7 +108,7 @@ class Diagnosis:
     def _of(self, get: Callable[[Findings], T | None]) -> dict[str, T]:
         return {one.label: value for one in self.runs if (value := get(one)) is not None}
 
-    def _routes(self, get: Callable[[RouteFindings], T]) -> dict[str, T]:
+    def _routes(self, get: Callable[[RouteFindings], T | None]) -> dict[str, T]:
         return self._of(lambda one: None if one.routes is None else get(one.routes))
 
     def _layers(self) -> tuple[str, ...]:

@@ -25,14 +25,14 @@ class RouteFindings:
 
     Attributes:
         pruning: By learned importance.
-        likeness: Of the routes that all outputs own.
+        likeness: Of the routes that all outputs own; None if there are none.
         without_first: The same without the first of these parameters, as the published code has it; None if
             there is but one.
         drawn: The parameter that the drawing shows, the first between two layers of the net, and its route.
     """
 
     pruning: Pruning
-    likeness: Likeness
+    likeness: Likeness | None
     without_first: Likeness | None
     drawn: tuple[str, Route]
 
@@ -134,13 +134,15 @@ def _routes(routes: RouteFindings) -> dict[str, Any]:
     return {
         "importance": _pruning(routes.pruning),
         "similarity": _likeness(routes.likeness),
-        "similarity_without_first": None if routes.without_first is None else _likeness(routes.without_first),
+        "similarity_without_first": _likeness(routes.without_first),
         "drawn": routes.drawn[0],
     }
 
 
-def _likeness(likeness: Likeness) -> dict[str, Any]:
+def _likeness(likeness: Likeness | None) -> dict[str, Any] | None:
     """The cosines, and what chance gives."""
+    if likeness is None:
+        return None
     return {
         "parameters": list(likeness.parameters),
         "raw": likeness.raw.tolist(),

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
+from torch import Tensor
 
 from offramp.analysis.filters import shared_owners
-from offramp.modes import modes_kept
 from offramp.nets import Net
 from offramp.objectives import CrossEntropy, Step
 
-__all__ = ["TaskGradients", "measuring", "task_gradients"]
+__all__ = ["TaskGradients", "task_gradients"]
 
 
 @dataclass(frozen=True)
@@ -33,27 +30,6 @@ class TaskGradients:
     again: Callable[[], tuple[float, ...]]
 
 
-@contextmanager
-def measuring(net: nn.Module) -> Iterator[None]:
-    """Normalise by the statistics of the batch, as in training, but drop nothing out; then undo all of it.
-
-    A loss before and after a small step differs by little. Dropout would draw anew in between and hide it.
-    Modes and running statistics are the net's own again afterwards.
-    """
-    buffers = [(buffer, buffer.clone()) for buffer in net.buffers()]
-    with modes_kept(net):
-        net.eval()
-        for module in net.modules():
-            if isinstance(module, _NormBase):
-                module.train()
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for buffer, value in buffers:
-                    buffer.copy_(value)
-
-
 def task_gradients(
     net: Net,
     images: Tensor,
@@ -67,7 +43,7 @@ def task_gradients(
     Costs one forward pass and one backward pass per output.
 
     Args:
-        net: The net, in the mode in which it is to be measured; see :func:`measuring`.
+        net: The net, in the mode in which it is to be measured; see :func:`~offramp.modes.measuring`.
         images: ``[N, C, H, W]``.
         targets: Class indices ``[N]``.
         owners: As :func:`~offramp.analysis.filters.shared_owners` finds them, found anew by default.

@@ -11,7 +11,7 @@ from offramp.analysis.conflict import Interference
 from offramp.analysis.filter_conflict import FilterConflict
 from offramp.analysis.filters import shared_owners
 from offramp.analysis.findings import Findings, RouteFindings
-from offramp.analysis.gradients import measuring, task_gradients
+from offramp.analysis.gradients import task_gradients
 from offramp.analysis.importance import GradientNorms, Importance, route_importance
 from offramp.analysis.prune import Pruning, pruning_matrix
 from offramp.analysis.settings import Settings
@@ -19,6 +19,7 @@ from offramp.analysis.similarity import common_routes, likeness
 from offramp.analysis.subject import Subject, check_split
 from offramp.errors import UserError
 from offramp.loops import read_routes
+from offramp.modes import measuring
 
 __all__ = ["measure"]
 
@@ -62,7 +63,7 @@ def measure(subject: Subject, settings: Settings, tell: Callable[[str], None]) -
         found["pruning"] = _pruning(subject, settings, observers["importance"].importance())
     if has_routes:
         tell(f"{subject.label}: routes")
-        found["routes"] = _routes(subject, settings)
+        found["routes"] = _routes(subject, settings, tell)
     return Findings(subject.label, subject.method, subject.folder, **found)
 
 
@@ -96,18 +97,20 @@ def _pruning(subject: Subject, settings: Settings, importance: dict[str, Importa
     )
 
 
-def _routes(subject: Subject, settings: Settings) -> RouteFindings:
+def _routes(subject: Subject, settings: Settings, tell: Callable[[str], None]) -> RouteFindings:
     routes = read_routes(subject.routes_file)
     outputs = subject.net.num_exits
     shapes = {name: tuple(p.shape[:2]) for name, p in subject.net.named_parameters()}
     for name, route in routes.items():
         if shapes.get(name) != tuple(route.importance.shape[1:]) or max(route.owners) >= outputs:
             raise UserError(f"{subject.routes_file} is of another net: it has no such {name}; train anew")
-    common = common_routes(routes, outputs)
+    shared = sum(len(route.owners) == outputs for route in routes.values())
+    if not shared:
+        tell(f"{subject.label}: all {outputs} outputs together own no routed parameter, so no similarity")
     drawn = list(routes)[:2][-1]  # the first of them mostly reads the image
     return RouteFindings(
         pruning=_pruning(subject, settings, route_importance(routes)),
-        likeness=likeness(common),
-        without_first=likeness(common_routes(routes, outputs, skip_first=True)) if len(common) > 1 else None,
+        likeness=likeness(common_routes(routes, outputs)) if shared else None,
+        without_first=likeness(common_routes(routes, outputs, skip_first=True)) if shared > 1 else None,
         drawn=(drawn, routes[drawn]),
     )

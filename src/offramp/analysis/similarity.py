@@ -22,7 +22,7 @@ class Likeness:
     Attributes:
         parameters: Those that all outputs own.
         raw: Cosines of |nu|, ``[K, K]``.
-        centred: Cosines of |nu| less its mean, ``[K, K]``; 0 by chance.
+        centred: Cosines of |nu| less its mean, ``[K, K]``; 0 by chance, 1 from an equal start.
         chance: Cosines of |nu| of routes that have nothing to do with each other, by how they are drawn.
     """
 
@@ -89,7 +89,8 @@ def null_similarities(
 
     Returns:
         ``half-normal``: |N(0, 1)| (0.637 in the limit of many entries); ``uniform``: U(0, 1) (0.750);
-        ``kernel norms``: norms of Gaussian kernels, as learned routes often start (0.947 for 3 x 3).
+        ``kernel norms``: norms of Gaussian kernels, as learned routes often start (0.947 for 3 x 3); ``equal
+        start``: 1, where all outputs' routes begin alike and nothing has been learned yet.
     """
     draw = torch.Generator().manual_seed(seed)
 
@@ -101,10 +102,11 @@ def null_similarities(
         "uniform": lambda m, n: torch.rand(2, m * n, generator=draw, dtype=torch.float64),
         "kernel norms": lambda m, n: normal(2, m * n, side * side).norm(dim=-1),
     }
-    return {
+    drawn = {
         name: math.fsum(_cosines([make(m, n) for m, n in shapes])[0, 1].item() for _ in range(draws)) / draws
         for name, make in kinds.items()
     }
+    return drawn | {"equal start": 1.0}
 
 
 def _cosines(tensors: Sequence[Tensor]) -> Tensor:

@@ -33,6 +33,7 @@ def tables(runs: Sequence[Findings], curves: Sequence[Curves], settings: Setting
     if any(one.routes for one in runs):
         yield _pruning_title("as learned", images)
         yield _pruning([(one.label, one.routes.pruning) for one in runs if one.routes])
+    if any(one.routes and one.routes.likeness for one in runs):
         yield "cosine of the exits' learned importance, mean of all pairs, and what chance gives"
         yield _similarity(runs)
     if curves:
@@ -102,8 +103,7 @@ def _pruning(found: Sequence[tuple[str, Pruning]]) -> str:
 def _similarity(runs: Sequence[Findings]) -> str:
     rows, header = [], ["run", "raw", "centred"]
     for one in runs:
-        if one.routes:
-            likeness = one.routes.likeness
+        if one.routes and (likeness := one.routes.likeness):
             apart = ~likeness.raw.isnan().fill_diagonal_(True)
             means = [f"{matrix[apart].mean().item():.3f}" for matrix in (likeness.raw, likeness.centred)]
             rows.append([one.label, *means, *(f"{value:.3f}" for value in likeness.chance.values())])

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from offramp.loops.bench import buffers_kept
 from offramp.loops.loop import Moment
 from offramp.loops.stage import Stage
+from offramp.modes import measuring
 
 __all__ = ["equal_norms", "landscape_rates"]
 
@@ -35,7 +35,7 @@ def landscape_rates(
     trained = {name: p for name, p in bench.net.named_parameters() if p.requires_grad}
     points = torch.linspace(-cap, cap, POINTS, dtype=torch.float64).tolist()
     rates = [0.0] * bench.net.num_exits
-    with buffers_kept(bench.net):
+    with measuring(bench.net):  # between two points a loss moves by less than dropout makes it
         for other in range(len(rates)):
             if other == task:
                 continue
@@ -61,7 +61,7 @@ def equal_norms(stage: Stage, moment: Moment) -> list[float]:
         batches = list(bench.batches(moment.epoch, BATCHES))
         weights = {n: p for n, p in bench.net.named_parameters() if n in stage.shared}
         found = []
-        with buffers_kept(bench.net):
+        with measuring(bench.net):
             for task in range(bench.net.num_exits):
                 gradient = _gradient(stage, None, task, moment, batches, weights)
                 found.append(sum(float(g.square().sum()) for g in gradient.values()) ** 0.5)

@@ -91,5 +91,5 @@ class Copies:
             if getattr(module, "running_mean", None) is not None and mean in self.kept:
                 means, variances = torch.stack(self.of(mean)), torch.stack(self.of(variance))
                 found[mean] = means.mean(0)
-                found[variance] = (variances + means.square()).mean(0) - found[mean].square()
+                found[variance] = (variances + (means - found[mean]).square()).mean(0)
         return found

@@ -87,7 +87,7 @@ class DRMGF(Staged):
         for name in ("pointwise", "landscape", "official_quirks"):
             switch(self, name)
         for name in ("auxiliary", "penalty", "nu_decay"):
-            number(self, name, "of 0 or more", lambda value: value >= 0)
+            number(self, name, "from 0 to 1e30", lambda value: 0 <= value <= 1e30)
         number(self, "routed_share", "from 0 to 1", lambda share: 0 <= share <= 1)
         weights = self.stage_weights
         if weights is None or weights == EQUAL:

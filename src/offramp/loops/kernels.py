@@ -56,7 +56,7 @@ class _Gated(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         weight, gate, norm = ctx.saved_tensors
         along = (grad * weight).flatten(2).sum(2).div_(norm)
-        scale = gate / norm
+        scale = (gate / norm).masked_fill_(norm <= TINY, 0.0)  # no direction to turn
         grad_weight = grad * _over(scale, weight)
         grad_weight.addcmul_(weight, _over(scale * along / norm, weight), value=-1)
         return grad_weight, along

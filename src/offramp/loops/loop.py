@@ -24,6 +24,7 @@ class Part:
         draw: Which of the epoch's random orders (from 0) the images come in.
         draws: How many such orders an epoch has.
         whole: Whether every process gets whole batches, instead of its share of each.
+        remedy: What helps if a loss is no longer finite.
     """
 
     name: str = ""
@@ -31,6 +32,7 @@ class Part:
     draw: int = 0
     draws: int = 1
     whole: bool = False
+    remedy: str = "a lower lr or with clip, e.g. clip=1"
 
 
 class Moment(NamedTuple):

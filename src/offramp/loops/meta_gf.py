@@ -93,4 +93,6 @@ class MetaGF(Staged):
         )
 
     def _positive(self, variable: Tensor) -> Tensor:
-        return torch.exp(self.sharpness * variable) if self.granularity == "channel" else variable.sigmoid()
+        if self.granularity == "tensor":
+            return variable.sigmoid()
+        return torch.exp(self.sharpness * (variable - variable.detach().amax(0)))  # whose mean is the same

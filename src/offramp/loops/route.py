@@ -67,6 +67,8 @@ def read_routes(path: str | Path) -> dict[str, Route]:
                 for name, tasks in owners.items()
             }
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; only runs of dr-mgf keep routes") from None
+        raise UserError(
+            f"{path} is missing; only runs of the dr-mgf family and dr-avgf keep routes"
+        ) from None
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is damaged or holds no routes ({error}); train anew") from None

@@ -39,7 +39,8 @@ class Staged(Loop):
             and each of the fusion's by its own.
         fusion_lr: Learning rate of what the fusion learns, by Adam.
         fusion_gamma: Its factor in the second half of the epochs.
-        ema: Share of its old value that what the fusion learns goes back to after an epoch.
+        ema: Share of its old value that what the fusion learns goes back to after an epoch. DR-MGF: after
+            epochs without routes only.
 
     Raises:
         UserError: A value out of its range.
@@ -65,8 +66,8 @@ class Staged(Loop):
         switch(self, "merge")
         switch(self, "deepest_first")
         switch(self, "ramp")
-        number(self, "fusion_lr", "above 0", lambda lr: lr > 0)
-        number(self, "fusion_gamma", "above 0", lambda gamma: gamma > 0)
+        number(self, "fusion_lr", "above 0 and at most 1e30", lambda lr: 0 < lr <= 1e30)
+        number(self, "fusion_gamma", "above 0 and at most 1", lambda gamma: 0 < gamma <= 1)
         number(self, "ema", "from 0 to below 1", lambda share: 0 <= share < 1)
 
     @property

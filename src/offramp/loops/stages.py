@@ -61,7 +61,14 @@ class Stages(Work):
                 )
                 for task in mine
             ),
-            Part("fusion", options.fusion_fraction, len(tasks), len(tasks) + 1, whole=True),
+            Part(
+                "fusion",
+                options.fusion_fraction,
+                len(tasks),
+                len(tasks) + 1,
+                whole=True,
+                remedy="a lower fusion_lr, or a lower lr of the stages before it",
+            ),
         )
         self.shared = shared
         self.routes = options.routes(bench, self.owners)
@@ -80,8 +87,10 @@ class Stages(Work):
             self.copies = Copies(self.owners)
             if self.routes is not None:
                 self.routes.settle()
-        task = self.parts[part].draw
-        if part + 1 == len(self.parts):
+        task, fusing = self.parts[part].draw, part + 1 == len(self.parts)
+        # stages do not depend on each other: what an objective remembers moves on in the fusion only
+        self.bench.running.train(fusing)
+        if fusing:
             self._agree()
             self._gather()
             self._put(self.start | self.copies.common(self.bench.net, self.shared))
@@ -93,14 +102,9 @@ class Stages(Work):
             carried = self.options.statistics == "carried"
             self._put({n: t for n, t in self.start.items() if n in parameters or not carried})
             self.factors = self.options.factors(self.stage, task, moment)
-            if task not in self.holder and self.bench.fabric.world_size > 1:
-                held = [self.factors]  # dropout may have told the processes different ones
-                dist.broadcast_object_list(held, 0)
-                self.factors = held[0]
 
     def step(self, part: int, images: Tensor, targets: Tensor, moment: Moment) -> Tensor:  # noqa: D102
         fusing = part + 1 == len(self.parts)
-        # stages do not depend on each other: what an objective remembers moves on in the fusion only
         self.bench.running.train(fusing)
         if fusing:
             return self.fusing.step(self.copies, images, targets, moment)

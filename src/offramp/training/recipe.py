@@ -93,9 +93,9 @@ class Recipe:
         for name in ("train_limit", "test_limit", "size"):
             if getattr(self, name) is not None:
                 whole(self, name, 1)
-        number(self, "lr", "above 0, and one that float32 holds", lambda v: 0 < v <= 1e38)
+        number(self, "lr", "above 0 and at most 1e30", lambda v: 0 < v <= 1e30)
         number(self, "momentum", "from 0 to below 1", lambda v: 0 <= v < 1)
-        number(self, "weight_decay", "of 0 or more that float32 holds", lambda v: 0 <= v <= 1e38)
+        number(self, "weight_decay", "from 0 to 1e30", lambda v: 0 <= v <= 1e30)
         number(self, "gamma", "above 0 and at most 1", lambda v: 0 < v <= 1)
         number(self, "clip", "0 or more", lambda v: v >= 0)
         number(self, "label_smoothing", "from 0 to below 1", lambda v: 0 <= v < 1)

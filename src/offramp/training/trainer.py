@@ -143,11 +143,11 @@ class Trainer:
 
     def _part(self, part: int, display: Display) -> None:
         state, recipe, steps = self.state, self.recipe, self.plan.steps(part)
+        self.net.train()
         if state.step == 0:
             state.begin_part()
             self.loop.begin(part, self._moment)
         batches = self.feed.part(self.loop.parts[part], state.epoch, state.step, steps)
-        self.net.train()
         began = time.perf_counter() - state.seconds
         for images, targets in batches:
             losses = self.loop.step(part, images, targets, self._moment)
@@ -195,12 +195,12 @@ class Trainer:
 
     def _check(self, trouble: str | None) -> None:
         if trouble := processes.first(trouble, self.fabric):
-            fp32 = "" if self.recipe.precision == "fp32" else ", in fp32"
+            fp32 = "" if self.recipe.precision == "fp32" else ", or in fp32"
+            part = self.loop.parts[min(self.state.part, len(self.loop.parts) - 1)]
             folder = " into another folder" if self.folder else ""  # to resume would repeat it
             kept = f"; the last good checkpoint, {self.saved}, stands" if self.saved else ""
             raise UserError(
-                f"{trouble} (lr {self._lr:.3g}): train anew{folder} with a lower lr{fp32} "
-                f"or with clip, e.g. clip=1{kept}"
+                f"{trouble} (lr {self._lr:.3g}): train anew{folder} with {part.remedy}{fp32}{kept}"
             )
 
     def _look(self) -> None:

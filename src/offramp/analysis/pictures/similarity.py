@@ -30,5 +30,5 @@ def draw_similarity(path: Path, found: Mapping[str, Likeness]) -> None:
             centred.set_title("\ncosine of |nu| less its mean", loc="left", fontsize=11)
             chance = ",\n".join(f"{value:.3f} {name}" for name, value in one.chance.items())
             raw.set_xlabel(f"exit\nby chance: {chance}", fontsize=10)
-            centred.set_xlabel("exit\nby chance: 0\n\n", fontsize=10)
+            centred.set_xlabel("exit\nby chance: 0,\n1 from an equal start\n\n", fontsize=10)
             raw.set_ylabel("exit")
