@@ -157,6 +157,8 @@ def descend(
     if not bool(path.isfinite().all()):
         raise UserError(f"the descent left the plane at rate {rate:g}; take a smaller one")
     notes = tuple(str(one.message) for one in said)
+    if not epochs:
+        notes += (f"dr-mgf has not moved: its stages and fusion take {3 * length} steps",)
     return Descent(problem, rate, (*found, "dr-mgf"), tuple(grid), path, problem.losses(path), epochs, notes)
 
 
