@@ -64,9 +64,10 @@ def test_recipes_that_differ_are_noted_and_kept_apart(make_run):
     comparison = compare(
         [make_run("a"), make_run("b", recipe={"lr": 0.05}), make_run("c", recipe={"seed": 5}, seed=5)]
     )
-    assert [group.label for group in comparison.groups] == ["joint lr=0.1", "joint lr=0.05"]
+    assert [group.label for group in comparison.groups] == ["joint", "joint lr=0.05"]
     assert comparison.groups[0].seeds == [0, 5]
     assert "recipes differ in lr" in comparison.table()
+    assert "where a label does not say otherwise: lr=0.1" in comparison.table()
 
 
 def test_joint_is_the_baseline_wherever_it_stands(make_run):

@@ -76,3 +76,12 @@ def test_bad_names_are_refused_in_one_line(comparison, tmp_path):
         plot(comparison, tmp_path / "folder.png")
     with pytest.raises(UserError, match="there is no folder"):
         plot(comparison, tmp_path / "none" / "picture.png")
+
+
+def test_long_labels_take_lines_and_not_the_room(make_run, tmp_path):
+    long = {"aggregator": "AlignedMTL", "arguments": {"scale_mode": "median"}, "shared": "union"}
+    runs = [make_run("j"), make_run("a", method="aggregate", options=long)]
+    svg = plot(compare(runs), tmp_path / "picture.svg").read_text()
+    words = re.findall(r">([^<>]*(?:aggregate|Aligned|median|union)[^<>]*)<", svg)
+    assert max(map(len, words)) <= 30
+    assert len(words) >= 4  # at the line's end and beside the map

@@ -82,5 +82,5 @@ def test_what_cannot_be_picked_is_refused(search, make_run):
 def test_without_picking_each_rate_stands_for_itself(search):
     runs = search("joint", (0.1, 0, (50,), (1.0,)), (0.3, 0, (51,), (2.0,)))
     comparison = compare(runs)
-    assert [group.label for group in comparison.groups] == ["joint lr=0.1", "joint lr=0.3"]
+    assert [group.label for group in comparison.groups] == ["joint", "joint lr=0.3"]
     assert comparison.to_dict()["groups"][0]["search"] is None

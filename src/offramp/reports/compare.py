@@ -22,7 +22,8 @@ def compare(folders: Sequence[str | Path], *, pick_lr: bool = False) -> Comparis
     """Read run folders and group them by method, options and recipe.
 
     The baseline is plain joint training, or without it the group of the first run. Runs whose recipes differ
-    are compared all the same, with a note that says in what; runs of different nets or data are not.
+    are compared all the same: labels name what is not as in the baseline, and a note says so. Runs of
+    different nets or data are not.
 
     Args:
         folders: Of finished runs.
@@ -39,9 +40,11 @@ def compare(folders: Sequence[str | Path], *, pick_lr: bool = False) -> Comparis
     for run in runs[1:]:
         _check_comparable(runs[0], run)
     differing = [key for key in _differing(runs) if not (pick_lr and key == "lr")]
+    usual = next((run for run in runs if _plainness(run) == 0), runs[0]).recipe
     labelled: dict[str, list[RunRecord]] = {}
     for run in runs:
-        label = " ".join([run.method, *_own_options(run), *(f"{k}={run.recipe.get(k)}" for k in differing)])
+        own = [f"{key}={run.recipe.get(key)}" for key in differing if run.recipe.get(key) != usual.get(key)]
+        label = " ".join([run.method, *_own_options(run), *own])
         group = labelled.setdefault(label, [])
         _check_new(run, group)
         group.append(run)
@@ -49,8 +52,8 @@ def compare(folders: Sequence[str | Path], *, pick_lr: bool = False) -> Comparis
     for label, members in labelled.items():
         chosen, tried = picked(members) if pick_lr else (members, ())
         groups.append(Group(label, tuple(sorted(chosen, key=lambda run: run.seed)), tried))
-    groups.sort(key=_plainness)  # stable: only joint training moves
-    return Comparison(tuple(groups), tuple(notes(groups, differing)))
+    groups.sort(key=lambda group: _plainness(group.runs[0]))  # stable: only joint training moves
+    return Comparison(tuple(groups), tuple(notes(groups, {key: usual.get(key) for key in differing})))
 
 
 def _check_comparable(first: RunRecord, other: RunRecord) -> None:
@@ -91,10 +94,9 @@ def _own_options(run: RunRecord) -> list[str]:
     ]
 
 
-def _plainness(group: Group) -> int:
+def _plainness(run: RunRecord) -> int:
     """0 for plain joint training, 1 for joint training with options of its own, 2 for the rest."""
-    first = group.runs[0]
-    return 2 if first.method != "joint" else 1 if _own_options(first) else 0
+    return 2 if run.method != "joint" else 1 if _own_options(run) else 0
 
 
 def _plain(value: Any) -> Any:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from offramp.reports.groups import Group
 
 __all__ = ["notes"]
 
 
-def notes(groups: Sequence[Group], differing: Sequence[str]) -> list[str]:
+def notes(groups: Sequence[Group], differing: Mapping[str, Any]) -> list[str]:
     """One line each, without a full stop.
 
     Args:
         groups: The baseline first.
-        differing: The settings in which the runs' recipes are not all alike.
+        differing: The settings in which the runs' recipes are not all alike, and the baseline's values.
     """
     found = []
     if differing:
-        found.append(f"the recipes differ in {', '.join(differing)}: this compares more than methods")
+        usual = ", ".join(f"{key}={value}" for key, value in differing.items())
+        found.append(
+            f"the recipes differ in {', '.join(differing)}: this compares more than methods; "
+            f"where a label does not say otherwise: {usual}"
+        )
     if any(len(set(group.seeds) & set(groups[0].seeds)) == 1 for group in groups[1:]):
         found.append("one common seed gives no interval; train each method with the same two or more seeds")
     if any(set(group.seeds) != set(groups[0].seeds) for group in groups[1:]):

@@ -8,7 +8,7 @@ from typing import Any
 from offramp.errors import UserError
 from offramp.reports.comparison import Comparison
 from offramp.reports.plot_differences import draw_differences
-from offramp.reports.plot_lines import draw_lines
+from offramp.reports.plot_lines import draw_lines, wrapped
 
 __all__ = ["plot"]
 
@@ -48,7 +48,8 @@ def plot(comparison: Comparison, path: str | Path) -> Path:
     rows = [(g.label, d) for g in comparison.groups[1:] if (d := g.minus(comparison.groups[0])) is not None]
     with matplotlib.rc_context(STYLE):
         heights = [4.4 + 0.12 * len(comparison.groups)]
-        heights += [0.9 + 0.3 * len(rows)] if rows else []
+        lines = max((wrapped(label).count("\n") + 1 for label, _ in rows), default=1)
+        heights += [0.9 + (0.1 + 0.2 * lines) * len(rows)] if rows else []
         figure = Figure(figsize=(8.4, sum(heights)), layout="constrained")
         above, *below = figure.subfigures(len(heights), squeeze=False, height_ratios=heights)[:, 0]
         draw_lines(above.add_subplot(), comparison)

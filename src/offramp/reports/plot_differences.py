@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from offramp.reports.paired import Difference
+from offramp.reports.plot_lines import wrapped
 
 __all__ = ["draw_differences"]
 
@@ -33,7 +34,7 @@ def draw_differences(
                 color="white" if abs(difference.mean) > 0.75 * largest else "black",
             )  # fmt: skip
     axes.set_xticks(range(len(columns)), [f"exit {name}" if name.isdigit() else name for name in columns])
-    axes.set_yticks(range(len(rows)), [label for label, _ in rows])
+    axes.set_yticks(range(len(rows)), [wrapped(label) for label, _ in rows])
     axes.set_xticks([len(columns) - 2.5], minor=True)
     axes.grid(axis="x", which="minor", color="white", linewidth=4)  # sets the averages apart
     axes.tick_params(length=0, which="both")

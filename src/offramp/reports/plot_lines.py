@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from statistics import fmean
 from typing import Any
 
 from offramp.reports.comparison import Comparison
 
-__all__ = ["draw_lines"]
+__all__ = ["draw_lines", "wrapped"]
 
 # Okabe & Ito (2008), told apart by colour-blind readers; yellow is left out, too pale on white.
 BASELINE = "#000000"
@@ -52,10 +53,17 @@ def draw_lines(axes: Any, comparison: Comparison) -> None:
     _label(axes, sorted(ends))
 
 
+def wrapped(label: str) -> str:
+    """A long label over several lines, so that the picture keeps its place."""
+    return textwrap.fill(label, 24)
+
+
 def _label(axes: Any, ends: list[tuple[float, float, str, str]]) -> None:
     """Write each line's name to the right of its last point; names that would overlap move apart."""
     low, high = axes.get_ylim()
-    heights = _apart([y for y, *_ in ends], 0.055 * (high - low))
+    ends = [(y, x, wrapped(label), colour) for y, x, label, colour in ends]
+    lines = max(label.count("\n") + 1 for _, _, label, _ in ends)
+    heights = _apart([y for y, *_ in ends], 0.055 * lines * (high - low))
     shift = max(0.0, heights[-1] - high)  # a stack of names that would leave the top slides down
     for (y, x, label, colour), height in zip(ends, heights, strict=True):
         axes.annotate(
