@@ -148,7 +148,7 @@ def test_a_loss_that_is_not_finite_names_its_part(tmp_path, part):
     ("options", "words"),
     [
         ({"gate": "any"}, "gate is 'any', must be own or mixed"),
-        ({"auxiliary": -1}, "auxiliary is -1, must be a number of 0 or more"),
+        ({"auxiliary": -1}, "auxiliary is -1, must be a number from 0 to 1e30"),
         ({"stage_fraction": 0}, "stage_fraction is 0, must be a number above 0 and up to 1"),
         ({"stage_weights": [1, 0]}, "stage_weights are"),
         ({"stage_weights": 1}, "stage_weights are 1, must be"),
