@@ -1,15 +1,14 @@
-"""Train mode, eval mode and what lies between, for a moment."""
+"""A module in another mode for a moment, and as it was afterwards."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-__all__ = ["evaluating", "measuring", "modes_kept"]
+__all__ = ["buffers_kept", "evaluating", "measuring", "modes_kept"]
 
 
 @contextmanager
@@ -27,18 +26,12 @@ def measuring(net: nn.Module) -> Iterator[None]:
     A loss before and after a small step differs by little. Dropout would draw anew in between and hide it.
     Modes and running statistics are the net's own again afterwards.
     """
-    buffers = [(buffer, buffer.clone()) for buffer in net.buffers()]
-    with modes_kept(net):
+    with modes_kept(net), buffers_kept(net):
         net.eval()
         for module in net.modules():
             if isinstance(module, _NormBase):
                 module.train()
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for buffer, value in buffers:
-                    buffer.copy_(value)
+        yield
 
 
 @contextmanager
@@ -50,3 +43,15 @@ def modes_kept(net: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+@contextmanager
+def buffers_kept(module: nn.Module) -> Iterator[None]:
+    """Put every buffer's values back afterwards."""
+    before = [buffer.clone() for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in zip(module.buffers(), before, strict=True):
+            # unseen by autograd, whose graph of the whole batch has saved the buffer
+            buffer.data.copy_(value)

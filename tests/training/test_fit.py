@@ -191,7 +191,7 @@ def test_tensorboard_has_every_epoch_once(tmp_path):
 def test_the_methods_fork_comes_off_again():
     net = tiny_net()
     fit(net, tiny_data(), "dfs", PLAIN, quiet=True)
-    partition(net)  # refused unless the forks are plain
+    assert {type(fork) for fork in net.forks} == {Fork}
 
 
 def test_the_plain_method_refuses_a_fork_that_is_still_on():

@@ -79,7 +79,7 @@ def similarity(common: Mapping[str, Route], *, centred: bool = False) -> Tensor:
 def null_similarities(
     shapes: Sequence[tuple[int, int]], *, side: int = 3, draws: int = 32, seed: int = 0
 ) -> dict[str, float]:
-    """How similar routes of these shapes are that have nothing to do with each other, by drawing them.
+    """How similar routes of these shapes are that have learned nothing: drawn apart, or begun alike.
 
     Args:
         shapes: ``(m, n)`` of each parameter.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from offramp.combiners import Backward
 from offramp.loops.loop import Moment
+from offramp.modes import buffers_kept
 from offramp.nets import Net
 from offramp.objectives import Step
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from offramp.running import Running
 
-__all__ = ["Bench", "buffers_kept"]
+__all__ = ["Bench"]
 
 
 @dataclass(frozen=True)
@@ -122,15 +122,3 @@ class Bench:
                 nn.ModuleList(modules), optimizer, max_norm=self.clip, error_if_nonfinite=False
             )
         optimizer.step()
-
-
-@contextmanager
-def buffers_kept(module: nn.Module) -> Iterator[None]:
-    """Put every buffer's values back afterwards."""
-    before = [buffer.clone() for buffer in module.buffers()]
-    try:
-        yield
-    finally:
-        for buffer, value in zip(module.buffers(), before, strict=True):
-            # unseen by autograd, whose graph of the whole batch has saved the buffer
-            buffer.data.copy_(value)

@@ -21,6 +21,7 @@ from jacobian_cases import (
     weights,
 )
 from torch import Tensor
+from torchjd import autojac
 
 from offramp.combiners import Backward
 from offramp.combiners.jacobian import Jacobian, engine
@@ -295,7 +296,6 @@ class Counting:
 
 @pytest.mark.parametrize("name", ["vgg7", "decoders"])
 def test_equals_torchjd(name):
-    autojac = pytest.importorskip("torchjd.autojac")
     net = build(name)
     images, targets = batch(name, net, 4)
     jacobian = Jacobian(net)

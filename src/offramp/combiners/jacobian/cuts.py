@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from offramp.combiners.jacobian.graph import Walk, levels_of, survey
+from offramp.combiners.jacobian.graph import Walk, survey
 
 __all__ = ["choose_cuts", "kept"]
 
@@ -41,9 +41,7 @@ def choose_cuts(
         graph_stays: Whether nothing is freed before the end.
         rows_stay: Whether the rows are kept to the end.
     """
-    live = [j for j, loss in enumerate(losses) if loss.requires_grad and need[j]]
-    levels = levels_of(trunk)
-    _, stages, heads = survey(losses, live, levels)
+    live, levels, stages, heads, _ = survey(losses, trunk, need)
     end = len(levels)
     size = [*(sum(t.nbytes for t in tensors) for tensors in levels), 0]  # the last one is that of level -1
     waiting = [*(sum(max(heads[j].stops, default=-1) >= k for j in live) for k in range(end)), 0]

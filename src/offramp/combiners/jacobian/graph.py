@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -15,9 +15,9 @@ from offramp.objectives.step import Step
 __all__ = [
     "Edge",
     "Reach",
+    "Survey",
     "Walk",
     "as_tuple",
-    "cut_apart",
     "edge",
     "levels_of",
     "reach",
@@ -41,6 +41,25 @@ class Walk(NamedTuple):
     nodes: set[Node]
     leaves: list[Tensor]
     stops: set[int]
+
+
+class Survey(NamedTuple):
+    """Where the features between the stages lie in the graph of a step.
+
+    Attributes:
+        live: The losses that want a gradient.
+        levels: The tensors of each feature through which a gradient flows; level k is behind stage k.
+        stages: What lies behind each level, as far as the level before.
+        heads: What lies between each of these losses and the next level.
+        apart: Whether the graph can be cut at the levels: the stages have nothing in common, all ways between
+            them lead through the features, and no feature has a hook, which would run on both sides of a cut.
+    """
+
+    live: list[int]
+    levels: list[list[Tensor]]
+    stages: list[Walk]
+    heads: dict[int, Walk]
+    apart: bool
 
 
 class Reach(NamedTuple):
@@ -85,26 +104,28 @@ def walk(roots: Iterable[Node], stops: Mapping[Edge, int]) -> Walk:
 
 
 def survey(
-    losses: Sequence[Tensor], live: Sequence[int], levels: Sequence[Sequence[Tensor]]
-) -> tuple[dict[Edge, int], list[Walk], dict[int, Walk]]:
-    """Where the levels are in the graph, what lies between them, and between each loss and the next level."""
+    losses: Sequence[Tensor], trunk: Sequence[Any] | None, need: Sequence[Collection[Tensor]]
+) -> Survey:
+    """Look at the graph of a step.
+
+    Args:
+        losses: Scalars.
+        trunk: The features between the stages, from the first on.
+        need: For each loss the parameters whose gradients are wanted.
+    """
+    live = [j for j, loss in enumerate(losses) if loss.requires_grad and need[j]]
+    levels = levels_of(trunk)
     stops = {edge(t): k for k, tensors in enumerate(levels) for t in tensors}
     stages = [walk((edge(t)[0] for t in tensors), stops) for tensors in levels]
-    return stops, stages, {j: walk([edge(losses[j])[0]], stops) for j in live}
-
-
-def cut_apart(levels: Sequence[Sequence[Tensor]], stops: dict[Edge, int], stages: Sequence[Walk]) -> bool:
-    """Whether the stages have nothing in common, and all ways between them lead through the features.
-
-    A feature with a hook is no place to cut: the hook would run before the cut and once more behind it.
-    """
-    nodes = [node for stage in stages for node in (*stage.nodes, *stage.leaves)]
-    return (
+    heads = {j: walk([edge(losses[j])[0]], stops) for j in live}
+    inside = [node for stage in stages for node in (*stage.nodes, *stage.leaves)]
+    apart = (
         len(stops) == sum(map(len, levels))
-        and len(set(nodes)) == len(nodes)
+        and len(set(inside)) == len(inside)
         and all(stage.stops <= {k - 1} for k, stage in enumerate(stages))
         and not any(t._backward_hooks for tensors in levels for t in tensors)
     )
+    return Survey(live, levels, stages, heads, apart)
 
 
 def levels_of(trunk: Sequence[Any] | None) -> list[list[Tensor]]:

@@ -20,7 +20,7 @@ from typing import Any
 
 from torch import Tensor
 
-from offramp.combiners.jacobian.graph import Walk, cut_apart, levels_of, saves, survey
+from offramp.combiners.jacobian.graph import Walk, saves, survey
 
 __all__ = ["Pass", "plan_passes"]
 
@@ -58,11 +58,9 @@ def plan_passes(
         trunk: The features between the stages, from the first on; level k is behind stage k.
         need: For each loss the parameters whose gradients are wanted, as a set or the keys of a dict.
     """
-    live = [j for j, loss in enumerate(losses) if loss.requires_grad and need[j]]
-    levels = levels_of(trunk)
-    stops, stages, heads = survey(losses, live, levels)
+    live, levels, stages, heads, apart = survey(losses, trunk, need)
     loose = [j for j in live if len(heads[j].stops) > 1 or _meets_again(heads[j], stages)]
-    if not levels or len(loose) == len(live) or not cut_apart(levels, stops, stages):
+    if not levels or len(loose) == len(live) or not apart:
         # From the last loss to the first, since what only deep exits share is complete early then.
         return [Pass(j, None, list(need[j]), None, j == live[0]) for j in reversed(live)]
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from offramp.combiners.jacobian.block import accumulate
 from offramp.combiners.jacobian.cuts import kept
-from offramp.combiners.jacobian.graph import Walk, cut_apart, levels_of, saves, survey
+from offramp.combiners.jacobian.graph import Walk, saves, survey
 from offramp.combiners.jacobian.run import unshared
 
 __all__ = ["settle"]
@@ -40,11 +40,9 @@ def settle(
         The losses, or what stands in for them: scalars of the same value and gradients. And the parameters
         that have theirs.
     """
-    live = [j for j, loss in enumerate(losses) if loss.requires_grad and need[j]]
-    levels = levels_of(trunk)
-    stops, stages, heads = survey(losses, live, levels)
+    live, levels, stages, heads, apart = survey(losses, trunk, need)
     stand_ins, settled = list(losses), set[Tensor]()
-    if not cut_apart(levels, stops, stages):
+    if not apart:
         return stand_ins, settled
     for j in live:
         region = _private(j, stages, heads, need)
