@@ -1,4 +1,7 @@
+import contextlib
 import signal
+
+import torch
 
 
 def pytest_configure():
@@ -6,3 +9,17 @@ def pytest_configure():
     for signum, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(signum) is signal.SIG_IGN:
             signal.signal(signum, handler)
+    _let_torchvision_import_beside_a_cpu_torch()
+
+
+def _let_torchvision_import_beside_a_cpu_torch():
+    """Define the two operators whose schemas torchvision's CUDA build looks for when it is imported.
+
+    Beside a CPU build of torch its compiled part does not load, and its models need none of it.
+    """
+    if torch.version.cuda is None:
+        for name in ("nms", "qnms"):
+            with contextlib.suppress(RuntimeError):  # a build of torchvision that brought them along
+                torch.library.define(
+                    f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+                )

@@ -15,7 +15,7 @@ from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.pooled_head import Last, pooled_head
 from offramp.nets.split_graph import DryRun, split_graph
 from offramp.nets.trace_backbone import Trace, is_layer, trace_backbone
-from offramp.nets.untouched import untouched
+from offramp.unchanged import unchanged
 
 __all__ = ["attach"]
 
@@ -58,7 +58,7 @@ def attach(
     trace = trace_backbone(backbone, at)
     _check_order(trace, backbone)
     like = next(filter(Tensor.is_floating_point, backbone.parameters()), torch.empty(0))
-    with untouched(backbone):
+    with unchanged(backbone):
         batch = torch.randn(2, *input_size, dtype=like.dtype, device=like.device)
         run = _dry_run(backbone, trace, batch)
     classes = run.env[trace.result].shape[1]
@@ -77,7 +77,7 @@ def attach(
             heads[k] = nn.Sequential(Last(), *([*heads[k].children()] or [heads[k]]))
     heads.append(nn.Identity() if final is None else trace.parts[str(final.target)])
     net = MultiExitNet(stages, heads, input_size=tuple(input_size))
-    with untouched(backbone):
+    with unchanged(backbone):
         _check_equal(net, backbone, batch)
     _copy_modes(net, backbone)
     return net

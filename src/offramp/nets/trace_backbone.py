@@ -14,7 +14,7 @@ import torch
 from torch import fx, nn
 
 from offramp.errors import UserError
-from offramp.nets.untouched import untouched
+from offramp.unchanged import unchanged
 
 __all__ = ["IsTraining", "Trace", "is_layer", "trace_backbone"]
 
@@ -149,7 +149,7 @@ def _trace_once(
 ) -> Trace:
     modules = [backbone.get_submodule(name) for name in names]
     tracer = _Tracer(modules, holders, training)
-    with untouched(backbone):
+    with unchanged(backbone):
         try:
             graph = tracer.trace(backbone)
         except Exception as error:  # whatever a user's forward raises when its input is symbolic

@@ -1,0 +1,81 @@
+"""Run a network to learn something about it, and leave it exactly as it was."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+__all__ = ["unchanged"]
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+@contextmanager
+def unchanged(*modules: nn.Module) -> Iterator[None]:
+    """Restore the modules and all random states at the end, whatever ran in between.
+
+    Restored are attributes (modes, counters, lists and dicts among them), the values of buffers, and the
+    random states of torch, numpy and Python. Parameters are not copied, since a forward pass does not write
+    to them. Hooks of the user's own do not run meanwhile, because what they count or store lies outside the
+    module; torch's own (weight norm, pruning, observers) do.
+
+    Args:
+        *modules: The networks, with all of their submodules.
+    """
+    parts = list(dict.fromkeys(part for module in modules for part in module.modules()))
+    buffers = [
+        (buffer, buffer.detach().clone())
+        for part in parts
+        for buffer in part.buffers(recurse=False)
+        if not buffer.is_meta
+    ]
+    restore = [_attributes(part) for part in parts]
+    gpus = sorted({t.get_device() for part in parts for t in part.parameters(recurse=False) if t.is_cuda})
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        for part in parts:
+            for name in _HOOKS:
+                hooks = vars(part).get(name)
+                if hooks:
+                    vars(part)[name] = type(hooks)((k, h) for k, h in hooks.items() if _is_of_torch(h))
+        with torch.random.fork_rng(gpus):
+            yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+        for put_back in restore:
+            put_back()
+        for buffer, value in buffers:
+            buffer.data.copy_(value)  # unseen by autograd, whose graphs may have saved the buffer
+
+
+def _attributes(part: nn.Module) -> Callable[[], None]:
+    """A function that restores a module's attributes, and the items of lists, dicts and sets among them."""
+    before = dict(vars(part))
+    contents: list[tuple[Any, Any]] = [
+        (value, value.copy())
+        for value in before.values()
+        if isinstance(value, (list, set, MutableMapping)) and hasattr(value, "copy")
+    ]
+
+    def put_back() -> None:
+        vars(part).clear()
+        vars(part).update(before)
+        for value, items in contents:
+            if isinstance(value, list):
+                value[:] = items
+            else:
+                value.clear()
+                value.update(items)
+
+    return put_back
+
+
+def _is_of_torch(hook: Any) -> bool:
+    return getattr(hook, "__module__", type(hook).__module__).partition(".")[0] == "torch"
