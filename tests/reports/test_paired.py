@@ -31,9 +31,17 @@ def test_one_seed_has_a_mean_and_no_interval():
 
 
 def test_text_is_the_mean_and_half_the_interval_with_a_star_where_it_leaves_out_0():
-    assert str(paired_difference([1.0, 1.0], [0.0, 0.0])) == "+1.00 ± 0.00*"
     # pairs -2 and -1: standard error 0.5, t(0.975; 1) = 12.7062
     assert str(paired_difference([1.0, 1.0], [3.0, 2.0])) == "-1.50 ± 6.35 "
+    # pairs 3, 4 and 5: standard error 1 / sqrt(3), t(0.975; 2) = 4.3027
+    assert str(paired_difference([3.0, 4.0, 5.0], [0.0] * 3)) == "+4.00 ± 2.48*"
+
+
+def test_two_seeds_get_no_star_however_equal_they_are():
+    difference = paired_difference([30.0, 31.0], [31.1, 32.1])
+    assert str(difference) == "-1.10 ± 0.00 "
+    assert not difference.decided
+    assert str(paired_difference([30.0, 31.0, 32.0], [31.1, 32.1, 33.1])) == "-1.10 ± 0.00*"
 
 
 def test_spread_is_the_sample_standard_deviation():

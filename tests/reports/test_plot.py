@@ -13,7 +13,11 @@ MANY = [f"method{n}" for n in range(16)]
 def comparison(make_run):
     methods = {"joint": 50.0, "dfs": 50.2}
     return compare(
-        [make_run(f"{m}{s}", (y + s, y + 10), method=m, seed=s) for m, y in methods.items() for s in (0, 1)]
+        [
+            make_run(f"{m}{s}", (y + s, y + 10.0), method=m, seed=s)
+            for m, y in methods.items()
+            for s in range(3)
+        ]
     )
 
 
@@ -35,10 +39,22 @@ def test_picture_names_the_axes_and_every_method(comparison, tmp_path):
 def test_map_shows_each_difference_and_marks_what_is_decided(comparison, tmp_path):
     svg = plot(comparison, tmp_path / "picture.svg").read_text()
     texts = re.findall(r"<text[^>]*>([^<]+)<", svg)
-    # exits 1 and 2 and their average are 0.2 above for both seeds, the ensemble is the same
-    assert [text for text in texts if re.match(r"[+-]\d", text)] == ["+0.2*", "+0.2*", "+0.2*", "+0.0"]
+    # exits 1 and 2 and their average are 0.2 above for all seeds, the ensemble is the same
+    numbers = [text for text in texts if re.fullmatch(r"[+-]?\d\.\d\d\*?", text)]
+    assert numbers[-4:] == ["+0.20*", "+0.20*", "+0.20*", "0.00"]  # before them, the ticks of the axes
     assert {"exit 1", "exit 2", "average", "ensemble"} <= set(texts)
     assert any(text.startswith("difference to joint in points; *") for text in texts)
+
+
+def test_no_star_and_no_word_of_stars_on_two_seeds(make_run, tmp_path):
+    runs = [
+        make_run(f"{m}{s}", (y + s, y), method=m, seed=s)
+        for m, y in (("joint", 50.0), ("dfs", 49.95))
+        for s in (0, 1)
+    ]
+    svg = plot(compare(runs), tmp_path / "picture.svg").read_text()
+    assert svg.count(">-0.05<") == 3
+    assert "*" not in "".join(re.findall(r"<text[^>]*>([^<]+)<", svg))
 
 
 def test_one_group_has_no_map(make_run, tmp_path):

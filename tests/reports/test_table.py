@@ -1,6 +1,6 @@
 import pytest
 
-from offramp.reports import aligned, count, result_table
+from offramp.reports import aligned, count, paired_difference, result_table, signed
 
 
 @pytest.mark.parametrize(
@@ -13,6 +13,22 @@ from offramp.reports import aligned, count, result_table
 )  # fmt: skip
 def test_count_keeps_three_digits(number, text):
     assert count(number) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "decimals", "text"),
+    [
+        (-0.05, 2, "-0.05"), (0.05, 2, "+0.05"), (-1.0, 1, "-1.0"), (12.345, 1, "+12.3"), (-34.6, 0, "-35"),
+        (0.0, 2, "0.00"), (-0.0, 2, "0.00"), (-0.004, 2, "0.00"), (0.004, 2, "0.00"), (-0.2, 0, "0"),
+    ],
+)  # fmt: skip
+def test_a_sign_is_right_or_not_there(number, decimals, text):
+    assert signed(number, decimals) == text
+
+
+def test_differences_have_the_sign_of_their_number():
+    assert str(paired_difference([29.95], [30.0])) == "-0.05"
+    assert str(paired_difference([30.0], [30.0])) == "0.00"
 
 
 def test_columns_are_aligned():

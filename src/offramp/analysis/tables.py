@@ -10,7 +10,7 @@ from offramp.analysis.convergence import Curves
 from offramp.analysis.findings import Findings
 from offramp.analysis.prune import Pruning
 from offramp.analysis.settings import Settings
-from offramp.reports.table import aligned
+from offramp.reports.table import aligned, signed
 
 __all__ = ["tables"]
 
@@ -46,11 +46,11 @@ def _interference(runs: Sequence[Findings]) -> str:
     rows = []
     for one in runs:
         if one.interference is not None:
-            rs = [_number(output.r, "+.2f") for output in one.interference]
+            rs = [_signed(output.r) for output in one.interference]
             gains = [g for output in one.interference for g in output.gain]
             left_out = sum(output.left_out for output in one.interference)
-            mean = f"{fmean(gains):+.2f}" if gains else "-"
-            rows.append([one.label, _number(pooled(one.interference), "+.2f"), *rs, mean, str(left_out)])
+            mean = signed(fmean(gains)) if gains else "-"
+            rows.append([one.label, _signed(pooled(one.interference)), *rs, mean, str(left_out)])
     exits = [f"exit {k + 1}" for k in range(most)]
     return aligned(["run", "pooled", *exits, "mean G", "left out"], rows)
 
@@ -92,8 +92,8 @@ def _pruning(found: Sequence[tuple[str, Pruning]]) -> str:
                     label if k == 0 else "",
                     str(k + 1),
                     f"{pruning.filters[k]} of {pruning.shared}",
-                    f"{100 * row[k]:+.1f}",
-                    f"{100 * others:+.1f}",
+                    signed(100 * row[k], 1),
+                    signed(100 * others, 1),
                     "yes" if pruning.diagonal[k] else "no",
                 ]
             )
@@ -125,5 +125,5 @@ def _convergence(curves: Sequence[Curves]) -> str:
     return aligned(["run", "epochs", "passes", *(name.replace("_", " ") for name in names)], rows)
 
 
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+def _signed(value: float | None) -> str:
+    return "-" if value is None else signed(value)

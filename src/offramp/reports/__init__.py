@@ -7,7 +7,7 @@ from offramp.reports.paired import Difference, Spread, paired_difference, spread
 from offramp.reports.plot import plot
 from offramp.reports.runs import RunRecord, read_run
 from offramp.reports.search import Tried
-from offramp.reports.table import aligned, count, result_table
+from offramp.reports.table import aligned, count, result_table, signed
 from offramp.reports.write import write_report
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "plot",
     "read_run",
     "result_table",
+    "signed",
     "spread",
     "write_report",
 ]

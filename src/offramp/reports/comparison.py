@@ -44,7 +44,7 @@ class Comparison:
         if others:
             parts.append(
                 f"difference to {baseline.label} in points, paired by seed, ± half of the 95 % t interval "
-                "(*: the interval leaves out 0)"
+                "(*: the interval of three or more seeds leaves out 0)"
             )
             parts.append(self._differences())
         parts.append(

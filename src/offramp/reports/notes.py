@@ -25,7 +25,7 @@ def notes(groups: Sequence[Group], differing: Mapping[str, Any]) -> list[str]:
             f"where a label does not say otherwise: {usual}"
         )
     if any(len(set(group.seeds) & set(groups[0].seeds)) == 1 for group in groups[1:]):
-        found.append("one common seed gives no interval; train each method with the same two or more seeds")
+        found.append("one common seed gives no interval; train each method with the same three or more seeds")
     if any(set(group.seeds) != set(groups[0].seeds) for group in groups[1:]):
         found.append("not all methods have the same seeds; a difference is over the seeds that both have")
     return found + _conflict(groups)

@@ -8,8 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from offramp.reports.student_t import two_sided_quantile
+from offramp.reports.table import signed
 
-__all__ = ["Difference", "Spread", "paired_difference", "spread"]
+__all__ = ["ENOUGH_SEEDS", "Difference", "Spread", "paired_difference", "spread"]
+
+# Two equal differences have an interval of no width, though two seeds of equal luck are quite likely.
+ENOUGH_SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -35,14 +39,16 @@ class Difference:
 
     @property
     def decided(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+        """Whether there are :data:`ENOUGH_SEEDS` and the interval leaves out 0."""
+        if self.n < ENOUGH_SEEDS or self.low is None or self.high is None:
+            return False
+        return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:
         """Mean and half of the interval, with a star if it is decided; else a blank keeps the columns."""
         if self.low is None:
-            return f"{self.mean:+.2f}"
-        return f"{self.mean:+.2f} ± {self.mean - self.low:.2f}{'*' if self.decided else ' '}"
+            return signed(self.mean)
+        return f"{signed(self.mean)} ± {self.mean - self.low:.2f}{'*' if self.decided else ' '}"
 
 
 def spread(values: Sequence[float]) -> Spread:

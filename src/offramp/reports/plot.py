@@ -50,7 +50,8 @@ def plot(comparison: Comparison, path: str | Path) -> Path:
         heights = [4.4 + 0.12 * len(comparison.groups)]
         lines = max((wrapped(label).count("\n") + 1 for label, _ in rows), default=1)
         heights += [0.9 + (0.1 + 0.2 * lines) * len(rows)] if rows else []
-        figure = Figure(figsize=(8.4, sum(heights)), layout="constrained")
+        width = 8.4 + 0.65 * max(0, len(comparison.columns) - 9)  # a difference and its star need that much
+        figure = Figure(figsize=(width, sum(heights)), layout="constrained")
         above, *below = figure.subfigures(len(heights), squeeze=False, height_ratios=heights)[:, 0]
         draw_lines(above.add_subplot(), comparison)
         for part in below:

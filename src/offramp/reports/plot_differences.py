@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from offramp.reports.paired import Difference
+from offramp.reports.paired import ENOUGH_SEEDS, Difference
 from offramp.reports.plot_lines import wrapped
+from offramp.reports.table import signed
 
 __all__ = ["draw_differences"]
 
@@ -28,7 +29,7 @@ def draw_differences(
     for y, (_, differences) in enumerate(rows):
         for x, difference in enumerate(differences):
             axes.text(
-                x, y, f"{round(difference.mean, 1) + 0:+.1f}{'*' if difference.decided else ''}",
+                x, y, f"{signed(difference.mean)}{'*' if difference.decided else ''}",
                 ha="center", va="center",
                 fontsize=9.5, fontweight="bold" if difference.decided else "normal",
                 color="white" if abs(difference.mean) > 0.75 * largest else "black",
@@ -40,6 +41,6 @@ def draw_differences(
     axes.tick_params(length=0, which="both")
     axes.tick_params(axis="x", labelsize=9.5)
     axes.spines[:].set_visible(False)
-    paired = any(difference.n > 1 for _, differences in rows for difference in differences)
-    meaning = "; *: the 95 % interval leaves out 0" if paired else ""
+    starred = any(difference.n >= ENOUGH_SEEDS for _, differences in rows for difference in differences)
+    meaning = "; *: the 95 % interval leaves out 0, three or more seeds" if starred else ""
     axes.set_title(f"difference to {baseline} in points{meaning}", loc="left", fontsize=11)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["aligned", "count", "result_table"]
+__all__ = ["aligned", "count", "result_table", "signed"]
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
@@ -31,6 +31,12 @@ def count(number: float) -> str:
         units.pop(0)
     decimals = 0 if units[0] == "" or abs(number) >= 99.95 else 1 if abs(number) >= 9.995 else 2
     return f"{number:.{decimals}f}{units[0]}"
+
+
+def signed(number: float, decimals: int = 2) -> str:
+    """A number with its sign, ``-0.05`` or ``+1.30``; one that is rounded to zero has none: ``0.00``."""
+    text = f"{number:+.{decimals}f}"
+    return text if float(text) else text[1:]
 
 
 def result_table(result: Mapping[str, Any]) -> str:
