@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-__all__ = ["buffers_kept", "evaluating", "measuring", "modes_kept"]
+__all__ = ["STAYED", "buffers_kept", "evaluating", "measuring", "modes_kept", "to_training"]
+
+STAYED = "_stays_in_eval_mode"  # attribute of a module that the last training left in evaluation mode
 
 
 @contextmanager
@@ -24,14 +26,38 @@ def measuring(net: nn.Module) -> Iterator[None]:
     """Normalise by the statistics of the batch, as in training, but drop nothing out; then undo all of it.
 
     A loss before and after a small step differs by little. Dropout would draw anew in between and hide it.
-    Modes and running statistics are the net's own again afterwards.
+    A norm layer that training leaves in evaluation mode (:func:`to_training`) is left there here too. Modes
+    and running statistics are the net's own again afterwards.
     """
     with modes_kept(net), buffers_kept(net):
+        to_training(net)
+        norms = [module for module in net.modules() if isinstance(module, _NormBase) and module.training]
         net.eval()
-        for module in net.modules():
-            if isinstance(module, _NormBase):
-                module.train()
+        for module in norms:
+            module.train()
         yield
+
+
+def to_training(net: nn.Module) -> None:
+    """Put a net in the modes that it is trained in.
+
+    A net that comes in training mode is in them: what was put into evaluation mode by hand stays there. Of a
+    net that comes in evaluation mode all is trained but for two kinds of modules, with whatever is in them:
+    those whose parameters are all frozen, since the statistics of a frozen backbone shall not move; and those
+    that the training before left in evaluation mode, so that two trainings treat a net alike.
+    """
+    if not net.training:
+        came = {module: module.training for module in net.modules()}
+        stay = {part for module in came if _stays(module) for part in module.modules()}
+        net.train()  # the net's own method, which may keep more of it in evaluation mode
+        for module in stay:
+            module.training = came[module]
+
+
+def _stays(module: nn.Module) -> bool:
+    parameters = list(module.parameters())
+    frozen = bool(parameters) and not any(p.requires_grad for p in parameters)
+    return not module.training and (frozen or STAYED in vars(module))
 
 
 @contextmanager

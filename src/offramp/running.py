@@ -43,7 +43,11 @@ class Running(nn.Module):
         losses = self.objective(step)
         if self.weights is None:
             return losses
-        return [weight * loss for weight, loss in zip(self.weights, losses, strict=True)]
+        # a loss without weight reaches nothing: gradients of zeros would let decay and momentum move a head
+        return [
+            weight * (loss if weight else loss.detach())
+            for weight, loss in zip(self.weights, losses, strict=True)
+        ]
 
     def combine(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:
         """Fill the gradients; those of what the objective itself learns are of the losses' sum."""

@@ -88,7 +88,8 @@ class Copies:
         found = {}
         for path, module in net.named_modules():
             mean, variance = (f"{path}.{what}" if path else what for what in ("running_mean", "running_var"))
-            if getattr(module, "running_mean", None) is not None and mean in self.kept:
+            # where statistics stand still all copies are equal, and a mean would round
+            if module.training and getattr(module, "running_mean", None) is not None and mean in self.kept:
                 means, variances = torch.stack(self.of(mean)), torch.stack(self.of(variance))
                 found[mean] = means.mean(0)
                 found[variance] = (variances + (means - found[mean]).square()).mean(0)

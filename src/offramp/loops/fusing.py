@@ -110,4 +110,5 @@ class Fusing:
 
 
 def _norms(net: nn.Module) -> list[_BatchNorm]:
-    return [layer for layer in net.modules() if isinstance(layer, _BatchNorm)]
+    """Those whose statistics move."""
+    return [layer for layer in net.modules() if isinstance(layer, _BatchNorm) and layer.training]

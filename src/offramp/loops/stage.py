@@ -126,6 +126,10 @@ class Stage:
             found = self.forward(task, images, targets, moment, exits=exits)
         losses = bench.running.losses(found)
         total = torch.stack([f * loss for f, loss in zip(factors, losses, strict=False) if f]).sum()
+        if (
+            not total.requires_grad
+        ):  # the losses that the stage heeds have no weight, or reach frozen parts only
+            return torch.stack(list(losses)).detach()
         optimizer.zero_grad()
         fabric.backward(total)
         if together:

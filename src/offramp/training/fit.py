@@ -12,13 +12,16 @@ from offramp.forks import remove
 from offramp.methods import Method
 from offramp.methods import method as named_method
 from offramp.nets import MultiExitNet
+from offramp.say import say
 from offramp.training.evaluation import evaluate_split, final_result
 from offramp.training.files import write_file, write_folder
 from offramp.training.launch import launch
+from offramp.training.modes import in_training_mode
 from offramp.training.recipe import Recipe
 from offramp.training.record import as_json, check_same, describe, is_run, read_record
 from offramp.training.run import Run
 from offramp.training.sets import check_fits, open_set, recorded_transform
+from offramp.training.shape import shortened
 from offramp.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -38,7 +41,7 @@ def fit(
     quiet: bool = False,
     device: str = "auto",
 ) -> Run:
-    """Train a multi-exit network, in place, and evaluate it once on the test set.
+    """Train a multi-exit network, in place, evaluate it once on the test set and leave it in evaluation mode.
 
     The weights after the last epoch are the result: nothing is selected, and the test set is read at the end
     only. Started by ``torchrun``, the processes share every batch. Seeds torch's global random numbers. On a
@@ -46,7 +49,8 @@ def fit(
 
     Args:
         net: The network; it ends on the device it was trained on. The method ``separate`` trains copies and
-            leaves it alone.
+            leaves it alone. What is in evaluation mode while the net is not, and what is in evaluation mode
+            and all frozen, stays so (:mod:`offramp.training.modes`).
         data: What :func:`offramp.data.open_data` opens (under the recipe's ``val_fraction``, limits and
             ``size``), or an opened set.
         method: Name of a method, which takes ``recipe.options``; or a :class:`~offramp.methods.Method`.
@@ -81,15 +85,19 @@ def fit(
     trained = row.prepare(net)
     keep = False
     try:
-        trainer = Trainer(trained, data, row, recipe, fabric, folder, quiet=quiet)
-        if folder is not None and fabric.is_global_zero and not is_run(folder):
-            write_folder(folder, {"run.json": as_json(record)})  # from here on the run is there
-        trainer.train()
+        with in_training_mode(trained) as staying:
+            trainer = Trainer(trained, data, row, recipe, fabric, folder, quiet=quiet)
+            if folder is not None and fabric.is_global_zero and not is_run(folder):
+                write_folder(folder, {"run.json": as_json(record)})  # from here on the run is there
+            if staying and not quiet and fabric.is_global_zero:
+                say(f"in evaluation mode throughout, as it came: {shortened(staying)}")
+            trainer.train()
         found = evaluate_split(trained, data.test, recorded_transform(record), recipe.batch_size, fabric)
         keep = row.lasting
     finally:
         if row.forks and not keep:
             remove(net)
+    trained.eval()  # its new forks too
     result = final_result(found, trained, record)
     run = Run(net=trained, record=record, result=result, folder=folder, data=data)
     if fabric.is_global_zero:

@@ -71,7 +71,7 @@ class Run:
                 net.cuda()
         row = method(record["method"], record["options"])
         trained = row.prepare(net) if row.lasting else net
-        load_weights(trained, folder / "weights.safetensors")
+        load_weights(trained.eval(), folder / "weights.safetensors")
         return cls(net=trained, record=record, result=result, folder=folder)
 
     @property

@@ -57,7 +57,7 @@ def check_fits(net: Net, data: ImageData, trained_on: Sequence[str] | None = Non
         image = torch.zeros(1, *data.input_size, device=next(net.parameters()).device)
         try:
             classes = {logits.shape[-1] for logits in net(image)}
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(
                 f"the net cannot take images of {tuple(data.input_size)}, those of {data.name} ({reason}); "

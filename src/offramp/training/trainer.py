@@ -24,6 +24,7 @@ from offramp.training.log import Log
 from offramp.training.optimizer import build_optimizer
 from offramp.training.plan import Plan
 from offramp.training.recipe import Recipe
+from offramp.training.rehearsal import rehearse
 from offramp.training.schedule import learning_rate
 from offramp.training.state import State, capture, restore
 from offramp.training.watch import Watch, weights_trouble
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Trainer"]
 
+START = Moment(epoch=0, progress=0.0, lr=0.0)
 # Steps between looks at the losses, where looking makes the host wait for an accelerator or another process.
 LOOK_EVERY = 20
 
@@ -84,6 +86,7 @@ class Trainer:
             label_smoothing=recipe.label_smoothing,
             clip=recipe.clip,
         )
+        rehearse(bench, recipe.batch_size // (1 if method.loop.own_backward else fabric.world_size), START)
         self.loop = method.loop.start(bench)
         self.plan = Plan(self.loop.parts, data.train.num_batches(recipe.batch_size, drop_last=True))
         self.passes = method.passes_per_epoch(net.num_exits)
@@ -143,7 +146,6 @@ class Trainer:
 
     def _part(self, part: int, display: Display) -> None:
         state, recipe, steps = self.state, self.recipe, self.plan.steps(part)
-        self.net.train()
         if state.step == 0:
             state.begin_part()
             self.loop.begin(part, self._moment)

@@ -123,6 +123,17 @@ def test_channels_last(shared, lean):
     assert_close(found, expected(net, rows, shared), 1e-4)
 
 
+@pytest.mark.parametrize(("shared", "lean"), ENGINES)
+def test_frozen_first_stages(shared, lean, monkeypatch):
+    monkeypatch.setattr(engine, "choose_cuts", cut_everywhere)
+    net = build("vgg7")
+    net.stages[:2].requires_grad_(False)
+    images, targets = batch("vgg7", net)
+    rows = plain_loop(net, losses_of(forward(net, images, targets, trunk=False)))
+    found = run(net, forward(net, images, targets), shared=shared, lean=lean)
+    assert_close(found, expected(net, rows, shared), 1e-4)
+
+
 def test_a_compiled_forward(monkeypatch):
     """One graph of the compiler, which gives zeros where a loss does not reach: no rows of those."""
     torch.compiler.reset()

@@ -134,13 +134,13 @@ class Jacobian:
         """The features at which to cut the graph, chosen once for each size of them."""
         if step.trunk is None:
             return None
-        key = (graph_stays, *((t.shape, t.dtype) for feature in step.trunk for t in as_tuple(feature)))
+        # behind frozen stages no gradient flows
+        trunk = [feature for feature in step.trunk if any(t.requires_grad for t in as_tuple(feature))]
+        key = (graph_stays, *((t.shape, t.dtype) for feature in trunk for t in as_tuple(feature)))
         if key not in self._cuts:
             rows_stay = self.shared == "union" and not graph_stays
-            self._cuts[key] = choose_cuts(
-                losses, step.trunk, need, graph_stays=graph_stays, rows_stay=rows_stay
-            )
-        return [step.trunk[k] for k in self._cuts[key]]
+            self._cuts[key] = choose_cuts(losses, trunk, need, graph_stays=graph_stays, rows_stay=rows_stay)
+        return [trunk[k] for k in self._cuts[key]]
 
     def _rows(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> Iterator[Block]:
         plan = self._plan(losses, step)

@@ -1,0 +1,63 @@
+"""The first step's forward pass, run once before anything is trained or written."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import nn
+
+from offramp.errors import UserError
+from offramp.loops import Bench, Moment
+from offramp.unchanged import unchanged
+
+__all__ = ["rehearse"]
+
+# what torch's norm layers say in training mode about one value, and about one pixel, per channel
+_ONE_VALUE, _ONE_PIXEL = "Expected more than 1 value per channel", "Expected more than 1 spatial element"
+
+
+def rehearse(bench: Bench, images: int, moment: Moment) -> None:
+    """Run a forward pass and the losses as the first step will, and leave everything as it was.
+
+    Args:
+        bench: What the loop works with; its net is in the modes that it is trained in.
+        images: How many the net gets at a time in this process.
+        moment: The run's first.
+
+    Raises:
+        UserError: A norm layer has a single value to normalise, or no loss reaches anything trainable.
+    """
+    net = bench.net
+    entered = [""]
+    with unchanged(net, bench.running):
+        for name, module in net.named_modules():
+            module.register_forward_pre_hook(lambda _, args, name=name: entered.append(name))
+        like = next(net.parameters())
+        sample = torch.zeros(min(images, 2), *net.input_size, dtype=like.dtype, device=like.device)
+        targets = torch.zeros(len(sample), dtype=torch.int64, device=like.device)
+        plain = dataclasses.replace(bench, model=net, compiled=False)  # nothing is compiled for two images
+        try:
+            losses = bench.running.losses(plain.forward(sample, targets, moment))
+        except ValueError as error:
+            if _ONE_VALUE not in str(error) and _ONE_PIXEL not in str(error):
+                raise
+            raise UserError(_about_norm(entered[-1], net.get_submodule(entered[-1]), images)) from None
+    if not any(loss.requires_grad for loss in losses):
+        raise UserError(
+            "all that the losses reach is frozen, so that there is nothing to train; unfreeze a part of the "
+            "net with requires_grad_(True), or give an exit that has one a weight above 0"
+        )
+
+
+def _about_norm(name: str, norm: nn.Module, images: int) -> str:
+    what = f"{name} ({type(norm).__name__})"
+    if images > 1:
+        return (
+            f"{what} normalises over pixels, and its feature is 1x1; "
+            "train on larger images, or take another norm layer there"
+        )
+    return (
+        f"{what} normalises over the batch, and gets one value per channel from one image at a time; "
+        "take a batch_size of 2 or more for each process and micro-batch"
+    )
