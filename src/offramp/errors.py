@@ -11,7 +11,9 @@ __all__ = ["UserError", "guess"]
 class UserError(ValueError):
     """A mistake that the user can mend: one line that names the culprit and the remedy.
 
-    The command line prints it without a traceback and exits with code 2.
+    A setting stands in it between backticks, as Python has it: ```resume=True```, or
+    ```fit(..., resume=True)``` where it is another function's. The command line shows these as its flags,
+    prints the line without a traceback and exits with code 2.
     """
 
 

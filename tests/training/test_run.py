@@ -81,7 +81,7 @@ def test_a_net_of_the_zoo_is_built_again(tmp_path):
 
 
 def test_ones_own_net_must_be_given(run):
-    with pytest.raises(UserError, match=r"MultiExitNet of your own; give it: Run\.open\(folder, net\)"):
+    with pytest.raises(UserError, match=r"of your own, MultiExitNet, .* give it by `net=\.\.\.`"):
         Run.open(run.folder)
 
 
@@ -176,7 +176,7 @@ def spoil(run, folder, name, keys, value):
 def test_two_nets_of_ones_own_are_not_one_table(run, tmp_path):
     wider = fit(tiny_net(width=6), tiny_data(), "joint", RECIPE, tmp_path / "wider", quiet=True)
     twin = fit(tiny_net(seed=1), tiny_data(), "joint", RECIPE, tmp_path / "twin", quiet=True)
-    with pytest.raises(UserError, match="the net differs"):
+    with pytest.raises(UserError, match="the shape of the net's weights differs"):
         compare([run.folder, wider.folder])
     assert [group.label for group in compare([run.folder, twin.folder]).groups] == ["joint", "dfs"]
 

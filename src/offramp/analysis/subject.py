@@ -19,12 +19,12 @@ from offramp.reports import RunRecord
 from offramp.training.evaluation import evaluate_split
 from offramp.training.recipe import Recipe
 from offramp.training.run import Run
-from offramp.training.sets import open_set, recorded_transform
+from offramp.training.sets import recorded_transform
 
 if TYPE_CHECKING:
     from offramp.data import ImageData
 
-__all__ = ["Subject", "check_split", "open_subject"]
+__all__ = ["Subject", "check_split", "subject_of"]
 
 _CUT = ("val_fraction", "train_limit", "test_limit", "size")  # settings that decide which images a set holds
 
@@ -102,27 +102,28 @@ class Subject:
         return [top1 for top1, _ in found.exits]
 
 
-def open_subject(run: RunRecord, label: str, method: str, sets: dict[tuple[Any, ...], ImageData]) -> Subject:
-    """Open a run's net and data.
+def subject_of(
+    run: Run, told: RunRecord, label: str, method: str, sets: dict[tuple[Any, ...], ImageData]
+) -> Subject:
+    """A run with its data, opened if they are not yet.
 
     Args:
         run: The run.
+        told: What its folder tells.
         label: What tables call it.
         method: What tables call all the runs that differ from it in their seed only.
         sets: Data sets that are open already; this one is added.
 
     Raises:
-        UserError: The net is none of the library's, a file is damaged, or the data cannot be opened.
+        UserError: The data cannot be opened.
     """
-    opened = Run.open(run.folder)
-    recipe = opened.recipe
-    source = opened.record["data"]["source"]
-    key = (source, *(getattr(recipe, name) for name in _CUT))
+    recipe = run.recipe
+    key = (run.record["data"]["source"], *(getattr(recipe, name) for name in _CUT))
     if key not in sets:
-        sets[key] = open_set(source, recipe)
-    last = run.epochs[-1] if run.epochs else {}
+        sets[key] = run.open_data()
+    last = told.epochs[-1] if told.epochs else {}
     return Subject(
-        label=label, method=method, folder=run.folder, net=opened.net, record=opened.record, data=sets[key],
+        label=label, method=method, folder=told.folder, net=run.net, record=run.record, data=sets[key],
         last_lr=last.get("lr", recipe.lr),
     )  # fmt: skip
 

@@ -12,7 +12,6 @@ from offramp.errors import UserError
 
 if TYPE_CHECKING:
     from offramp.methods import Method
-    from offramp.nets import MultiExitNet
 
 __all__ = ["CostOf"]
 
@@ -31,7 +30,7 @@ class CostOf:
   offramp cost --net msdnet_cifar --method dfs --set own_to_shared=1"""
 
     net: str
-    """one of `offramp nets`, its arguments after a colon: vgg7:width=16"""
+    """one of `offramp nets`, its arguments after a colon: vgg7:width=16; or your own: file.py:build"""
     classes: int | None = None
     """number of classes; by default the net's own"""
     size: int | None = None
@@ -49,11 +48,12 @@ class CostOf:
     def run(self) -> Answer:
         """Count."""
         from offramp.nets import cost
-        from offramp.nets.text import check, parse_net
+        from offramp.nets.text import parse_net, sketch
         from offramp.reports.table import aligned
 
         method = self._method()
-        net = self._sized(check(self.net, self.classes))
+        size = None if self.size is None else (3, self.size, self.size)
+        net = sketch(self.net, self.classes, size)
         counted = cost(net)
         name, arguments = parse_net(self.net)
         document = {
@@ -71,7 +71,7 @@ class CostOf:
             f"{counted.params:,} params in all; FLOPs for one {image}, counted as {counted.convention}"
         )
         if method is not None:
-            document["training"] = training = self._training(method)
+            document["training"] = training = self._training(method, size)
             text += f"\n\n{_training_text(training)}"
         return Answer(document, text)
 
@@ -86,17 +86,12 @@ class CostOf:
             raise UserError("options are a method's; give --method too, e.g. --method dfs")
         return None if self.method is None else method(self.method, options)
 
-    def _sized(self, net: MultiExitNet) -> MultiExitNet:
-        if self.size is not None:
-            net.input_size = (3, self.size, self.size)
-        return net
-
-    def _training(self, method: Method) -> dict[str, Any]:
+    def _training(self, method: Method, size: tuple[int, ...] | None) -> dict[str, Any]:
         """MACs of one training step for each image, beside the plain joint step's, true and by the paper."""
         from offramp.forks import Partition, paper_operations, training_macs
         from offramp.nets.text import build
 
-        net = self._sized(build(self.net, self.classes))
+        net = build(self.net, self.classes, size)
         joint = training_macs(net)
         trained = method.prepare(net)
         macs = training_macs(trained)

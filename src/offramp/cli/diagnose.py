@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 import tyro
 
 from offramp.cli.answer import OUTPUT, Answer, Output
+from offramp.cli.net import net_of
 from offramp.errors import UserError
 
 __all__ = ["Diagnose"]
@@ -36,6 +37,8 @@ class Diagnose:
     """folders that `offramp train` wrote"""
     out: str | None = None
     """folder for diagnosis.json and the pictures; by default RUN/diagnosis for one run"""
+    net: str | None = None
+    """a network of your own again, as for train; the code that a run names is not run by itself"""
     what: tuple[str, ...] = ("conflict", "filters", "importance", "routes", "convergence")
     """what to look at"""
     batches: int = 200
@@ -56,7 +59,8 @@ class Diagnose:
 
         settings = Settings(self.what, self.batches, self.step, self.unit, self.ratio, self.split)
         folder = self._folder()
-        found = diagnose(self.runs, settings, tell=lambda line: print(line, file=sys.stderr, flush=True))
+        net = net_of(self.runs, self.net)
+        found = diagnose(self.runs, settings, net=net, tell=lambda line: print(line, file=sys.stderr, flush=True))
         return Answer(found.write(folder), f"{found.table()}\n\npictures and numbers: {folder}")
 
     def _folder(self) -> Path:

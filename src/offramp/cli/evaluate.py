@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 import tyro
 
 from offramp.cli.answer import OUTPUT, Answer, Output
+from offramp.cli.net import net_of
 
 __all__ = ["Evaluate"]
 
@@ -24,6 +25,8 @@ class Evaluate:
     """folder that `offramp train` wrote"""
     data: str | None = None
     """data set, as for train; by default the run's own"""
+    net: str | None = None
+    """a network of your own again, as for train; the code that a run names is not run by itself"""
     output: Output = OUTPUT
 
     def run(self) -> Answer:
@@ -31,5 +34,5 @@ class Evaluate:
         from offramp.reports import result_table
         from offramp.training import Run
 
-        result = Run.open(self.run_folder).evaluate(self.data)
+        result = Run.open(self.run_folder, net_of([self.run_folder], self.net)).evaluate(self.data)
         return Answer(result, result_table(result))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
+from offramp.cli.words import in_flags
 from offramp.errors import UserError
 
 __all__ = ["Outcome", "guarded"]
@@ -41,11 +42,11 @@ class _Stopped(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def guarded(name: str, *, debug: bool) -> Iterator[Outcome]:
+def guarded(command: str, *, debug: bool) -> Iterator[Outcome]:
     """Turn whatever ends the body into one line on stderr and an exit code: 2, 128 + n, or 1.
 
     Args:
-        name: Begins the line, e.g. ``offramp train``.
+        command: Begins the line, e.g. ``train``; settings in the message become its flags.
         debug: Print the traceback above the line.
     """
     outcome = Outcome()
@@ -58,7 +59,8 @@ def guarded(name: str, *, debug: bool) -> Iterator[Outcome]:
         if debug:
             traceback.print_exc()
         outcome.code, line = _explain(error)
-        print(f"{name}: {' '.join(line.split())}", file=sys.stderr, flush=True)
+        line = " ".join(in_flags(line, command).split())
+        print(f"{' '.join(filter(None, ['offramp', command]))}: {line}", file=sys.stderr, flush=True)
 
 
 def _explain(error: BaseException) -> tuple[int, str]:

@@ -25,11 +25,11 @@ class Nets:
     def run(self) -> Answer:
         """Build each without memory for its weights, and describe it."""
         from offramp.nets import NETS
-        from offramp.nets.text import check
+        from offramp.nets.text import sketch
 
         document, blocks = [], []
         for name, builder in NETS.items():
-            net = check(name)
+            net = sketch(name)
             arguments = {k: p.default for k, p in inspect.signature(builder).parameters.items()}
             summary = (builder.__doc__ or "").strip().split("\n")[0]
             size = list(net.input_size)

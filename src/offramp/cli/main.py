@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import sys
@@ -11,31 +10,11 @@ from collections.abc import Sequence
 
 from offramp import __version__
 from offramp.cli.answer import Answer, emit
+from offramp.cli.commands import COMMANDS, load
 from offramp.cli.guard import guarded
 from offramp.errors import UserError, guess
 
 __all__ = ["main"]
-
-# Command -> its module, its dataclass and what it does. A module is imported when its command is given.
-COMMANDS = {
-    "train": ("train", "Train", "train a net on a data set with a method, and evaluate every exit"),
-    "eval": (
-        "evaluate",
-        "Evaluate",
-        "evaluate every exit of a run on the test set of its data, or of other data",
-    ),
-    "sweep": (
-        "sweep",
-        "SweepOf",
-        "train methods x seeds under one recipe, several at a time, and compare them",
-    ),
-    "compare": ("compare", "Compare", "put runs side by side: table, paired differences, picture"),
-    "diagnose": ("diagnose", "Diagnose", "see where the exits of runs conflict, and what each of them needs"),
-    "toy": ("toy", "Toy", "see what the methods do on two problems of two parameters"),
-    "cost": ("cost", "CostOf", "count params and FLOPs of every exit, and what training costs"),
-    "nets": ("listing", "Nets", "list the networks"),
-    "methods": ("listing", "Methods", "list the training methods and their options"),
-}
 
 USAGE = "usage: offramp COMMAND [OPTIONS]"
 EXAMPLES = """\
@@ -58,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     name = words[0] if words and words[0] in COMMANDS else ""
-    with guarded(f"offramp {name}".strip(), debug="--debug" in words) as outcome:
+    with guarded(name, debug="--debug" in words) as outcome:
         if name:
             _run(name, words[1:])
         else:
@@ -69,8 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(name: str, words: Sequence[str]) -> None:
     from offramp.cli.parse import parse  # says so where tyro is missing
 
-    module, kind, _ = COMMANDS[name]
-    command = parse(getattr(importlib.import_module(f"offramp.cli.{module}"), kind), f"offramp {name}", words)
+    command = parse(load(name), f"offramp {name}", words)
     with contextlib.redirect_stdout(sys.stderr):  # stdout is for the answer alone
         answer: Answer = command.run()
     if "TORCHELASTIC_RUN_ID" in os.environ and os.environ["RANK"] != "0":

@@ -32,7 +32,7 @@ class Train:
     data: str
     """digits, a folder with train.parquet and test.parquet, an image folder, or a hub name (org/set)"""
     net: str
-    """one of `offramp nets`, its arguments after a colon: vgg7:width=16"""
+    """one of `offramp nets`, its arguments after a colon: vgg7:width=16; or your own: file.py:build"""
     method: str
     """one of `offramp methods`"""
     out: str
@@ -63,11 +63,11 @@ class Train:
 
         recipe = self._recipe()
         method(self.method, recipe.options)  # a mistake here shall not wait until the images are decoded
+        torch.manual_seed(recipe.seed)  # a net of the user's own may be made as its file is imported
         check(self.net)
         data = open_set(self.data, recipe)
         torch.manual_seed(recipe.seed)
-        net = build(self.net, data.num_classes)
-        net.input_size = data.input_size
+        net = build(self.net, data.num_classes, data.input_size)
         run = fit(net, data, self.method, recipe, self.out, resume=self.resume)
         return Answer(run.result, result_table(run.result))
 

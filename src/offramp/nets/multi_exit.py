@@ -35,7 +35,8 @@ class MultiExitNet(nn.Module):
         UserError: Fewer than two exits, or stages and heads differ in number.
     """
 
-    spec: dict[str, object] | None = None  # how the zoo built it: {"net": name, **arguments}
+    # What tables call it, and how it was built: {"net": name, **arguments}. By default its class.
+    spec: dict[str, object] | None = None
 
     def __init__(
         self,

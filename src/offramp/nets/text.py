@@ -1,37 +1,132 @@
-"""A network as one word: ``vgg7``, or ``vgg7:width=16`` with arguments of its builder."""
+"""A network as one word: ``vgg7``, ``vgg7:width=16`` with arguments, ``file.py:build`` for one of your own."""
 
 from __future__ import annotations
 
 import ast
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from offramp.errors import UserError
+from offramp.errors import UserError, guess
 from offramp.nets.multi_exit import MultiExitNet
-from offramp.nets.zoo import named
+from offramp.nets.own import PLACE, build_own, check_own
+from offramp.nets.zoo import NETS
 
-__all__ = ["build", "check", "parse_net"]
+__all__ = ["build", "check", "parse_net", "sketch", "word"]
 
 
 def parse_net(text: str) -> tuple[str, dict[str, Any]]:
     """``"vgg7:width=16,num_classes=10"`` -> ``("vgg7", {"width": 16, "num_classes": 10})``.
 
-    Values are Python literals; a bare word is text.
+    Values are Python literals; a bare word is text. The name of a network of one's own holds a colon.
 
     Raises:
-        UserError: What stands after the colon is not ``key=value,key=value``.
+        UserError: What stands after the name is not ``key=value,key=value``.
     """
-    name, colon, arguments = text.partition(":")
+    place = PLACE.match(text)
+    own = place is not None and place["module"] not in NETS
+    name = place[0] if place and own else text.partition(":")[0]
+    _, colon, arguments = text[len(name) :].partition(":")
     try:
         call = ast.parse(f"net({arguments})", mode="eval").body
         if not isinstance(call, ast.Call) or call.args or (colon and not call.keywords):
             raise ValueError
-        return name, {_key(keyword): _value(keyword.value) for keyword in call.keywords}
-    except (SyntaxError, ValueError):
+        values = {_key(keyword): _value(keyword.value) for keyword in call.keywords}
+        json.dumps(values)  # a run notes them
+        return name, values
+    except (SyntaxError, TypeError, ValueError):
         raise UserError(
-            f"cannot read the network {text!r}; write name:key=value,key=value, e.g. vgg7:width=16"
+            f"cannot read the network {text!r}; write name:key=value,key=value, e.g. vgg7:width=16 or "
+            "path/to/file.py:build:weights='a/b.pt'"
         ) from None
+
+
+def word(spec: Mapping[str, Any]) -> str:
+    """What tables call a network: ``{"net": "vgg7", "width": 16}`` -> ``vgg7:width=16``.
+
+    Args:
+        spec: How it was built, as ``run.json`` has it. What follows from the data is left out.
+    """
+    hidden = ("net", "num_classes", "input_size", "shapes")
+    arguments = ",".join(f"{key}={value}" for key, value in spec.items() if key not in hidden)
+    return f"{spec['net']}:{arguments}" if arguments else str(spec["net"])
+
+
+def build(
+    text: str, num_classes: int | None = None, input_size: tuple[int, ...] | None = None
+) -> MultiExitNet:
+    """The network that the text names.
+
+    Args:
+        text: The text.
+        num_classes: Holds where the text does not say otherwise; left out where a network of one's own does
+            not take it.
+        input_size: Shape of one input; by default the network's own.
+
+    Raises:
+        UserError: No such network, no such argument, or a value it cannot have.
+    """
+    name, arguments = parse_net(text)
+    if _is_own(name):
+        net = build_own(name, arguments, num_classes)
+    else:
+        net = _build_named(text, name, arguments, num_classes)
+    net.input_size = input_size or net.input_size
+    return net
+
+
+def check(text: str) -> None:
+    """Find mistakes in the text, without memory for weights; one's own network is found but not built.
+
+    Raises:
+        UserError: As :func:`build`.
+    """
+    name, arguments = parse_net(text)
+    if _is_own(name):
+        check_own(name, arguments)
+    else:
+        sketch(text)
+
+
+def sketch(
+    text: str, num_classes: int | None = None, input_size: tuple[int, ...] | None = None
+) -> MultiExitNet:
+    """The network for counting: without memory for its weights, unless it is one's own.
+
+    Raises:
+        UserError: As :func:`build`; or it does not take a number of classes.
+    """
+    name, arguments = parse_net(text)
+    if num_classes is not None:
+        arguments.setdefault("num_classes", num_classes)
+    if _is_own(name):
+        net = build_own(name, arguments)
+    else:
+        with torch.device("meta"):
+            net = _build_named(text, name, arguments)
+    net.input_size = input_size or net.input_size
+    return net
+
+
+def _is_own(name: str) -> bool:
+    return ":" in name
+
+
+def _build_named(
+    text: str, name: str, arguments: Mapping[str, Any], num_classes: int | None = None
+) -> MultiExitNet:
+    if name not in NETS:
+        known = f"there are: {', '.join(NETS)}; one of your own is written path/to/file.py:build"
+        raise UserError(f"no network {name!r}{guess(name, NETS)}; {known}")
+    try:
+        return NETS[name](**({} if num_classes is None else {"num_classes": num_classes}) | dict(arguments))
+    except UserError:
+        raise
+    except (RuntimeError, TypeError, ValueError) as error:  # torch's, at a value that makes no layer
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"cannot build {text!r}: {reason}; give its arguments other values") from error
 
 
 def _key(keyword: ast.keyword) -> str:
@@ -44,30 +139,3 @@ def _value(node: ast.expr) -> Any:
     if isinstance(node, ast.Name):
         return {"true": True, "false": False, "none": None}.get(node.id.lower(), node.id)
     return ast.literal_eval(node)
-
-
-def build(text: str, num_classes: int | None = None) -> MultiExitNet:
-    """The network that the text names; ``num_classes`` holds where the text does not say otherwise.
-
-    Raises:
-        UserError: No such network, no such argument, or a value it cannot have.
-    """
-    name, arguments = parse_net(text)
-    make = named(name)
-    try:
-        return make(**({} if num_classes is None else {"num_classes": num_classes}) | arguments)
-    except UserError:
-        raise
-    except (RuntimeError, TypeError, ValueError) as error:  # torch's, at a value that makes no layer
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"cannot build {text!r}: {reason}; give its arguments other values") from error
-
-
-def check(text: str, num_classes: int | None = None) -> MultiExitNet:
-    """The same network without memory for its weights: for counting, and to find mistakes early.
-
-    Raises:
-        UserError: As :func:`build`.
-    """
-    with torch.device("meta"):
-        return build(text, num_classes)

@@ -59,6 +59,7 @@ def compare(folders: Sequence[str | Path], *, pick_lr: bool = False) -> Comparis
 def _check_comparable(first: RunRecord, other: RunRecord) -> None:
     pairs = {
         "net": (first.net, other.net),
+        "shape of the net's weights": (first.shapes, other.shapes),
         "data": (first.data, other.data),
         "test_limit": (first.recipe.get("test_limit"), other.recipe.get("test_limit")),
         "number of exits": (len(first.result["exits"]), len(other.result["exits"])),

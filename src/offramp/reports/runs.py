@@ -12,6 +12,7 @@ from typing import Any
 
 from offramp.errors import UserError
 from offramp.methods import Method, method
+from offramp.nets.text import word
 from offramp.training.shape import RESULT, check_shape
 
 __all__ = ["RunRecord", "read_run"]
@@ -33,6 +34,7 @@ class RunRecord:
         recipe: All the recipe's settings and their values.
         result: The final evaluation, the content of ``result.json``.
         epochs: The rows of ``metrics.csv``, one per epoch; none without it.
+        shapes: Of a network of a user's own, a digest of its weights' names and shapes; else "".
     """
 
     folder: Path
@@ -44,6 +46,7 @@ class RunRecord:
     recipe: Mapping[str, Any]
     result: Mapping[str, Any]
     epochs: tuple[Mapping[str, float], ...]
+    shapes: str = ""
 
     @property
     def scores(self) -> list[float]:
@@ -105,7 +108,7 @@ def read_run(folder: str | Path) -> RunRecord:
     check_shape(result, RESULT, folder / "result.json")
     return RunRecord(
         folder=folder,
-        net=_net_label(run["net"]),
+        net=word(run["net"]),
         method=run["method"],
         options=run["options"],
         data=result["data"],
@@ -113,6 +116,7 @@ def read_run(folder: str | Path) -> RunRecord:
         recipe=run["recipe"],
         result=result,
         epochs=_epochs(folder / "metrics.csv"),
+        shapes=str(run["net"].get("shapes", "")),
     )
 
 
@@ -134,9 +138,3 @@ def _epochs(path: Path) -> tuple[Mapping[str, float], ...]:
             return tuple({key: float(value) for key, value in row.items()} for row in csv.DictReader(file))
     except (OSError, TypeError, ValueError):
         return ()
-
-
-def _net_label(spec: Mapping[str, Any]) -> str:
-    """``{"net": "vgg7", "width": 16}`` -> ``vgg7:width=16``; what follows from the data is left out."""
-    arguments = [f"{k}={v}" for k, v in spec.items() if k not in ("net", "num_classes", "input_size")]
-    return ":".join([str(spec["net"]), *filter(None, [",".join(arguments)])])

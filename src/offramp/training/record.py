@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from offramp.errors import UserError
 from offramp.methods import Method
-from offramp.nets import MultiExitNet
+from offramp.nets import NETS, MultiExitNet
 from offramp.training.recipe import Recipe
 from offramp.training.shape import RECORD, RESULT, check_shape, shortened
 
@@ -30,7 +30,7 @@ def describe(net: MultiExitNet, method: Method, data: ImageData, recipe: Recipe)
 
     _, clean = pipeline(recipe.augment, data)
     record = {
-        "net": net.spec or {"net": type(net).__name__, "shapes": _shapes(net)},
+        "net": _spec(net),
         "method": method.name,
         "options": method.options,
         "data": {
@@ -56,12 +56,13 @@ def is_run(folder: Path) -> bool:
     return (folder / "run.json").is_file()
 
 
-def read_record(folder: Path) -> dict[str, Any]:
+def read_record(folder: str | Path) -> dict[str, Any]:
     """The content of a folder's ``run.json``.
 
     Raises:
         UserError: Not a run folder, or the file is damaged.
     """
+    folder = Path(folder)
     path = folder / "run.json"
     if not is_run(folder):
         raise UserError(f"{folder} is no run folder (no run.json in it); give one that a training run wrote")
@@ -143,10 +144,13 @@ def _difference(before: Any, now: Any) -> str:
     return f"it was {before!r}, is {now!r}"
 
 
-def _shapes(net: MultiExitNet) -> str:
-    """What tells a net of one's own from another: a digest of its tensors' names and shapes."""
+def _spec(net: MultiExitNet) -> dict[str, object]:
+    """How the library built the net; of one's own, its name and a digest of its tensors' names and shapes."""
+    spec = net.spec or {"net": type(net).__name__}
+    if net.spec and net.spec["net"] in NETS:
+        return spec
     shapes = [(name, tuple(tensor.shape)) for name, tensor in net.state_dict().items()]
-    return hashlib.sha256(repr(shapes).encode()).hexdigest()[:12]
+    return {**spec, "shapes": hashlib.sha256(repr(shapes).encode()).hexdigest()[:12]}
 
 
 def _version(name: str) -> str:

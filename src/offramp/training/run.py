@@ -10,6 +10,8 @@ import torch
 from offramp.errors import UserError
 from offramp.methods import method
 from offramp.nets import MultiExitNet, Net, create
+from offramp.nets.own import check_exits
+from offramp.nets.text import word
 from offramp.training.evaluation import evaluate_split, final_result
 from offramp.training.files import write_file
 from offramp.training.recipe import Recipe
@@ -51,7 +53,8 @@ class Run:
 
         Args:
             folder: Its folder.
-            net: The network to load the weights into; needed if it was not built by ``offramp.nets``.
+            net: The network to load the weights into; needed if it was not built by ``offramp.nets``, whose
+                code a run never imports by itself.
 
         Raises:
             UserError: Not a run folder, not finished, of another network, or a file is damaged.
@@ -62,13 +65,17 @@ class Run:
         if net is None:
             spec = record["net"]
             if "shapes" in spec:
-                raise UserError(f"{folder} holds a {spec['net']} of your own; give it: Run.open(folder, net)")
+                raise UserError(
+                    f"{folder} holds weights of a network of your own, {word(spec)}, whose code is not run "
+                    "unasked; give it by `net=...`"
+                )
             net = create(
                 **{"name": spec["net"], **{key: value for key, value in spec.items() if key != "net"}}
             )
             net.input_size = tuple(record["data"]["input_size"])
             if torch.cuda.is_available():
                 net.cuda()
+        check_exits(net, "net")
         row = method(record["method"], record["options"])
         trained = row.prepare(net) if row.lasting else net
         load_weights(trained.eval(), folder / "weights.safetensors")
@@ -78,6 +85,14 @@ class Run:
     def recipe(self) -> Recipe:
         """How it was trained."""
         return Recipe.from_dict(self.record["recipe"])
+
+    def open_data(self) -> ImageData:
+        """The run's data set: as it is open from the training, or opened again.
+
+        Raises:
+            UserError: It cannot be opened any more.
+        """
+        return self._data or open_set(self.record["data"]["source"], self.recipe)
 
     def evaluate(self, data: str | Path | ImageData | None = None) -> dict[str, Any]:
         """Evaluate the net on a test set, in the shape of :attr:`result`.
@@ -91,7 +106,7 @@ class Run:
         """
         recipe = self.recipe
         if data is None:
-            data = self._data or open_set(self.record["data"]["source"], recipe)
+            data = self.open_data()
         elif isinstance(data, (str, Path)):  # the limits are of the run's own set
             data = open_set(data, recipe.replace(val_fraction=0, train_limit=None, test_limit=None))
         check_fits(self.net, data, self.record["data"]["classes"])

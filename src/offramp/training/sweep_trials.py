@@ -120,8 +120,7 @@ def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
         new = run.entry.label not in checked
         if not new and not run.folder.exists():
             continue
-        net = build(sweep.net, data.num_classes)
-        net.input_size = data.input_size
+        net = build(sweep.net, data.num_classes, data.input_size)
         if new:
             checked.add(run.entry.label)
             data.train.num_batches(recipe.batch_size, drop_last=True)

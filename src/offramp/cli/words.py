@@ -1,0 +1,72 @@
+"""Settings in a message, as the flags that a command has for them.
+
+The library's messages put a setting between backticks, as Python has it: ```resume=True```, or with the
+function that takes it, ```fit(..., resume=True)```. On the command line these read ``--resume`` and
+``offramp train ... --resume``.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+import re
+import shlex
+from collections.abc import Collection
+from typing import Any
+
+from offramp.cli.commands import COMMANDS, load
+
+__all__ = ["in_flags"]
+
+# What a user calls in Python -> the command that does it.
+_COMMAND_OF = {"fit": "train", "Recipe": "train", "evaluate": "eval", "diagnose": "diagnose"}
+
+
+def in_flags(text: str, command: str) -> str:
+    """A message with its settings as flags of a command; what is no setting stays as it is.
+
+    Args:
+        text: The message.
+        command: The command that was given, e.g. ``train``.
+    """
+    return re.sub("`([^`]+)`", lambda quoted: _flags(quoted[1], command) or quoted[0], text)
+
+
+def _flags(code: str, command: str) -> str | None:
+    """Flags for ``key=value, ...``, or for a call that has a command, with such arguments; else None."""
+    call = _parsed(code) or _parsed(f"{command}({code})")
+    if call is None:
+        return None
+    name = _COMMAND_OF.get(call.func.id, call.func.id)
+    if name not in COMMANDS or not call.keywords:
+        return None
+    try:
+        values = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except ValueError:
+        return None
+    fields = {field.name for field in dataclasses.fields(load(name))}
+    words = ["..." for _ in call.args] + [_flag(key, value, fields) for key, value in values.items()]
+    return " ".join(words) if name == command else f"`offramp {name} {' '.join(words)}`"
+
+
+def _parsed(code: str) -> Any:
+    """A call of a plain name, or None."""
+    try:
+        call = ast.parse(code, mode="eval").body
+    except (SyntaxError, ValueError):
+        return None
+    return call if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) else None
+
+
+def _flag(name: str, value: Any, fields: Collection[str]) -> str:
+    if name not in fields:
+        setting = f"{name}={_text(value)}"
+        return f"--set {shlex.quote(setting)}" if "set" in fields else setting
+    values = [] if value is True else value if isinstance(value, (list, tuple)) else [value]
+    return " ".join([f"--{name.replace('_', '-')}", *(shlex.quote(_text(one)) for one in values)])
+
+
+def _text(value: Any) -> str:
+    """A value as the command line reads it: text as it is, the rest as YAML."""
+    return "..." if value is ... else value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,108 @@
+"""A network of a user's own, by the place of its code: ``my_module:build`` or ``path/to/file.py:build``.
+
+At the place stands a function that returns a :class:`~offramp.nets.MultiExitNet`, or such a net. Its code
+runs when a user gives the place, and only then: what a file names is never imported.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from offramp.errors import UserError, guess
+from offramp.nets.multi_exit import MultiExitNet
+from offramp.nets.users_code import blamed, find
+
+__all__ = ["PLACE", "build_own", "check_exits", "check_own"]
+
+PLACE = re.compile(r"(?P<module>.+?\.py|[\w.]+):[^\W\d]\w*(?=:|$)", re.DOTALL)  # arguments may follow
+
+
+def check_own(place: str, arguments: Mapping[str, Any]) -> None:
+    """Import the code, and see whether it has such a net or function, which takes these arguments.
+
+    Raises:
+        UserError: It cannot be imported, or has no such thing.
+    """
+    _arguments(place, _find(place), arguments, num_classes=2)
+
+
+def build_own(place: str, arguments: Mapping[str, Any], num_classes: int | None = None) -> MultiExitNet:
+    """The net that stands at a place or is made there; ``net.spec`` notes the place and the arguments.
+
+    Args:
+        place: A module, or a file that ends in ``.py``; a colon; the name of a function in it, or of a net,
+            of which a copy is taken.
+        arguments: Of the function.
+        num_classes: One more of them, if the function takes it and they do not have it.
+
+    Raises:
+        UserError: The code cannot be imported, or fails (the line names file and line); it takes other
+            arguments; or what it makes is no MultiExitNet.
+    """
+    made = _find(place)
+    given = _arguments(place, made, arguments, num_classes)
+    with blamed(place.rpartition(":")[0], f"cannot build {place}"):
+        net: MultiExitNet = made(**given) if _is_function(made) else copy.deepcopy(made)
+    check_exits(net, f"what {place} gives")
+    net.spec = {"net": place, **given}
+    return net
+
+
+def check_exits(net: object, name: str) -> None:
+    """Whether something is a multi-exit net.
+
+    Args:
+        net: The thing.
+        name: What a message calls it.
+
+    Raises:
+        UserError: It is a plain backbone, or no network at all.
+    """
+    if not isinstance(net, MultiExitNet):
+        backbone = " without exits" if isinstance(net, nn.Module) else ""
+        raise UserError(
+            f"{name} is a {type(net).__name__}{backbone}, and a MultiExitNet is needed; use offramp.attach in it, "
+            "e.g. offramp.attach(backbone, at=['layer1', 'layer2'])"
+        )
+
+
+def _find(place: str) -> Any:
+    module, _, attribute = place.rpartition(":")
+    return find(module, attribute)
+
+
+def _is_function(made: Any) -> bool:
+    return callable(made) and not isinstance(made, nn.Module)
+
+
+def _arguments(
+    place: str, made: Any, arguments: Mapping[str, Any], num_classes: int | None = None
+) -> dict[str, Any]:
+    """What to call a function with; nothing for what is none.
+
+    Raises:
+        UserError: It takes no such argument, or needs another one.
+    """
+    if not _is_function(made):
+        if arguments:
+            raise UserError(f"{place} is no function and takes no arguments; leave out {', '.join(arguments)}")
+        return {}
+    parameters = inspect.signature(made).parameters.values()
+    named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    given = dict(arguments)
+    if num_classes is not None and "num_classes" in named:
+        given.setdefault("num_classes", num_classes)
+    for key in given:
+        if key not in named and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            known = f"it has: {', '.join(named)}" if named else "it has none"
+            raise UserError(f"{place} has no argument {key!r}{guess(key, named)}; {known}")
+    for key, parameter in named.items():
+        if parameter.default is parameter.empty and key not in given:
+            raise UserError(f"{place} needs a value for its argument {key!r}; write {place}:{key}=...")
+    return given
