@@ -11,8 +11,8 @@ __all__ = ["UserError", "guess"]
 class UserError(ValueError):
     """A mistake that the user can mend: one line that names the culprit and the remedy.
 
-    A setting stands in it between backticks, as Python has it: ```resume=True```, or
-    ```fit(..., resume=True)``` where it is another function's. The command line shows these as its flags,
+    A setting to give stands in it between single backticks, as Python has it: ``resume=True``, or
+    ``fit(..., resume=True)`` where it is another function's. The command line shows these as its flags,
     prints the line without a traceback and exits with code 2.
     """
 

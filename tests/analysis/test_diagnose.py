@@ -1,12 +1,14 @@
+import copy
 import json
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
-from offramp import UserError, fit
+from offramp import Run, UserError, attach, fit
 from offramp.analysis import Settings, diagnose
-from offramp.analysis.subject import open_subject
+from offramp.analysis.subject import subject_of
 from offramp.data import ImageData
 from offramp.reports import read_run
 from offramp.training import Recipe
@@ -70,8 +72,12 @@ def test_dfs_trains_by_gradients_with_less_conflict(folders):
     assert set(joint.layers) == {f"stages.{k}.0.weight" for k in range(5)}
 
 
+def opened(folder):
+    return subject_of(Run.open(folder), read_run(folder), folder.name, folder.name, {})
+
+
 def test_the_net_is_left_as_it_was(folders):
-    subject = open_subject(read_run(folders / "dfs"), "dfs", "dfs", {})
+    subject = opened(folders / "dfs")
     before = {name: value.clone() for name, value in subject.net.state_dict().items()}
     kinds = [type(module) for module in subject.net.modules()]
     from offramp.analysis.measure import measure
@@ -82,7 +88,7 @@ def test_the_net_is_left_as_it_was(folders):
 
 
 def test_batches_are_those_of_the_training(folders):
-    subject = open_subject(read_run(folders / "joint0"), "joint", "joint", {})
+    subject = opened(folders / "joint0")
     split = subject.data.train
     each = split.num_batches(16, drop_last=True)
     found = list(subject.batches(each + 2))
@@ -93,7 +99,7 @@ def test_batches_are_those_of_the_training(folders):
 
 
 def test_accuracy_is_that_of_the_result(folders):
-    subject = open_subject(read_run(folders / "joint0"), "joint", "joint", {})
+    subject = opened(folders / "joint0")
     result = read_run(folders / "joint0").result
     assert subject.accuracy("test") == [e["top1"] for e in result["exits"]]
     assert subject.last_lr == pytest.approx(read_run(folders / "joint0").epochs[-1]["lr"])
@@ -168,7 +174,7 @@ def test_no_validation_images(folders, tmp_path):
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     record["recipe"]["val_fraction"] = 0
     (tmp_path / "run" / "run.json").write_text(json.dumps(record))
-    with pytest.raises(UserError, match=r"held out no validation images .* give --split test"):
+    with pytest.raises(UserError, match=r"held out no validation images .* give `split='test'`"):
         diagnose([tmp_path / "run"], Settings(("importance",), batches=1))
     assert diagnose([tmp_path / "run"], Settings(("importance",), batches=1, split="test")).runs[0].pruning
 
@@ -196,3 +202,29 @@ def test_metrics_that_are_gone(folders, tmp_path):
     (tmp_path / "run" / "metrics.csv").unlink()
     with pytest.raises(UserError, match=r"metrics\.csv of joint is missing"):
         diagnose([tmp_path / "run"], Settings(("convergence",)))
+
+
+def test_a_net_of_ones_own(tmp_path):
+    """Its run and its folder tell the same; the net that is given with a folder is left alone."""
+    torch.manual_seed(0)
+    backbone = nn.Sequential(
+        nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 4, 3, 2, 1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10),
+    )  # fmt: skip
+    net = attach(backbone, at=["1"])
+    recipe = Recipe(epochs=1, train_limit=200, test_limit=50)
+    run = fit(net, "digits", "dfs", recipe, tmp_path / "run", quiet=True)
+    settings = Settings(("filters", "importance"), batches=2)
+    fresh = attach(copy.deepcopy(backbone).requires_grad_(True), at=["1"])
+    with torch.no_grad():
+        fresh.heads[0][-1].weight.fill_(7)
+    by_run = diagnose([run], settings)
+    by_folder = diagnose([run.folder], settings, net=fresh)
+    assert by_run.to_dict() == by_folder.to_dict()
+    assert (fresh.heads[0][-1].weight == 7).all()
+    with pytest.raises(UserError, match=r"give it by `net=\.\.\.`"):
+        diagnose([run.folder], settings)
+    with pytest.raises(UserError, match="net is a Sequential without exits"):
+        diagnose([run.folder], settings, net=backbone)
+    with pytest.raises(UserError, match=r"train it with `out=\.\.\.`"):
+        diagnose([fit(fresh, "digits", "joint", recipe, quiet=True)], settings)

@@ -43,5 +43,5 @@ def test_the_table_has_a_row_for_each_method(descent):
 
 def test_a_file_in_the_folder_s_place(descent, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot write .*: File exists; give another --out"):
+    with pytest.raises(UserError, match=r"cannot write .*: File exists; give another folder"):
         write(descent, tmp_path / "file")

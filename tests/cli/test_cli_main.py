@@ -53,7 +53,7 @@ def test_a_fault_of_ours_is_one_line_and_code_1(offramp, monkeypatch):
     def fail(*_):
         raise ZeroDivisionError("division\nby zero")
 
-    monkeypatch.setattr(text, "check", fail)
+    monkeypatch.setattr(text, "sketch", fail)
     code, out, err = offramp("cost", "--net", "vgg7")
     assert (code, out) == (1, "")
     assert err.count("\n") == 1
@@ -73,7 +73,7 @@ def test_what_the_disk_refuses_is_the_users_to_mend(offramp, monkeypatch, error,
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(text, "check", fail)
+    monkeypatch.setattr(text, "sketch", fail)
     ended, _, err = offramp("cost", "--net", "vgg7")
     assert ended == code
     assert remedy in err

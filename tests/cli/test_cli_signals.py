@@ -50,7 +50,7 @@ def test_a_signal_outside_training_ends_it_too():
     code = (
         "import os, signal; from offramp.cli import main; from offramp.nets import text\n"
         "for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):\n"
-        "    text.check = lambda *_: os.kill(os.getpid(), signum) or signal.pause()\n"
+        "    text.sketch = lambda *_: os.kill(os.getpid(), signum) or signal.pause()\n"
         "    print(main(['cost', '--net', 'vgg7']) - 128 - signum)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -166,7 +166,7 @@ def test_a_folder_that_is_no_finished_run_is_named(make_run, tmp_path):
         compare([tmp_path])
     unfinished = make_run("unfinished")
     (unfinished / "result.json").unlink()
-    with pytest.raises(UserError, match=r"unfinished has no result\.json; .*--resume"):
+    with pytest.raises(UserError, match=r"unfinished has no result\.json; .*resume=True"):
         compare([unfinished])
     (unfinished / "result.json").write_text('{"exits": [')
     with pytest.raises(UserError, match=r"result\.json is damaged"):

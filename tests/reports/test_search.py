@@ -72,7 +72,7 @@ def test_a_rate_that_failed_for_a_seed_is_out(search):
 
 
 def test_what_cannot_be_picked_is_refused(search, make_run):
-    with pytest.raises(UserError, match=r"has no validation accuracy.*val_fraction above 0"):
+    with pytest.raises(UserError, match=r"has no validation accuracy.*val_fraction=0\.1"):
         compare([make_run("a"), make_run("b", recipe={"lr": 0.3})], pick_lr=True)
     (twice,) = search("dfs", (0.1, 0, (50,), (1.0,)))
     with pytest.raises(UserError, match="which is one run and not two"):

@@ -56,7 +56,7 @@ def finishes(folder):
 
 
 def test_the_folder_exists(copy):
-    refused(tiny_net(), tiny_data(), "dfs", RECIPE, copy, words=[copy, "exists", "--resume"])
+    refused(tiny_net(), tiny_data(), "dfs", RECIPE, copy, words=[copy, "exists", "`resume=True`"])
     assert finishes(copy)
 
 

@@ -93,7 +93,7 @@ def test_not_a_run_folder(tmp_path):
 
 def test_not_finished(run, tmp_path):
     (tmp_path / "run.json").write_bytes((run.folder / "run.json").read_bytes())
-    with pytest.raises(UserError, match=r"not finished.*--resume"):
+    with pytest.raises(UserError, match=r"not finished.*resume=True"):
         Run.open(tmp_path, tiny_net())
 
 

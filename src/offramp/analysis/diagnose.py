@@ -33,8 +33,8 @@ def diagnose(
     Args:
         runs: Finished runs, or their folders.
         settings: What to look at.
-        net: Of the kind that the runs trained, to load the weights of a folder into a copy of it; needed if it
-            was not built by ``offramp.nets``.
+        net: One like those that were trained, to be copied for the weights of each folder; needed if
+            ``offramp.nets`` has not built them.
         tell: Hears what is being measured, a line at a time.
 
     Raises:

@@ -76,7 +76,7 @@ class Diagnosis:
             text = json.dumps(document, indent=1, allow_nan=False)
             (folder / "diagnosis.json").write_text(text + "\n", encoding="utf-8")
         except OSError as error:
-            raise UserError(f"cannot write {str(folder)!r}: {error.strerror}; give another --out") from error
+            raise UserError(f"cannot write {str(folder)!r}: {error.strerror}; give another folder") from error
         return document
 
     def _draw(self, folder: Path) -> dict[str, str]:

@@ -136,6 +136,6 @@ def check_split(subject: Subject, split: SplitName) -> None:
     """
     if split == "val" and not len(subject.data.val):
         raise UserError(
-            f"{subject.folder} held out no validation images (val_fraction=0); give --split test, or leave "
-            "out what measures accuracy: --what conflict filters convergence"
+            f"{subject.folder} held out no validation images (val_fraction=0); give `split='test'`, or leave "
+            "out what measures accuracy: `what=['conflict', 'filters', 'convergence']`"
         )

@@ -39,7 +39,7 @@ def write(descent: Descent, folder: str | Path) -> tuple[Path, Path]:
         folder.mkdir(parents=True, exist_ok=True)
         numbers.write_text(json.dumps(descent.to_dict(), allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
-        raise UserError(f"cannot write {str(numbers)!r}: {error.strerror}; give another --out") from error
+        raise UserError(f"cannot write {str(numbers)!r}: {error.strerror}; give another folder") from error
     return numbers, draw(descent, picture)
 
 

@@ -60,7 +60,9 @@ class Diagnose:
         settings = Settings(self.what, self.batches, self.step, self.unit, self.ratio, self.split)
         folder = self._folder()
         net = net_of(self.runs, self.net)
-        found = diagnose(self.runs, settings, net=net, tell=lambda line: print(line, file=sys.stderr, flush=True))
+        found = diagnose(
+            self.runs, settings, net=net, tell=lambda line: print(line, file=sys.stderr, flush=True)
+        )
         return Answer(found.write(folder), f"{found.table()}\n\npictures and numbers: {folder}")
 
     def _folder(self) -> Path:

@@ -1,7 +1,7 @@
 """Settings in a message, as the flags that a command has for them.
 
-The library's messages put a setting between backticks, as Python has it: ```resume=True```, or with the
-function that takes it, ```fit(..., resume=True)```. On the command line these read ``--resume`` and
+The library's messages put a setting between single backticks, as Python has it: ``resume=True``, or with the
+function that takes it, ``fit(..., resume=True)``. On the command line these read ``--resume`` and
 ``offramp train ... --resume``.
 """
 
@@ -46,8 +46,8 @@ def _flags(code: str, command: str) -> str | None:
     except ValueError:
         return None
     fields = {field.name for field in dataclasses.fields(load(name))}
-    words = ["..." for _ in call.args] + [_flag(key, value, fields) for key, value in values.items()]
-    return " ".join(words) if name == command else f"`offramp {name} {' '.join(words)}`"
+    flags = " ".join(_flag(key, value, fields) for key, value in values.items())
+    return flags if name == command else f"`offramp {name} {'... ' * bool(call.args)}{flags}`"
 
 
 def _parsed(code: str) -> Any:

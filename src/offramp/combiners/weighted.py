@@ -61,7 +61,7 @@ class Weighted(Combiner):
             if used and self.shared == "per_stage":
                 raise UserError(
                     f"{name} saves nothing where each stage has its own weights (shared=per_stage); "
-                    "set shared=union or shared=first with it"
+                    "give `shared='union'` or `shared='first'` with it"
                 )
 
     @property

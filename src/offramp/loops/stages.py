@@ -197,6 +197,6 @@ def _check(bench: Bench, options: Staged, shared: dict[str, tuple[int, ...]]) ->
         )
     if bench.fabric.world_size > 1 and options.in_turn:
         raise UserError(
-            "these stages go in turn and cannot be shared out; set gate=own, optimizers=per-task and "
-            "statistics=common, or train in one process"
+            "these stages go in turn and cannot be shared out; train in one process, "
+            "or give `gate='own', optimizers='per-task', statistics='common'`"
         )

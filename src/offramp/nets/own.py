@@ -67,7 +67,7 @@ def check_exits(net: object, name: str) -> None:
     if not isinstance(net, MultiExitNet):
         backbone = " without exits" if isinstance(net, nn.Module) else ""
         raise UserError(
-            f"{name} is a {type(net).__name__}{backbone}, and a MultiExitNet is needed; use offramp.attach in it, "
+            f"{name} is a {type(net).__name__}{backbone}, not a MultiExitNet; use offramp.attach in it, "
             "e.g. offramp.attach(backbone, at=['layer1', 'layer2'])"
         )
 
@@ -91,7 +91,9 @@ def _arguments(
     """
     if not _is_function(made):
         if arguments:
-            raise UserError(f"{place} is no function and takes no arguments; leave out {', '.join(arguments)}")
+            raise UserError(
+                f"{place} is no function and takes no arguments; leave out {', '.join(arguments)}"
+            )
         return {}
     parameters = inspect.signature(made).parameters.values()
     named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}

@@ -1,4 +1,4 @@
-"""A network as one word: ``vgg7``, ``vgg7:width=16`` with arguments, ``file.py:build`` for one of your own."""
+"""A network as one word: ``vgg7``, ``vgg7:width=16`` with arguments, ``file.py:build`` for one's own."""
 
 from __future__ import annotations
 

@@ -30,7 +30,9 @@ def find(module: str, attribute: str) -> Any:
     imported = _from_file(module) if module.endswith(".py") else _from_path(module)
     names = [name for name in vars(imported) if not name.startswith("_")]
     if attribute not in vars(imported):
-        raise UserError(f"{module} has no {attribute!r}{guess(attribute, names)}; name a function or a net of it")
+        raise UserError(
+            f"{module} has no {attribute!r}{guess(attribute, names)}; name a function or a net of it"
+        )
     return vars(imported)[attribute]
 
 

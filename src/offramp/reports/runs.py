@@ -101,9 +101,11 @@ def read_run(folder: str | Path) -> RunRecord:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"no run folder {str(folder)!r}; give the folder that `offramp train --out` wrote")
-    run = _read_json(folder / "run.json", "give a folder that `offramp train --out` wrote")
-    result = _read_json(folder / "result.json", "the run is not finished; finish it with --resume")
+        raise UserError(f"no run folder {str(folder)!r}; give one that a training run wrote")
+    run = _read_json(folder / "run.json", "give a folder that a training run wrote")
+    result = _read_json(
+        folder / "result.json", "the run is not finished; finish it by `fit(..., resume=True)`"
+    )
     check_shape(run, _RUN, folder / "run.json")
     check_shape(result, RESULT, folder / "result.json")
     return RunRecord(

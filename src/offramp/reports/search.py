@@ -56,7 +56,7 @@ def _tried(lr: float, runs: Sequence[RunRecord]) -> Tried:
         if run.val_top1 is None:
             raise UserError(
                 f"cannot pick a learning rate: {run.folder} has no validation accuracy in its metrics.csv; "
-                "train with val_fraction above 0"
+                "train with validation images, e.g. `Recipe(val_fraction=0.1)`"
             )
         accuracies.append(run.val_top1)
     seconds = [run.seconds for run in runs if run.seconds is not None]

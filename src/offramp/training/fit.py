@@ -126,8 +126,6 @@ def _finished(folder: Path, record: dict[str, Any], resume: bool) -> bool:
     if not folder.exists():
         return False
     if not resume:
-        raise UserError(
-            f"{folder} exists; choose another folder, or go on with its run by resume=True (--resume)"
-        )
+        raise UserError(f"{folder} exists; choose another folder, or go on with its run by `resume=True`")
     check_same(folder, read_record(folder), record)
     return (folder / "result.json").is_file()

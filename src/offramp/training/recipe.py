@@ -109,7 +109,7 @@ class Recipe:
         if not isinstance(self.augment, str):
             raise UserError(f"recipe: augment is {self.augment!r}, must name a pipeline, e.g. crop-flip")
         if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
-            raise UserError("recipe: nesterov needs momentum above 0; set momentum, or nesterov=false")
+            raise UserError("recipe: nesterov needs momentum above 0; set momentum, or `nesterov=False`")
         check_milestones(self)
 
     @classmethod

@@ -48,7 +48,7 @@ def check_milestones(recipe: Recipe) -> None:
     if not whole or list(steps) != sorted(set(steps)):
         raise UserError(f"recipe: milestones are {list(steps)}, must be growing whole numbers above 0")
     if recipe.schedule == "multistep" and not steps:
-        raise UserError("recipe: schedule multistep needs milestones, e.g. milestones=[60, 80]")
+        raise UserError("recipe: schedule multistep needs milestones, e.g. `milestones=[60, 80]`")
     if recipe.schedule == "multistep" and steps[-1] >= recipe.epochs:
         raise UserError(
             f"recipe: milestone {steps[-1]} is not within {recipe.epochs} epochs; set milestones that are"

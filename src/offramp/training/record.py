@@ -83,7 +83,7 @@ def read_result(folder: Path) -> dict[str, Any]:
     """
     path = folder / "result.json"
     if not path.is_file():
-        raise UserError(f"{folder} is not finished; finish it with resume=True (--resume)")
+        raise UserError(f"{folder} is not finished; finish it by `fit(..., resume=True)`")
     result = _read_json(path)
     check_shape(result, RESULT, path)
     return result

@@ -51,7 +51,7 @@ def check_fits(net: Net, data: ImageData, trained_on: Sequence[str] | None = Non
     if tuple(net.input_size) != tuple(data.input_size):
         raise UserError(
             f"the net takes images of {tuple(net.input_size)}, {data.name} has {tuple(data.input_size)}; "
-            "take another net, or set net.input_size if it can take these"
+            "give images of that size, or a net whose input_size is theirs"
         )
     with torch.no_grad(), evaluating(net):
         image = torch.zeros(1, *data.input_size, device=next(net.parameters()).device)
@@ -61,12 +61,12 @@ def check_fits(net: Net, data: ImageData, trained_on: Sequence[str] | None = Non
             reason = str(error).splitlines()[0]
             raise UserError(
                 f"the net cannot take images of {tuple(data.input_size)}, those of {data.name} ({reason}); "
-                "set the recipe's size to what it takes, or take another net"
+                "cut them by `size=...` to what it takes, or take another net"
             ) from None
     if classes != {data.num_classes}:
         raise UserError(
             f"the net's exits tell {' or '.join(map(str, sorted(classes)))} classes apart, "
-            f"{data.name} has {data.num_classes}; build it with num_classes={data.num_classes}"
+            f"{data.name} has {data.num_classes}; build it with as many, e.g. num_classes={data.num_classes}"
         )
     ours, theirs = list(trained_on or data.classes), list(data.classes)
     if ours != theirs and [str(i) for i in range(data.num_classes)] not in (ours, theirs):

@@ -216,7 +216,7 @@ class Trainer:
             raise Interrupted(
                 signum,
                 f"stopped by {name} at {epoch} after step {state.step}; "
-                f"go on with the run in {self.folder} by resume=True (--resume)",
+                f"go on with the run in {self.folder} by `resume=True`",
             )
 
     def _save(self) -> None:

@@ -36,4 +36,4 @@ def canvas(path: Path, width: float, height: float) -> Iterator[Any]:
         try:
             figure.savefig(path, dpi=150)
         except OSError as error:
-            raise UserError(f"cannot draw {str(path)!r}: {error.strerror}; give another --out") from error
+            raise UserError(f"cannot draw {str(path)!r}: {error.strerror}; give another folder") from error
