@@ -6,7 +6,7 @@ import torch
 
 from offramp import UserError
 from offramp.analysis import common_routes, likeness, null_similarities, similarity
-from offramp.analysis.routes import connections, stride
+from offramp.analysis.routes import strongest
 
 
 class Route:
@@ -67,16 +67,11 @@ def test_nothing_in_common():
 
 
 def test_the_strongest_connections_of_every_row():
-    importance = torch.rand(6, 20, generator=torch.Generator().manual_seed(2))
-    found = connections(importance, top=0.2)
-    assert len(found) == 6 * 4
-    for target, row in enumerate(importance.tolist()):
-        best = sorted(range(20), key=lambda j: -row[j])[:4]
-        mine = [c for c in found if c.target == target]
-        assert [c.source for c in mine] == best
-        assert [c.strength for c in mine] == pytest.approx([row[j] / max(row) for j in best], rel=1e-6)
-    assert len(connections(torch.zeros(2, 3))) == 2  # at least one for each row, and no division by zero
-
-
-def test_how_many_channels_are_drawn():
-    assert [stride(n) for n in (3, 16, 17, 64, 512)] == [1, 1, 2, 4, 32]
+    importance = torch.rand(3, 6, 20, generator=torch.Generator().manual_seed(2))
+    found = strongest(importance, top=0.2)
+    for rows, masks in zip(importance.tolist(), found.tolist(), strict=True):
+        for row, mask in zip(rows, masks, strict=True):
+            best = sorted(range(20), key=lambda j: -row[j])[:4]
+            assert mask == [j in best for j in range(20)]
+    assert strongest(torch.zeros(2, 3)).sum(-1).tolist() == [1, 1]  # at least one for each row
+    assert strongest(torch.tensor([[-3.0, 1.0, 2.0]]), top=0.5).tolist() == [[True, False, True]]

@@ -105,25 +105,37 @@ def test_fusion_is_a_mean_of_the_ends_in_which_the_start_does_not_count():
 
 
 def test_fusion_learns_who_prefers_which_parameter():
-    epochs = list(stages_and_fusion(Coupled(), steps=300, rate=0.05))
-    assert [epoch.spent for epoch in epochs] == list(range(15, 301, 15))
+    epochs = list(stages_and_fusion(Coupled(), epochs=20, rate=0.05))
+    assert len(epochs) == 20
     shares = epochs[-1].shares[0]
     assert shares.diagonal().min() > 0.95
     np.testing.assert_allclose(shares.sum(0), [1, 1])
 
 
 def test_a_stage_steps_on_its_task_and_a_part_of_the_other():
-    (epoch,) = stages_and_fusion(Coupled(), steps=3, rate=0.05, beta=0.4, length=1)
+    (epoch,) = stages_and_fusion(Coupled(), epochs=1, rate=0.05, beta=0.4, length=1)
     rows = np.array([[-2, -1.9], [1.9, 2]])
     expected = -0.05 * np.array([rows[0] + 0.4 * rows[1], rows[1] + 0.4 * rows[0]])
     np.testing.assert_allclose(epoch.ends[0], expected)
 
 
-def test_dr_mgf_moves_only_when_an_epoch_is_paid_for(on_b):
+def test_dr_mgf_moves_at_the_end_of_an_epoch(on_b):
     way = on_b.points[:, -1, 0]
     moved = [step for step, a, b in zip(on_b.steps[1:], way[:-1], way[1:], strict=True) if not a.equal(b)]
+    assert len(on_b.epochs) == 60
     assert moved
-    assert all(step % 15 == 0 for step in moved)
+    assert all(step % 5 == 0 for step in moved)
+
+
+def test_dr_mgf_gets_to_the_best_point_of_b():
+    *_, last = stages_and_fusion(Coupled(), epochs=400, rate=0.05)
+    assert last.points[0].tolist() == pytest.approx([20, -20], rel=0.05)  # joint is not half way there then
+
+
+def test_dr_mgf_takes_three_times_the_passes(on_b):
+    passes = {row["method"]: row["passes"] for row in on_b.summary()}
+    assert passes.pop("dr-mgf") == 900
+    assert set(passes.values()) == {300}
 
 
 def test_same_seed_same_ways():

@@ -23,6 +23,23 @@ def test_the_picture_names_every_method(descent, tmp_path):
     assert ("best for both" in texts) == (descent.problem.name == "b")
 
 
+def test_passes_stand_beside_the_steps(descent, drawn, texts, tmp_path):
+    draw(descent, tmp_path / "picture.png")
+    (figure,) = drawn
+    words = texts(figure)
+    assert len(figure.axes) == {"a": 2, "b": 3}[descent.problem.name]
+    if descent.problem.name == "a":
+        assert words.count("24") == 1  # dr-mgf's, for 8 steps
+        assert words.count("8") >= len(descent.methods) - 1
+        rows = [label.get_text() for label in figure.axes[1].get_yticklabels()]
+        distances = dict(zip(descent.methods, descent.distances().sum(1).tolist(), strict=True))
+        assert rows == sorted(rows, key=distances.get)
+    else:
+        assert "dr-mgf\n(3 passes a step)" in words
+        (line,) = [one for one in figure.axes[2].lines if "dr-mgf" in one.get_label()]
+        assert line.get_xdata()[-1] == 24
+
+
 def test_files_hold_the_whole_descent(descent, tmp_path):
     numbers, picture = write(descent, tmp_path / "new" / "folder")
     assert picture.read_bytes()[:4] == b"\x89PNG"

@@ -91,11 +91,11 @@ class Diagnosis:
         draw("filters", pictures.draw_filters, self._filters(), self._layers())
         draw(
             "importance", pictures.draw_pruning, self._of(lambda one: one.pruning),
-            f"Each exit without the filters that another one needs most, by gradient norms; {self._images()}",
+            f"accuracy without the filters that an exit needs most\n(by gradient norms; {self._images()})",
         )  # fmt: skip
         draw(
             "routes-importance", pictures.draw_pruning, self._routes(lambda routes: routes.pruning),
-            f"Each exit without the filters that another one needs most, as learned; {self._images()}",
+            f"accuracy without the filters that an exit needs most\n(as learned; {self._images()})",
         )  # fmt: skip
         draw("similarity", pictures.draw_similarity, self._routes(lambda routes: routes.likeness))
         draw("routes", pictures.draw_routes, self._routes(lambda routes: routes.drawn))

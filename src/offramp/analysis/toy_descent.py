@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from offramp.analysis.toy import Point, Problem, gradients
-from offramp.analysis.toy_fusion import Epoch, stages_and_fusion
+from offramp.analysis.toy_fusion import PASSES, Epoch, stages_and_fusion
 from offramp.analysis.toy_rules import rules
 from offramp.errors import UserError
 
@@ -32,7 +32,8 @@ class Descent:
         rate: Learning rate.
         methods: Names, ``dr-mgf`` the last.
         steps: The T steps whose state is recorded, from 0 to the last.
-        points: ``[T, method, start, 2]``, float64. Between two fusions DR-MGF's is where it was.
+        points: ``[T, method, start, 2]``, float64. Between two fusions DR-MGF's is where it was; the steps of
+            a stage count for it, and :attr:`passes` says how many passes they took.
         losses: ``[T, method, start, 2]``.
         epochs: DR-MGF's, in full.
         notes: What a combiner had to say, e.g. that there are no weights on the Pareto set.
@@ -52,6 +53,11 @@ class Descent:
         """Of each method."""
         return self.problem.starts
 
+    @property
+    def passes(self) -> tuple[int, ...]:
+        """Of each method, how often a step looks at both losses: once, for DR-MGF three times."""
+        return tuple(PASSES if name == "dr-mgf" else 1 for name in self.methods)
+
     def distances(self) -> Tensor:
         """How far the last points are from the Pareto set, in parameters, ``[method, start]``."""
         last = self.points[-1].flatten(0, 1)
@@ -66,6 +72,7 @@ class Descent:
         return [
             {
                 "method": name,
+                "passes": self.passes[m] * self.steps[-1],
                 "start": list(start),
                 "point": self.points[-1, m, s].tolist(),
                 "losses": self.losses[-1, m, s].tolist(),
@@ -115,8 +122,8 @@ def descend(
 ) -> Descent:
     """Step on a problem by every method from every start.
 
-    The budget is in steps, each of which looks at both losses once: DR-MGF's stages and fusions count in
-    full.
+    All methods take as many steps. A step looks at both losses once, except that DR-MGF takes one in each of
+    its stages and one in the fusion for it; its epochs are those that fit.
 
     Args:
         problem: Which.
@@ -125,7 +132,7 @@ def descend(
             35,000 or 100,000 steps at 0.001 on A. Up to 0.003 the sum stalls in the valleys as it does there;
             at 0.01 it jumps out of them.
         beta: DR-MGF's share of the other task in a stage.
-        length: Steps of DR-MGF's stages, and of its fusion.
+        length: Steps of DR-MGF's stages, and of its fusion: an epoch of its.
         seed: Of what GradDrop and PCGrad draw.
 
     Raises:
@@ -150,15 +157,16 @@ def descend(
             optimizer.step()
             if step in grid:
                 kept.append(points.detach().clone())
-    epochs = tuple(stages_and_fusion(problem, steps=steps, rate=rate, beta=beta, length=length))
+    fusing = stages_and_fusion(problem, epochs=steps // length, rate=rate, beta=beta, length=length)
+    epochs = tuple(fusing)
     fused = [starts, *(epoch.points for epoch in epochs)]
-    late = torch.stack([fused[step // (3 * length)] for step in grid])
+    late = torch.stack([fused[step // length] for step in grid])
     path = torch.cat([torch.stack(kept), late[:, None]], dim=1)
     if not bool(path.isfinite().all()):
         raise UserError(f"the descent left the plane at rate {rate:g}; take a smaller one")
     notes = tuple(str(one.message) for one in said)
     if not epochs:
-        notes += (f"dr-mgf has not moved: its stages and fusion take {3 * length} steps",)
+        notes += (f"dr-mgf has not moved: its stages take {length} steps",)
     return Descent(problem, rate, (*found, "dr-mgf"), tuple(grid), path, problem.losses(path), epochs, notes)
 
 

@@ -11,8 +11,9 @@ from torch.nn.functional import softplus
 
 from offramp.analysis.toy import Problem, gradients
 
-__all__ = ["Epoch", "fuse", "stages_and_fusion"]
+__all__ = ["PASSES", "Epoch", "fuse", "stages_and_fusion"]
 
+PASSES = 3  # of an epoch for one of any other method: two stages and a fusion
 SCALE_RATE = 0.1  # of Adam on the fusion scales, as in the authors' code
 
 
@@ -21,20 +22,18 @@ class Epoch:
     """One round of stages and fusion.
 
     Attributes:
-        spent: Steps done when it ends, those of all its stages and of the fusion among them.
         ends: Where each stage ended, ``[start, task, 2]``.
         points: What the fusion made of them, ``[start, 2]``.
         shares: Of each task in each parameter, ``[start, task, 2]``; they add up to 1 over the tasks.
     """
 
-    spent: int
     ends: Tensor
     points: Tensor
     shares: Tensor
 
 
 def stages_and_fusion(
-    problem: Problem, *, steps: int, rate: float, beta: float = 0.4, length: int = 5
+    problem: Problem, *, epochs: int, rate: float, beta: float = 0.4, length: int = 5
 ) -> Iterator[Epoch]:
     """DR-MGF (arXiv:2305.19844, Eq 9 to 11) where every filter is one number.
 
@@ -47,7 +46,7 @@ def stages_and_fusion(
 
     Args:
         problem: Which.
-        steps: Budget; an epoch takes three times ``length`` of it and is run only if it fits.
+        epochs: How many; each looks at the losses :data:`PASSES` ``length`` times.
         rate: Learning rate of the stages, Adam's or that of plain descent as for the problem.
         beta: Share of the other task's loss in a stage; 0.4 in the paper.
         length: Steps of a stage, and of the fusion: what an epoch over the data is to a network.
@@ -60,7 +59,7 @@ def stages_and_fusion(
         [copies], lr=rate
     )
     scaler = torch.optim.Adam([raw], lr=SCALE_RATE)
-    for epoch in range(1, steps // (3 * length) + 1):
+    for _ in range(epochs):
         copies.data.copy_(points[:, None].expand_as(copies))
         for _ in range(length):
             _, rows = gradients(problem, copies)
@@ -72,7 +71,7 @@ def stages_and_fusion(
             scaler.step()
         scales = softplus(raw).detach()
         points = fuse(points, ends, scales)
-        yield Epoch(3 * length * epoch, ends, points, scales / scales.sum(1, keepdim=True))
+        yield Epoch(ends, points, scales / scales.sum(1, keepdim=True))
 
 
 def fuse(start: Tensor, ends: Tensor, scales: Tensor) -> Tensor:

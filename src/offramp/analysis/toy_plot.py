@@ -1,4 +1,4 @@
-"""Pictures of the toy problems: every method's way over problem A, and the race on problem B."""
+"""Pictures of the toy problems: where methods end on problem A, and the race on problem B."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from torch import Tensor
 from offramp.analysis.pictures.canvas import canvas
 from offramp.analysis.toy_descent import Descent
 from offramp.analysis.toy_race import draw_race
+from offramp.reports.plot_lines import MARKERS
 
 __all__ = ["draw"]
 
-# Okabe & Ito (2008), one for each start
-COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00")
-COLUMNS = 4
+OUT, STALLED = "#0072B2", "#D55E00"  # Okabe & Ito (2008)
 EDGE = 11.0  # of the plane, as in the published pictures
 
 
 def draw(descent: Descent, path: str | Path) -> Path:
-    """Draw a descent: for A a panel per method, for B the plane, the progress and the losses.
+    """Draw a descent: for A the ways and where they end, for B the plane, the progress and the losses.
 
     Args:
         descent: From :func:`~offramp.analysis.toy_descent.descend`.
@@ -31,38 +30,45 @@ def draw(descent: Descent, path: str | Path) -> Path:
         UserError: matplotlib is missing, or the file cannot be written.
     """
     path = Path(path)
-    if descent.problem.name == "b":
-        with canvas(path, 14, 5.0) as figure:
+    with canvas(path, 14 if descent.problem.name == "b" else 12.4, 5.4) as figure:
+        if descent.problem.name == "b":
             draw_race(figure, descent)
-        return path
-    rows = -(-len(descent.methods) // COLUMNS)
-    with canvas(path, 2.9 * COLUMNS, 5.4 * rows + 0.8) as figure:
-        above, below = figure.subfigures(2, 1, height_ratios=[2.9 * rows + 0.5, 2.4 * rows + 0.5])
-        above.suptitle(
-            f"where methods go in {descent.steps[-1]:,} steps; levels of L₁ + L₂, Pareto set in black",
-            x=0.01, ha="left", fontsize=12,
-        )  # fmt: skip
-        below.suptitle("the same in losses; black: the Pareto front", x=0.01, ha="left", fontsize=12)
-        levels = _levels(descent)
-        for name, m, axes in _panels(above, descent, rows):
-            _plane(axes, descent, m, levels)
-            axes.set_title(name, fontsize=11, fontweight="bold")
-        above.supxlabel("x₁", fontsize=11)
-        above.supylabel("x₂", fontsize=11)
-        for name, m, axes in _panels(below, descent, rows):
-            _losses(axes, descent, m)
-            axes.set_title(name, fontsize=11, fontweight="bold")
-        below.supxlabel("L₁", fontsize=11)
-        below.supylabel("L₂", fontsize=11)
+        else:
+            plane, ends = figure.subplots(1, 2, width_ratios=[1, 1.15])
+            _plane(plane, descent)
+            _ends(ends, descent)
     return path
 
 
-def _panels(part: Any, descent: Descent, rows: int) -> list[tuple[str, int, Any]]:
-    """Each method's name, number and panel; those left over are taken away."""
-    panels = part.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False).flatten()
-    for axes in panels[len(descent.methods) :]:
-        axes.set_axis_off()
-    return [(name, m, panels[m]) for m, name in enumerate(descent.methods)]
+def _colour(descent: Descent, m: int, s: int) -> str:
+    """Whether a way is still above, where the valleys are, or has left them for the bowls below."""
+    return STALLED if float(descent.points[-1, m, s, 1]) > 0 else OUT
+
+
+def _plane(axes: Any, descent: Descent) -> None:
+    """The ways of all methods that step on both losses."""
+    ticks, height = _levels(descent)
+    axes.contour(ticks, ticks, height, levels=16, colors="0.82", linestyles="solid", linewidths=0.6, zorder=1)
+    best = descent.problem.pareto()
+    axes.plot(best[:, 0], best[:, 1], color="black", linewidth=5, zorder=2, solid_capstyle="round")
+    axes.annotate("Pareto set", best[500].tolist(), (0, -16), textcoords="offset points", ha="center")
+    for m, name in enumerate(descent.methods):
+        for s in range(len(descent.starts)) if not name.startswith("task") else ():
+            way, colour = descent.points[:, m, s], _colour(descent, m, s)
+            axes.plot(way[:, 0], way[:, 1], color=colour, linewidth=1.3, alpha=0.8, zorder=3)
+            axes.plot(
+                *way[-1], "*", color=colour, markeredgecolor="white", markeredgewidth=0.6, markersize=12,
+                zorder=4,
+            )  # fmt: skip
+    for s, start in enumerate(descent.starts):
+        axes.plot(*start, MARKERS[s], color="white", markeredgecolor="black", markersize=9, zorder=5)
+    axes.set(xlim=(-EDGE, EDGE), ylim=(-EDGE, EDGE), aspect="equal", xticks=(-10, 0, 10), yticks=(-10, 0, 10))
+    axes.set(xlabel="x₁", ylabel="x₂")
+    axes.set_title(
+        f"where {descent.steps[-1]:,} steps lead; orange: no further than the valleys",
+        loc="left",
+        fontsize=11,
+    )
 
 
 def _levels(descent: Descent) -> tuple[Tensor, Tensor]:
@@ -72,31 +78,23 @@ def _levels(descent: Descent) -> tuple[Tensor, Tensor]:
     return ticks, descent.problem.losses(points).sum(-1)
 
 
-def _plane(axes: Any, descent: Descent, m: int, levels: tuple[Tensor, Tensor]) -> None:
-    ticks, height = levels
-    axes.contour(ticks, ticks, height, levels=16, colors="0.65", linestyles="solid", linewidths=0.6, zorder=1)
-    best = descent.problem.pareto()
-    axes.plot(best[:, 0], best[:, 1], color="black", linewidth=3.5, zorder=2, solid_capstyle="round")
-    for s in range(len(descent.starts)):
-        _way(axes, descent.points[:, m, s], COLOURS[s])
-    axes.set(xlim=(-EDGE, EDGE), ylim=(-EDGE, EDGE), aspect="equal", xticks=(-10, 0, 10), yticks=(-10, 0, 10))
-
-
-def _losses(axes: Any, descent: Descent, m: int) -> None:
-    front = descent.problem.losses(descent.problem.pareto())
-    axes.plot(front[:, 0], front[:, 1], color="black", linewidth=3.5, zorder=2, solid_capstyle="round")
-    for s in range(len(descent.starts)):
-        _way(axes, descent.losses[:, m, s], COLOURS[s])
-    axes.grid(color="0.92", linewidth=0.8)
-    axes.set_axisbelow(True)
-
-
-def _way(axes: Any, way: Tensor, colour: str) -> None:
-    """A trajectory ``[T, 2]``: a ring where it begins, a star where it ends."""
-    axes.plot(way[:, 0], way[:, 1], color=colour, linewidth=1.6, zorder=3)
-    axes.plot(
-        *way[0], "o", color="white", markeredgecolor=colour, markersize=6, markeredgewidth=1.6, zorder=4
-    )
-    axes.plot(
-        *way[-1], "*", color=colour, markeredgecolor="white", markersize=13, markeredgewidth=0.7, zorder=5
-    )
+def _ends(axes: Any, descent: Descent) -> None:
+    """A row per method, the nearest first: its distance to the Pareto set from each start, and its passes."""
+    distances = descent.distances()
+    order = distances.sum(1).argsort(stable=True).tolist()
+    for y, m in enumerate(order):
+        axes.axhline(y, color="0.92", linewidth=1, zorder=0)
+        for s in range(len(descent.starts)):
+            axes.plot(
+                float(distances[m, s]), y, MARKERS[s], color=_colour(descent, m, s), markersize=8,
+                markeredgecolor="white", markeredgewidth=0.6, clip_on=False,
+            )  # fmt: skip
+        axes.annotate(
+            f"{descent.passes[m] * descent.steps[-1]:,}", (1.16, y), xycoords=("axes fraction", "data"),
+            ha="right", va="center", fontsize=10,
+        )  # fmt: skip
+    axes.annotate("passes", (1.16, -0.9), xycoords=("axes fraction", "data"), ha="right", va="center")
+    axes.set_yticks(range(len(order)), [descent.methods[m] for m in order])
+    axes.tick_params(axis="y", length=0)
+    axes.set(ylim=(len(order) - 0.4, -0.6), xlabel="how far from the Pareto set they end; marks: the start")
+    axes.set_xlim(left=-0.035 * axes.get_xlim()[1])

@@ -104,21 +104,26 @@ def _progress(axes: Any, descent: Descent, alike: list[list[int]], colours: list
     axes.legend(title="steps", loc="lower right", bbox_to_anchor=(0.97, 0.02), frameon=False, fontsize=9.5,
                 title_fontsize=9.5, handletextpad=0.2)  # fmt: skip
     axes.axvline(1, color="0.7", linewidth=1, zorder=1)
-    axes.set_yticks(range(len(order)), [descent.methods[m] for m, _ in order])
+    axes.set_yticks(range(len(order)), [_named(descent, m) for m, _ in order])
     axes.tick_params(axis="y", length=0)
     axes.set(xlabel="(θ₁ - θ₂) / 2", xlim=(-0.06, 1.06))
-    axes.set_title("from the start (0) to the best point (1)", loc="left", fontsize=11)
+    axes.set_title("step by step: start (0) to best point (1)", loc="left", fontsize=11)
+
+
+def _named(descent: Descent, m: int) -> str:
+    """A method's name, with its passes where a step takes several."""
+    passes = descent.passes[m]
+    return descent.methods[m] + (f"\n({passes} passes a step)" if passes > 1 else "")
 
 
 def _losses(axes: Any, descent: Descent, alike: list[list[int]], colours: list[str]) -> None:
     total = descent.losses[:, :, 0].sum(-1)
     for bunch, colour in zip(alike, colours, strict=True):
         names = ", ".join(descent.methods[m] for m in bunch)
-        axes.plot(descent.steps[1:], total[1:, bunch[0]], color=colour, linewidth=1.9, label=names)
-    for step in MILESTONES:
-        axes.axvline(step, color="0.88", linewidth=0.9, zorder=0)
-    axes.set(xscale="log", yscale="log", xlabel="steps", ylabel="f1 + f2", ylim=(1e-5, 8))
-    axes.set_title("the sum of the losses against steps", loc="left", fontsize=11)
+        passes = [step * descent.passes[bunch[0]] for step in descent.steps[1:]]
+        axes.plot(passes, total[1:, bunch[0]], color=colour, linewidth=1.9, label=names)
+    axes.set(xscale="log", yscale="log", xlabel="passes", ylabel="f1 + f2", ylim=(1e-5, 8))
+    axes.set_title("pass by pass: the sum of the losses", loc="left", fontsize=11)
     axes.legend(frameon=False, fontsize=9, loc="lower left")
 
 

@@ -12,6 +12,8 @@ from offramp.reports.table import aligned
 
 __all__ = ["table", "write"]
 
+PASSES_NOTE = "passes: how often a method looked at both losses"
+
 
 def table(descent: Descent) -> str:
     """Method by method: the losses, and how far the last point is from the Pareto set."""
@@ -50,21 +52,32 @@ def _landscape(descent: Descent) -> str:
         for row in descent.summary()
     ]
     width = len(descent.starts)
-    rows = [[name, *cells[m * width : (m + 1) * width]] for m, name in enumerate(descent.methods)]
-    header = ["method", *(f"from ({x:g}, {y:g})" for x, y in descent.starts)]
-    return f"{aligned(header, rows)}\n\nL1, L2 and the distance to the Pareto set, for each start"
+    rows = [
+        [name, f"{passes * descent.steps[-1]:,}", *cells[m * width : (m + 1) * width]]
+        for m, (name, passes) in enumerate(zip(descent.methods, descent.passes, strict=True))
+    ]
+    header = ["method", "passes", *(f"from ({x:g}, {y:g})" for x, y in descent.starts)]
+    return (
+        f"{aligned(header, rows)}\n\nL1, L2 and the distance to the Pareto set, for each start; {PASSES_NOTE}"
+    )
 
 
 def _coupled(descent: Descent) -> str:
     """A row for each method, a column for each milestone."""
     summary = descent.summary()
-    header = ["method", *(f"after {int(step):,}" for step in summary[0]["sum"]), "distance"]
+    header = ["method", "passes", *(f"after {int(step):,}" for step in summary[0]["sum"]), "distance"]
     rows = [
-        [row["method"], *(f"{total:.3g}" for total in row["sum"].values()), f"{row['distance']:.3g}"]
+        [
+            row["method"],
+            f"{row['passes']:,}",
+            *(f"{total:.3g}" for total in row["sum"].values()),
+            f"{row['distance']:.3g}",
+        ]
         for row in summary
     ]
     return (
         f"{aligned(header, rows)}\n\n"
-        "the sum of the losses, and the distance to the one point that is best for both; the sum is\n"
-        "strictly convex, so every method that descends on it gets there: what differs is when"
+        "the sum of the losses after so many steps, and the distance to the point that is best for both;\n"
+        f"{PASSES_NOTE}. The sum is strictly convex,\n"
+        "so every method that descends on it gets there: what differs is when"
     )

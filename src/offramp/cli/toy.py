@@ -29,7 +29,7 @@ class Toy:
     out: str | None = None
     """folder for the numbers (.json) and a picture (.png) of each problem"""
     steps: int | None = None
-    """budget of each method; by default 6000 on a, 3000 on b"""
+    """steps of each method, of which dr-mgf's take three passes; by default 6000 on a, 3000 on b"""
     rate: float | None = None
     """learning rate; by default 0.003 on a (published: 0.001), 0.05 on b"""
     starts: Literal["cagrad", "nash-mtl"] = "cagrad"

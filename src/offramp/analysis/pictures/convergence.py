@@ -45,6 +45,7 @@ def draw_convergence(path: Path, found: Sequence[Curves]) -> None:
         for axes, name in zip(panels[-1], axes_of.values(), strict=True):
             axes.set_xlabel(name)
             axes.set_xlim(left=0)
+            axes.locator_params(axis="x", integer=True)
         several = any(series[0].std is not None for one in found for series in one.values.values())
         note = "bands: one standard deviation\nover the seeds" if several else None
         figure.legend(

@@ -1,4 +1,4 @@
-"""Fig 4 of DR-MGF: conflict against gain, a point per mini-batch and exit."""
+"""Fig 4 of DR-MGF: conflict against gain, a point per mini-batch and exit, and each exit's correlation."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Any
 
 from offramp.analysis.conflict import OutputInterference, pooled
 from offramp.analysis.pictures.canvas import canvas
+from offramp.analysis.pictures.exits import exit_colour, exit_legend, exit_marker
+from offramp.reports.plot_lines import wrapped
+from offramp.reports.table import signed
 
 __all__ = ["draw_interference"]
 
@@ -16,7 +19,7 @@ _FRAME = 3.5  # standard deviations; points beyond are drawn at the edge
 
 
 def draw_interference(path: Path, found: Mapping[str, Sequence[OutputInterference]]) -> None:
-    """Draw a panel per run: standardised gain to the right, standardised conflict upwards.
+    """Draw a cloud per run, standardised gain to the right and conflict upwards, and below it each exit's r.
 
     Args:
         path: The picture's file.
@@ -24,46 +27,62 @@ def draw_interference(path: Path, found: Mapping[str, Sequence[OutputInterferenc
     """
     columns = min(3, math.ceil(math.sqrt(len(found))))
     rows = math.ceil(len(found) / columns)
-    with canvas(path, 0.8 + 5.3 * columns, 0.6 + 4.2 * rows) as figure:
-        panels = figure.subplots(rows, columns, squeeze=False).flatten()
+    heights = [0.9 + 3.6 * rows, 1.2 + 0.42 * len(found)]
+    exits = max(len(outputs) for outputs in found.values())
+    with canvas(path, 2.2 + 4.3 * columns, sum(heights)) as figure:
+        above, below = figure.subfigures(2, 1, height_ratios=heights)
+        panels = above.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flatten()
         for axes, (label, outputs) in zip(panels, found.items(), strict=False):
-            _panel(axes, label, outputs)
+            _cloud(axes, label, outputs)
         for axes in panels[len(found) :]:
             axes.set_axis_off()
-        figure.supxlabel("gain G by the other exits' gradients (standard scores)", fontsize=11)
-        figure.supylabel("conflict C with them (standard scores)", fontsize=11)
+        above.suptitle("a cloud that falls: where exits conflict, they lose", x=0.01, ha="left", fontsize=12)
+        above.supxlabel("gain G by the other exits (standard scores)", fontsize=11)
+        above.supylabel("conflict C (standard scores)", fontsize=11)
+        exit_legend(above, exits)
+        _correlations(below.add_subplot(), found)
 
 
-def _panel(axes: Any, label: str, outputs: Sequence[OutputInterference]) -> None:
-    import matplotlib
-
-    shades = matplotlib.colormaps["viridis_r"]
-    for k, one in enumerate(outputs):
-        if one.r is None:
-            continue
-        conflict, gain = one.standardised
+def _cloud(axes: Any, label: str, outputs: Sequence[OutputInterference]) -> None:
+    shown = [(k, *one.standardised) for k, one in enumerate(outputs) if one.r is not None]
+    size = min(42.0, max(16.0, 9000 / (1 + sum(len(gain) for _, _, gain in shown))))
+    for k, conflict, gain in shown:
         axes.scatter(
-            [_framed(g) for g in gain], [_framed(c) for c in conflict], s=11, alpha=0.5, linewidths=0,
-            color=shades(0.12 + 0.88 * k / max(1, len(outputs) - 1)), label=f"exit {k + 1}: {one.r:+.2f}",
+            [_framed(g) for g in gain], [_framed(c) for c in conflict], s=size, alpha=0.8, linewidths=0.4,
+            edgecolors="white", color=exit_colour(k, len(outputs)), marker=exit_marker(k),
         )  # fmt: skip
     r = pooled(outputs)
-    if r is not None:
-        axes.axline((0, 0), slope=r, color="#D55E00", linewidth=1.8)
-    axes.set_title(f"{label}: r = {'-' if r is None else format(r, '+.2f')}", loc="left", fontsize=12)
-    axes.set_xlim(-_FRAME - 0.15, _FRAME + 0.15)
-    lowest = min((c for one in outputs for c in one.standardised[0]), default=0.0)
-    axes.set_ylim(max(-_FRAME, lowest) - 0.15, _FRAME + 0.15)
-    axes.axhline(0, color="0.85", linewidth=0.8, zorder=0)
-    axes.axvline(0, color="0.85", linewidth=0.8, zorder=0)
     if r is None:
         axes.text(
-            0, 0.2, "no correlation:\ntoo few batches, or all alike", ha="center", va="bottom", color="0.4"
+            0, 0, "no correlation:\ntoo few batches, or all alike", ha="center", va="center", color="0.4"
         )
-        return
-    axes.legend(
-        title="r by exit", fontsize=9, title_fontsize=9, markerscale=1.9, handletextpad=0.1,
-        labelspacing=0.3, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0),
-    )  # fmt: skip
+    else:
+        axes.axline((0, 0), slope=r, color="black", linewidth=1.8)
+    title = wrapped(f"{label}: r = {'-' if r is None else signed(r)}")
+    axes.set_title(title, loc="left", fontsize=12)
+    axes.set(xlim=(-_FRAME - 0.2, _FRAME + 0.2), ylim=(-2.4, _FRAME + 0.2))
+    axes.axhline(0, color="0.85", linewidth=0.8, zorder=0)
+    axes.axvline(0, color="0.85", linewidth=0.8, zorder=0)
+
+
+def _correlations(axes: Any, found: Mapping[str, Sequence[OutputInterference]]) -> None:
+    """A row per run: r of every exit, the pooled one as a line, and where r may as well be 0."""
+    for y, outputs in enumerate(found.values()):
+        noise = 2 / math.sqrt(max(4, min(len(one.gain) for one in outputs)))
+        axes.fill_between([-noise, noise], y - 0.4, y + 0.4, color="0.9", linewidth=0, zorder=0)
+        if (r := pooled(outputs)) is not None:
+            axes.plot([r, r], [y - 0.4, y + 0.4], color="black", linewidth=1.8)
+        for k, one in enumerate(outputs):
+            if one.r is not None:
+                axes.plot(
+                    one.r, y, exit_marker(k), color=exit_colour(k, len(outputs)), markersize=9,
+                    markeredgecolor="white", markeredgewidth=0.6,
+                )  # fmt: skip
+    axes.axvline(0, color="0.6", linewidth=0.8, zorder=1)
+    axes.set_yticks(range(len(found)), [wrapped(label) for label in found])
+    axes.tick_params(axis="y", length=0)
+    axes.set(xlim=(-1, 1), xticks=(-1, -0.5, 0, 0.5, 1), ylim=(len(found) - 0.5, -0.5))
+    axes.set_xlabel("r by exit; line: all exits; grey: within two standard errors of 0", fontsize=11)
 
 
 def _framed(value: float) -> float:

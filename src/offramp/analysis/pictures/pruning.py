@@ -1,4 +1,4 @@
-"""Fig 5 and 12 of DR-MGF: the pruning matrix as it is, and as the published figure shows it."""
+"""Fig 5 and 12 of DR-MGF: who loses accuracy without the filters that an exit needs most."""
 
 from __future__ import annotations
 
@@ -7,68 +7,80 @@ from pathlib import Path
 from typing import Any
 
 from offramp.analysis.pictures.canvas import canvas
+from offramp.analysis.pictures.exits import exit_colour
 from offramp.analysis.prune import Pruning
+from offramp.reports.table import signed
 
-__all__ = ["draw_matrix", "draw_pruning"]
+__all__ = ["draw_pruning"]
 
 
 def draw_pruning(path: Path, found: Mapping[str, Pruning], title: str) -> None:
-    """Draw a row of two maps per run.
+    """Draw a map of the losses per run, and beside it how many filters were taken in each row.
 
     Args:
         path: The picture's file.
         found: Label of a run -> its matrix.
         title: What the filters were chosen by.
     """
-    size = max(len(pruning.change) for pruning in found.values())
-    side = 1.6 + 0.52 * size
-    with canvas(path, 2 * side + 2.2, (side + 0.7) * len(found) + 0.4) as figure:
-        panels = figure.subplots(len(found), 2, squeeze=False)
-        for (raw, published), (label, pruning) in zip(panels, found.items(), strict=True):
-            percent = [[100 * value for value in row] for row in pruning.change]
-            drop = max(1.0, *(abs(value) for row in percent for value in row))
-            draw_matrix(
-                raw, percent, "{:+.0f}" if drop >= 10 else "{:+.1f}", "RdBu", (-1.25 * drop, 1.25 * drop)
-            )
-            names = [f"{k} ({n})" for k, n in enumerate(pruning.filters, 1)]
-            raw.set_yticks(range(len(names)), names)
-            raw.set_ylabel("without the filters of exit (how many)")
-            raw.set_title(f"{label}\nchange of accuracy (% of it)", loc="left", fontsize=11)
-            draw_matrix(published, pruning.as_published, "{:.2f}", "Greys", (0, 1.25))
-            published.set_title("\nsoftmax of -100 x change, as published", loc="left", fontsize=11)
-        for axes in panels[-1]:
-            axes.set_xlabel("exit that is measured")
+    exits = max(len(pruning.change) for pruning in found.values())
+    width, height = max(4.8, 1.6 + 0.62 * exits), 1.5 + 0.4 * exits
+    with canvas(path, width + 3.2, height * len(found) + 0.5) as figure:
         figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+        panels = figure.subplots(len(found), 2, squeeze=False, sharey="row", width_ratios=[width, 2.4])
+        for (losses, owned), (label, pruning) in zip(panels, found.items(), strict=True):
+            verdict = f"in {sum(pruning.diagonal)} of {len(pruning.diagonal)} rows the exit itself loses most"
+            losses.set_title(f"{label}\n{verdict}", loc="left", fontsize=11, fontweight="bold")
+            _losses(losses, pruning)
+            _owned(owned, pruning)
+        panels[-1][0].set_xlabel("change of its accuracy (%)\nframed: the exit itself, bold: who loses most")
 
 
-def draw_matrix(
-    axes: Any, values: Sequence[Sequence[float]], form: str, colours: str, limits: tuple[float, float]
-) -> None:
-    """Draw a square map with its numbers in it; the diagonal is framed.
-
-    Args:
-        axes: matplotlib's.
-        values: Rows.
-        form: Of the numbers.
-        colours: Name of a colour map.
-        limits: Values at its two ends.
-    """
-    image = axes.imshow(values, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
-    for y, row in enumerate(values):
+def _losses(axes: Any, pruning: Pruning) -> None:
+    """A row for each exit whose filters are taken, a column for each that is measured."""
+    percent = [[100 * value for value in row] for row in pruning.change]
+    largest = max(1.0, *(abs(value) for row in percent for value in row))
+    image = axes.imshow(percent, cmap="RdBu", vmin=-1.25 * largest, vmax=1.25 * largest, aspect="auto")
+    for y, row in enumerate(percent):
         for x, value in enumerate(row):
-            red, green, blue, _ = image.cmap(image.norm(value))
-            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
-            colour = "white" if dark else "black"
-            axes.text(x, y, form.format(value), ha="center", va="center", fontsize=8.5, color=colour)
+            axes.text(
+                x, y, signed(value, 0 if largest >= 10 else 1), ha="center", va="center", fontsize=9.5,
+                fontweight="bold" if value == min(row) < 0 else "normal", color=_ink(image, value),
+            )  # fmt: skip
         axes.add_patch(_frame(y))
-    names = [str(k) for k in range(1, len(values) + 1)]
-    axes.set_xticks(range(len(names)), names)
-    axes.set_yticks(range(len(names)), names)
+    exits = range(len(percent))
+    names = [f"exit {k + 1}" for k in exits]
+    axes.set_xticks(exits, names, fontsize=9.5)
+    axes.set_yticks(exits, names, fontsize=9.5)
+    axes.set_ylabel("without the filters of")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
+
+
+def _owned(axes: Any, pruning: Pruning) -> None:
+    exits = len(pruning.filters)
+    axes.barh(range(exits), pruning.filters, height=0.62, color=[exit_colour(k, exits) for k in range(exits)])
+    _counts(axes, pruning.filters)
+    axes.set_xlim(0, 1.3 * max(1, *pruning.filters))
+    axes.set_title(f"its filters, of {pruning.shared}", loc="left", fontsize=10)
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+def _counts(axes: Any, filters: Sequence[int]) -> None:
+    for y, number in enumerate(filters):
+        axes.annotate(
+            str(number), (number, y), xytext=(4, 0), textcoords="offset points", va="center", fontsize=9.5
+        )
+
+
+def _ink(image: Any, value: float) -> str:
+    """White on dark cells, black on light ones."""
+    red, green, blue, _ = image.cmap(image.norm(value))
+    return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.5 else "black"
 
 
 def _frame(k: int) -> Any:
     from matplotlib.patches import Rectangle
 
-    return Rectangle((k - 0.47, k - 0.47), 0.94, 0.94, fill=False, edgecolor="black", linewidth=1.2)
+    return Rectangle((k - 0.47, k - 0.47), 0.94, 0.94, fill=False, edgecolor="black", linewidth=1.4)

@@ -1,4 +1,4 @@
-"""Fig 13 of DR-MGF, right: each exit's strongest connections between two layers."""
+"""Fig 13 of DR-MGF, right: each exit's strongest connections between two layers, and which are its alone."""
 
 from __future__ import annotations
 
@@ -6,20 +6,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from offramp.analysis.pictures.canvas import canvas
-from offramp.analysis.routes import connections, stride
+from offramp.analysis.pictures.exits import exit_colour
+from offramp.analysis.routes import strongest
 from offramp.loops import Route
 
 __all__ = ["draw_routes"]
 
+_COMMON = (0.72, 0.72, 0.72)
+
 
 def draw_routes(path: Path, found: Mapping[str, tuple[str, Route]], *, top: float = 0.2) -> None:
-    """Draw a row of panels per run, a panel per exit: input channels to the left, output channels right.
+    """Draw a row of maps per run, one per exit: input channels to the right, output channels down.
 
-    Every output channel shows its strongest incoming connections, the darker the nearer to the strongest.
-    Of many channels every so-manieth is drawn.
+    A cell is filled where the connection is among the strongest that its output channel reads: grey where it
+    is so for all exits, in the exit's colour where it is not.
 
     Args:
         path: The picture's file.
@@ -27,52 +31,41 @@ def draw_routes(path: Path, found: Mapping[str, tuple[str, Route]], *, top: floa
         top: Which share of the incoming connections is kept.
     """
     columns = max(len(route.owners) for _, route in found.values())
-    with canvas(path, 1.9 * columns + 0.6, 4.6 * len(found)) as figure:
+    shape = max((route.importance.shape[1:] for _, route in found.values()), key=lambda s: s[0] / s[1])
+    height = 1.35 + min(4.0, max(1.0, 1.75 * shape[0] / shape[1]))
+    with canvas(path, max(8.5, 1.95 * columns + 0.6), height * len(found) + 0.4) as figure:
+        figure.suptitle(
+            f"the strongest {top:.0%} of what each output channel reads; grey: for all exits, coloured: not",
+            x=0.01, ha="left", fontsize=12,
+        )  # fmt: skip
         rows = figure.subfigures(len(found), squeeze=False)[:, 0]
         for part, (label, (name, route)) in zip(rows, found.items(), strict=True):
-            _, targets, sources = route.importance.shape
-            steps = stride(sources), stride(targets)
-            drawn = f"{_some(steps[0], sources)} input, {_some(steps[1], targets)} output channels"
-            part.suptitle(
-                f"{label}: {name}, the strongest {top:.0%} of what each output channel reads ({drawn})",
-                x=0.01, ha="left", fontsize=11,
-            )  # fmt: skip
-            panels = part.subplots(1, columns, squeeze=False)[0]
-            for axes in panels:
-                axes.set_axis_off()
-            for axes, owner, importance in zip(panels, route.owners, route.importance, strict=False):
-                _panel(axes, importance, steps, top)
-                axes.set_title(f"exit {owner + 1}", fontsize=11)
+            _run(part, label, name, route, strongest(route.importance, top=top), columns)
 
 
-def _panel(axes: Any, importance: Tensor, steps: tuple[int, int], top: float) -> None:
-    from matplotlib.collections import LineCollection
-
-    targets, sources = importance.shape
-    kept = [
-        c for c in connections(importance, top=top) if c.source % steps[0] == 0 and c.target % steps[1] == 0
-    ]
-    kept.sort(key=lambda c: c.strength)  # the strong ones on top
-    left, right = (_places(n, step) for n, step in zip((sources, targets), steps, strict=True))
-    lines = [[(0, left[c.source]), (1, right[c.target])] for c in kept]
-    shades = [(0.0, 0.25, 0.45, c.strength**3) for c in kept]
-    axes.add_collection(
-        LineCollection(lines, colors=shades, linewidths=[0.2 + 1.4 * c.strength**2 for c in kept])
-    )
-    for x, places in ((0, left), (1, right)):
-        axes.plot([x] * len(places), list(places.values()), "o", color="#D55E00", markersize=3.5, zorder=3)
-    axes.set_xlim(-0.08, 1.08)
-    axes.set_ylim(1.06, -0.02)
-    for x, word in ((0, "in"), (1, "out")):
-        axes.text(x, 1.03, word, ha="center", va="center", fontsize=9, color="0.4")
+def _run(part: Any, label: str, name: str, route: Route, kept: Tensor, columns: int) -> None:
+    common = kept.all(0)
+    shared = f"{int(common.sum())} of {int(kept[0].sum())} connections in {name.removesuffix('.weight')}"
+    part.suptitle(f"{label}: all exits share {shared}", x=0.01, ha="left", fontsize=11, fontweight="bold")
+    panels = part.subplots(1, columns, squeeze=False)[0]
+    for axes in panels[len(route.owners) :]:
+        axes.set_axis_off()
+    exits = max(route.owners) + 1
+    for axes, owner, mine in zip(panels, route.owners, kept, strict=False):
+        axes.imshow(
+            _cells(mine, common, exit_colour(owner, exits)), aspect="auto", interpolation="antialiased"
+        )
+        axes.set_title(f"exit {owner + 1}", fontsize=11)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set(visible=True, color="0.8")
+    part.supylabel("output channel", fontsize=9.5)
+    part.supxlabel("input channel", fontsize=9.5)
 
 
-def _places(channels: int, step: int) -> dict[int, float]:
-    """Height of each drawn channel, from 0 to 1."""
-    drawn = range(0, channels, step)
-    return {channel: (n + 0.5) / len(drawn) for n, channel in enumerate(drawn)}
-
-
-def _some(step: int, channels: int) -> str:
-    nth = {2: "2nd", 3: "3rd"}.get(step, f"{step}th")
-    return f"all {channels}" if step == 1 else f"every {nth} of {channels}"
+def _cells(mine: Tensor, common: Tensor, colour: tuple[float, float, float]) -> Any:
+    """Red, green and blue of each connection, ``[m, n, 3]``: white where it is not kept."""
+    cells = torch.ones(*mine.shape, 3, dtype=torch.float64)
+    cells[mine] = torch.tensor(colour, dtype=torch.float64)
+    cells[common] = torch.tensor(_COMMON, dtype=torch.float64)
+    return cells.numpy()

@@ -1,34 +1,59 @@
-"""Fig 13 of DR-MGF, left: how alike the exits' routes are, beside what chance gives."""
+"""Fig 13 of DR-MGF, left: how far the exits' routes have moved apart, beside routes that share nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 from offramp.analysis.pictures.canvas import canvas
-from offramp.analysis.pictures.pruning import draw_matrix
+from offramp.analysis.pictures.lines import stroke
 from offramp.analysis.similarity import Likeness
 
 __all__ = ["draw_similarity"]
 
+_NEAREST = 1e-6  # distances below are drawn there
+
 
 def draw_similarity(path: Path, found: Mapping[str, Likeness]) -> None:
-    """Draw a row of two maps per run.
+    """Draw the distance of every two exits' routes over how many exits lie between them.
+
+    The distance is 1 less the cosine of |nu| less its mean: 0 for equal routes, 1 by chance.
 
     Args:
         path: The picture's file.
         found: Label of a run -> its cosines.
     """
-    side = 1.2 + 0.52 * max(len(one.raw) for one in found.values())
-    with canvas(path, 2 * side + 1.4, (side + 1.5) * len(found)) as figure:
-        panels = figure.subplots(len(found), 2, squeeze=False)
-        for (raw, centred), (label, one) in zip(panels, found.items(), strict=True):
-            low = min(one.raw.min().item(), *one.chance.values())
-            draw_matrix(raw, one.raw.tolist(), "{:.3f}", "Blues", (low, 1.1 - 0.1 * low))
-            draw_matrix(centred, one.centred.tolist(), "{:.3f}", "RdBu", (-1, 1))
-            raw.set_title(f"{label}\ncosine of |nu|", loc="left", fontsize=11)
-            centred.set_title("\ncosine of |nu| less its mean", loc="left", fontsize=11)
-            chance = ",\n".join(f"{value:.3f} {name}" for name, value in one.chance.items())
-            raw.set_xlabel(f"exit\nby chance: {chance}", fontsize=10)
-            centred.set_xlabel("exit\nby chance: 0,\n1 from an equal start\n\n", fontsize=10)
-            raw.set_ylabel("exit")
+    exits = max(len(one.raw) for one in found.values())
+    with canvas(path, 7.6, 4.8) as figure:
+        axes = figure.add_subplot()
+        for number, (label, one) in enumerate(found.items()):
+            _draw(axes, label, one, number)
+        axes.axhline(1, color="black", linewidth=1.4, linestyle=(0, (5, 3)))
+        axes.annotate(
+            "by chance: routes that have nothing in common", (0.01, 1), (0, 5), fontsize=10,
+            xycoords=("axes fraction", "data"), textcoords="offset points",
+        )  # fmt: skip
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=min(0.01, max(_NEAREST / 2, axes.get_ylim()[0])), top=3)
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_xticks(range(1, exits))
+        axes.set(xlim=(0.5, exits - 0.5), xlabel="how many exits apart")
+        axes.set_ylabel("distance of two exits' routes\n(equal: 0)")
+        axes.set_title("how far the exits' routes have moved apart", loc="left", fontsize=12)
+        axes.grid(axis="y", color="0.9", linewidth=0.8)
+        axes.set_axisbelow(True)
+        figure.legend(loc="outside right upper", frameon=False, fontsize=10)
+
+
+def _draw(axes: Any, label: str, one: Likeness, number: int) -> None:
+    exits = len(one.centred)
+    distance = (1 - one.centred).clamp(min=_NEAREST).tolist()
+    apart = {steps: [distance[k][k + steps] for k in range(exits - steps)] for steps in range(1, exits)}
+    style = stroke(number)
+    for steps, values in apart.items():
+        axes.plot(
+            [steps] * len(values), values, style["marker"], color=style["color"], markersize=5, alpha=0.35
+        )
+    axes.plot(list(apart), [fmean(values) for values in apart.values()], label=label, **style)

@@ -1,0 +1,136 @@
+"""What the pictures say: their words, numbers and legends. Pixels are for the eye."""
+
+import re
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from offramp.analysis import OutputInterference, Pruning, common_routes, likeness
+from offramp.analysis.pictures import draw_interference, draw_pruning, draw_routes, draw_similarity
+from offramp.analysis.pictures.exits import exit_colour, exit_marker
+from offramp.analysis.routes import strongest
+from offramp.loops import Route
+
+
+def draw(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("exits", [2, 3, 7, 13])
+def test_exits_darken_from_shallow_to_deep(exits):
+    """Relative luminance (Rec. 709) falls, so the order is seen in grey print and by colour-blind readers."""
+    colours = np.array([exit_colour(k, exits) for k in range(exits)])
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ [0.2126, 0.7152, 0.0722]
+    assert 0.5 < luminance[0] < 0.75  # seen on white
+    assert (np.diff(luminance) < 0).all()
+    lightness = 116 * np.cbrt(luminance) - 16  # CIE 1976; a difference of 2 or 3 is just seen
+    assert (-np.diff(lightness) > 3).all()
+    assert all(exit_marker(k) != exit_marker(j) for k, j in pairwise(range(exits)))
+
+
+def interference(exits, batches=20, seed=0):
+    scores = torch.randn(exits, 2, batches, generator=draw(seed)).tolist()
+    return [OutputInterference(tuple(c), tuple(g), 0) for c, g in scores]
+
+
+@pytest.mark.parametrize(("exits", "runs"), [(3, 1), (7, 2), (13, 5)])
+def test_conflict_has_one_legend_and_every_r(exits, runs, drawn, texts, tmp_path):
+    found = {f"a long name of a run, seed={n}": interference(exits, seed=n) for n in range(runs)}
+    draw_interference(tmp_path / "conflict.png", found)
+    (figure,) = drawn
+    words = texts(figure)
+    legends = [*figure.legends, *(legend for part in figure.subfigs for legend in part.legends)]
+    assert [[text.get_text() for text in legend.get_texts()] for legend in legends] == [
+        [f"exit {k + 1}" for k in range(exits)]
+    ]
+    assert not any(axes.get_legend() for axes in figure.axes)
+    assert sum(bool(re.search(r"r = [+-]0\.\d\d$", word)) for word in words) == runs
+    places = sorted(
+        float(line.get_xdata()[0])
+        for line in figure.axes[-1].lines
+        if line.get_marker() != "None" and len(line.get_xdata()) == 1
+    )
+    assert places == pytest.approx(sorted(one.r for outputs in found.values() for one in outputs))
+
+
+def test_a_run_without_a_correlation_says_so(drawn, texts, tmp_path):
+    draw_interference(tmp_path / "conflict.png", {"joint": interference(3, batches=2)})
+    assert any("no correlation" in word for word in texts(drawn[0]))
+
+
+CHANGE = ((-0.30, -0.20, 0.0), (0.001, -0.05, -0.4), (0.0, 0.0, 0.0))
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+def test_importance_says_who_loses_and_how_many_filters_it_is_about(runs, drawn, texts, tmp_path):
+    pruning = Pruning(CHANGE, (7, 11, 0), 48, (50.0, 60.0, 70.0))
+    draw_pruning(tmp_path / "p.png", {f"run {n}": pruning for n in range(runs)}, "without some filters")
+    words = texts(drawn[0])
+    assert words.count("its filters, of 48") == words.count("11") == words.count("7") == runs
+    for n in range(runs):
+        assert f"run {n}\nin 1 of 3 rows the exit itself loses most" in words
+    numbers = list(drawn[0].axes[0].texts)
+    assert [text.get_text() for text in numbers] == ["-30", "-20", "0", "0", "-5", "-40", "0", "0", "0"]
+    assert [text.get_text() for text in numbers if text.get_fontweight() == "bold"] == ["-30", "-40"]
+    assert not any(word in words for word in ("0.00", "1.00", "1 (7)"))
+
+
+@pytest.mark.parametrize("exits", [3, 13])
+def test_importance_of_small_changes_has_a_decimal(exits, drawn, texts, tmp_path):
+    change = torch.rand(exits, exits, generator=draw()) * -0.05 - 0.002
+    pruning = Pruning(tuple(map(tuple, change.tolist())), (5,) * exits, 248, (50.0,) * exits)
+    title = "accuracy without the filters that an exit needs most\n(by gradient norms; validation images)"
+    draw_pruning(tmp_path / "p.png", {"joint": pruning}, title)
+    texts(drawn[0])
+    assert {text.get_text() for text in drawn[0].axes[0].texts} == {
+        f"{100 * v:+.1f}" for v in change.flatten()
+    }
+
+
+def route(exits, m, n, apart=1.0):
+    g = draw()
+    importance = torch.rand(m, n, generator=g) + apart * torch.rand(exits, m, n, generator=g)
+    return Route(tuple(range(exits)), importance, torch.ones(exits, m, n))
+
+
+@pytest.mark.parametrize(("exits", "m", "n"), [(3, 8, 8), (7, 64, 64), (6, 16, 8)])
+def test_routes_are_maps_with_what_all_exits_share_in_grey(exits, m, n, drawn, texts, tmp_path):
+    one = route(exits, m, n)
+    draw_routes(tmp_path / "routes.png", {"dr-mgf": ("stages.1.0.weight", one)})
+    (figure,) = drawn
+    words = texts(figure)
+    kept = strongest(one.importance).numpy()
+    shared = kept.all(0).sum()
+    assert f"dr-mgf: all exits share {shared} of {kept[0].sum()} connections in stages.1.0" in words
+    assert len(figure.axes) == exits
+    for k, axes in enumerate(figure.axes):
+        (cells,) = (np.asarray(image.get_array()) for image in axes.images)
+        assert cells.shape == (m, n, 3)
+        grey = (cells == cells[..., :1]).all(-1) & (cells < 1).all(-1)
+        own = (cells == exit_colour(k, exits)).all(-1)
+        np.testing.assert_array_equal(grey, kept.all(0))
+        np.testing.assert_array_equal(own, kept[k] & ~kept.all(0))
+
+
+def test_similarity_is_a_distance_beside_that_of_chance(drawn, texts, tmp_path):
+    found = {f"seed {n}": likeness(common_routes({"w": route(4, 8, 8, n)}, 4)) for n in (0, 1)}
+    draw_similarity(tmp_path / "similarity.png", found)
+    (figure,) = drawn
+    words = texts(figure)
+    assert "by chance: routes that have nothing in common" in words
+    (axes,) = figure.axes
+    lines = {line.get_label(): line for line in axes.lines}
+    assert lines["seed 0"].get_ydata() == pytest.approx([1e-6] * 3)  # equal: below what is drawn
+    distance = 1 - found["seed 1"].centred.numpy()
+    means = [distance.diagonal(apart).mean() for apart in (1, 2, 3)]
+    assert lines["seed 1"].get_ydata() == pytest.approx(means)
+    assert 1.0 in [line.get_ydata()[0] for line in axes.lines if len(set(line.get_ydata())) == 1]
+
+
+def test_two_exits_and_several_labels(drawn, texts, tmp_path):
+    one = likeness(common_routes({"w": route(2, 8, 8)}, 2))
+    draw_similarity(tmp_path / "s.png", {"dr-mgf": one, "dr-mgf init=kaiming-apart lr=0.05": one})
+    texts(drawn[0])
