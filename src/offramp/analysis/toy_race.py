@@ -123,6 +123,8 @@ def _losses(axes: Any, descent: Descent, alike: list[list[int]], colours: list[s
         passes = [step * descent.passes[bunch[0]] for step in descent.steps[1:]]
         axes.plot(passes, total[1:, bunch[0]], color=colour, linewidth=1.9, label=names)
     axes.set(xscale="log", yscale="log", xlabel="passes", ylabel="f1 + f2", ylim=(1e-5, 8))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_minor_formatter("")  # labels of a short race would stand on one another
     axes.set_title("pass by pass: the sum of the losses", loc="left", fontsize=11)
     axes.legend(frameon=False, fontsize=9, loc="lower left")
 
