@@ -38,12 +38,13 @@ def draw_race(figure: Any, descent: Descent) -> None:
 
 
 def _alike(descent: Descent) -> list[list[int]]:
-    """Methods in bunches whose losses never differ by more than 1 %, the slowest bunch first."""
+    """Methods in bunches of equal passes whose losses never differ by more than 1 %, the slowest first."""
     total = descent.losses[:, :, 0].sum(-1).T
     bunches: list[list[int]] = []
     for m, one in enumerate(total):
         for bunch in bunches:
-            if torch.allclose(one, total[bunch[0]], rtol=0.01, atol=1e-12):
+            alike = torch.allclose(one, total[bunch[0]], rtol=0.01, atol=1e-12)
+            if alike and descent.passes[m] == descent.passes[bunch[0]]:
                 bunch.append(m)
                 break
         else:
