@@ -53,9 +53,9 @@ def draw_lines(axes: Any, comparison: Comparison) -> None:
     _label(axes, sorted(ends))
 
 
-def wrapped(label: str) -> str:
-    """A long label over several lines, so that the picture keeps its place."""
-    return textwrap.fill(label, 24)
+def wrapped(label: str, width: int = 24) -> str:
+    """A long label over several lines of so many letters, so that the picture keeps its place."""
+    return textwrap.fill(label, width, break_on_hyphens=False)
 
 
 def _label(axes: Any, ends: list[tuple[float, float, str, str]]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from offramp.analysis.convergence import Curves
 from offramp.analysis.pictures.canvas import canvas
 from offramp.analysis.pictures.lines import stroke
+from offramp.reports.plot_lines import wrapped
 
 __all__ = ["draw_convergence"]
 
@@ -60,7 +61,7 @@ def _draw(axes: Any, x: Sequence[float], one: Curves, quantity: str, number: int
     if len(series) > 40:
         style["marker"] = ""
     mean = [point.mean for point in series]
-    axes.plot(x[: len(series)], mean, label=one.label, **style)
+    axes.plot(x[: len(series)], mean, label=wrapped(one.label), **style)
     if series and series[0].std is not None:
         low, high = ([p.mean + sign * (p.std or 0) for p in series] for sign in (-1, 1))
         axes.fill_between(x[: len(series)], low, high, color=style["color"], alpha=0.15, linewidth=0)

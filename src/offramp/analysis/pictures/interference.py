@@ -58,7 +58,7 @@ def _cloud(axes: Any, label: str, outputs: Sequence[OutputInterference]) -> None
         )
     else:
         axes.axline((0, 0), slope=r, color="black", linewidth=1.8)
-    title = wrapped(f"{label}: r = {'-' if r is None else signed(r)}")
+    title = f"{wrapped(label, 38)}\nr = {'-' if r is None else signed(r)}"
     axes.set_title(title, loc="left", fontsize=12)
     axes.set(xlim=(-_FRAME - 0.2, _FRAME + 0.2), ylim=(-2.4, _FRAME + 0.2))
     axes.axhline(0, color="0.85", linewidth=0.8, zorder=0)
@@ -68,9 +68,10 @@ def _cloud(axes: Any, label: str, outputs: Sequence[OutputInterference]) -> None
 def _correlations(axes: Any, found: Mapping[str, Sequence[OutputInterference]]) -> None:
     """A row per run: r of every exit, the pooled one as a line, and where r may as well be 0."""
     for y, outputs in enumerate(found.values()):
-        noise = 2 / math.sqrt(max(4, min(len(one.gain) for one in outputs)))
-        axes.fill_between([-noise, noise], y - 0.4, y + 0.4, color="0.9", linewidth=0, zorder=0)
         if (r := pooled(outputs)) is not None:
+            fewest = min(len(one.gain) for one in outputs if one.r is not None)
+            noise = 2 / math.sqrt(max(4, fewest))
+            axes.fill_between([-noise, noise], y - 0.4, y + 0.4, color="0.9", linewidth=0, zorder=0)
             axes.plot([r, r], [y - 0.4, y + 0.4], color="black", linewidth=1.8)
         for k, one in enumerate(outputs):
             if one.r is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from offramp.analysis.pictures.canvas import canvas
 from offramp.analysis.pictures.exits import exit_colour
 from offramp.analysis.prune import Pruning
+from offramp.reports.plot_lines import wrapped
 from offramp.reports.table import signed
 
 __all__ = ["draw_pruning"]
@@ -29,7 +30,7 @@ def draw_pruning(path: Path, found: Mapping[str, Pruning], title: str) -> None:
         panels = figure.subplots(len(found), 2, squeeze=False, sharey="row", width_ratios=[width, 2.4])
         for (losses, owned), (label, pruning) in zip(panels, found.items(), strict=True):
             verdict = f"in {sum(pruning.diagonal)} of {len(pruning.diagonal)} rows the exit itself loses most"
-            losses.set_title(f"{label}\n{verdict}", loc="left", fontsize=11, fontweight="bold")
+            losses.set_title(f"{wrapped(label, 60)}\n{verdict}", loc="left", fontsize=11, fontweight="bold")
             _losses(losses, pruning)
             _owned(owned, pruning)
         panels[-1][0].set_xlabel("change of its accuracy (%)\nframed: the exit itself, bold: who loses most")

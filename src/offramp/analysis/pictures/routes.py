@@ -13,6 +13,7 @@ from offramp.analysis.pictures.canvas import canvas
 from offramp.analysis.pictures.exits import exit_colour
 from offramp.analysis.routes import strongest
 from offramp.loops import Route
+from offramp.reports.plot_lines import wrapped
 
 __all__ = ["draw_routes"]
 
@@ -32,7 +33,7 @@ def draw_routes(path: Path, found: Mapping[str, tuple[str, Route]], *, top: floa
     """
     columns = max(len(route.owners) for _, route in found.values())
     shape = max((route.importance.shape[1:] for _, route in found.values()), key=lambda s: s[0] / s[1])
-    height = 1.35 + min(4.0, max(1.0, 1.75 * shape[0] / shape[1]))
+    height = 1.6 + min(4.0, max(1.0, 1.75 * shape[0] / shape[1]))
     with canvas(path, max(8.5, 1.95 * columns + 0.6), height * len(found) + 0.4) as figure:
         figure.suptitle(
             f"the strongest {top:.0%} of what each output channel reads; grey: for all exits, coloured: not",
@@ -46,7 +47,9 @@ def draw_routes(path: Path, found: Mapping[str, tuple[str, Route]], *, top: floa
 def _run(part: Any, label: str, name: str, route: Route, kept: Tensor, columns: int) -> None:
     common = kept.all(0)
     shared = f"{int(common.sum())} of {int(kept[0].sum())} connections in {name.removesuffix('.weight')}"
-    part.suptitle(f"{label}: all exits share {shared}", x=0.01, ha="left", fontsize=11, fontweight="bold")
+    part.suptitle(
+        f"{wrapped(label, 70)}\nall exits share {shared}", x=0.01, ha="left", fontsize=11, fontweight="bold"
+    )
     panels = part.subplots(1, columns, squeeze=False)[0]
     for axes in panels[len(route.owners) :]:
         axes.set_axis_off()

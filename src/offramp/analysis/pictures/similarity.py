@@ -10,6 +10,7 @@ from typing import Any
 from offramp.analysis.pictures.canvas import canvas
 from offramp.analysis.pictures.lines import stroke
 from offramp.analysis.similarity import Likeness
+from offramp.reports.plot_lines import wrapped
 
 __all__ = ["draw_similarity"]
 
@@ -31,12 +32,12 @@ def draw_similarity(path: Path, found: Mapping[str, Likeness]) -> None:
         for number, (label, one) in enumerate(found.items()):
             _draw(axes, label, one, number)
         axes.axhline(1, color="black", linewidth=1.4, linestyle=(0, (5, 3)))
-        axes.annotate(
-            "by chance: routes that have nothing in common", (0.01, 1), (0, 5), fontsize=10,
-            xycoords=("axes fraction", "data"), textcoords="offset points",
+        axes.text(
+            0.02, 0.98, "dashed: by chance, routes that have nothing in common", va="top", fontsize=10,
+            transform=axes.transAxes,
         )  # fmt: skip
         axes.set_yscale("log")
-        axes.set_ylim(bottom=min(0.01, max(_NEAREST / 2, axes.get_ylim()[0])), top=3)
+        axes.set_ylim(bottom=min(0.01, max(_NEAREST / 2, axes.get_ylim()[0])), top=8)
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xticks(range(1, exits))
         axes.set(xlim=(0.5, exits - 0.5), xlabel="how many exits apart")
@@ -56,4 +57,4 @@ def _draw(axes: Any, label: str, one: Likeness, number: int) -> None:
         axes.plot(
             [steps] * len(values), values, style["marker"], color=style["color"], markersize=5, alpha=0.35
         )
-    axes.plot(list(apart), [fmean(values) for values in apart.values()], label=label, **style)
+    axes.plot(list(apart), [fmean(values) for values in apart.values()], label=wrapped(label), **style)
