@@ -85,6 +85,18 @@ def test_importance_says_who_loses_and_how_many_filters_it_is_about(runs, drawn,
     assert not any(word in words for word in ("0.00", "1.00", "1 (7)"))
 
 
+def test_importance_shows_how_many_filters_are_chance(drawn, texts, tmp_path):
+    pruning = Pruning(CHANGE, (7, 11, 0), 48, (50.0, 60.0, 70.0))
+    chance = {"joint": (30.5, 8.0, 1.5)}
+    draw_pruning(tmp_path / "p.png", {"joint": pruning, "dfs": pruning}, "without some filters", chance)
+    words = texts(drawn[0])
+    assert words.count("its filters, of 48\n(line: by chance)") == words.count("its filters, of 48") == 1
+    owned, without = drawn[0].axes[1], drawn[0].axes[3]
+    (marks,) = (one for one in owned.collections)
+    assert [segment[0][0] for segment in marks.get_segments()] == list(chance["joint"])
+    assert not without.collections
+
+
 @pytest.mark.parametrize("exits", [3, 13])
 def test_importance_of_small_changes_has_a_decimal(exits, drawn, texts, tmp_path):
     change = torch.rand(exits, exits, generator=draw()) * -0.05 - 0.002

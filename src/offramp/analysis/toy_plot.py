@@ -15,7 +15,7 @@ from offramp.reports.plot_lines import MARKERS
 
 __all__ = ["draw"]
 
-OUT, STALLED = "#0072B2", "#D55E00"  # Okabe & Ito (2008)
+OUT, STALLED = "#0072B2", "#E69F00"  # Okabe & Ito (2008); the second is lighter in grey print, too
 EDGE = 11.0  # of the plane, as in the published pictures
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from offramp.analysis.pictures.canvas import canvas
 from offramp.analysis.pictures.lines import stroke
+from offramp.reports.plot_lines import wrapped
 
 __all__ = ["FilterLine", "draw_filters"]
 
@@ -46,7 +47,7 @@ def draw_filters(path: Path, lines: Sequence[FilterLine], layers: Sequence[str])
         for line in lines:
             style = stroke(line.number) | ({"linestyle": "--"} if line.dashed else {})
             means = torch.tensor([[seed[name].mean() for name in layers] for seed in line.seeds]).mean(0)
-            by_layer.plot(means.tolist(), label=line.label, **style)
+            by_layer.plot(means.tolist(), label=wrapped(line.label, 40), **style)
             every = torch.stack([torch.cat([v.flatten() for v in seed.values()]) for seed in line.seeds])
             ranked = [value for value in every.sort(descending=True).values.mean(0).tolist() if value > 0]
             share = [100 * (n + 0.5) / every.shape[1] for n in range(len(ranked))]

@@ -15,13 +15,19 @@ from offramp.reports.table import signed
 __all__ = ["draw_pruning"]
 
 
-def draw_pruning(path: Path, found: Mapping[str, Pruning], title: str) -> None:
+def draw_pruning(
+    path: Path,
+    found: Mapping[str, Pruning],
+    title: str,
+    chance: Mapping[str, Sequence[float]] | None = None,
+) -> None:
     """Draw a map of the losses per run, and beside it how many filters were taken in each row.
 
     Args:
         path: The picture's file.
         found: Label of a run -> its matrix.
         title: What the filters were chosen by.
+        chance: Label of a run -> how many filters each exit would have by chance.
     """
     exits = max(len(pruning.change) for pruning in found.values())
     width, height = max(4.8, 1.6 + 0.62 * exits), 1.5 + 0.4 * exits
@@ -32,7 +38,7 @@ def draw_pruning(path: Path, found: Mapping[str, Pruning], title: str) -> None:
             verdict = f"in {sum(pruning.diagonal)} of {len(pruning.diagonal)} rows the exit itself loses most"
             losses.set_title(f"{wrapped(label, 60)}\n{verdict}", loc="left", fontsize=11, fontweight="bold")
             _losses(losses, pruning)
-            _owned(owned, pruning)
+            _owned(owned, pruning, None if chance is None else chance.get(label))
         panels[-1][0].set_xlabel("change of its accuracy (%)\nframed: the exit itself, bold: who loses most")
 
 
@@ -57,28 +63,38 @@ def _losses(axes: Any, pruning: Pruning) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _owned(axes: Any, pruning: Pruning) -> None:
-    exits = len(pruning.filters)
-    axes.barh(range(exits), pruning.filters, height=0.62, color=[exit_colour(k, exits) for k in range(exits)])
-    _counts(axes, pruning.filters)
-    axes.set_xlim(0, 1.3 * max(1, *pruning.filters))
-    axes.set_title(f"its filters, of {pruning.shared}", loc="left", fontsize=10)
+def _owned(axes: Any, pruning: Pruning, chance: Sequence[float] | None) -> None:
+    """How many filters each exit has for its own, as a number and a bar."""
+    exits, numbers = range(len(pruning.filters)), pruning.filters
+    axes.barh(exits, numbers, height=0.62, color=[exit_colour(k, len(numbers)) for k in exits])
+    for y, number in enumerate(numbers):
+        axes.annotate(
+            str(number), (0, y), (-4, 0), textcoords="offset points", ha="right", va="center", fontsize=9.5
+        )
+    title = f"its filters, of {pruning.shared}"
+    if chance is not None:
+        title += "\n(line: by chance)"
+        low, high = ([k + side for k in exits] for side in (-0.42, 0.42))
+        axes.vlines(chance, low, high, color="black", linewidth=2, path_effects=[_outline()])
+    largest = max(1.0, *numbers, *(chance or ()))
+    axes.set_xlim(-0.25 * largest, 1.02 * largest)
+    axes.set_title(title, loc="left", fontsize=10)
     axes.set_xticks([])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-
-
-def _counts(axes: Any, filters: Sequence[int]) -> None:
-    for y, number in enumerate(filters):
-        axes.annotate(
-            str(number), (number, y), xytext=(4, 0), textcoords="offset points", va="center", fontsize=9.5
-        )
 
 
 def _ink(image: Any, value: float) -> str:
     """White on dark cells, black on light ones."""
     red, green, blue, _ = image.cmap(image.norm(value))
     return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.5 else "black"
+
+
+def _outline() -> Any:
+    """White around a black line, so that it is seen on a dark bar."""
+    from matplotlib.patheffects import withStroke
+
+    return withStroke(linewidth=4, foreground="white")
 
 
 def _frame(k: int) -> Any:
