@@ -63,6 +63,17 @@ def test_conflict_has_one_legend_and_every_r(exits, runs, drawn, texts, tmp_path
     assert places == pytest.approx(sorted(one.r for outputs in found.values() for one in outputs))
 
 
+def test_every_batch_is_in_the_picture(drawn, tmp_path):
+    gain = (0.0, 1.0, 2.0, 1.0, 0.0, 1.0, 3.0, 1.0, 2.0)
+    low = OutputInterference((1.0,) * 8 + (0.0,), gain, 0)  # the last is 2.8 deviations below the mean
+    draw_interference(tmp_path / "c.png", {"joint": [low, *interference(2)], "dfs": interference(3)})
+    for axes in drawn[0].axes[:2]:
+        (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+        for cloud in axes.collections:
+            points = np.asarray(cloud.get_offsets())
+            assert ((points > [left, bottom]) & (points < [right, top])).all()
+
+
 def test_a_run_without_a_correlation_says_so(drawn, texts, tmp_path):
     draw_interference(tmp_path / "conflict.png", {"joint": interference(3, batches=2)})
     assert any("no correlation" in word for word in texts(drawn[0]))

@@ -34,6 +34,8 @@ def draw_interference(path: Path, found: Mapping[str, Sequence[OutputInterferenc
         panels = above.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flatten()
         for axes, (label, outputs) in zip(panels, found.items(), strict=False):
             _cloud(axes, label, outputs)
+        conflicts = [c for outputs in found.values() for one in outputs for c in one.standardised[0]]
+        panels[0].set_ylim(_framed(min(conflicts, default=-1.0)) - 0.4, _FRAME + 0.2)
         for axes in panels[len(found) :]:
             axes.set_axis_off()
         above.suptitle("a cloud that falls: where exits conflict, they lose", x=0.01, ha="left", fontsize=12)
@@ -60,7 +62,7 @@ def _cloud(axes: Any, label: str, outputs: Sequence[OutputInterference]) -> None
         axes.axline((0, 0), slope=r, color="black", linewidth=1.8)
     title = f"{wrapped(label, 38)}\nr = {'-' if r is None else signed(r)}"
     axes.set_title(title, loc="left", fontsize=12)
-    axes.set(xlim=(-_FRAME - 0.2, _FRAME + 0.2), ylim=(-2.4, _FRAME + 0.2))
+    axes.set_xlim(-_FRAME - 0.2, _FRAME + 0.2)
     axes.axhline(0, color="0.85", linewidth=0.8, zorder=0)
     axes.axvline(0, color="0.85", linewidth=0.8, zorder=0)
 

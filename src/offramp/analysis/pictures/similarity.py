@@ -1,4 +1,4 @@
-"""Fig 13 of DR-MGF, left: how far the exits' routes have moved apart, beside routes that share nothing."""
+"""Fig 13 of DR-MGF, left: how far the exits' routes are apart, beside routes that share nothing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def draw_similarity(path: Path, found: Mapping[str, Likeness]) -> None:
         axes.set_xticks(range(1, exits))
         axes.set(xlim=(0.5, exits - 0.5), xlabel="how many exits apart")
         axes.set_ylabel("distance of two exits' routes\n(equal: 0)")
-        axes.set_title("how far the exits' routes have moved apart", loc="left", fontsize=12)
+        axes.set_title("how far the exits' routes are apart", loc="left", fontsize=12)
         axes.grid(axis="y", color="0.9", linewidth=0.8)
         axes.set_axisbelow(True)
         figure.legend(loc="outside right upper", frameon=False, fontsize=10)
