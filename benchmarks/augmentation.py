@@ -6,14 +6,12 @@ python benchmarks/augmentation.py --rounds 30 --out benchmarks/augmentation.json
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from _machine import machine
+from _result import result_file, write_result
 
 import offramp.nets
 from offramp.data import ImageData, Split, pipeline
@@ -25,7 +23,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=result_file)
     args = parser.parse_args()
 
     generator = torch.Generator().manual_seed(0)
@@ -67,10 +65,7 @@ def main() -> None:
         share = statistics.median(t / s for t, s in zip(times, seconds["step"], strict=True))
         rows.append({"what": name, "median_s": statistics.median(times), "share_of_step": share})
         print(f"{name:36} {statistics.median(times) * 1e3:8.2f} ms   {100 * share:6.2f} % of a step")
-    if args.out:
-        args.out.write_text(
-            json.dumps({"machine": machine(), "rounds": args.rounds, "rows": rows}, indent=1) + "\n"
-        )
+    write_result(args.out, args, rows=rows)
 
 
 if __name__ == "__main__":

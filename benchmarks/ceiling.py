@@ -11,15 +11,13 @@ joint step / (joint step - what is saved), all timed in turns in one process.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from _machine import machine
+from _result import result_file, write_result
 
 import offramp.nets
 
@@ -59,7 +57,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--batch", type=int, default=100)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=result_file)
     args = parser.parse_args()
 
     net = offramp.nets.vgg7().to(memory_format=torch.channels_last)
@@ -90,9 +88,7 @@ def main() -> None:
     for name, value in median.items():
         print(f"{name:18} {value * 1e3:8.1f} ms")
     print(f"saved {saved * 1e3:.1f} ms; joint / (joint - saved) {ceiling:.3f}")
-    if args.out:
-        result = {"machine": machine(), "rounds": args.rounds, "median_s": median, "ceiling": ceiling}
-        args.out.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(args.out, args, median_s=median, ceiling=ceiling)
 
 
 if __name__ == "__main__":

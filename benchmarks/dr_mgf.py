@@ -7,22 +7,22 @@ bytes of all that the loop keeps, kind by kind, in the middle of a fusion.
 
     python benchmarks/dr_mgf.py --rounds 15 --out benchmarks/dr_mgf.json
     python benchmarks/dr_mgf.py --width 8 --batch 4 --rounds 1 --steps 1      # does it run
+    python benchmarks/dr_mgf.py --only steps memory --device cuda --precision bf16 --batch 512
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
-from _machine import machine
+from _clock import Clock
+from _result import result_file, write_result
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
@@ -44,7 +44,7 @@ def work(name: str, args: argparse.Namespace) -> Work:
     recipe = Recipe(epochs=2, batch_size=args.batch, channels_last=args.channels_last)
     row = method(name)
     net = offramp.nets.create(args.net, num_classes=CLASSES, width=args.width)
-    fabric = launch("fp32", args.device)
+    fabric = launch(args.precision, args.device)
     bench = Bench(
         model=place(net, recipe, fabric, plain_backward=not row.loop.own_backward),
         net=net,
@@ -88,12 +88,12 @@ def steps(args: argparse.Namespace) -> dict[str, Any]:
         "fusion": lambda: fusing.step(last, images, targets, NOW),
     }
     seconds: dict[str, list[float]] = {name: [] for name in variants}
+    clock = Clock(args.device)
     for round in range(-2, args.rounds):
         for name in list(variants)[:: 1 if round % 2 else -1]:
-            begin = clock(args)
-            variants[name]()
+            taken = clock.seconds(variants[name])
             if round >= 0:
-                seconds[name].append(clock(args) - begin)
+                seconds[name].append(taken)
     found = {}
     for name, taken in seconds.items():
         ratios = [t / p for t, p in zip(taken, seconds["plain"], strict=True)]
@@ -105,12 +105,6 @@ def steps(args: argparse.Namespace) -> dict[str, Any]:
         }
         print(f"{name:8} {statistics.median(ratios):.3f} plain steps [{quarters[0]:.3f}, {quarters[2]:.3f}]")
     return found
-
-
-def clock(args: argparse.Namespace) -> float:
-    if args.device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def memory(args: argparse.Namespace) -> dict[str, float]:
@@ -145,14 +139,16 @@ def epoch(args: argparse.Namespace) -> None:
     images, targets = data(args)
     for _ in range(2):
         loop.bench.fabric.barrier()
-        begin = clock(args)
+        begin = time.perf_counter()
         for part in range(len(loop.parts)):
             loop.begin(part, NOW)
             for _ in range(args.steps):
                 loop.step(part, images, targets, NOW)
             loop.end(part, NOW)
         loop.bench.fabric.barrier()
-        taken = clock(args) - begin
+        if args.device == "cuda":
+            torch.cuda.synchronize()
+        taken = time.perf_counter() - begin
     if loop.bench.fabric.is_global_zero:
         print(f"seconds {taken}")
 
@@ -161,7 +157,7 @@ def processes(args: argparse.Namespace) -> dict[str, Any]:
     taken: dict[int, list[float]] = {1: [], args.processes: []}
     words = [
         a
-        for key in ("net", "width", "batch", "steps", "device")
+        for key in ("net", "width", "batch", "steps", "device", "precision")
         for a in (f"--{key}", str(getattr(args, key)))
     ]
     words += [] if args.channels_last else ["--default-layout"]
@@ -194,21 +190,19 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="steps of each part, over processes")
     parser.add_argument("--repeats", type=int, default=3, help="epochs timed, over processes")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
     parser.add_argument("--default-layout", dest="channels_last", action="store_false")
     parser.add_argument("--only", nargs="+", default=["steps", "processes", "memory"])
     parser.add_argument("--epoch", action="store_true", help="one epoch, here")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=result_file)
     args = parser.parse_args()
     if args.epoch:
         return epoch(args)
-    found = {
-        name: {"steps": steps, "processes": processes, "memory": memory}[name](args) for name in args.only
-    }
-    if args.out:
-        settings = {k: v for k, v in vars(args).items() if k not in ("out", "epoch")}
-        args.out.write_text(
-            json.dumps({"machine": machine(), "settings": settings, **found}, indent=1) + "\n"
-        )
+    measures = {"steps": steps, "processes": processes, "memory": memory}
+    found: dict[str, Any] = {}
+    for name in args.only:
+        found[name] = measures[name](args)
+        write_result(args.out, args, **found)
 
 
 if __name__ == "__main__":

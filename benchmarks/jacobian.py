@@ -2,11 +2,13 @@
 
 Everything in joint steps (forward and backward of the summed losses, no optimiser). Times: all variants
 take turns in one process, medians over the rounds of the ratio to joint. Memory: a fresh process for each
-figure, the peak of its resident memory during one step less what it held before. Error: how far the gradient
-on the shared parameters is from that of exact weights, over some steps of training.
+figure, the peak of its resident memory during one step less what it held before; on a GPU, where the
+allocator itself knows, in one process. Error: how far the gradient on the shared parameters is from that of
+exact weights, over some steps of training.
 
     python benchmarks/jacobian.py --out benchmarks/jacobian.json
     python benchmarks/jacobian.py --nets vgg7 --rounds 1 --batch 4 --width 4 --steps 2      # does it run
+    python benchmarks/jacobian.py --only times memory --device cuda --batch 256 --dtype bfloat16
 
 "loop" is one ``autograd.grad`` per loss with the graph kept, over the parameters that the loss reaches;
 "rows" is the engine. Both only make rows; "+ weights" adds the Gramians and the weighted sum of the rows.
@@ -22,13 +24,13 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from _machine import machine
+from _clock import DTYPES, Clock, precision
+from _result import result_file, write_result
 from torch import Tensor, nn
 
 import offramp.nets
@@ -52,14 +54,15 @@ REFRESHED = {  # name: (shared, every, part)
 METHODS = {"mgda": mgda, "cagrad": lambda gramian: cagrad(gramian, 0.4), "upgrad": upgrad}
 
 
-def build(name: str, width: int | None, classes: int = CLASSES) -> nn.Module:
+def build(name: str, args: argparse.Namespace, classes: int = CLASSES) -> nn.Module:
     torch.manual_seed(0)
     key = "growth" if name.startswith("msdnet") else "width"
-    return offramp.nets.create(name, num_classes=classes, **({key: width} if width else {})).train()
+    size = {key: args.width} if args.width else {}
+    return offramp.nets.create(name, num_classes=classes, **size).to(args.device).train()
 
 
 def losses_of(outputs: list[Tensor], targets: Tensor) -> list[Tensor]:
-    return [F.cross_entropy(z, targets) for z in outputs]
+    return [F.cross_entropy(z.float(), targets) for z in outputs]
 
 
 def forward(net: nn.Module, images: Tensor, targets: Tensor) -> tuple[list[Tensor], Step]:
@@ -177,27 +180,50 @@ def variants(net: nn.Module, names: list[str] | None = None) -> dict[str, tuple[
     }
 
 
-def data(batch: int) -> tuple[Tensor, Tensor]:
+def data(batch: int, device: str) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(batch, 3, 32, 32, generator=generator)
-    return images, torch.randint(CLASSES, (batch,), generator=generator)
+    return images.to(device), torch.randint(CLASSES, (batch,), generator=generator).to(device)
 
 
-def times(name: str, args: argparse.Namespace) -> dict[str, dict[str, object]]:
-    net = build(name, args.width)
-    steps = variants(net, args.variants)
-    images, targets = data(args.batch)
-    seconds: dict[str, list[float]] = {v: [] for v in steps}
-    order = list(steps)
-    for round in range(-1, args.rounds):  # the first one warms up
-        for v in order if round % 2 else order[::-1]:
-            step, period = steps[v]
-            start = time.perf_counter()
+def period_of(
+    net: nn.Module, variant: tuple[Callable, int], images: Tensor, targets: Tensor, args: argparse.Namespace
+) -> Callable[[], None]:
+    """A whole period of a variant's steps."""
+    step, period = variant
+
+    def run() -> None:
+        with precision(args.dtype, args.device):
             for _ in range(period):
                 net.zero_grad(set_to_none=True)
                 step(images, targets)
+
+    return run
+
+
+def autocasting(net: nn.Module, args: argparse.Namespace) -> None:
+    """Let the net's forward pass, and nothing else, run under the wanted autocast."""
+    plain = net.forward
+
+    def forward(*inputs: Tensor, **options: object) -> object:
+        with precision(args.dtype, args.device) as autocast, autocast:
+            return plain(*inputs, **options)
+
+    net.forward = forward
+
+
+def times(name: str, args: argparse.Namespace) -> dict[str, dict[str, object]]:
+    net = build(name, args)
+    steps = variants(net, args.variants)
+    autocasting(net, args)
+    images, targets = data(args.batch, args.device)
+    seconds: dict[str, list[float]] = {v: [] for v in steps}
+    order, clock = list(steps), Clock(args.device)
+    for round in range(-1, args.rounds):  # the first one warms up
+        for v in order if round % 2 else order[::-1]:
+            taken = clock.seconds(period_of(net, steps[v], images, targets, args))
             if round >= 0:
-                seconds[v].append((time.perf_counter() - start) / period)
+                seconds[v].append(taken / steps[v][1])
     found = {}
     for v, taken in seconds.items():
         ratios = [t / j for t, j in zip(taken, seconds["joint"], strict=True)]
@@ -218,13 +244,13 @@ def times(name: str, args: argparse.Namespace) -> dict[str, dict[str, object]]:
 
 def peak(name: str, variant: str, args: argparse.Namespace) -> float:
     """MiB that one step adds to this process's resident memory at its height."""
-    net = build(name, args.width)
+    net = build(name, args)
     owned = {n: frozenset(outputs) for n, outputs in json.loads(sys.stdin.read()).items()}
     net.owners = lambda: owned
     ((step, _),) = variants(net, [variant]).values()
-    step(*data(2))  # loads what torch loads late
+    step(*data(2, "cpu"))  # loads what torch loads late
     net.zero_grad(set_to_none=True)
-    images, targets = data(args.batch)
+    images, targets = data(args.batch, "cpu")
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
     before = memory("VmRSS")
@@ -238,12 +264,14 @@ def memory(key: str) -> int:
 
 
 def peaks(name: str, args: argparse.Namespace) -> dict[str, list[float]]:
-    net = build(name, args.width)
+    net = build(name, args)
     gradient = sum(p.numel() for p in net.parameters()) * 4 / 2**20
     print(f"{name:13} one gradient {gradient:.1f} MiB")
     found: dict[str, list[float]] = {"one gradient": [gradient]}
-    owned = json.dumps({n: sorted(outputs) for n, outputs in net.owners().items()})
     wanted = args.variants or [v for v in variants(net) if v not in REFRESHED]
+    if Clock(args.device).cuda:
+        return found | peaks_on_gpu(net, name, wanted, args)
+    owned = json.dumps({n: sorted(outputs) for n, outputs in net.owners().items()})
     # What is freed goes back at once, so that the figure is of what lives and not of the allocator's habits.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     pipes = {"input": owned, "text": True, "stdout": subprocess.PIPE}
@@ -255,6 +283,23 @@ def peaks(name: str, args: argparse.Namespace) -> dict[str, list[float]]:
             for _ in range(args.repeats)
         ]
         print(f"{name:13} {variant:31} {statistics.median(found[variant]):8.1f} MiB", flush=True)
+    return found
+
+
+def peaks_on_gpu(
+    net: nn.Module, name: str, wanted: list[str], args: argparse.Namespace
+) -> dict[str, list[float]]:
+    """The same as the GPU's allocator counts it: each variant's second step of two."""
+    steps, clock = variants(net, wanted), Clock(args.device)
+    autocasting(net, args)
+    images, targets = data(args.batch, args.device)
+    found = {}
+    for variant, (step, _) in steps.items():
+        run = period_of(net, (step, 1), images, targets, args)
+        run()
+        net.zero_grad(set_to_none=True)
+        found[variant] = [clock.peak(run)]
+        print(f"{name:13} {variant:31} {found[variant][0]:8.1f} MiB", flush=True)
     return found
 
 
@@ -276,7 +321,7 @@ def errors_of(
     name: str, method: str, scope: str, data: ImageData, args: argparse.Namespace
 ) -> dict[str, list[float]]:
     """|d - d*| / |d*| on the shared parameters, step by step of a training with exact weights."""
-    net = build(name, args.width, data.num_classes)
+    net = build(name, args, data.num_classes)
     owned = net.owners()
     net.owners = lambda: owned
     shared = [p for n, p in net.named_parameters() if len(owned[n]) > 1]
@@ -310,7 +355,7 @@ def first_batches(data: ImageData, args: argparse.Namespace) -> Iterator[tuple[T
     transform, _ = pipeline("none", data)
     epochs = itertools.chain.from_iterable(
         data.train.batches(
-            args.batch, transform=transform, device="cpu", epoch=epoch, shuffle=True, drop_last=True
+            args.batch, transform=transform, device=args.device, epoch=epoch, shuffle=True, drop_last=True
         )
         for epoch in itertools.count()
     )
@@ -331,22 +376,24 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--width", type=int, help="width, or MSDNet's growth; by default the papers'")
     parser.add_argument("--data", default="digits", help="for the errors")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of times, and of a GPU's memory")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--only", nargs="+", default=["times", "memory", "errors"])
     parser.add_argument("--peak", nargs=2, metavar=("NET", "VARIANT"), help="one figure of memory, here")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=result_file)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.peak:
         print(peak(*args.peak, args))
         return
     measures = {"times": times, "memory": peaks, "errors": errors}
-    nets = {name: {kind: measures[kind](name, args) for kind in args.only} for name in args.nets}
-    if args.out:
-        settings = {k: v for k, v in vars(args).items() if k not in ("peak", "out", "data")}
-        args.out.write_text(
-            json.dumps({"machine": machine(), "settings": settings, "nets": nets}, indent=1) + "\n"
-        )
+    nets: dict[str, dict[str, object]] = {}
+    for name in args.nets:
+        nets[name] = {}
+        for kind in args.only:
+            nets[name][kind] = measures[kind](name, args)
+            write_result(args.out, args, nets=nets)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,11 @@ Rows as exits have them: alike, with norms over a decade. Median of the rounds; 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
-from pathlib import Path
 
 import torch
-from _machine import machine
+from _result import result_file, write_result
 from torchjd.aggregation import IMTLGWeighting, MGDAWeighting, PCGradWeighting
 
 from offramp.combiners.weightings import cagrad, imtl, mgda, nash_mtl, nash_mtl_cccp, upgrad
@@ -56,7 +54,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--rows", type=int, nargs="+", default=[3, 7])
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=result_file)
     args = parser.parse_args()
     found = {
         f"{m} rows, {kind}": measure(m, args.rounds, conflict)
@@ -66,9 +64,7 @@ def main() -> None:
     print(f"{'ms':26}" + "".join(f"{case:>22}" for case in found))
     for name in SOLVERS:
         print(f"{name:26}" + "".join(f"{times[name]:22.2f}" for times in found.values()))
-    if args.out:
-        result = {"machine": machine(), "rounds": args.rounds, "ms": found}
-        args.out.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(args.out, args, ms=found)
 
 
 if __name__ == "__main__":

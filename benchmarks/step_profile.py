@@ -8,13 +8,11 @@ VGG7, width 64, batch 100, 3x32x32, beta 0.5, channels_last, float32; mean of th
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from _machine import machine
+from _result import result_file, write_result
 
 import offramp.nets
 from offramp.forks import partition
@@ -61,7 +59,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=result_file)
     args = parser.parse_args()
     found = {variant: profile(variant, args.rounds) for variant in ("joint", "fused")}
     kinds = [*KINDS, "everything else"]
@@ -69,9 +67,7 @@ def main() -> None:
         times = {v: found[v].get(kind, 0.0) for v in found}
         print(f"{kind:22} " + "  ".join(f"{v} {ms:8.1f} ms" for v, ms in times.items()))
     print(f"{'all':22} " + "  ".join(f"{v} {sum(ms.values()):8.1f} ms" for v, ms in found.items()))
-    if args.out:
-        result = {"machine": machine(), "rounds": args.rounds, "self_ms_per_step": found}
-        args.out.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(args.out, args, self_ms_per_step=found)
 
 
 if __name__ == "__main__":

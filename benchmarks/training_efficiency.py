@@ -11,16 +11,14 @@ optimiser step); frames per second = batch / (forward + backward + data + other)
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from _machine import machine
+from _result import result_file, write_result
 from torch import Tensor
 
 import offramp.nets
@@ -106,7 +104,7 @@ def main() -> None:
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--release-memory", action="store_true", help="as without offramp.training.memory")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=result_file)
     args = parser.parse_args()
     if args.device == "cpu" and not args.release_memory:
         keep_freed_memory()  # as fit does
@@ -144,12 +142,7 @@ def main() -> None:
                 f"batch {batch} {row['method']:5} beta {beta} {phases} FPS {fps:.1f} ({fps / joint_fps:.3f})",
                 flush=True,
             )
-    if args.out:
-        settings = {k: v for k, v in vars(args).items() if k != "out"}
-        settings["data"] = data.name
-        args.out.write_text(
-            json.dumps({"machine": machine(), "settings": settings, "rows": rows}, indent=1) + "\n"
-        )
+    write_result(args.out, {**vars(args), "data": data.name}, rows=rows)
 
 
 if __name__ == "__main__":
