@@ -2,7 +2,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test check format clean
+DEVICE ?= cuda
+
+.PHONY: demo test check gpu format clean
 
 DEMO := runs/demo/$(shell date +%Y%m%d-%H%M%S)
 TRY := $(BIN)/offramp train --data digits --net vgg7:width=16 --epochs 8 --set augment=none
@@ -19,6 +21,9 @@ check: $(INSTALLED)  ## Linter, formatter and type checker, as CI runs them.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+gpu: $(INSTALLED)  ## Check every method on a GPU against the CPU, then measure; DEVICE=cpu does it small.
+	$(BIN)/python benchmarks/gpu.py --device $(DEVICE)
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

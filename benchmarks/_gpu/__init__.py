@@ -1,0 +1,17 @@
+"""What ``benchmarks/gpu.py`` checks on an accelerator."""
+
+from _gpu import gradients, methods, whole
+
+CHECKS = {
+    "fp32": methods.fp32,
+    "bf16": methods.bf16,
+    "fp16": methods.fp16,
+    "channels_last": methods.channels_last,
+    "compile": methods.compiled,
+    "forks": gradients.forks,
+    "nets": gradients.nets,
+    "data": whole.data,
+    "resume": whole.resume,
+    "tools": whole.tools,
+    "memory": whole.memory,
+}
