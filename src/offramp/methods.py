@@ -103,10 +103,22 @@ METHODS: dict[str, Method] = {
             combiner=PCGrad(),
         ),
         Method(
+            "pcgrad-meta-gf",
+            "PCGrad as Meta-GF's package has it: one gradient of all parameters, heads included",
+            "Yu et al., NeurIPS 2020; Sun et al.'s package",
+            combiner=PCGrad(shared="all"),
+        ),
+        Method(
             "cagrad",
             "near the mean gradient, the direction that helps the worst-off loss most",
             "Liu et al., NeurIPS 2021",
             combiner=CAGrad(),
+        ),
+        Method(
+            "cagrad-meta-gf",
+            "CAGrad as Meta-GF's package has it: all parameters, c = 0.5, and the mean instead of the sum",
+            "Liu et al., NeurIPS 2021; Sun et al.'s package",
+            combiner=CAGrad(c=0.5, shared="all", scale="native"),
         ),
         Method(
             "nash-mtl",

@@ -117,8 +117,10 @@ def weights(owners: tuple[int, ...]) -> Tensor:
 
 def groups(net: nn.Module, shared: str) -> dict[tuple[int, ...], list[str]]:
     """Owners -> parameter names, by the definition."""
-    owned = {n: o for n, o in net.owners().items() if len(o) > 1}
-    if shared == "union":
+    trained = {n for n, p in net.named_parameters() if p.requires_grad}
+    fewest = 1 if shared == "all" else 2
+    owned = {n: o for n, o in net.owners().items() if len(o) >= fewest and n in trained}
+    if shared in ("union", "all"):
         return {tuple(sorted(frozenset().union(*owned.values()))): list(owned)}
     found: dict[tuple[int, ...], list[str]] = {}
     for name, indices in owned.items():

@@ -350,7 +350,7 @@ def test_groups_have_memories_of_their_own():
     ("make", "words"),
     [
         (lambda: CAGrad(c=1.0), r"c must lie in \[0, 1\)"),
-        (lambda: CAGrad(shared="stage"), "shared must be one of per_stage, union, first"),
+        (lambda: CAGrad(shared="stage"), "shared must be one of per_stage, union, first, all"),
         (lambda: CAGrad(every=2), "every saves nothing .* shared=union"),
         (lambda: CAGrad(every=0), "every is a number of steps"),
         (lambda: CAGrad(part=0.0, shared="union"), "part is a share"),
@@ -360,7 +360,7 @@ def test_groups_have_memories_of_their_own():
         (lambda: NashMTL(max_norm=-1), "max_norm is a norm"),
         (lambda: IMTL(max_weight=0.5), "max_weight is 1 or more"),
         (lambda: GradDrop(leak=2), "leak is a share"),
-        (lambda: GradDrop(shared="all"), "shared must be one of"),
+        (lambda: GradDrop(shared="everything"), "shared must be one of"),
         (lambda: AlignedMTL(scale_mode="mean"), "scale_mode must be one of min, median, rmse"),
         (lambda: Aggregate(aggregator="GradVacc"), "did you mean 'GradVac'"),
         (lambda: Aggregate(aggregator="GradVac", arguments={"betta": 1}), "did you mean 'beta'"),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from offramp.checks import is_number
-from offramp.combiners.weighted import Weigh, Weighted
+from offramp.combiners.weighted import Weigh, Weighted, check_word
 from offramp.combiners.weightings import cagrad
 from offramp.errors import UserError
 
@@ -24,20 +24,28 @@ class CAGrad(Weighted):
     Attributes:
         c: How far the direction may be from the mean gradient, in units of its norm; 0.4 in the authors'
             scripts. 0 is the plain sum, and towards 1 it becomes MGDA.
+        scale: ``sum``: times the number of losses, as in the authors' multi-task code. ``native``:
+            ``d / (1 + c^2)`` of the paper's d, near the mean gradient, as in Meta-GF's package: an m-th.
 
     Raises:
         UserError: A value out of its range.
     """
 
     c: float = 0.4
+    scale: str = "sum"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not is_number(self.c) or not 0 <= self.c < 1:
             raise UserError(f"c must lie in [0, 1), got {self.c!r}; the paper's value is 0.4")
+        check_word("scale", self.scale, ("sum", "native"))
+
+    def plain(self, count: int) -> Tensor:
+        """Weights ``[count]`` of the sum, or of the mean for the native scale."""
+        return super().plain(count) / (1 if self.scale == "sum" else count)
 
     def weighting(self) -> Weigh:  # noqa: D102
         def weigh(gramian: Tensor, last: Tensor) -> Tensor:
-            return cagrad(gramian, self.c)
+            return cagrad(gramian, self.c) * self.plain(len(gramian))
 
         return weigh

@@ -28,7 +28,8 @@ class GradDrop(Combiner):
     Attributes:
         leak: Share of a row that passes where its sign was not drawn; 0 in the paper, 1 is the plain sum.
         shared: Which parameters have rows: all that several losses reach, ``per_stage`` or in ``union``,
-            which is the same here, element by element; or those of the ``first`` stage.
+            which is the same here, element by element; those of the ``first`` stage; or ``all``, where heads,
+            of one loss each, are left as they are.
 
     Raises:
         UserError: A value out of its range.

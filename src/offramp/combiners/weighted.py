@@ -30,14 +30,15 @@ class Weighted(Combiner):
     """Weights the gradient rows of each group of shared parameters; a subclass says how.
 
     The rows are weighted, not the losses: heads and whatever else has one owner keep their own loss's
-    gradient. Without conflict the direction has the scale of the plain sum.
+    gradient, unless ``shared="all"`` puts them in the rows. Without conflict the direction has the scale of the plain sum.
 
     Attributes:
         shared: Which parameters have rows, and together: ``per_stage`` (weights for each stage), ``union``
-            (one vector of weights) or ``first`` (the first stage only).
-        lean: Keep K x K numbers instead of the rows, for one more backward pass; for ``union`` and ``first``.
-        every: Steps between two refreshments of the weights; more than 1 for ``union`` and ``first``.
-        part: Share of the batch that the weights are made from; less than 1 for ``union`` and ``first``.
+            (one vector of weights), ``first`` (the first stage only) or ``all`` (one vector of weights for
+            every parameter, heads included).
+        lean: Keep K x K numbers instead of the rows, for one more backward pass; not with ``per_stage``.
+        every: Steps between two refreshments of the weights; more than 1 not with ``per_stage``.
+        part: Share of the batch that the weights are made from; less than 1 not with ``per_stage``.
 
     Raises:
         UserError: A value out of its range.
@@ -88,6 +89,10 @@ class Weighted(Combiner):
         """
         raise NotImplementedError
 
+    def plain(self, count: int) -> Tensor:
+        """Weights ``[count]`` of rows that nothing has weighed yet: those of the sum."""
+        return torch.ones(count, dtype=torch.float64)
+
     def start(self, net: nn.Module, seed: int = 0) -> nn.Module:  # noqa: D102
         return Weighing(self, net, seed)
 
@@ -135,7 +140,7 @@ class Weighing(nn.Module):
             return torch.full((len(owners),), torch.inf, dtype=torch.float64)
         if owners not in self.weigh_of:
             self.weigh_of[owners] = self.method.weighting()
-        last = self.weights.get(owners, torch.ones(len(owners), dtype=torch.float64))
+        last = self.weights.get(owners, self.method.plain(len(owners)))
         weights = last.clone()
         there = gramian.diagonal() > 0  # a row of zeros has no direction to weigh, and would end MGDA's
         if bool(there.any()):

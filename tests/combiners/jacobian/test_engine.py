@@ -27,8 +27,8 @@ from offramp.errors import UserError
 from offramp.forks import partition
 from offramp.nets import MultiExitNet
 
-SCOPES = ["per_stage", "union", "first"]
-ENGINES = [*((shared, False) for shared in SCOPES), ("union", True), ("first", True)]
+SCOPES = ["per_stage", "union", "first", "all"]
+ENGINES = [*((shared, False) for shared in SCOPES), ("union", True), ("first", True), ("all", True)]
 DFS = ["fused", "split", "cat"]
 
 
@@ -233,6 +233,6 @@ def test_weights_that_are_known_cost_no_rows():
 
 def test_an_unknown_reading_is_refused_in_one_line():
     with pytest.raises(
-        UserError, match=r"shared must be one of per_stage, union, first, got 'per_stag'.*mean"
+        UserError, match=r"shared must be one of per_stage, union, first, all, got 'per_stag'.*mean"
     ):
         Jacobian(build("decoders"), "per_stag")

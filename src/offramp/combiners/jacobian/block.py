@@ -27,7 +27,7 @@ class Block:
         owners: The losses (0-based) that have a row. A row of zeros by construction is not one.
         parameters: The parameters.
         rows: For each owner its gradient, parameter by parameter. None stands for zeros, where a parameter is
-            not the owner's (``shared="union"``) or was not used in this step.
+            not the owner's (``shared="union"`` and ``"all"``) or was not used in this step.
         scale: What ``.grad`` is multiplied by (the loss scale of fp16).
     """
 

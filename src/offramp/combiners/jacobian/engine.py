@@ -1,8 +1,8 @@
 """The Jacobian engine: the gradient of each loss on what several losses share, from one forward pass.
 
 Rows cover the parameters with two or more owners (:meth:`MultiExitNet.owners`), in groups
-(:mod:`~offramp.combiners.jacobian.groups`). Every other parameter gets the plain sum of its owners'
-gradients; with one owner that is its own loss's.
+(:mod:`~offramp.combiners.jacobian.groups`), or with ``shared="all"`` every parameter. Every other parameter
+gets the plain sum of its owners' gradients; with one owner that is its own loss's.
 
 **Rows** keeps a group's rows until they are combined. With ``shared="per_stage"`` a group is complete when
 its stage is: the rows of the stages under way are kept, as few as saves memory
@@ -11,7 +11,7 @@ its stage is: the rows of the stages under way are kept, as few as saves memory
 **Lean** keeps K x K numbers: rows are added to the Gramian and dropped, then one weighted backward pass
 through the shared part gives the combined gradient, for the price of that pass and of a graph that stays
 until then; what a loss has to itself is done with before (:mod:`~offramp.combiners.jacobian.private`). It is
-for ``union`` and ``first``, whose one vector of weights is known only when the last row is, and pays where
+for ``union``, ``first`` and ``all``, whose one vector of weights is known only when the last row is, and pays where
 the rows outweigh the graph. With ``per_stage`` the weights differ from stage to stage, so a weighted pass
 would be a pass for each loss again, and the rows under way are few already.
 """
@@ -54,9 +54,8 @@ class Jacobian:
 
     Args:
         net: A module with ``owners()`` and K outputs, its forks in place.
-        shared: What counts as shared, ``"per_stage"``, ``"union"`` or ``"first"``; see
-            :func:`~offramp.combiners.jacobian.groups.group_parameters`.
-        lean: Keep no rows; for ``union`` and ``first``.
+        shared: What counts as shared, one of :data:`~offramp.combiners.jacobian.groups.SCOPES`.
+        lean: Keep no rows; not for ``per_stage``.
 
     Raises:
         UserError: There is no such reading of ``shared``.
@@ -108,7 +107,7 @@ class Jacobian:
             weights: For the owners of a group the weight of each; what is missing weighs 1.
         """
         plan = self._plan(losses, step)
-        losses, settled = settle(losses, step.trunk, plan.need, backward.scale)
+        losses, settled = self._settle(losses, step, plan, backward)
         self._fill_plain(losses, plan, settled, backward)
         ones = dict.fromkeys(range(len(losses)), 1.0)
         for group in plan.groups:
@@ -138,7 +137,7 @@ class Jacobian:
         trunk = [feature for feature in step.trunk if any(t.requires_grad for t in as_tuple(feature))]
         key = (graph_stays, *((t.shape, t.dtype) for feature in trunk for t in as_tuple(feature)))
         if key not in self._cuts:
-            rows_stay = self.shared == "union" and not graph_stays
+            rows_stay = self.shared in ("union", "all") and not graph_stays
             self._cuts[key] = choose_cuts(losses, trunk, need, graph_stays=graph_stays, rows_stay=rows_stay)
         return [trunk[k] for k in self._cuts[key]]
 
@@ -158,10 +157,18 @@ class Jacobian:
 
     def _lean(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> Iterator[LeanBlock]:
         plan = self._plan(losses, step)
-        losses, settled = settle(losses, step.trunk, plan.need, backward.scale)
+        losses, settled = self._settle(losses, step, plan, backward)
         blocks = self._products(losses, step, plan, backward)
         self._fill_plain(losses, plan, settled, backward)  # now, lest they and rows be kept together
         yield from blocks
+
+    def _settle(
+        self, losses: Sequence[Tensor], step: Step, plan: Plan, backward: Backward
+    ) -> tuple[list[Tensor], set[Tensor]]:
+        """Do with what each loss has to itself; where that is a part of the rows, nothing is settled yet."""
+        if self.shared == "all":
+            return list(losses), set()
+        return settle(losses, step.trunk, plan.need, backward.scale)
 
     def _fill_plain(
         self, losses: Sequence[Tensor], plan: Plan, settled: Collection[Tensor], backward: Backward

@@ -11,7 +11,7 @@ from offramp.errors import UserError, guess
 
 __all__ = ["SCOPES", "Group", "group_parameters"]
 
-SCOPES = ("per_stage", "union", "first")
+SCOPES = ("per_stage", "union", "first", "all")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Group:
 def group_parameters(owners: Mapping[Tensor, frozenset[int]], shared: str) -> list[Group]:
     """The groups of parameters that several losses reach.
 
-    For nested exits "shared" has three readings:
+    For nested exits "shared" has three readings, and a fourth takes in what is not shared:
 
     * ``per_stage``: parameters with the same owners are a group of their own. For exits in a row these are
       the stages, and no group has a row that is zero by construction.
@@ -38,6 +38,8 @@ def group_parameters(owners: Mapping[Tensor, frozenset[int]], shared: str) -> li
       parameter is not its own.
     * ``first``: only the parameters with the most owners: the first stage of exits in a row, the trunk of
       decoders side by side.
+    * ``all``: one group of every parameter, heads included, as some public code flattens a whole net. A head
+      is in one row only, and is scaled by that row's weight.
 
     Args:
         owners: The losses that reach each parameter.
@@ -55,9 +57,10 @@ def group_parameters(owners: Mapping[Tensor, frozenset[int]], shared: str) -> li
     for parameter, indices in owners.items():
         if len(indices) > 1:
             alike.setdefault(indices, []).append(parameter)
-    if shared == "union" and alike:
-        everyone = frozenset[int]().union(*alike)
-        alike = {everyone: [p for p, indices in owners.items() if len(indices) > 1]}
+    if shared in ("union", "all") and alike:
+        fewest = 2 if shared == "union" else 1
+        members = [p for p, indices in owners.items() if len(indices) >= fewest]
+        alike = {frozenset[int]().union(*(owners[p] for p in members)): members}
     elif shared == "first" and alike:
         most = max(map(len, alike))
         alike = {indices: parameters for indices, parameters in alike.items() if len(indices) == most}

@@ -30,7 +30,7 @@ class Refreshed(nn.Module):
     Its state, the weights and how old they are, goes into checkpoints.
 
     Args:
-        jacobian: With ``shared="union"`` or ``"first"``: a weighted pass has one vector of weights.
+        jacobian: With another ``shared`` than ``"per_stage"``: a weighted pass has one vector of weights.
         every: Steps between two refreshments of the weights.
         part: Share of the batch that the Gramian is made from; 1 is the whole batch, without another forward.
     """
