@@ -26,13 +26,16 @@ from offramp.objectives.self_distillation import SelfDistillation, SelfDistillat
 
 __all__ = ["METHODS", "Method", "method"]
 
+# all of the authors' scripts hand these on from stage to stage
+META_GF_SCRIPTS: dict[str, Any] = {"optimizers": "shared", "statistics": "carried"}
+
 METHODS: dict[str, Method] = {
     m.name: m
     for m in (
         Method("joint", "the plain sum of all exits' losses (DSN)", "Lee et al., AISTATS 2015"),
         Method(
             "separate",
-            "the yardstick: one network per exit, with nothing shared",
+            "a yardstick: one network per exit, with nothing shared, each trained on its own loss",
             "a control, no paper",
             separate=True,
         ),
@@ -118,7 +121,7 @@ METHODS: dict[str, Method] = {
             "cagrad-meta-gf",
             "CAGrad as Meta-GF's package has it: all parameters, c = 0.5, and the mean instead of the sum",
             "Liu et al., NeurIPS 2021; Sun et al.'s package",
-            combiner=CAGrad(c=0.5, shared="all", scale="native"),
+            combiner=CAGrad(c=0.5, shared="all", scaling="native"),
         ),
         Method(
             "nash-mtl",
@@ -163,6 +166,30 @@ METHODS: dict[str, Method] = {
             loop=MetaGF(),
         ),
         Method(
+            "meta-gf-vgg",
+            "Meta-GF as its authors' script for VGG-SDN on CIFAR-100",
+            "Sun et al., ECCV 2022, the authors' code",
+            loop=MetaGF(**META_GF_SCRIPTS, ramp=True),
+        ),
+        Method(
+            "meta-gf-vgg-cifar10",
+            "Meta-GF as its authors' script for VGG-SDN on CIFAR-10",
+            "Sun et al., ECCV 2022, the authors' code",
+            loop=MetaGF(**META_GF_SCRIPTS, ramp=True, sharpness=1.0, fusion_lr=0.001),
+        ),
+        Method(
+            "meta-gf-resnet",
+            "Meta-GF as its authors' script for ResNet-SDN, without an oversight",
+            "Sun et al., ECCV 2022, the authors' code",
+            loop=MetaGF(**META_GF_SCRIPTS, ramp=True, granularity="tensor", ema=0.9, fusion_gamma=1.0),
+        ),
+        Method(
+            "meta-gf-msdnet",
+            "Meta-GF as its authors' script for MSDNet, without an oversight",
+            "Sun et al., ECCV 2022, the authors' code",
+            loop=MetaGF(**META_GF_SCRIPTS, granularity="tensor", ema=0.9, fusion_gamma=1.0),
+        ),
+        Method(
             "dr-avgf",
             "one stage per exit through the kernels it prefers, and the arithmetic mean",
             "Sun et al., arXiv 2305.19844, Fig 11",
@@ -175,16 +202,22 @@ METHODS: dict[str, Method] = {
             loop=DRMGF(),
         ),
         Method(
+            "dr-mgf-published",
+            "DR-MGF with the published learning rate of its fusion",
+            "Sun et al., arXiv 2305.19844, the authors' code",
+            loop=DRMGF(fusion_lr=0.1),
+        ),
+        Method(
             "dr-mgf-paper",
             "DR-MGF to the letter of the paper: the fusion learns preferences, and all stages are routed",
             "Sun et al., arXiv 2305.19844",
-            loop=DRMGF(learn="routes", nu_decay=1e-5, routed_share=1.0),
+            loop=DRMGF(learn="routes", nu_decay=1e-5, routed_share=1.0, fusion_lr=0.1),
         ),
         Method(
             "dr-mgf-nyu",
             "DR-MGF as its authors' code for NYUv2, without two oversights",
             "Sun et al., arXiv 2305.19844, the authors' code",
-            loop=DRMGF(gate="mixed", lateral="nyu", init="norm", auxiliary=0.5, penalty=0.0),
+            loop=DRMGF(gate="mixed", lateral="nyu", init="norm", auxiliary=0.5, penalty=0.0, fusion_lr=0.1),
         ),
         Method(
             "aggregate",

@@ -351,7 +351,7 @@ def test_groups_have_memories_of_their_own():
     [
         (lambda: CAGrad(c=1.0), r"c must lie in \[0, 1\)"),
         (lambda: CAGrad(shared="stage"), "shared must be one of per_stage, union, first, all"),
-        (lambda: CAGrad(every=2), "every saves nothing .* shared=union"),
+        (lambda: CAGrad(every=2), "every saves nothing .*`shared='union'`"),
         (lambda: CAGrad(every=0), "every is a number of steps"),
         (lambda: CAGrad(part=0.0, shared="union"), "part is a share"),
         (lambda: CAGrad(lean=True), "lean saves nothing"),

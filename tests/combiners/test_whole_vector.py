@@ -115,8 +115,10 @@ def test_without_surgery_it_is_the_sum(combiner):
 
 def test_weights_that_are_kept_for_some_steps_weigh_heads_too():
     """With `every` the step is one weighted backward pass, from the weights of the step before."""
-    combiner = CAGrad(c=0.5, shared="all", scale="native", every=3)
-    assert torch.allclose(taken(combiner, "resnet18"), averse(flat_rows("resnet18")[0], 0.5), rtol=0, atol=1e-6)
+    combiner = CAGrad(c=0.5, shared="all", scaling="native", every=3)
+    assert torch.allclose(
+        taken(combiner, "resnet18"), averse(flat_rows("resnet18")[0], 0.5), rtol=0, atol=1e-6
+    )
 
 
 def test_the_groups_of_all():
@@ -134,13 +136,13 @@ def test_a_solver_that_fails_at_once_leaves_the_mean(monkeypatch):
     rows, _ = flat_rows("decoders")
     with warnings.catch_warnings(record=True):
         warnings.simplefilter("always")
-        found = taken(CAGrad(shared="all", scale="native"), "decoders")
+        found = taken(CAGrad(shared="all", scaling="native"), "decoders")
     assert torch.allclose(found, rows.mean(0))
 
 
 def test_the_presets_are_the_packages_settings():
     assert METHODS["pcgrad-meta-gf"].options == method("pcgrad", {"shared": "all"}).options
-    native = {"c": 0.5, "shared": "all", "scale": "native"}
+    native = {"c": 0.5, "shared": "all", "scaling": "native"}
     assert METHODS["cagrad-meta-gf"].options == method("cagrad", native).options
-    with pytest.raises(UserError, match="scale must be one of sum, native, got 'mean'"):
-        CAGrad(scale="mean")
+    with pytest.raises(UserError, match="scaling must be one of sum, native, got 'mean'"):
+        CAGrad(scaling="mean")

@@ -12,8 +12,9 @@ from torch.func import functional_call
 
 
 class PlainDRMGF:
-    def __init__(self, net, owners, *, nu, lr, momentum, decay, beta, penalty, routed, batches, count):
+    def __init__(self, net, owners, *, nu, lr, momentum, decay, beta, penalty, routed, batches, count, rate):
         self.net, self.owners = net, owners
+        self.rate = rate
         self.lr, self.momentum, self.decay = lr, momentum, decay
         self.beta, self.penalty, self.routed = beta, penalty, routed
         self.batches, self.count = batches, count
@@ -128,7 +129,7 @@ class PlainDRMGF:
             else:
                 running[name] = left[owners[0]][1][name]
         before = {n: [s.clone() for s in scales] for n, scales in self.scale.items()}
-        rate = 0.1 * (0.5 if 2 * epoch >= epochs else 1)
+        rate = self.rate * (0.5 if 2 * epoch >= epochs else 1)
         for images, targets in self.batches(epoch, self.tasks, self.count):
             self.scale = {n: [s.detach().requires_grad_() for s in v] for n, v in self.scale.items()}
             sum(self.losses(self.fused(states), running, images, targets)).backward()

@@ -32,11 +32,14 @@ def start_of(work):
     }
 
 
-@pytest.mark.parametrize("beta", [0.4, 0.0])
-def test_two_epochs_equal_a_plain_reading_of_the_algorithm(beta):
+@pytest.mark.parametrize(
+    ("name", "rate", "beta"),
+    [("dr-mgf-published", 0.1, 0.4), ("dr-mgf-published", 0.1, 0.0), ("dr-mgf", 1e-4, 0.4)],
+)
+def test_two_epochs_equal_a_plain_reading_of_the_algorithm(name, rate, beta):
     """The first epoch is routed, the second is not; 20 batches each, of 3 stages and the fusion."""
     ours, theirs = tiny_net(), tiny_net()
-    work = bench(ours, auxiliary=beta)
+    work = bench(ours, name, auxiliary=beta)
     plain = PlainDRMGF(
         theirs,
         {name: owners for name, owners in work.owners.items() if name in dict(theirs.named_parameters())},
@@ -49,6 +52,7 @@ def test_two_epochs_equal_a_plain_reading_of_the_algorithm(beta):
         routed=0.5,
         batches=batches,
         count=20,
+        rate=rate,
     )
     theirs.train()
     before = {name: p.detach().clone() for name, p in ours.named_parameters()}
@@ -258,3 +262,20 @@ def test_tied_weights_train_as_one(stage, tie):
         run_epoch(work, epoch, 3)
     assert second.weight is first.weight
     assert (first.weight - before).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("name", "ratio"), [("dr-mgf", 0.1), ("dr-mgf-published", 100)])
+def test_what_one_step_of_the_fusion_does_to_a_scale(name, ratio):
+    """Adam's first step is as long as its rate: |s| goes from s to |s -+ ratio s|, down or up.
+
+    At the default rate that is a tenth less or more. At the published one, a hundredfold, both are about 0.1,
+    and a scale that should have fallen has risen as far as one that should have.
+    """
+    net = tiny_net()
+    work = bench(net, name)
+    run_epoch(work, 0, 1)
+    scales = torch.cat([work.fusion.scale(n).detach().flatten() for n in work.fusion.variables]) / 1e-3
+    moved = scales[(scales - 1).abs() > 1e-9]  # a kernel that no loss depends on stays
+    down, up = (moved - abs(1 - ratio)).abs() < 1e-2 * ratio, (moved - (1 + ratio)).abs() < 1e-2 * ratio
+    assert (down | up).all()
+    assert down.any() and up.any()

@@ -122,14 +122,17 @@ def test_a_method_that_the_library_does_not_know_is_compared_all_the_same(make_r
 @pytest.mark.parametrize(
     ("separate", "says"),
     [
-        ((50.0, 60.0), "not above joint at any exit: there is no conflict"),
+        ((50.0, 60.0), "not above joint at any exit; separate nets differ"),
         ((51.0, 59.0), "above joint at exit 1 only"),
         ((51.0, 61.0), "above joint at every exit"),
     ],
 )
-def test_separate_says_how_much_conflict_there_is(make_run, separate, says):
+def test_where_separate_is_above_joint_and_that_this_is_not_conflict_alone(make_run, separate, says):
     comparison = compare([make_run("j"), make_run("s", separate, method="separate")])
-    assert any(says in note for note in comparison.notes)
+    (note,) = (note for note in comparison.notes if says in note)
+    for part in ("conflict", "shared capacity", "deep supervision", "effective step"):
+        assert part in note
+    assert note.endswith("no measure of conflict alone")
 
 
 def test_without_metrics_the_seconds_stay_empty(make_run):

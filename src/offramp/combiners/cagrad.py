@@ -24,7 +24,7 @@ class CAGrad(Weighted):
     Attributes:
         c: How far the direction may be from the mean gradient, in units of its norm; 0.4 in the authors'
             scripts. 0 is the plain sum, and towards 1 it becomes MGDA.
-        scale: ``sum``: times the number of losses, as in the authors' multi-task code. ``native``:
+        scaling: ``sum``: times the number of losses, as in the authors' multi-task code. ``native``:
             ``d / (1 + c^2)`` of the paper's d, near the mean gradient, as in Meta-GF's package: an m-th.
 
     Raises:
@@ -32,17 +32,17 @@ class CAGrad(Weighted):
     """
 
     c: float = 0.4
-    scale: str = "sum"
+    scaling: str = "sum"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not is_number(self.c) or not 0 <= self.c < 1:
             raise UserError(f"c must lie in [0, 1), got {self.c!r}; the paper's value is 0.4")
-        check_word("scale", self.scale, ("sum", "native"))
+        check_word("scaling", self.scaling, ("sum", "native"))
 
     def plain(self, count: int) -> Tensor:
         """Weights ``[count]`` of the sum, or of the mean for the native scale."""
-        return super().plain(count) / (1 if self.scale == "sum" else count)
+        return super().plain(count) / (1 if self.scaling == "sum" else count)
 
     def weighting(self) -> Weigh:  # noqa: D102
         def weigh(gramian: Tensor, last: Tensor) -> Tensor:

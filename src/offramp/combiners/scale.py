@@ -9,7 +9,7 @@ __all__ = ["EXCEPTIONS"]
 
 EXCEPTIONS: dict[str, str] = {
     "cagrad": "the authors' factor, m / (1 + c^2), makes it m (1 + c) / (1 + c^2) times: 1.21 m for c = 0.4",
-    "cagrad-meta-gf": "scale=native leaves the mean as it is: (1 + c) / (1 + c^2) times, 1.2 for c = 0.5; and "
+    "cagrad-meta-gf": "scaling=native leaves the mean: (1 + c) / (1 + c^2) times, 1.2 for c = 0.5; and "
     "shared=all weighs heads too, each by its own row's weight",
     "pcgrad-meta-gf": "shared=all takes heads for a part of the rows: where rows oppose, they are scaled too",
     "nash-mtl": "its direction is clipped to the norm 1, as published; max_norm=0 keeps the invariant",

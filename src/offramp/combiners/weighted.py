@@ -30,7 +30,8 @@ class Weighted(Combiner):
     """Weights the gradient rows of each group of shared parameters; a subclass says how.
 
     The rows are weighted, not the losses: heads and whatever else has one owner keep their own loss's
-    gradient, unless ``shared="all"`` puts them in the rows. Without conflict the direction has the scale of the plain sum.
+    gradient, unless ``shared="all"`` puts them in the rows. Without conflict the direction has the scale of
+    the plain sum.
 
     Attributes:
         shared: Which parameters have rows, and together: ``per_stage`` (weights for each stage), ``union``

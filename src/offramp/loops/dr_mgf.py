@@ -53,6 +53,9 @@ class DRMGF(Staged):
             for the arithmetic mean (DR-avgF).
         affine: How norm layers' weights and biases are fused: by learned ``scales`` or by their ``mean``.
         official_quirks: Do as the authors' code for NYUv2 does in two places that look like oversights.
+        fusion_lr: Learning rate of the fusion's scales, by Adam, which start at 0.001: a step is a tenth of a
+            scale. The published rate, 0.1, makes every scale about 0.1 at the first step, whichever way it
+            should go.
 
     Raises:
         UserError: A value out of its range.
@@ -72,6 +75,7 @@ class DRMGF(Staged):
     learn: str = "scales"
     affine: str = "scales"
     official_quirks: bool = False
+    fusion_lr: float = 1e-4
 
     def __post_init__(self) -> None:
         super().__post_init__()

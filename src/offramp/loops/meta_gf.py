@@ -34,9 +34,9 @@ HEEDED = {
 class MetaGF(Staged):
     """Stage k descends CE_k + sum over j != k of v_j CE_j; shared tensors are means with learned weights.
 
-    The defaults are those of the authors' VGG-SDN script, but for ``ramp``, ``optimizers`` and
-    ``statistics``, which keep the comparison with other methods fair. As there, the fused net is that of the
-    last step but one.
+    The defaults are those of the authors' VGG-SDN script for CIFAR-100, but for ``ramp``, ``optimizers`` and
+    ``statistics``, which keep the comparison with other methods fair; only the v_j go by the network. As
+    there, the fused net is that of the last step but one.
 
     Attributes:
         auxiliary: Rate that the published v_j of the SDN networks and MSDNet-CIFAR are multiplied by; v_j is

@@ -1,6 +1,8 @@
-"""One network per exit, with nothing shared: the yardstick of what there is to gain.
+"""One network per exit, with nothing shared: a yardstick, and not of conflict alone.
 
-Where separate networks are no better than a joint one, there is no conflict to resolve.
+Beside a joint network it differs in four things at once: no gradient of another exit disturbs (conflict), no
+weight has to serve several exits (capacity), no shallow loss trains the first layers of a deep exit (deep
+supervision), and a layer descends one loss instead of the sum of several (the effective step).
 """
 
 from __future__ import annotations

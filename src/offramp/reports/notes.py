@@ -9,6 +9,11 @@ from offramp.reports.groups import Group
 
 __all__ = ["notes"]
 
+MIXED = (
+    "separate nets differ from a joint one in conflict, shared capacity, deep supervision and effective step "
+    "at once, so that this is no measure of conflict alone"
+)
+
 
 def notes(groups: Sequence[Group], differing: Mapping[str, Any]) -> list[str]:
     """One line each, without a full stop.
@@ -28,11 +33,11 @@ def notes(groups: Sequence[Group], differing: Mapping[str, Any]) -> list[str]:
         found.append("one common seed gives no interval; train each method with the same three or more seeds")
     if any(set(group.seeds) != set(groups[0].seeds) for group in groups[1:]):
         found.append("not all methods have the same seeds; a difference is over the seeds that both have")
-    return found + _conflict(groups)
+    return found + _separate(groups)
 
 
-def _conflict(groups: Sequence[Group]) -> list[str]:
-    """Where one network per exit beats a joint one: only there is conflict to resolve."""
+def _separate(groups: Sequence[Group]) -> list[str]:
+    """Where one network per exit beats a joint one, and what that does not say."""
     by_label = {group.label: group for group in groups}
     if not {"joint", "separate"} <= by_label.keys():
         return []
@@ -41,11 +46,11 @@ def _conflict(groups: Sequence[Group]) -> list[str]:
         return []
     above = [str(k) for k, difference in enumerate(differences[:-2], 1) if difference.mean > 0]
     if not above:
-        return ["separate is not above joint at any exit: there is no conflict to resolve here"]
+        return [f"separate is not above joint at any exit; {MIXED}"]
     where = "every exit" if len(above) == len(differences) - 2 else f"exit {', '.join(above)} only"
     sure = [str(k) for k, one in enumerate(differences[:-2], 1) if one.decided and one.mean > 0]
     beyond = f"at exit {', '.join(sure)}" if sure else "at no exit"
     return [
         f"separate is above joint at {where}, by their means, and {beyond} by more than the spread over the "
-        "seeds explains: so much conflict there is to resolve"
+        f"seeds explains; {MIXED}"
     ]

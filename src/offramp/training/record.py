@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offramp.errors import UserError
-from offramp.methods import Method
+from offramp.methods import Method, method
 from offramp.nets import NETS, MultiExitNet
 from offramp.training.recipe import Recipe
 from offramp.training.shape import RECORD, RESULT, check_shape, shortened
@@ -99,11 +99,22 @@ def check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> Non
         old, new = before[key], now[key]
         if key == "data":  # the same set may lie elsewhere by now
             old, new = old | {"source": None}, new | {"source": None}
+        if key == "options":
+            old = _completed(before["method"], old)
         if old != new:
             raise UserError(
                 f"{folder} holds a run with another {key}: {_difference(old, new)}; "
                 "give what it was started with, or choose another folder"
             )
+
+
+def _completed(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """A record's options, and those that the method has got since, at their defaults."""
+    try:
+        known = method(name).options
+    except UserError:  # a Method of the user's own
+        return options
+    return _from_json(as_json(known)) | options
 
 
 def as_json(content: Any) -> bytes:

@@ -11,9 +11,9 @@ its stage is: the rows of the stages under way are kept, as few as saves memory
 **Lean** keeps K x K numbers: rows are added to the Gramian and dropped, then one weighted backward pass
 through the shared part gives the combined gradient, for the price of that pass and of a graph that stays
 until then; what a loss has to itself is done with before (:mod:`~offramp.combiners.jacobian.private`). It is
-for ``union``, ``first`` and ``all``, whose one vector of weights is known only when the last row is, and pays where
-the rows outweigh the graph. With ``per_stage`` the weights differ from stage to stage, so a weighted pass
-would be a pass for each loss again, and the rows under way are few already.
+for ``union``, ``first`` and ``all``, whose one vector of weights is known only when the last row is, and pays
+where the rows outweigh the graph. With ``per_stage`` the weights differ from stage to stage, so a weighted
+pass would be a pass for each loss again, and the rows under way are few already.
 """
 
 from __future__ import annotations
