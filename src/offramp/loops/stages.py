@@ -167,7 +167,9 @@ class Stages(Work):
 
     def load(self, state: dict[str, Any]) -> None:  # noqa: D102
         device = self.bench.fabric.device
-        state = tree_map_only(Tensor, lambda tensor: tensor.to(device), state)
+        # an optimiser moves its own values, but for Adam's count of steps, which stays on the CPU
+        moved = {name: value for name, value in state.items() if name != "optimizers"}
+        state = {**state, **tree_map_only(Tensor, lambda tensor: tensor.to(device), moved)}
         self._put(state["net"])
         self.bench.running.load_state_dict(state["method"])
         self.start, self.copies.kept = state["start"], state["copies"]
