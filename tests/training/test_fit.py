@@ -237,7 +237,7 @@ def test_lines_on_stderr_and_quiet(capsys):
     lines = err.strip().split("\n")
     assert len(lines) == PLAIN.epochs
     assert lines[0].startswith("epoch 1/2")
-    assert "images/s" in lines[0]
+    assert "img/s" in lines[0]
     fit(tiny_net(), tiny_data(), "joint", PLAIN, quiet=True)
     assert capsys.readouterr() == ("", "")
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 __all__ = ["Display"]
+
+WIDTH = 80  # columns of a terminal; what does not fit is in metrics.csv
 
 
 class Display:
@@ -50,21 +53,37 @@ class Display:
             )
 
     def epoch(self, row: Mapping[str, float]) -> None:
-        """An epoch is done; the row is its line of metrics.csv."""
-        if self.quiet:
-            return
+        """An epoch is done; the row is its line of metrics.csv.
+
+        Told are the loss, mean of the exits; top-1 on the validation images, mean and of the last exit; the
+        last learning rate; and the speed.
+        """
+        val = _of_exits(row, "val_top1_")
         self._line(
-            f"epoch {row['epoch']:.0f}/{self.epochs}  {_numbers(row)}  "
-            f"lr {row['lr']:.3g}  {row['seconds']:.1f} s  {row['images_per_second']:.0f} images/s"
+            f"epoch {row['epoch']:.0f}/{self.epochs}",
+            f"loss {_mean(_of_exits(row, 'train_loss_')):.4g}",
+            f"val mean {_mean(val):.1f} last {val[-1]:.1f} %" if val else "",
+            f"lr {row['lr']:.2g}",
+            f"{row['images_per_second']:.0f} img/s",
         )
 
     def part(self, row: Mapping[str, Any]) -> None:
         """A part of an epoch is done; the row is its line of parts.csv."""
-        if not self.quiet:
-            epoch = f"epoch {row['epoch']:.0f}/{self.epochs}"
-            self._line(f"{epoch}  {row['part']}  {_numbers(row)}  {row['seconds']:.1f} s")
+        trained = [loss for loss in _of_exits(row, "train_loss_") if not math.isnan(loss)]
+        self._line(
+            f"epoch {row['epoch']:.0f}/{self.epochs}",
+            str(row["part"]),
+            f"loss {_mean(trained):.4g}" if trained else "",
+            f"{row['seconds']:.1f} s",
+        )
 
-    def _line(self, line: str) -> None:
+    def _line(self, *fields: str) -> None:
+        """One line, of so many of the fields as fit it."""
+        if self.quiet:
+            return
+        told = [field for field in fields if field]
+        while len(line := "  ".join(told)) > WIDTH:
+            told.pop()
         if self.bar is not None:
             self.bar.console.print(line, highlight=False)
         else:
@@ -80,11 +99,9 @@ class Display:
             self.bar.stop()
 
 
-def _numbers(row: Mapping[str, float]) -> str:
-    """The losses and accuracies of a line, exit by exit."""
-    groups = (("loss", "train_loss_", ".3f"), ("val top-1", "val_top1_", ".1f"))
-    found = {
-        title: " ".join(f"{value:{form}}" for key, value in row.items() if key.startswith(prefix))
-        for title, prefix, form in groups
-    }
-    return "  ".join(f"{title} {values}" for title, values in found.items() if values)
+def _of_exits(row: Mapping[str, float], prefix: str) -> list[float]:
+    return [value for key, value in row.items() if key.startswith(prefix)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
