@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from offramp.errors import UserError, guess
 from offramp.modes import modes_kept
+from offramp.nets.channel_axis import ChannelAxis, given_for, look
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.pooled_head import Last, pooled_head
 from offramp.nets.split_graph import DryRun, split_graph
@@ -26,11 +27,13 @@ def attach(
     num_classes: int | None = None,
     *,
     input_size: tuple[int, ...] = (3, 32, 32),
+    channel_axis: ChannelAxis | None = None,
 ) -> MultiExitNet:
     """Split ``backbone`` after the modules named in ``at`` and put an exit after each.
 
-    Head k reads the output of module ``at[k]``: global average pooling and a Linear for maps
-    ``[N, C, H, W]``, a Linear for vectors ``[N, C]``, the mean over tokens and a Linear for ``[N, T, C]``.
+    Head k reads the output of module ``at[k]``: the mean over all axes but the batch and the channels, and a
+    Linear, whether the channels come first (``[N, C, H, W]``, ``[N, C, L]``) or last (``[N, T, C]``,
+    ``[N, H, W, C]``), which the layers around the cut tell.
     The last exit is the backbone's own output, bit for bit. Where later stages read more than the cut
     module's output (a skip connection over the cut), the stage's feature is a tuple: what is carried, and
     last that output.
@@ -44,6 +47,8 @@ def attach(
         at: Module names as in ``backbone.named_modules()``, in the order in which they run.
         num_classes: The backbone's number of classes, which is the default; any other number is refused.
         input_size: Shape of one input, for the dry run that finds the sizes of the heads.
+        channel_axis: Where the layers do not tell: the axis of the channels, one for all exits or a mapping
+            from exit (from 1) to axis.
 
     Returns:
         A net with ``len(at) + 1`` exits, each module in the mode (train or eval) it was in.
@@ -67,20 +72,32 @@ def attach(
             f"num_classes={num_classes}, but {type(backbone).__name__} has {classes} classes; "
             "leave num_classes out, or replace its last layer first"
         )
-    heads: list[nn.Module] = [
-        pooled_head(name, run.env[cut], classes) for name, cut in zip(trace.names, trace.cuts, strict=True)
-    ]
+    outputs = [_feature(name, run.env[cut]) for name, cut in zip(trace.names, trace.cuts, strict=True)]
     final = _final_layer(trace)
     stages = split_graph(trace, run, final)
-    for k, stage in enumerate(stages[:-1]):
-        if isinstance(stage.graph.output_node().args[0], tuple):
-            heads[k] = nn.Sequential(Last(), *([*heads[k].children()] or [heads[k]]))
+    heads: list[nn.Module] = []
+    for exit, (output, seen) in enumerate(zip(outputs, look(stages, [], batch), strict=True), start=1):
+        head = pooled_head(output, seen[-1].axis(exit, given_for(channel_axis, exit)), classes)
+        heads.append(head if len(seen) == 1 else nn.Sequential(Last(), *([*head.children()] or [head])))
     heads.append(nn.Identity() if final is None else trace.parts[str(final.target)])
-    net = MultiExitNet(stages, heads, input_size=tuple(input_size))
+    net = MultiExitNet(stages, heads, input_size=tuple(input_size), channel_axis=channel_axis)
     with unchanged(backbone):
         _check_equal(net, backbone, batch)
     _copy_modes(net, backbone)
     return net
+
+
+def _feature(name: str, output: object) -> Tensor:
+    """What a cut module returned, if a head can read it."""
+    if not isinstance(output, Tensor) or not output.is_floating_point():
+        kind = output.dtype if isinstance(output, Tensor) else type(output).__name__
+        raise UserError(f"module '{name}' returns a {kind}, not a float Tensor; cut after one that does")
+    if output.ndim < 2:
+        raise UserError(
+            f"module '{name}' returns shape {[*output.shape]}, which has no channels; "
+            "cut after a module that returns [N, C], [N, C, H, W], [N, T, C] or the like"
+        )
+    return output
 
 
 def _final_layer(trace: Trace) -> fx.Node | None:

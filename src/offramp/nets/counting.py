@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from offramp.errors import UserError
 from offramp.modes import evaluating
 from offramp.nets.conventions import CONVENTIONS, Convention
+from offramp.nets.sample import make_sample
 from offramp.nets.separate import Net, Separate
 
 __all__ = ["Cost", "ExitCost", "cost"]
@@ -69,7 +70,7 @@ def cost(net: Net, input_size: tuple[int, ...] | None = None, convention: str | 
     Args:
         net: Any multi-exit net, with or without forks installed; of separate networks each is counted for
             itself.
-        input_size: Shape of one sample without the batch axis; by default ``net.input_size``.
+        input_size: Shape of one sample without the batch axis; by default that of ``net.sample(1)``.
         convention: How to count; by default ``net.convention``, which published figures of the net follow.
             ``thop``: products + 4 per batch-norm element + 1 per average-pool output + 11 per bilinear
             output, own head only. ``op-counter``: products + biases of linear layers + ReLU elements +
@@ -84,15 +85,15 @@ def cost(net: Net, input_size: tuple[int, ...] | None = None, convention: str | 
     if name not in CONVENTIONS:
         raise UserError(f"no counting convention {name!r}; there are: {', '.join(CONVENTIONS)}")
     rule = CONVENTIONS[name]
-    size = tuple(input_size or net.input_size)
+    sample = make_sample(net, 1, tuple(input_size)) if input_size else net.sample(1)
     if isinstance(net, Separate):
-        alone = (_dry_run([one], [], [nn.Identity()], size, rule)[0][0] for one in net.nets)
+        alone = (_dry_run([one], [], [nn.Identity()], sample, rule)[0][0] for one in net.nets)
         return Cost(
             name,
             _params(net),
             tuple(ExitCost(_params(one), flops) for one, flops in zip(net.nets, alone, strict=True)),
         )
-    stage_flops, head_flops = _dry_run([*net.stages], [*net.forks], [*net.heads], size, rule)
+    stage_flops, head_flops = _dry_run([*net.stages], [*net.forks], [*net.heads], sample, rule)
     exits = []
     for k in range(net.num_exits):
         heads = slice(0 if rule.all_heads else k, k + 1)
@@ -109,17 +110,16 @@ def _dry_run(
     stages: Sequence[nn.Module],
     forks: Sequence[nn.Module],
     heads: Sequence[nn.Module],
-    size: tuple[int, ...],
+    sample: Any,
     rule: Convention,
 ) -> tuple[list[int], list[int]]:
     """Operations of each stage (with the fork behind it) and of each head."""
     parts = {"stages": stages, "forks": forks, "heads": heads}
     net = nn.ModuleDict({name: nn.ModuleList(modules) for name, modules in parts.items()})
-    like = next(net.parameters(), torch.empty(0))
     stage_flops, head_flops = [], []
     with evaluating(net), torch.no_grad(), _meter(net, rule) as read:
         try:
-            x: Any = torch.zeros(1, *size, dtype=like.dtype, device=like.device)
+            x = sample
             for k, (stage, head) in enumerate(zip(stages, heads, strict=True)):
                 x = stage(x)
                 to_head, x = forks[k](x) if k < len(forks) else (x, None)
@@ -128,7 +128,8 @@ def _dry_run(
                 head_flops.append(read())
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f"the net cannot take one sample of size {size}: {reason}") from error
+            size = f" of size {tuple(sample.shape[1:])}" if isinstance(sample, Tensor) else ""
+            raise UserError(f"the net cannot take one sample{size}: {reason}") from error
     return stage_flops, head_flops
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
-import torch
 from torch import Tensor, nn
 
 from offramp.errors import UserError
 from offramp.forks.fork import Fork
+from offramp.nets.channel_axis import Axes, ChannelAxis, channel_axes, look
 from offramp.nets.ownership import owners
 from offramp.nets.passage import Passage, passage
+from offramp.nets.sample import Example, make_sample
 
 __all__ = ["Feature", "MultiExitNet"]
 
@@ -28,6 +29,10 @@ class MultiExitNet(nn.Module):
         stages: K modules, each mapping a feature to the next one; the first reads the input.
         heads: K modules, each mapping a feature to logits ``[N, classes]``.
         input_size: Shape of one input without the batch axis, for dry runs and counting.
+        example: An input for them where floats of that shape are none: a Tensor ``[N, ...]``, or a tuple or
+            dict of such Tensors.
+        channel_axis: Which axis of the features holds their channels, where the layers do not tell (see
+            :meth:`channel_axes`): one for all exits, or a mapping from exit (from 1) to axis.
         convention: How :func:`offramp.cost` counts this net unless told otherwise, a key of
             :data:`~offramp.nets.conventions.CONVENTIONS`.
 
@@ -44,6 +49,8 @@ class MultiExitNet(nn.Module):
         heads: Iterable[nn.Module],
         *,
         input_size: tuple[int, ...] = (3, 32, 32),
+        example: Example | None = None,
+        channel_axis: ChannelAxis | None = None,
         convention: str = "macs",
     ) -> None:
         super().__init__()
@@ -61,6 +68,8 @@ class MultiExitNet(nn.Module):
             )
         self.forks = nn.ModuleList(Fork() for _ in self.stages[:-1])
         self.input_size = input_size
+        self.example = example
+        self.channel_axis = channel_axis
         self.convention = convention
 
     @property
@@ -95,6 +104,22 @@ class MultiExitNet(nn.Module):
 
     def owners(self) -> dict[str, frozenset[int]]:
         """The exits (0-based) whose losses reach each parameter; see :func:`~offramp.nets.owners`."""
-        like = next(self.parameters())
-        sample = torch.randn(1, *self.input_size, generator=torch.Generator().manual_seed(0))
-        return owners(self, sample.to(like))
+        return owners(self, self.sample(1))
+
+    def sample(self, n: int) -> Any:
+        """An input of n samples to look at the net with, where values do not matter.
+
+        The rows of ``example``, repeated, where the net has one; else random floats ``[n, *input_size]`` in
+        the dtype and on the device of the parameters. Torch's random state stays as it was.
+        """
+        return make_sample(self, n, self.input_size, self.example)
+
+    def channel_axes(self) -> list[Axes]:
+        """For exits 1 to K-1, the channel axis of each Tensor of the feature, found by one look.
+
+        None stands for a Tensor that is only carried along and has no gradient. The net stays as it was.
+
+        Raises:
+            UserError: An axis is not certain; the line asks for ``channel_axis=``.
+        """
+        return channel_axes(look([*self.stages], [*self.heads[:-1]], self.sample(2)), self.channel_axis)

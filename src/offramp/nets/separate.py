@@ -8,10 +8,12 @@ supervision), and a layer descends one loss instead of the sum of several (the e
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 from torch import Tensor, nn
 
 from offramp.nets.multi_exit import MultiExitNet
+from offramp.nets.sample import make_sample
 
 __all__ = ["Net", "Separate"]
 
@@ -30,7 +32,7 @@ class Separate(nn.Module):
         self.nets = nn.ModuleList(
             copy.deepcopy(nn.Sequential(*net.stages[: k + 1], head)) for k, head in enumerate(net.heads)
         )
-        self.input_size, self.convention = net.input_size, net.convention
+        self.input_size, self.example, self.convention = net.input_size, net.example, net.convention
 
     @property
     def num_exits(self) -> int:
@@ -40,6 +42,10 @@ class Separate(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Logits of every network, shallow to deep: K tensors ``[N, classes]``."""
         return [net(x) for net in self.nets]
+
+    def sample(self, n: int) -> Any:
+        """An input of n samples to look at the networks with; see :meth:`MultiExitNet.sample`."""
+        return make_sample(self, n, self.input_size, self.example)
 
     def owners(self) -> dict[str, frozenset[int]]:
         """The network that each parameter belongs to."""
