@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from offramp.errors import UserError
+
 __all__ = ["Example", "make_sample"]
 
 Example = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
@@ -17,9 +19,14 @@ def make_sample(net: nn.Module, n: int, input_size: tuple[int, ...], example: Ex
 
     Floats have the dtype of the net's first parameter of floats, and all is on the device of that; integers
     stay integers. The values are the same every time, and torch's random state stays as it was.
+
+    Raises:
+        UserError: A size that is not positive.
     """
     like = next(filter(Tensor.is_floating_point, net.parameters()), torch.empty(0))
     if example is None:
+        if min(input_size, default=1) < 1:
+            raise UserError(f"there is no sample of size {tuple(input_size)}; all of its sizes are positive")
         values = torch.randn(n, *input_size, generator=torch.Generator().manual_seed(0))
         return values.to(like)
 
