@@ -41,7 +41,8 @@ def test_all_but_routes(folders, tmp_path, monkeypatch):
     found = diagnose(runs, Settings(batches=3, step=0.01), tell=heard.append)
     document = found.write(tmp_path / "out")
     assert json.loads((tmp_path / "out" / "diagnosis.json").read_text()) == json.loads(json.dumps(document))
-    assert set(document["pictures"]) == {"conflict", "filters", "importance", "convergence"}
+    pictures = {"conflict", "filters", "importance", "importance-same-owners", "convergence"}
+    assert set(document["pictures"]) == pictures
     for picture in document["pictures"].values():
         with open(picture, "rb") as file:
             assert file.read(8) == b"\x89PNG\r\n\x1a\n"
@@ -50,13 +51,22 @@ def test_all_but_routes(folders, tmp_path, monkeypatch):
         assert len(run["conflict"]["exits"]) == 6
         for one in run["conflict"]["exits"]:
             assert len(one["gain"]) + one["left_out"] == 3
-        assert len(run["importance"]["change"]) == 6
+        for by in ("importance", "importance_same_owners"):
+            assert len(run[by]["change"]) == len(run[by]["chance"]) == 6
+            assert [len(stage["owners"]) for stage in run[by]["stages"]] == [6, 5, 4, 3, 2]
         assert run["routes"] is None
     assert [len(one["epochs"]) for one in document["convergence"]] == [2, 2]
     assert document["convergence"][0]["val_top1_mean"]["std"][0] is not None
     assert any("joint seed 1: conflict, filters, importance over 3" in line for line in heard)
     text = found.table()
-    for words in ("Pearson's r", "conflict per shared filter", "convergence", "no learned routes", "dfs"):
+    for words in (
+        "Pearson's r",
+        "conflict per shared filter",
+        "convergence",
+        "no learned routes",
+        "dfs",
+        "by chance",
+    ):
         assert words in text
 
 

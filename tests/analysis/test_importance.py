@@ -10,6 +10,7 @@ from offramp.analysis import (
     Importance,
     Pruning,
     TaskGradients,
+    own_counts,
     own_filters,
     pruned,
     pruning_matrix,
@@ -59,6 +60,60 @@ def test_the_size_of_a_loss_does_not_matter():
         louder = [{n: 50 * v for n, v in found.gradients[0].items()}, *found.gradients[1:]]
         other.add(TaskGradients(found.losses, tuple(louder), found.again))
     torch.testing.assert_close(one.importance()["w"].scores, other.importance()["w"].scores)
+
+
+SHAPES = {"stage 1": (64, 3, 3, 3), "norm 1": (64,), "stage 2": (128, 64, 3, 3), "stage 3": (128, 128, 3, 3)}
+OWNERS = {"stage 1": range(4), "norm 1": range(4), "stage 2": range(1, 4), "stage 3": range(2, 4)}
+
+
+def random_gradients(seed):
+    """Four outputs in a row that prefer nothing: every number from one normal distribution."""
+    g = torch.Generator().manual_seed(seed)
+    found = [{n: torch.randn(s, generator=g) for n, s in SHAPES.items() if k in OWNERS[n]} for k in range(4)]
+    return TaskGradients((1.0,) * 4, tuple(found), again=lambda: (0.0,) * 4)
+
+
+def test_by_eq_5_the_first_output_owns_the_first_stage_whatever_its_gradients_are():
+    norms = GradientNorms()
+    for seed in range(5):
+        norms.add(random_gradients(seed))
+    first = (0, 1, 2, 3)
+    assert own_filters(norms.importance(), 0)["stage 1"].sum() == 64
+    among_same = norms.importance(same_owners=True)
+    assert 8 <= own_filters(among_same, 0)["stage 1"].sum() <= 26  # a quarter is 16, sigma 3.5
+    counts = own_counts(among_same, 4)
+    assert sum(counts[first]) == 128 and counts[2, 3][:2] == (0, 0)
+
+
+@pytest.mark.parametrize("same_owners", [False, True])
+def test_the_chance_level_is_what_random_gradients_give(same_owners):
+    """Against gradients that are drawn number by number, 20 times over."""
+    norms = GradientNorms()
+    for seed in range(3):
+        norms.add(random_gradients(seed))
+    slow = []
+    for draw in range(20):
+        null = GradientNorms()
+        for batch in range(3):
+            null.add(random_gradients(1000 + 3 * draw + batch))
+        slow.append(own_counts(null.importance(same_owners=same_owners), 4))
+    quick = [own_counts(norms.by_chance(s).importance(same_owners=same_owners), 4) for s in range(20)]
+    for owners in slow[0]:
+        a, b = (torch.tensor([c[owners] for c in counts]).double() for counts in (slow, quick))
+        assert torch.allclose(a.mean(0), b.mean(0), rtol=0, atol=6)  # sigma of a mean is below 1.3
+        if not same_owners and owners == (0, 1, 2, 3):
+            assert a.mean(0)[0] > 100  # of 128: the norm's elements, of one number each, are noisier
+        if same_owners:
+            assert torch.allclose(b.mean(0)[list(owners)], b.mean(0).sum() / len(owners), rtol=0, atol=6)
+
+
+def test_among_the_same_owners_the_scores_of_a_stage_sum_to_one():
+    norms = GradientNorms()
+    norms.add(random_gradients(0))
+    found = norms.importance(same_owners=True)
+    one = found["stage 1"].scores.sum(1) + found["norm 1"].scores.sum(1)
+    torch.testing.assert_close(one, torch.ones(4, dtype=torch.float64))
+    torch.testing.assert_close(found["stage 3"].scores.sum(1), torch.ones(2, dtype=torch.float64))
 
 
 def test_learned_importance_is_a_share_of_its_row():
@@ -150,3 +205,13 @@ def test_the_published_picture_is_a_softmax():
 
 def test_no_accuracy_has_nothing_to_lose(layers):
     assert pruning_matrix(layers, {}, lambda: [3.0, 0.0]).change == ((0, 0), (0, 0))
+
+
+def test_a_pruning_matrix_knows_its_chance_level(layers):
+    scores = torch.tensor([[0.9, 0.1, 0.5], [0.1, 0.9, 0.4]], dtype=torch.float64)
+    nulls = [{"1.weight": Importance((0, 1), draw)} for draw in (scores, scores.flip(0))]
+    found = pruning_matrix(layers, {"1.weight": Importance((0, 1), scores)}, lambda: [1.0, 1.0], nulls=nulls)
+    (stage,) = found.stages
+    assert (stage.owners, stage.filters, stage.own, stage.chance) == ((0, 1), 3, (2, 1), (1.5, 1.5))
+    assert found.chance == (1.5, 1.5)
+    assert pruning_matrix(layers, nulls[0], lambda: [1.0, 1.0]).chance is None

@@ -12,7 +12,7 @@ from offramp.analysis.filter_conflict import FilterConflict, filter_conflicts
 from offramp.analysis.filters import filter_sums, shared_owners
 from offramp.analysis.gradients import TaskGradients, task_gradients
 from offramp.analysis.importance import GradientNorms, Importance, route_importance
-from offramp.analysis.prune import Pruning, own_filters, pruned, pruning_matrix
+from offramp.analysis.prune import Owned, Pruning, own_counts, own_filters, pruned, pruning_matrix
 from offramp.analysis.settings import Settings
 from offramp.analysis.similarity import Likeness, common_routes, likeness, null_similarities, similarity
 from offramp.modes import measuring
@@ -26,6 +26,7 @@ __all__ = [
     "Interference",
     "Likeness",
     "OutputInterference",
+    "Owned",
     "Pruning",
     "Settings",
     "TaskGradients",
@@ -38,6 +39,7 @@ __all__ = [
     "likeness",
     "measuring",
     "null_similarities",
+    "own_counts",
     "own_filters",
     "pooled",
     "pruned",

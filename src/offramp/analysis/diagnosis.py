@@ -91,7 +91,15 @@ class Diagnosis:
         draw("filters", pictures.draw_filters, self._filters(), self._layers())
         draw(
             "importance", pictures.draw_pruning, self._of(lambda one: one.pruning),
-            f"accuracy without the filters that an exit needs most\n(by gradient norms; {self._images()})",
+            "accuracy without the filters that an exit needs most\n"
+            f"(by gradient norms, Eq 5; {self._images()})",
+            self._of(lambda one: one.pruning and one.pruning.chance),
+        )  # fmt: skip
+        draw(
+            "importance-same-owners", pictures.draw_pruning, self._of(lambda one: one.pruning_same_owners),
+            "accuracy without the filters that an exit needs most\n"
+            f"(by gradient norms, among filters with the same owners; {self._images()})",
+            self._of(lambda one: one.pruning_same_owners and one.pruning_same_owners.chance),
         )  # fmt: skip
         draw(
             "routes-importance", pictures.draw_pruning, self._routes(lambda routes: routes.pruning),

@@ -50,7 +50,8 @@ class Findings:
         layers: Those of these parameters that are weights of layers, not vectors of norms and biases.
         filters_as_trained: The same of the gradients that the method's forks let through; None for a method
             that trains by the plain ones.
-        pruning: By gradient norms.
+        pruning: By gradient norms over all filters that an output shares (Eq 5).
+        pruning_same_owners: The same over the filters with the same owners.
         routes: Of a run that has learned some.
     """
 
@@ -62,6 +63,7 @@ class Findings:
     layers: tuple[str, ...] = ()
     filters_as_trained: Mapping[str, Tensor] | None = None
     pruning: Pruning | None = None
+    pruning_same_owners: Pruning | None = None
     routes: RouteFindings | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,6 +75,7 @@ class Findings:
             "filters": _filters(self.filters),
             "filters_as_trained": _filters(self.filters_as_trained),
             "importance": _pruning(self.pruning),
+            "importance_same_owners": _pruning(self.pruning_same_owners),
             "routes": None if self.routes is None else _routes(self.routes),
         }
 
@@ -123,6 +126,7 @@ def _pruning(pruning: Pruning | None) -> dict[str, Any] | None:
         return None
     return {
         **asdict(pruning),
+        "chance": pruning.chance,
         "as_published": pruning.as_published,
         "diagonal": pruning.diagonal,
         "diagonal_rate": fmean(pruning.diagonal),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -37,6 +38,10 @@ class GradientNorms:
     adds up during the whole of an ordinary joint training; at fixed weights an epoch of batches says what the
     trained net needs.
 
+    A shallow output shares few filters, so that its sum is short and each of its scores high: by Eq 5 it owns
+    the first layers whatever its gradients are. :meth:`by_chance` says how many, and a sum over the filters
+    with the same owners alone lets each of m owners have an m-th by chance.
+
     Args:
         unit: What a filter is.
     """
@@ -44,24 +49,64 @@ class GradientNorms:
     def __init__(self, unit: Unit = "out_channel") -> None:
         self.unit = unit
         self._sums: list[dict[str, Tensor]] = []
+        self._sizes: dict[str, Tensor] = {}
+        self._batches = 0
 
     def add(self, found: TaskGradients) -> None:
         """Take in one batch."""
+        self._batches += 1
         self._sums = self._sums or [{} for _ in found.gradients]
         for sums, gradients in zip(self._sums, found.gradients, strict=True):
             for name, gradient in gradients.items():
                 norms = filter_sums(gradient.double().square(), self.unit).sqrt().cpu()
                 sums[name] = sums.get(name, 0) + norms
+                if name not in self._sizes:
+                    self._sizes[name] = filter_sums(torch.ones_like(gradient, device="cpu"), self.unit)
 
-    def importance(self) -> dict[str, Importance]:
-        """Eq 5 of every shared parameter, in float64; an output without any gradient scores 0 everywhere."""
-        totals = [sum(norms.square().sum().item() for norms in sums.values()) for sums in self._sums]
+    def importance(self, *, same_owners: bool = False) -> dict[str, Importance]:
+        """The score of every filter of every shared parameter, in float64.
+
+        Args:
+            same_owners: Sum over the filters with the same owners as filter i (in a row of exits: those of
+                its stage) instead of all that output k shares, which is Eq 5.
+
+        Returns:
+            By parameter name. An output without any gradient scores 0 everywhere.
+        """
+        names = {name: None for sums in self._sums for name in sums}
+        owners = {name: tuple(k for k, sums in enumerate(self._sums) if name in sums) for name in names}
+        totals: dict[tuple[int, tuple[int, ...] | None], float] = {}
+        for name, ks in owners.items():
+            for k in ks:
+                key = k, ks if same_owners else None
+                totals[key] = totals.get(key, 0.0) + self._sums[k][name].square().sum().item()
         found = {}
-        for name in {name: None for sums in self._sums for name in sums}:
-            owners = tuple(k for k, sums in enumerate(self._sums) if name in sums)
-            scores = [self._sums[k][name].square() / (totals[k] or 1.0) for k in owners]
-            found[name] = Importance(owners, torch.stack(scores))
+        for name, ks in owners.items():
+            divisors = [totals[k, ks if same_owners else None] or 1.0 for k in ks]
+            scores = [self._sums[k][name].square() / total for k, total in zip(ks, divisors, strict=True)]
+            found[name] = Importance(ks, torch.stack(scores))
         return found
+
+    def by_chance(self, seed: int = 0) -> GradientNorms:
+        """What random gradients would have added up to in as many batches: outputs that prefer nothing.
+
+        Every element of every gradient is drawn from one normal distribution, so that a filter of n elements
+        has a norm of the chi distribution; sums over batches are drawn as normal variables of the same mean
+        and variance.
+        """
+        random = torch.Generator().manual_seed(seed)
+        null = GradientNorms(self.unit)
+        null._sizes, null._batches = self._sizes, self._batches
+        for sums in self._sums:
+            drawn = {}
+            for name in sums:
+                n = self._sizes[name].double()
+                mean = math.sqrt(2) * torch.exp(torch.lgamma((n + 1) / 2) - torch.lgamma(n / 2))
+                spread = (self._batches * (n - mean.square())).sqrt()
+                draw = torch.randn(n.shape, generator=random, dtype=torch.float64)
+                drawn[name] = (self._batches * mean + spread * draw).clamp_min(0)
+            null._sums.append(drawn)
+        return null
 
 
 def route_importance(routes: Mapping[str, Route], *, fusion: bool = False) -> dict[str, Importance]:

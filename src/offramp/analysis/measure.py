@@ -23,6 +23,7 @@ from offramp.modes import measuring
 
 __all__ = ["measure"]
 
+NULLS = 5  # draws of random gradients
 SMALLEST_STEP = 1e-3  # a loss moves by too little for float32 below it
 
 
@@ -60,7 +61,15 @@ def measure(subject: Subject, settings: Settings, tell: Callable[[str], None]) -
             found["filters_as_trained"] = _filters_as_trained(subject, settings, plain)
     if "importance" in observers:
         tell(f"{subject.label}: pruning by gradient norms")
-        found["pruning"] = _pruning(subject, settings, observers["importance"].importance())
+        norms = observers["importance"]
+        nulls = [norms.by_chance(seed) for seed in range(NULLS)]
+        for key, same_owners in (("pruning", False), ("pruning_same_owners", True)):
+            found[key] = _pruning(
+                subject,
+                settings,
+                norms.importance(same_owners=same_owners),
+                [null.importance(same_owners=same_owners) for null in nulls],
+            )
     if has_routes:
         tell(f"{subject.label}: routes")
         found["routes"] = _routes(subject, settings, tell)
@@ -91,9 +100,18 @@ def _filters_as_trained(subject: Subject, settings: Settings, plain: dict[str, T
     return {name: found.get(name, values * 0) for name, values in plain.items()}
 
 
-def _pruning(subject: Subject, settings: Settings, importance: dict[str, Importance]) -> Pruning:
+def _pruning(
+    subject: Subject,
+    settings: Settings,
+    importance: dict[str, Importance],
+    nulls: Sequence[dict[str, Importance]] = (),
+) -> Pruning:
     return pruning_matrix(
-        subject.net, importance, lambda: subject.accuracy(settings.split), ratio=settings.ratio
+        subject.net,
+        importance,
+        lambda: subject.accuracy(settings.split),
+        ratio=settings.ratio,
+        nulls=nulls,
     )
 
 

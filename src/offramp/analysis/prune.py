@@ -5,13 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from torch import Tensor, nn
 
 from offramp.analysis.importance import Importance
 
-__all__ = ["Pruning", "own_filters", "pruned", "pruning_matrix"]
+__all__ = ["Owned", "Pruning", "own_counts", "own_filters", "pruned", "pruning_matrix"]
+
+
+@dataclass(frozen=True)
+class Owned:
+    """Whose the filters with the same owners are: in a row of exits, those of a stage.
+
+    Attributes:
+        owners: The outputs that share them, 0-based.
+        filters: How many there are.
+        own: How many each of the K outputs has for its own.
+        chance: How many it would have if its gradients were random; None where that is not known.
+    """
+
+    owners: tuple[int, ...]
+    filters: int
+    own: tuple[int, ...]
+    chance: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -24,12 +42,20 @@ class Pruning:
         filters: How many filters each output has for its own, |S_k|.
         shared: How many shared filters have a score.
         accuracy: Of every output with all filters, as the measure gave it.
+        stages: Whose the filters are, for each set of owners.
     """
 
     change: tuple[tuple[float, ...], ...]
     filters: tuple[int, ...]
     shared: int
     accuracy: tuple[float, ...]
+    stages: tuple[Owned, ...] = ()
+
+    @property
+    def chance(self) -> tuple[float, ...] | None:
+        """How many filters each output would have by chance; None where that is not known."""
+        known = [stage.chance for stage in self.stages if stage.chance is not None]
+        return tuple(map(sum, zip(*known, strict=True))) if known else None
 
     @property
     def diagonal(self) -> tuple[bool, ...]:
@@ -70,6 +96,26 @@ def own_filters(importance: Mapping[str, Importance], k: int, *, ratio: float = 
     return masks
 
 
+def own_counts(
+    importance: Mapping[str, Importance], outputs: int, *, ratio: float = 1.0
+) -> dict[tuple[int, ...], tuple[int, ...]]:
+    """How many filters each output has for its own, for each set of owners.
+
+    Args:
+        importance: By parameter name.
+        outputs: K.
+        ratio: See :func:`own_filters`.
+
+    Returns:
+        Owners -> K numbers.
+    """
+    counts = {found.owners: [0] * outputs for found in importance.values()}
+    for k in range(outputs):
+        for name, mask in own_filters(importance, k, ratio=ratio).items():
+            counts[importance[name].owners][k] += int(mask.sum())
+    return {owners: tuple(own) for owners, own in counts.items()}
+
+
 @contextmanager
 def pruned(net: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[None]:
     """Set filters to zero for a while; whatever happens, the weights come back bit by bit."""
@@ -92,6 +138,7 @@ def pruning_matrix(
     accuracy: Callable[[], Sequence[float]],
     *,
     ratio: float = 1.0,
+    nulls: Sequence[Mapping[str, Importance]] = (),
 ) -> Pruning:
     """Take away each output's own filters in turn, and measure all outputs; nothing is trained again.
 
@@ -100,6 +147,7 @@ def pruning_matrix(
         importance: By parameter name.
         accuracy: Measures the net as it is, one number per output, higher is better.
         ratio: See :func:`own_filters`.
+        nulls: Importance from random gradients, some draws of it, for what chance gives.
     """
     whole = tuple(accuracy())
     rows, counts = [], []
@@ -110,8 +158,20 @@ def pruning_matrix(
             rows.append(
                 tuple((now - was) / was if was else 0.0 for now, was in zip(accuracy(), whole, strict=True))
             )
-    shared = sum(found.scores[0].numel() for found in importance.values())
-    return Pruning(tuple(rows), tuple(counts), shared, whole)
+    sizes: dict[tuple[int, ...], int] = {}
+    for found in importance.values():
+        sizes[found.owners] = sizes.get(found.owners, 0) + found.scores[0].numel()
+    own = own_counts(importance, len(whole), ratio=ratio)
+    draws = [own_counts(null, len(whole), ratio=ratio) for null in nulls]
+    stages = tuple(
+        Owned(owners, size, own[owners], _means([draw[owners] for draw in draws]) if draws else None)
+        for owners, size in sizes.items()
+    )
+    return Pruning(tuple(rows), tuple(counts), sum(sizes.values()), whole, stages)
+
+
+def _means(draws: Sequence[Sequence[int]]) -> tuple[float, ...]:
+    return tuple(fmean(column) for column in zip(*draws, strict=True))
 
 
 def _like(parameter: Tensor, mask: Tensor) -> tuple[int, ...]:

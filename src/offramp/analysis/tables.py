@@ -28,8 +28,12 @@ def tables(runs: Sequence[Findings], curves: Sequence[Curves], settings: Setting
         yield "conflict per shared filter, mean over the batches"
         yield _filters(runs)
     if any(one.pruning for one in runs):
-        yield _pruning_title("by gradient norms", images)
+        yield _pruning_title("by gradient norms over all that it shares (Eq 5)", images)
         yield _pruning([(one.label, one.pruning) for one in runs if one.pruning])
+        yield _pruning_title("by gradient norms over the filters with the same owners", images)
+        yield _pruning([(one.label, p) for one in runs if (p := one.pruning_same_owners)])
+        yield "filters of its own, and in brackets what random gradients give; * is Eq 5"
+        yield _owned(runs)
     if any(one.routes for one in runs):
         yield _pruning_title("as learned", images)
         yield _pruning([(one.label, one.routes.pruning) for one in runs if one.routes])
@@ -92,12 +96,30 @@ def _pruning(found: Sequence[tuple[str, Pruning]]) -> str:
                     label if k == 0 else "",
                     str(k + 1),
                     f"{pruning.filters[k]} of {pruning.shared}",
+                    "-" if pruning.chance is None else f"{pruning.chance[k]:.0f}",
                     signed(100 * row[k], 1),
                     signed(100 * others, 1),
                     "yes" if pruning.diagonal[k] else "no",
                 ]
             )
-    return aligned(["run", "exit", "filters", "own", "others", "own the largest drop"], rows)
+    return aligned(["run", "exit", "filters", "by chance", "own", "others", "own the largest drop"], rows)
+
+
+def _owned(runs: Sequence[Findings]) -> str:
+    """A row for each set of owners and each normalisation, a column for each exit."""
+    rows, most = [], 0
+    for one in runs:
+        for found, over in ((one.pruning, "all *"), (one.pruning_same_owners, "same owners")):
+            for stage in found.stages if found else ():
+                most = max(most, len(stage.own))
+                exits = ", ".join(str(k + 1) for k in stage.owners)
+                cells = [
+                    f"{own} ({chance:.0f})" if k in stage.owners else "-"
+                    for k, (own, chance) in enumerate(zip(stage.own, stage.chance or (), strict=True))
+                ]
+                rows.append([one.label, over, exits, str(stage.filters), *cells])
+    header = ["run", "sum over", "shared by exits", "filters", *(f"exit {k + 1}" for k in range(most))]
+    return aligned(header, rows)
 
 
 def _similarity(runs: Sequence[Findings]) -> str:
