@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from offramp.methods import method
 from offramp.nets import cost, create
 from offramp.papers.dfs import TABLE_2 as DFS_TABLE_2
 from offramp.papers.dfs import TABLE_3 as DFS_TABLE_3
@@ -16,12 +17,14 @@ from offramp.papers.dr_mgf import (
     TABLE_3_CIFAR10,
     TABLE_3_CIFAR100,
     TABLE_4,
+    TABLE_5,
 )
 from offramp.papers.dr_mgf_costs import COUNTS
+from offramp.papers.dr_mgf_tasks import TABLE_6
 
 TABLES = [
     TABLE_1_CIFAR100, TABLE_1_CIFAR10, TABLE_2_CIFAR100, TABLE_2_CIFAR10, TABLE_3_CIFAR100, TABLE_3_CIFAR10,
-    TABLE_4,
+    TABLE_4, TABLE_5,
 ]  # fmt: skip
 
 
@@ -52,6 +55,7 @@ def test_costs_come_out_to_the_last_digit(net, num_classes):
         (TABLE_3_CIFAR100, 100, {}),
         (TABLE_3_CIFAR10, 100, {}),
         (TABLE_4, 1000, {}),
+        (TABLE_5, 100, {}),
     ],
     ids=lambda value: label(value) if hasattr(value, "source") else None,
 )
@@ -120,3 +124,36 @@ def test_what_two_papers_quote_alike():
     for name in ("cagrad", "pcgrad", "nash-mtl", "dr-mgf"):
         assert TABLE_3_CIFAR100.top1[name][:-1] == DFS_TABLE_2.top1[name]
     assert TABLE_4.top1["dr-mgf"] == DFS_TABLE_3.top1["meta-gf"]
+
+
+@pytest.mark.parametrize("table", TABLES, ids=label)
+def test_rows_are_methods_of_this_library_and_what_is_inferred_is_marked(table):
+    for name in table.top1:
+        assert method(name).name == name
+    assert table.inferred.keys() <= table.top1.keys()
+    assert ("sdn-ramp" in table.inferred) == ("sdn-ramp" in table.top1)
+    assert all(remark.startswith("printed as ") for remark in table.inferred.values())
+    guessed = {"kd-msdnet", "kd-msdnet+dr-mgf"} if table is TABLE_5 else set()
+    assert set(table.inferred) - {"sdn-ramp"} == guessed
+
+
+def test_table_5_repeats_table_3():
+    assert TABLE_5.top1["joint"] == TABLE_3_CIFAR100.top1["joint"]
+    assert TABLE_5.top1["kd-msdnet+dr-mgf"][-1] < TABLE_3_CIFAR100.top1["dr-mgf"][-1]
+
+
+def test_the_means_of_table_6_are_those_of_its_nine_metrics():
+    """Eq 12: the mean over the metrics, not over the tasks, which have two, two and five of them."""
+    assert TABLE_6.label == "published"
+    base = np.array(TABLE_6.rows[TABLE_6.baseline])
+    sign = np.where(TABLE_6.higher, -1, 1)
+    assert TABLE_6.rows.keys() == TABLE_6.params.keys() == {*TABLE_6.delta_m, "Independent"}
+    for name, row in TABLE_6.rows.items():
+        assert len(row) == len(TABLE_6.columns) == 9
+        if name != TABLE_6.baseline:
+            losses = 100 * sign * (np.array(row) - base) / base
+            assert losses.mean() == pytest.approx(TABLE_6.delta_m[name], abs=0.012), (
+                name
+            )  # the digits of all ten
+    by_task = [losses[:2].mean(), losses[2:4].mean(), losses[4:].mean()]  # of DR-MGF
+    assert np.mean(by_task) == pytest.approx(-12.14, abs=0.01)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
-__all__ = ["StepTime", "Table"]
+__all__ = ["StepTime", "Table", "TaskTable"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Table:
         params: Parameters of each exit as printed, in ``params_unit``.
         flops: Operations of each exit as printed, in ``flops_unit``.
         cost_remark: Why ``params`` and ``flops`` cannot be counted again; empty if they can, exactly.
+        inferred: Method -> how its row is printed, where that it is this method is inferred, and from what.
     """
 
     source: str
@@ -33,6 +35,36 @@ class Table:
     flops: tuple[float, ...]
     flops_unit: float
     cost_remark: str = ""
+    inferred: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    label: str = "published"
+
+
+@dataclass(frozen=True)
+class TaskTable:
+    """A published table of several metrics of several tasks.
+
+    Attributes:
+        source: Paper and table number.
+        data: What was trained and tested on.
+        columns: Names of the metrics.
+        higher: For each metric whether a higher value is better.
+        rows: Label as printed -> its values, one per column.
+        params: Label as printed -> parameters as a multiple of one task's network; rounded as printed.
+        baseline: Label of the row that the others are compared with.
+        delta_m: Label as printed -> mean relative loss to the baseline in percent, over the columns; lower is
+            better.
+        remark: What else is known of the numbers.
+    """
+
+    source: str
+    data: str
+    columns: tuple[str, ...]
+    higher: tuple[bool, ...]
+    rows: Mapping[str, tuple[float, ...]]
+    params: Mapping[str, float]
+    baseline: str
+    delta_m: Mapping[str, float]
+    remark: str = ""
     label: str = "published"
 
 
