@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
@@ -44,7 +45,8 @@ def unchanged(*modules: nn.Module) -> Iterator[None]:
                 hooks = vars(part).get(name)
                 if hooks:
                     vars(part)[name] = type(hooks)((k, h) for k, h in hooks.items() if _is_of_torch(h))
-        with torch.random.fork_rng(gpus):
+        with torch.random.fork_rng(gpus), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they are about a run that the user did not ask for
             yield
     finally:
         random.setstate(python_state)

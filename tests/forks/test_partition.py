@@ -78,7 +78,6 @@ def test_chosen_channels():
         ({"rounding": "ceil"}, "rounding must be one of"),
         ({"scales": "fine"}, "scales must be one of coarsest, all"),
         ({"reference": "slice"}, "vgg7(slice_beta=0.5)"),
-        ({"impl": "split", "own_to_shared": 0.5}, "impl=split can only cut or pass"),
         ({"reference": "zero", "own_to_shared": 1}, "reference=zero leaves no edge"),
         ({"where": 2}, "where names the exits to partition"),
         ({"where": []}, "where names the exits to partition"),

@@ -9,12 +9,13 @@ from collections import Counter
 import pytest
 import torch
 import torch.nn.functional as F
+from handing import detached, handed
 from nets import batch, small
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from offramp.forks import partition
-from offramp.forks.cut import branch, join
-from offramp.forks.readers import READERS, reader_of
+from offramp.forks.feature import branch, join
 from offramp.forks.routing import Routing
 from offramp.nets import MultiExitNet
 
@@ -24,45 +25,77 @@ MASKS = {
     "scattered": [1, 0, 1, 0, 1],
     "all": [1, 1, 1, 1, 1],
     "one": [0, 0, 0, 0, 1],
+    "none": [0, 0, 0, 0, 0],
 }
-CONVS = [
-    {"kernel_size": 3, "padding": 1},
-    {"kernel_size": 3, "stride": 2, "bias": False},
-    {"kernel_size": (1, 3), "dilation": 2, "padding": (0, 2)},
-    {"kernel_size": 2, "padding": "valid"},
-]
+LAYERS = {
+    "conv2d": (nn.Conv2d(5, 4, 3, padding=1), (3, 5, 7, 6), 1),
+    "conv2d with stride": (nn.Conv2d(5, 4, 3, stride=2, bias=False), (3, 5, 7, 6), 1),
+    "conv2d with dilation": (nn.Conv2d(5, 4, (1, 3), dilation=2, padding=(0, 2)), (3, 5, 7, 6), 1),
+    "conv2d, valid": (nn.Conv2d(5, 4, 2, padding="valid"), (3, 5, 7, 6), 1),
+    "conv1d": (nn.Conv1d(5, 4, 3, padding=1, stride=2), (3, 5, 7), 1),
+    "conv3d": (nn.Conv3d(5, 4, 2, padding=1), (3, 5, 3, 4, 2), 1),
+    "linear on vectors": (nn.Linear(5, 4), (3, 5), 1),
+    "linear on tokens": (nn.Linear(5, 4, bias=False), (3, 6, 5), 2),
+    "linear on maps with channels last": (nn.Linear(5, 4), (3, 2, 3, 5), 3),
+}
+PLAIN = {  # read as an ordinary Tensor
+    "grouped": (nn.Conv2d(5, 5, 3, groups=5), (3, 5, 7, 6), 1),
+    "same padding": (nn.Conv2d(5, 4, 3, padding="same"), (3, 5, 7, 6), 1),
+    "transposed": (nn.ConvTranspose2d(5, 4, 3), (3, 5, 7, 6), 1),
+    "linear along the rows": (nn.Linear(6, 4), (3, 5, 7, 6), 1),
+    "conv1d along the channels": (nn.Conv1d(7, 4, 3), (3, 7, 5), 2),
+    "matmul": (lambda x: x @ torch.ones(5, 2, dtype=x.dtype), (3, 6, 5), 2),
+}
 
 
-def taught(layer: nn.Module, mask: Tensor) -> nn.Module:
-    """The layer as a reader of ordinary tensors."""
-    reader = copy.deepcopy(layer)
-    reader.routing = Routing([mask])
-    reader.__class__ = reader_of(layer)
-    return reader
+def gradients(layer, x, arguments, up_seed=1):
+    y = layer(x)
+    up = torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(up_seed))
+    return y, torch.autograd.grad(y, arguments, up, materialize_grads=True)
 
 
-def detached(x: Tensor, mask: Tensor) -> Tensor:
-    return torch.where(mask.bool().reshape(1, -1, *[1] * (x.dim() - 2)), x, x.detach())
-
-
-@pytest.mark.parametrize("as_cut", [True, False], ids=["cut", "tensor"])
+@pytest.mark.parametrize("split", [False, True], ids=["fused", "split"])
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
-@pytest.mark.parametrize("layer", [*CONVS, "linear"], ids=str)
-def test_gradients_of_every_argument(layer, mask, as_cut):
+@pytest.mark.parametrize("case", [*LAYERS, *PLAIN])
+def test_gradients_of_every_argument(case, mask, split):
     torch.manual_seed(0)
-    mask = torch.tensor(mask)
-    layer = nn.Linear(5, 4) if layer == "linear" else nn.Conv2d(5, 4, **layer)
-    layer = layer.double()
-    shape = (3, 5) if isinstance(layer, nn.Linear) else (3, 5, 7, 6)
+    layer, shape, axis = (LAYERS | PLAIN)[case]
+    layer = copy.deepcopy(layer).double() if isinstance(layer, nn.Module) else layer
     x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
-    reader = taught(layer, mask)
-    ours, theirs = reader(branch(x, reader.routing)[0] if as_cut else x), layer(detached(x, mask))
-    assert torch.equal(ours, theirs)
-    up = torch.randn_like(ours)
-    got = torch.autograd.grad(ours, [x, *reader.parameters()], up)
-    expected = torch.autograd.grad(theirs, [x, *layer.parameters()], up)
+    arguments = [x, *(layer.parameters() if isinstance(layer, nn.Module) else ())]
+    ours, got = gradients(layer, handed(x, mask, axis, split=split), arguments)
+    theirs, expected = gradients(layer, detached(x, mask, axis), arguments)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12 if split else 0)
     for a, b in zip(got, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", LAYERS)
+def test_the_gradient_of_dead_channels_is_never_computed(case):
+    """Products of a backward pass: all of them for the weight, the live share for the input."""
+    layer, shape, axis = LAYERS[case]
+
+    def products(mask):
+        x = torch.randn(shape, requires_grad=True)
+        y = layer(handed(x, mask, axis))
+        with FlopCounterMode(display=False) as counter:
+            torch.autograd.grad(y.sum(), [x, layer.weight])
+        return counter.get_total_flops()
+
+    assert 10 * products(MASKS["first"]) == 7 * products(MASKS["all"])  # (1 + 2/5) / 2
+
+
+def test_a_layer_called_by_keyword_or_with_numbers_for_pairs():
+    x = torch.randn(2, 5, 4, 4, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(3, 5, 2, 2, dtype=torch.float64, requires_grad=True)
+    for call in (
+        lambda x: F.conv2d(input=x, weight=weight, padding=1),
+        lambda x: F.conv2d(x, weight, None, 2, (1,), [1, 1]),
+        lambda x: F.linear(weight=torch.ones(2, 4, dtype=torch.float64), input=x),
+    ):
+        _, got = gradients(call, handed(x, MASKS["first"]), [x])
+        _, expected = gradients(call, detached(x, MASKS["first"]), [x])
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("impl", ["fused", "split"])
@@ -84,25 +117,14 @@ def test_second_derivatives(options, impl):
     assert max(float(b.abs().max()) for b in theirs) > 1
 
 
-def test_global_pool_and_flatten_pass_a_cut_on():
-    mask = torch.tensor([0, 1, 1, 0])
-    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).double()
-    reader = copy.deepcopy(head)
-    for layer in reader:
-        layer.__class__ = READERS[type(layer)]
-    x = torch.randn(2, 4, 3, 5, dtype=torch.float64, requires_grad=True)
-    ours, theirs = reader(branch(x, Routing([mask]))[0]), head(detached(x, mask))
-    assert torch.equal(ours, theirs)
-    (a,), (b,) = (torch.autograd.grad((y**2).sum(), x) for y in (ours, theirs))
-    torch.testing.assert_close(a, b, rtol=0, atol=1e-14)
-
-
 def test_gradients_of_several_readers_add_up_with_their_gains():
     generator = torch.Generator().manual_seed(0)
     gains = [torch.tensor([0, 1, 0.5, 0]), torch.tensor([2, 0, 1, 0]), torch.tensor([1, 1, 1, 0])]
     x = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
     ups = [torch.randn(2, 4, 3, dtype=torch.float64, generator=generator) for _ in gains]
-    tensors = [join(cut) for cut in branch(x, Routing(gains))]
+    routing = Routing.plan([g.tolist() for g in gains], axis=1)
+    lanes = zip(branch(x, routing), routing.live, strict=True)
+    tensors = [join(x.detach(), lane, live, 1) for lane, live in lanes]
     assert all(torch.equal(t, x) for t in tensors)
     for used in itertools.product([True, False], repeat=3):
         expected = sum(
@@ -153,8 +175,10 @@ def test_channels_last_features_keep_their_layout():
     seen = []
     feature = x * 1
     feature.register_hook(lambda grad: seen.append(grad.is_contiguous(memory_format=torch.channels_last)))
-    first, second = branch(feature, Routing([torch.tensor([1, 1, 0, 0]), torch.tensor([0, 0, 1, 1])]))
-    (join(first) * 2 + join(second)).sum().backward()
+    routing = Routing.plan([[1, 1, 0, 0], [0, 0, 1, 1]], axis=1)
+    first, second = branch(feature, routing)
+    value = feature.detach()
+    (join(value, first, routing.live[0], 1) * 2 + join(value, second, routing.live[1], 1)).sum().backward()
     assert seen == [True]
     assert x.grad[0, :, 0, 0].tolist() == [2, 2, 1, 1]
 

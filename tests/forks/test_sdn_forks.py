@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from handing import detached, handed
 from nets import batch, by_hand, gradients, losses
 from torch import nn
 
 from offramp.forks import Partition, partition, remove, training_macs
-from offramp.forks.liveness import Liveness
+from offramp.forks.feature import cut_of
 from offramp.nets import create
 from offramp.nets.sdn import MixedPool, internal_classifier
 
@@ -24,12 +25,13 @@ def small(name):
 
 def test_mixed_pooling_needs_the_gradient_for_its_own_share():
     """Also of channels that nobody before it wants: whatever reads the mix must compute all of it."""
-    head = internal_classifier(4, 8, num_classes=3)
-    seen = Liveness()
-    with torch.no_grad():
-        _, _, (seals,) = seen.follow(head, torch.zeros(2, 4, 8, 8), torch.tensor([True, False, True, True]))
-    assert seen.read[head[-1]].all()
-    assert not seals
+    x = torch.randn(2, 4, 8, 8, dtype=torch.float64, requires_grad=True)
+    pool = internal_classifier(4, 8, num_classes=3).double()[0]
+    assert isinstance(pool, MixedPool)
+    ours, theirs = pool(handed(x, [1, 0, 1, 1])), pool(detached(x, [1, 0, 1, 1]))
+    assert cut_of(ours) is None
+    got, expected = (torch.autograd.grad(y.square().sum(), [x, pool.alpha]) for y in (ours, theirs))
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("impl", ["fused", "split", "cat"])

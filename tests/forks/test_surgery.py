@@ -119,8 +119,6 @@ def test_implementations_agree_on_msdnet(options):
     plain = small("msdnet_cifar")
     found = {}
     for impl in IMPLEMENTATIONS:
-        if impl == "split" and options.get("own_to_shared") == 0.3:
-            continue
         net = partition(copy.deepcopy(plain), Partition(impl=impl, **options))
         found[impl] = gradients(net, torch.stack(losses(net)).sum())
     for impl in set(found) - {"cat"}:

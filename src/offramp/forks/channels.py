@@ -1,6 +1,10 @@
-"""A subset of a tensor's channels: a slice where it can be one (no copy), an index where it must."""
+"""A subset of a Tensor's channels."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -8,39 +12,77 @@ from torch import Tensor
 __all__ = ["Channels"]
 
 
+@dataclass(frozen=True)
 class Channels:
-    """The channels where a mask is true.
+    """A subset of C channels, as runs of neighbours: plain numbers, which a compiler can follow.
 
-    Args:
-        mask: Bool ``[C]``.
+    Attributes:
+        total: C.
+        runs: (first, behind the last) of each run, in order; no two runs touch.
     """
 
-    def __init__(self, mask: Tensor) -> None:
-        index = mask.nonzero().flatten().cpu()
-        self.total = mask.numel()
-        self.count = index.numel()
-        start = int(index[0]) if self.count else 0
-        contiguous = self.count == 0 or int(index[-1]) - start + 1 == self.count
-        self.range = slice(start, start + self.count) if contiguous else None
-        self._index = {index.device: index}
+    total: int
+    runs: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def where(cls, chosen: Iterable[bool]) -> Channels:
+        """The channels whose flag, one of C, is true."""
+        flags = list(chosen)
+        runs, start = [], 0
+        for flag, group in groupby(flags, key=bool):
+            length = sum(1 for _ in group)
+            if flag:
+                runs.append((start, start + length))
+            start += length
+        return cls(len(flags), tuple(runs))
+
+    @classmethod
+    def every(cls, total: int) -> Channels:
+        """All of C channels."""
+        return cls(total, ((0, total),))
+
+    @property
+    def count(self) -> int:
+        """How many channels there are in the subset."""
+        return sum(stop - start for start, stop in self.runs)
 
     @property
     def is_all(self) -> bool:
         """Whether no channel is missing."""
         return self.count == self.total
 
-    def key(self, device: torch.device) -> slice | Tensor:
-        """What indexes the channel axis of a tensor on the device."""
-        if self.range is not None:
-            return self.range
-        if device not in self._index:
-            self._index[device] = next(iter(self._index.values())).to(device)
-        return self._index[device]
+    def of(self, tensor: Tensor, dim: int) -> Tensor:
+        """These channels of a Tensor whose channels lie along ``dim``: a view of one run, a copy of several."""
+        if self.is_all:
+            return tensor
+        parts = [tensor.narrow(dim, start, stop - start) for start, stop in self.runs]
+        if len(parts) == 1:
+            return parts[0]
+        return torch.cat(parts, dim) if parts else tensor.narrow(dim, 0, 0)
 
-    def of(self, tensor: Tensor, dim: int = 1) -> Tensor:
-        """These channels of a tensor: a view if they are contiguous, else a copy."""
-        if self.range is not None:
-            return tensor.narrow(dim, self.range.start, self.count)
-        key = self.key(tensor.device)
-        assert isinstance(key, Tensor)
-        return tensor.index_select(dim, key)
+    def rest(self) -> Channels:
+        """The other channels."""
+        ends = [0, *(end for run in self.runs for end in run), self.total]
+        gaps = zip(ends[::2], ends[1::2], strict=True)
+        return Channels(self.total, tuple((start, stop) for start, stop in gaps if start < stop))
+
+    def union(self, other: Channels) -> Channels:
+        """The channels of one or the other subset."""
+        runs: list[tuple[int, int]] = []
+        for start, stop in sorted(self.runs + other.runs):
+            if runs and start <= runs[-1][1]:
+                runs[-1] = (runs[-1][0], max(stop, runs[-1][1]))
+            else:
+                runs.append((start, stop))
+        return Channels(self.total, tuple(runs))
+
+    def followed_by(self, other: Channels) -> Channels:
+        """The subset of a concatenation of two Tensors, this one's channels first."""
+        behind = Channels(
+            self.total + other.total, tuple((a + self.total, b + self.total) for a, b in other.runs)
+        )
+        return behind.union(Channels(behind.total, self.runs))
+
+    def repeated(self, times: int) -> Channels:
+        """The subset of C x times channels in which each channel has become ``times`` neighbours."""
+        return Channels(self.total * times, tuple((a * times, b * times) for a, b in self.runs))

@@ -20,6 +20,7 @@ scale the coarsest alone, and what goes through the finer ones stays as it is.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -42,6 +43,7 @@ class Equilibrium:
     """
 
     scales: str = "coarsest"
+    per_channel: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.scales not in SCALES:

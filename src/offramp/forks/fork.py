@@ -26,7 +26,7 @@ class GainFork(Fork):
             hands both the Tensor itself.
     """
 
-    def __init__(self, hand_out: Sequence[Callable[[Tensor], tuple[Any, Any]] | None]) -> None:
+    def __init__(self, hand_out: Sequence[Callable[[Tensor], tuple[Tensor, Tensor]] | None]) -> None:
         super().__init__()
         self.hand_out = tuple(hand_out)
 
@@ -37,3 +37,6 @@ class GainFork(Fork):
         if not isinstance(feature, tuple):
             return pairs[0]
         return tuple(head for head, _ in pairs), tuple(following for _, following in pairs)
+
+    def extra_repr(self) -> str:  # noqa: D102
+        return ", ".join("plain" if tool is None else repr(tool) for tool in self.hand_out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,9 +32,7 @@ def training_macs(net: Net) -> int:
     like = next(net.parameters())
     images = like.new_zeros((batch, *net.input_size))
     buffers = {name: value.clone() for name, value in net.named_buffers()}
-    counter = FlopCounterMode(
-        display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward_flops}
-    )
+    counter = _Counter()
     try:
         with modes_kept(net), torch.enable_grad(), counter:
             net.train()
@@ -69,6 +68,19 @@ def paper_operations(exits: int) -> PaperOperations:
     No real net is like that: its heads are far cheaper than its layers, so that the saving depends on beta.
     """
     return PaperOperations(joint=12 * exits - 2, dfs=10 * exits)
+
+
+class _Counter(FlopCounterMode):
+    """Counts without a look at modules, whose hooks on their inputs would have whole gradients computed."""
+
+    def __init__(self) -> None:
+        known = {torch.ops.aten.convolution_backward: _convolution_backward_flops}
+        super().__init__(display=False, custom_mapping=known)
+        self.mod_tracker = _NoModules()
+
+
+class _NoModules(nullcontext):
+    parents = frozenset({"Global"})
 
 
 def _convolution_backward_flops(

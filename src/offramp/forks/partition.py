@@ -20,6 +20,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -34,7 +35,6 @@ __all__ = ["Partition"]
 ROUNDINGS = ("round", "floor", "multiple_of=8")
 IMPLEMENTATIONS = ("fused", "split", "cat")
 REFERENCES = ("on", "zero")
-ONLY_CUTS = "impl=split can only cut or pass a gradient; gains other than 0 and 1 need impl=fused or cat"
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ class Partition:
     channels: Mapping[int, Sequence[int]] | None = None
     reference: str = "on"
     impl: str = "fused"
+    per_channel: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not is_number(self.beta) or not 0 < self.beta < 1:
@@ -91,8 +92,6 @@ class Partition:
                 raise UserError(
                     f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}{tail}"
                 )
-        if self.impl == "split" and not {self.own_to_shared, self.later_to_own} <= {0, 1}:
-            raise UserError(ONLY_CUTS)
         if self.reference == "zero" and (self.own_to_shared or self.later_to_own):
             raise UserError(
                 "reference=zero leaves no edge for own_to_shared or later_to_own to act on; set them to 0"

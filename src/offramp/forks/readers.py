@@ -1,87 +1,92 @@
-"""Layers that read a cut feature and never compute the gradient of the channels that are not live.
+"""Layers that read a cut and never compute the gradient of the channels that are not live.
 
-The forward pass is the ordinary layer's, to the operator. In the backward pass a convolution's
-``grad_weight`` comes from the whole input and its ``grad_input`` from ``weight[:, live]`` alone: this is
-where Deep Feature Surgery saves its operations (ECCV 2024, Eq 13: the products with beta).
-
-A layer becomes a reader by a change of class, so that parameters, names and state_dict stay. A layer with
-hooks of its own is left alone, since they could not know what to do with a cut.
+The forward pass is the ordinary layer's, to the operator. In the backward pass a convolution's ``grad_weight``
+comes from the whole input and its ``grad_input`` from ``weight[:, live]`` alone: this is where Deep Feature
+Surgery saves its operations (ECCV 2024, Eq 13: the products with beta).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import Function
 
-from offramp.forks.cut import Cut, branch, join, stand_in
-from offramp.forks.routing import Routing
-
-__all__ = ["FINAL", "PASSING", "READERS", "Conv2dReader", "LinearReader", "reader_of"]
+from offramp.forks.channels import Channels
+from offramp.forks.feature import Cut, cut_of, join, read, rule
+from offramp.forks.routing import memory_format
 
 _convolution_backward = torch.ops.aten.convolution_backward.default
 
 
-class Conv2dReader(nn.Conv2d):
-    """An ungrouped, zero-padded convolution of a cut."""
+def _convolution(convolve: Callable[..., Tensor], spatial: int) -> Callable[..., Any]:
+    """The rule for an ungrouped convolution over so many axes, with its padding in numbers."""
 
-    routing: Routing  # of an ordinary Tensor: channels that are not live get a zero gradient
+    def reading(
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> Any:
+        cut = cut_of(input)
+        if cut is None or cut.axis != 1 or input.dim() != spatial + 2 or groups != 1 or padding == "same":
+            return NotImplemented
+        padding = 0 if padding == "valid" else padding
+        geometry = tuple(_each(value, spatial) for value in (stride, padding, dilation))
 
-    def forward(self, input: Tensor | Cut) -> Tensor:  # noqa: D102
-        cut = input if isinstance(input, Cut) else branch(input, self.routing)[0]
-        value, weight, bias = _autocast(cut.value, self.weight, self.bias)
-        geometry = (self.stride, self.padding, self.dilation)
-        return _Conv2d.apply(value, cut.lane, weight, bias, cut.live, geometry)
+        def layer(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            return convolve(x, weight, bias, *geometry)
 
+        if cut.split:
+            return _split(layer, input, cut, weight, bias)
+        value, lane = read(input, cut)
+        value, weight, bias = _autocast(value, weight, bias)
+        return _Convolution.apply(value, lane, weight, bias, cut.live, geometry, convolve)
 
-class LinearReader(nn.Linear):
-    """A linear layer on a cut ``[N, C]``."""
-
-    routing: Routing  # of an ordinary Tensor: channels that are not live get a zero gradient
-
-    def forward(self, input: Tensor | Cut) -> Tensor:  # noqa: D102
-        cut = input if isinstance(input, Cut) else branch(input, self.routing)[0]
-        value, weight, bias = _autocast(cut.value, self.weight, self.bias)
-        return _Linear.apply(value, cut.lane, weight, bias, cut.live)
-
-
-class GlobalPoolReader(nn.AdaptiveAvgPool2d):
-    """Global average pooling: a cut ``[N, C, H, W]`` in, a cut ``[N, C, 1, 1]`` out."""
-
-    def forward(self, x: Tensor | Cut) -> Tensor | Cut:  # type: ignore[override]
-        if not isinstance(x, Cut):
-            return super().forward(x)
-        return Cut(super().forward(x.value), _PoolLane.apply(x.lane), x.live)
+    return reading
 
 
-class FlattenReader(nn.Flatten):
-    """Flattening: a pooled cut ``[N, C, 1, 1]`` in, a cut ``[N, C]`` out; whole maps are joined first."""
-
-    def forward(self, x: Tensor | Cut) -> Tensor | Cut:  # type: ignore[override]
-        if not isinstance(x, Cut):
-            return super().forward(x)
-        if x.value.shape[2:].numel() > 1:
-            return super().forward(join(x))
-        return Cut(super().forward(x.value), super().forward(x.lane), x.live)
+rule(torch.conv1d, reads=True)(_convolution(F.conv1d, 1))
+rule(torch.conv2d, reads=True)(_convolution(F.conv2d, 2))
+rule(torch.conv3d, reads=True)(_convolution(F.conv3d, 3))
 
 
-FINAL: dict[type[nn.Module], type[nn.Module]] = {nn.Conv2d: Conv2dReader, nn.Linear: LinearReader}
-PASSING: dict[type[nn.Module], type[nn.Module]] = {
-    nn.AdaptiveAvgPool2d: GlobalPoolReader,
-    nn.Flatten: FlattenReader,
-}
-READERS = FINAL | PASSING
+@rule(F.linear, reads=True)
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
+    cut = cut_of(input)
+    if cut is None or cut.axis != input.dim() - 1 or weight.dim() != 2:
+        return NotImplemented
+    if cut.split:
+        return _split(F.linear, input, cut, weight, bias)
+    value, lane = read(input, cut)
+    value, weight, bias = _autocast(value, weight, bias)
+    return _Linear.apply(value, lane, weight, bias, cut.live)
 
 
-class _Conv2d(Function):
+def _split(layer: Callable[..., Tensor], x: Tensor, cut: Cut, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The layer on the live channels plus the layer on the others, detached."""
+    with torch._C.DisableTorchFunctionSubclass():
+        if not cut.live.count:
+            return layer(x.detach(), weight, bias)
+        moving = layer(cut.live.of(x, cut.axis), cut.live.of(weight, 1), bias)
+        dead = cut.live.rest()
+        return moving + layer(dead.of(x, cut.axis).detach(), dead.of(weight, 1), None)
+
+
+class _Convolution(Function):
     @staticmethod
-    def forward(value, lane, weight, bias, live, geometry):
-        return F.conv2d(value, weight, bias, *geometry)
+    def forward(value, lane, weight, bias, live, geometry, convolve):
+        return convolve(value, weight, bias, *geometry)
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
-        value, lane, weight, bias, ctx.live, ctx.geometry = inputs
+        value, lane, weight, bias, ctx.live, ctx.geometry, _ = inputs
         ctx.bias_sizes = None if bias is None else list(bias.shape)
         ctx.save_for_backward(value, lane, weight)
 
@@ -89,29 +94,22 @@ class _Conv2d(Function):
     def backward(ctx, grad):
         value, lane, weight = ctx.saved_tensors
         _, to_lane, to_weight, to_bias, *_ = ctx.needs_input_grad
-        rest = (*map(_pair, ctx.geometry), False, [0, 0], 1)
+        rest = (*map(list, ctx.geometry), False, [0] * len(ctx.geometry[0]), 1)
+        grad_lane = grad_weight = grad_bias = None
         if to_lane:
             # Only the shape of the input matters to its gradient, and the backend wants it dense.
             shape = torch.empty(
-                lane.shape, dtype=grad.dtype, device=grad.device, memory_format=_memory_format(value)
+                lane.shape, dtype=grad.dtype, device=grad.device, memory_format=memory_format(value)
             )
             mask = [True, False, False]
-            grad_lane = _convolution_backward(grad, shape, ctx.live.of(weight), None, *rest, mask)[0]
+            grad_lane = _convolution_backward(grad, shape, ctx.live.of(weight, 1), None, *rest, mask)[0]
         if to_weight or to_bias:
-            # The join puts the live channels back into the graph for a second derivative.
-            value = join(Cut(value, lane, ctx.live)) if torch.is_grad_enabled() else value
+            value = _in_graph(value, lane, ctx.live, 1)
             mask = [False, to_weight, to_bias]
             _, grad_weight, grad_bias = _convolution_backward(
                 grad, value, weight, ctx.bias_sizes, *rest, mask
             )
-        return (
-            None,
-            grad_lane if to_lane else None,
-            grad_weight if to_weight else None,
-            grad_bias if to_bias else None,
-            None,
-            None,
-        )
+        return None, grad_lane, grad_weight, grad_bias, None, None, None
 
 
 class _Linear(Function):
@@ -128,52 +126,26 @@ class _Linear(Function):
     def backward(ctx, grad):
         value, lane, weight = ctx.saved_tensors
         _, to_lane, to_weight, to_bias, _ = ctx.needs_input_grad
-        value = join(Cut(value, lane, ctx.live)) if torch.is_grad_enabled() else value
+        value = _in_graph(value, lane, ctx.live, value.dim() - 1)
+        rows = grad.reshape(-1, grad.shape[-1])
         return (
             None,
-            grad @ ctx.live.of(weight) if to_lane else None,
-            grad.t() @ value if to_weight else None,
-            grad.sum(0) if to_bias else None,
+            grad @ ctx.live.of(weight, 1) if to_lane else None,
+            rows.t() @ value.reshape(-1, value.shape[-1]) if to_weight else None,
+            rows.sum(0) if to_bias else None,
             None,
         )
 
 
-class _PoolLane(Function):
-    """The lane of a global mean: its gradient is spread over the map as a view, never written out."""
-
-    @staticmethod
-    def forward(lane):
-        return stand_in(lane, (*lane.shape[:2], 1, 1))
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        ctx.shape = inputs[0].shape
-
-    @staticmethod
-    def backward(ctx, grad):
-        return (grad / (ctx.shape[2] * ctx.shape[3])).expand(ctx.shape)
-
-
-def reader_of(module: nn.Module) -> type[nn.Module] | None:
-    """The reader class of a layer, or None if it cannot read a cut."""
-    kind = type(module)
-    if kind is nn.Conv2d and (
-        module.groups != 1 or module.padding_mode != "zeros" or module.padding == "same"
-    ):
-        return None
-    if kind is nn.AdaptiveAvgPool2d and module.output_size not in (1, (1, 1)):
-        return None
-    if kind is nn.Flatten and (module.start_dim, module.end_dim) != (1, -1):
-        return None
-    if module._forward_pre_hooks or module._forward_hooks or module._backward_hooks:
-        return None
-    return READERS.get(kind)
+def _in_graph(value: Tensor, lane: Tensor, live: Channels, axis: int) -> Tensor:
+    """The value with its live channels in the graph again, where a second derivative will be wanted."""
+    return join(value, lane, live, axis) if torch.is_grad_enabled() else value
 
 
 def _autocast(value: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """What autocast would do to a layer's arguments; inside a Function it no longer can."""
     kind = value.device.type
-    if not torch.is_autocast_enabled(kind):
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
         return value, weight, bias
     dtype = torch.get_autocast_dtype(kind)
 
@@ -183,11 +155,7 @@ def _autocast(value: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tenso
     return cast(value), cast(weight), None if bias is None else cast(bias)
 
 
-def _memory_format(x: Tensor) -> torch.memory_format:
-    return (
-        torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-    )
-
-
-def _pair(value: tuple[int, int] | str) -> list[int]:
-    return [0, 0] if isinstance(value, str) else list(value)  # of the names, "valid" alone gets here
+def _each(value: Any, spatial: int) -> tuple[int, ...]:
+    """One number for each axis, of one number or of as many."""
+    numbers = (value,) if isinstance(value, int) else tuple(value)
+    return numbers * spatial if len(numbers) == 1 else numbers

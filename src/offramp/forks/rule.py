@@ -37,7 +37,12 @@ class Rule(Protocol):
     """Gains by place, such as :class:`~offramp.forks.Partition` or :class:`~offramp.forks.Equilibrium`.
 
     The gains of several rules multiply.
+
+    Attributes:
+        per_channel: Whether the gains of one place differ from channel to channel.
     """
+
+    per_channel: bool
 
     def gains(self, place: Place) -> Gains | None:
         """The gains at a place; None where the rule does not act, which is the plain fork."""

@@ -1,26 +1,20 @@
-"""Put rules on the forks of a network and take them off again: parameters, names and state_dict stay."""
+"""Put rules on the forks of a network and take them off again: parameters, names and layers stay."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import reduce
+from operator import mul
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
 from offramp.errors import UserError
-from offramp.forks.cat import HandOutJoined
-from offramp.forks.channels import Channels
+from offramp.forks import passing, readers  # noqa: F401  (what features can do)
+from offramp.forks.features import HandOutFeatures
 from offramp.forks.fork import Fork, GainFork
-from offramp.forks.fused import HandOutCuts
-from offramp.forks.liveness import Liveness
-from offramp.forks.partition import ONLY_CUTS, Partition
-from offramp.forks.readers import READERS
-from offramp.forks.routing import Routing
-from offramp.forks.rule import Rule
-from offramp.forks.split import SPLIT_READERS, HandOutWhole
-from offramp.forks.survey import Site, survey
+from offramp.forks.joined import HandOutJoined
+from offramp.forks.partition import Partition
+from offramp.forks.rule import Place, Rule
+from offramp.forks.survey import features
 from offramp.forks.zero import HandOutZeroed
 
 if TYPE_CHECKING:
@@ -33,7 +27,7 @@ def install(net: MultiExitNet, rules: Sequence[Rule]) -> MultiExitNet:
     """Put rules on the forks of a multi-exit network, in place; where several act, their gains multiply.
 
     A :class:`Partition` among them says how the forks work (its ``impl`` and ``reference``); without one
-    nothing is cut, the layers stay as they are, and all that changes is how the gradients are added up.
+    nothing is cut, and all that changes is how the gradients are added up.
 
     Args:
         net: A net with plain forks.
@@ -43,8 +37,8 @@ def install(net: MultiExitNet, rules: Sequence[Rule]) -> MultiExitNet:
         The net.
 
     Raises:
-        UserError: Two rules of a kind, forks that are not plain, a rule that does not fit the net, or gains
-            that the partition's ``impl`` cannot do.
+        UserError: Two rules of a kind, forks that are not plain, a rule that does not fit the net, or a
+            feature whose channel axis is not certain.
     """
     kinds = [type(rule) for rule in rules]
     for kind in kinds:
@@ -60,15 +54,22 @@ def install(net: MultiExitNet, rules: Sequence[Rule]) -> MultiExitNet:
                 f"this net has forks of its own ({type(fork).__name__}), on which no rule can work; "
                 "build it with plain ones (for a vgg: without slice_beta)"
             )
-    sites, seen = survey(net, rules)
-    surgery = next((rule for rule in rules if isinstance(rule, Partition)), None)
-    if surgery is not None and surgery.reference == "zero":
-        tools = _zero(surgery)
-    else:
-        tools = _HAND_OUT["fused" if surgery is None else surgery.impl](sites, seen)
-    for i, row in enumerate(sites):
-        if any(row):
-            net.forks[i] = GainFork([None if site is None else tools(site) for site in row])
+    found = features(net)
+    axes = (
+        net.channel_axes()
+        if hasattr(net, "channel_axes") and any(rule.per_channel for rule in rules)
+        else None
+    )
+    forks: list[Fork] = []
+    for exit, tensors in enumerate(found, start=1):
+        tools = []
+        for i, x in enumerate(tensors):
+            axis = 1 if axes is None else axes[exit - 1][i]
+            place = Place(x.shape[axis], exit, net.num_exits, coarsest=i == len(tensors) - 1)
+            tools.append(_tool(place, axis, rules))
+        forks.append(GainFork(tools) if any(tools) else Fork())
+    for i, fork in enumerate(forks):
+        net.forks[i] = fork
     return net
 
 
@@ -84,8 +85,8 @@ def partition(net: MultiExitNet, options: Partition | None = None, **changes: An
         The net.
 
     Raises:
-        UserError: A value out of range, an exit that does not exist, forks that are not plain, or features
-            that are neither maps ``[N, C, H, W]`` nor vectors ``[N, C]``.
+        UserError: A value out of range, an exit that does not exist, forks that are not plain, or a feature
+            whose channel axis is not certain.
     """
     if options is not None and changes:
         raise UserError("give partition() either a Partition or its fields, not both")
@@ -93,68 +94,25 @@ def partition(net: MultiExitNet, options: Partition | None = None, **changes: An
 
 
 def remove(net: MultiExitNet) -> MultiExitNet:
-    """Take all rules off again: plain forks, ordinary layers. Returns the net."""
+    """Take all rules off again, which leaves plain forks. Returns the net."""
     for i, fork in enumerate(net.forks):
         if isinstance(fork, GainFork):
             net.forks[i] = Fork()
-    for module in net.modules():
-        if type(module) in _TAUGHT:
-            for name in ("routing", "live", "dead"):
-                vars(module).pop(name, None)
-            module.__class__ = type(module).__bases__[0]
     return net
 
 
-_TAUGHT = {*READERS.values(), *SPLIT_READERS.values()}
-_Sites = list[list[Site | None]]
-_Tools = Callable[[Site], Callable[[Tensor], tuple[Any, Any]]]
-
-
-def _fuse(sites: _Sites, seen: Liveness) -> _Tools:
-    def handed_cuts(site: Site) -> tuple[bool, bool]:
-        head, following = (bool(seals) for seals in site.seals)
-        return head and not site.gains.head.all(), following and not site.gains.next.all()
-
-    layers = {layer for layer, live in seen.read.items() if not live.all() and layer not in seen.blind}
-    for site in filter(None, itertools.chain(*sites)):
-        for handed, seals in zip(handed_cuts(site), site.seals, strict=True):
-            layers |= seals if handed else set()
-    for layer in layers:
-        if layer in seen.read:
-            live = seen.read[layer]
-            vars(layer)["routing"] = Routing([torch.ones_like(live) if layer in seen.blind else live])
-        layer.__class__ = READERS[type(layer)]
-    return lambda site: HandOutCuts(Routing([site.gains.head, site.gains.next]), handed_cuts(site))
-
-
-def _split(sites: _Sites, seen: Liveness) -> _Tools:
-    for site in filter(None, itertools.chain(*sites)):
-        if not all(((g == 0) | (g == 1)).all() for g in (site.gains.head, site.gains.next)):
-            raise UserError(ONLY_CUTS)
-    for layer, live in seen.read.items():
-        # A layer that is called elsewhere too must stay whole, since it could not tell its callers apart.
-        if not live.all() and layer not in seen.blind:
-            vars(layer).update(live=Channels(live), dead=Channels(~live))
-            layer.__class__ = SPLIT_READERS[type(layer)]
-
-    def tool(site: Site) -> HandOutWhole:
-        head, following = (bool(seals) and not seals & seen.blind for seals in site.seals)
-        return HandOutWhole(site.gains, (head, following))
-
+def _tool(place: Place, axis: int, rules: Sequence[Rule]) -> Any:
+    """What hands out the Tensor at a place; None where no rule acts."""
+    acting = [gains for rule in rules if (gains := rule.gains(place)) is not None]
+    if not acting:
+        return None
+    gains = reduce(mul, acting)
+    surgery = next((rule for rule in rules if isinstance(rule, Partition)), None)
+    if surgery is not None and surgery.impl == "cat" and surgery.reference == "on":
+        return HandOutJoined(gains, axis)
+    split = surgery is not None and surgery.impl == "split"
+    tool = HandOutFeatures(gains, axis, split=split, source=f"the feature of exit {place.exit}")
+    if surgery is not None and surgery.reference == "zero":
+        kept = surgery.gains(place)
+        return tool if kept is None else HandOutZeroed(tool, kept, axis)
     return tool
-
-
-def _cat(sites: _Sites, seen: Liveness) -> _Tools:
-    return lambda site: HandOutJoined(site.gains)
-
-
-def _zero(surgery: Partition) -> _Tools:
-    def tool(site: Site) -> Callable[[Tensor], tuple[Any, Any]]:
-        kept = surgery.gains(site.place)
-        referenced = HandOutCuts(Routing([site.gains.head, site.gains.next]), (False, False))
-        return referenced if kept is None else HandOutZeroed(referenced, kept)
-
-    return tool
-
-
-_HAND_OUT = {"fused": _fuse, "split": _split, "cat": _cat}

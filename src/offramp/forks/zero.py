@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
@@ -20,18 +19,20 @@ class HandOutZeroed:
     This changes values, in training and after it: such a fork stays on the net.
 
     Attributes:
-        referenced: The fork with referencing, which hands out ordinary Tensors.
+        referenced: The fork with referencing.
         kept: The partition's gains, 0 and 1; here they multiply the values as well.
+        axis: Of the channels.
     """
 
-    referenced: Callable[[Tensor], tuple[Any, Any]]
+    referenced: Callable[[Tensor], tuple[Tensor, Tensor]]
     kept: Gains
+    axis: int
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What head and next stage get of ``x`` ``[N, C, ...]``."""
+        """What head and next stage get of a Tensor."""
         to_head, to_next = self.referenced(x)
-        return to_head * _over(x, self.kept.head), to_next * _over(x, self.kept.next)
-
-
-def _over(x: Tensor, gain: Tensor) -> Tensor:
-    return gain.to(x.device, x.dtype).reshape(-1, *[1] * (x.dim() - 2))
+        shape = [-1 if d == self.axis else 1 for d in range(x.dim())]
+        return (
+            to_head * self.kept.head.to(x.device, x.dtype).reshape(shape),
+            to_next * self.kept.next.to(x.device, x.dtype).reshape(shape),
+        )

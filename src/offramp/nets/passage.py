@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import Tensor, nn
 
 from offramp.errors import UserError
-from offramp.forks.cut import Cut, join
 
 if TYPE_CHECKING:
     from offramp.nets.multi_exit import MultiExitNet
@@ -45,8 +44,8 @@ def passage(net: MultiExitNet, x: Any) -> Passage:
             *body, last = head if isinstance(head, nn.Sequential) else [head]
             for layer in body:
                 to_head = layer(to_head)
-            feature = join(to_head) if isinstance(to_head, Cut) else to_head
-            found.outputs.append(last(to_head))
+            feature = to_head
+            found.outputs.append(last(feature))
         else:
             found.outputs.append(head(to_head))
         found.features.append(feature)

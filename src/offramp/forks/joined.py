@@ -1,0 +1,51 @@
+"""A feature for each reader as joined detached channels: plain PyTorch, right everywhere, without any saving."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from offramp.forks.gains import Gains
+
+__all__ = ["HandOutJoined"]
+
+
+class HandOutJoined:
+    """To each reader the feature with its gains built in, as the authors' ResNet and MSDNet do.
+
+    Args:
+        gains: Of head and next stage, ``[C]``.
+        axis: Of the channels.
+    """
+
+    def __init__(self, gains: Gains, axis: int) -> None:
+        self.axis = axis
+        self.blocks = [
+            [(gain, sum(1 for _ in group)) for gain, group in groupby(side.tolist())]
+            for side in (gains.head, gains.next)
+        ]
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What head and next stage get of a Tensor."""
+        head, following = (_joined(x, blocks, self.axis) for blocks in self.blocks)
+        return head, following
+
+    def __repr__(self) -> str:
+        return f"joined, axis {self.axis}"
+
+
+def _joined(x: Tensor, blocks: Sequence[tuple[float, int]], axis: int) -> Tensor:
+    """The Tensor, whose gradient is multiplied by a gain in each block of channels."""
+    gains, lengths = zip(*blocks, strict=True)
+    parts = [_scaled(part, gain) for part, gain in zip(x.split(lengths, axis), gains, strict=True)]
+    return torch.cat(parts, axis) if len(parts) > 1 else parts[0]
+
+
+def _scaled(x: Tensor, gain: float) -> Tensor:
+    if gain == 1:
+        return x
+    still = x.detach()
+    return still if gain == 0 else still + gain * (x - still)

@@ -1,0 +1,199 @@
+"""Operations that keep channels apart, and so keep the channels dead whose gradient goes nowhere.
+
+A ReLU, a pooling, a concatenation: a convolution behind one of them need not compute the gradient of its
+dead input channels either. An operation that is missing here costs time alone, since its result is an
+ordinary Tensor with the right gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+
+from offramp.forks.channels import Channels
+from offramp.forks.feature import Cut, cut_of, lane_of, rule, stand_in, with_cut
+
+# Value by value, whatever the axis of the channels.
+_ELEMENTWISE = (
+    F.relu, F.relu6, F.leaky_relu, F.elu, F.gelu, F.silu, F.hardswish, F.hardtanh, F.mish, F.softplus,
+    F.dropout, F.dropout1d, F.dropout2d, F.dropout3d,
+    torch.relu, torch.relu_, torch.sigmoid, torch.tanh, torch.clone,
+    Tensor.relu, Tensor.relu_, Tensor.sigmoid, Tensor.tanh, Tensor.clone, Tensor.contiguous, Tensor.view_as,
+)  # fmt: skip
+# Map by map, where the channels are axis 1; with the number of dimensions of a batch.
+_POOLING = {
+    torch.avg_pool1d: 3, F.avg_pool2d: 4, F.avg_pool3d: 5,
+    F.max_pool1d: 3, F.max_pool2d: 4, F.max_pool3d: 5,
+    torch.max_pool1d: 3, torch.max_pool2d: 4, torch.max_pool3d: 5,
+    F.adaptive_max_pool1d: 3, F.adaptive_max_pool2d: 4, F.adaptive_max_pool3d: 5,
+}  # fmt: skip
+_ADAPTIVE = {torch.adaptive_avg_pool1d: 3, F.adaptive_avg_pool2d: 4, F.adaptive_avg_pool3d: 5}
+
+
+def _call(function: Any, *args: Any, **kwargs: Any) -> Any:
+    with torch._C.DisableTorchFunctionSubclass():
+        return function(*args, **kwargs)
+
+
+def _derived(result: Tensor, cut: Cut, live: Channels) -> Tensor:
+    """The result of an operation, with what is known of its gradient.
+
+    Under a compiler, which cannot follow a subclass that is written to, there is no more to it than a Tensor.
+    """
+    if torch.compiler.is_compiling():
+        return result
+    return with_cut(result, Cut(live, cut.axis, cut.split, cut.source))
+
+
+def _elementwise(function: Any) -> Callable[..., Any]:
+    def keep(input: Tensor, *args: Any, **kwargs: Any) -> Any:
+        cut = cut_of(input)
+        if cut is None:
+            return NotImplemented
+        result = _call(function, input, *args, **kwargs)
+        if (result is input and cut_of(input) is cut) or result.shape != input.shape:
+            return result
+        return _derived(result, cut, cut.live)
+
+    return keep
+
+
+def _pooling(function: Any, dims: int) -> Callable[..., Any]:
+    def keep(input: Tensor, *args: Any, **kwargs: Any) -> Any:
+        cut = cut_of(input)
+        if cut is None or cut.axis != 1 or input.dim() != dims:
+            return NotImplemented
+        result = _call(function, input, *args, **kwargs)
+        return _derived(result, cut, cut.live) if isinstance(result, Tensor) else result
+
+    return keep
+
+
+def _adaptive_pooling(function: Any, dims: int) -> Callable[..., Any]:
+    general = _pooling(function, dims)
+
+    def pool(input: Tensor, output_size: Any) -> Any:
+        cut = cut_of(input)
+        whole = output_size == 1 or (not isinstance(output_size, int) and set(output_size) == {1})
+        if cut is None or cut.axis != 1 or input.dim() != dims or not whole:
+            return general(input, output_size)
+        return _mean(input, cut, lambda x: function(x, output_size), tuple(range(2, dims)), True)
+
+    return pool
+
+
+for _function in _ELEMENTWISE:
+    rule(_function)(_elementwise(_function))
+for _function, _dims in _POOLING.items():
+    rule(_function)(_pooling(_function, _dims))
+for _function, _dims in _ADAPTIVE.items():
+    rule(_function)(_adaptive_pooling(_function, _dims))
+
+
+@rule(torch.mean, Tensor.mean)
+def _(input: Tensor, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Any:
+    cut = cut_of(input)
+    if cut is None or dim is None or kwargs:
+        return NotImplemented
+    dims = tuple(sorted(d % input.dim() for d in ((dim,) if isinstance(dim, int) else dim)))
+    if 0 in dims or cut.axis in dims:
+        return NotImplemented
+    return _mean(input, cut, lambda x: torch.mean(x, dim, keepdim), dims, keepdim)
+
+
+def _mean(x: Tensor, cut: Cut, function: Callable, dims: tuple[int, ...], keepdim: bool) -> Tensor:
+    """A mean over whole axes: the gradient is spread over the map as a view, never written out."""
+    lane = _MeanLane.apply(lane_of(x, cut), dims, keepdim)
+    axis = cut.axis if keepdim else cut.axis - sum(d < cut.axis for d in dims)
+    return with_cut(_call(function, x), Cut(cut.live, axis, cut.split, cut.source, lane))
+
+
+class _MeanLane(Function):
+    """The lane of a mean; its values are never read, so there are none."""
+
+    @staticmethod
+    def forward(lane, dims, keepdim):
+        kept = [1 if i in dims else n for i, n in enumerate(lane.shape) if keepdim or i not in dims]
+        return stand_in(lane, kept)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        lane, ctx.dims, ctx.keepdim = inputs
+        ctx.shape = lane.shape
+
+    @staticmethod
+    def backward(ctx, grad):
+        if not ctx.keepdim:
+            for dim in ctx.dims:
+                grad = grad.unsqueeze(dim)
+        return (grad / math.prod([ctx.shape[d] for d in ctx.dims])).expand(ctx.shape), None, None
+
+
+@rule(torch.flatten, Tensor.flatten)
+def _(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Any:
+    """Each channel becomes as many neighbours as its map has values."""
+    cut, end = cut_of(input), end_dim % input.dim()
+    if cut is None or start_dim % input.dim() != cut.axis:
+        return NotImplemented
+    live = cut.live.repeated(math.prod(input.shape[cut.axis + 1 : end + 1]))
+    lane = lane_of(input, cut).flatten(cut.axis, end)
+    return with_cut(
+        _call(torch.flatten, input, cut.axis, end), Cut(live, cut.axis, cut.split, cut.source, lane)
+    )
+
+
+@rule(Tensor.view, Tensor.reshape, torch.reshape)
+def _(input: Tensor, *shape: Any, **kwargs: Any) -> Any:
+    """``x.view(N, -1)``, which flattens."""
+    cut = cut_of(input)
+    sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
+    if cut is None or cut.axis != 1 or kwargs or len(sizes) != 2 or sizes[0] != input.shape[0]:
+        return NotImplemented
+    return torch.flatten(input, 1)
+
+
+@rule(F.pad)
+def _(input: Tensor, pad: Sequence[int], *args: Any, **kwargs: Any) -> Any:
+    cut = cut_of(input)
+    if cut is None or len(pad) // 2 >= input.dim() - cut.axis:
+        return NotImplemented
+    return _derived(_call(F.pad, input, pad, *args, **kwargs), cut, cut.live)
+
+
+@rule(F.interpolate)
+def _(input: Tensor, *args: Any, **kwargs: Any) -> Any:
+    cut = cut_of(input)
+    if cut is None or cut.axis != 1:
+        return NotImplemented
+    return _derived(_call(F.interpolate, input, *args, **kwargs), cut, cut.live)
+
+
+@rule(torch.cat, torch.concat)
+def _(tensors: Sequence[Tensor], dim: int = 0, **kwargs: Any) -> Any:
+    cuts = [cut_of(x) for x in tensors]
+    cut = next((c for c in cuts if c is not None), None)
+    if cut is None or kwargs or any(c is not None and c.axis != cut.axis for c in cuts):
+        return NotImplemented
+    if dim % tensors[0].dim() != cut.axis:
+        return NotImplemented
+    lives = [
+        Channels.every(x.shape[cut.axis]) if c is None else c.live for x, c in zip(tensors, cuts, strict=True)
+    ]
+    live = reduce(Channels.followed_by, lives)
+    return with_cut(_call(torch.cat, tensors, dim), Cut(live, cut.axis, cut.split, cut.source))
+
+
+@rule(torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__)
+def _(input: Any, other: Any, **kwargs: Any) -> Any:
+    """A channel of a sum is dead where it is dead in both terms."""
+    one, two = cut_of(input), cut_of(other)
+    if one is None or two is None or one.axis != two.axis or input.shape != other.shape:
+        return NotImplemented
+    return _derived(_call(torch.add, input, other, **kwargs), one, one.live.union(two.live))
