@@ -211,10 +211,8 @@ def test_equal_gains_for_all_channels(gains):
         feature.register_hook(
             lambda g, seen=seen: seen.append(g.is_contiguous(memory_format=torch.channels_last))
         )
-        readers = [
-            join(feature.detach(), lane, live, 1)
-            for lane, live in zip(branch(feature, routing), routing.live, strict=True)
-        ]
+        lanes = zip(branch(feature, routing), routing.live, strict=True)
+        readers = [join(feature.detach(), lane, live, 1) for lane, live in lanes]
         (got,) = torch.autograd.grad(sum((readers[r] * ups[r]).sum() for r in used), x)
         expected = sum(gains[r] * ups[r].expand(2, 4, 5, 5) for r in used)
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-14)
@@ -263,12 +261,12 @@ def test_without_referencing_the_gains_multiply_all_the_same():
     _assert_same(ours, expected)
 
 
-def test_tokens_can_be_scaled_and_not_split():
+def test_features_whose_axis_is_not_certain_can_be_scaled_and_not_split():
     """Equal gains need no channel axis."""
     embed = nn.Sequential(nn.Conv2d(3, 4, 2, stride=2), nn.Flatten(2))
     heads = [nn.Sequential(nn.Flatten(), nn.Linear(16, 3)) for _ in range(2)]
     net = MultiExitNet([embed, nn.Linear(4, 4)], heads, input_size=(3, 4, 4)).double()
-    with pytest.raises(UserError, match=r"exit 1 has shape \(2, 4, 4\)"):
+    with pytest.raises(UserError, match=r"axis of the feature of exit 1, \[2, 4, 4\], .*`channel_axis=`"):
         partition(net)
     x = torch.randn(2, 3, 4, 4, dtype=torch.float64)
     expected = gradients(net, net(x)[1].sum())

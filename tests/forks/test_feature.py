@@ -340,7 +340,7 @@ def test_prepared_for_quantisation_after_and_before():
 
     def weights(net):
         net.apply(quantization.disable_observer)
-        return torch.autograd.grad(loss(net(x)), [p for p in net.parameters()])
+        return torch.autograd.grad(loss(net(x)), list(net.parameters()))
 
     halves = weights(partition(remove(copy.deepcopy(before)), impl="cat"))
     torch.testing.assert_close(weights(before), halves, rtol=1e-5, atol=1e-6)
@@ -442,5 +442,5 @@ def test_dead_channels_pass_from_fork_to_fork():
     for reader in (net.stages[2], net.heads[1]):
         reader.register_forward_pre_hook(lambda module, args: seen.append(cut_of(args[0]).live.runs))
     net(images())
-    # Exit 1 keeps channels 0 and 1 of 4 for later exits; exit 2 gives 0 to 2 of 6 to later ones, 3 to 5 to itself.
+    # Exit 1 leaves channels 0 and 1 of 4 to later exits; exit 2 leaves them 0 to 2 of 6.
     assert seen == [((4, 6),), ((0, 2),)]

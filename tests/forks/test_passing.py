@@ -1,4 +1,4 @@
-"""Operations between a fork and the layer that reads it: dead channels stay dead, and gradients stay right."""
+"""Operations between a fork and the layer that reads it: dead channels stay dead, gradients right."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Channels:
         return self.count == self.total
 
     def of(self, tensor: Tensor, dim: int) -> Tensor:
-        """These channels of a Tensor whose channels lie along ``dim``: a view of one run, a copy of several."""
+        """These channels of a Tensor, along its axis ``dim``: a view of one run, a copy of several."""
         if self.is_all:
             return tensor
         parts = [tensor.narrow(dim, start, stop - start) for start, stop in self.runs]
@@ -78,10 +78,9 @@ class Channels:
 
     def followed_by(self, other: Channels) -> Channels:
         """The subset of a concatenation of two Tensors, this one's channels first."""
-        behind = Channels(
-            self.total + other.total, tuple((a + self.total, b + self.total) for a, b in other.runs)
-        )
-        return behind.union(Channels(behind.total, self.runs))
+        behind = tuple((start + self.total, stop + self.total) for start, stop in other.runs)
+        total = self.total + other.total
+        return Channels(total, self.runs).union(Channels(total, behind))
 
     def repeated(self, times: int) -> Channels:
         """The subset of C x times channels in which each channel has become ``times`` neighbours."""

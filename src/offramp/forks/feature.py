@@ -207,8 +207,8 @@ def _forget(x: Any) -> None:
         return
     if x.cut.was_read:
         raise UserError(
-            f"the gradient of {x.cut.source} was asked for after a layer had read it, and part of it is never "
-            "computed; ask (register_hook, retain_grad) before the layer runs, or partition with impl=cat"
+            f"the gradient of {x.cut.source} was asked for after a layer had read it, and part of it is "
+            "never computed; ask (register_hook, retain_grad) before the layer runs, or take impl=cat"
         )
     x.cut = None
 
@@ -217,8 +217,8 @@ def _overwritten(args: Sequence[Any]) -> str:
     cuts = [x.cut for x in args if type(x) is Feature and x.cut is not None]
     source = cuts[0].source if cuts else "a feature"
     return (
-        f"a layer overwrites {source}, and another reader needs it too; make the layer's first operation work "
-        "out of place (inplace=False, or x = x + y in place of x += y)"
+        f"a layer overwrites {source}, and another reader needs it too; make the layer's first operation "
+        "work out of place (inplace=False, or x = x + y in place of x += y)"
     )
 
 

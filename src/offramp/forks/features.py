@@ -16,7 +16,7 @@ __all__ = ["HandOutFeatures"]
 
 
 class HandOutFeatures:
-    """To each reader a :class:`~offramp.forks.feature.Feature`; the plain Tensor where no gradient is dropped.
+    """To each reader a :class:`~offramp.forks.feature.Feature`; a plain Tensor where nothing is dropped.
 
     Args:
         gains: Of head and next stage, ``[C]``.
@@ -41,10 +41,11 @@ class HandOutFeatures:
             return self.plain(x)
         routing = self._routing(x)
         value = x.detach()
-        lanes = branch(x, routing)
-        return self._feature(value, lanes[0], routing.live[0]), self._feature(
-            value, lanes[1], routing.live[1]
+        head, following = (
+            self._feature(value, lane, live)
+            for lane, live in zip(branch(x, routing), routing.live, strict=True)
         )
+        return head, following
 
     def _feature(self, value: Tensor, lane: Tensor, live: Channels) -> Tensor:
         cut = Cut(live, self.axis, self.split, self.source, lane, handed_out=True)
@@ -55,11 +56,13 @@ class HandOutFeatures:
         cut = cut_of(x)
         known = () if cut is None or cut.axis != self.axis else cut.live.runs
         if known not in self.routings:
-            gains = self.gains
+            head, following = self.gains
             if known:
-                alive = [any(start <= c < stop for start, stop in known) for c in range(len(gains[0]))]
-                gains = tuple(tuple(g * a for g, a in zip(side, alive, strict=True)) for side in gains)
-            self.routings[known] = Routing.plan(gains, self.axis)
+                alive = [any(start <= c < stop for start, stop in known) for c in range(len(head))]
+                head, following = (
+                    tuple(g * a for g, a in zip(side, alive, strict=True)) for side in self.gains
+                )
+            self.routings[known] = Routing.plan([head, following], self.axis)
         return self.routings[known]
 
     def __repr__(self) -> str:
@@ -67,7 +70,7 @@ class HandOutFeatures:
 
 
 def _is_transformed() -> bool:
-    """Whether a transform of torch.func is at work, or forward-mode differentiation, for which no lane exists."""
+    """Whether a transform of torch.func or forward-mode differentiation is at work, which know no lanes."""
     if torch.compiler.is_compiling():
         return False
     return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0

@@ -1,4 +1,4 @@
-"""A feature for each reader as joined detached channels: plain PyTorch, right everywhere, without any saving."""
+"""A feature for each reader as joined detached channels: plain PyTorch, right everywhere, no saving."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class _Counter(FlopCounterMode):
     def __init__(self) -> None:
         known = {torch.ops.aten.convolution_backward: _convolution_backward_flops}
         super().__init__(display=False, custom_mapping=known)
-        self.mod_tracker = _NoModules()
+        self.mod_tracker = _NoModules()  # type: ignore[assignment]
 
 
 class _NoModules(nullcontext):

@@ -21,20 +21,20 @@ from offramp.forks.channels import Channels
 from offramp.forks.feature import Cut, cut_of, lane_of, rule, stand_in, with_cut
 
 # Value by value, whatever the axis of the channels.
-_ELEMENTWISE = (
+_ELEMENTWISE: tuple[Any, ...] = (
     F.relu, F.relu6, F.leaky_relu, F.elu, F.gelu, F.silu, F.hardswish, F.hardtanh, F.mish, F.softplus,
     F.dropout, F.dropout1d, F.dropout2d, F.dropout3d,
     torch.relu, torch.relu_, torch.sigmoid, torch.tanh, torch.clone,
     Tensor.relu, Tensor.relu_, Tensor.sigmoid, Tensor.tanh, Tensor.clone, Tensor.contiguous, Tensor.view_as,
 )  # fmt: skip
 # Map by map, where the channels are axis 1; with the number of dimensions of a batch.
-_POOLING = {
+_POOLING: dict[Any, int] = {
     torch.avg_pool1d: 3, F.avg_pool2d: 4, F.avg_pool3d: 5,
     F.max_pool1d: 3, F.max_pool2d: 4, F.max_pool3d: 5,
     torch.max_pool1d: 3, torch.max_pool2d: 4, torch.max_pool3d: 5,
     F.adaptive_max_pool1d: 3, F.adaptive_max_pool2d: 4, F.adaptive_max_pool3d: 5,
 }  # fmt: skip
-_ADAPTIVE = {torch.adaptive_avg_pool1d: 3, F.adaptive_avg_pool2d: 4, F.adaptive_avg_pool3d: 5}
+_ADAPTIVE: dict[Any, int] = {torch.adaptive_avg_pool1d: 3, F.adaptive_avg_pool2d: 4, F.adaptive_avg_pool3d: 5}
 
 
 def _call(function: Any, *args: Any, **kwargs: Any) -> Any:

@@ -1,8 +1,8 @@
 """Layers that read a cut and never compute the gradient of the channels that are not live.
 
-The forward pass is the ordinary layer's, to the operator. In the backward pass a convolution's ``grad_weight``
-comes from the whole input and its ``grad_input`` from ``weight[:, live]`` alone: this is where Deep Feature
-Surgery saves its operations (ECCV 2024, Eq 13: the products with beta).
+The forward pass is the ordinary layer's, to the operator. In the backward pass a convolution's
+``grad_weight`` comes from the whole input and its ``grad_input`` from ``weight[:, live]`` alone: this is
+where Deep Feature Surgery saves its operations (ECCV 2024, Eq 13: the products with beta).
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def memory_format(x: Tensor) -> torch.memory_format:
 
 
 def _is_batched(x: Tensor) -> bool:
-    """Whether ``autograd.grad(is_grads_batched=True)`` runs this backward pass for several gradients at once."""
+    """Whether this backward pass runs for several gradients at once (``is_grads_batched=True``)."""
     if torch.compiler.is_compiling():
         return False
     return torch._C._functorch.is_batchedtensor(x) or torch._C._functorch.is_legacy_batchedtensor(x)

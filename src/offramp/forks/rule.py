@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from offramp.forks.gains import Gains
 
@@ -42,7 +42,7 @@ class Rule(Protocol):
         per_channel: Whether the gains of one place differ from channel to channel.
     """
 
-    per_channel: bool
+    per_channel: ClassVar[bool]
 
     def gains(self, place: Place) -> Gains | None:
         """The gains at a place; None where the rule does not act, which is the plain fork."""

@@ -55,16 +55,15 @@ def install(net: MultiExitNet, rules: Sequence[Rule]) -> MultiExitNet:
                 "build it with plain ones (for a vgg: without slice_beta)"
             )
     found = features(net)
-    axes = (
-        net.channel_axes()
-        if hasattr(net, "channel_axes") and any(rule.per_channel for rule in rules)
-        else None
-    )
+    axes = net.channel_axes() if any(rule.per_channel for rule in rules) else None
     forks: list[Fork] = []
     for exit, tensors in enumerate(found, start=1):
-        tools = []
+        tools: list[Any] = []
         for i, x in enumerate(tensors):
-            axis = 1 if axes is None else axes[exit - 1][i]
+            axis = 1 if axes is None else axes[exit - 1][i]  # equal gains need no axis
+            if axis is None or not x.is_floating_point() or x.dim() < 2:
+                tools.append(None)  # carried along, without a gradient
+                continue
             place = Place(x.shape[axis], exit, net.num_exits, coarsest=i == len(tensors) - 1)
             tools.append(_tool(place, axis, rules))
         forks.append(GainFork(tools) if any(tools) else Fork())

@@ -30,13 +30,14 @@ def features(net: MultiExitNet) -> list[tuple[Tensor, ...]]:
     like = next(net.parameters(), torch.zeros(()))
     with unchanged(net), torch.no_grad(), torch.autocast(like.device.type, enabled=False):
         net.eval()
-        feature = net.sample(2) if hasattr(net, "sample") else like.new_zeros((2, *net.input_size))
+        feature = net.sample(2)
         for exit, stage in enumerate(net.stages, start=1):
             feature = _read(stage, f"stage {exit}", feature, net)
             tensors = feature if isinstance(feature, tuple) else (feature,)
             if not all(isinstance(t, Tensor) for t in tensors):
                 raise UserError(
-                    f"stage {exit} returns neither a Tensor nor a tuple of Tensors; a feature must be one of them"
+                    f"stage {exit} returns neither a Tensor nor a tuple of Tensors; "
+                    "a feature must be one of them"
                 )
             _read(net.heads[exit - 1], f"head {exit}", feature, net)
             found.append(tensors)
@@ -56,7 +57,7 @@ def _read(reader: nn.Module, name: str, feature: Any, net: MultiExitNet) -> Any:
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"{name} fails on images of {net.input_size} ({reason}); set net.input_size"
+            f"{name} fails on a sample of the input ({reason}); set net.input_size, or net.example"
         ) from None
     if name != "stage 1" and [t._version for t in tensors] != versions:
         raise UserError(
