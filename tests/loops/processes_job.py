@@ -20,6 +20,8 @@ def main(out: Path) -> None:
             run_epoch(work, epoch, 4)
         if work.bench.fabric.is_global_zero:
             torch.save(net.state_dict(), out / f"{name}.pt")
+    torch.distributed.barrier()  # a process that leaves while another still writes may end it
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
