@@ -1,5 +1,8 @@
 import copy
+import re
+import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -103,17 +106,137 @@ def test_attention_counts():
     assert torch.backends.cuda.flash_sdp_enabled()
 
 
-def test_a_layer_whose_products_cannot_be_seen_is_named():
-    class Recurrent(nn.Module):
+class Recurrent(nn.Module):
+    """Reads the pixels one after the other."""
+
+    def __init__(self, kind, **options):
+        super().__init__()
+        self.rnn = kind(3, 4 // (2 if options.get("bidirectional") else 1), batch_first=True, **options)
+
+    def forward(self, x):
+        return self.rnn(x.flatten(2).mT)[0].mT.unflatten(2, (8, 8))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "products"),
+    [
+        (nn.LSTM, {}, 4 * (4 * 3 + 4 * 4)),
+        (nn.LSTM, {"num_layers": 2}, 4 * (4 * 3 + 3 * 4 * 4)),
+        (nn.LSTM, {"bidirectional": True}, 2 * 4 * (2 * 3 + 2 * 2)),
+        (nn.GRU, {}, 3 * (4 * 3 + 4 * 4)),
+        (nn.RNN, {}, 4 * 3 + 4 * 4),
+    ],
+)
+def test_recurrent_layers_count(kind, options, products):
+    found = cost(two_exits(Recurrent(kind, **options)))
+    assert found.exits[0].flops == 64 * products + HEAD
+    assert found.unknown == ()
+
+
+class OnlyAdds(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(1, 4, 8, 8))
+
+    def forward(self, x):
+        return x + self.table
+
+
+class LooksUp(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(9, 8, 8))
+
+    def forward(self, x):
+        return x + self.table[torch.arange(4)]
+
+
+@pytest.mark.parametrize("part", [OnlyAdds(), LooksUp(), nn.Sequential(nn.PReLU(4), nn.LayerNorm((4, 8, 8)))])
+def test_a_matrix_that_multiplies_nothing_costs_nothing(part):
+    found = cost(two_exits(nn.Sequential(nn.Conv2d(3, 4, 1), part)))
+    assert found.exits[0].flops == 64 * 12 + HEAD
+    assert found.unknown == ()
+
+
+@pytest.mark.parametrize(
+    ("product", "count"),
+    [(lambda w, x: w @ x, 4 * 3), (lambda w, x: torch.addmv(x.new_zeros(4), w, x), 4 * 3)],
+)
+def test_products_of_a_matrix_and_a_vector_count(product, count):
+    class Vector(nn.Module):
         def __init__(self):
             super().__init__()
-            self.rnn = nn.LSTM(3, 4, batch_first=True)
+            self.weight = nn.Parameter(torch.randn(4, 3))
 
         def forward(self, x):
-            return self.rnn(x.flatten(2).mT)[0].mT.unflatten(2, (8, 8))
+            return product(self.weight, x.mean((0, 2, 3))).reshape(1, 4, 1, 1).expand(-1, -1, 8, 8)
 
-    with pytest.raises(UserError, match=r"stages\.0\.rnn \(LSTM\).*register_flop_formula"):
-        cost(two_exits(Recurrent()))
+    assert cost(two_exits(Vector())).exits[0].flops == count + HEAD
+
+
+def test_a_scripted_part_counts_as_the_part_itself():
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        scripted = torch.jit.script(layers)
+    assert cost(two_exits(scripted)) == cost(two_exits(layers))
+    closed = cost(two_exits(nn.Sequential(scripted)), convention="thop")  # which counts norm layers too
+    assert closed.exits[0].flops is None
+    assert "torch.jit" in closed.unknown[0]
+
+
+@torch.library.custom_op("test_counting::mix", mutates_args=())
+def mix(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return torch.einsum("oc,nchw->nohw", weight, x)
+
+
+class Mixing(nn.Module):
+    """Multiplies where torch cannot see it."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 4))
+        self.how = how
+
+    def forward(self, x):
+        return self.how(x, self.weight)
+
+
+def by_numpy(x, weight):
+    return torch.from_numpy(np.einsum("oc,nchw->nohw", weight.detach().numpy(), x.numpy()))
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        (mix, r"stages\.1\.0 \(Mixing\).*no formula for test_counting\.mix; .*register_flop_formula"),
+        (by_numpy, r"stages\.1\.0 \(Mixing\): .*nothing that torch sees"),
+        (lambda x, w: torch.fft.fft2(x).real, r"stages\.1\.0 \(Mixing\): .*_fft"),
+    ],
+    ids=["own-operator", "numpy", "fft"],
+)
+def test_what_hides_its_products_makes_the_exits_behind_it_unknown(how, reason):
+    net = two_exits(nn.Conv2d(3, 4, 1))
+    net.stages[1] = nn.Sequential(Mixing(how))
+    found = cost(net)
+    assert [e.flops for e in found.exits] == [64 * 12 + HEAD, None]
+    assert len(found.unknown) == 1
+    assert re.match(reason, found.unknown[0])
+
+
+def test_a_formula_for_an_operator_of_ones_own_counts():
+    def formula(x, weight, **_):
+        return 2 * weight[0] * weight[1] * x[0] * x[2] * x[3]
+
+    registry = torch.utils.flop_counter.flop_registry
+    before = dict(registry)
+    torch.utils.flop_counter.register_flop_formula(torch.ops.test_counting.mix)(formula)
+    try:
+        found = cost(two_exits(Mixing(mix), size=(4, 8, 8)))
+    finally:
+        registry.clear()
+        registry.update(before)
+    assert found.exits[0].flops == 64 * 16 + HEAD
 
 
 def test_a_scale_without_products_is_no_obstacle():

@@ -64,12 +64,18 @@ class CostOf:
             "params": counted.params,
             "exits": [{"params": e.params, "flops": e.flops} for e in counted.exits],
         }
-        rows = [[str(k), f"{e.params:,}", f"{e.flops:,}"] for k, e in enumerate(counted.exits, start=1)]
+        rows = [
+            [str(k), f"{e.params:,}", "unknown" if e.flops is None else f"{e.flops:,}"]
+            for k, e in enumerate(counted.exits, start=1)
+        ]
         image = f"{'x'.join(map(str, net.input_size))} image"
         text = (
             f"{aligned(['exit', 'params', 'FLOPs'], rows)}\n\n"
             f"{counted.params:,} params in all; FLOPs for one {image}, counted as {counted.convention}"
         )
+        if counted.unknown:
+            document["unknown"] = list(counted.unknown)
+            text += "".join(f"\nunknown: {reason}" for reason in counted.unknown)
         if method is not None:
             document["training"] = training = self._training(method, size)
             text += f"\n\n{_training_text(training)}"

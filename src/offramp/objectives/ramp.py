@@ -83,5 +83,10 @@ def tau_max(net: nn.Module) -> tuple[float, ...]:
         raise UserError(f"sdn-ramp weighs exits by their depth, and those of {type(net).__name__} have none")
     if (net.spec or {}).get("net") in PUBLISHED_FOR and net.num_exits == len(PUBLISHED) + 1:
         return PUBLISHED
-    flops = [exit.flops for exit in cost(net).exits]
+    counted = cost(net)
+    flops = [exit.flops for exit in counted.exits if exit.flops is not None]
+    if counted.unknown:
+        raise UserError(
+            f"sdn-ramp weighs exits by their operations, and not all are known: {counted.unknown[0]}"
+        )
     return tuple(f / flops[-1] for f in flops[:-1])

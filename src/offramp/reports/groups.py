@@ -36,8 +36,8 @@ class Group:
         return [spread(column) for column in zip(*(run.scores for run in self.runs), strict=True)]
 
     @property
-    def costs(self) -> list[tuple[int, int]]:
-        """Params and FLOPs of every exit."""
+    def costs(self) -> list[tuple[int, int | None]]:
+        """Params and FLOPs of every exit; None where they are unknown."""
         return [(e["params"], e["flops"]) for e in self.runs[0].result["exits"]]
 
     @property

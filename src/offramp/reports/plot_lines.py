@@ -24,12 +24,11 @@ def draw_lines(axes: Any, comparison: Comparison) -> None:
         axes: matplotlib's.
         comparison: At least one group.
     """
-    largest = max(flops for group in comparison.groups for _, flops in group.costs)
-    scale, unit = (1e9, "G") if largest >= 1e10 else (1e6, "M") if largest >= 1e6 else (1e3, "k")
+    places, axis = _places(comparison)
     many = len(comparison.groups) > 1 + len(COLOURS)
     ends = []
     for number, group in enumerate(comparison.groups):
-        x = [flops / scale for _, flops in group.costs]
+        x = places[number]
         scores = group.scores[: len(x)]
         bars = [score.std or 0.0 for score in scores] if len(group.runs) > 1 else None
         turn, place = divmod(number - 1, len(COLOURS))
@@ -41,7 +40,7 @@ def draw_lines(axes: Any, comparison: Comparison) -> None:
             markeredgecolor="white", markeredgewidth=0.6,
         )  # fmt: skip
         ends.append((scores[-1].mean, x[-1], group.label, colour))
-    axes.set_xlabel(f"FLOPs per image ({unit})")
+    axes.set_xlabel(axis)
     axes.set_ylabel("top-1 accuracy (%)")
     axes.set_title(comparison.title, loc="left", fontsize=12)
     axes.grid(axis="y", color="0.9", linewidth=0.8)
@@ -51,6 +50,16 @@ def draw_lines(axes: Any, comparison: Comparison) -> None:
         note = "bars: one standard deviation over the seeds"
         axes.text(0.99, 0.03, note, transform=axes.transAxes, ha="right", fontsize=9, color="0.4")
     _label(axes, sorted(ends))
+
+
+def _places(comparison: Comparison) -> tuple[list[list[float]], str]:
+    """Where each group's exits lie on the axis, and its name: operations, or numbers if some are unknown."""
+    flops = [[exit_flops for _, exit_flops in group.costs] for group in comparison.groups]
+    known = [exit_flops for group in flops for exit_flops in group if exit_flops is not None]
+    if len(known) < sum(map(len, flops)):
+        return [[float(k) for k in range(1, len(group) + 1)] for group in flops], "exit (FLOPs are unknown)"
+    scale, unit = (1e9, "G") if max(known) >= 1e10 else (1e6, "M") if max(known) >= 1e6 else (1e3, "k")
+    return [[(f or 0) / scale for f in group] for group in flops], f"FLOPs per image ({unit})"
 
 
 def wrapped(label: str, width: int = 24) -> str:

@@ -23,8 +23,10 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int =
     return "\n".join([line(table[0]), "  ".join("-" * width for width in widths), *map(line, table[1:])])
 
 
-def count(number: float) -> str:
-    """A raw count to three digits: ``912``, ``45.6k``, ``1.23M``, ``15.4G``."""
+def count(number: float | None) -> str:
+    """A raw count to three digits: ``912``, ``45.6k``, ``1.23M``, ``15.4G``; ``unknown`` for None."""
+    if number is None:
+        return "unknown"
     units = ["", "k", "M", "G", "T"]
     while abs(number) >= 999.5 and len(units) > 1:
         number /= 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from offramp.metrics import Accuracy, evaluate
-from offramp.nets import Net
+from offramp.nets import Cost, Net
 from offramp.training.processes import share, total
 
 if TYPE_CHECKING:
@@ -38,11 +38,8 @@ def evaluate_split(
     return evaluate(net, batches, add_up=lambda counts: counts if fabric is None else total(counts, fabric))
 
 
-def final_result(found: Accuracy, net: Net, record: dict[str, Any]) -> dict[str, Any]:
-    """What result.json holds: percent, and raw counts of parameters and operations."""
-    from offramp.nets import cost
-
-    counted = cost(net)
+def final_result(found: Accuracy, counted: Cost, record: dict[str, Any]) -> dict[str, Any]:
+    """What result.json holds: percent, and raw counts of parameters and operations (null: unknown)."""
     return {
         "net": record["net"]["net"],
         "method": record["method"],

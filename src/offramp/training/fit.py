@@ -11,7 +11,7 @@ from offramp.errors import UserError
 from offramp.forks import remove
 from offramp.methods import Method
 from offramp.methods import method as named_method
-from offramp.nets import MultiExitNet
+from offramp.nets import Cost, MultiExitNet, cost
 from offramp.say import say
 from offramp.training.evaluation import evaluate_split, final_result
 from offramp.training.files import write_file, write_folder
@@ -23,6 +23,7 @@ from offramp.training.run import Run
 from offramp.training.sets import check_fits, open_set, recorded_transform
 from offramp.training.shape import shortened
 from offramp.training.trainer import Trainer
+from offramp.training.weights import weights_bytes
 
 if TYPE_CHECKING:
     from offramp.data import ImageData
@@ -85,28 +86,36 @@ def fit(
     trained = row.prepare(net)
     keep = False
     try:
+        counted = cost(trained)
         with in_training_mode(trained) as staying:
             trainer = Trainer(trained, data, row, recipe, fabric, folder, quiet=quiet)
             if folder is not None and fabric.is_global_zero and not is_run(folder):
                 write_folder(folder, {"run.json": as_json(record)})  # from here on the run is there
-            if staying and not quiet and fabric.is_global_zero:
-                say(f"in evaluation mode throughout, as it came: {shortened(staying)}")
+            if not quiet and fabric.is_global_zero:
+                _say_at_the_start(staying, counted)
             trainer.train()
-        found = evaluate_split(trained, data.test, recorded_transform(record), recipe.batch_size, fabric)
         keep = row.lasting
     finally:
         if row.forks and not keep:
             remove(net)
     trained.eval()  # its new forks too
-    result = final_result(found, trained, record)
-    run = Run(net=trained, record=record, result=result, folder=folder, data=data)
-    if fabric.is_global_zero:
-        if folder is not None:
-            for name, content in trainer.loop.files().items():
-                write_file(folder / name, content)
-        run.save()
+    written = folder if fabric.is_global_zero else None
+    if written is not None:  # before anything that may fail
+        for name, content in {**trainer.loop.files(), "weights.safetensors": weights_bytes(trained)}.items():
+            write_file(written / name, content)
+    found = evaluate_split(trained, data.test, recorded_transform(record), recipe.batch_size, fabric)
+    result = final_result(found, counted, record)
+    if written is not None:  # last, since it says that the run is finished
+        write_file(written / "result.json", as_json(result))
     fabric.barrier()
-    return run
+    return Run(net=trained, record=record, result=result, folder=folder, data=data)
+
+
+def _say_at_the_start(staying: list[str], counted: Cost) -> None:
+    if staying:
+        say(f"in evaluation mode throughout, as it came: {shortened(staying)}")
+    if counted.unknown:
+        say(f"FLOPs of some exits are unknown: {'; '.join(counted.unknown)}")
 
 
 def _method(method: str | Method, recipe: Recipe) -> Method:

@@ -32,10 +32,11 @@ def rehearse(bench: Bench, images: int, moment: Moment) -> None:
     entered = [""]
     with unchanged(net, bench.running):
         for name, module in net.named_modules():
-            module.register_forward_pre_hook(lambda _, args, name=name: entered.append(name))
+            if not isinstance(module, torch.jit.ScriptModule):  # which takes no hooks
+                module.register_forward_pre_hook(lambda _, args, name=name: entered.append(name))
         like = next(net.parameters())
-        sample = torch.zeros(min(images, 2), *net.input_size, dtype=like.dtype, device=like.device)
-        targets = torch.zeros(len(sample), dtype=torch.int64, device=like.device)
+        sample = net.sample(min(images, 2))
+        targets = torch.zeros(min(images, 2), dtype=torch.int64, device=like.device)
         plain = dataclasses.replace(bench, model=net, compiled=False)  # nothing is compiled for two images
         try:
             losses = bench.running.losses(plain.forward(sample, targets, moment))

@@ -9,15 +9,14 @@ import torch
 
 from offramp.errors import UserError
 from offramp.methods import method
-from offramp.nets import MultiExitNet, Net, create
+from offramp.nets import MultiExitNet, Net, cost, create
 from offramp.nets.own import check_exits
 from offramp.nets.text import word
 from offramp.training.evaluation import evaluate_split, final_result
-from offramp.training.files import write_file
 from offramp.training.recipe import Recipe
-from offramp.training.record import as_json, read_record, read_result
+from offramp.training.record import read_record, read_result
 from offramp.training.sets import check_fits, open_set, recorded_transform
-from offramp.training.weights import load_weights, weights_bytes
+from offramp.training.weights import load_weights
 
 if TYPE_CHECKING:
     from offramp.data import ImageData
@@ -112,20 +111,10 @@ class Run:
         check_fits(self.net, data, self.record["data"]["classes"])
         found = evaluate_split(self.net, data.test, recorded_transform(self.record), recipe.batch_size)
         record = self.record | {"data": {"name": data.name}}
-        return final_result(found, self.net, record)
+        return final_result(found, cost(self.net), record)
 
     def table(self) -> str:
         """Aligned text: parameters, FLOPs, top-1 and top-5 of every exit, then average and ensemble."""
         from offramp.reports.table import result_table
 
         return result_table(self.result)
-
-    def save(self) -> None:
-        """Write weights and result; the result comes last, since it says that the run is finished.
-
-        Raises:
-            UserError: The disk is full or not writable.
-        """
-        if self.folder is not None:
-            write_file(self.folder / "weights.safetensors", weights_bytes(self.net))
-            write_file(self.folder / "result.json", as_json(self.result))

@@ -25,7 +25,7 @@ RESULT = {
     "net": str,
     "method": str,
     "seed": int,
-    "exits": [{"top1": float, "top5": float, "params": int, "flops": int}],
+    "exits": [{"top1": float, "top5": float, "params": int, "flops": int | None}],
     "average_top1": float,
     "ensemble_top1": float,
 }

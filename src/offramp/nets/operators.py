@@ -1,0 +1,80 @@
+"""What operators cost beyond torch's own formulas, and which of them hide products that nobody counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+__all__ = ["FORMULAS", "Operators"]
+
+_aten = torch.ops.aten
+
+
+def _recurrent(x: Sequence[int], w_x: Sequence[int], w_h: Sequence[int], *_: Any, **__: Any) -> int:
+    """One layer of an LSTM in one direction: both matrices at every one of the steps ``[T, N, D]``."""
+    return 2 * x[0] * x[1] * (math.prod(w_x) + math.prod(w_h))
+
+
+def _cudnn(x: Sequence[int], weights: Sequence[Sequence[int]], *_: Any, **__: Any) -> int:
+    """The same of all layers and directions."""
+    return 2 * x[0] * x[1] * sum(math.prod(w) for w in weights if len(w) == 2)
+
+
+# As torch.utils.flop_counter wants them: shapes for tensors, and two operations a multiply-accumulate.
+FORMULAS: dict[Any, Callable[..., int]] = {
+    _aten.mkldnn_rnn_layer: _recurrent,
+    _aten._cudnn_rnn: _cudnn,
+    _aten.mv: lambda matrix, vector, **_: 2 * math.prod(matrix),
+    _aten.addmv: lambda x, matrix, vector, **_: 2 * math.prod(matrix),
+    _aten.dot: lambda a, b, **_: 2 * math.prod(a),
+    _aten.addr: lambda x, a, b, **_: 2 * math.prod(a) * math.prod(b),
+}
+
+# torch's operators that multiply matrices and have a formula neither there nor here
+_HIDING = (
+    "_cdist", "_cudnn_rnn_backward", "_euclidean_dist", "_fft", "_int_mm", "_linalg", "_sparse", "_trilinear",
+    "_weight_int", "addbmm", "cholesky", "linalg", "mkldnn_rnn_layer_backward", "miopen_rnn", "ormqr",
+    "sparse", "triangular_solve", "vdot",
+)  # fmt: skip
+
+
+class Operators(TorchDispatchMode):
+    """Sees the operators that run, below autograd.
+
+    Args:
+        known: Operators with a formula.
+
+    Attributes:
+        hiding: Names of those that ran and may hide products: a user's own, and the few of torch's.
+    """
+
+    def __init__(self, known: Iterable[Any]) -> None:
+        super().__init__()
+        self.known = set(known)
+        self.hiding: list[str] = []
+        self._met: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operator, and note it."""
+        namespace, name = getattr(func, "namespace", ""), func.__name__.split(".")[0]
+        packet = getattr(func, "overloadpacket", func)
+        opaque = namespace not in ("aten", "prims", "prim") or name.startswith(_HIDING)
+        if opaque and packet not in self.known:
+            self.hiding.append(f"{namespace}.{name}")
+        if not getattr(func, "is_view", False):
+            self._met.update(_memory(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
+        return func(*args, **(kwargs or {}))
+
+    def met(self, tensor: Tensor) -> bool:
+        """Whether an operator has read a tensor, and not only looked at it in another shape."""
+        return _memory(tensor) in self._met
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
