@@ -45,6 +45,32 @@ def test_shipped_recipes_say_what_was_published(name):
     method("dfs", recipe.options)  # the options exist
 
 
+@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("epochs", [1, 2, 3, 10, 89])
+def test_fewer_epochs_scale_the_milestones_and_say_so(name, epochs, capsys):
+    whole = Recipe.load(name)
+    recipe = whole.with_settings([f"epochs={epochs}"])
+    line = capsys.readouterr().err
+    assert line.startswith(f"recipe: milestones {list(whole.milestones)} of {whole.epochs} epochs ")
+    assert line.count("\n") == 1
+    if epochs == 1:
+        assert (recipe.schedule, recipe.milestones) == ("constant", ())
+        return
+    shares = [m / whole.epochs for m in whole.milestones]
+    assert all(min(abs(m - s * epochs) for s in shares) <= 1 for m in recipe.milestones)
+    assert str(list(recipe.milestones)) in line
+
+
+def test_milestones_that_are_given_or_fit_a_longer_run_stay(capsys):
+    whole = Recipe.load("msdnet")
+    assert whole.replace(epochs=3, milestones=(1, 2)).milestones == (1, 2)
+    assert whole.replace(epochs=400).milestones == whole.milestones
+    assert Recipe.from_dict(whole.to_dict()) == whole
+    assert capsys.readouterr().err == ""
+    with pytest.raises(UserError, match="milestone 225 is not within 3 epochs"):
+        whole.replace(epochs=3, milestones=whole.milestones)
+
+
 def test_yaml_file(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("epochs: 12\nlr: 1e-2\nmilestones: [3, 9]\nschedule: multistep\ntest_limit:\nbeta: .7\n")

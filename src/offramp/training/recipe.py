@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from offramp.errors import UserError
+from offramp.training.milestones import shorter
 from offramp.training.recipe_checks import check_milestones, check_options, choice, number, whole
 
 __all__ = ["Recipe"]
@@ -138,6 +139,8 @@ class Recipe:
     def replace(self, /, **changes: Any) -> Recipe:
         """A copy with some values changed; other keys than the recipe's are options of the method.
 
+        Fewer epochs without new milestones scale those of ``multistep`` along; a line says so.
+
         Raises:
             UserError: A key that neither the recipe nor any method knows, or a value out of range.
         """
@@ -147,6 +150,8 @@ class Recipe:
         if options:
             check_options(options, names)
             fields["options"] = {**fields.get("options", self.options), **options}
+        if "epochs" in fields and not fields.keys() & {"milestones", "schedule"}:
+            fields |= shorter(self, fields["epochs"])
         return dataclasses.replace(self, **fields)
 
     def with_settings(self, settings: Iterable[str]) -> Recipe:
