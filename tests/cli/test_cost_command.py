@@ -88,3 +88,9 @@ def test_options_of_the_method_count(offramp):
 )
 def test_mistakes_are_one_line(refused, words, says):
     assert says in refused("cost", *words)
+
+
+@pytest.mark.parametrize("method", ["cagrad", "bdl-1", "meta-gf", "dr-mgf", "byot"])
+def test_methods_whose_steps_are_not_counted_are_refused(refused, method):
+    said = refused("cost", "--net", "vgg7:width=4", "--method", method)
+    assert f"operations of '{method}' are not counted" in said

@@ -98,6 +98,11 @@ class CostOf:
         from offramp.nets.text import build
 
         net = build(self.net, self.classes, size)
+        if set(method.axes) - {"fork", "objective", "net"} or method.objective.needs:
+            raise UserError(
+                f"the training operations of {method.name!r} are not counted: a step is more than one forward "
+                f"and one backward pass of the net; its passes are {method.passes}"
+            )
         joint = training_macs(net)
         trained = method.prepare(net)
         macs = training_macs(trained)
