@@ -100,8 +100,8 @@ class CostOf:
         net = build(self.net, self.classes, size)
         if set(method.axes) - {"fork", "objective", "net"} or method.objective.needs:
             raise UserError(
-                f"the training operations of {method.name!r} are not counted: a step is more than one forward "
-                f"and one backward pass of the net; its passes are {method.passes}"
+                f"the training operations of {method.name!r} are not counted: a step is more than a forward "
+                f"and a backward pass of the net; its passes are {method.passes}"
             )
         joint = training_macs(net)
         trained = method.prepare(net)
