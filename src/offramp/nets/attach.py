@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain, pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -13,9 +15,12 @@ from offramp.errors import UserError, guess
 from offramp.modes import modes_kept
 from offramp.nets.channel_axis import ChannelAxis, given_for, look
 from offramp.nets.multi_exit import MultiExitNet
+from offramp.nets.outputs import check_logits, logits_of
 from offramp.nets.pooled_head import Last, pooled_head
+from offramp.nets.replay import call_with, replay_stages
+from offramp.nets.sample import Example, make_sample
 from offramp.nets.split_graph import DryRun, split_graph
-from offramp.nets.trace_backbone import Trace, is_layer, trace_backbone
+from offramp.nets.trace_backbone import Trace, Untraceable, is_layer, trace_backbone
 from offramp.unchanged import unchanged
 
 __all__ = ["attach"]
@@ -27,7 +32,9 @@ def attach(
     num_classes: int | None = None,
     *,
     input_size: tuple[int, ...] = (3, 32, 32),
+    example: Example | None = None,
     channel_axis: ChannelAxis | None = None,
+    heads: Sequence[nn.Module] | None = None,
 ) -> MultiExitNet:
     """Split ``backbone`` after the modules named in ``at`` and put an exit after each.
 
@@ -47,8 +54,11 @@ def attach(
         at: Module names as in ``backbone.named_modules()``, in the order in which they run.
         num_classes: The backbone's number of classes, which is the default; any other number is refused.
         input_size: Shape of one input, for the dry run that finds the sizes of the heads.
+        example: An input where floats of that shape are none, with a batch axis: token ids, several inputs as
+            a tuple, or named ones as a dict. The net takes its input in that form, as one argument.
         channel_axis: Where the layers do not tell: the axis of the channels, one for all exits or a mapping
             from exit (from 1) to axis.
+        heads: Your own heads, one for each module of ``at``, each from its output to logits.
 
     Returns:
         A net with ``len(at) + 1`` exits, each module in the mode (train or eval) it was in.
@@ -60,31 +70,102 @@ def attach(
         raise UserError(f"input_size is the shape of one input, e.g. (3, 32, 32), got {input_size!r}")
     _check_names(backbone, at)
     _check_values(backbone)
-    trace = trace_backbone(backbone, at)
-    _check_order(trace, backbone)
-    like = next(filter(Tensor.is_floating_point, backbone.parameters()), torch.empty(0))
+    samples = [make_sample(backbone, n, tuple(input_size), example) for n in (2, 3)]
     with unchanged(backbone):
-        batch = torch.randn(2, *input_size, dtype=like.dtype, device=like.device)
-        run = _dry_run(backbone, trace, batch)
-    classes = run.env[trace.result].shape[1]
+        classes = _run_whole(backbone, samples[0], example is None).shape[1]
     if num_classes not in (None, classes):
         raise UserError(
             f"num_classes={num_classes}, but {type(backbone).__name__} has {classes} classes; "
             "leave num_classes out, or replace its last layer first"
         )
+    if heads is not None and len(heads) != len(at):
+        raise UserError(f"heads= has {len(heads)} heads for {len(at)} places in at; give one for each")
+    difference: str | None = ""
+    for split in (_by_graph, _by_replay):
+        parts = split(backbone, at, samples[0])
+        if parts is None:
+            continue
+        own = heads or _pooled_heads(parts, samples[0], classes, channel_axis)
+        net = MultiExitNet(
+            parts.stages,
+            [*(_of_last(head, stage) for head, stage in zip(own, parts.carry, strict=True)), parts.end],
+            input_size=tuple(input_size),
+            example=example,
+            channel_axis=channel_axis,
+        )
+        with unchanged(backbone):
+            difference = _difference(net, backbone, samples)
+        if difference is None:
+            _copy_modes(net, backbone)
+            return net
+    raise UserError(difference)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A backbone cut into stages.
+
+    Args:
+        stages: These.
+        outputs: What each cut module returned.
+        carry: For each cut, whether the feature is a tuple that carries other Tensors too.
+        end: The last head.
+    """
+
+    stages: Sequence[nn.Module]
+    outputs: Sequence[Tensor]
+    carry: Sequence[bool]
+    end: nn.Module
+
+
+def _by_graph(backbone: nn.Module, at: Sequence[str], sample: Any) -> _Parts | None:
+    """Stages that are graphs; None if torch.fx cannot make them."""
+    if not isinstance(sample, Tensor):
+        return None
+    try:
+        trace = trace_backbone(backbone, at)
+    except Untraceable:
+        return None
+    if not isinstance(trace.result, fx.Node):
+        return None
+    _check_order(trace, backbone)
+    try:
+        with unchanged(backbone), torch.no_grad():
+            backbone.train()  # where in-place layers (dropout) do write in place
+            run = DryRun(trace)
+            run.run(sample)
+        final = _final_layer(trace)
+        stages = split_graph(trace, run, final)
+    except Exception:  # what only a graph cannot do: its lists cannot be written to, only Tensors cross a cut
+        return None
     outputs = [_feature(name, run.env[cut]) for name, cut in zip(trace.names, trace.cuts, strict=True)]
-    final = _final_layer(trace)
-    stages = split_graph(trace, run, final)
-    heads: list[nn.Module] = []
-    for exit, (output, seen) in enumerate(zip(outputs, look(stages, [], batch), strict=True), start=1):
-        head = pooled_head(output, seen[-1].axis(exit, given_for(channel_axis, exit)), classes)
-        heads.append(head if len(seen) == 1 else nn.Sequential(Last(), *([*head.children()] or [head])))
-    heads.append(nn.Identity() if final is None else trace.parts[str(final.target)])
-    net = MultiExitNet(stages, heads, input_size=tuple(input_size), channel_axis=channel_axis)
-    with unchanged(backbone):
-        _check_equal(net, backbone, batch)
-    _copy_modes(net, backbone)
-    return net
+    carry = [isinstance(stage.graph.output_node().args[0], tuple) for stage in stages[:-1]]
+    return _Parts(stages, outputs, carry, nn.Identity() if final is None else trace.parts[str(final.target)])
+
+
+def _by_replay(backbone: nn.Module, at: Sequence[str], sample: Any) -> _Parts:
+    """Stages that run the backbone's own forward, each with its part of the modules."""
+    stages, outputs, final = replay_stages(backbone, at, sample)
+    outputs = [_feature(name, output) for name, output in zip(at, outputs, strict=True)]
+    return _Parts(stages, outputs, [True] * len(at), nn.Identity() if final is None else final)
+
+
+def _pooled_heads(
+    parts: _Parts, sample: Any, classes: int, channel_axis: ChannelAxis | None
+) -> list[nn.Module]:
+    return [
+        pooled_head(output, seen[-1].axis(exit, given_for(channel_axis, exit)), classes)
+        for exit, (output, seen) in enumerate(
+            zip(parts.outputs, look(parts.stages, [], sample), strict=True), start=1
+        )
+    ]
+
+
+def _of_last(head: nn.Module, carry: bool) -> nn.Module:
+    """A head that reads the last Tensor of a feature that carries others along."""
+    if not carry:
+        return head
+    return nn.Sequential(Last(), *(head if isinstance(head, nn.Sequential) else [head]))
 
 
 def _feature(name: str, output: object) -> Tensor:
@@ -139,8 +220,6 @@ def _check_values(backbone: nn.Module) -> None:
 
 
 def _check_order(trace: Trace, backbone: nn.Module) -> None:
-    if not isinstance(trace.result, fx.Node):
-        raise _not_logits(backbone, trace.result)
     order = {node: position for position, node in enumerate(trace.graph.nodes)}
     for (first, one), (second, other) in pairwise(zip(trace.names, trace.cuts, strict=True)):
         if one is other:
@@ -157,56 +236,67 @@ def _check_order(trace: Trace, backbone: nn.Module) -> None:
             )
 
 
-def _not_logits(backbone: nn.Module, value: object) -> UserError:
-    kind = f"{value.dtype} {[*value.shape]}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-    return UserError(
-        f"{type(backbone).__name__} returns {kind}, not logits [N, classes]; "
-        "wrap it in a module that returns them"
-    )
-
-
-def _dry_run(backbone: nn.Module, trace: Trace, batch: Tensor) -> DryRun:
-    """One batch through the backbone in train mode, where in-place layers (dropout) do write in place."""
-    backbone.train()
-    run = DryRun(trace)
+def _run_whole(backbone: nn.Module, sample: Any, random: bool) -> Tensor:
+    """The logits of the backbone in eval mode; it runs in train mode too."""
     with torch.no_grad():
-        try:
-            backbone(batch)
-        except Exception as error:  # whatever a user's forward raises
-            reason = str(error).strip().partition("\n")[0]
-            raise UserError(
-                f"{type(backbone).__name__} cannot run on a {batch.dtype} batch {[*batch.shape]}: {reason}; "
-                "pass the shape of its input as input_size=(channels, height, width)"
-            ) from error
-        logits = run.run(batch)
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or not logits.is_floating_point():
-        raise _not_logits(backbone, logits)
-    return run
+        for mode in (True, False):
+            try:
+                output = call_with(backbone.train(mode), sample)
+            except Exception as error:  # whatever a user's forward raises
+                raise UserError(_cannot_run(backbone, sample, random, error)) from error
+            logits = check_logits(backbone, output)
+    return logits
 
 
-def _check_equal(net: MultiExitNet, backbone: nn.Module, batch: Tensor) -> None:
-    """Compare the last exit with the backbone: a graph does not see a forward count or draw numbers."""
+def _cannot_run(backbone: nn.Module, sample: Any, random: bool, error: Exception) -> str:
+    reason = str(error).strip().partition("\n")[0]
+    name = type(backbone).__name__
+    if not random:
+        return f"{name} cannot run on the example: {reason}; pass one that it runs on as `example=`"
+    what = f"a {sample.dtype} batch {[*sample.shape]}"
+    if any(isinstance(module, nn.Embedding) for module in backbone.modules()):
+        remedy = "pass token ids [N, T], or all that it reads, as `example=`"
+    elif "required positional argument" in reason:
+        remedy = "pass all of its inputs, each with a batch axis, as `example=(x, ...)`"
+    elif any(isinstance(module, (nn.Conv2d, nn.Conv3d)) for module in backbone.modules()):
+        remedy = "pass the shape of its input as input_size=(channels, height, width)"
+    else:
+        remedy = "pass the shape of one input as `input_size=`, or an input as `example=`"
+    return f"{name} cannot run on {what}: {reason}; {remedy}"
+
+
+def _difference(net: MultiExitNet, backbone: nn.Module, samples: Sequence[Any]) -> str | None:
+    """How the last exit differs from the backbone, if it does, at two sizes of the batch and in both modes."""
     for mode in (True, False):
-        logits = []
-        for model in (backbone.train(mode), net.train(mode)):
-            torch.manual_seed(0)
-            with torch.no_grad():
-                logits.append(model(batch))
-        whole, split = logits[0], logits[1][-1]
-        # Equal bit for bit, but for devices where one layer run twice differs in its last bits.
-        slack = torch.finfo(whole.dtype).eps ** 0.5 * whole.nan_to_num().abs().max().item()
-        if not torch.allclose(split, whole, rtol=0, atol=slack, equal_nan=True):
-            raise UserError(
-                f"{type(backbone).__name__} in {'train' if mode else 'eval'} mode gives other logits split "
-                "than whole; move what its forward draws, counts or remembers into a module of its own"
-            )
+        for sample in samples:
+            outputs = []
+            for run in (
+                lambda: logits_of(call_with(backbone.train(mode), sample)),  # noqa: B023
+                lambda: net.train(mode)(sample)[-1],  # noqa: B023
+            ):
+                torch.manual_seed(0)
+                with torch.no_grad():
+                    outputs.append(run())
+            whole, split = outputs
+            # Equal bit for bit, but for devices where one layer run twice differs in its last bits.
+            slack = torch.finfo(whole.dtype).eps ** 0.5 * whole.nan_to_num().abs().max().item()
+            if not torch.allclose(split, whole, rtol=0, atol=slack, equal_nan=True):
+                return (
+                    f"{type(backbone).__name__} in {'train' if mode else 'eval'} mode gives other logits split "
+                    "than whole; move what its forward draws, counts or remembers into a module of its own"
+                )
+    return None
 
 
 def _copy_modes(net: MultiExitNet, backbone: nn.Module) -> None:
     """The backbone's modules keep their modes; a stage's own modules take that of the one they stand for."""
     with modes_kept(backbone):
         net.train(backbone.training)
+    parts = set(backbone.modules())
     for stage in net.stages:
         for name, module in stage.named_modules():
-            original = backbone.get_submodule(name.removesuffix("is_training").rstrip("."))
-            module.training = original.training
+            if module not in parts:
+                original = backbone
+                for atom in name.removeprefix("backbone").removesuffix("is_training").strip(".").split("."):
+                    original = original._modules.get(atom) or original
+                module.training = original.training

@@ -99,11 +99,11 @@ class Labels(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        name = getattr(func, "__name__", "").strip("_")
         operands = [*_tensors((args, kwargs))]
-        learned = any(isinstance(t, nn.Parameter) or self.of(t).learned for t in operands)
+        learned = not name.startswith(("detach", "new_")) and any(isinstance(t, nn.Parameter) or self.of(t).learned for t in operands)
         read = [t for t in operands if id(t) in self.labels]
         result = func(*args, **kwargs)
-        name = getattr(func, "__name__", "").strip("_")
         for tensor in _tensors(result):
             label = self._after(name, func, args, kwargs, read, tensor)
             label.learned = learned

@@ -16,7 +16,7 @@ from torch import fx, nn
 from offramp.errors import UserError
 from offramp.unchanged import unchanged
 
-__all__ = ["IsTraining", "Trace", "is_layer", "trace_backbone"]
+__all__ = ["IsTraining", "Trace", "Untraceable", "is_layer", "trace_backbone"]
 
 _NOT_THE_USERS = (str(Path(torch.__file__).parent), __file__)
 
@@ -56,6 +56,10 @@ class Trace:
         return self.parts[str(self.result.target)] if called else None
 
 
+class Untraceable(UserError):
+    """torch.fx cannot follow the forward of a module that holds a cut."""
+
+
 def trace_backbone(backbone: nn.Module, names: Sequence[str]) -> Trace:
     """Trace ``backbone``, entering only modules that hold a cut, or that end in its final layer.
 
@@ -64,11 +68,10 @@ def trace_backbone(backbone: nn.Module, names: Sequence[str]) -> Trace:
         names: The modules to cut after.
 
     Raises:
-        UserError: torch.fx cannot trace the backbone, a cut module does not run exactly once, or a module
-            that holds a cut takes different paths in training and in eval.
+        Untraceable: torch.fx cannot trace a module that holds a cut, or it takes different paths in training
+            and in eval.
+        UserError: A cut module does not run exactly once.
     """
-    # Once to the bottom, only to see that it can be done: whoever looks into a stage traces it again.
-    _trace_once(backbone, [], None, training=backbone.training)
     cuts = [backbone.get_submodule(name) for name in names]
     holders = {backbone}
     for name, module in backbone.named_modules(remove_duplicate=False):
@@ -137,7 +140,7 @@ def _trace_both_modes(backbone: nn.Module, names: Sequence[str], holders: set[nn
             node = ours or theirs
             inside = list(node.meta.get("nn_module_stack", {}).values())
             where = f"module '{inside[-1][0]}'" if inside else type(backbone).__name__
-            raise UserError(
+            raise Untraceable(
                 f"{where} does one thing in training and another in eval (at node '{node.name}'), so it "
                 "cannot be cut inside; cut elsewhere, or move what differs into a module of its own"
             )
@@ -184,7 +187,7 @@ def _only_value(name: str, returned: list[Any]) -> fx.Node:
     return returned[0].node
 
 
-def _untraceable(error: Exception, failed: str | None, backbone: nn.Module) -> UserError:
+def _untraceable(error: Exception, failed: str | None, backbone: nn.Module) -> Untraceable:
     where = f"module '{failed}'" if failed else type(backbone).__name__
     theirs = [
         frame
@@ -193,7 +196,7 @@ def _untraceable(error: Exception, failed: str | None, backbone: nn.Module) -> U
     ]
     line = f", {theirs[-1].filename}:{theirs[-1].lineno}: `{theirs[-1].line}`" if theirs else ""
     reason = str(error).strip().partition("\n")[0]
-    return UserError(
+    return Untraceable(
         f"torch.fx cannot trace {where}{line}: {reason}; write it without Python's if, for, int() or assert "
         "on tensors and their sizes, or hide it in a function marked with torch.fx.wrap"
     )

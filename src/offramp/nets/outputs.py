@@ -1,0 +1,45 @@
+"""The logits in what a classifier returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from offramp.errors import UserError
+
+__all__ = ["check_logits", "logits_of"]
+
+
+def logits_of(output: Any) -> Any:
+    """The output itself, or what a dict, a dataclass or a named tuple calls ``logits``."""
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        return output.get("logits", output)
+    return getattr(output, "logits", output)
+
+
+def check_logits(backbone: nn.Module, output: Any) -> Tensor:
+    """The logits ``[N, classes]`` that a backbone returned.
+
+    Raises:
+        UserError: They are none, or come with those of auxiliary heads.
+    """
+    name = type(backbone).__name__
+    if hasattr(output, "aux_logits") or hasattr(output, "aux_logits1"):
+        raise UserError(
+            f"{name} returns the logits of auxiliary heads in training; "
+            "build it with aux_logits=False, since exits take their place"
+        )
+    logits = logits_of(output)
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or not logits.is_floating_point():
+        if isinstance(logits, Tensor):
+            kind = f"{logits.dtype} {[*logits.shape]}"
+        else:
+            kind = f"a {type(logits).__name__}"
+        raise UserError(
+            f"{name} returns {kind}, not logits [N, classes]; wrap it in a module that returns them"
+        )
+    return logits
