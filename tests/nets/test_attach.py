@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import io
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -453,8 +455,22 @@ class Crossing(Plain):
 
 
 class Noise(Plain):
+    """Draws before the cut, so that its stages draw in another order than the whole."""
+
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) + torch.randn(5)
+        return super().forward(x + torch.randn(1)) + torch.randn(5)
+
+
+class Ids(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.Embedding(9, 4), nn.Flatten(), nn.LazyLinear(5))
+        self(torch.ones(2, 3, dtype=torch.long))
+
+
+class Auxiliary(Plain):
+    def forward(self, x: Tensor) -> Any:
+        logits = super().forward(x)
+        return SimpleNamespace(logits=logits, aux_logits=logits) if self.training else logits
 
 
 class TwoInputs(Plain):
@@ -520,18 +536,12 @@ class Pair(Plain):
         ),
         (Twice, ["bn1"], {}, r"'bn1' runs 2 times"),
         (Twice, ["pool"], {}, r"'pool' never runs"),
-        (ControlFlow, ["conv1"], {}, r"cannot trace ControlFlow, .*test_attach.py:\d+: `if x.sum\(\) > 0:`"),
-        (HiddenFlow, ["conv1"], {}, r"cannot trace module 'bn1', .*`return x\[: int\(x.mean\(\)\)\]`"),
-        (
-            ModeSwitch,
-            ["conv1"],
-            {},
-            r"ModeSwitch does one thing in training and another in eval \(at node 'mul'\)",
-        ),
         (Tuples, ["conv1", "pair"], {}, r"'pair' returns a tuple, not a float Tensor"),
-        (Crossing, ["bn1"], {}, r"'chunk', a tuple, is made before the cut after 'bn1'"),
+        (TwoInputs, ["conv1"], {}, r"TwoInputs cannot run.*argument: 'mask'; .*`example=\(x, \.\.\.\)`"),
+        (Ids, ["0"], {}, r"Ids cannot run on .*pass token ids \[N, T\].*`example=`"),
         (Noise, ["conv1"], {}, r"Noise in train mode gives other logits split than whole"),
-        (TwoInputs, ["conv1"], {}, r"cannot trace TwoInputs.*missing 1 required positional argument: 'mask'"),
+        (Auxiliary, ["conv1"], {}, r"Auxiliary returns the logits of auxiliary heads.*aux_logits=False"),
+        (ResNet, ["layer1"], {"heads": []}, r"heads= has 0 heads for 1 places in at"),
         (Segmenter, ["0"], {}, r"Segmenter returns torch.float32 \[2, 5, 6, 6\], not logits"),
         (Pair, ["conv1"], {}, r"Pair returns a tuple, not logits"),
     ],
@@ -544,6 +554,94 @@ def test_what_cannot_be_split_is_refused_in_one_line(build, at, options, line):
         attach(backbone, at, **{"input_size": SIZE, **options})
     assert "\n" not in str(caught.value)
     assert [module.training for module in backbone.modules()] == modes
+
+
+class InPlaceFlow(Plain):
+    """Python on values, and writes by statement to what lies on both sides of the cut."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv1(x)
+        y += float(x[0, 0, 0, 0] > 0)
+        z = self.bn1(y)
+        z.mul_(2)
+        return self.fc(self.conv2(z + y).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("build", "at"),
+    [
+        (ControlFlow, ["conv1", "conv2"]),
+        (ModeSwitch, ["conv1"]),
+        (Crossing, ["bn1"]),
+        (InPlaceFlow, ["conv1"]),
+        (InPlaceFlow, ["conv1", "bn1"]),
+    ],
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_what_fx_cannot_trace_is_run_anew_by_each_stage(build, at, training):
+    backbone = build().train(training)
+    twin = copy.deepcopy(backbone)
+    net = attach(backbone, at, input_size=SIZE)
+    other = copy.deepcopy(net)
+    for n in (2, 5):
+        x = torch.randn(n, *SIZE)
+        logits, whole = net(x), twin(x)
+        assert torch.equal(logits[-1], whole)
+        assert torch.equal(other(x)[0], logits[0])
+        assert torch.equal(backbone.bn1.running_mean, twin.bn1.running_mean)
+    sum(z.square().sum() for z in logits[-1:]).backward()
+    whole.square().sum().backward()
+    for name, parameter in twin.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(backbone.get_parameter(name).grad, parameter.grad, msg=name)
+
+
+def test_a_module_without_a_cut_stays_closed():
+    class Odd(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) if int(x.sum()) % 2 else -super().forward(x)
+
+    backbone = nn.Sequential(Odd(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 5))
+    net = attach(backbone, ["1"], input_size=SIZE)
+    x = torch.randn(3, *SIZE)
+    assert torch.equal(net(x)[-1], backbone(x)) and isinstance(net.stages[0], fx.GraphModule)
+
+
+class Named(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.mix = nn.Embedding(9, 4), nn.Linear(4, 4)
+        self.fc = nn.Linear(4, 5)
+
+    def forward(self, ids: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
+        x = self.mix(self.embed(ids))
+        x = x.mean(1) if mask is None else (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        return {"logits": self.fc(x)}
+
+
+IDS, MASK = torch.tensor([[1, 2, 3], [4, 5, 6]]), torch.tensor([[1, 1, 0], [1, 1, 1]])
+
+
+@pytest.mark.parametrize(
+    "example", [IDS, (IDS, MASK), {"ids": IDS, "mask": MASK}], ids=["one", "two", "named"]
+)
+def test_an_example_says_what_the_input_is(example):
+    backbone = Named()
+    net = attach(backbone, ["embed", "mix"], example=example)
+    x = net.sample(5)
+    whole = backbone(**x) if isinstance(x, dict) else backbone(*x) if isinstance(x, tuple) else backbone(x)
+    logits = net(x)
+    assert torch.equal(logits[-1], whole["logits"]) and [*logits[0].shape] == [5, 5]
+    assert net.heads[-1] is backbone.fc
+    assert net.owners()["stages.0.backbone.embed.inner.weight"] == {0, 1, 2}
+
+
+def test_heads_of_a_users_own():
+    head = nn.Sequential(nn.Conv2d(4, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    backbone = ResNet()
+    net = attach(backbone, ["layer1"], input_size=SIZE, heads=[head])
+    x = torch.randn(2, *SIZE)
+    torch.testing.assert_close(net.eval()(x)[0], head(backbone.layer1(backbone.stem(x))))
 
 
 def test_mode_switch_in_a_module_of_its_own_is_no_obstacle():

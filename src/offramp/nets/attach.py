@@ -266,7 +266,7 @@ def _cannot_run(backbone: nn.Module, sample: Any, random: bool, error: Exception
 
 
 def _difference(net: MultiExitNet, backbone: nn.Module, samples: Sequence[Any]) -> str | None:
-    """How the last exit differs from the backbone, if it does, at two sizes of the batch and in both modes."""
+    """How the last exit differs from the backbone, if it does, at two batch sizes and in both modes."""
     for mode in (True, False):
         for sample in samples:
             outputs = []
@@ -282,8 +282,9 @@ def _difference(net: MultiExitNet, backbone: nn.Module, samples: Sequence[Any]) 
             slack = torch.finfo(whole.dtype).eps ** 0.5 * whole.nan_to_num().abs().max().item()
             if not torch.allclose(split, whole, rtol=0, atol=slack, equal_nan=True):
                 return (
-                    f"{type(backbone).__name__} in {'train' if mode else 'eval'} mode gives other logits split "
-                    "than whole; move what its forward draws, counts or remembers into a module of its own"
+                    f"{type(backbone).__name__} in {'train' if mode else 'eval'} mode gives other logits "
+                    "split than whole; move what its forward draws, counts or remembers into a module "
+                    "of its own"
                 )
     return None
 

@@ -101,7 +101,9 @@ class Labels(TorchFunctionMode):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "").strip("_")
         operands = [*_tensors((args, kwargs))]
-        learned = not name.startswith(("detach", "new_")) and any(isinstance(t, nn.Parameter) or self.of(t).learned for t in operands)
+        learned = not name.startswith(("detach", "new_")) and any(
+            isinstance(t, nn.Parameter) or self.of(t).learned for t in operands
+        )
         read = [t for t in operands if id(t) in self.labels]
         result = func(*args, **kwargs)
         for tensor in _tensors(result):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from offramp.modes import evaluating
 
 __all__ = ["owners"]
 
 
-def owners(net: nn.Module, inputs: Tensor) -> dict[str, frozenset[int]]:
+def owners(net: nn.Module, inputs: Any) -> dict[str, frozenset[int]]:
     """The outputs that own each parameter, found by one backward pass per output.
 
     An output owns a parameter if its loss can change it: the gradient is there and is not zero. So a
@@ -33,7 +35,10 @@ def owners(net: nn.Module, inputs: Tensor) -> dict[str, frozenset[int]]:
         gradients and modes.
     """
     found: dict[str, set[int]] = {name: set() for name, _ in net.named_parameters()}
-    for parameter, buffer, x in ((_near, _same, inputs), (_positive, _neutral, inputs.abs())):
+    for parameter, buffer, x in (
+        (_near, _same, inputs),
+        (_positive, _neutral, tree_map_only(Tensor, _absolute, inputs)),
+    ):
         random = torch.Generator().manual_seed(0)
         doubt = False
         with _moved(net, parameter, buffer, random), evaluating(net):
@@ -47,7 +52,7 @@ def owners(net: nn.Module, inputs: Tensor) -> dict[str, frozenset[int]]:
     return {name: frozenset(indices) for name, indices in found.items()}
 
 
-def _gradients(net: nn.Module, inputs: Tensor, random: torch.Generator) -> Iterator[tuple[str, int, bool]]:
+def _gradients(net: nn.Module, inputs: Any, random: torch.Generator) -> Iterator[tuple[str, int, bool]]:
     """(parameter, output, whether not zero) for each gradient that is not None."""
     live = {name: p for name, p in net.named_parameters() if p.requires_grad}
     with torch.enable_grad():
@@ -83,6 +88,10 @@ def _moved(
     finally:
         for tensor, data in kept:
             tensor.data = data
+
+
+def _absolute(tensor: Tensor) -> Tensor:
+    return tensor.abs() if tensor.is_floating_point() else tensor
 
 
 def _near(parameter: Tensor, noise: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Cut a backbone whose forward torch.fx cannot trace: each stage runs that forward with its own part of it.
 
-A stage holds a copy of the modules around the cuts (the holders), where every module called by them is a gate.
+A stage holds a copy of the modules around the cuts (the holders), where every module they call is a gate.
 The forward of the copy runs from its start: gates of what ran before the last cut return what the feature
 carries, those of the stage run their module, and at its own cut the stage stops. So only the Python between
 the modules runs again, for batches of any size and whatever it does.
@@ -36,6 +36,9 @@ class Call:
     leaves: list[Any]
     spec: pytree.TreeSpec
     written: bool = False  # in place, by what ran later
+
+    def __deepcopy__(self, memo: Any) -> Call:
+        return self  # nothing in it changes
 
     def tensors(self) -> list[Tensor]:
         """The Tensors that it returned."""
@@ -90,7 +93,7 @@ class _Gate(nn.Module):
                 raise
             return getattr(self.original[0], name)
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         number, self.calls = self.calls, self.calls + 1
         if number in self.answers:
             return self.answers[number]
@@ -99,8 +102,7 @@ class _Gate(nn.Module):
             raise _Reached
         if self.inner is None:
             raise UserError(
-                f"module '{self.name}' runs at another place or more often than it did when the net was made; "
-                "cut elsewhere"
+                f"module '{self.name}' runs elsewhere or more often than when the net was made; cut elsewhere"
             )
         value = self.inner(*args, **kwargs)
         self.results.append(_copied(value) if self.written and self.stop is None else value)
@@ -118,7 +120,7 @@ class ReplayStage(nn.Module):
         before: The calls that ran before the last cut, whose results the feature carries.
         own: The calls up to this stage's cut.
         inputs: The structure of the backbone's input.
-        needed: For every Tensor of ``before`` and ``own`` but the cut's, whether later stages read its values.
+        needed: For every Tensor of ``before`` and ``own`` but the cut's, whether later stages read it.
         stop: The last call of ``own``; None in the last stage.
         final: The last layer, whose input the last stage returns; without it the backbone's logits.
     """
@@ -136,7 +138,8 @@ class ReplayStage(nn.Module):
         final: str | None,
     ) -> None:
         super().__init__()
-        self.before, self.own, self.inputs, self.needed = [*before], [*own], inputs, [*needed]
+        self.before, self.own, self.needed = [*before], [*own], [*needed]
+        self.inputs = Call(("", 0), [], inputs)
         runs = {call.key[0] for call in own} if stop else None
         answered = {call.key[0] for call in before}
         self.backbone = _skeleton(backbone, "", holders, runs, answered, final)
@@ -156,8 +159,8 @@ class ReplayStage(nn.Module):
         gates = self._gates()
         inputs, carried = feature, []
         if self.before:
-            first = self.inputs.num_leaves
-            inputs, carried = pytree.tree_unflatten(feature[:first], self.inputs), [*feature[first:]]
+            first = self.inputs.spec.num_leaves
+            inputs, carried = pytree.tree_unflatten(feature[:first], self.inputs.spec), [*feature[first:]]
         rest = iter(carried)
         for call in self.before:
             name, number = call.key
@@ -250,7 +253,9 @@ def record(backbone: nn.Module, holders: set[str], inputs: Any) -> Recording:
     for name, module in backbone.named_modules():
         if isinstance(module, nn.Linear):
             handles.append(
-                module.register_forward_hook(lambda m, a, out, name=name: recording.linears.append((name, out)))
+                module.register_forward_hook(
+                    lambda m, a, out, name=name: recording.linears.append((name, out))
+                )
             )
         if name not in holders and name.rpartition(".")[0] in holders:
             handles.append(module.register_forward_hook(lambda m, a, out, name=name: note(name, out)))
@@ -345,7 +350,7 @@ def _ends(names: Sequence[str], recording: Recording) -> list[int]:
     if ends != sorted(ends):
         ran = [name for _, name in sorted(zip(ends, names, strict=True))]
         first = next(b for a, b in pairwise(names) if keys.index(b) < keys.index(a))
-        raise UserError(f"'{first}' runs before a cut that is named before it; give them as they run: at={ran}")
+        raise UserError(f"'{first}' is named too late; give the modules as they run: at={ran}")
     return ends
 
 
@@ -373,8 +378,9 @@ def _needed(
             return not torch.equal(rest((*leaves, *kept)), whole)
         except Exception as error:  # whatever a forward raises when its modules are not of their class
             raise UserError(
-                f"{type(backbone).__name__} cannot be cut after '{recording.calls[end - 1].key[0]}': torch.fx "
-                f"cannot trace it, and run anew from there it fails ({str(error).strip().splitlines()[0]}); "
+                f"{type(backbone).__name__} cannot be cut after '{recording.calls[end - 1].key[0]}': "
+                f"torch.fx cannot trace it, and run anew from there it fails "
+                f"({str(error).strip().splitlines()[0]}); "
                 "cut elsewhere, or write its stages yourself as MultiExitNet(stages, heads)"
             ) from error
 
@@ -382,4 +388,3 @@ def _needed(
     if not changes(floats):
         return [i not in floats for i in range(len(tensors) - 1)]
     return [i not in floats or changes({i}) for i in range(len(tensors) - 1)]
-
