@@ -27,7 +27,7 @@ from offramp.errors import UserError
 from offramp.forks.channels import Channels
 from offramp.forks.routing import Routing, memory_format
 
-__all__ = ["Cut", "Feature", "Rule", "branch", "cut_of", "join", "rule", "stand_in", "with_cut"]
+__all__ = ["Cut", "Feature", "Rule", "branch", "cut_of", "join", "ordinary", "rule", "stand_in", "with_cut"]
 
 
 @dataclass
@@ -88,7 +88,7 @@ class Feature(Tensor):
     ) -> Any:
         kwargs = kwargs or {}
         if not {*types} <= {Feature, Tensor}:  # another subclass has a say as well: it meets the Tensor
-            args, kwargs = torch.utils._pytree.tree_map_only(Feature, plain, (tuple(args), kwargs))
+            args, kwargs = torch.utils._pytree.tree_map_only(Feature, ordinary, (tuple(args), kwargs))
             return func(*args, **kwargs)
         known = _RULES.get(func)
         try:
@@ -105,11 +105,13 @@ class Feature(Tensor):
             raise UserError(_overwritten(args)) from error
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return plain(self).__reduce_ex__(protocol)
+        return ordinary(self).__reduce_ex__(protocol)
 
 
-def plain(x: Tensor) -> Tensor:
-    """The feature as an ordinary Tensor, with its gradient."""
+def ordinary(x: Tensor) -> Tensor:
+    """The feature as an ordinary Tensor, with its gradient; any other Tensor as it is."""
+    if type(x) is not Feature:
+        return x
     with torch._C.DisableTorchFunctionSubclass():
         return x.as_subclass(Tensor)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import Tensor, nn
 
 from offramp.errors import UserError
+from offramp.forks.feature import ordinary
 
 if TYPE_CHECKING:
     from offramp.nets.multi_exit import MultiExitNet
@@ -44,8 +45,8 @@ def passage(net: MultiExitNet, x: Any) -> Passage:
             *body, last = head if isinstance(head, nn.Sequential) else [head]
             for layer in body:
                 to_head = layer(to_head)
-            feature = to_head
-            found.outputs.append(last(feature))
+            feature = ordinary(to_head)  # to be watched by whoever keeps it; the last layer reads the cut
+            found.outputs.append(last(to_head))
         else:
             found.outputs.append(head(to_head))
         found.features.append(feature)
