@@ -6,35 +6,63 @@ VGG7, width 64, batch 100, 3x32x32, beta 0.5.
 
     python benchmarks/dfs_step.py --rounds 30 --out benchmarks/dfs_step.json
     python benchmarks/dfs_step.py --device cuda --batch 1024 --dtypes float32 tf32 bfloat16
+    python benchmarks/dfs_step.py --variants joint fused before --against path/to/another/checkout/src
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import importlib
 import statistics
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
 from _clock import DTYPES, Clock, precision
 from _result import result_file, write_result
 
+import offramp.forks
 import offramp.nets
-from offramp.forks import partition
 from offramp.training.memory import keep_freed_memory
 
 VARIANTS = ("joint", "fused", "split", "cat")
+
+
+@functools.cache
+def another(source: Path) -> ModuleType:
+    """The package of another checkout, beside this one's in the same process."""
+    ours = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "offramp"}
+    for name in ours:
+        del sys.modules[name]
+    sys.path.insert(0, str(source))
+    try:
+        for name in ("offramp.nets", "offramp.forks"):
+            importlib.import_module(name)
+        theirs = sys.modules["offramp"]
+        if not str(theirs.__file__).startswith(str(source.resolve())):
+            raise SystemExit(f"--against {source} holds no package offramp")
+        return theirs
+    finally:
+        sys.path.pop(0)
+        for name in [n for n in sys.modules if n.partition(".")[0] == "offramp"]:
+            del sys.modules[name]
+        sys.modules.update(ours)
 
 
 def build(name: str, variant: str, layout: str, args: argparse.Namespace) -> torch.nn.Module:
     torch.manual_seed(0)
     key = "growth" if name.startswith("msdnet") else "width"
     size = {key: args.width} if args.width else {}
-    net = offramp.nets.create(name, num_classes=args.classes, **size).to(args.device)
+    package = another(args.against) if variant == "before" else offramp
+    net = package.nets.create(name, num_classes=args.classes, **size).to(args.device)
     if layout == "channels_last":
         net = net.to(memory_format=torch.channels_last)
     if variant != "joint":
-        partition(net, beta=args.beta, impl=variant)
+        package.forks.partition(net, beta=args.beta, impl="fused" if variant == "before" else variant)
     return torch.compile(net) if args.compile else net
 
 
@@ -115,6 +143,9 @@ def main() -> None:
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["float32", "bfloat16"])
     parser.add_argument("--layouts", nargs="+", default=["default", "channels_last"])
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), help="joint must be among them")
+    parser.add_argument(
+        "--against", type=Path, metavar="SRC", help="the variant `before`: fused, by another checkout's src/"
+    )
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--release-memory", action="store_true", help="as without offramp.training.memory")
@@ -123,6 +154,8 @@ def main() -> None:
     if args.device == "cpu" and not args.release_memory:
         keep_freed_memory()  # as fit does
     torch.set_num_threads(args.threads)
+    if ("before" in args.variants) != (args.against is not None):
+        parser.error("--variants before and --against SRC go together")
 
     rows: list[dict[str, object]] = []
     for name in args.nets:

@@ -72,7 +72,12 @@ class Session:
             return True
         partial = json.loads(draft.read_text()) if draft.exists() else None
         draft.unlink(missing_ok=True)
-        record = {"command": command[1:], "error": error, "seconds": seconds, "partial": partial}
+        record = {
+            "command": [*part.words, "--device", self.device],
+            "error": error,
+            "seconds": seconds,
+            "partial": partial,
+        }
         failed.write_text(json.dumps(record, indent=1) + "\n")
         print(f"{part.name:16} FAILED: {error}; the end of {log}:", flush=True)
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []

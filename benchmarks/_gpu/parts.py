@@ -33,7 +33,7 @@ _CHECKS = {
 _MEASUREMENTS = {  # the most wanted first
     "step": (
         90,
-        "dfs_step.py --nets vgg7 resnet18 --batch 1024 --dtypes float32 tf32 bfloat16 --rounds 30",
+        "dfs_step.py --batch 1024 --dtypes float32 tf32 bfloat16 --rounds 30",
         "dfs_step.py --batch 8 --width 4 --rounds 1 --warmup 1",
     ),
     "jacobian": (
@@ -53,6 +53,11 @@ _MEASUREMENTS = {  # the most wanted first
         60,
         "dr_mgf.py --only steps memory --batch 512 --precision bf16",
         "dr_mgf.py --only steps memory --batch 4 --width 4 --rounds 1",
+    ),
+    "step_resnet18": (
+        90,
+        "dfs_step.py --nets resnet18 --batch 512 --dtypes tf32 bfloat16 --rounds 10",
+        None,
     ),
     "step_msdnet": (
         60,
