@@ -151,8 +151,15 @@ class LooksUp(nn.Module):
         return x + self.table[torch.arange(4)]
 
 
-@pytest.mark.parametrize("part", [OnlyAdds(), LooksUp(), nn.Sequential(nn.PReLU(4), nn.LayerNorm((4, 8, 8)))])
-def test_a_matrix_that_multiplies_nothing_costs_nothing(part):
+class Normalizes(nn.Module):
+    def forward(self, x):
+        return nn.functional.normalize(x)
+
+
+@pytest.mark.parametrize(
+    "part", [OnlyAdds(), LooksUp(), Normalizes(), nn.Sequential(nn.PReLU(4), nn.LayerNorm((4, 8, 8)))]
+)
+def test_what_multiplies_no_matrices_costs_nothing(part):
     found = cost(two_exits(nn.Sequential(nn.Conv2d(3, 4, 1), part)))
     assert found.exits[0].flops == 64 * 12 + HEAD
     assert found.unknown == ()

@@ -34,6 +34,7 @@ FORMULAS: dict[Any, Callable[..., int]] = {
     _aten.addmv: lambda x, matrix, vector, **_: 2 * math.prod(matrix),
     _aten.dot: lambda a, b, **_: 2 * math.prod(a),
     _aten.addr: lambda x, a, b, **_: 2 * math.prod(a) * math.prod(b),
+    _aten.linalg_vector_norm: lambda x, *_, **__: 0,  # elementwise and a sum, as `F.normalize` has it
 }
 
 # torch's operators that multiply matrices and have a formula neither there nor here
