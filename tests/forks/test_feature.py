@@ -271,6 +271,18 @@ def test_gradients_of_every_sample(impl):
     assert_equal_gradients([g.sum(0) for g in each.values()], gradients(net))
 
 
+def test_a_transform_inside_a_reader_that_closes_over_the_feature():
+    x = torch.randn(2, 5, 4, 4, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(3, 5, 2, 2, dtype=torch.float64)
+
+    def read(feature: Tensor) -> Tensor:
+        each = torch.func.vmap(lambda scale: F.conv2d(feature, scale * weight))
+        (grad,) = torch.autograd.grad(each(torch.arange(3.0, dtype=torch.float64)).square().sum(), x)
+        return grad
+
+    torch.testing.assert_close(read(handed(x, [1, 1, 0, 0, 0])), read(detached(x, [1, 1, 0, 0, 0])), **EXACT)
+
+
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 def test_forward_mode():
     """A tangent goes where the forks let a gradient through, whichever way it is taken."""

@@ -139,6 +139,8 @@ def cut_of(x: Any) -> Cut | None:
         return None
     if torch.compiler.is_compiling():
         return x.cut
+    if torch._C._functorch.peek_interpreter_stack() is not None:  # torch.func knows no lanes
+        return None
     with torch._C.DisableTorchFunctionSubclass():
         return x.cut if x._version == x.cut.version else None
 
@@ -228,14 +230,10 @@ class _Branch(Function):
     """Feature -> lanes; backward writes the readers' gradients side by side."""
 
     @staticmethod
-    def forward(feature: Tensor, routing: Routing) -> tuple[Tensor, ...]:
-        return tuple(stand_in(feature, resized(feature.shape, routing.axis, c.count)) for c in routing.live)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        feature, ctx.routing = inputs
+    def forward(ctx, feature: Tensor, routing: Routing) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
-        ctx.shape, ctx.memory_format = feature.shape, memory_format(feature)
+        ctx.routing, ctx.shape, ctx.memory_format = routing, feature.shape, memory_format(feature)
+        return tuple(stand_in(feature, resized(feature.shape, routing.axis, c.count)) for c in routing.live)
 
     @staticmethod
     def backward(ctx, *grads):
@@ -248,12 +246,9 @@ class _Join(Function):
     """(value, lane) -> the value; backward hands the live channels to the lane."""
 
     @staticmethod
-    def forward(value: Tensor, lane: Tensor, live: Channels, axis: int) -> Tensor:
+    def forward(ctx, value: Tensor, lane: Tensor, live: Channels, axis: int) -> Tensor:
+        ctx.live, ctx.axis = live, axis
         return value.view_as(value)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        _, _, ctx.live, ctx.axis = inputs
 
     @staticmethod
     def backward(ctx, grad):
@@ -264,14 +259,10 @@ class _Lane(Function):
     """Any Tensor -> a lane of its live channels; backward puts zeros in the others."""
 
     @staticmethod
-    def forward(x: Tensor, live: Channels, axis: int) -> Tensor:
-        return stand_in(x, resized(x.shape, axis, live.count))
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        x, live, axis = inputs
+    def forward(ctx, x: Tensor, live: Channels, axis: int) -> Tensor:
         ctx.routing = Routing.single(live, axis)
         ctx.shape, ctx.memory_format = x.shape, memory_format(x)
+        return stand_in(x, resized(x.shape, axis, live.count))
 
     @staticmethod
     def backward(ctx, grad):

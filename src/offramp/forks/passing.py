@@ -119,14 +119,10 @@ class _MeanLane(Function):
     """The lane of a mean; its values are never read, so there are none."""
 
     @staticmethod
-    def forward(lane, dims, keepdim):
+    def forward(ctx, lane, dims, keepdim):
+        ctx.dims, ctx.keepdim, ctx.shape = dims, keepdim, lane.shape
         kept = [1 if i in dims else n for i, n in enumerate(lane.shape) if keepdim or i not in dims]
         return stand_in(lane, kept)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        lane, ctx.dims, ctx.keepdim = inputs
-        ctx.shape = lane.shape
 
     @staticmethod
     def backward(ctx, grad):

@@ -81,14 +81,11 @@ def _split(layer: Callable[..., Tensor], x: Tensor, cut: Cut, weight: Tensor, bi
 
 class _Convolution(Function):
     @staticmethod
-    def forward(value, lane, weight, bias, live, geometry, convolve):
-        return convolve(value, weight, bias, *geometry)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        value, lane, weight, bias, ctx.live, ctx.geometry, _ = inputs
+    def forward(ctx, value, lane, weight, bias, live, geometry, convolve):
+        ctx.live, ctx.geometry = live, geometry
         ctx.bias_sizes = None if bias is None else list(bias.shape)
         ctx.save_for_backward(value, lane, weight)
+        return convolve(value, weight, bias, *geometry)
 
     @staticmethod
     def backward(ctx, grad):
@@ -114,13 +111,10 @@ class _Convolution(Function):
 
 class _Linear(Function):
     @staticmethod
-    def forward(value, lane, weight, bias, live):
-        return F.linear(value, weight, bias)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        value, lane, weight, _, ctx.live = inputs
+    def forward(ctx, value, lane, weight, bias, live):
+        ctx.live = live
         ctx.save_for_backward(value, lane, weight)
+        return F.linear(value, weight, bias)
 
     @staticmethod
     def backward(ctx, grad):
