@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from offramp.nets import create, resnet_sdn, vgg_sdn, wideresnet_sdn
+from offramp import UserError
+from offramp.nets import cost, create, resnet_sdn, vgg_sdn, wideresnet_sdn
 from offramp.nets.resnet import BasicBlock
 from offramp.nets.sdn import MixedPool, internal_classifier
 from offramp.nets.wideresnet_sdn import PreActivationBlock
@@ -147,3 +148,36 @@ def test_what_else_starts_as_published():
     assert all(m.bias.any() for m in kinds(wide, nn.Conv2d) + kinds(resnet, nn.Linear))
     for linear in kinds(wide.heads[0], nn.Linear) + kinds(resnet.heads[0], nn.Linear):
         assert abs(linear.weight.std().item() * math.sqrt(3 * linear.in_features) - 1) < 0.05
+
+
+@pytest.mark.parametrize("head_reads", ["sum", "relu"])
+def test_internal_classifiers_of_a_resnet_read_the_sum_before_or_after_its_relu(head_reads):
+    torch.manual_seed(0)
+    net = resnet_sdn(num_classes=3, width=2, head_reads=head_reads).double().eval()
+    x = torch.randn(2, 3, 32, 32, dtype=torch.double)
+    blocks = kinds(net.stages, BasicBlock)
+    assert len(blocks) == 27
+    h, read = net.stages[0][0](x), []
+    for number, block in enumerate(blocks, start=1):
+        total = block.main(h) + block.shortcut(h)
+        h = total.clamp(min=0)
+        if number in (4, 8, 12, 16, 20, 24):
+            read.append(total if head_reads == "sum" else h)
+    assert (min(map(torch.min, read)) < 0) == (head_reads == "sum")
+    expected = [head(feature) for head, feature in zip(net.heads, [*read, h], strict=True)]
+    torch.testing.assert_close(net(x), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_both_readings_of_a_resnet_have_the_same_weights_and_last_exit():
+    torch.manual_seed(0)
+    published, other = resnet_sdn(width=2).eval(), resnet_sdn(width=2, head_reads="relu").eval()
+    other.load_state_dict(published.state_dict())
+    x = torch.randn(2, 3, 32, 32)
+    ours, theirs = published(x), other(x)
+    assert [torch.equal(a, b) for a, b in zip(ours, theirs, strict=True)] == [False] * 6 + [True]
+    assert cost(published) == cost(other)
+
+
+def test_a_reading_that_is_none_is_refused():
+    with pytest.raises(UserError, match="head_reads of resnet_sdn is sum or relu, got 'both'"):
+        resnet_sdn(head_reads="both")

@@ -1,11 +1,14 @@
-"""Run folders from before a method got an option, or another default of one."""
+"""Run folders from before a method or a network got an option, or another default of one."""
 
 import json
 
 import pytest
+import torch
 from tiny_runs import tiny_data, tiny_net
 
-from offramp import Recipe, UserError, fit
+from offramp import Recipe, Run, UserError, fit
+from offramp.nets import create
+from offramp.reports.runs import read_run
 from offramp.training.record import read_record
 
 RECIPE = Recipe(epochs=1, batch_size=8)
@@ -38,3 +41,24 @@ def test_a_run_of_the_published_fusion_stays_one(tmp_path):
     assert read_record(folder)["options"]["fusion_lr"] == 0.1
     with pytest.raises(UserError, match=r"another options: fusion_lr was 0.1, is 0.0001; give what it was"):
         fit(tiny_net(), tiny_data(), "dr-mgf", RECIPE, folder, resume=True, quiet=True)
+
+
+def test_a_resnet_of_a_record_that_does_not_say_what_its_heads_read_reads_the_relu(tmp_path):
+    """Before ``head_reads`` there was only that; the weights have the same names."""
+    folder = tmp_path / "run"
+    recipe = Recipe(epochs=1, batch_size=20, train_limit=40, test_limit=20)
+    torch.manual_seed(0)
+    net = create("resnet_sdn", num_classes=10, width=1, head_reads="relu")
+    fit(net, "digits", recipe=recipe, out=folder, quiet=True)
+    record = json.loads((folder / "run.json").read_text())
+    del record["net"]["head_reads"]
+    (folder / "run.json").write_text(json.dumps(record))
+
+    x = torch.randn(2, *net.input_size)
+    assert all(map(torch.equal, Run.open(folder).net(x), net(x)))
+    assert read_run(folder).net == "resnet_sdn:width=1,head_reads=relu"
+    again = create("resnet_sdn", num_classes=10, width=1)
+    with pytest.raises(UserError, match="another net: head_reads was 'relu', is 'sum'"):
+        fit(again, "digits", recipe=recipe, out=folder, resume=True, quiet=True)
+    again = create("resnet_sdn", num_classes=10, width=1, head_reads="relu")
+    fit(again, "digits", recipe=recipe, out=folder, resume=True, quiet=True)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from typing import ParamSpec
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec
 
 from offramp.errors import UserError, guess
 from offramp.nets.multi_exit import MultiExitNet
 
-__all__ = ["builder"]
+__all__ = ["builder", "completed"]
+
+# Arguments that a builder has got since records were first written, and what one that lacks it means.
+_BEFORE: dict[str, dict[str, object]] = {"resnet_sdn": {"head_reads": "relu"}}
 
 P = ParamSpec("P")
 
@@ -18,8 +21,8 @@ P = ParamSpec("P")
 def builder(build: Callable[P, MultiExitNet]) -> Callable[P, MultiExitNet]:
     """Make a function note in ``net.spec`` how it built a net, so that a run can build it again.
 
-    The note is ``{"net": name, **arguments}``, with the arguments that were given. An argument whose
-    default is a whole number is a size.
+    The note is ``{"net": name, **arguments}``, with the arguments that were given, and those that old
+    notes lack (:func:`completed`). An argument whose default is a whole number is a size.
 
     Raises:
         UserError: (the function) No such argument, or a size below 1.
@@ -40,7 +43,13 @@ def builder(build: Callable[P, MultiExitNet]) -> Callable[P, MultiExitNet]:
             if isinstance(known[key].default, int) and (type(value) is not int or value < 1):
                 raise UserError(f"{name} needs a whole number of at least 1 for {key}, got {value!r}")
         net = build(*args, **kwargs)
-        net.spec = {"net": name, **given}
+        since = {key: known[key].default for key in _BEFORE.get(name, ())}
+        net.spec = {"net": name, **given, **{key: given.get(key, value) for key, value in since.items()}}
         return net
 
     return noted
+
+
+def completed(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A note on how a net was built, with what the library did when it had no argument for it yet."""
+    return {**spec, **{key: spec.get(key, old) for key, old in _BEFORE.get(spec["net"], {}).items()}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -47,10 +48,17 @@ def word(spec: Mapping[str, Any]) -> str:
     """What tables call a network: ``{"net": "vgg7", "width": 16}`` -> ``vgg7:width=16``.
 
     Args:
-        spec: How it was built, as ``run.json`` has it. What follows from the data is left out.
+        spec: How it was built, as ``run.json`` has it. What follows from the data is left out, and so are
+            the defaults of the zoo.
     """
     hidden = ("net", "num_classes", "input_size", "shapes")
-    arguments = ",".join(f"{key}={value}" for key, value in spec.items() if key not in hidden)
+    known = inspect.signature(NETS[spec["net"]]).parameters if spec["net"] in NETS else {}
+    default = {key: parameter.default for key, parameter in known.items()}
+    arguments = ",".join(
+        f"{key}={value}"
+        for key, value in spec.items()
+        if key not in hidden and (key not in default or value != default[key])
+    )
     return f"{spec['net']}:{arguments}" if arguments else str(spec["net"])
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from offramp.errors import UserError
 from offramp.methods import Method, method
+from offramp.nets.builder import completed
 from offramp.nets.text import word
 from offramp.training.shape import RESULT, check_shape
 
@@ -110,7 +111,7 @@ def read_run(folder: str | Path) -> RunRecord:
     check_shape(result, RESULT, folder / "result.json")
     return RunRecord(
         folder=folder,
-        net=word(run["net"]),
+        net=word(completed(run["net"])),
         method=run["method"],
         options=run["options"],
         data=result["data"],

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from offramp.errors import UserError
 from offramp.methods import Method, method
 from offramp.nets import NETS, MultiExitNet
+from offramp.nets.builder import completed
 from offramp.training.recipe import Recipe
 from offramp.training.shape import RECORD, RESULT, check_shape, shortened
 
@@ -68,6 +69,7 @@ def read_record(folder: str | Path) -> dict[str, Any]:
         raise UserError(f"{folder} is no run folder (no run.json in it); give one that a training run wrote")
     record = _read_json(path)
     check_shape(record, RECORD, path)
+    record["net"] = completed(record["net"])
     try:
         Recipe.from_dict(record["recipe"])
     except UserError as error:
