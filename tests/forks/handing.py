@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from offramp.forks import Gains, passing, readers  # noqa: F401
-from offramp.forks.features import HandOutFeatures
+from offramp.forks.cutting import HandOutCut
 
 
 def handed(x: Tensor, mask: Sequence[int], axis: int = 1, *, split: bool = False) -> Tensor:
     """The feature for a head that sends its gradient back through the channels of a mask."""
     live = torch.tensor(mask, dtype=torch.float64)
     gains = Gains(live, 1 - live)
-    return HandOutFeatures(gains, axis % x.dim(), split=split, source="the feature of exit 1")(x)[0]
+    return HandOutCut(gains, axis % x.dim(), split=split, source="the feature of exit 1")(x)[0]
 
 
 def detached(x: Tensor, mask: Sequence[int], axis: int = 1) -> Tensor:

@@ -27,7 +27,7 @@ from offramp.errors import UserError
 from offramp.forks.channels import Channels
 from offramp.forks.routing import Routing, memory_format
 
-__all__ = ["Cut", "Feature", "Rule", "branch", "cut_of", "join", "ordinary", "rule", "stand_in", "with_cut"]
+__all__ = ["Cut", "Feature", "branch", "cut_of", "implements", "join", "ordinary", "stand_in", "with_cut"]
 
 
 @dataclass
@@ -56,12 +56,12 @@ class Cut:
     was_read: bool = field(default=False, init=False)
 
 
-Rule = Callable[..., Any]  # takes the function's arguments; returns its result, or NotImplemented
-_RULES: dict[Any, Rule] = {}
+Handler = Callable[..., Any]  # takes the function's arguments; returns its result, or NotImplemented
+_HANDLERS: dict[Any, Handler] = {}
 _READERS: set[Any] = set()
 
 
-def rule(*functions: Any, reads: bool = False) -> Callable[[Rule], Rule]:
+def implements(*functions: Any, reads: bool = False) -> Callable[[Handler], Handler]:
     """Decorator: what these functions do when a :class:`Feature` is among their arguments.
 
     Args:
@@ -69,8 +69,8 @@ def rule(*functions: Any, reads: bool = False) -> Callable[[Rule], Rule]:
         reads: Whether they return nothing that shares the feature's memory.
     """
 
-    def note(do: Rule) -> Rule:
-        _RULES.update(dict.fromkeys(functions, do))
+    def note(do: Handler) -> Handler:
+        _HANDLERS.update(dict.fromkeys(functions, do))
         _READERS.update(functions if reads else ())
         return do
 
@@ -78,7 +78,7 @@ def rule(*functions: Any, reads: bool = False) -> Callable[[Rule], Rule]:
 
 
 class Feature(Tensor):
-    """A Tensor that may know its :class:`Cut`; results of operations are Tensors, unless a rule says more."""
+    """A Tensor that may know its :class:`Cut`; operations without a handler return ordinary Tensors."""
 
     cut: Cut | None = None
 
@@ -90,7 +90,7 @@ class Feature(Tensor):
         if not {*types} <= {Feature, Tensor}:  # another subclass has a say as well: it meets the Tensor
             args, kwargs = torch.utils._pytree.tree_map_only(Feature, ordinary, (tuple(args), kwargs))
             return func(*args, **kwargs)
-        known = _RULES.get(func)
+        known = _HANDLERS.get(func)
         try:
             result = NotImplemented if known is None else known(*args, **kwargs)
             if result is NotImplemented:
@@ -180,14 +180,14 @@ def resized(shape: Sequence[int], axis: int, length: int) -> tuple[int, ...]:
     return (*shape[:axis], length, *shape[axis + 1 :])
 
 
-@rule(Tensor.register_hook, Tensor.retain_grad)
+@implements(Tensor.register_hook, Tensor.retain_grad)
 def _watched(x: Tensor, *_: Any) -> Any:
     """Whoever wants to see a feature's whole gradient gets it: from now on all of it is computed."""
     _forget(x)
     return NotImplemented
 
 
-@rule(torch.autograd.grad)
+@implements(torch.autograd.grad)
 def _differentiated(outputs: Any, inputs: Any, *_: Any, **__: Any) -> Any:
     """A gradient with respect to a feature is right if no layer has taken the short way."""
     for x in inputs if isinstance(inputs, (list, tuple)) else [inputs]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from offramp.forks.channels import Channels
-from offramp.forks.feature import Cut, cut_of, lane_of, rule, stand_in, with_cut
+from offramp.forks.feature import Cut, cut_of, implements, lane_of, stand_in, with_cut
 
 # Value by value, whatever the axis of the channels.
 _ELEMENTWISE: tuple[Any, ...] = (
@@ -90,14 +90,14 @@ def _adaptive_pooling(function: Any, dims: int) -> Callable[..., Any]:
 
 
 for _function in _ELEMENTWISE:
-    rule(_function)(_elementwise(_function))
+    implements(_function)(_elementwise(_function))
 for _function, _dims in _POOLING.items():
-    rule(_function)(_pooling(_function, _dims))
+    implements(_function)(_pooling(_function, _dims))
 for _function, _dims in _ADAPTIVE.items():
-    rule(_function)(_adaptive_pooling(_function, _dims))
+    implements(_function)(_adaptive_pooling(_function, _dims))
 
 
-@rule(torch.mean, Tensor.mean)
+@implements(torch.mean, Tensor.mean)
 def _(input: Tensor, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Any:
     cut = cut_of(input)
     if cut is None or dim is None or kwargs:
@@ -132,7 +132,7 @@ class _MeanLane(Function):
         return (grad / math.prod([ctx.shape[d] for d in ctx.dims])).expand(ctx.shape), None, None
 
 
-@rule(torch.flatten, Tensor.flatten)
+@implements(torch.flatten, Tensor.flatten)
 def _(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Any:
     """Each channel becomes as many neighbours as its map has values."""
     cut, end = cut_of(input), end_dim % input.dim()
@@ -145,7 +145,7 @@ def _(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Any:
     )
 
 
-@rule(Tensor.view, Tensor.reshape, torch.reshape)
+@implements(Tensor.view, Tensor.reshape, torch.reshape)
 def _(input: Tensor, *shape: Any, **kwargs: Any) -> Any:
     """``x.view(N, -1)``, which flattens."""
     cut = cut_of(input)
@@ -155,7 +155,7 @@ def _(input: Tensor, *shape: Any, **kwargs: Any) -> Any:
     return torch.flatten(input, 1)
 
 
-@rule(F.pad)
+@implements(F.pad)
 def _(input: Tensor, pad: Sequence[int], *args: Any, **kwargs: Any) -> Any:
     cut = cut_of(input)
     if cut is None or len(pad) // 2 >= input.dim() - cut.axis:
@@ -163,7 +163,7 @@ def _(input: Tensor, pad: Sequence[int], *args: Any, **kwargs: Any) -> Any:
     return _derived(_call(F.pad, input, pad, *args, **kwargs), cut, cut.live)
 
 
-@rule(F.interpolate)
+@implements(F.interpolate)
 def _(input: Tensor, *args: Any, **kwargs: Any) -> Any:
     cut = cut_of(input)
     if cut is None or cut.axis != 1:
@@ -171,7 +171,7 @@ def _(input: Tensor, *args: Any, **kwargs: Any) -> Any:
     return _derived(_call(F.interpolate, input, *args, **kwargs), cut, cut.live)
 
 
-@rule(torch.cat, torch.concat)
+@implements(torch.cat, torch.concat)
 def _(tensors: Sequence[Tensor], dim: int = 0, **kwargs: Any) -> Any:
     cuts = [cut_of(x) for x in tensors]
     cut = next((c for c in cuts if c is not None), None)
@@ -186,7 +186,7 @@ def _(tensors: Sequence[Tensor], dim: int = 0, **kwargs: Any) -> Any:
     return with_cut(_call(torch.cat, tensors, dim), Cut(live, cut.axis, cut.split, cut.source))
 
 
-@rule(torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__)
+@implements(torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__)
 def _(input: Any, other: Any, **kwargs: Any) -> Any:
     """A channel of a sum is dead where it is dead in both terms."""
     one, two = cut_of(input), cut_of(other)

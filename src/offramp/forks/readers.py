@@ -16,14 +16,14 @@ from torch import Tensor
 from torch.autograd import Function
 
 from offramp.forks.channels import Channels
-from offramp.forks.feature import Cut, cut_of, join, read, rule
+from offramp.forks.feature import Cut, cut_of, implements, join, read
 from offramp.forks.routing import memory_format
 
 _convolution_backward = torch.ops.aten.convolution_backward.default
 
 
 def _convolution(convolve: Callable[..., Tensor], spatial: int) -> Callable[..., Any]:
-    """The rule for an ungrouped convolution over so many axes, with its padding in numbers."""
+    """The handler for an ungrouped convolution over so many axes, with its padding in numbers."""
 
     def reading(
         input: Tensor,
@@ -52,12 +52,12 @@ def _convolution(convolve: Callable[..., Tensor], spatial: int) -> Callable[...,
     return reading
 
 
-rule(torch.conv1d, reads=True)(_convolution(F.conv1d, 1))
-rule(torch.conv2d, reads=True)(_convolution(F.conv2d, 2))
-rule(torch.conv3d, reads=True)(_convolution(F.conv3d, 3))
+implements(torch.conv1d, reads=True)(_convolution(F.conv1d, 1))
+implements(torch.conv2d, reads=True)(_convolution(F.conv2d, 2))
+implements(torch.conv3d, reads=True)(_convolution(F.conv3d, 3))
 
 
-@rule(F.linear, reads=True)
+@implements(F.linear, reads=True)
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
     cut = cut_of(input)
     if cut is None or cut.axis != input.dim() - 1 or weight.dim() != 2:

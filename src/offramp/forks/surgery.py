@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from offramp.errors import UserError
 from offramp.forks import passing, readers  # noqa: F401  (what features can do)
-from offramp.forks.features import HandOutFeatures
+from offramp.forks.cutting import HandOutCut
 from offramp.forks.fork import Fork, GainFork
 from offramp.forks.joined import HandOutJoined
 from offramp.forks.partition import Partition
@@ -110,7 +110,7 @@ def _tool(place: Place, axis: int, rules: Sequence[Rule]) -> Any:
     if surgery is not None and surgery.impl == "cat" and surgery.reference == "on":
         return HandOutJoined(gains, axis)
     split = surgery is not None and surgery.impl == "split"
-    tool = HandOutFeatures(gains, axis, split=split, source=f"the feature of exit {place.exit}")
+    tool = HandOutCut(gains, axis, split=split, source=f"the feature of exit {place.exit}")
     if surgery is not None and surgery.reference == "zero":
         kept = surgery.gains(place)
         return tool if kept is None else HandOutZeroed(tool, kept, axis)

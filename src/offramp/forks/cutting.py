@@ -12,10 +12,10 @@ from offramp.forks.gains import Gains
 from offramp.forks.joined import HandOutJoined
 from offramp.forks.routing import Routing
 
-__all__ = ["HandOutFeatures"]
+__all__ = ["HandOutCut"]
 
 
-class HandOutFeatures:
+class HandOutCut:
     """To each reader a :class:`~offramp.forks.feature.Feature`; a plain Tensor where nothing is dropped.
 
     Args:
