@@ -33,3 +33,16 @@ def test_methods_are_listed_with_their_options(offramp):
     code, out, _ = offramp("methods")
     assert code == 0
     assert "beta=0.5" in out
+
+
+def test_methods_explain_what_they_need_and_which_to_try_first(offramp):
+    _, out, _ = offramp("methods")
+    legend = out[out.index("K exits") : out.index("joint: ")]
+    explained = legend[legend.index("needs of a step") : legend.index("Which to try")].splitlines()[1:]
+    needs = set().union(*(method.needs for method in METHODS.values()))
+    assert needs == {line.split()[0] for line in explained if line}
+    order = [
+        legend.index(name) for name in ("joint first", "separate beside", "Then dfs", "cagrad or nash-mtl")
+    ]
+    assert order == sorted(order)
+    assert max(map(len, legend.splitlines())) <= 110

@@ -11,6 +11,23 @@ from offramp.cli.answer import OUTPUT, Answer, Output
 
 __all__ = ["Methods", "Nets"]
 
+LEGEND = """\
+K exits, F a forward pass, B a backward pass.
+
+What a method needs of a step:
+  losses    the K losses: one backward pass through a weighted sum of them
+  features  what the stages hand on, beside the logits
+  rows      the gradient of every loss by itself: K rows, one for each exit
+  gramian   the rows' scalar products alone, K x K: a weight for each row follows from them
+  trunk     the features between the stages, where the backward pass halts to keep the rows apart
+
+Which to try first:
+  joint first: one pass, no setting, and what every other method is compared with.
+  separate beside it, as a yardstick: what each exit reaches where it shares nothing.
+  Then dfs, whose passes are joint's; then cagrad or nash-mtl, whose steps took 2.5 to 2.8 of joint's.
+  Expect no gain unseen: in results/methods (vgg7, six exits) no method on one shared net has one, on
+  average over the exits, that its spread over the seeds does not explain."""
+
 
 @dataclass(frozen=True)
 class Nets:
@@ -85,7 +102,7 @@ class Methods:
         details = "\n".join(
             f"{m.name}: {m.summary}\n    options: {_pairs(m.options)}\n    paper: {m.paper}" for m in rows
         )
-        return Answer(document, f"{table}\n\nK exits, F a forward pass, B a backward pass.\n\n{details}")
+        return Answer(document, f"{table}\n\n{LEGEND}\n\n{details}")
 
 
 def _pairs(values: Mapping[str, Any]) -> str:
