@@ -25,8 +25,8 @@ Which to try first:
   joint first: one pass, no setting, and what every other method is compared with.
   separate beside it, as a yardstick: what each exit reaches where it shares nothing.
   Then dfs, whose passes are joint's; then cagrad or nash-mtl, whose steps took 2.5 to 2.8 of joint's.
-  Expect no gain unseen: in results/methods (vgg7, six exits) no method on one shared net has one, on
-  average over the exits, that its spread over the seeds does not explain."""
+  None promises a gain: in results/methods (vgg7, six exits) no method on one shared net gained over joint
+  on average over the exits, beyond its spread over the seeds."""
 
 
 @dataclass(frozen=True)
