@@ -19,7 +19,7 @@ from offramp.nets import MultiExitNet
 from offramp.training import checkpoint
 from offramp.training.schedule import learning_rate
 
-PLAIN = Recipe(epochs=2, batch_size=8, lr=0.05, augment="crop-flip")
+PLAIN = Recipe(epochs=2, batch_size=8, lr=0.05, augment="crop-flip", channels_last=False)
 
 
 def by_hand(net: MultiExitNet, recipe: Recipe) -> list[list[float]]:

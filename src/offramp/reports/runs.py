@@ -14,6 +14,7 @@ from offramp.errors import UserError
 from offramp.methods import Method, method
 from offramp.nets.builder import completed
 from offramp.nets.text import word
+from offramp.training.old_recipes import completed_recipe
 from offramp.training.shape import RESULT, check_shape
 
 __all__ = ["RunRecord", "read_run"]
@@ -116,7 +117,7 @@ def read_run(folder: str | Path) -> RunRecord:
         options=run["options"],
         data=result["data"],
         seed=run["seed"],
-        recipe=run["recipe"],
+        recipe=completed_recipe(run["recipe"]),
         result=result,
         epochs=_epochs(folder / "metrics.csv"),
         shapes=str(run["net"].get("shapes", "")),

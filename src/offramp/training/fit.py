@@ -16,6 +16,7 @@ from offramp.say import say
 from offramp.training.evaluation import evaluate_split, final_result
 from offramp.training.files import write_file, write_folder
 from offramp.training.launch import launch
+from offramp.training.layout import with_layout
 from offramp.training.modes import in_training_mode
 from offramp.training.recipe import Recipe
 from offramp.training.record import as_json, check_same, describe, is_run, read_record
@@ -74,8 +75,10 @@ def fit(
     if isinstance(data, (str, Path)):
         data = open_set(data, recipe)
     check_fits(net, data)
-    record = describe(net, row, data, recipe)
     folder = None if out is None else Path(out)
+    before = read_record(folder) if folder is not None and resume and is_run(folder) else None
+    recipe = with_layout(recipe, net, before)
+    record = describe(net, row, data, recipe)
     if folder is not None and _finished(folder, record, resume):
         return Run.open(folder, net)
     fabric = launch(recipe.precision, device)

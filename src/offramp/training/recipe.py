@@ -37,7 +37,9 @@ class Recipe:
         milestones: Epochs after which ``"multistep"`` multiplies the learning rate by ``gamma``.
         gamma: See ``milestones``.
         precision: ``"fp32"``, ``"bf16"`` (autocast) or ``"fp16"`` (autocast and loss scaling).
-        channels_last: Keep images and weights in the channels-last memory format.
+        channels_last: Keep images and weights in the channels-last memory format; None does so for nets with
+            overlapping 2-D convolutions, which are faster in it (:mod:`offramp.training.layout`). A run
+            records what it took, and goes on with it.
         compile: Compile the net's forward with ``torch.compile``.
         clip: Largest norm of the whole gradient; 0 leaves it alone.
         label_smoothing: Mass of the target spread over all classes.
@@ -66,7 +68,7 @@ class Recipe:
     milestones: tuple[int, ...] = ()
     gamma: float = 0.1
     precision: str = "fp32"
-    channels_last: bool = False
+    channels_last: bool | None = None
     compile: bool = False
     clip: float = 0.0
     label_smoothing: float = 0.0
@@ -105,8 +107,10 @@ class Recipe:
         choice(self, "schedule", SCHEDULES)
         choice(self, "precision", PRECISIONS)
         for name in ("nesterov", "channels_last", "compile"):
-            if not isinstance(getattr(self, name), bool):
-                raise UserError(f"recipe: {name} is {getattr(self, name)!r}, must be true or false")
+            maybe = name == "channels_last"
+            if not isinstance(getattr(self, name), bool) and not (maybe and getattr(self, name) is None):
+                also = ", or null to decide by the net" if maybe else ""
+                raise UserError(f"recipe: {name} is {getattr(self, name)!r}, must be true or false{also}")
         if not isinstance(self.augment, str):
             raise UserError(f"recipe: augment is {self.augment!r}, must name a pipeline, e.g. crop-flip")
         if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:

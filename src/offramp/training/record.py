@@ -14,6 +14,7 @@ from offramp.errors import UserError
 from offramp.methods import Method, method
 from offramp.nets import NETS, MultiExitNet
 from offramp.nets.builder import completed
+from offramp.training.old_recipes import completed_recipe
 from offramp.training.recipe import Recipe
 from offramp.training.shape import RECORD, RESULT, check_shape, shortened
 
@@ -58,7 +59,7 @@ def is_run(folder: Path) -> bool:
 
 
 def read_record(folder: str | Path) -> dict[str, Any]:
-    """The content of a folder's ``run.json``.
+    """The content of a folder's ``run.json``; settings that the recipe lacks are those of its time.
 
     Raises:
         UserError: Not a run folder, or the file is damaged.
@@ -70,6 +71,7 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     record = _read_json(path)
     check_shape(record, RECORD, path)
     record["net"] = completed(record["net"])
+    record["recipe"] = completed_recipe(record["recipe"])
     try:
         Recipe.from_dict(record["recipe"])
     except UserError as error:

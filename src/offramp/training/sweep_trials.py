@@ -15,6 +15,7 @@ from offramp.errors import UserError
 from offramp.nets.text import build, check
 from offramp.running import Running
 from offramp.training.jobs import Job
+from offramp.training.layout import with_layout
 from offramp.training.recipe import Recipe
 from offramp.training.record import check_same, describe, read_record
 from offramp.training.sets import check_fits, open_set
@@ -125,9 +126,10 @@ def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
             checked.add(run.entry.label)
             data.train.num_batches(recipe.batch_size, drop_last=True)
             check_fits(net, data)
-        record = describe(net, run.entry.method, data, recipe)
-        if run.folder.exists():
-            check_same(run.folder, read_record(run.folder), record)
+        before = read_record(run.folder) if run.folder.exists() else None
+        record = describe(net, run.entry.method, data, with_layout(recipe, net, before))
+        if before is not None:
+            check_same(run.folder, before, record)
         if new:
             try:
                 Running(run.entry.method, run.entry.method.prepare(net))
