@@ -33,7 +33,7 @@ class _Descent(Work):
     def step(self, part: int, images: Tensor, targets: Tensor, moment: Moment) -> Tensor:
         bench, running = self.bench, self.bench.running
         for group in self.optimizer.param_groups:
-            group["lr"] = moment.lr
+            group["lr"] = moment.lr * group.get("lr_factor", 1.0)  # the recipe's groups
         found = bench.forward(images, targets, moment)
         losses = running.losses(found)
         self.optimizer.zero_grad()

@@ -17,6 +17,7 @@ from offramp.training.evaluation import evaluate_split, final_result
 from offramp.training.files import write_file, write_folder
 from offramp.training.launch import launch
 from offramp.training.layout import with_layout
+from offramp.training.loop_checks import check_loop
 from offramp.training.modes import in_training_mode
 from offramp.training.recipe import Recipe
 from offramp.training.record import as_json, check_same, describe, is_run, read_record
@@ -72,6 +73,7 @@ def fit(
     """
     recipe = recipe or Recipe()
     row = _method(method, recipe)
+    check_loop(recipe, row)
     if isinstance(data, (str, Path)):
         data = open_set(data, recipe)
     check_fits(net, data)

@@ -33,6 +33,11 @@ class Recipe:
         momentum: Of SGD.
         nesterov: Nesterov's momentum in SGD.
         weight_decay: On every parameter.
+        head_lr_factor: Learning rate of the heads, in multiples of ``lr``.
+        head_decay: Weight decay of the heads; None: ``weight_decay``.
+        norm_lr_factor: Learning rate of norm layers and biases, in multiples of what the rest of the net, or
+            of its head, has.
+        norm_decay: Weight decay of norm layers and biases, those in heads too; None: as the rest.
         schedule: ``"onecycle"``, ``"cosine"``, ``"multistep"`` or ``"constant"``.
         milestones: Epochs after which ``"multistep"`` multiplies the learning rate by ``gamma``.
         gamma: See ``milestones``.
@@ -64,6 +69,10 @@ class Recipe:
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 5e-4
+    head_lr_factor: float = 1.0
+    head_decay: float | None = None
+    norm_lr_factor: float = 1.0
+    norm_decay: float | None = None
     schedule: str = "onecycle"
     milestones: tuple[int, ...] = ()
     gamma: float = 0.1
@@ -99,6 +108,11 @@ class Recipe:
         number(self, "lr", "above 0 and at most 1e30", lambda v: 0 < v <= 1e30)
         number(self, "momentum", "from 0 to below 1", lambda v: 0 <= v < 1)
         number(self, "weight_decay", "from 0 to 1e30", lambda v: 0 <= v <= 1e30)
+        for name in ("head_lr_factor", "norm_lr_factor"):
+            number(self, name, "above 0 and at most 1e6", lambda v: 0 < v <= 1e6)
+        for name in ("head_decay", "norm_decay"):
+            if getattr(self, name) is not None:
+                number(self, name, "from 0 to 1e30, or null", lambda v: 0 <= v <= 1e30)
         number(self, "gamma", "above 0 and at most 1", lambda v: 0 < v <= 1)
         number(self, "clip", "0 or more", lambda v: v >= 0)
         number(self, "label_smoothing", "from 0 to below 1", lambda v: 0 <= v < 1)
@@ -116,6 +130,12 @@ class Recipe:
         if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
             raise UserError("recipe: nesterov needs momentum above 0; set momentum, or `nesterov=False`")
         check_milestones(self)
+
+    @property
+    def own_groups(self) -> bool:
+        """Whether heads, or norm layers and biases, have a learning rate or decay of their own."""
+        own = (self.head_lr_factor, self.head_decay, self.norm_lr_factor, self.norm_decay)
+        return own != (1.0, None, 1.0, None)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:

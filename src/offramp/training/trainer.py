@@ -18,6 +18,7 @@ from offramp.training import checkpoint, processes
 from offramp.training.display import Display
 from offramp.training.evaluation import evaluate_split
 from offramp.training.feed import Feed
+from offramp.training.groups import grouped
 from offramp.training.interrupt import Interrupted, Signals, catch_signals
 from offramp.training.launch import place
 from offramp.training.log import Log
@@ -73,10 +74,12 @@ class Trainer:
         transform, self.val_transform = pipeline(recipe.augment, data)
         self.feed = Feed(data, transform, recipe, fabric)
         plain_backward = "losses" in method.needs and not method.loop.own_backward
+        model = place(net, recipe, fabric, plain_backward=plain_backward)
+        self.running = Running(method, net, recipe.seed).to(fabric.device)
         bench = Bench(
-            model=place(net, recipe, fabric, plain_backward=plain_backward),
+            model=model,
             net=net,
-            running=Running(method, net, recipe.seed).to(fabric.device),
+            running=self.running,
             fabric=fabric,
             optimizer=self._optimizer,
             batches=self.feed.few,
@@ -97,7 +100,8 @@ class Trainer:
         self.look_every = 1 if fabric.device.type == "cpu" and fabric.world_size == 1 else LOOK_EVERY
         self.quiet = quiet or not fabric.is_global_zero
 
-    def _optimizer(self, groups: Iterable[Any]) -> _FabricOptimizer:
+    def _optimizer(self, parameters: Iterable[Any]) -> _FabricOptimizer:
+        groups = grouped(parameters, self.recipe, self.net, self.running)
         return cast("_FabricOptimizer", self.fabric.setup_optimizers(build_optimizer(groups, self.recipe)))
 
     @property

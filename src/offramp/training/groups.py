@@ -1,0 +1,62 @@
+"""Groups of parameters with a learning rate and a weight decay of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from offramp.nets import MultiExitNet, Net
+from offramp.training.recipe import Recipe
+
+__all__ = ["grouped"]
+
+_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+
+
+def grouped(parameters: Iterable[Any], recipe: Recipe, net: Net, *others: nn.Module) -> Iterable[Any]:
+    """The parameters in groups, one for each learning rate and decay.
+
+    Args:
+        parameters: All that is trained.
+        recipe: Says whether heads, and norm layers and biases, differ from the rest; if not, the
+            parameters are returned as they came.
+        net: Whose heads they are; in a :class:`~offramp.nets.Separate` the last part of each network.
+        others: Further modules whose norm layers and biases count.
+
+    Returns:
+        Groups as torch's optimisers take them. ``lr_factor`` is what loops multiply the learning rate by.
+    """
+    if not recipe.own_groups:
+        return parameters
+    heads = {id(p) for head in _heads(net) for p in head.parameters()}
+    light = {id(p) for module in (net, *others) for p in _norms_and_biases(module)}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in parameters:
+        factor, decay = 1.0, recipe.weight_decay
+        if id(parameter) in heads:
+            factor *= recipe.head_lr_factor
+            decay = decay if recipe.head_decay is None else recipe.head_decay
+        if id(parameter) in light:
+            factor *= recipe.norm_lr_factor
+            decay = decay if recipe.norm_decay is None else recipe.norm_decay
+        groups.setdefault((factor, decay), []).append(parameter)
+    return [
+        {"params": members, "lr_factor": factor, "weight_decay": decay}
+        for (factor, decay), members in groups.items()
+    ]
+
+
+def _heads(net: Net) -> Iterable[nn.Module]:
+    return net.heads if isinstance(net, MultiExitNet) else [one[-1] for one in net.nets]  # type: ignore[index]
+
+
+def _norms_and_biases(module: nn.Module) -> Iterator[nn.Parameter]:
+    """Parameters of norm layers, biases, and all with one dimension: other makes of norm layers have those."""
+    for part in module.modules():
+        norm = isinstance(part, _NORMS)
+        for name, parameter in part.named_parameters(recurse=False):
+            if norm or parameter.dim() < 2 or name == "bias":
+                yield parameter
