@@ -15,12 +15,13 @@ from offramp.nets import MultiExitNet, Separate
 from offramp.training.groups import grouped
 
 PLAIN = Recipe(epochs=2, batch_size=8, lr=0.02, weight_decay=0.1, schedule="constant", channels_last=False)
-OWN = {"head_lr_factor": 3.0, "head_decay": 0.01, "norm_lr_factor": 0.5, "norm_decay": 0.0}
+HEADS = {"head_lr_factor": 3.0, "head_decay": 0.01}
+LIGHT = {"norm_lr_factor": 0.5, "norm_decay": 0.0}
 EXPECTED = {  # (learning rate, decay) of a weight of the body, of a head, of what is light in either
     "nothing": ({}, (0.02, 0.1), (0.02, 0.1), (0.02, 0.1), (0.02, 0.1)),
-    "heads": ({"head_lr_factor": 3, "head_decay": 0.01}, (0.02, 0.1), (0.06, 0.01), (0.02, 0.1), (0.06, 0.01)),
-    "light": ({"norm_lr_factor": 0.5, "norm_decay": 0.0}, (0.02, 0.1), (0.02, 0.1), (0.01, 0.0), (0.01, 0.0)),
-    "both": (OWN, (0.02, 0.1), (0.06, 0.01), (0.01, 0.0), (0.03, 0.0)),
+    "heads": (HEADS, (0.02, 0.1), (0.06, 0.01), (0.02, 0.1), (0.06, 0.01)),
+    "light": (LIGHT, (0.02, 0.1), (0.02, 0.1), (0.01, 0.0), (0.01, 0.0)),
+    "both": (HEADS | LIGHT, (0.02, 0.1), (0.06, 0.01), (0.01, 0.0), (0.03, 0.0)),
 }  # fmt: skip
 
 
@@ -89,7 +90,7 @@ def test_off_leaves_the_parameters_as_they_came():
 
 
 def test_a_stopped_run_goes_on_to_the_bit(tmp_path):
-    recipe = PLAIN.replace(epochs=3, checkpoint_every=2, schedule="onecycle", **OWN)
+    recipe = PLAIN.replace(epochs=3, checkpoint_every=2, schedule="onecycle", **HEADS, **LIGHT)
     reference = tmp_path / "reference"
     run = fit(tiny_net(), tiny_data(), "dfs", recipe, reference, quiet=True)
     data = tiny_data(split=Tripwire)

@@ -44,6 +44,8 @@ def signed(number: float, decimals: int = 2) -> str:
 def result_table(result: Mapping[str, Any]) -> str:
     """One run's final evaluation, an exit a row: params, FLOPs, top-1 and top-5 in percent.
 
+    Where a moving average of the weights was kept, its top-1 and top-5 stand beside.
+
     Args:
         result: The content of a run's ``result.json``.
     """
@@ -52,4 +54,11 @@ def result_table(result: Mapping[str, Any]) -> str:
         for k, e in enumerate(result["exits"], start=1)
     ]
     rows += [[name, "", "", f"{result[f'{name}_top1']:.2f}", ""] for name in ("average", "ensemble")]
-    return aligned(["exit", "params", "FLOPs", "top-1 %", "top-5 %"], rows)
+    header = ["exit", "params", "FLOPs", "top-1 %", "top-5 %"]
+    averaged = result.get("averaged_weights")
+    if averaged:  # beside the weights themselves
+        header += ["averaged top-1 %", "averaged top-5 %"]
+        cells = [[f"{e['top1']:.2f}", f"{e['top5']:.2f}"] for e in averaged["exits"]]
+        cells += [[f"{averaged[f'{name}_top1']:.2f}", ""] for name in ("average", "ensemble")]
+        rows = [row + more for row, more in zip(rows, cells, strict=True)]
+    return aligned(header, rows)

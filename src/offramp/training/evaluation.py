@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from offramp.data import Split, StreamSplit, Transform
 
-__all__ = ["evaluate_split", "final_result"]
+__all__ = ["averaged_result", "evaluate_split", "final_result"]
 
 
 def evaluate_split(
@@ -52,4 +52,13 @@ def final_result(found: Accuracy, counted: Cost, record: dict[str, Any]) -> dict
         "average_top1": found.average_top1,
         "ensemble_top1": found.ensemble_top1,
         "convention": counted.convention,
+    }
+
+
+def averaged_result(found: Accuracy) -> dict[str, Any]:
+    """What result.json holds of the moving average of the weights: percent, as of the weights themselves."""
+    return {
+        "exits": [{"top1": top1, "top5": top5} for top1, top5 in found.exits],
+        "average_top1": found.average_top1,
+        "ensemble_top1": found.ensemble_top1,
     }

@@ -13,7 +13,7 @@ from offramp.methods import Method
 from offramp.methods import method as named_method
 from offramp.nets import Cost, MultiExitNet, cost
 from offramp.say import say
-from offramp.training.evaluation import evaluate_split, final_result
+from offramp.training.evaluation import averaged_result, evaluate_split, final_result
 from offramp.training.files import write_file, write_folder
 from offramp.training.launch import launch
 from offramp.training.layout import with_layout
@@ -104,12 +104,16 @@ def fit(
         if row.forks and not keep:
             remove(net)
     trained.eval()  # its new forks too
-    written = folder if fabric.is_global_zero else None
+    written, average = folder if fabric.is_global_zero else None, trainer.average
     if written is not None:  # before anything that may fail
-        for name, content in {**trainer.loop.files(), "weights.safetensors": weights_bytes(trained)}.items():
+        kept = trainer.loop.files() | (average.files(trained) if average else {})
+        for name, content in {**kept, "weights.safetensors": weights_bytes(trained)}.items():
             write_file(written / name, content)
-    found = evaluate_split(trained, data.test, recorded_transform(record), recipe.batch_size, fabric)
-    result = final_result(found, counted, record)
+    test = (data.test, recorded_transform(record), recipe.batch_size, fabric)
+    result = final_result(evaluate_split(trained, *test), counted, record)
+    if average:
+        with average.applied(trained):
+            result["averaged_weights"] = averaged_result(evaluate_split(trained, *test))
     if written is not None:  # last, since it says that the run is finished
         write_file(written / "result.json", as_json(result))
     fabric.barrier()

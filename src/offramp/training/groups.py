@@ -54,7 +54,7 @@ def _heads(net: Net) -> Iterable[nn.Module]:
 
 
 def _norms_and_biases(module: nn.Module) -> Iterator[nn.Parameter]:
-    """Parameters of norm layers, biases, and all with one dimension: other makes of norm layers have those."""
+    """Parameters of norm layers, biases, and all of one dimension, as norm layers of other makes have."""
     for part in module.modules():
         norm = isinstance(part, _NORMS)
         for name, parameter in part.named_parameters(recurse=False):

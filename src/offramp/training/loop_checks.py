@@ -22,3 +22,8 @@ def check_loop(recipe: Recipe, method: Method) -> None:
             f"{method.name!r} fuses what its stages did under one learning rate and decay; "
             "leave out head_lr_factor, head_decay, norm_lr_factor and norm_decay"
         )
+    if recipe.average:
+        raise UserError(
+            f"between the steps of {method.name!r} the net is the scratch pad of a stage, "
+            "whose weights make no average; leave average out"
+        )

@@ -47,6 +47,8 @@ class Recipe:
             records what it took, and goes on with it.
         compile: Compile the net's forward with ``torch.compile``.
         clip: Largest norm of the whole gradient; 0 leaves it alone.
+        average: Share of its old value that a moving average of the weights keeps at each step, e.g. 0.999;
+            it is evaluated beside the weights themselves (:mod:`offramp.training.average`). 0: none.
         label_smoothing: Mass of the target spread over all classes.
         seed: Of the order of the images, the augmentation and dropout.
         augment: Name of the augmentation pipeline.
@@ -80,6 +82,7 @@ class Recipe:
     channels_last: bool | None = None
     compile: bool = False
     clip: float = 0.0
+    average: float = 0.0
     label_smoothing: float = 0.0
     seed: int = 0
     augment: str = "crop-flip"
@@ -115,6 +118,7 @@ class Recipe:
                 number(self, name, "from 0 to 1e30, or null", lambda v: 0 <= v <= 1e30)
         number(self, "gamma", "above 0 and at most 1", lambda v: 0 < v <= 1)
         number(self, "clip", "0 or more", lambda v: v >= 0)
+        number(self, "average", "from 0 to below 1", lambda v: 0 <= v < 1)
         number(self, "label_smoothing", "from 0 to below 1", lambda v: 0 <= v < 1)
         number(self, "val_fraction", "from 0 to below 1", lambda v: 0 <= v < 1)
         choice(self, "optimizer", OPTIMIZERS)

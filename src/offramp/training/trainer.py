@@ -15,6 +15,7 @@ from offramp.methods import Method
 from offramp.nets import Net
 from offramp.running import Running
 from offramp.training import checkpoint, processes
+from offramp.training.average import Average
 from offramp.training.display import Display
 from offramp.training.evaluation import evaluate_split
 from offramp.training.feed import Feed
@@ -91,6 +92,7 @@ class Trainer:
         )
         rehearse(bench, recipe.batch_size // (1 if method.loop.own_backward else fabric.world_size), START)
         self.loop = method.loop.start(bench)
+        self.average = Average(net, recipe.average) if recipe.average else None
         self.plan = Plan(self.loop.parts, data.train.num_batches(recipe.batch_size, drop_last=True))
         self.passes = method.passes_per_epoch(net.num_exits)
         self.state = State.start(net.num_exits, fabric.device)
@@ -157,6 +159,8 @@ class Trainer:
         began = time.perf_counter() - state.seconds
         for images, targets in batches:
             losses = self.loop.step(part, images, targets, self._moment)
+            if self.average:
+                self.average.update()
             self.watch.see(losses, self._steps_done)
             state.add(losses)
             state.seconds = time.perf_counter() - began
@@ -229,6 +233,8 @@ class Trainer:
             return
         self._check(self.watch.trouble(self.plan) or weights_trouble(self.net))
         state = capture(self.state, self.loop, self.fabric)
+        if self.average:
+            state["average"] = self.average.tensors
         if self.fabric.is_global_zero:
             step = self.plan.before(self.state.part) + self.state.step
             self.saved = checkpoint.save(self.folder, self.net, state, step=step)
@@ -240,5 +246,8 @@ class Trainer:
         self.fabric.barrier()  # all processes have looked before one writes
         if found is None:
             return self._save()
-        self.state = restore(checkpoint.load(found, self.net), self.loop, self.fabric)
+        values = checkpoint.load(found, self.net)
+        self.state = restore(values, self.loop, self.fabric)
+        if self.average:
+            self.average.load(values["average"])
         self.saved = found
