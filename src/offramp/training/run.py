@@ -78,6 +78,8 @@ class Run:
         row = method(record["method"], record["options"])
         trained = row.prepare(net) if row.lasting else net
         load_weights(trained.eval(), folder / "weights.safetensors")
+        if record["recipe"]["channels_last"]:  # the same rounding as at the end of the training
+            trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(net=trained, record=record, result=result, folder=folder)
 
     @property
