@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,7 +24,7 @@ def unchanged(*modules: nn.Module) -> Iterator[None]:
     Restored are attributes (modes, counters, lists and dicts among them), the values of buffers, and the
     random states of torch, numpy and Python. Parameters are not copied, since a forward pass does not write
     to them. Hooks of the user's own do not run meanwhile, because what they count or store lies outside the
-    module; torch's own (weight norm, pruning, observers) do.
+    module, be they on modules or on parameters; torch's own (weight norm, pruning, observers) do.
 
     Args:
         *modules: The networks, with all of their submodules.
@@ -37,6 +37,7 @@ def unchanged(*modules: nn.Module) -> Iterator[None]:
         if not buffer.is_meta
     ]
     restore = [_attributes(part) for part in parts]
+    restore += [_items(hooks) for hooks in _hooks_on_parameters(parts)]
     gpus = sorted({t.get_device() for part in parts for t in part.parameters(recurse=False) if t.is_cuda})
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
@@ -45,6 +46,9 @@ def unchanged(*modules: nn.Module) -> Iterator[None]:
                 hooks = vars(part).get(name)
                 if hooks:
                     vars(part)[name] = type(hooks)((k, h) for k, h in hooks.items() if _is_of_torch(h))
+        for hooks in _hooks_on_parameters(parts):
+            for key in [key for key, hook in hooks.items() if not _is_of_torch(hook)]:
+                del hooks[key]
         with torch.random.fork_rng(gpus), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they are about a run that the user did not ask for
             yield
@@ -54,14 +58,17 @@ def unchanged(*modules: nn.Module) -> Iterator[None]:
         for put_back in restore:
             put_back()
         for buffer, value in buffers:
-            buffer.data.copy_(value)  # unseen by autograd, whose graphs may have saved the buffer
+            if buffer.shape == value.shape:
+                buffer.data.copy_(value)  # unseen by autograd, whose graphs may have saved the buffer
+            else:  # observers give theirs a shape when they first run
+                buffer.data = value
 
 
 def _attributes(part: nn.Module) -> Callable[[], None]:
     """A function that restores a module's attributes, and the items of lists, dicts and sets among them."""
     before = dict(vars(part))
-    contents: list[tuple[Any, Any]] = [
-        (value, value.copy())
+    contents = [
+        _items(value)
         for value in before.values()
         if isinstance(value, (list, set, MutableMapping)) and hasattr(value, "copy")
     ]
@@ -69,14 +76,31 @@ def _attributes(part: nn.Module) -> Callable[[], None]:
     def put_back() -> None:
         vars(part).clear()
         vars(part).update(before)
-        for value, items in contents:
-            if isinstance(value, list):
-                value[:] = items
-            else:
-                value.clear()
-                value.update(items)
+        for put_items_back in contents:
+            put_items_back()
 
     return put_back
+
+
+def _items(value: Any) -> Callable[[], None]:
+    """A function that restores the items of a list, dict or set."""
+    items = value.copy()
+
+    def put_back() -> None:
+        if isinstance(value, list):
+            value[:] = items
+        else:
+            value.clear()
+            value.update(items)
+
+    return put_back
+
+
+def _hooks_on_parameters(parts: Iterable[nn.Module]) -> list[Any]:
+    """The dicts of hooks that the parameters have."""
+    parameters = dict.fromkeys(p for part in parts for p in part.parameters(recurse=False))
+    stores = [(p._backward_hooks, p._post_accumulate_grad_hooks) for p in parameters]
+    return [hooks for store in stores for hooks in store if hooks]
 
 
 def _is_of_torch(hook: Any) -> bool:

@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+import torch.ao.quantization as quantization
 from torch import nn
 
 from offramp.nets import MultiExitNet, create, owners
@@ -151,3 +152,62 @@ def test_what_is_there_twice_stays_what_it_was(tied):
     assert owned["stages.0.0.weight"] == {0, 1, 2}
     assert owned["stages.1.0.weight"] == {1, 2}
     assert owned["heads.0.2.weight"] == ({0, 1, 2} if tied == "head" else {0})
+
+
+def everything(net):
+    """All values, and the Tensors that hold them."""
+    tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    return tensors, {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def assert_same(net, before):
+    tensors, values = everything(net)
+    assert tensors.keys() == before[0].keys()
+    for name, tensor in tensors.items():
+        assert tensor is before[0][name] and torch.equal(values[name], before[1][name]), name
+
+
+def test_hooks_of_a_users_own_do_not_run():
+    net, ran = linear_net(), []
+    net.stages[0].register_forward_pre_hook(lambda *_: ran.append("before"))
+    net.stages[1].register_forward_hook(lambda *_: ran.append("after"))
+    net.stages[2].register_full_backward_hook(lambda *_: ran.append("backward"))
+    net.heads[0].weight.register_hook(lambda grad: ran.append("gradient"))
+    net.heads[1].weight.register_post_accumulate_grad_hook(lambda p: ran.append("accumulated"))
+    expected = linear_net().owners()
+    assert net.owners() == expected and ran == []
+    sum(z.sum() for z in net(torch.ones(1, 4))).backward()
+    assert sorted(ran) == ["accumulated", "after", "backward", "before", "gradient"]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.ao.quantization.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*reduce_range.*:UserWarning")
+@pytest.mark.parametrize("batches", [0, 1])
+def test_observers_of_quantisation_see_nothing(batches):
+    """Those of weights have no shape before they first run."""
+    net = create("vgg7", num_classes=3, width=2).train()
+    net.qconfig = quantization.get_default_qat_qconfig("fbgemm")
+    quantization.prepare_qat(net, inplace=True)
+    for _ in range(batches):
+        net(torch.randn(2, 3, 32, 32))
+    before = everything(net)
+    net.owners()
+    assert_same(net, before)
+    net.channel_axes()
+    assert_same(net, before)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_look_that_is_stopped_leaves_the_net_as_it_was(error):
+    class Stops(nn.BatchNorm1d):
+        def forward(self, x):
+            super().forward(x)
+            raise error
+
+    net = linear_net()
+    net.stages[1] = nn.Sequential(nn.Linear(4, 4), Stops(4)).train()
+    before = everything(net)
+    with pytest.raises(error):
+        net.owners()
+    assert_same(net, before)
+    assert all(module.training for module in net.modules())

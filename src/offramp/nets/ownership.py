@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from offramp.modes import evaluating
+from offramp.unchanged import unchanged
 
 __all__ = ["owners"]
 
@@ -32,7 +32,7 @@ def owners(net: nn.Module, inputs: Any) -> dict[str, frozenset[int]]:
     Returns:
         For every parameter name the 0-based indices of its owners; none if it is frozen or unused. Of
         tied parameters the first name stands for all. The net is left as it was: parameters, buffers,
-        gradients and modes.
+        gradients, modes and random state; hooks of the user's own do not run.
     """
     found: dict[str, set[int]] = {name: set() for name, _ in net.named_parameters()}
     for parameter, buffer, x in (
@@ -41,7 +41,8 @@ def owners(net: nn.Module, inputs: Any) -> dict[str, frozenset[int]]:
     ):
         random = torch.Generator().manual_seed(0)
         doubt = False
-        with _moved(net, parameter, buffer, random), evaluating(net):
+        with unchanged(net), _moved(net, parameter, buffer, random):
+            net.eval()
             for name, k, reached in _gradients(net, x, random):
                 if reached:
                     found[name].add(k)
