@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -594,6 +595,31 @@ def test_what_fx_cannot_trace_is_run_anew_by_each_stage(build, at, training):
     for name, parameter in twin.named_parameters():
         if parameter.grad is not None:
             torch.testing.assert_close(backbone.get_parameter(name).grad, parameter.grad, msg=name)
+
+
+class Collecting(Plain):
+    """Writes to a list, which a graph cannot."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = [self.conv1(x), x]
+        maps[1] = self.conv2(maps[0])
+        return self.fc(maps[1].mean((2, 3)))
+
+
+def test_a_list_that_is_written_to_is_left_to_the_forward_itself():
+    backbone = Collecting()
+    x = torch.randn(2, *SIZE)
+    assert torch.equal(attach(backbone, ["conv1"], input_size=SIZE)(x)[-1], backbone(x))
+
+
+@pytest.mark.parametrize("error", [KeyError, TypeError, UserError])
+def test_a_fault_of_the_splitting_itself_is_not_hidden(monkeypatch, error):
+    def faulty(*_: Any) -> None:
+        raise error("a fault")
+
+    monkeypatch.setattr(sys.modules[attach.__module__], "split_graph", faulty)
+    with pytest.raises(error, match="a fault"):
+        attach(Plain(), ["conv1"], input_size=SIZE)
 
 
 def test_a_module_without_a_cut_stays_closed():

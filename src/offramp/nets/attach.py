@@ -124,21 +124,18 @@ def _by_graph(backbone: nn.Module, at: Sequence[str], sample: Any) -> _Parts | N
         return None
     try:
         trace = trace_backbone(backbone, at)
-    except Untraceable:
-        return None
-    if not isinstance(trace.result, fx.Node):
-        return None
-    _check_order(trace, backbone)
-    try:
+        if not isinstance(trace.result, fx.Node):
+            return None
+        _check_order(trace, backbone)
         with unchanged(backbone), torch.no_grad():
             backbone.train()  # where in-place layers (dropout) do write in place
             run = DryRun(trace)
             run.run(sample)
+        outputs = [_feature(name, run.env[cut]) for name, cut in zip(trace.names, trace.cuts, strict=True)]
         final = _final_layer(trace)
         stages = split_graph(trace, run, final)
-    except Exception:  # what only a graph cannot do: its lists cannot be written to, only Tensors cross a cut
+    except Untraceable:
         return None
-    outputs = [_feature(name, run.env[cut]) for name, cut in zip(trace.names, trace.cuts, strict=True)]
     carry = [isinstance(stage.graph.output_node().args[0], tuple) for stage in stages[:-1]]
     return _Parts(stages, outputs, carry, nn.Identity() if final is None else trace.parts[str(final.target)])
 

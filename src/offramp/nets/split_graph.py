@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, fx
 from torch.fx.node import Argument, map_aggregate
 
-from offramp.errors import UserError
-from offramp.nets.trace_backbone import Trace
+from offramp.nets.trace_backbone import Trace, Untraceable
 
 __all__ = ["DryRun", "split_graph"]
 
+_CALLS = ("call_function", "call_method", "call_module")
 _PLAIN = (int, float, complex, str, type(None), slice, torch.dtype, torch.device, torch.layout)
 
 
@@ -31,7 +31,12 @@ class DryRun(fx.Interpreter):
         self.versions: list[dict[int, int]] = []
 
     def run_node(self, n: fx.Node) -> object:  # noqa: D102
-        value = super().run_node(n)
+        try:
+            value = super().run_node(n)
+        except Exception as error:  # whatever the backbone's code raises, e.g. for a list that it writes to
+            if n.op not in _CALLS:
+                raise
+            raise Untraceable(f"node '{n.name}' cannot run as a part of a graph: {error}") from error
         if n in self.marks:
             counts: dict[int, int] = {}
 
@@ -65,7 +70,7 @@ def split_graph(trace: Trace, run: DryRun, final: fx.Node | None) -> list[fx.Gra
             With None the last stage returns the backbone's output.
 
     Raises:
-        UserError: A value that is neither a Tensor nor plain, such as a list of Tensors, crosses a cut.
+        Untraceable: A value that is neither a Tensor nor plain, such as a list of Tensors, crosses a cut.
     """
     _unpack_where_made(trace.graph, run)
     end = trace.result if final is None else final.all_input_nodes[0]
@@ -74,7 +79,7 @@ def split_graph(trace: Trace, run: DryRun, final: fx.Node | None) -> list[fx.Gra
     stage_of = {node: bisect_left(stops, position) for node, position in order.items()}
     bodies: list[list[fx.Node]] = [[] for _ in range(len(stops) + 1)]
     for node in trace.graph.nodes:
-        if node.op in ("call_function", "call_method", "call_module") and node is not final:
+        if node.op in _CALLS and node is not final:
             bodies[stage_of[node]].append(node)
 
     # Backwards, for each cut: the Tensors made before it and read after it.
@@ -87,7 +92,7 @@ def split_graph(trace: Trace, run: DryRun, final: fx.Node | None) -> list[fx.Gra
         carried = {node for node in read_later if stage_of[node] <= k and node is not cut}
         for node in carried:
             if not isinstance(run.env[node], Tensor):
-                raise UserError(
+                raise Untraceable(
                     f"node '{node.name}', a {type(run.env[node]).__name__}, is made before the cut after "
                     f"'{trace.names[k]}' and read after it, but only Tensors cross a cut; "
                     "take its items before the cut, or cut elsewhere"

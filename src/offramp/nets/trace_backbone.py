@@ -57,7 +57,7 @@ class Trace:
 
 
 class Untraceable(UserError):
-    """torch.fx cannot follow the forward of a module that holds a cut."""
+    """A graph of torch.fx cannot do what the forward of a module that holds a cut does."""
 
 
 def trace_backbone(backbone: nn.Module, names: Sequence[str]) -> Trace:
