@@ -63,8 +63,16 @@ def test_tensors_of_five_dimensions_stay_as_they_are():
     net = tiny_net()
     net.extra = nn.Conv3d(1, 1, 3)
     assert with_layout(ONE, net).channels_last is False
-    with pytest.raises(UserError, match=r"extra.weight has 5 dimensions, channels_last is for 4"):
+    with pytest.raises(UserError, match=r"with this net: extra.weight has 5 dimensions; leave"):
         with_layout(ONE.replace(channels_last=True), net)
+
+
+def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path):
+    net, folder = NETS["a view of a feature"][0](), tmp_path / "run"
+    with pytest.raises(UserError, match=r"channels_last does not work with this net: view size .*; leave"):
+        fit(net, tiny_data(), "joint", ONE.replace(channels_last=True), folder, quiet=True)
+    assert not folder.exists()
+    fit(net, tiny_data(), "joint", ONE, folder, quiet=True)  # the remedy helps
 
 
 def test_looking_leaves_the_net_as_it_was():

@@ -27,17 +27,16 @@ def with_layout(recipe: Recipe, net: Net, record: Mapping[str, Any] | None = Non
         record: ``run.json`` of the run that goes on.
 
     Raises:
-        UserError: The recipe asks for channels-last, and a parameter or buffer has five dimensions.
+        UserError: The recipe asks for channels-last, and the net cannot be trained in it.
     """
-    wide = [name for name, t in itertools.chain(net.named_parameters(), net.named_buffers()) if t.dim() == 5]
-    if recipe.channels_last and wide:  # torch's error names neither the tensor nor the setting
-        raise UserError(f"{wide[0]} has 5 dimensions, channels_last is for 4; leave channels_last out")
-    if recipe.channels_last is not None:
-        return recipe
-    if record is not None:
-        return recipe.replace(channels_last=record["recipe"]["channels_last"])
-    overlaps = any(_overlaps(module) for module in net.modules())
-    return recipe.replace(channels_last=overlaps and not wide and _runs(net))
+    if recipe.channels_last is None:
+        if record is not None:
+            return recipe.replace(channels_last=record["recipe"]["channels_last"])
+        overlaps = any(_overlaps(module) for module in net.modules())
+        return recipe.replace(channels_last=overlaps and _trouble(net) is None)
+    if recipe.channels_last and (trouble := _trouble(net)):
+        raise UserError(f"channels_last does not work with this net: {trouble}; leave channels_last out")
+    return recipe
 
 
 def _overlaps(module: nn.Module) -> bool:
@@ -46,15 +45,18 @@ def _overlaps(module: nn.Module) -> bool:
     )
 
 
-def _runs(net: Net) -> bool:
-    """Whether a forward pass works on channels-last images: a flattening ``view`` of a feature does not."""
+def _trouble(net: Net) -> str | None:
+    """Why the net cannot be trained in the channels-last format, if so."""
+    for name, tensor in itertools.chain(net.named_parameters(), net.named_buffers()):
+        if tensor.dim() == 5:
+            return f"{name} has 5 dimensions"
     images = net.sample(2)
     if not isinstance(images, Tensor) or images.dim() != 4:
-        return False
+        return "its input is no [N, C, H, W]"
     try:
         with unchanged(net), torch.no_grad():
             net.eval()
             net(images.contiguous(memory_format=torch.channels_last))
-    except (RuntimeError, ValueError):
-        return False  # if the format is not to blame, training will say what is
-    return True
+    except (RuntimeError, ValueError) as error:  # e.g. of a `view` that flattens a feature
+        return str(error).split("\n")[0].rstrip(".")
+    return None
