@@ -78,6 +78,11 @@ class Method:
         return (forward + 2 * backward) / 3
 
     @property
+    def reads_epochs(self) -> tuple[str, ...]:
+        """What of it depends on how many epochs there will be, so that no run with it can be extended."""
+        return (*self.objective.reads_epochs, *self.loop.reads_epochs)
+
+    @property
     def options(self) -> dict[str, Any]:
         """The method's options and their values: the fields of its parts."""
         return {key: value for part in self._parts for key, value in dataclasses.asdict(part).items()}

@@ -85,7 +85,12 @@ def _check_flags(flags: Sequence[str], prog: str, words: Sequence[str]) -> None:
 def _check_required(command: Any, prog: str, words: Sequence[str]) -> None:
     given = {word.split("=")[0].replace("_", "-") for word in words}
     if not given & {"-h", "--help"}:
-        required = [f for f in dataclasses.fields(command) if f.default is dataclasses.MISSING]
+        unless = getattr(command, "UNLESS", {})
+        required = [
+            f
+            for f in dataclasses.fields(command)
+            if f.default is dataclasses.MISSING or (f.name in unless and unless[f.name] not in given)
+        ]
         missing = [_flag(f) for f in required if not _positional(f) and _flag(f) not in given]
         if missing:
             raise UserError(f"missing: {', '.join(missing)}; see {prog} --help")

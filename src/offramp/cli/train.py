@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
 from offramp.cli.answer import OUTPUT, Answer, Output
+from offramp.errors import UserError
 
 if TYPE_CHECKING:
     from offramp.training import Recipe
@@ -16,24 +18,28 @@ if TYPE_CHECKING:
 __all__ = ["Train"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Train:
     """Train a net on a data set with a method, then evaluate every exit on the test set.
 
-    The number of classes and the size of the images come from the data.
+    The number of classes and the size of the images come from the data. With --resume the run folder alone
+    tells the rest; what is given beside it must be what it tells, but for more --epochs, which extend a run
+    whose schedule and method do not read their number.
     """
 
     EXAMPLES: ClassVar[str] = """\
   offramp train --data digits --net vgg7:width=8 --method joint --epochs 5 --out runs/joint
   offramp train --data digits --net vgg7:width=8 --method dfs --set beta=0.9 lr=0.05 --out runs/dfs
   offramp train --data uoft-cs/cifar100 --net resnet18 --method dfs --recipe my.yaml --out runs/r18
-  offramp train ... --resume     (the same words again: go on where it was stopped)"""
+  offramp train --resume --out runs/r18                 (go on where it was stopped)
+  offramp train --resume --out runs/r18 --epochs 200    (more epochs: schedule constant or multistep)"""
+    UNLESS: ClassVar = {"data": "--resume", "net": "--resume", "method": "--resume"}  # else required
 
-    data: str
+    data: str | None = None
     """digits, a folder with train.parquet and test.parquet, an image folder, or a hub name (org/set)"""
-    net: str
+    net: str | None = None
     """one of `offramp nets`, its arguments after a colon: vgg7:width=16; or your own: file.py:build"""
-    method: str
+    method: str | None = None
     """one of `offramp methods`"""
     out: str
     """run folder to write"""
@@ -48,33 +54,76 @@ class Train:
     seed: int | None = None
     """of the weights, the order of the images and the augmentation; by default the recipe's"""
     resume: bool = False
-    """go on where the run in --out stopped"""
+    """go on where the run in --out stopped; or, with more --epochs, where it ended"""
     output: Output = OUTPUT
 
     def run(self) -> Answer:
         """Train to the end."""
         import torch
 
-        from offramp.methods import method
         from offramp.nets.text import build, check
         from offramp.reports import result_table
         from offramp.training import fit
+        from offramp.training.recorded import recorded_data, recorded_net
         from offramp.training.sets import open_set
 
-        recipe = self._recipe()
-        method(self.method, recipe.options)  # a mistake here shall not wait until the images are decoded
+        folder = Path(self.out)
+        before = self._record()
+        recipe = self._recipe(before)
+        self._check_method(before, recipe)  # a mistake here shall not wait until the images are decoded
         torch.manual_seed(recipe.seed)  # a net of the user's own may be made as its file is imported
-        check(self.net)
-        data = open_set(self.data, recipe)
-        torch.manual_seed(recipe.seed)
-        net = build(self.net, data.num_classes, data.input_size)
-        run = fit(net, data, self.method, recipe, self.out, resume=self.resume)
+        net = None
+        if self.net is not None:
+            check(self.net)
+        elif before is not None:
+            net = recorded_net(folder, before)
+        if self.data is None and before is not None:
+            data = recorded_data(folder, before, recipe)
+        else:
+            data = open_set(str(self.data), recipe)
+        if net is None:
+            torch.manual_seed(recipe.seed)
+            net = build(str(self.net), data.num_classes, data.input_size)
+        run = fit(net, data, self.method, recipe, folder, resume=self.resume)
         return Answer(run.result, result_table(run.result))
 
-    def _recipe(self) -> Recipe:
+    def _record(self) -> dict[str, Any] | None:
+        """The record of the run to go on with; None starts one.
+
+        Raises:
+            UserError: There is no such run, and not enough is given to start it.
+        """
+        from offramp.training.record import read_record
+
+        folder = Path(self.out)
+        if self.resume and folder.exists():
+            return read_record(folder)
+        missing = [f"--{name}" for name in self.UNLESS if getattr(self, name) is None]
+        if missing:
+            raise UserError(f"no run in {folder} to resume; start one with {', '.join(missing)}")
+        return None
+
+    def _recipe(self, before: dict[str, Any] | None) -> Recipe:
         from offramp.training import Recipe
 
         own: Sequence[tuple[str, int | None]] = (("epochs", self.epochs), ("seed", self.seed))
         settings = [text for texts in self.set for text in texts]
         settings += [f"{key}={value}" for key, value in own if value is not None]
-        return (Recipe.load(self.recipe) if self.recipe else Recipe()).with_settings(settings)
+        if self.recipe:
+            recipe = Recipe.load(self.recipe)
+        else:
+            recipe = Recipe() if before is None else Recipe.from_dict(before["recipe"])
+        return recipe.with_settings(settings)
+
+    def _check_method(self, before: dict[str, Any] | None, recipe: Recipe) -> None:
+        from offramp.methods import method
+
+        if self.method is None:
+            return
+        name = method(self.method).name
+        if before is not None and name != before["method"]:
+            raise UserError(
+                f"{self.out} holds a run of method {before['method']}, not {name}; leave --method out, or "
+                "choose another folder"
+            )
+        method(self.method, recipe.options)

@@ -106,6 +106,11 @@ class DRMGF(Staged):
         return super().in_turn or self.gate == "mixed"
 
     @property
+    def reads_epochs(self) -> tuple[str, ...]:  # noqa: D102
+        share = f"routed_share={self.routed_share:g}"
+        return super().reads_epochs + (share,) * (0 < self.routed_share < 1)
+
+    @property
     def passes(self) -> str:  # noqa: D102
         if self.learn != "nothing":
             return super().passes

@@ -104,6 +104,11 @@ class Loop:
     own_backward: ClassVar[bool] = False
 
     @property
+    def reads_epochs(self) -> tuple[str, ...]:
+        """What of it depends on how many epochs there will be."""
+        return ()
+
+    @property
     def passes(self) -> str:
         """What an epoch costs, F a forward and B a backward pass over all training images, with K exits."""
         return "F + B"

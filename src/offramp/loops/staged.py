@@ -71,6 +71,11 @@ class Staged(Loop):
         number(self, "ema", "from 0 to below 1", lambda share: 0 <= share < 1)
 
     @property
+    def reads_epochs(self) -> tuple[str, ...]:  # noqa: D102
+        gamma = f"fusion_gamma={self.fusion_gamma:g}"
+        return ("ramp=True",) * self.ramp + (gamma,) * (self.fusion_gamma != 1)
+
+    @property
     def passes(self) -> str:  # noqa: D102
         return f"({times(self.stage_fraction, 'K')} + {self.fusion_fraction:g}) (F + B)"
 

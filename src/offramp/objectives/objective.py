@@ -21,6 +21,7 @@ class Objective:
 
     Attributes:
         needs: What a step must bring beside the outputs: ``"features"``.
+        reads_epochs: What of it depends on how many epochs there will be.
         weights: Fixed factors of the K losses; by default 1 each.
 
     Raises:
@@ -28,6 +29,7 @@ class Objective:
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    reads_epochs: ClassVar[tuple[str, ...]] = ()
     weights: Sequence[float] | None = None
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -44,6 +45,7 @@ class Ramp(Objective):
         UserError: A value out of its range.
     """
 
+    reads_epochs: ClassVar[tuple[str, ...]] = ("the ramp",)
     first_epoch: int = 1
 
     def __post_init__(self) -> None:

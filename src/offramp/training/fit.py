@@ -14,13 +14,15 @@ from offramp.methods import method as named_method
 from offramp.nets import Cost, MultiExitNet, cost
 from offramp.say import say
 from offramp.training.evaluation import averaged_result, evaluate_split, final_result
+from offramp.training.extension import check_extension, extend, is_longer
 from offramp.training.files import write_file, write_folder
 from offramp.training.launch import launch
 from offramp.training.layout import with_layout
 from offramp.training.loop_checks import check_loop
 from offramp.training.modes import in_training_mode
 from offramp.training.recipe import Recipe
-from offramp.training.record import as_json, check_same, describe, is_run, read_record
+from offramp.training.record import as_json, check_same, describe, read_record
+from offramp.training.recorded import recorded_method
 from offramp.training.run import Run
 from offramp.training.sets import check_fits, open_set, recorded_transform
 from offramp.training.shape import shortened
@@ -36,7 +38,7 @@ __all__ = ["fit"]
 def fit(
     net: MultiExitNet,
     data: str | Path | ImageData,
-    method: str | Method = "joint",
+    method: str | Method | None = None,
     recipe: Recipe | None = None,
     out: str | Path | None = None,
     *,
@@ -56,11 +58,14 @@ def fit(
             and all frozen, stays so (:mod:`offramp.training.modes`).
         data: What :func:`offramp.data.open_data` opens (under the recipe's ``val_fraction``, limits and
             ``size``), or an opened set.
-        method: Name of a method, which takes ``recipe.options``; or a :class:`~offramp.methods.Method`.
-        recipe: How to train; by default ``Recipe()``.
+        method: Name of a method, which takes ``recipe.options``; or a :class:`~offramp.methods.Method`. By
+            default ``"joint"``, or that of the run to resume.
+        recipe: How to train; by default ``Recipe()``, or that of the run to resume.
         out: Run folder to write; None keeps nothing.
         resume: Go on where the run in ``out`` stands; a finished run is returned as it is. Net, data, method
-            and recipe must be those of the run. If ``out`` does not exist, start the run.
+            and recipe must be those of the run, but for more epochs: they extend the run, finished or not,
+            if neither schedule nor method read their number, and the old result and weights are kept in
+            ``epochs-N/``. If ``out`` does not exist, start the run.
         quiet: Show no progress.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
 
@@ -71,17 +76,20 @@ def fit(
         UserError: A mistake that the user can mend; a checkpoint that was good stays.
         Interrupted: SIGINT or SIGTERM came, and a checkpoint was written. It is a KeyboardInterrupt.
     """
-    recipe = recipe or Recipe()
-    row = _method(method, recipe)
+    folder = None if out is None else Path(out)
+    before = read_record(folder) if folder is not None and resume and folder.exists() else None
+    if folder is not None and before is not None:
+        row, recipe = _resumed(folder, before, method, recipe)
+    else:
+        recipe = recipe or Recipe()
+        row = _method(method or "joint", recipe)
     check_loop(recipe, row)
     if isinstance(data, (str, Path)):
         data = open_set(data, recipe)
     check_fits(net, data)
-    folder = None if out is None else Path(out)
-    before = read_record(folder) if folder is not None and resume and is_run(folder) else None
     recipe = with_layout(recipe, net, before)
     record = describe(net, row, data, recipe)
-    if folder is not None and _finished(folder, record, resume):
+    if folder is not None and _finished(folder, before, record, row):
         return Run.open(folder, net)
     fabric = launch(recipe.precision, device)
     if recipe.batch_size % fabric.world_size:
@@ -94,8 +102,11 @@ def fit(
         counted = cost(trained)
         with in_training_mode(trained) as staying:
             trainer = Trainer(trained, data, row, recipe, fabric, folder, quiet=quiet)
-            if folder is not None and fabric.is_global_zero and not is_run(folder):
-                write_folder(folder, {"run.json": as_json(record)})  # from here on the run is there
+            if folder is not None and fabric.is_global_zero:
+                if before is None:
+                    write_folder(folder, {"run.json": as_json(record)})  # from here on the run is there
+                elif is_longer(before, record):
+                    extend(folder, record)
             if not quiet and fabric.is_global_zero:
                 _say_at_the_start(staying, counted)
             trainer.train()
@@ -135,15 +146,30 @@ def _method(method: str | Method, recipe: Recipe) -> Method:
     return method
 
 
-def _finished(folder: Path, record: dict[str, Any], resume: bool) -> bool:
+def _resumed(
+    folder: Path, before: dict[str, Any], method: str | Method | None, recipe: Recipe | None
+) -> tuple[Method, Recipe]:
+    """Method and recipe, those of the run where they are not given."""
+    if recipe is None:
+        brought: dict[str, Any] = {"options": {}} if isinstance(method, Method) else {}  # which has its own
+        recipe = Recipe.from_dict(before["recipe"] | brought)
+    if method is None:
+        return recorded_method(folder, before).with_options(recipe.options), recipe
+    return _method(method, recipe), recipe
+
+
+def _finished(folder: Path, before: dict[str, Any] | None, record: dict[str, Any], method: Method) -> bool:
     """Whether the run is done already.
 
     Raises:
         UserError: The folder is there but must not be, or it holds another run.
     """
-    if not folder.exists():
+    if before is None:
+        if folder.exists():
+            raise UserError(f"{folder} exists; choose another folder, or go on with its run by `resume=True`")
         return False
-    if not resume:
-        raise UserError(f"{folder} exists; choose another folder, or go on with its run by `resume=True`")
-    check_same(folder, read_record(folder), record)
+    if is_longer(before, record):
+        check_extension(folder, before, record, method)
+        return False
+    check_same(folder, before, record)
     return (folder / "result.json").is_file()

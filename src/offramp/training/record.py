@@ -103,6 +103,8 @@ def check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> Non
         old, new = before[key], now[key]
         if key == "data":  # the same set may lie elsewhere by now
             old, new = old | {"source": None}, new | {"source": None}
+        if key == "recipe":  # its options are among the method's
+            old, new = old | {"options": None}, new | {"options": None}
         if key == "options":
             old = _completed(before["method"], old)
         if old != new:

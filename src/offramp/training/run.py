@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from offramp.errors import UserError
 from offramp.methods import method
-from offramp.nets import MultiExitNet, Net, cost, create
+from offramp.nets import MultiExitNet, Net, cost
 from offramp.nets.own import check_exits
-from offramp.nets.text import word
 from offramp.training.evaluation import evaluate_split, final_result
 from offramp.training.recipe import Recipe
 from offramp.training.record import read_record, read_result
+from offramp.training.recorded import recorded_net
 from offramp.training.sets import check_fits, open_set, recorded_transform
 from offramp.training.weights import load_weights
 
@@ -62,16 +61,7 @@ class Run:
         record = read_record(folder)
         result = read_result(folder)
         if net is None:
-            spec = record["net"]
-            if "shapes" in spec:
-                raise UserError(
-                    f"{folder} holds weights of a network of your own, {word(spec)}, whose code is not run "
-                    "unasked; give it by `net=...`"
-                )
-            net = create(
-                **{"name": spec["net"], **{key: value for key, value in spec.items() if key != "net"}}
-            )
-            net.input_size = tuple(record["data"]["input_size"])
+            net = recorded_net(folder, record)
             if torch.cuda.is_available():
                 net.cuda()
         check_exits(net, "net")

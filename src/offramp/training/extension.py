@@ -1,0 +1,87 @@
+"""More epochs for a run that is there, if a longer run would have begun exactly as this one did."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+from offramp.errors import UserError
+from offramp.methods import Method
+from offramp.methods import method as named_method
+from offramp.training import checkpoint
+from offramp.training.files import disk_errors, write_file, write_folder
+from offramp.training.record import as_json, check_same, read_record
+
+__all__ = ["check_extension", "extend", "is_longer"]
+
+
+def is_longer(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether a run's record asks for more epochs than the one before."""
+    return bool(now["recipe"]["epochs"] > before["recipe"]["epochs"])
+
+
+def check_extension(folder: Path, before: dict[str, Any], now: dict[str, Any], method: Method) -> None:
+    """Whether a run may go on to the epochs that are asked for now.
+
+    Raises:
+        UserError: Something else than epochs and later milestones differs; schedule or method read the number
+            of epochs, so that the past would have been another one; or no checkpoint is left.
+    """
+    old = {key: before["recipe"][key] for key in ("epochs", "milestones")}
+    check_same(folder, before, now | {"recipe": now["recipe"] | old})
+    reasons = [*_of_the_schedule(before["recipe"], now["recipe"]), *_of_the_method(method)]
+    if reasons:
+        raise UserError(
+            f"{folder} cannot be extended from {old['epochs']} to {now['recipe']['epochs']} epochs, "
+            f"since {' and '.join(reasons)}; train the longer run anew into another folder"
+        )
+    if (folder / "result.json").is_file() and checkpoint.last(folder) is None:
+        raise UserError(
+            f"{folder} has no checkpoint left to go on from; train the longer run anew into another folder"
+        )
+
+
+def extend(folder: Path, record: dict[str, Any]) -> None:
+    """Make a run one of more epochs. The files of a finished one are copied to ``epochs-N/`` in it before.
+
+    Killed at any moment, it leaves a run that can be resumed, as the shorter or as the longer one.
+
+    Args:
+        folder: The run folder.
+        record: The content of its ``run.json`` from now on.
+
+    Raises:
+        UserError: The disk is full or not writable; the run is still the shorter one.
+    """
+    result = folder / "result.json"
+    if result.is_file():
+        name = f"epochs-{read_record(folder)['recipe']['epochs']}"
+        names = itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2)))
+        kept = next(path for path in map(folder.joinpath, names) if not path.exists())
+        with disk_errors(kept):
+            files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+        write_folder(kept, files)
+        with disk_errors(result):
+            result.unlink()  # before the new record, under which it would be a false result
+    write_file(folder / "run.json", as_json(record))
+
+
+def _of_the_schedule(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    schedule, epochs = before["schedule"], before["epochs"]
+    if schedule not in ("constant", "multistep"):
+        return [f"the learning rate of schedule {schedule} follows the number of epochs"]
+    past, other = ([m for m in recipe["milestones"] if m < epochs] for recipe in (before, now))
+    if schedule == "multistep" and past != other:
+        return [f"milestones {other} of the epochs that are done were {past}"]
+    return []
+
+
+def _of_the_method(method: Method) -> list[str]:
+    try:
+        known = named_method(method.name, method.options) == method
+    except UserError:
+        known = False
+    if not known:
+        return [f"{method.name} is a Method of your own, which may read the number of epochs"]
+    return [f"{reader} of method {method.name} reads the number of epochs" for reader in method.reads_epochs]

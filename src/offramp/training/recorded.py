@@ -1,0 +1,66 @@
+"""The net, the data and the method of a run, made again from its record alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from offramp.errors import UserError
+from offramp.methods import Method, method
+from offramp.nets import MultiExitNet, create
+from offramp.nets.text import word
+from offramp.training.recipe import Recipe
+from offramp.training.sets import open_set
+
+if TYPE_CHECKING:
+    from offramp.data import ImageData
+
+__all__ = ["recorded_data", "recorded_method", "recorded_net"]
+
+
+def recorded_net(folder: Path, record: dict[str, Any]) -> MultiExitNet:
+    """The network with random weights.
+
+    Raises:
+        UserError: It was not built by ``offramp.nets``; a record's code is never imported by itself.
+    """
+    spec = record["net"]
+    if "shapes" in spec:
+        raise UserError(
+            f"{folder} holds weights of a network of your own, {word(spec)}, whose code is not run "
+            "unasked; give it by `net=...`"
+        )
+    net = create(**{"name": spec["net"], **{key: value for key, value in spec.items() if key != "net"}})
+    net.input_size = tuple(record["data"]["input_size"])
+    return net
+
+
+def recorded_data(folder: Path, record: dict[str, Any], recipe: Recipe) -> ImageData:
+    """The data set, opened again as the recipe says.
+
+    Raises:
+        UserError: It lies elsewhere by now, or it was an object in Python.
+    """
+    source = record["data"]["source"]
+    try:
+        return open_set(source, recipe)
+    except UserError as error:
+        raise UserError(
+            f"{folder} was trained on {source!r}, which does not open ({error}); give the set by `data=...`, "
+            "or go on in Python if it was an object there"
+        ) from None
+
+
+def recorded_method(folder: Path, record: dict[str, Any]) -> Method:
+    """The method with its options.
+
+    Raises:
+        UserError: It is none that the library names.
+    """
+    try:
+        return method(record["method"], record["options"])
+    except UserError as error:
+        raise UserError(
+            f"{folder} was trained with {record['method']!r}, which does not come from its name ({error}); "
+            "give the Method by `method=...`"
+        ) from None
