@@ -69,7 +69,7 @@ def test_the_folder_is_no_run(tmp_path):
     [
         ("joint", RECIPE, {}, ["method", "'dfs'", "'joint'"]),
         ("dfs", RECIPE.replace(beta=0.25), {}, ["options", "beta was 0.5, is 0.25"]),
-        ("dfs", RECIPE.replace(epochs=3), {}, ["recipe", "epochs was 2, is 3"]),
+        ("dfs", RECIPE.replace(epochs=1), {}, ["recipe", "epochs was 2, is 1"]),
         ("dfs", RECIPE.replace(lr=0.1, seed=1), {}, ["recipe", "lr was 0.05, is 0.1", "seed was 0, is 1"]),
         ("dfs", RECIPE, {"train": 50}, ["data", "train was 43, is 50"]),
     ],
