@@ -1,6 +1,6 @@
 """Batch augmentation: per-sample crop, flip and Cutout as a few tensor operations a batch.
 
-Every function maps uint8 images ``[B, C, H, W]`` to new uint8 images of the same shape. Random numbers come
+Every function maps images ``[B, C, H, W]`` to new ones of the same shape and kind, uint8 or float32. Random numbers come
 from the CPU generator given, also when the images are on a GPU, so all devices see the same augmentation.
 """
 
@@ -14,9 +14,10 @@ __all__ = ["crop", "cutout", "flip"]
 
 
 def crop(images: Tensor, generator: Generator, *, padding: int = 4, fill: int = 0) -> Tensor:
-    """Pad by `padding` pixels of value `fill` and cut each image out again at a place of its own."""
+    """Pad by `padding` pixels of level `fill` (of 255; for floats, of 1) and cut each image out again at a place of its own."""
     size, device = images.shape[-2:], images.device
-    padded = functional.pad(images, (padding,) * 4, value=fill)
+    level = fill / 255 if images.is_floating_point() else fill
+    padded = functional.pad(images, (padding,) * 4, value=level)
     corner = torch.randint(2 * padding + 1, (2, len(images)), generator=generator).to(device)
     windows = padded.unfold(2, size[0], 1).unfold(3, size[1], 1)  # a view: [B, C, top, left, H, W]
     return windows[torch.arange(len(images), device=device), :, corner[0], corner[1]]

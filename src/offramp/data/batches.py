@@ -24,6 +24,10 @@ class Batches(ABC):
 
     labels: Tensor
 
+    @abstractmethod
+    def sample(self, count: int) -> Tensor:
+        """At least so many images (or all), spread over the split: ``[n, C, H, W]``, not augmented."""
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -49,7 +53,7 @@ class Batches(ABC):
 
         Args:
             batch_size: Images per batch and rank.
-            transform: uint8 ``[B, 3, H, W]`` and a generator -> float32 of the same shape. If its
+            transform: ``[B, C, H, W]`` (uint8 or float32) and a generator -> float32 of the same shape. If its
                 `resized_crop` is true, a set that cuts images as they are read gives random resized crops,
                 else centre crops.
             device: Where the batches are wanted.
@@ -62,7 +66,7 @@ class Batches(ABC):
             world: How many processes share the epoch.
 
         Yields:
-            float32 images ``[B, 3, H, W]`` and int64 labels ``[B]``, on `device`.
+            float32 images ``[B, C, H, W]`` and int64 labels ``[B]``, on `device`.
         """
         plan = list(
             batch_order(
@@ -77,16 +81,28 @@ class Batches(ABC):
                 world=world,
             )
         )
-        crops = (seed, epoch) if getattr(transform, "resized_crop", False) else None
-        read = self._read([index for _, index in plan], device=device, crops=crops, world=world)
+        read = self._read(
+            [index for _, index in plan],
+            device=device,
+            key=(seed, epoch),
+            resized_crop=getattr(transform, "resized_crop", False),
+            world=world,
+        )
         for (number, _), (images, labels) in zip(plan, read, strict=True):
             yield transform(images, generator(Draw.AUGMENT, seed, epoch, number, rank)), labels
 
     @abstractmethod
     def _read(
-        self, plan: Sequence[Tensor], *, device: torch.device | str, crops: tuple[int, int] | None, world: int
+        self,
+        plan: Sequence[Tensor],
+        *,
+        device: torch.device | str,
+        key: tuple[int, int],
+        resized_crop: bool,
+        world: int,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The planned batches of indices as uint8 images and labels, on the device.
+        """The planned batches of indices as images and labels, on the device.
 
-        With `crops`, (seed, epoch), a set that cuts its images as they are read gives random resized crops.
+        What is drawn as an image is read follows from the key (seed, epoch) and its row. With `resized_crop`, a set
+        that cuts its images as they are read gives random resized crops.
         """

@@ -2,67 +2,91 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from offramp.data.labels import Labels
 from offramp.errors import UserError
 
-__all__ = ["FolderRows"]
+__all__ = ["FolderRows", "hidden", "read_image"]
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 
 
 class FolderRows:
     """The images under one split's folder; each subfolder is a class, and its own subfolders belong to it.
 
+    What begins with a dot, file or folder, is none of the data.
+
     Args:
         folder: E.g. ``.../train``.
-        classes: The training set's classes, for a test folder; by default, the subfolders in order of name.
 
     Raises:
-        UserError: No class folders, one without images, or one that is not among `classes`.
+        UserError: No class folders, or one without images.
     """
 
-    def __init__(self, folder: Path, classes: tuple[str, ...] | None = None) -> None:
-        found = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    random = False
+
+    def __init__(self, folder: Path) -> None:
+        found = sorted(p.name for p in folder.iterdir() if p.is_dir() and not hidden(p))
         if not found:
             raise UserError(f"{folder} has no class folders; put its images into {folder.name}/<class>/")
-        self.class_names: tuple[str, ...] = tuple(found) if classes is None else classes
+        self.class_names: tuple[str, ...] = tuple(found)
         self._paths: list[Path] = []
-        labels: list[int] = []
-        for name in found:
-            if name not in self.class_names:
-                raise UserError(
-                    f"{folder / name}: the training set has no class {name!r}; rename or remove it"
-                )
-            images = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in SUFFIXES)
+        codes: list[int] = []
+        for code, name in enumerate(found):
+            images = sorted(_images(folder / name))
             if not images:
                 raise UserError(f"{folder / name} holds no images; fill or remove the class folder")
             self._paths += images
-            labels += [self.class_names.index(name)] * len(images)
-        self._labels = np.array(labels, np.int64)
+            codes += [code] * len(images)
+        self._labels = Labels(found, np.array(codes, np.int64))
 
     def __len__(self) -> int:
         return len(self._paths)
 
-    def labels(self) -> np.ndarray:
-        """Class indices, int64 ``[N]``."""
+    def labels(self) -> Labels:
+        """The names of the class folders."""
         return self._labels
 
-    def encoded(self, row: int) -> bytes:
+    def stored(self, row: int) -> bytes:
         """One image file's content.
 
         Raises:
             UserError: It is a folder, a link to nothing, or not to be read.
         """
-        try:
-            return self._paths[row].read_bytes()
-        except OSError as error:
-            raise UserError(
-                f"{self.where(row)}: cannot read the image ({error.strerror}); replace or remove it"
-            ) from error
+        return read_image(self._paths[row], self.where(row))
 
     def where(self, row: int) -> str:
         """The image file."""
         return str(self._paths[row])
+
+
+def hidden(path: Path) -> bool:
+    """Whether a file or folder is none for its user's eyes, such as ``.ipynb_checkpoints``."""
+    return path.name.startswith(".")
+
+
+def read_image(path: Path, where: str) -> bytes:
+    """The content of an image file.
+
+    Raises:
+        UserError: It is a folder, a link to nothing, or not to be read; the line begins with `where`.
+    """
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # a text with a null character is no path
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{where}: cannot read the image ({reason}); replace or remove it") from error
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if hidden(path):
+            continue
+        if path.suffix.lower() in SUFFIXES:
+            yield path
+        elif path.is_dir() and not path.is_symlink():
+            yield from _images(path)

@@ -1,20 +1,22 @@
-"""How one image of any size becomes a square: ImageNet's crops, on PIL images."""
+"""How one image of any size becomes a square: ImageNet's crops, on PIL images and on Tensors."""
 
 from __future__ import annotations
 
 import math
 from random import Random
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from offramp.data.pictures import Picture, size_of
 
 __all__ = ["centre_crop", "random_resized_crop"]
 
 BILINEAR = 2  # PIL.Image.Resampling.BILINEAR
 
 
-def random_resized_crop(image: Image, size: int, draws: Random) -> Image:
+def random_resized_crop(image: Picture, size: int, draws: Random) -> Picture:
     """A random part of the image, resized: 8 % to all of its area, 3:4 to 4:3 in shape (Szegedy et al. 2015).
 
     Args:
@@ -22,7 +24,7 @@ def random_resized_crop(image: Image, size: int, draws: Random) -> Image:
         size: Side of the square in pixels.
         draws: Source of the random numbers.
     """
-    width, height = image.size
+    _, height, width = size_of(image)
     for _ in range(10):
         area = width * height * draws.uniform(0.08, 1.0)
         aspect = math.exp(draws.uniform(math.log(3 / 4), math.log(4 / 3)))
@@ -33,13 +35,28 @@ def random_resized_crop(image: Image, size: int, draws: Random) -> Image:
     else:  # very long images: their middle, no longer than 4:3
         w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
         left, top = (width - w) // 2, (height - h) // 2
-    return image.crop((left, top, left + w, top + h)).resize((size, size), BILINEAR)
+    return _resized(_cut(image, left, top, w, h), size, size)
 
 
-def centre_crop(image: Image, size: int) -> Image:
+def centre_crop(image: Picture, size: int) -> Picture:
     """Resize so that the shorter side is 256/224 of `size`, and cut out the middle."""
+    _, *sides = size_of(image)
     shorter = round(size * 256 / 224)
-    scale = shorter / min(image.size)
-    width, height = (max(shorter, int(side * scale)) for side in image.size)
+    scale = shorter / min(sides)
+    height, width = (max(shorter, int(side * scale)) for side in sides)
     left, top = round((width - size) / 2), round((height - size) / 2)
-    return image.resize((width, height), BILINEAR).crop((left, top, left + size, top + size))
+    return _cut(_resized(image, width, height), left, top, size, size)
+
+
+def _cut(image: Picture, left: int, top: int, width: int, height: int) -> Picture:
+    if isinstance(image, Tensor):
+        return image[:, top : top + height, left : left + width]
+    return image.crop((left, top, left + width, top + height))
+
+
+def _resized(image: Picture, width: int, height: int) -> Picture:
+    """Bilinear, over all pixels that a new one covers, as Pillow has it."""
+    if not isinstance(image, Tensor):
+        return image.resize((width, height), BILINEAR)
+    new = functional.interpolate(image[None].float(), (height, width), mode="bilinear", antialias=True)[0]
+    return new.round().to(torch.uint8) if image.dtype == torch.uint8 else new

@@ -1,8 +1,11 @@
-"""Data sets of the Hugging Face hub, by name."""
+"""Hugging Face data sets: of the hub, by name, and as Python objects."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from offramp.data.extra import extra
 from offramp.errors import UserError
@@ -17,11 +20,15 @@ __all__ = ["HubTable", "load_hub"]
 class HubTable:
     """One split of a `datasets.DatasetDict`: Arrow files, mapped into memory."""
 
+    folder = Path()
+
     def __init__(self, name: str, data: datasets.Dataset) -> None:
         self.name = name
         self.schema: pa.Schema = data.features.arrow_schema
         self.num_rows = len(data)
         self._table: pa.Table = data.data.table
+        chosen = data._indices  # of one that was shuffled, selected from or split
+        self.order: np.ndarray | None = None if chosen is None else chosen.column(0).to_numpy()
 
     def column(self, name: str) -> pa.ChunkedArray:
         """One column, not copied."""

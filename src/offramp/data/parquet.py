@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offramp.data.extra import extra
+from offramp.data.folder import hidden
 from offramp.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def find_parquet(folder: Path, split: str) -> list[Path]:
     Raises:
         UserError: Several subfolders have such files, or a shard of a set is missing.
     """
-    subfolders = sorted(path for path in folder.iterdir() if path.is_dir())
+    subfolders = sorted(path for path in folder.iterdir() if path.is_dir() and not hidden(path))
     for places in ([folder], [folder / "data"], subfolders):
         found = [files for place in places if (files := _files(place, split))]
         if len(found) > 1:
@@ -55,8 +56,11 @@ class ParquetTable:
         UserError: A file is not parquet, is cut short, or differs in columns from the first.
     """
 
+    order = None
+
     def __init__(self, files: Sequence[Path]) -> None:
         self.name = str(files[0]) if len(files) == 1 else f"{files[0].parent} ({len(files)} files)"
+        self.folder = files[0].parent
         self._files = files
         self._counts: list[int] = []
         for file in files:
@@ -74,6 +78,9 @@ class ParquetTable:
         for file in self._files:
             with _reading(file) as opened:
                 chunks += opened.read(columns=[name]).column(name).chunks
+            if chunks and chunks[-1].type != chunks[0].type:
+                kinds = f"{chunks[-1].type}, in {self._files[0].name} {chunks[0].type}"
+                raise UserError(f"{file}: column {name!r} holds {kinds}; make it again with the same columns")
         return extra("pyarrow").chunked_array(chunks)
 
     def where(self, row: int) -> str:

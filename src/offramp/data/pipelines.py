@@ -12,7 +12,8 @@ from torch import Generator, Tensor
 
 from offramp.data.augment import crop, cutout, flip
 from offramp.data.autoaugment import autoaugment
-from offramp.data.image_data import ImageData, Triple
+from offramp.data.image_data import SAMPLE, ImageData
+from offramp.data.statistics import Levels
 from offramp.data.stream import StreamSplit
 from offramp.errors import UserError, guess
 
@@ -23,32 +24,35 @@ Step = Callable[[Tensor, Generator], Tensor]
 
 @dataclass(frozen=True)
 class Transform:
-    """uint8 images -> augmented, normalised float32 images.
+    """Images -> augmented, normalised float32 images.
 
     Attributes:
-        mean: Channel means to subtract, on the scale 0 ... 1.
+        mean: Channel means to subtract; levels 0 ... 255 count on the scale 0 ... 1, floats on their own.
         std: Channel standard deviations to divide by, likewise.
-        steps: Augmentations of uint8 batches, in order.
+        steps: Augmentations of batches, in order.
         resized_crop: Whether a streaming set gives random resized crops rather than centre crops.
     """
 
-    mean: Triple
-    std: Triple
+    mean: Levels
+    std: Levels
     steps: tuple[Step, ...] = ()
     resized_crop: bool = False
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        """Augment and normalise uint8 ``[B, 3, H, W]``; the CPU generator draws for each image by itself."""
+        """Augment and normalise ``[B, C, H, W]``, uint8 or float32; the CPU generator draws for each image by itself."""
         for step in self.steps:
             images = step(images, generator)
+        if images.is_floating_point():
+            mean, std = (torch.tensor(v, device=images.device).view(-1, 1, 1) for v in (self.mean, self.std))
+            return (images - mean) / std
         scale, shift = _affine(self.mean, self.std, images.device)
         return images.float().mul_(scale).add_(shift)
 
 
 @cache
-def _affine(mean: Triple, std: Triple, device: torch.device) -> tuple[Tensor, Tensor]:
+def _affine(mean: Levels, std: Levels, device: torch.device) -> tuple[Tensor, Tensor]:
     """(level / 255 - mean) / std as one factor and one summand per channel."""
-    m, s = (torch.tensor(values, dtype=torch.float64, device=device).view(3, 1, 1) for values in (mean, std))
+    m, s = (torch.tensor(values, dtype=torch.float64, device=device).view(-1, 1, 1) for values in (mean, std))
     return (1 / (255 * s)).float(), (-m / s).float()
 
 
@@ -56,7 +60,7 @@ class Pipeline(NamedTuple):
     """What is done to training images, and the channel statistics (None: the training set's own)."""
 
     steps: tuple[Step, ...]
-    statistics: tuple[Triple, Triple] | None
+    statistics: tuple[Levels, Levels] | None
     resized_crop: bool = False
 
 
@@ -93,7 +97,7 @@ def pipeline(name: str, data: ImageData) -> tuple[Transform, Transform]:
     imagenet          random resized crop (streaming sets only), flip               ImageNet
     ================  ============================================================  ==================
 
-    Cutout's square is 0 before the normalisation.
+    Cutout's square is 0 before the normalisation. Floats are padded with the same share of the scale 0 ... 1.
 
     Args:
         name: A key of :data:`PIPELINES`.
@@ -108,7 +112,32 @@ def pipeline(name: str, data: ImageData) -> tuple[Transform, Transform]:
     if resized_crop and not (isinstance(data.train, StreamSplit) and data.train.size):
         raise UserError(
             f"pipeline {name!r} cuts images as they are read, and {data.source} is decoded already; "
-            "set size in the recipe, e.g. size=224, or open it with open_data(..., size=224)"
+            "cut them as they are read, e.g. by `size=224`"
         )
+    if statistics:
+        _check_published(name, steps, data)
     mean, std = statistics or data.statistics
     return Transform(mean, std, steps, resized_crop), Transform(mean, std)
+
+
+def _check_published(name: str, steps: tuple[Step, ...], data: ImageData) -> None:
+    """Whether published statistics, and operations that count levels, are meant for images as these.
+
+    Raises:
+        UserError: They are not.
+    """
+    remedy = "take `augment='crop-flip'`, which goes by the set's own statistics"
+    if data.input_size[0] != 3:
+        raise UserError(
+            f"pipeline {name!r} has statistics of RGB images, {data.name} has {data.input_size[0]} channels; {remedy}"
+        )
+    if data.train.dtype == torch.uint8:
+        return
+    if autoaugment in steps:
+        raise UserError(f"pipeline {name!r} works on levels of 8 bits, {data.name} has floats; {remedy}")
+    images = data.train.sample(SAMPLE)
+    if images.min() < 0 or images.max() > 1:
+        raise UserError(
+            f"pipeline {name!r} has statistics of images from 0 to 1, {data.name} goes from {images.min():.3g} to "
+            f"{images.max():.3g}; {remedy}"
+        )

@@ -1,83 +1,64 @@
-"""A split as it is stored: encoded images and raw labels, nothing decoded yet."""
+"""A split as it is stored: images and labels one by one, nothing decoded yet."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from offramp.data.extra import extra
+from offramp.data.labels import Labels
+from offramp.data.pictures import Picture, Unfit, picture, size_of
 from offramp.errors import UserError
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-__all__ = ["Rows", "checked_labels", "decode"]
+__all__ = ["Rows", "decode"]
 
 
 class Rows(Protocol):
     """What a kind of storage offers."""
 
+    random: bool  # whether an image is another one each time it is read
+
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """The classes in the order of the labels; None: they have no names."""
+        """What the classes 0, 1, ... are called; None: they have no names."""
 
     def __len__(self) -> int: ...
 
-    def labels(self) -> np.ndarray:
-        """The labels as they are stored, int64 ``[N]``; a missing one is an error."""
+    def labels(self) -> Labels:
+        """The labels as they are stored."""
 
-    def encoded(self, row: int) -> bytes:
-        """One image's file content."""
+    def stored(self, row: int) -> Any:
+        """One image: a file's content, a PIL image, an array or a Tensor."""
 
     def where(self, row: int) -> str:
         """How an error names the row."""
 
 
-def checked_labels(rows: Rows, classes: Sequence[str]) -> Tensor:
-    """The labels as int64 ``[N]``.
-
-    Raises:
-        UserError: A label is not in 0 ... len(classes) - 1.
-    """
-    labels = rows.labels()
-    wrong = np.flatnonzero((labels < 0) | (labels >= len(classes)))
-    if len(wrong):
-        raise UserError(
-            f"{rows.where(int(wrong[0]))}: label {labels[wrong[0]]} is out of range 0 ... {len(classes) - 1} "
-            f"({len(wrong)} such rows); correct the labels or the class names"
-        )
-    return torch.from_numpy(labels)
-
-
-def decode(rows: Rows, row: int, size: tuple[int, int] | None = None) -> Image:
-    """One image as PIL, RGB.
+def decode(
+    rows: Rows, row: int, channels: int | None = None, size: tuple[int, int, int] | None = None
+) -> Picture:
+    """One image, upright, with levels 0 ... 255 or floats.
 
     Args:
         rows: Where it is stored.
         row: Which one.
-        size: The width and height that it must have, if any.
+        channels: How many it must have; image files and PIL images are converted, and have 3 by default.
+        size: The channels, height and width that it must have, if any.
 
     Raises:
-        UserError: The bytes are no whole image, or one of another size.
+        UserError: It is no whole image, of a kind that cannot be converted, or of another size.
     """
-    pil = extra("PIL.Image")
-    content = rows.encoded(row)
+    stored = rows.stored(row)
     try:
-        image = pil.open(io.BytesIO(content)).convert("RGB")
-    except Exception as error:  # the codecs raise OSError, SyntaxError, EOFError, struct.error, ...
-        reason = "in no known format" if isinstance(error, pil.UnidentifiedImageError) else error
+        image = picture(stored, channels)
+    except Unfit as error:
+        raise UserError(f"{rows.where(row)}: {error}") from error
+    found = size_of(image)
+    if size and found[1:] != size[1:]:
         raise UserError(
-            f"{rows.where(row)}: cannot decode the image ({reason}); replace or remove it"
-        ) from error
-    if size and image.size != size:
+            f"{rows.where(row)}: {found[2]}x{found[1]} pixels where others have {size[2]}x{size[1]}; have all "
+            "cut to squares of one size as they are read, e.g. by `size=224`"
+        )
+    if size and found[0] != size[0]:
         raise UserError(
-            f"{rows.where(row)}: {image.width}x{image.height} pixels where others have {size[0]}x{size[1]}; "
-            "make them one size, or have all cut to one as they are read, by size=224 in the recipe "
-            "or open_data(..., size=224)"
+            f"{rows.where(row)}: {found[0]} channels where others have {size[0]}; give all of them as many"
         )
     return image

@@ -1,42 +1,82 @@
-"""Where a data set is: a folder of parquet files, an image folder, or a name on the hub."""
+"""Where a data set is: a folder of parquet files, an image folder, a name on the hub, or an object in Python."""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from offramp.data.arrays import ArrayRows
+from offramp.data.columns import Columns
+from offramp.data.digits import TEST, load_digits
 from offramp.data.folder import FolderRows
 from offramp.data.hub import load_hub
+from offramp.data.objects import KINDS, called, rows_of
 from offramp.data.parquet import ParquetTable, find_parquet
 from offramp.data.rows import Rows
 from offramp.data.table import Table, TableRows
 from offramp.errors import UserError, guess
 
-__all__ = ["LARGE", "find"]
+__all__ = ["LARGE", "Found", "find"]
 
 LARGE = 2 * 2**30  # bytes that are not taken into memory at once
-TEST_NAMES = ("test", "validation", "valid", "val")  # the first that is there and has labels
+SPLITS = {
+    "train": "train",
+    "test": "test",
+    "validation": "val",
+    "valid": "val",
+    "val": "val",
+}  # name -> what it is
 KNOWN = ("digits",)
 
 
-def find(source: str) -> tuple[Rows, Rows]:
-    """The training and the test split of a source, not decoded.
+@dataclass(frozen=True)
+class Found:
+    """The splits of a source, not decoded.
+
+    Attributes:
+        name: What tables call it.
+        source: What opens it again.
+        splits: ``"train"``, and if there are any ``"val"`` and ``"test"``.
+        notes: What its user should know, line by line.
+        in_python: Whether it is an object, which nobody opens again by its name.
+    """
+
+    name: str
+    source: str
+    splits: dict[str, Rows]
+    notes: tuple[str, ...] = ()
+    in_python: bool = False
+
+
+def find(source: Any, columns: Columns) -> Found:
+    """The splits of a source.
 
     Raises:
-        UserError: Nothing is there, a split is missing or empty, or a file is damaged.
+        UserError: Nothing is there, the training split is missing or empty, or a file is damaged.
     """
+    if not isinstance(source, (str, os.PathLike)):
+        return _in_python(source, columns)
+    source = os.fspath(source)
+    if source == "digits":
+        columns.refuse(source)
+        return Found(source, source, _digits())
     path = Path(source).expanduser()
     if path.is_dir():
-        return _in_folder(path)
+        return Found(path.resolve().name, source, _in_folder(path, columns))
     if path.exists():
         raise UserError(f"{source} is a file; give the folder that holds the training and the test split")
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source) and not path.parent.is_dir():
         tables = load_hub(source)
         if "train" not in tables:
             raise UserError(f"{source} has no split 'train' among {', '.join(tables)}; take another set")
-        tests = (tables[name] for name in TEST_NAMES if name in tables)
-        return TableRows(tables["train"]), _test(source, tests)
+        splits = {
+            SPLITS[name]: TableRows(tables[name], columns) for name in reversed(SPLITS) if name in tables
+        }
+        return Found(path.resolve().name, source, splits)
     if "/" not in source and "\\" not in source:
         raise UserError(
             f"no data set {source!r}{guess(source, KNOWN)}; "
@@ -45,33 +85,59 @@ def find(source: str) -> tuple[Rows, Rows]:
     raise UserError(f"no such folder: {source}; give one with train.parquet, or with train/<class>/")
 
 
-def _in_folder(folder: Path) -> tuple[Rows, Rows]:
+def _digits() -> dict[str, Rows]:
+    images, labels = load_digits()
+    parts = {"train": slice(0, -TEST), "test": slice(-TEST, None)}
+    names = tuple("0123456789")
+    return {split: ArrayRows(images[part], labels[part], "digits", names) for split, part in parts.items()}
+
+
+def _in_folder(folder: Path, columns: Columns) -> dict[str, Rows]:
+    splits: dict[str, Rows] = {}
     train = find_parquet(folder, "train")
     if train:
-        tests = (files for name in TEST_NAMES if (files := find_parquet(train[0].parent, name)))
-        return TableRows(_table(train)), _test(str(folder), map(_table, tests))
+        for name in reversed(SPLITS):  # of several names for a split, the first counts
+            if files := train if name == "train" else find_parquet(train[0].parent, name):
+                splits[SPLITS[name]] = TableRows(_table(files), columns)
+        return splits
     if not (folder / "train").is_dir():
         raise UserError(f"{folder} has neither train.parquet nor train/<class>/; give another folder")
-    rows = FolderRows(folder / "train")
-    for name in TEST_NAMES:
+    columns.refuse(str(folder))
+    for name in reversed(SPLITS):
         if (folder / name).is_dir():
-            return rows, FolderRows(folder / name, rows.class_names)
-    raise UserError(f"{folder} has no test split; add {folder / 'test'}/<class>/ with images")
+            splits[SPLITS[name]] = FolderRows(folder / name)
+    return splits
 
 
 def _table(files: list[Path]) -> Table:
     table = ParquetTable(files)
     if sum(file.stat().st_size for file in files) > LARGE:
-        return load_hub("parquet", data_files={"train": [str(file) for file in files]})["train"]
+        large = load_hub("parquet", data_files={"train": [str(file) for file in files]})["train"]
+        large.folder = files[0].parent
+        return large
     return table
 
 
-def _test(source: str, tables: Iterable[Table]) -> TableRows:
-    """The first table with labels; where a published test set has none, validation takes its place."""
-    empty = ""
-    for table in tables:
-        rows = TableRows(table)
-        if rows.labelled:
-            return rows
-        empty = f" with labels ({table.name} has none)"
-    raise UserError(f"{source} has no test split{empty}; add one, e.g. test.parquet")
+def _in_python(data: Any, columns: Columns) -> Found:
+    parts = data if isinstance(data, Mapping) else {"train": data}
+    notes: list[str] = []
+    unused = [str(name) for name in parts if name not in SPLITS]
+    if not any(name in SPLITS for name in parts):
+        raise UserError(
+            f"a {type(data).__name__} of {', '.join(unused) or 'nothing'} has no split 'train'; give {KINDS}"
+        )
+    if unused:
+        notes.append(f"not used: split {', '.join(unused)}; the names are {', '.join(SPLITS)}")
+    splits: dict[str, Rows] = {}
+    for name in reversed(SPLITS):
+        if name in parts:
+            what = called(parts[name])
+            rows, told = rows_of(parts[name], f"{what} {name}" if parts is data else what, columns)
+            splits[SPLITS[name]] = rows
+            notes += told
+    if "train" not in splits:
+        if columns.insist:
+            raise UserError(f"no split 'train' among {', '.join(map(str, parts))}; give it as well")
+        splits = {"train": splits.get("test", splits.get("val"))}  # type: ignore[dict-item]
+    name = called(parts.get("train", next(iter(parts.values()))))
+    return Found(name, f"{name} in Python", splits, tuple(notes), in_python=True)

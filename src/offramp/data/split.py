@@ -1,4 +1,4 @@
-"""A small set, decoded: uint8 images on a device, batches gathered and transformed by tensor operations."""
+"""A small set, decoded: images on a device, batches gathered and transformed by tensor operations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Split(Batches):
     """Images and labels in memory; they move to a device at the first use there, and stay.
 
     Args:
-        images: uint8 ``[N, 3, H, W]``.
+        images: ``[N, C, H, W]``, uint8 (levels 0 ... 255) or float32.
         labels: int64 ``[N]``.
     """
 
@@ -25,13 +25,28 @@ class Split(Batches):
         self.labels = labels
 
     @property
+    def dtype(self) -> torch.dtype:
+        """uint8 or float32."""
+        return self.images.dtype
+
+    def sample(self, count: int) -> Tensor:
+        """All images, which are at hand anyway."""
+        return self.images
+
+    @property
     def input_size(self) -> tuple[int, int, int]:
-        """Shape of one image: (3, H, W)."""
+        """Shape of one image: (C, H, W)."""
         channels, height, width = self.images.shape[1:]
         return channels, height, width
 
     def _read(
-        self, plan: Sequence[Tensor], *, device: torch.device | str, crops: tuple[int, int] | None, world: int
+        self,
+        plan: Sequence[Tensor],
+        *,
+        device: torch.device | str,
+        key: tuple[int, int],
+        resized_crop: bool,
+        world: int,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         self.images, self.labels = self.images.to(device), self.labels.to(device)
         for index in plan:

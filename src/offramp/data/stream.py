@@ -6,21 +6,19 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from random import Random
-from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from offramp.data.batches import Batches
+from offramp.data.draws import drawing
 from offramp.data.geometry import centre_crop, random_resized_crop
+from offramp.data.pictures import Picture, pixels
 from offramp.data.rows import Rows, decode
+from offramp.data.samples import spaced
 from offramp.data.split import Split
 from offramp.errors import UserError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 __all__ = ["StreamSplit"]
 
@@ -37,6 +35,7 @@ class StreamSplit(Batches):
         chosen: The rows that belong to this split, int64 ``[N]``.
         labels: Their labels, int64 ``[N]``.
         size: Side of the square that every image is cut to; None: images of one size, served as they are.
+        channels: How many an image has; None: image files have 3.
 
     Attributes:
         workers: How many processes decode; None: one per CPU, at most 8. 0: this process does.
@@ -44,20 +43,30 @@ class StreamSplit(Batches):
 
     workers: int | None = None
 
-    def __init__(self, rows: Rows, chosen: Tensor, labels: Tensor, *, size: int | None) -> None:
+    def __init__(
+        self, rows: Rows, chosen: Tensor, labels: Tensor, *, size: int | None, channels: int | None = None
+    ) -> None:
         self.labels = labels
         self.size = size
-        self._rows = rows
-        self._chosen = chosen
-        width, height = (size, size) if size else decode(rows, 0).size
-        self.input_size = (3, height, width)
+        self._rows, self._chosen, self._channels = rows, chosen, channels
+        with drawing(0):
+            first = pixels(decode(rows, int(chosen[0]) if len(chosen) else 0, channels))
+        self.dtype = first.dtype
+        height, width = (size, size) if size else first.shape[1:]
+        self.input_size = (len(first), height, width)
 
     def _read(
-        self, plan: Sequence[Tensor], *, device: torch.device | str, crops: tuple[int, int] | None, world: int
+        self,
+        plan: Sequence[Tensor],
+        *,
+        device: torch.device | str,
+        key: tuple[int, int],
+        resized_crop: bool,
+        world: int,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         workers = min(8, (os.cpu_count() or 1) // world) if self.workers is None else self.workers
         on_gpu = torch.device(device).type == "cuda"
-        stream = self._stream(plan, key=crops, workers=workers, pin_memory=on_gpu)
+        stream = self._stream(plan, key=key, resized_crop=resized_crop, workers=workers, pin_memory=on_gpu)
         for index, images in zip(plan, stream, strict=True):
             yield images.to(device, non_blocking=on_gpu), self.labels[index].to(device)
 
@@ -67,24 +76,33 @@ class StreamSplit(Batches):
         Raises:
             UserError: An image cannot be decoded, or the images are of several sizes and `size` is None.
         """
-        images = torch.empty((len(self), *self.input_size), dtype=torch.uint8)
-        workers = min(8, os.cpu_count() or 1) if FORK and len(self) > 5000 else 0
-        chunks = torch.arange(len(self)).split(250)
-        for chunk, part in zip(chunks, self._stream(chunks, workers=workers), strict=True):
-            images[chunk] = part
-        return Split(images, self.labels)
+        return Split(self._images(torch.arange(len(self))), self.labels)
+
+    def sample(self, count: int) -> Tensor:
+        """So many images, evenly spread over the split: ``[n, C, H, W]``."""
+        return self._images(torch.tensor(spaced(len(self), count)))
+
+    def _images(self, index: Tensor) -> Tensor:
+        images = torch.empty((len(index), *self.input_size), dtype=self.dtype)
+        workers = min(8, os.cpu_count() or 1) if FORK and len(index) > 5000 and self.workers is None else 0
+        places = torch.arange(len(index)).split(250)
+        plan = [index[place] for place in places]
+        for place, part in zip(places, self._stream(plan, workers=workers), strict=True):
+            images[place] = part
+        return images
 
     def _stream(
         self,
         plan: Sequence[Tensor],
         *,
-        key: tuple[int, int] | None = None,
+        key: tuple[int, int] = (0, 0),
+        resized_crop: bool = False,
         workers: int = 0,
         pin_memory: bool = False,
     ) -> Iterator[Tensor]:
-        """The planned batches as uint8; with a key (seed, epoch) as random resized crops."""
+        """The planned batches; what is drawn for an image follows from the key (seed, epoch) and its row."""
         loader = DataLoader(
-            _Batches(self._rows, self.input_size, self.size, key),
+            _Batches(self._rows, self, key, resized_crop=resized_crop),
             batch_size=None,
             sampler=(self._chosen[index].tolist() for index in plan),
             num_workers=min(workers, len(plan)),
@@ -99,30 +117,41 @@ class StreamSplit(Batches):
 
 
 class _Batches(Dataset):
-    """What a worker does: the rows of a batch -> uint8 images ``[B, 3, H, W]``."""
+    """What a worker does: the rows of a batch -> images ``[B, C, H, W]``."""
 
-    def __init__(
-        self, rows: Rows, input_size: tuple[int, int, int], size: int | None, key: tuple[int, int] | None
-    ) -> None:
-        self.rows = rows
-        self.input_size = input_size
-        self.size = size
-        self.key = key
+    def __init__(self, rows: Rows, split: StreamSplit, key: tuple[int, int], *, resized_crop: bool) -> None:
+        self.rows, self.key, self.resized_crop = rows, key, resized_crop
+        self.size, self.input_size = split.size, split.input_size
+        self.dtype, self.channels = split.dtype, split._channels
 
     def __getitem__(self, batch: list[int]) -> Tensor | UserError:
-        images = np.empty((len(batch), *self.input_size), np.uint8)
+        images = torch.empty((len(batch), *self.input_size), dtype=self.dtype)
         try:
             for image, row in zip(images, batch, strict=True):
-                image[:] = np.asarray(self._square(row)).transpose(2, 0, 1)
+                image[:] = self._pixels(row)
         except UserError as error:  # raised, it would reach the user wrapped in the worker's traceback
             return error
-        return torch.from_numpy(images)
+        return images
 
-    def _square(self, row: int) -> Image:
+    def _pixels(self, row: int) -> Tensor:
+        found = pixels(self._square(row))
+        if found.dtype != self.dtype or len(found) != self.input_size[0]:
+            kinds = (f"{len(found)} channels of {found.dtype}", f"{self.input_size[0]} of {self.dtype}")
+            raise UserError(
+                f"{self.rows.where(row)}: {kinds[0]} where others have {kinds[1]}; make them alike"
+            )
+        return found
+
+    def _square(self, row: int) -> Picture:
+        wanted = self.input_size if self.size is None else None
+        if self.rows.random:
+            with drawing(*self.key, row):
+                image = decode(self.rows, row, self.channels, wanted)
+        else:
+            image = decode(self.rows, row, self.channels, wanted)
         if self.size is None:
-            return decode(self.rows, row, self.input_size[:0:-1])
-        image = decode(self.rows, row)
-        if self.key is None:
+            return image
+        if not self.resized_crop:
             return centre_crop(image, self.size)
         seed, epoch = self.key
         return random_resized_crop(image, self.size, Random(f"{seed} {epoch} {row}"))

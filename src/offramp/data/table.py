@@ -1,23 +1,24 @@
-"""Rows of a table in the Hugging Face layout: image struct{bytes, path}, label ClassLabel."""
+"""Rows of a table: encoded images or their files' paths, and labels of any kind."""
 
 from __future__ import annotations
 
 import json
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from offramp.data.columns import Columns
 from offramp.data.extra import extra
+from offramp.data.folder import read_image
+from offramp.data.labels import MULTI_LABEL, Labels
 from offramp.errors import UserError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Table", "TableRows"]
-
-IMAGES = ("image", "img")
-LABELS = ("label", "fine_label", "labels")  # CIFAR-100 on the hub has fine_label and coarse_label
+__all__ = ["Table", "TableRows", "no_images"]
 
 
 class Table(Protocol):
@@ -26,6 +27,8 @@ class Table(Protocol):
     name: str
     schema: pa.Schema  # with the Hugging Face features in its metadata, if there are any
     num_rows: int
+    order: np.ndarray | None  # which row of the columns each row is; None: the same
+    folder: Path  # where paths of images begin
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Read one column."""
@@ -37,18 +40,31 @@ class Table(Protocol):
 class TableRows:
     """The image and label columns of a table.
 
+    Images are files' contents (binary, or Hugging Face's struct of bytes and path) or paths as text.
+
     Raises:
         UserError: The table is empty, or has no column of images or labels.
     """
 
-    def __init__(self, table: Table) -> None:
+    random = False
+
+    def __init__(self, table: Table, columns: Columns) -> None:
         self.table = table
         if not table.num_rows:
             raise UserError(f"{table.name} has no rows; fetch or make it again")
         metadata = (table.schema.metadata or {}).get(b"huggingface", b"{}")
         features = json.loads(metadata).get("info", {}).get("features", {})
-        self._image = _pick(table, features, "Image", IMAGES)
-        self._label = _pick(table, features, "ClassLabel", LABELS)
+        kinds = {"image": "Image", "label": "ClassLabel"}
+        declared = {
+            role: [name for name in table.schema.names if features.get(name, {}).get("_type") == kind]
+            for role, kind in kinds.items()
+        }
+
+        def unfit(role: str, column: str) -> str | None:
+            type_ = table.schema.field(column).type
+            return no_images(type_) if role == "image" else _no_labels(type_)
+
+        self._image, self._label = columns.pick(table.name, table.schema.names, unfit, declared)
         names = features.get(self._label, {}).get("names")
         self.class_names: tuple[str, ...] | None = tuple(names) if names else None
 
@@ -59,60 +75,57 @@ class TableRows:
         """How an error names the row."""
         return self.table.where(row)
 
-    @cached_property
-    def _labels(self) -> pa.ChunkedArray:
-        return self.table.column(self._label)
-
-    @property
-    def labelled(self) -> bool:
-        """Whether any row has a label; published test sets sometimes hold -1 throughout."""
-        compute = extra("pyarrow.compute")
-        return bool(compute.any(compute.greater_equal(self._labels, 0)).as_py())
-
-    def labels(self) -> np.ndarray:
-        """The labels, int64 ``[N]``.
-
-        Raises:
-            UserError: A label is missing.
-        """
-        if self._labels.null_count:
-            row = int(np.flatnonzero(self._labels.is_null().to_numpy())[0])
-            raise UserError(f"{self.where(row)}: no label ({self._label!r} is null); label or remove the row")
-        return self._labels.to_numpy().astype(np.int64)
+    def labels(self) -> Labels:
+        """The labels as they are stored; the column is read by itself."""
+        column = self.table.column(self._label)
+        if self.table.order is not None:
+            column = column.take(extra("pyarrow").array(self.table.order))
+        return Labels.of_column(column, self.where)
 
     @cached_property
-    def _encoded(self) -> pa.ChunkedArray:
-        column = self.table.column(self._image)
-        if extra("pyarrow.types").is_struct(column.type):
-            return extra("pyarrow.compute").struct_field(column, "bytes")
-        return column
+    def _images(self) -> pa.ChunkedArray:
+        return self.table.column(self._image)
 
-    def encoded(self, row: int) -> bytes:
+    def stored(self, row: int) -> bytes:
         """One image's file content.
 
         Raises:
             UserError: The row has none.
         """
-        content = self._encoded[row].as_py()
+        cell: Any = self._images[row if self.table.order is None else int(self.table.order[row])].as_py()
+        content, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+        if isinstance(content, str):
+            content, path = None, content
+        if content is None and path:
+            return read_image(self.table.folder / path, f"{self.where(row)}, {path}")
         if content is None:
             raise UserError(f"{self.where(row)}: no image ({self._image!r} is null); fill or remove the row")
         return content
 
 
-def _pick(table: Table, features: dict[str, Any], kind: str, usual: tuple[str, ...]) -> str:
-    """The column of this kind: by its usual name, else the only one declared so."""
+def no_images(type_: pa.DataType) -> str | None:
+    """What a column of this type holds, if these are no images."""
     types = extra("pyarrow.types")
+    if types.is_struct(type_) and {field.name for field in type_} & {"bytes", "path"}:
+        return None
+    if (
+        types.is_binary(type_)
+        or types.is_large_binary(type_)
+        or types.is_string(type_)
+        or types.is_large_string(type_)
+    ):
+        return None
+    return f"{type_}, no images (contents of image files, alone or in a struct of bytes and path; or their paths)"
 
-    def fits(name: str) -> bool:
-        type_ = table.schema.field(name).type
-        if kind == "ClassLabel":
-            return types.is_integer(type_)
-        return types.is_struct(type_) or types.is_binary(type_)
 
-    columns = table.schema.names
-    declared = [name for name in columns if features.get(name, {}).get("_type") == kind]
-    for name in (*usual, *(declared if len(declared) == 1 else ())):
-        if name in columns and fits(name):
-            return name
-    what = "encoded images (struct of bytes and path)" if kind == "Image" else "integer labels"
-    raise UserError(f"{table.name} has no column of {what} among {', '.join(columns)}; name it {usual[0]!r}")
+def _no_labels(type_: pa.DataType) -> str | None:
+    """What a column of this type holds, if these are no labels; numbers are looked at one by one later."""
+    types = extra("pyarrow.types")
+    if types.is_dictionary(type_):
+        return _no_labels(type_.value_type)
+    kinds = ("boolean", "integer", "floating", "string", "large_string", "null")
+    if any(getattr(types, f"is_{kind}")(type_) for kind in kinds):
+        return None
+    if types.is_nested(type_):
+        return f"{type_}: {MULTI_LABEL}"
+    return f"{type_}, no labels (whole numbers, words, truth values)"

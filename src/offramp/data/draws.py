@@ -1,0 +1,41 @@
+"""Random numbers that somebody else's code draws: from the global generators, as a function of a key."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+__all__ = ["drawing", "states"]
+
+
+@contextmanager
+def drawing(*key: int) -> Iterator[None]:
+    """Seed the global generators of Python, NumPy and torch (CPU) by the key; afterwards they are as before."""
+    before = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
+    seed = int(np.random.SeedSequence(key).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.default_generator.set_state(before[2])
+
+
+def states() -> tuple[Any, ...]:
+    """Where the generators stand, to be compared."""
+    _, numbers, place, *rest = np.random.get_state()
+    return (
+        random.getstate(),
+        numbers.tobytes(),
+        place,
+        rest,
+        torch.default_generator.get_state().numpy().tobytes(),
+    )

@@ -1,0 +1,106 @@
+"""Labels as they are stored: whole numbers, words, truth values; any other target is refused by what it is."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from offramp.data.extra import extra
+from offramp.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["MULTI_LABEL", "Labels", "is_number", "plain"]
+
+MULTI_LABEL = "several labels at once (multi-label, one-hot or mixed), and one class for each image is needed"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of a split.
+
+    Attributes:
+        values: The different values that occur: whole numbers, words, truth values.
+        codes: Which of them each row has, int64 ``[N]``; -1: it has none.
+    """
+
+    values: list[Any]
+    codes: np.ndarray
+
+    @classmethod
+    def of(cls, labels: Iterable[Any], where: Callable[[int], str]) -> Labels:
+        """From labels one by one: plain values, or arrays and Tensors of one element.
+
+        Args:
+            labels: As they are stored.
+            where: How an error names a row.
+
+        Raises:
+            UserError: One of them is no class; the line names the row and says what it is.
+        """
+        places: dict[tuple[type, Any], int] = {}  # with their types, since True == 1
+        codes = []
+        for row, label in enumerate(labels):
+            value = plain(label)
+            _check(value, lambda row=row: where(row))
+            codes.append(-1 if value is None else places.setdefault((type(value), value), len(places)))
+        return cls([value for _, value in places], np.array(codes, np.int64))
+
+    @classmethod
+    def of_column(cls, column: pa.ChunkedArray, where: Callable[[int], str]) -> Labels:
+        """From a column of a table, as :meth:`of`."""
+        if extra("pyarrow.types").is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        encoded = extra("pyarrow.compute").dictionary_encode(column).combine_chunks()
+        codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        values = [plain(value) for value in encoded.dictionary.to_pylist()]
+        labels = cls(values, codes)
+        for value in values:
+            _check(value, lambda value=value: where(labels.first(value)))
+        if None in values:  # what was not a number
+            codes[codes == values.index(None)] = -1
+        return labels
+
+    def first(self, value: object) -> int:
+        """The first row with a value, or without a label (None)."""
+        code = -1 if value is None else self.values.index(value)
+        return int(np.flatnonzero(self.codes == code)[0])
+
+    def count(self, values: Iterable[object]) -> int:
+        """How many rows have one of these values."""
+        return int(np.isin(self.codes, [self.values.index(value) for value in values]).sum())
+
+
+def plain(label: Any) -> Any:
+    """A label as a plain value: bool, int or str; None for none; what is no class stays what it is."""
+    if getattr(label, "shape", None) is not None and hasattr(label, "item") and np.prod(label.shape) == 1:
+        label = label.item()  # of NumPy and torch
+    if isinstance(label, float):
+        return None if label != label else int(label) if label.is_integer() else label
+    return label
+
+
+def is_number(value: object) -> bool:
+    """Whether a label is a whole number, and no truth value."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check(value: Any, where: Callable[[], str]) -> None:
+    if value is None or isinstance(value, (bool, int, str)):
+        return
+    if isinstance(value, float):
+        what = f"a number to be predicted ({value:g}, regression), and a class is needed"
+    elif hasattr(value, "__len__") and not isinstance(value, (bytes, bytearray)):
+        what = MULTI_LABEL
+    else:
+        what = (
+            f"of type {type(value).__name__} ({reprlib.repr(value)}), not a whole number, word or truth value"
+        )
+    raise UserError(
+        f"{where()}: the label is {what}; give other labels, or choose their column by `label=...`"
+    )

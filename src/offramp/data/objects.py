@@ -1,0 +1,156 @@
+"""Data that a user has as Python objects: which kind of object holds which samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch.utils import data as torch_data
+
+from offramp.data.arrays import ArrayRows
+from offramp.data.columns import Columns
+from offramp.data.hub import HubTable
+from offramp.data.once import read_once, unbatched
+from offramp.data.rows import Rows
+from offramp.data.samples import SampleRows
+from offramp.data.table import TableRows, no_images
+from offramp.errors import UserError
+
+__all__ = ["KINDS", "called", "rows_of"]
+
+KINDS = (
+    "a folder or a name, a torch Dataset or DataLoader, a Hugging Face Dataset or DatasetDict, a list of "
+    "(image, label) pairs, a tuple (images, labels) of arrays, or {'train': ..., 'val': ..., 'test': ...} of these"
+)
+
+
+def called(data: object) -> str:
+    """What tables and errors call an object."""
+    if isinstance(data, torch_data.DataLoader):
+        return called(data.dataset)
+    if isinstance(data, torch_data.Subset):
+        return f"part of {called(data.dataset)}"
+    return type(data).__name__
+
+
+def rows_of(data: Any, name: str, columns: Columns) -> tuple[Rows, list[str]]:
+    """The rows of one split, and what its user should know of them, line by line.
+
+    Args:
+        data: Any object but a mapping of splits.
+        name: What errors call it.
+        columns: Which columns or keys hold the images and the labels.
+
+    Raises:
+        UserError: It is none of the kinds that are known.
+    """
+    if isinstance(data, torch_data.DataLoader):
+        return _of_loader(data, name, columns)
+    if isinstance(data, torch_data.TensorDataset) and len(data.tensors) == 2:
+        columns.refuse(name)
+        return ArrayRows(*data.tensors, name), []
+    if hasattr(data, "features") and hasattr(data, "with_format") and hasattr(data, "__len__"):
+        return _of_hugging_face(data, name, columns)
+    if _is_pair_of_columns(data):
+        columns.refuse(name)
+        return ArrayRows(*data, name), []
+    text = isinstance(data, (str, bytes, Mapping))
+    once = isinstance(data, torch_data.IterableDataset)
+    if hasattr(data, "__len__") and hasattr(data, "__getitem__") and not text and not once:
+        return _told(SampleRows(data, name, columns, _labels(data), _class_names(data)), name)
+    if isinstance(data, Iterable) and not text:
+        return read_once(data, f"{name} can only be read from its beginning", name, columns)
+    raise UserError(f"{name} is no data set; give {KINDS}")
+
+
+def _told(rows: SampleRows, name: str) -> tuple[Rows, list[str]]:
+    notes = []
+    if rows.random:
+        seeds = (
+            "" if rows.exact else ", and not by the global seeds: a stopped run is not resumed bit for bit"
+        )
+        notes.append(
+            f"{name} draws random numbers of its own, for validation too{seeds}; augmentation comes after them, "
+            "and `augment='none'` leaves it out"
+        )
+    if rows.asked and len(rows) > 1000:
+        notes.append(f"{name} has no `targets`, so that all {len(rows):,} samples are read for their labels")
+    return rows, notes
+
+
+def _of_loader(loader: torch_data.DataLoader, name: str, columns: Columns) -> tuple[Rows, list[str]]:
+    dataset, sampler = loader.dataset, loader.sampler
+    if isinstance(sampler, torch_data.DistributedSampler):
+        raise UserError(
+            f"the DataLoader of {name} gives each process a share, which is done here as well; "
+            "give it without its DistributedSampler"
+        )
+    each_once = type(sampler) is torch_data.SequentialSampler or (
+        type(sampler) is torch_data.RandomSampler
+        and not sampler.replacement
+        and sampler.num_samples == len(dataset)  # type: ignore[arg-type]
+    )
+    if each_once and type(loader.batch_sampler) is torch_data.BatchSampler:
+        if loader.collate_fn is torch_data.default_collate:
+            rows, notes = rows_of(dataset, name, columns)
+            return rows, [f"{name} is read in the recipe's batches and order, not its DataLoader's", *notes]
+        own = "collate_fn"
+    else:
+        own = type(sampler if each_once is False else loader.batch_sampler).__name__
+    return read_once(unbatched(loader), f"the DataLoader of {name} has a {own} of its own", name, columns)
+
+
+def _of_hugging_face(data: Any, name: str, columns: Columns) -> tuple[Rows, list[str]]:
+    """Straight from its table, or through its format if it has one, or no image files."""
+    if not len(data):
+        raise UserError(f"{name} has no samples; give some")
+    features = data.features
+    image, label = columns.pick(name, list(features))
+    table = HubTable(name, data)
+    if data.format["type"] is None:
+        if no_images(table.schema.field(image).type) is None:
+            return TableRows(table, columns), []
+        data = data.with_format("numpy")
+    names = getattr(features[label], "names", None)
+    labels = data.with_format(None)[label][:] if label in data.column_names else None
+    return _told(SampleRows(data, name, columns, labels, tuple(names) if names else None), name)
+
+
+def _is_pair_of_columns(data: Any) -> bool:
+    """Whether it is (images, labels), and not a pair of samples."""
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        return False
+    arrays = all(hasattr(part, "shape") and len(part.shape) for part in data)
+    return arrays or (
+        isinstance(data, tuple)
+        and all(hasattr(part, "__len__") for part in data)
+        and not isinstance(data[0], tuple)
+    )
+
+
+def _labels(data: Any) -> Any:
+    """All labels, where a data set of torch's or torchvision's has them at hand."""
+    if isinstance(data, torch_data.Subset):
+        inner = _labels(data.dataset)
+        return None if inner is None else [inner[i] for i in data.indices]
+    for name in ("targets", "labels"):
+        found = getattr(data, name, None)
+        if (
+            hasattr(found, "__len__")
+            and hasattr(found, "__getitem__")
+            and not isinstance(found, (str, Mapping))
+        ):
+            return found
+    if isinstance(data, list) and all(
+        isinstance(sample, (tuple, list)) and len(sample) == 2 for sample in data
+    ):
+        return [label for _, label in data]
+    return None
+
+
+def _class_names(data: Any) -> tuple[str, ...] | None:
+    """What a data set of torchvision's calls its classes."""
+    if isinstance(data, torch_data.Subset):
+        return _class_names(data.dataset)
+    found = getattr(data, "classes", None)
+    return tuple(map(str, found)) if isinstance(found, (list, tuple)) and found else None

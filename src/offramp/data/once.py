@@ -1,0 +1,68 @@
+"""Data that can only be read from beginning to end: they are, once, and kept in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from offramp.data.columns import Columns
+from offramp.data.draws import drawing
+from offramp.data.rows import Rows
+from offramp.data.samples import SampleRows
+from offramp.errors import UserError
+
+__all__ = ["read_once", "unbatched"]
+
+MOST = 2 * 2**30  # bytes
+
+
+def read_once(samples: Iterable[Any], why: str, name: str, columns: Columns) -> tuple[Rows, list[str]]:
+    """Read all samples under a fixed seed.
+
+    Args:
+        samples: Gives pairs (image, label), or mappings.
+        why: The reason, in words, for its user.
+        name: What errors call it.
+        columns: Which keys hold the image and the label.
+
+    Raises:
+        UserError: They are more than fits, or no such pairs.
+    """
+    kept, size = [], 0
+    with drawing(0):
+        for sample in samples:
+            kept.append(sample)
+            parts = sample.values() if isinstance(sample, Mapping) else sample
+            size += sum(_bytes(part) for part in parts)
+            if size > MOST:
+                raise UserError(
+                    f"{why}, and holds more than {MOST / 2**30:g} GiB; give a Dataset with __len__ and __getitem__"
+                )
+    labels = (
+        [sample[1] for sample in kept] if kept and isinstance(kept[0], tuple) and len(kept[0]) == 2 else None
+    )
+    rows = SampleRows(kept, name, columns, labels)
+    return rows, [
+        f"{why}: its {len(kept)} samples are read once and are the same in every epoch; "
+        "a stopped run goes on only if they are the same again"
+    ]
+
+
+def unbatched(loader: DataLoader) -> Iterator[Any]:
+    """The samples of a DataLoader's batches one by one."""
+    for batch in loader:
+        if loader.batch_sampler is None:
+            yield batch
+        elif isinstance(batch, Mapping):
+            for sample in zip(*batch.values(), strict=True):
+                yield dict(zip(batch, sample, strict=True))
+        else:
+            yield from zip(*batch, strict=True)
+
+
+def _bytes(part: Any) -> int:
+    if hasattr(part, "getbands"):
+        return len(part.getbands()) * part.width * part.height
+    return getattr(part, "nbytes", 0)
