@@ -19,14 +19,12 @@ from offramp.reports import RunRecord
 from offramp.training.evaluation import evaluate_split
 from offramp.training.recipe import Recipe
 from offramp.training.run import Run
-from offramp.training.sets import recorded_transform
+from offramp.training.sets import SETTINGS, recorded_transform
 
 if TYPE_CHECKING:
     from offramp.data import ImageData
 
 __all__ = ["Subject", "check_split", "subject_of"]
-
-_CUT = ("val_fraction", "train_limit", "test_limit", "size")  # settings that decide which images a set holds
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ def subject_of(
         UserError: The data cannot be opened.
     """
     recipe = run.recipe
-    key = (run.record["data"]["source"], *(getattr(recipe, name) for name in _CUT))
+    key = (run.record["data"]["source"], *(repr(getattr(recipe, name)) for name in SETTINGS))
     if key not in sets:
         sets[key] = run.open_data()
     last = told.epochs[-1] if told.epochs else {}

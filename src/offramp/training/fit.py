@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from offramp.data import ImageData
 from offramp.errors import UserError
 from offramp.forks import remove
 from offramp.methods import Method
@@ -29,15 +30,12 @@ from offramp.training.shape import shortened
 from offramp.training.trainer import Trainer
 from offramp.training.weights import weights_bytes
 
-if TYPE_CHECKING:
-    from offramp.data import ImageData
-
 __all__ = ["fit"]
 
 
 def fit(
     net: MultiExitNet,
-    data: str | Path | ImageData,
+    data: Any,
     method: str | Method | None = None,
     recipe: Recipe | None = None,
     out: str | Path | None = None,
@@ -56,8 +54,8 @@ def fit(
         net: The network; it ends on the device it was trained on. The method ``separate`` trains copies and
             leaves it alone. What is in evaluation mode while the net is not, and what is in evaluation mode
             and all frozen, stays so (:mod:`offramp.training.modes`).
-        data: What :func:`offramp.data.open_data` opens (under the recipe's ``val_fraction``, limits and
-            ``size``), or an opened set.
+        data: What :func:`offramp.data.open_data` opens (under the recipe's settings: a folder,
+            a name, or a Python data set), or an opened set.
         method: Name of a method, which takes ``recipe.options``; or a :class:`~offramp.methods.Method`. By
             default ``"joint"``, or that of the run to resume.
         recipe: How to train; by default ``Recipe()``, or that of the run to resume.
@@ -84,8 +82,8 @@ def fit(
         recipe = recipe or Recipe()
         row = _method(method or "joint", recipe)
     check_loop(recipe, row)
-    if isinstance(data, (str, Path)):
-        data = open_set(data, recipe)
+    if not isinstance(data, ImageData):
+        data = open_set(data, recipe, net)
     check_fits(net, data)
     recipe = with_layout(recipe, net, before)
     record = describe(net, row, data, recipe)
@@ -108,7 +106,7 @@ def fit(
                 elif is_longer(before, record):
                     extend(folder, record)
             if not quiet and fabric.is_global_zero:
-                _say_at_the_start(staying, counted)
+                _say_at_the_start(data, staying, counted)
             trainer.train()
         keep = row.lasting
     finally:
@@ -131,7 +129,9 @@ def fit(
     return Run(net=trained, record=record, result=result, folder=folder, data=data)
 
 
-def _say_at_the_start(staying: list[str], counted: Cost) -> None:
+def _say_at_the_start(data: ImageData, staying: list[str], counted: Cost) -> None:
+    for note in data.notes:
+        say(note)
     if staying:
         say(f"in evaluation mode throughout, as it came: {shortened(staying)}")
     if counted.unknown:

@@ -10,7 +10,14 @@ from typing import Any
 
 from offramp.errors import UserError
 from offramp.training.milestones import shorter
-from offramp.training.recipe_checks import check_milestones, check_options, choice, number, whole
+from offramp.training.recipe_checks import (
+    check_labels,
+    check_milestones,
+    check_options,
+    choice,
+    number,
+    whole,
+)
 
 __all__ = ["Recipe"]
 
@@ -57,6 +64,12 @@ class Recipe:
         test_limit: Use only so many test images; None for all.
         size: Cut every image to a square of so many pixels as it is read, as the pipeline ``imagenet`` needs;
             None serves them as they are.
+        val_split: Use the validation split that the set brings, and hold none out; see :func:`offramp.data.open_data`.
+        channels: How many an image file has: 1 (gray), 3 or 4; None: as many as the net reads.
+        image: Column of the images; None: the usual one.
+        label: Column of the labels; None: the usual one.
+        classes: How many there are, or all of them; None: those that the set names or has.
+        ignore_label: Leave out the images with this label, or with one of these.
         checkpoint_every: Steps between checkpoints; 0 writes one at the end of each epoch only.
         options: The method's own options, e.g. ``{"beta": 0.9}`` for ``dfs``.
 
@@ -90,6 +103,12 @@ class Recipe:
     train_limit: int | None = None
     test_limit: int | None = None
     size: int | None = None
+    val_split: bool = True
+    channels: int | None = None
+    image: str | None = None
+    label: str | None = None
+    classes: int | list[Any] | None = None
+    ignore_label: Any = None
     checkpoint_every: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -105,7 +124,7 @@ class Recipe:
         whole(self, "batch_size", 1)
         whole(self, "seed", 0, below=2**63)  # torch's generators take no more
         whole(self, "checkpoint_every", 0)
-        for name in ("train_limit", "test_limit", "size"):
+        for name in ("train_limit", "test_limit", "size", "channels"):
             if getattr(self, name) is not None:
                 whole(self, name, 1)
         number(self, "lr", "above 0 and at most 1e30", lambda v: 0 < v <= 1e30)
@@ -124,7 +143,7 @@ class Recipe:
         choice(self, "optimizer", OPTIMIZERS)
         choice(self, "schedule", SCHEDULES)
         choice(self, "precision", PRECISIONS)
-        for name in ("nesterov", "channels_last", "compile"):
+        for name in ("nesterov", "channels_last", "compile", "val_split"):
             maybe = name == "channels_last"
             if not isinstance(getattr(self, name), bool) and not (maybe and getattr(self, name) is None):
                 also = ", or null to decide by the net" if maybe else ""
@@ -133,6 +152,7 @@ class Recipe:
             raise UserError(f"recipe: augment is {self.augment!r}, must name a pipeline, e.g. crop-flip")
         if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
             raise UserError("recipe: nesterov needs momentum above 0; set momentum, or `nesterov=False`")
+        check_labels(self)
         check_milestones(self)
 
     @property

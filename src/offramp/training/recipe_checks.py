@@ -11,7 +11,7 @@ from offramp.errors import UserError, guess
 if TYPE_CHECKING:
     from offramp.training.recipe import Recipe
 
-__all__ = ["check_milestones", "check_options", "choice", "number", "whole"]
+__all__ = ["check_labels", "check_milestones", "check_options", "choice", "number", "whole"]
 
 
 def whole(recipe: Recipe, name: str, least: int, *, below: int | None = None) -> None:
@@ -39,6 +39,25 @@ def choice(recipe: Recipe, name: str, choices: tuple[str, ...]) -> None:
         raise UserError(
             f"recipe: {name} is {value!r}{guess(value, choices)}; choose from {', '.join(choices)}"
         )
+
+
+def check_labels(recipe: Recipe) -> None:
+    """Names of columns, and labels as plain values; lists of labels are kept as lists."""
+    for name in ("image", "label"):
+        value = getattr(recipe, name)
+        if value is not None and not isinstance(value, str):
+            raise UserError(f"recipe: {name} is {value!r}, must be the name of a column")
+    for name in ("classes", "ignore_label"):
+        value = getattr(recipe, name)
+        if isinstance(value, tuple):
+            object.__setattr__(recipe, name, list(value))
+        values = value if isinstance(value, (list, tuple)) else [value]
+        if value is not None and not (values and all(isinstance(v, (bool, int, str)) for v in values)):
+            raise UserError(f"recipe: {name} is {value!r}, must be whole numbers or words")
+    if isinstance(recipe.classes, list) and len(set(map(str, recipe.classes))) < len(recipe.classes):
+        raise UserError("recipe: classes has a name twice; give each once")
+    if recipe.classes is not None and not isinstance(recipe.classes, list):
+        whole(recipe, "classes", 1)
 
 
 def check_milestones(recipe: Recipe) -> None:

@@ -13,8 +13,12 @@ from offramp.nets.own import check_exits
 from offramp.training.evaluation import evaluate_split, final_result
 from offramp.training.recipe import Recipe
 from offramp.training.record import read_record, read_result
+<<<<<<< HEAD
 from offramp.training.recorded import recorded_net
 from offramp.training.sets import check_fits, open_set, recorded_transform
+=======
+from offramp.training.sets import check_fits, open_other_set, open_recorded, recorded_transform
+>>>>>>> ff1074c (Work in progress: recipes, runs and fit take every kind of data set and its settings)
 from offramp.training.weights import load_weights
 
 if TYPE_CHECKING:
@@ -83,9 +87,9 @@ class Run:
         Raises:
             UserError: It cannot be opened any more.
         """
-        return self._data or open_set(self.record["data"]["source"], self.recipe)
+        return self._data or open_recorded(self.record)
 
-    def evaluate(self, data: str | Path | ImageData | None = None) -> dict[str, Any]:
+    def evaluate(self, data: Any = None) -> dict[str, Any]:
         """Evaluate the net on a test set, in the shape of :attr:`result`.
 
         Args:
@@ -95,11 +99,13 @@ class Run:
         Raises:
             UserError: The set cannot be opened, or its images or classes are not those of the net.
         """
+        from offramp.data import ImageData
+
         recipe = self.recipe
         if data is None:
             data = self.open_data()
-        elif isinstance(data, (str, Path)):  # the limits are of the run's own set
-            data = open_set(data, recipe.replace(val_fraction=0, train_limit=None, test_limit=None))
+        elif not isinstance(data, ImageData):  # the limits are of the run's own set
+            data = open_other_set(data, self.record)
         check_fits(self.net, data, self.record["data"]["classes"])
         found = evaluate_split(self.net, data.test, recorded_transform(self.record), recipe.batch_size)
         record = self.record | {"data": {"name": data.name}}

@@ -17,23 +17,57 @@ from offramp.training.recipe import Recipe
 if TYPE_CHECKING:
     from offramp.data import ImageData, Transform
 
-__all__ = ["check_fits", "open_set", "recorded_transform"]
+__all__ = ["SETTINGS", "check_fits", "open_other_set", "open_recorded", "open_set", "recorded_transform"]
 
 
-def open_set(source: str | Path, recipe: Recipe) -> ImageData:
-    """What :func:`offramp.data.open_data` opens under the recipe's ``val_fraction``, limits and ``size``."""
+OF_IMAGES = ("size", "channels", "image", "label", "ignore_label")
+SETTINGS = ("val_fraction", "train_limit", "test_limit", "val_split", "classes", *OF_IMAGES)
+
+
+def open_set(source: Any, recipe: Recipe, net: Net | None = None) -> ImageData:
+    """What :func:`offramp.data.open_data` opens under the recipe's settings, for a net if it is there already."""
     from offramp.data import open_data
 
+    settings = {name: getattr(recipe, name) for name in SETTINGS}
+    if net is not None and recipe.channels is None and len(net.input_size) == 3:
+        settings["channels"] = net.input_size[0]
+    return open_data(_lasting(source), **settings)
+
+
+def open_recorded(record: dict[str, Any]) -> ImageData:
+    """The data of a run, opened again.
+
+    Raises:
+        UserError: They existed in Python only, or cannot be opened any more.
+    """
+    data = record["data"]
+    if "digest" in data:
+        raise UserError(
+            f"the run was trained on {data['source']}, which no name opens again; give `data=...`"
+        )
+    recipe = Recipe.from_dict(record["recipe"])
+    return open_set(data["source"], recipe.replace(channels=recipe.channels or data["input_size"][0]))
+
+
+def open_other_set(source: Any, record: dict[str, Any]) -> ImageData:
+    """Other data, to evaluate the net of a run on."""
+    from offramp.data import open_other
+
+    recipe = Recipe.from_dict(record["recipe"])
+    settings = {name: getattr(recipe, name) for name in OF_IMAGES} | {
+        "channels": record["data"]["input_size"][0]
+    }
+    return open_other(_lasting(source), record["data"]["classes"], **settings)
+
+
+def _lasting(source: Any) -> Any:
+    """The name of a folder, as it is good from elsewhere too."""
+    if not isinstance(source, (str, Path)):
+        return source
     source = str(source)
     if source != "digits" and Path(source).exists():  # a folder of that name is ./digits
-        source = str(Path(source).resolve())  # good from elsewhere too
-    return open_data(
-        source,
-        val_fraction=recipe.val_fraction,
-        train_limit=recipe.train_limit,
-        test_limit=recipe.test_limit,
-        size=recipe.size,
-    )
+        return str(Path(source).resolve())
+    return source
 
 
 def check_fits(net: Net, data: ImageData, trained_on: Sequence[str] | None = None) -> None:
