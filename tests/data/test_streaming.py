@@ -127,8 +127,7 @@ def test_a_large_set_of_one_size_streams_as_it_is(parquet_folder, monkeypatch):
     train, _ = pipeline("dfs", small)
     large.train.workers = 0
     assert same(run(large.train, train, shuffle=True), run(small.train, train, shuffle=True))
-    with pytest.raises(UserError, match="streams, and its channel statistics are not computed"):
-        pipeline("crop-flip", large)
+    assert pipeline("crop-flip", large)[1] == pipeline("crop-flip", small)[1]  # of at most SAMPLE images
 
 
 def test_a_damaged_image_is_one_line_also_from_a_worker(data, image_folder, tmp_path):

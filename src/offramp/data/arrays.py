@@ -17,7 +17,7 @@ class ArrayRows:
     """An array of images beside one of labels.
 
     Args:
-        images: ``[N, H, W]`` (gray), ``[N, C, H, W]``, as an array also ``[N, H, W, C]``; or a list of images.
+        images: ``[N, H, W]`` (gray), ``[N, C, H, W]``, as an array also ``[N, H, W, C]``; or a list.
         labels: ``[N]`` or ``[N, 1]``.
         name: What errors call it.
         class_names: What the classes 0, 1, ... are called, if they have names.

@@ -1,7 +1,8 @@
 """Batch augmentation: per-sample crop, flip and Cutout as a few tensor operations a batch.
 
-Every function maps images ``[B, C, H, W]`` to new ones of the same shape and kind, uint8 or float32. Random numbers come
-from the CPU generator given, also when the images are on a GPU, so all devices see the same augmentation.
+Every function maps images ``[B, C, H, W]`` to new ones of the same shape and kind, uint8 or float32. Random
+numbers come from the CPU generator given, also when the images are on a GPU, so that all devices see the
+same augmentation.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ __all__ = ["crop", "cutout", "flip"]
 
 
 def crop(images: Tensor, generator: Generator, *, padding: int = 4, fill: int = 0) -> Tensor:
-    """Pad by `padding` pixels of level `fill` (of 255; for floats, of 1) and cut each image out again at a place of its own."""
+    """Pad by `padding` pixels and cut each image out again at a place of its own.
+
+    `fill` is a level of 255; of floats, on the scale 0 ... 1.
+    """
     size, device = images.shape[-2:], images.device
     level = fill / 255 if images.is_floating_point() else fill
     padded = functional.pad(images, (padding,) * 4, value=level)

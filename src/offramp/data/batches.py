@@ -53,8 +53,8 @@ class Batches(ABC):
 
         Args:
             batch_size: Images per batch and rank.
-            transform: ``[B, C, H, W]`` (uint8 or float32) and a generator -> float32 of the same shape. If its
-                `resized_crop` is true, a set that cuts images as they are read gives random resized crops,
+            transform: ``[B, C, H, W]`` (uint8 or float32) and a generator -> float32 of the same shape. If
+                its `resized_crop` is true, a set that cuts images as they are read gives random resized crops,
                 else centre crops.
             device: Where the batches are wanted.
             seed: Seeds order and augmentation, together with `epoch`.
@@ -103,6 +103,6 @@ class Batches(ABC):
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """The planned batches of indices as images and labels, on the device.
 
-        What is drawn as an image is read follows from the key (seed, epoch) and its row. With `resized_crop`, a set
-        that cuts its images as they are read gives random resized crops.
+        What is drawn as an image is read follows from the key (seed, epoch) and its row. With `resized_crop`,
+        a set that cuts its images as they are read gives random resized crops.
         """

@@ -131,7 +131,8 @@ def classes_of(split: Labelled, given: int | Sequence[object] | None, ignored: I
         ignored: Labels of samples to leave out.
 
     Raises:
-        UserError: More different labels than classes are likely, or not the number given; or labels of several kinds.
+        UserError: More different labels than classes are likely, or not the number given; or labels of
+            several kinds.
     """
     rows, labels = split
     named, left_out = rows.class_names, frozenset(map(str, ignored))
@@ -157,8 +158,9 @@ def classes_of(split: Labelled, given: int | Sequence[object] | None, ignored: I
     values = sorted(value for value in used if not is_number(value) or value >= 0)
     if given is None and len(values) > MANY:
         raise UserError(
-            f"{rows.where(0)} and on: {len(values):,} different labels, which are hardly classes; choose another column "
-            f"by `label=...`, or say that they are, by `classes={len(values) if int not in kinds else values[-1] + 1}`"
+            f"{rows.where(0)} and on: {len(values):,} different labels, which are hardly classes; choose "
+            "another column by `label=...`, or say that they are, by "
+            f"`classes={len(values) if int not in kinds else values[-1] + 1}`"
         )
     if given not in (None, len(values)):
         raise UserError(

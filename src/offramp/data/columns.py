@@ -42,7 +42,8 @@ class Columns:
         Args:
             name: What the table is called.
             columns: Those there are.
-            unfit: Role (``image`` or ``label``) and column -> what the column holds, if it cannot serve; else None.
+            unfit: Role (``image`` or ``label``) and column -> what the column holds, if it cannot serve; else
+                None.
             declared: Role -> columns that the table itself declares to be such.
 
         Raises:

@@ -15,7 +15,7 @@ __all__ = ["drawing", "states"]
 
 @contextmanager
 def drawing(*key: int) -> Iterator[None]:
-    """Seed the global generators of Python, NumPy and torch (CPU) by the key; afterwards they are as before."""
+    """Seed the global generators of Python, NumPy and torch (CPU) by the key, and restore them after."""
     before = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
     seed = int(np.random.SeedSequence(key).generate_state(1)[0])
     random.seed(seed)
@@ -31,11 +31,11 @@ def drawing(*key: int) -> Iterator[None]:
 
 def states() -> tuple[Any, ...]:
     """Where the generators stand, to be compared."""
-    _, numbers, place, *rest = np.random.get_state()
+    numpy = np.random.get_state(legacy=False)
     return (
         random.getstate(),
-        numbers.tobytes(),
-        place,
-        rest,
+        repr(numpy["state"]["key"].tobytes()),
+        numpy["state"]["pos"],
+        numpy["has_gauss"],
         torch.default_generator.get_state().numpy().tobytes(),
     )

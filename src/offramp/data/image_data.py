@@ -26,7 +26,8 @@ class ImageData:
         val: Held out of the training set, for every choice that is made; may be empty.
         load_test: Gives the test split; called at the first use of `test`.
         notes: What its user should know before a training, line by line.
-        digest: Of data that exist in Python only, what tells them from others; None: `source` is where they are.
+        digest: Of data that exist in Python only, what tells them from others; None: `source` says where they
+            are.
         named: Whether the set itself names its classes.
     """
 
@@ -79,7 +80,7 @@ class ImageData:
 
     @cached_property
     def statistics(self) -> tuple[Levels, Levels]:
-        """Channel means and deviations of the training split, levels 0 ... 255 on the scale 0 ... 1, floats on theirs.
+        """Channel means and deviations of the training split; levels on the scale 0 ... 1, floats on theirs.
 
         Those of a set that streams are of 1,000 images, evenly spread.
         """

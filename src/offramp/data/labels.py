@@ -1,10 +1,11 @@
-"""Labels as they are stored: whole numbers, words, truth values; any other target is refused by what it is."""
+"""Labels as they are stored: whole numbers, words, truth values; other targets are refused by name."""
 
 from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class Labels:
         codes = []
         for row, label in enumerate(labels):
             value = plain(label)
-            _check(value, lambda row=row: where(row))
+            _check(value, partial(where, row))
             codes.append(-1 if value is None else places.setdefault((type(value), value), len(places)))
         return cls([value for _, value in places], np.array(codes, np.int64))
 
@@ -61,7 +62,7 @@ class Labels:
         values = [plain(value) for value in encoded.dictionary.to_pylist()]
         labels = cls(values, codes)
         for value in values:
-            _check(value, lambda value=value: where(labels.first(value)))
+            _check(value, lambda: where(labels.first(value)))  # noqa: B023  # called at once
         if None in values:  # what was not a number
             codes[codes == values.index(None)] = -1
         return labels

@@ -20,7 +20,8 @@ __all__ = ["KINDS", "called", "rows_of"]
 
 KINDS = (
     "a folder or a name, a torch Dataset or DataLoader, a Hugging Face Dataset or DatasetDict, a list of "
-    "(image, label) pairs, a tuple (images, labels) of arrays, or {'train': ..., 'val': ..., 'test': ...} of these"
+    "(image, label) pairs, a tuple (images, labels) of arrays, or a mapping "
+    "{'train': ..., 'val': ..., 'test': ...} of these"
 )
 
 
@@ -48,12 +49,14 @@ def rows_of(data: Any, name: str, columns: Columns) -> tuple[Rows, list[str]]:
         return _of_loader(data, name, columns)
     if isinstance(data, torch_data.TensorDataset) and len(data.tensors) == 2:
         columns.refuse(name)
-        return ArrayRows(*data.tensors, name), []
+        images, labels = data.tensors
+        return ArrayRows(images, labels, name), []
     if hasattr(data, "features") and hasattr(data, "with_format") and hasattr(data, "__len__"):
         return _of_hugging_face(data, name, columns)
     if _is_pair_of_columns(data):
         columns.refuse(name)
-        return ArrayRows(*data, name), []
+        images, labels = data
+        return ArrayRows(images, labels, name), []
     text = isinstance(data, (str, bytes, Mapping))
     once = isinstance(data, torch_data.IterableDataset)
     if hasattr(data, "__len__") and hasattr(data, "__getitem__") and not text and not once:
@@ -70,8 +73,8 @@ def _told(rows: SampleRows, name: str) -> tuple[Rows, list[str]]:
             "" if rows.exact else ", and not by the global seeds: a stopped run is not resumed bit for bit"
         )
         notes.append(
-            f"{name} draws random numbers of its own, for validation too{seeds}; augmentation comes after them, "
-            "and `augment='none'` leaves it out"
+            f"{name} draws random numbers of its own, for validation too{seeds}; "
+            "augmentation comes after them, and `augment='none'` leaves it out"
         )
     if rows.asked and len(rows) > 1000:
         notes.append(f"{name} has no `targets`, so that all {len(rows):,} samples are read for their labels")

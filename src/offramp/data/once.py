@@ -38,7 +38,8 @@ def read_once(samples: Iterable[Any], why: str, name: str, columns: Columns) -> 
             size += sum(_bytes(part) for part in parts)
             if size > MOST:
                 raise UserError(
-                    f"{why}, and holds more than {MOST / 2**30:g} GiB; give a Dataset with __len__ and __getitem__"
+                    f"{why}, and holds more than {MOST / 2**30:g} GiB; "
+                    "give a Dataset with __len__ and __getitem__"
                 )
     labels = (
         [sample[1] for sample in kept] if kept and isinstance(kept[0], tuple) and len(kept[0]) == 2 else None

@@ -44,28 +44,28 @@ def open_data(
     classes: int | Sequence[object] | None = None,
     ignore_label: object = None,
 ) -> ImageData:
-    """Open an image classification set, and hold a validation split out of its training set if it brings none.
+    """Open an image classification set, and hold a validation split out if it brings none.
 
-    Images of one size are decoded in memory, the training and validation split now, the test split at its first
-    use; above 2 GiB they stream instead, as they are. With `size` every image may have its own size: the set
-    streams, and images are cut to squares as they are read. No set is decoded as a whole to be opened; of a
-    table, the column of the labels is read.
+    Images of one size are decoded in memory, the training and validation split now, the test split at its
+    first use; above 2 GiB they stream instead, as they are. With `size` every image may have its own size:
+    the set streams, and images are cut to squares as they are read. No set is decoded as a whole to be opened; of
+    a table, the column of the labels is read.
 
     The cuts and the validation split are stratified by class and pure functions of the numbers given.
     `train_limit` counts the images that are left before the validation split is held out of them.
     `test_limit` takes the same images whatever the seed, so that runs of several seeds can be compared.
 
-    Classes are those that the set names (ClassLabel, class folders, `classes` of a torchvision set), seen or not;
-    otherwise the different labels of the training split in their order: words, truth values, or whole numbers,
-    which need not begin at 0. A negative number means that there is no label.
+    Classes are those that the set names (ClassLabel, class folders, `classes` of a torchvision set), seen or
+    not; otherwise the different labels of the training split in their order: words, truth values, or whole
+    numbers, which need not begin at 0. A negative number means that there is no label.
 
     Args:
         source: ``"digits"`` (scikit-learn's, 32x32, the last 360 of 1,797 for test); a folder with
             ``train.parquet`` and ``test.parquet`` or the hub's sharded files; an image folder with
             ``train/<class>/`` and ``test/<class>/``; or a name on the hub, such as ``"uoft-cs/cifar100"``.
             Or a Python object: a torch ``Dataset`` or ``DataLoader``, a Hugging Face ``Dataset`` or
-            ``DatasetDict``, a list of (image, label) pairs, a tuple (images, labels); these stand for the training
-            split, a mapping ``{"train": ..., "val": ..., "test": ...}`` brings several. Tensors are
+            ``DatasetDict``, a list of (image, label) pairs, a tuple (images, labels); these stand for the
+            training split, a mapping ``{"train": ..., "val": ..., "test": ...}`` brings several. Tensors are
             ``[C, H, W]``, arrays also ``[H, W, C]``.
             A set without a labelled test split is tested on its ``validation``, ``valid`` or ``val`` split; a
             Python object with neither, on the validation images held out, or else on all its images.
@@ -74,14 +74,15 @@ def open_data(
         train_limit: How many training images to use; None: all.
         test_limit: How many test images to use; None: all.
         size: Side in pixels of the squares that every image is cut to.
-        val_split: Use the validation split that the set brings beside a test split; `val_fraction` then has no use.
-            False: hold one out of the training images all the same.
-        channels: How many an image has: image files and PIL images become gray (1), RGB (3) or RGBA (4); arrays
-            must have so many. None: 3 for files and PIL images.
+        val_split: Use the validation split that the set brings beside a test split; `val_fraction` then has
+            no use. False: hold one out of the training images all the same.
+        channels: How many an image has: image files and PIL images become gray (1), RGB (3) or RGBA (4);
+            arrays must have so many. None: 3 for files and PIL images.
         image: Column of the images; None: ``image`` or ``img``, or the only one declared so.
-        label: Column of the labels; None: ``label``, ``fine_label`` or ``labels``, or the only one declared so.
-        classes: How many there are, of labels that are whole numbers from 0 on; or the classes in their order: the
-            labels themselves, or words for 0, 1, ...
+        label: Column of the labels; None: ``label``, ``fine_label`` or ``labels``, or the only one declared
+            so.
+        classes: How many there are, of labels that are whole numbers from 0 on; or the classes in their
+            order: the labels themselves, or words for 0, 1, ...
         ignore_label: Leave out the images with this label, or with one of these.
 
     Raises:
@@ -89,8 +90,8 @@ def open_data(
     """
     found = find(source, Columns(image, label))
     return _opened(
-        found, val_fraction=val_fraction, seed=seed, train_limit=train_limit, test_limit=test_limit, size=size,
-        val_split=val_split, channels=channels, classes=classes, ignore_label=ignore_label,
+        found, val_fraction=val_fraction, seed=seed, train_limit=train_limit, test_limit=test_limit,
+        size=size, val_split=val_split, channels=channels, classes=classes, ignore_label=ignore_label,
     )  # fmt: skip
 
 
@@ -106,8 +107,8 @@ def open_other(
 ) -> ImageData:
     """Another set for a net that tells the known classes apart, to be evaluated only.
 
-    The settings are those of :func:`open_data` for the set that the net was trained on: columns that this one lacks
-    are looked for by their usual names, and a mapping needs no training split.
+    The settings are those of :func:`open_data` for the set that the net was trained on: columns that this one
+    lacks are looked for by their usual names, and a mapping needs no training split.
 
     Args:
         source: As for :func:`open_data`.
@@ -181,7 +182,7 @@ def _labelled(
     """The splits that have labels; where no test split has, validation takes its place."""
     splits = {name: (rows, rows.labels()) for name, rows in found.splits.items()}
     classed = set(map(str, classes)) if isinstance(classes, Sequence) else set()
-    for name, (rows, labels) in list(splits.items()):
+    for name, (_, labels) in list(splits.items()):
         missing = [
             value for value in labels.values if is_number(value) and value < 0 and str(value) not in classed
         ]

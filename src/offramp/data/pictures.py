@@ -2,8 +2,8 @@
 
 Image files and PIL images are turned as their EXIF orientation says and become gray, RGB or RGBA of 8 bits:
 
-- gray becomes colour by repetition, colour becomes gray by its luma (ITU-R 601-2), palettes are looked up, CMYK and
-  YCbCr go by Pillow's formulas, 1 bit becomes 0 and 255;
+- gray becomes colour by repetition, colour becomes gray by its luma (ITU-R 601-2), palettes are looked up,
+  CMYK and YCbCr go by Pillow's formulas, 1 bit becomes 0 and 255;
 - 16 bits become 8 by their upper half;
 - transparency is dropped, and opaque where four channels are asked for and the image has none;
 - of several frames the first counts;
@@ -46,8 +46,8 @@ def picture(stored: Any, channels: int | None = None) -> Picture:
     """An image of any kind as 8-bit levels or floats.
 
     Args:
-        stored: A file's content, a PIL image, or an array or Tensor: ``[H, W]``, ``[C, H, W]``, and for an array
-            also ``[H, W, C]``.
+        stored: A file's content, a PIL image, or an array or Tensor: ``[H, W]``, ``[C, H, W]``, and for an
+            array also ``[H, W, C]``.
         channels: How many the image shall have; None: 3 for files and PIL images.
 
     Raises:
@@ -122,8 +122,8 @@ def _tensor(stored: Any, channels: int | None) -> Tensor:
         ) from error
     if values.is_complex() or values.ndim not in (2, 3) or not values.numel():
         raise Unfit(
-            f"of shape {tuple(values.shape)} and {str(values.dtype).removeprefix('torch.')}, which is no image; "
-            "give [channels, height, width]"
+            f"of shape {tuple(values.shape)} and {str(values.dtype).removeprefix('torch.')}, "
+            "which is no image; give [channels, height, width]"
         )
     values = values[None] if values.ndim == 2 else values.movedim(_channel_axis(stored, channels), 0)
     if channels not in (None, len(values)):

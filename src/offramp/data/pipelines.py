@@ -39,7 +39,7 @@ class Transform:
     resized_crop: bool = False
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        """Augment and normalise ``[B, C, H, W]``, uint8 or float32; the CPU generator draws for each image by itself."""
+        """Augment and normalise ``[B, C, H, W]``, uint8 or float32; the CPU generator draws for each."""
         for step in self.steps:
             images = step(images, generator)
         if images.is_floating_point():
@@ -129,7 +129,8 @@ def _check_published(name: str, steps: tuple[Step, ...], data: ImageData) -> Non
     remedy = "take `augment='crop-flip'`, which goes by the set's own statistics"
     if data.input_size[0] != 3:
         raise UserError(
-            f"pipeline {name!r} has statistics of RGB images, {data.name} has {data.input_size[0]} channels; {remedy}"
+            f"pipeline {name!r} has statistics of RGB images, {data.name} has {data.input_size[0]} channels; "
+            f"{remedy}"
         )
     if data.train.dtype == torch.uint8:
         return
@@ -138,6 +139,6 @@ def _check_published(name: str, steps: tuple[Step, ...], data: ImageData) -> Non
     images = data.train.sample(SAMPLE)
     if images.min() < 0 or images.max() > 1:
         raise UserError(
-            f"pipeline {name!r} has statistics of images from 0 to 1, {data.name} goes from {images.min():.3g} to "
-            f"{images.max():.3g}; {remedy}"
+            f"pipeline {name!r} has statistics of images from 0 to 1, {data.name} goes from "
+            f"{images.min():.3g} to {images.max():.3g}; {remedy}"
         )

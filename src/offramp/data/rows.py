@@ -54,8 +54,8 @@ def decode(
     found = size_of(image)
     if size and found[1:] != size[1:]:
         raise UserError(
-            f"{rows.where(row)}: {found[2]}x{found[1]} pixels where others have {size[2]}x{size[1]}; have all "
-            "cut to squares of one size as they are read, e.g. by `size=224`"
+            f"{rows.where(row)}: {found[2]}x{found[1]} pixels where others have {size[2]}x{size[1]}; "
+            "have all cut to squares of one size as they are read, e.g. by `size=224`"
         )
     if size and found[0] != size[0]:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Where a data set is: a folder of parquet files, an image folder, a name on the hub, or an object in Python."""
+"""Where a data set is: a folder of parquet files or images, a name on the hub, or an object in Python."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def find(source: Any, columns: Columns) -> Found:
         tables = load_hub(source)
         if "train" not in tables:
             raise UserError(f"{source} has no split 'train' among {', '.join(tables)}; take another set")
-        splits = {
+        splits: dict[str, Rows] = {
             SPLITS[name]: TableRows(tables[name], columns) for name in reversed(SPLITS) if name in tables
         }
         return Found(path.resolve().name, source, splits)

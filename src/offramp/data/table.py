@@ -27,8 +27,11 @@ class Table(Protocol):
     name: str
     schema: pa.Schema  # with the Hugging Face features in its metadata, if there are any
     num_rows: int
-    order: np.ndarray | None  # which row of the columns each row is; None: the same
     folder: Path  # where paths of images begin
+
+    @property
+    def order(self) -> np.ndarray | None:
+        """Which row of the columns each row is; None: the same."""
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Read one column."""
@@ -115,7 +118,8 @@ def no_images(type_: pa.DataType) -> str | None:
         or types.is_large_string(type_)
     ):
         return None
-    return f"{type_}, no images (contents of image files, alone or in a struct of bytes and path; or their paths)"
+    content = "contents of image files, alone or in a struct of bytes and path; or their paths"
+    return f"{type_}, no images ({content})"
 
 
 def _no_labels(type_: pa.DataType) -> str | None:

@@ -64,7 +64,8 @@ class Recipe:
         test_limit: Use only so many test images; None for all.
         size: Cut every image to a square of so many pixels as it is read, as the pipeline ``imagenet`` needs;
             None serves them as they are.
-        val_split: Use the validation split that the set brings, and hold none out; see :func:`offramp.data.open_data`.
+        val_split: Use the validation split that the set brings, and hold none out; see
+            :func:`offramp.data.open_data`.
         channels: How many an image file has: 1 (gray), 3 or 4; None: as many as the net reads.
         image: Column of the images; None: the usual one.
         label: Column of the labels; None: the usual one.

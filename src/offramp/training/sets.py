@@ -25,7 +25,7 @@ SETTINGS = ("val_fraction", "train_limit", "test_limit", "val_split", "classes",
 
 
 def open_set(source: Any, recipe: Recipe, net: Net | None = None) -> ImageData:
-    """What :func:`offramp.data.open_data` opens under the recipe's settings, for a net if it is there already."""
+    """What :func:`offramp.data.open_data` opens under the recipe's settings, for a net if there is one."""
     from offramp.data import open_data
 
     settings = {name: getattr(recipe, name) for name in SETTINGS}
