@@ -54,8 +54,8 @@ class Batches(ABC):
         Args:
             batch_size: Images per batch and rank.
             transform: ``[B, C, H, W]`` (uint8 or float32) and a generator -> float32 of the same shape. If
-                its `resized_crop` is true, a set that cuts images as they are read gives random resized crops,
-                else centre crops.
+                its `resized_crop` is true, a set that cuts images as they are read gives random resized
+                crops, else centre crops.
             device: Where the batches are wanted.
             seed: Seeds order and augmentation, together with `epoch`.
             epoch: Which epoch this is, from 0.
