@@ -48,8 +48,8 @@ def open_data(
 
     Images of one size are decoded in memory, the training and validation split now, the test split at its
     first use; above 2 GiB they stream instead, as they are. With `size` every image may have its own size:
-    the set streams, and images are cut to squares as they are read. No set is decoded as a whole to be opened;
-    of a table, the column of the labels is read.
+    the set streams, and images are cut to squares as they are read. No set is decoded as a whole to be
+    opened; of a table, the column of the labels is read.
 
     The cuts and the validation split are stratified by class and pure functions of the numbers given.
     `train_limit` counts the images that are left before the validation split is held out of them.
