@@ -116,7 +116,9 @@ def subject_of(
         UserError: The data cannot be opened.
     """
     recipe = run.recipe
-    key = (run.record["data"]["source"], *(repr(getattr(recipe, name)) for name in SETTINGS))
+    stored = run.record["data"]
+    same = (stored["source"], stored.get("digest"), tuple(stored["input_size"]), tuple(stored["classes"]))
+    key = (*same, *(repr(getattr(recipe, name)) for name in SETTINGS))
     if key not in sets:
         sets[key] = run.open_data()
     last = told.epochs[-1] if told.epochs else {}

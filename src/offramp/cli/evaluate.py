@@ -27,12 +27,19 @@ class Evaluate:
     """data set, as for train; by default the run's own"""
     net: str | None = None
     """a network of your own again, as for train; the code that a run names is not run by itself"""
+    set: Annotated[
+        tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE ...")
+    ] = ()
+    """how --data is read, where not as the run's own: size, image, label, ignore_label"""
     output: Output = OUTPUT
 
     def run(self) -> Answer:
         """Evaluate."""
         from offramp.reports import result_table
         from offramp.training import Run
+        from offramp.training.recipe_file import setting
 
-        result = Run.open(self.run_folder, net_of([self.run_folder], self.net)).evaluate(self.data)
+        settings = dict(setting(text) for texts in self.set for text in texts)
+        run = Run.open(self.run_folder, net_of([self.run_folder], self.net))
+        result = run.evaluate(self.data, **settings)
         return Answer(result, result_table(result))

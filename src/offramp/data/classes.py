@@ -146,9 +146,9 @@ def classes_of(split: Labelled, given: int | Sequence[object] | None, ignored: I
             )
         return Classes(named, True, left_out)
     used = [value for value in labels.values if str(value) not in left_out]
-    kinds = {type(value): value for value in used}
+    kinds = {type(value): value for value in reversed(used)}  # the first of each
     if len(kinds) > 1:
-        one, other = list(kinds.values())[:2]
+        one, other = sorted(kinds.values(), key=labels.first)[:2]
         raise UserError(
             f"{rows.where(labels.first(one))}: label {one!r} is of another kind than {other!r} "
             f"({rows.where(labels.first(other))}); make all of them numbers, or all words"

@@ -57,7 +57,9 @@ def num_batches(samples: int, batch_size: int, *, drop_last: bool = False, world
     """
     together = batch_size * world
     if drop_last and 0 < samples < together:
-        raise UserError(f"{samples} images do not fill one batch of {together}; take a smaller batch_size")
+        fitting = samples - samples % world
+        remedy = f"take a smaller one, e.g. `batch_size={fitting}`" if fitting > 1 else "give more images"
+        raise UserError(f"{samples} images do not fill one batch of {together}; {remedy}")
     return samples // together if drop_last else -(-samples // together)
 
 

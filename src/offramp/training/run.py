@@ -89,23 +89,28 @@ class Run:
         """
         return self._data or open_recorded(self.record)
 
-    def evaluate(self, data: Any = None) -> dict[str, Any]:
+    def evaluate(self, data: Any = None, **settings: Any) -> dict[str, Any]:
         """Evaluate the net on a test set, in the shape of :attr:`result`.
 
         Args:
             data: A set, or what :func:`offramp.data.open_data` opens; by default the run's own, under its
                 recipe's limits. Whatever the set, it is normalised as the images of the training were.
+            settings: How other data are read, where not as the run's own: ``size``, ``image``, ``label``,
+                ``ignore_label``.
 
         Raises:
-            UserError: The set cannot be opened, or its images or classes are not those of the net.
+            UserError: The set cannot be opened, or its images or classes are not those of the net; or
+                settings for a set that is open already.
         """
         from offramp.data import ImageData
 
         recipe = self.recipe
+        if settings and (data is None or isinstance(data, ImageData)):
+            raise UserError(f"{', '.join(settings)} can be set for other data only; give them by `data=...`")
         if data is None:
             data = self.open_data()
         elif not isinstance(data, ImageData):  # the limits are of the run's own set
-            data = open_other_set(data, self.record)
+            data = open_other_set(data, self.record, **settings)
         check_fits(self.net, data, self.record["data"]["classes"])
         found = evaluate_split(self.net, data.test, recorded_transform(self.record), recipe.batch_size)
         record = self.record | {"data": {"name": data.name}}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from offramp.errors import UserError
+from offramp.errors import UserError, guess
 from offramp.modes import evaluating
 from offramp.nets import Net
 from offramp.training.recipe import Recipe
@@ -46,18 +46,39 @@ def open_recorded(record: dict[str, Any]) -> ImageData:
             f"the run was trained on {data['source']}, which no name opens again; give `data=...`"
         )
     recipe = Recipe.from_dict(record["recipe"])
-    return open_set(data["source"], recipe.replace(channels=recipe.channels or data["input_size"][0]))
+    classes = recipe.classes
+    if classes is None and _numbered(data["classes"]):  # before labels with gaps had classes of their own
+        classes = len(data["classes"])
+    channels = recipe.channels or data["input_size"][0]
+    return open_set(data["source"], recipe.replace(channels=channels, classes=classes))
 
 
-def open_other_set(source: Any, record: dict[str, Any]) -> ImageData:
-    """Other data, to evaluate the net of a run on."""
+def open_other_set(source: Any, record: dict[str, Any], **settings: Any) -> ImageData:
+    """Other data, to evaluate the net of a run on.
+
+    Args:
+        source: What :func:`offramp.data.open_data` opens.
+        record: The run's.
+        settings: How images and labels are read, where this set needs other settings than the run's own:
+            ``size``, ``image``, ``label``, ``ignore_label``.
+
+    Raises:
+        UserError: Another setting, or the set cannot be opened.
+    """
     from offramp.data import open_other
 
-    recipe = Recipe.from_dict(record["recipe"])
-    settings = {name: getattr(recipe, name) for name in OF_IMAGES} | {
-        "channels": record["data"]["input_size"][0]
-    }
-    return open_other(_lasting(source), record["data"]["classes"], **settings)
+    own = [name for name in OF_IMAGES if name != "channels"]
+    for name in settings.keys() - set(own):
+        raise UserError(f"{name!r} is no setting of other data{guess(name, own)}; there are {', '.join(own)}")
+    recipe = Recipe.from_dict(record["recipe"]).replace(**settings)
+    read = {name: getattr(recipe, name) for name in own}
+    channels = record["data"]["input_size"][0]
+    return open_other(_lasting(source), record["data"]["classes"], channels=channels, **read)
+
+
+def _numbered(classes: Sequence[str]) -> bool:
+    """Whether classes are called 0, 1, 2, ..., as those are that have no names."""
+    return list(classes) == [str(place) for place in range(len(classes))]
 
 
 def _lasting(source: Any) -> Any:
@@ -77,7 +98,7 @@ def check_fits(net: Net, data: ImageData, trained_on: Sequence[str] | None = Non
         net: The network.
         data: The set.
         trained_on: Names of the classes that the net was trained to tell apart; None: not trained yet.
-            Names that are mere numbers stand for names that nobody knows.
+            The names 0, 1, 2, ... stand for words that nobody knows.
 
     Raises:
         UserError: It does not.
@@ -103,11 +124,17 @@ def check_fits(net: Net, data: ImageData, trained_on: Sequence[str] | None = Non
             f"{data.name} has {data.num_classes}; build it with as many, e.g. num_classes={data.num_classes}"
         )
     ours, theirs = list(trained_on or data.classes), list(data.classes)
-    if ours != theirs and [str(i) for i in range(data.num_classes)] not in (ours, theirs):
+    nameless = (_numbered(ours) and _words(theirs)) or (_numbered(theirs) and _words(ours))
+    if ours != theirs and not nameless:
         raise UserError(
             f"the net was trained on the classes {reprlib.repr(ours)}, "
             f"{data.name} has {reprlib.repr(theirs)}; give the same classes in the same order"
         )
+
+
+def _words(classes: Sequence[str]) -> bool:
+    """Whether no class is called by a number."""
+    return not any(name.removeprefix("-").isdecimal() for name in classes)
 
 
 def recorded_transform(record: dict[str, Any]) -> Transform:

@@ -93,7 +93,9 @@ class Trainer:
         rehearse(bench, recipe.batch_size // (1 if method.loop.own_backward else fabric.world_size), START)
         self.loop = method.loop.start(bench)
         self.average = Average(net, recipe.average) if recipe.average else None
-        self.plan = Plan(self.loop.parts, data.train.num_batches(recipe.batch_size, drop_last=True))
+        share = recipe.batch_size // fabric.world_size
+        steps = data.train.num_batches(share, drop_last=True, world=fabric.world_size)
+        self.plan = Plan(self.loop.parts, steps)
         self.passes = method.passes_per_epoch(net.num_exits)
         self.state = State.start(net.num_exits, fabric.device)
         self.signals = Signals()
