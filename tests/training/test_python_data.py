@@ -15,6 +15,7 @@ from offramp import Recipe, Run, UserError, fit
 from offramp.data import open_data
 from offramp.nets import MultiExitNet
 from offramp.training.feed import Feed
+from offramp.training.old_recipes import completed_recipe
 from offramp.training.sets import check_fits, open_recorded
 
 RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05, augment="none", val_fraction=0.2, checkpoint_every=1)
@@ -156,15 +157,29 @@ def test_a_net_of_numbered_classes_is_not_taken_for_one_of_other_numbers():
     check_fits(tiny_net(), named, ["0", "1", "2"])  # words for numbers
 
 
-def test_an_old_record_of_labels_with_gaps_had_a_class_for_each_number(tmp_path):
-    for split in ("train", "test"):
+def folder_of_gaps(tmp_path):
+    for split in ("train", "validation", "test"):
         contents = []
         for i in range(6):
             Image.fromarray(IMAGES[i].permute(1, 2, 0).numpy()).save(tmp_path / "x.png")
             contents.append((tmp_path / "x.png").read_bytes())
         table = pa.table({"image": contents, "label": [0, 3, 0, 3, 0, 3]})
         parquet.write_table(table, tmp_path / f"{split}.parquet")
+    return tmp_path
+
+
+def test_a_resume_with_another_val_split_is_refused(tmp_path):
+    data, run = folder_of_gaps(tmp_path), tmp_path / "run"
+    recipe = RECIPE.replace(batch_size=2, epochs=1)
+    fit(tiny_net(classes=2), data, "joint", recipe.replace(val_split=False), run, quiet=True)
+    with pytest.raises(UserError, match="a run with another data"):
+        fit(tiny_net(classes=2), data, "joint", recipe, run, resume=True, quiet=True)
+
+
+def test_an_old_record_knew_no_validation_split_and_had_a_class_for_each_number(tmp_path):
+    folder_of_gaps(tmp_path)
     recipe = {k: v for k, v in RECIPE.to_dict().items() if k not in ("classes", "channels", "val_split")}
     data = {"source": str(tmp_path), "classes": ["0", "1", "2", "3"], "input_size": [3, 8, 8]}
-    opened = open_recorded({"data": data, "recipe": recipe})
+    opened = open_recorded({"data": data, "recipe": completed_recipe(recipe)})
+    assert (len(opened.train), len(opened.val)) == (5, 1)
     assert opened.num_classes == 4 and opened.test.labels.tolist() == [0, 3, 0, 3, 0, 3]

@@ -10,7 +10,7 @@ from offramp.training.recipe import Recipe
 __all__ = ["completed_recipe"]
 
 # Settings whose default is no longer what the library did before it had them.
-OF_THEIR_TIME = {"channels_last": False}
+OF_THEIR_TIME = {"channels_last": False, "val_split": False}
 
 
 def completed_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["as_json", "check_same", "describe", "is_run", "read_record", "read_result"]
 
-RECIPE_BEFORE = {"val_split": False}  # what a record without such a key was trained with
 DECISIVE = ("net", "method", "options", "data", "recipe")  # a run goes on with the same of each
 
 
@@ -75,7 +74,6 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     record["net"] = completed(record["net"])
     record["recipe"] = completed_recipe(record["recipe"])
     try:
-        record["recipe"] = RECIPE_BEFORE | record["recipe"]
         Recipe.from_dict(record["recipe"])
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
@@ -106,13 +104,8 @@ def check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> Non
         old, new = before[key], now[key]
         if key == "data":  # the same set may lie elsewhere by now
             old, new = old | {"source": None}, new | {"source": None}
-<<<<<<< HEAD
-        if key == "recipe":  # its options are among the method's
-            old, new = old | {"options": None}, new | {"options": None}
-=======
-        if key == "recipe":
-            old = Recipe().to_dict() | RECIPE_BEFORE | old
->>>>>>> ff1074c (Work in progress: recipes, runs and fit take every kind of data set and its settings)
+        if key == "recipe":  # options are compared as the method's, the use of val_split by the data's numbers
+            old, new = ({**each, "options": None, "val_split": None} for each in (old, new))
         if key == "options":
             old = _completed(before["method"], old)
         if old != new:

@@ -10,7 +10,7 @@ from offramp.methods import Method, method
 from offramp.nets import MultiExitNet, create
 from offramp.nets.text import word
 from offramp.training.recipe import Recipe
-from offramp.training.sets import open_set
+from offramp.training.sets import open_recorded
 
 if TYPE_CHECKING:
     from offramp.data import ImageData
@@ -43,7 +43,7 @@ def recorded_data(folder: Path, record: dict[str, Any], recipe: Recipe) -> Image
     """
     source = record["data"]["source"]
     try:
-        return open_set(source, recipe)
+        return open_recorded(record, recipe)
     except UserError as error:
         raise UserError(
             f"{folder} was trained on {source!r}, which does not open ({error}); give the set by `data=...`, "

@@ -13,12 +13,8 @@ from offramp.nets.own import check_exits
 from offramp.training.evaluation import evaluate_split, final_result
 from offramp.training.recipe import Recipe
 from offramp.training.record import read_record, read_result
-<<<<<<< HEAD
 from offramp.training.recorded import recorded_net
-from offramp.training.sets import check_fits, open_set, recorded_transform
-=======
 from offramp.training.sets import check_fits, open_other_set, open_recorded, recorded_transform
->>>>>>> ff1074c (Work in progress: recipes, runs and fit take every kind of data set and its settings)
 from offramp.training.weights import load_weights
 
 if TYPE_CHECKING:

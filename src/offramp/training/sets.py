@@ -34,8 +34,8 @@ def open_set(source: Any, recipe: Recipe, net: Net | None = None) -> ImageData:
     return open_data(_lasting(source), **settings)
 
 
-def open_recorded(record: dict[str, Any]) -> ImageData:
-    """The data of a run, opened again.
+def open_recorded(record: dict[str, Any], recipe: Recipe | None = None) -> ImageData:
+    """The data of a run, opened again as a recipe says, by default the run's.
 
     Raises:
         UserError: They existed in Python only, or cannot be opened any more.
@@ -45,7 +45,7 @@ def open_recorded(record: dict[str, Any]) -> ImageData:
         raise UserError(
             f"the run was trained on {data['source']}, which no name opens again; give `data=...`"
         )
-    recipe = Recipe.from_dict(record["recipe"])
+    recipe = recipe or Recipe.from_dict(record["recipe"])
     classes = recipe.classes
     if classes is None and _numbered(data["classes"]):  # before labels with gaps had classes of their own
         classes = len(data["classes"])
