@@ -106,6 +106,18 @@ def test_a_set_that_does_not_fit(run, tmp_path, changes, words):
         assert word in str(caught.value)
 
 
+def test_images_of_another_size_are_cut_as_their_refusal_says(run, tmp_path):
+    for name, sizes, size in (("mixed", ((12, 12), (15, 11)), 224), ("large", ((12, 12),), 9)):
+        folder = images(tmp_path / name, sizes=sizes)
+        with pytest.raises(UserError, match=f"`size={size}`"):
+            run.evaluate(folder)
+        assert run.evaluate(folder, size=9)["data"] == name
+    with pytest.raises(UserError, match=r"'sise' is no setting of other data.*'size'"):
+        run.evaluate(folder, sise=9)
+    with pytest.raises(UserError, match="size can be set for other data only"):
+        run.evaluate(size=9)
+
+
 def test_classes_without_names_fit(run):
     labels = torch.tensor([0, 1, 2])
     split = Split(torch.zeros(3, 3, 9, 9, dtype=torch.uint8), labels)

@@ -103,10 +103,13 @@ def check_fits(net: Net, data: ImageData, trained_on: Sequence[str] | None = Non
     Raises:
         UserError: It does not.
     """
-    if tuple(net.input_size) != tuple(data.input_size):
+    ours, theirs = tuple(net.input_size), tuple(data.input_size)
+    if ours != theirs:
+        square = len(ours) == 3 and ours[0] == theirs[0] and ours[1] == ours[2]
+        remedy = f"cut them to that size by `size={ours[1]}`" if square else "give images of that size"
         raise UserError(
-            f"the net takes images of {tuple(net.input_size)}, {data.name} has {tuple(data.input_size)}; "
-            "give images of that size, or a net whose input_size is theirs"
+            f"the net takes images of {ours}, {data.name} has {theirs}; "
+            f"{remedy}, or take a net whose input_size is theirs"
         )
     with torch.no_grad(), evaluating(net):
         image = torch.zeros(1, *data.input_size, device=next(net.parameters()).device)
@@ -123,12 +126,12 @@ def check_fits(net: Net, data: ImageData, trained_on: Sequence[str] | None = Non
             f"the net's exits tell {' or '.join(map(str, sorted(classes)))} classes apart, "
             f"{data.name} has {data.num_classes}; build it with as many, e.g. num_classes={data.num_classes}"
         )
-    ours, theirs = list(trained_on or data.classes), list(data.classes)
-    nameless = (_numbered(ours) and _words(theirs)) or (_numbered(theirs) and _words(ours))
-    if ours != theirs and not nameless:
+    known, found = list(trained_on or data.classes), list(data.classes)
+    nameless = (_numbered(known) and _words(found)) or (_numbered(found) and _words(known))
+    if known != found and not nameless:
         raise UserError(
-            f"the net was trained on the classes {reprlib.repr(ours)}, "
-            f"{data.name} has {reprlib.repr(theirs)}; give the same classes in the same order"
+            f"the net was trained on the classes {reprlib.repr(known)}, "
+            f"{data.name} has {reprlib.repr(found)}; give the same classes in the same order"
         )
 
 
