@@ -104,7 +104,9 @@ def check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> Non
         old, new = before[key], now[key]
         if key == "data":  # the same set may lie elsewhere by now
             old, new = old | {"source": None}, new | {"source": None}
-        if key == "recipe":  # options are compared as the method's, the use of val_split by the data's numbers
+        if (
+            key == "recipe"
+        ):  # options are compared as the method's, the use of val_split by the data's numbers
             old, new = ({**each, "options": None, "val_split": None} for each in (old, new))
         if key == "options":
             old = _completed(before["method"], old)

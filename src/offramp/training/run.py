@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from offramp.errors import UserError
 from offramp.methods import method
 from offramp.nets import MultiExitNet, Net, cost
 from offramp.nets.own import check_exits
