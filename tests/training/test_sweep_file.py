@@ -79,7 +79,7 @@ def test_the_command_of_a_run_is_its_recipe(sweep_file):
         job = run.job(plan)
         assert job.words[1:4] == ["-m", "offramp", "train"]
         command = parse(Train, "offramp train", job.words[4:])
-        assert command._recipe() == run.recipe
+        assert command._recipe(None) == run.recipe
         assert (command.data, command.net, command.method) == (plan.data, plan.net, run.entry.method.name)
         assert (command.out, command.resume) == (str(run.folder), True)
 
