@@ -35,6 +35,7 @@ def chain(*blocks: nn.Module, heads=None) -> MultiExitNet:
 
 
 def three() -> MultiExitNet:
+    torch.manual_seed(0)  # the blocks are made before chain() seeds
     return chain(nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU()), nn.Conv2d(4, 4, 3))
 
 
@@ -414,6 +415,43 @@ def test_a_write_that_only_training_does_is_refused_when_it_comes():
     block = Lambda(lambda m, x: m.conv(x.mul_(2) if m.training else x))
     net = partition(chain(block))
     with pytest.raises(UserError, match="a layer overwrites the feature of exit 1"):
+        net(images())
+
+
+class Apart(nn.Module):
+    """Reads what a pooling made of the feature, first without gradients, then with."""
+
+    def __init__(self, first) -> None:
+        super().__init__()
+        self.conv, self.other, self.first = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1), first
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.max_pool2d(x, 2)
+        return self.first(self.conv, y) + self.other(y)
+
+
+def _without_gradients(layer: nn.Module, y: Tensor) -> Tensor:
+    with torch.no_grad():
+        return layer(y)
+
+
+@pytest.mark.parametrize("impl", ["fused", "split"])
+@pytest.mark.parametrize(
+    "first",
+    [lambda f, y: checkpoint(f, y, use_reentrant=True), _without_gradients],
+    ids=["reentrant", "no_grad"],
+)
+def test_a_read_without_gradients_takes_none_from_later_readers(first, impl):
+    net = chain(Apart(first))
+    wanted = accumulated(partition(copy.deepcopy(net), impl="cat"))
+    assert_equal_gradients(accumulated(partition(net, impl=impl)), wanted)
+
+
+@pytest.mark.parametrize("impl", ["fused", "split"])
+def test_a_feature_of_another_width_than_its_fork_is_refused(impl):
+    net = partition(chain(nn.Conv2d(4, 4, 3)), impl=impl)
+    net.stages[0] = nn.Conv2d(3, 6, 3).double()
+    with pytest.raises(UserError, match="the feature of exit 1 has 6 channels and had 4"):
         net(images())
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from offramp.errors import UserError
 from offramp.forks.channels import Channels
 from offramp.forks.feature import Cut, Feature, branch, cut_of, join, with_cut
 from offramp.forks.gains import Gains
@@ -39,6 +40,11 @@ class HandOutCut:
             return x, x
         if _is_recorded() or type(x) not in (Tensor, Feature):
             return self.plain(x)
+        if x.shape[self.axis] != len(self.gains[0]):
+            raise UserError(
+                f"{self.source} has {x.shape[self.axis]} channels and had {len(self.gains[0])} when its fork "
+                "was made; take the rules off and put them on again (offramp.forks.remove, install)"
+            )
         routing = self._routing(x)
         value = x.detach()
         head, following = (

@@ -134,8 +134,11 @@ def with_cut(x: Tensor, cut: Cut) -> Tensor:
 
 
 def cut_of(x: Any) -> Cut | None:
-    """What is known of a Tensor's gradient: nothing, once the Tensor or a view of it has been written to."""
-    if type(x) is not Feature or x.cut is None:
+    """What is known of a Tensor's gradient: nothing, once it or a view of it has been written to.
+
+    Nor without gradients: a lane made then would lead nowhere.
+    """
+    if type(x) is not Feature or x.cut is None or not torch.is_grad_enabled():
         return None
     if torch.compiler.is_compiling():
         return x.cut
@@ -150,7 +153,7 @@ def lane_of(x: Tensor, cut: Cut) -> Tensor:
     with torch._C.DisableTorchFunctionSubclass():
         if cut.lane is None:
             cut.lane = _Lane.apply(x, cut.live, cut.axis)
-        cut.was_read = cut.was_read or torch.is_grad_enabled()
+        cut.was_read = True
         return cut.lane
 
 

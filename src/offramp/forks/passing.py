@@ -100,7 +100,7 @@ for _function, _dims in _ADAPTIVE.items():
 @implements(torch.mean, Tensor.mean)
 def _(input: Tensor, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Any:
     cut = cut_of(input)
-    if cut is None or dim is None or kwargs:
+    if cut is None or dim is None or dim == () or kwargs:
         return NotImplemented
     dims = tuple(sorted(d % input.dim() for d in ((dim,) if isinstance(dim, int) else dim)))
     if 0 in dims or cut.axis in dims:
@@ -150,7 +150,14 @@ def _(input: Tensor, *shape: Any, **kwargs: Any) -> Any:
     """``x.view(N, -1)``, which flattens."""
     cut = cut_of(input)
     sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
-    if cut is None or cut.axis != 1 or kwargs or len(sizes) != 2 or sizes[0] != input.shape[0]:
+    if (
+        cut is None
+        or cut.axis != 1
+        or kwargs
+        or len(sizes) != 2
+        or sizes[0] != input.shape[0]
+        or sizes[1] != -1
+    ):
         return NotImplemented
     return torch.flatten(input, 1)
 
@@ -177,7 +184,7 @@ def _(tensors: Sequence[Tensor], dim: int = 0, **kwargs: Any) -> Any:
     cut = next((c for c in cuts if c is not None), None)
     if cut is None or kwargs or any(c is not None and c.axis != cut.axis for c in cuts):
         return NotImplemented
-    if dim % tensors[0].dim() != cut.axis:
+    if len({x.dim() for x in tensors}) > 1 or dim % tensors[0].dim() != cut.axis:
         return NotImplemented
     lives = [
         Channels.every(x.shape[cut.axis]) if c is None else c.live for x, c in zip(tensors, cuts, strict=True)

@@ -71,6 +71,7 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
 
 def _split(layer: Callable[..., Tensor], x: Tensor, cut: Cut, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The layer on the live channels plus the layer on the others, detached."""
+    cut.was_read = True
     with torch._C.DisableTorchFunctionSubclass():
         if not cut.live.count:
             return layer(x.detach(), weight, bias)
