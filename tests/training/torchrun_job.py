@@ -34,6 +34,8 @@ def main(out: Path) -> None:
         except Interrupted as stop:
             (out / f"{stopped.name}-{os.environ['RANK']}").write_text(str(stop.signum))
         fit(tiny_net(seed=9), tiny_data(), method, RECIPE, stopped, resume=True, device="cpu", quiet=True)
+    torch.distributed.barrier()  # a process that leaves while another still works may end it
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ class Recipe:
             None serves them as they are.
         val_split: Use the validation split that the set brings, and hold none out; see
             :func:`offramp.data.open_data`.
-        channels: How many an image file has: 1 (gray), 3 or 4; None: as many as the net reads.
+        image_channels: How many an image file has: 1 (gray), 3 or 4; None: as many as the net reads.
         image: Column of the images; None: the usual one.
         label: Column of the labels; None: the usual one.
         classes: How many there are, or all of them; None: those that the set names or has.
@@ -105,7 +105,7 @@ class Recipe:
     test_limit: int | None = None
     size: int | None = None
     val_split: bool = True
-    channels: int | None = None
+    image_channels: int | None = None
     image: str | None = None
     label: str | None = None
     classes: int | list[Any] | None = None
@@ -125,7 +125,7 @@ class Recipe:
         whole(self, "batch_size", 1)
         whole(self, "seed", 0, below=2**63)  # torch's generators take no more
         whole(self, "checkpoint_every", 0)
-        for name in ("train_limit", "test_limit", "size", "channels"):
+        for name in ("train_limit", "test_limit", "size", "image_channels"):
             if getattr(self, name) is not None:
                 whole(self, name, 1)
         number(self, "lr", "above 0 and at most 1e30", lambda v: 0 < v <= 1e30)

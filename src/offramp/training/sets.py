@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["SETTINGS", "check_fits", "open_other_set", "open_recorded", "open_set", "recorded_transform"]
 
 
-OF_IMAGES = ("size", "channels", "image", "label", "ignore_label")
+OF_IMAGES = ("size", "image_channels", "image", "label", "ignore_label")
 SETTINGS = ("val_fraction", "train_limit", "test_limit", "val_split", "classes", *OF_IMAGES)
 
 
@@ -29,7 +29,8 @@ def open_set(source: Any, recipe: Recipe, net: Net | None = None) -> ImageData:
     from offramp.data import open_data
 
     settings = {name: getattr(recipe, name) for name in SETTINGS}
-    if net is not None and recipe.channels is None and len(net.input_size) == 3:
+    settings["channels"] = settings.pop("image_channels")
+    if net is not None and recipe.image_channels is None and len(net.input_size) == 3:
         settings["channels"] = net.input_size[0]
     return open_data(_lasting(source), **settings)
 
@@ -49,8 +50,8 @@ def open_recorded(record: dict[str, Any], recipe: Recipe | None = None) -> Image
     classes = recipe.classes
     if classes is None and _numbered(data["classes"]):  # before labels with gaps had classes of their own
         classes = len(data["classes"])
-    channels = recipe.channels or data["input_size"][0]
-    return open_set(data["source"], recipe.replace(channels=channels, classes=classes))
+    channels = recipe.image_channels or data["input_size"][0]
+    return open_set(data["source"], recipe.replace(image_channels=channels, classes=classes))
 
 
 def open_other_set(source: Any, record: dict[str, Any], **settings: Any) -> ImageData:
@@ -67,7 +68,7 @@ def open_other_set(source: Any, record: dict[str, Any], **settings: Any) -> Imag
     """
     from offramp.data import open_other
 
-    own = [name for name in OF_IMAGES if name != "channels"]
+    own = [name for name in OF_IMAGES if name != "image_channels"]
     for name in settings.keys() - set(own):
         raise UserError(f"{name!r} is no setting of other data{guess(name, own)}; there are {', '.join(own)}")
     recipe = Recipe.from_dict(record["recipe"]).replace(**settings)
