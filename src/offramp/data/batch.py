@@ -1,0 +1,53 @@
+"""A batch: inputs, and one target per task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Batch"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N samples: what a network reads, and what it should say about them.
+
+    Attributes:
+        inputs: ``[N, ...]``, or several such Tensors by name, as text has them.
+        targets: Key of a task's target -> ``[N, ...]``. A target that no sample of the batch has is not here.
+    """
+
+    inputs: Tensor | Mapping[str, Tensor]
+    targets: Mapping[str, Tensor]
+
+    def __len__(self) -> int:
+        first = self.inputs if isinstance(self.inputs, Tensor) else next(iter(self.inputs.values()))
+        return len(first)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with every Tensor of it changed."""
+        inputs: Any = self.inputs
+        inputs = change(inputs) if isinstance(inputs, Tensor) else {n: change(x) for n, x in inputs.items()}
+        return Batch(inputs, {name: change(target) for name, target in self.targets.items()})
+
+    def first(self, n: int) -> Batch:
+        """The first n samples."""
+        return self.map(lambda tensor: tensor[:n])
+
+    def share(self, rank: int, world: int) -> Batch:
+        """Every `world`-th sample, beginning with number `rank`."""
+        return self if world == 1 else self.map(lambda tensor: tensor[rank::world])
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch on a device."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def channels_last(self) -> Batch:
+        """The batch with image inputs ``[N, C, H, W]`` in the channels-last memory format."""
+        if not isinstance(self.inputs, Tensor) or self.inputs.dim() != 4:
+            return self
+        return Batch(self.inputs.contiguous(memory_format=torch.channels_last), self.targets)

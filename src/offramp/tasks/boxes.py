@@ -1,0 +1,58 @@
+"""Box regression: where in its image an object is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from offramp.tasks.task import Task, wide
+
+__all__ = ["Boxes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boxes(Task):
+    """One box per image, (x0, y0, x1, y1) as fractions of the image: smooth L1 loss, mean IoU in percent.
+
+    Outputs and targets are ``[N, 4]``. A target that is not finite stands for an image without a box. The
+    loss of a sample is the mean of its four coordinates' (Girshick, "Fast R-CNN", ICCV 2015, Eq 3).
+
+    Attributes:
+        target: Key of the boxes among a batch's targets.
+        beta: Distance, in fractions of the image, at which the loss turns from squared to absolute.
+    """
+
+    primary: ClassVar[str] = "iou"
+    better: ClassVar[Literal["higher", "lower"]] = "higher"
+    target: str = "box"
+    beta: float = 0.1
+
+    def loss(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        known = target.isfinite().all(1)
+        values = F.smooth_l1_loss(
+            wide(output), torch.where(known[:, None], target, 0), beta=self.beta, reduction="none"
+        )
+        return values.mean(1), known.to(values)
+
+    def counts(self, output: Tensor, target: Tensor) -> Tensor:
+        """``[2]``: the sum of the IoUs, images with a box."""
+        known = target.isfinite().all(1)
+        overlap = _area(
+            torch.cat([torch.maximum(output, target)[:, :2], torch.minimum(output, target)[:, 2:]], 1)
+        )
+        iou = overlap / (_area(output) + _area(target) - overlap)
+        return torch.stack([torch.where(known, iou, 0).sum(), known.sum()]).double()
+
+    def metrics(self, counts: Tensor) -> dict[str, float]:
+        """``iou`` in percent, the mean over all images with a box."""
+        total, images = counts.tolist()
+        return {"iou": 100 * total / images}
+
+
+def _area(boxes: Tensor) -> Tensor:
+    """Areas of boxes ``[N, 4]``, 0 of one that is turned inside out."""
+    return (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1)

@@ -1,0 +1,70 @@
+"""A task: what one output of a network predicts, how wrong it is, and how that is told."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+__all__ = ["Task", "wide"]
+
+
+class Task(ABC):
+    """What an output predicts.
+
+    A task of your own is a subclass with the attributes and the three methods below; see
+    :class:`~offramp.tasks.Boxes` for one. A frozen dataclass is a good form, since a task holds options and
+    no state.
+
+    Attributes:
+        target: Key of a batch's targets under which this task finds its own.
+        primary: Name of the metric that stands for the output in tables.
+        better: Whether a ``"higher"`` or a ``"lower"`` value of it is better.
+    """
+
+    target: str
+    primary: str
+    better: Literal["higher", "lower"]
+
+    @abstractmethod
+    def loss(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of every sample, and how much the sample counts.
+
+        The loss of a step is sum(weights * values) / sum(weights), over all samples of all processes.
+
+        Args:
+            output: What the network's output gives, ``[N, ...]``.
+            target: What it should be, ``[N, ...]``.
+
+        Returns:
+            Values ``[N]``, in float32 or wider, and weights ``[N]``: 1, or for example the number of a
+            sample's valid pixels; 0 for a sample without a target.
+        """
+
+    @abstractmethod
+    def counts(self, output: Tensor, target: Tensor) -> Tensor:
+        """Sums over the samples of a batch from which :meth:`metrics` follow.
+
+        Returns:
+            ``[M]``, integers or float64; they add up over batches and over processes.
+        """
+
+    @abstractmethod
+    def metrics(self, counts: Tensor) -> dict[str, float]:
+        """The metrics by name, of everything that has been counted.
+
+        Args:
+            counts: ``[M]`` on the CPU, the sum of what :meth:`counts` returned.
+        """
+
+    def ensemble(self, outputs: Sequence[Tensor]) -> Tensor:
+        """One prediction out of those of several outputs that have this task: by default their mean."""
+        return torch.stack([wide(output) for output in outputs]).mean(0)
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """The Tensor in float32, or as it is where that is wider."""
+    return tensor.float() if tensor.itemsize < 4 else tensor
