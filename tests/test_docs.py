@@ -42,7 +42,7 @@ def test_the_index_is_the_table_of_methods():
     assert len(rows) == len(METHODS)
     for name, row in METHODS.items():
         axes = [row.axes.get(axis, "-") for axis in ("fork", "objective", "combiner", "loop")]
-        assert rows[f"[{name}]({name}.md)"] == [*axes, ", ".join(sorted(row.needs)), row.passes], name
+        assert rows[f"[{name}]({name}.md)"] == [*axes, ", ".join(sorted(row.needs)), str(row.passes)], name
 
 
 def test_every_page_is_a_method_s():

@@ -13,6 +13,7 @@ from offramp.forks import Fork, GainFork, Rule, SliceFork, install, remove
 from offramp.loops import Loop, Minibatch
 from offramp.nets import MultiExitNet, Net, Separate
 from offramp.objectives import CrossEntropy, Objective
+from offramp.passes import K, Passes
 
 __all__ = ["Method", "compose"]
 
@@ -63,19 +64,11 @@ class Method:
         return self.objective.needs | self.combiner.needs
 
     @property
-    def passes(self) -> str:
-        """What a step of joint training's costs: F its forward and B its backward pass, K exits."""
+    def passes(self) -> Passes:
+        """What a step costs, or an epoch over its batches, in passes of joint training."""
         if self.separate:
-            return "(K + 1) / 2 (F + B)"
-        return self.combiner.passes if type(self.loop) is Minibatch else self.loop.passes
-
-    def passes_per_epoch(self, exits: int) -> float:
-        """What an epoch costs, in epochs of joint training; a backward pass counts as two forward passes."""
-        if self.separate:
-            return (exits + 1) / 2
-        part = self.combiner if type(self.loop) is Minibatch else self.loop
-        forward, backward = part.cost(exits)
-        return (forward + 2 * backward) / 3
+            return Passes((K + 1) / 2, (K + 1) / 2)
+        return self.loop.passes or self.combiner.passes
 
     @property
     def reads_epochs(self) -> tuple[str, ...]:

@@ -216,7 +216,7 @@ def test_passes_are_counted_as_they_happen(monkeypatch, name, forward, backward,
         "stage": 5 * stage_steps,
         "fusion": 5 * fusion_steps,
     }
-    assert work.options.cost(3) == (forward, backward)
+    assert work.options.passes.of(3) == (forward, backward)
 
 
 @pytest.mark.parametrize("name", ["dr-mgf", "meta-gf", "dr-avgf"])

@@ -19,6 +19,6 @@ def test_the_augmented_rows_are_alike_and_match_in_passes():
     assert len(sweep.seeds) == 3
     assert {entry.recipe.augment for entry in sweep.entries} == {"crop-flip"}
     assert len({str(entry.recipe.replace(epochs=1, options={})) for entry in sweep.entries}) == 1
-    passes = {e.label: e.recipe.epochs * e.method.passes_per_epoch(7) for e in sweep.entries}
+    passes = {e.label: e.recipe.epochs * e.method.passes.joint(7) for e in sweep.entries}
     assert passes["joint epochs=48"] == passes["dr-mgf"] == passes["meta-gf"] == 48
     assert passes["dr-avgf"] == pytest.approx(44)

@@ -87,7 +87,7 @@ class Methods:
                 "name": m.name,
                 "axes": m.axes,
                 "needs": sorted(m.needs),
-                "passes": m.passes,
+                "passes": str(m.passes),
                 "options": m.options,
                 "summary": m.summary,
                 "paper": m.paper,
@@ -96,7 +96,10 @@ class Methods:
         ]
         table = aligned(
             ["method", "chooses", "needs", "passes per step"],
-            [[m.name, ", ".join(m.axes.values()) or "-", ", ".join(sorted(m.needs)), m.passes] for m in rows],
+            [
+                [m.name, ", ".join(m.axes.values()) or "-", ", ".join(sorted(m.needs)), str(m.passes)]
+                for m in rows
+            ],
             left=4,
         )
         details = "\n".join(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from offramp.combiners.backward import Backward
 from offramp.objectives.step import Step
+from offramp.passes import Passes
 
 __all__ = ["Combiner"]
 
@@ -26,13 +27,9 @@ class Combiner:
     needs: ClassVar[frozenset[str]] = frozenset({"losses"})
 
     @property
-    def passes(self) -> str:
-        """What a step costs, F a forward and B a backward pass of joint training, with K exits."""
-        return "F + B"
-
-    def cost(self, exits: int) -> tuple[float, float]:
-        """The same as numbers: forward and backward passes of joint training."""
-        return 1.0, 1.0
+    def passes(self) -> Passes:
+        """What a step costs, in passes of joint training; outputs are taken to stand at equal distances."""
+        return Passes()
 
     def start(self, net: nn.Module, seed: int = 0) -> Callable[[Sequence[Tensor], Step, Backward], None]:
         """What combines while this net is trained.

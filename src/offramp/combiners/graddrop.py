@@ -17,6 +17,7 @@ from offramp.combiners.combiner import Combiner
 from offramp.combiners.jacobian import SCOPES
 from offramp.combiners.weighted import check_word
 from offramp.errors import UserError
+from offramp.passes import K, Passes
 
 __all__ = ["GradDrop"]
 
@@ -45,12 +46,8 @@ class GradDrop(Combiner):
             raise UserError(f"leak is a share from 0 to 1, got {self.leak!r}")
 
     @property
-    def passes(self) -> str:
-        """As for any combiner; exits at equal distances."""
-        return "F + (K + 1) / 2 B"
-
-    def cost(self, exits: int) -> tuple[float, float]:  # noqa: D102
-        return 1.0, (exits + 1) / 2
+    def passes(self) -> Passes:  # noqa: D102
+        return Passes(1, (K + 1) / 2)
 
     def start(self, net: nn.Module, seed: int = 0) -> nn.Module:  # noqa: D102
         return Aggregating(net, self.shared, "GradDrop", {"leak": float(self.leak)}, seed)

@@ -19,6 +19,7 @@ from offramp.combiners.seeded import seeded
 from offramp.combiners.weightings import SolverFailed
 from offramp.errors import UserError, guess
 from offramp.objectives.step import Step
+from offramp.passes import K, Passes
 
 __all__ = ["Weigh", "Weighing", "Weighted", "check_word"]
 
@@ -67,21 +68,12 @@ class Weighted(Combiner):
                 )
 
     @property
-    def passes(self) -> str:
-        """As for any combiner; exits at equal distances."""
-        rows = "(K + 1) / 2 B"
+    def passes(self) -> Passes:  # noqa: D102
         if self.part < 1:
-            rows = f"{self.part / self.every:g} (F + {rows})"
-        elif self.every > 1:
-            rows = f"(K + 1) / {2 * self.every} B"
-        return f"F + {rows} + B" if self.lean or self.every > 1 or self.part < 1 else f"F + {rows}"
-
-    def cost(self, exits: int) -> tuple[float, float]:  # noqa: D102
-        rows = (exits + 1) / 2
-        if self.part < 1:
-            share = self.part / self.every
-            return 1 + share, 1 + share * rows
-        return 1.0, rows / self.every + (self.lean or self.every > 1)
+            rows = Passes(1, 0) + self.part / self.every * Passes(1, (K + 1) / 2)
+        else:
+            rows = Passes(1, (K + 1) / 2 / self.every)
+        return rows + Passes(0, 1) if self.lean or self.every > 1 or self.part < 1 else rows
 
     def weighting(self) -> Weigh:
         """What weighs the rows of one group; called once for each.

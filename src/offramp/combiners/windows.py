@@ -24,6 +24,7 @@ from offramp.combiners.jacobian import pull, reach
 from offramp.combiners.weighted import check_word
 from offramp.errors import UserError
 from offramp.objectives.step import Step
+from offramp.passes import Passes
 
 __all__ = ["WINDOWS", "Windows", "first_blocks", "mask"]
 
@@ -50,12 +51,9 @@ class Windows(Combiner):
         check_word("window", self.window, WINDOWS)
 
     @property
-    def passes(self) -> str:
+    def passes(self) -> Passes:
         """As for any combiner; for six or seven exits at equal distances."""
-        return "F + 2 B" if self.window.startswith("overlap") else "F + B"
-
-    def cost(self, exits: int) -> tuple[float, float]:  # noqa: D102
-        return 1.0, 2.0 if self.window.startswith("overlap") else 1.0
+        return Passes(1, 2 if self.window.startswith("overlap") else 1)
 
     def start(self, net: nn.Module, seed: int = 0) -> Windows:
         """Look whether the net has blocks to reach.

@@ -20,7 +20,8 @@ from offramp.loops.fusion import Fusion, is_bias, kernels_of
 from offramp.loops.loop import Moment
 from offramp.loops.routes import INITS, LATERAL, SIGNS, Routes
 from offramp.loops.stage import Stage
-from offramp.loops.staged import Staged, times
+from offramp.loops.staged import Staged
+from offramp.passes import K, Passes
 
 if TYPE_CHECKING:
     from lightning_fabric.wrappers import _FabricOptimizer
@@ -111,14 +112,11 @@ class DRMGF(Staged):
         return super().reads_epochs + (share,) * (0 < self.routed_share < 1)
 
     @property
-    def passes(self) -> str:  # noqa: D102
+    def passes(self) -> Passes:  # noqa: D102
         if self.learn != "nothing":
             return super().passes
-        return f"{times(self.stage_fraction, 'K')} (F + B) + {times(self.fusion_fraction, 'F')}"
-
-    def cost(self, exits: int) -> tuple[float, float]:  # noqa: D102
-        forward, backward = super().cost(exits)
-        return forward, backward - (self.fusion_fraction if self.learn == "nothing" else 0)
+        stages = self.stage_fraction * K
+        return Passes(stages, stages) + Passes(self.fusion_fraction, 0)
 
     def routed(self, bench: Bench, moment: Moment) -> bool:  # noqa: D102
         return moment.epoch < self.routed_share * bench.epochs

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
+from offramp.passes import Passes
+
 if TYPE_CHECKING:
     from offramp.loops.bench import Bench
 
@@ -109,13 +111,9 @@ class Loop:
         return ()
 
     @property
-    def passes(self) -> str:
-        """What an epoch costs, F a forward and B a backward pass over all training images, with K exits."""
-        return "F + B"
-
-    def cost(self, exits: int) -> tuple[float, float]:
-        """The same as numbers: forward and backward passes."""
-        return 1.0, 1.0
+    def passes(self) -> Passes | None:
+        """Cost of an epoch in passes over the training images; None: the combiner's, at every step."""
+        return None
 
     def start(self, bench: Bench) -> Work:
         """What organises the epochs while a net is trained.

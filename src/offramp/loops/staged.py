@@ -13,13 +13,14 @@ from offramp.loops.bench import Bench
 from offramp.loops.fusion import Fusion
 from offramp.loops.loop import Loop, Moment, Work
 from offramp.loops.routes import Routes
+from offramp.passes import K, Passes
 
 if TYPE_CHECKING:
     from lightning_fabric.wrappers import _FabricOptimizer
 
     from offramp.loops.stage import Stage
 
-__all__ = ["Staged", "times"]
+__all__ = ["Staged"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +77,9 @@ class Staged(Loop):
         return ("ramp=True",) * self.ramp + (gamma,) * (self.fusion_gamma != 1)
 
     @property
-    def passes(self) -> str:  # noqa: D102
-        return f"({times(self.stage_fraction, 'K')} + {self.fusion_fraction:g}) (F + B)"
-
-    def cost(self, exits: int) -> tuple[float, float]:  # noqa: D102
-        both = exits * self.stage_fraction + self.fusion_fraction
-        return both, both
+    def passes(self) -> Passes:  # noqa: D102
+        both = self.stage_fraction * K + self.fusion_fraction
+        return Passes(both, both)
 
     def start(self, bench: Bench) -> Work:  # noqa: D102
         from offramp.loops.stages import Stages  # which needs this class
@@ -131,8 +129,3 @@ class Staged(Loop):
     def factors(self, stage: Stage, task: int, moment: Moment) -> list[float]:
         """Factor of each loss in a task's stage, found at its beginning."""
         raise NotImplementedError
-
-
-def times(factor: float, what: str) -> str:
-    """A product in words, without a factor of 1."""
-    return what if factor == 1 else f"{factor:g} {what}"

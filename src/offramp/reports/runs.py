@@ -81,7 +81,7 @@ class RunRecord:
     def passes(self) -> str:
         """What a step costs, in the method's own words; empty where the library does not know the method."""
         try:
-            return method(self.method, self.options).passes
+            return str(method(self.method, self.options).passes)
         except UserError:
             return ""
 
@@ -92,7 +92,7 @@ class RunRecord:
             row = method(self.method, self.options)
         except UserError:
             return None
-        return row.passes_per_epoch(len(self.result["exits"])) * self.recipe["epochs"]
+        return row.passes.joint(len(self.result["exits"])) * self.recipe["epochs"]
 
 
 def read_run(folder: str | Path) -> RunRecord:

@@ -96,7 +96,7 @@ class Trainer:
         share = recipe.batch_size // fabric.world_size
         steps = data.train.num_batches(share, drop_last=True, world=fabric.world_size)
         self.plan = Plan(self.loop.parts, steps)
-        self.passes = method.passes_per_epoch(net.num_exits)
+        self.passes = method.passes.joint(net.num_exits)
         self.state = State.start(net.num_exits, fabric.device)
         self.signals = Signals()
         self.saved: Path | None = None

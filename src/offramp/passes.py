@@ -1,0 +1,107 @@
+"""How often a step goes through the network, as a number and in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+__all__ = ["K", "Linear", "Passes"]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A number that is linear in the number of outputs K: ``(slope K + constant) / over``.
+
+    Written as arithmetic with :data:`K`: ``K``, ``0.5 * K + 1``, ``(K + 1) / 2``.
+    """
+
+    slope: float = 0.0
+    constant: float = 0.0
+    over: int = 1
+
+    def __add__(self, number: float) -> Linear:
+        return replace(self, constant=self.constant + number * self.over)
+
+    def __rmul__(self, number: float) -> Linear:
+        return replace(self, slope=number * self.slope, constant=number * self.constant)
+
+    def __truediv__(self, whole: int) -> Linear:
+        return replace(self, over=self.over * whole)
+
+    def of(self, outputs: int) -> float:
+        """The number for so many outputs."""
+        return (self.slope * outputs + self.constant) / self.over
+
+    def __str__(self) -> str:
+        terms = []
+        if self.slope:
+            terms.append("K" if self.slope == 1 else f"{self.slope:g} K")
+        if self.constant or not terms:
+            terms.append(f"{self.constant:g}")
+        words = " + ".join(terms)
+        if self.over == 1:
+            return words
+        return f"({words}) / {self.over}" if len(terms) > 1 else f"{words} / {self.over}"
+
+
+K = Linear(slope=1.0)
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Forward and backward passes of joint training that a step takes, or an epoch over its batches.
+
+    Passes add up (``+``) and scale (``share * passes``), and print as they were put together, F a forward and
+    B a backward pass: ``str(Passes(1, (K + 1) / 2) + Passes(0, 1))`` is ``"F + (K + 1) / 2 B + B"``.
+
+    Attributes:
+        forward: How many forward passes: a number, or one with :data:`K` in it.
+        backward: How many backward passes.
+        share: Factor of both.
+        more: Further passes.
+    """
+
+    forward: Linear | float = 1.0
+    backward: Linear | float = 1.0
+    share: float = 1.0
+    more: tuple[Passes, ...] = ()
+
+    def __add__(self, other: Passes) -> Passes:
+        return replace(self, more=(*self.more, other))
+
+    def __rmul__(self, share: float) -> Passes:
+        return replace(self, share=share * self.share, more=tuple(share * other for other in self.more))
+
+    def of(self, outputs: int) -> tuple[float, float]:
+        """How many forward and backward passes there are with so many outputs."""
+        forward, backward = (self.share * _linear(n).of(outputs) for n in (self.forward, self.backward))
+        for other in self.more:
+            also = other.of(outputs)
+            forward, backward = forward + also[0], backward + also[1]
+        return forward, backward
+
+    def joint(self, outputs: int) -> float:
+        """As a multiple of a step of joint training; a backward pass counts as two forward passes."""
+        forward, backward = self.of(outputs)
+        return (forward + 2 * backward) / 3
+
+    def __str__(self) -> str:
+        forward, backward = _linear(self.forward), _linear(self.backward)
+        if forward == backward and forward != Linear(constant=1.0):
+            words = _times(forward, "(F + B)")
+        else:
+            counts = ((forward, "F"), (backward, "B"))
+            words = " + ".join(_times(count, what) for count, what in counts if count != Linear())
+        if self.share != 1:
+            words = f"{self.share:g} ({words})"
+        return " + ".join([words, *map(str, self.more)])
+
+
+def _linear(number: Linear | float) -> Linear:
+    return number if isinstance(number, Linear) else Linear(constant=float(number))
+
+
+def _times(count: Linear, what: str) -> str:
+    if count == Linear(constant=1.0):
+        return what
+    several = count.over == 1 and count.slope and count.constant
+    return f"({count}) {what}" if several else f"{count} {what}"
