@@ -1,6 +1,6 @@
 """Networks with several exits, and what turns any backbone into one."""
 
-from offramp.nets.attach import attach
+from offramp.nets.attaching import attach
 from offramp.nets.conventions import CONVENTIONS
 from offramp.nets.counting import Cost, ExitCost, cost
 from offramp.nets.msdnet import msdnet_cifar, msdnet_imagenet

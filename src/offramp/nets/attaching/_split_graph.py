@@ -8,50 +8,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, fx
-from torch.fx.node import Argument, map_aggregate
+from torch.fx.node import Argument
 
-from offramp.nets.trace_backbone import Trace, Untraceable
+from offramp.nets.attaching._dry_run import CALLS, DryRun
+from offramp.nets.attaching._trace import Trace, Untraceable
 
-__all__ = ["DryRun", "split_graph"]
+__all__ = ["split_graph"]
 
-_CALLS = ("call_function", "call_method", "call_module")
 _PLAIN = (int, float, complex, str, type(None), slice, torch.dtype, torch.device, torch.layout)
-
-
-class DryRun(fx.Interpreter):
-    """Runs a traced backbone once and keeps every node's value (``env``).
-
-    ``versions[k]`` holds, by id, how often each Tensor had been written to when cut k was reached, and
-    ``versions[-1]`` at the end; torch counts writes per memory, so views of a Tensor count with it.
-    """
-
-    def __init__(self, trace: Trace) -> None:
-        super().__init__(fx.GraphModule(dict(trace.parts), trace.graph), garbage_collect_values=False)
-        self.marks = {*trace.cuts, trace.graph.output_node()}
-        self.versions: list[dict[int, int]] = []
-
-    def run_node(self, n: fx.Node) -> object:  # noqa: D102
-        try:
-            value = super().run_node(n)
-        except Exception as error:  # whatever the backbone's code raises, e.g. for a list that it writes to
-            if n.op not in _CALLS:
-                raise
-            raise Untraceable(f"node '{n.name}' cannot run as a part of a graph: {error}") from error
-        if n in self.marks:
-            counts: dict[int, int] = {}
-
-            def count(item: object) -> None:
-                if isinstance(item, Tensor):
-                    counts[id(item)] = item._version
-
-            map_aggregate([*self.env.values(), value], count)
-            self.versions.append(counts)
-        return value
-
-    def writes(self, node: fx.Node, *, since: int, until: int) -> bool:
-        """Whether the value of ``node`` was written to in place between two cuts."""
-        key = id(self.env[node])
-        return self.versions[since][key] != self.versions[until][key]
 
 
 def split_graph(trace: Trace, run: DryRun, final: fx.Node | None) -> list[fx.GraphModule]:
@@ -79,7 +43,7 @@ def split_graph(trace: Trace, run: DryRun, final: fx.Node | None) -> list[fx.Gra
     stage_of = {node: bisect_left(stops, position) for node, position in order.items()}
     bodies: list[list[fx.Node]] = [[] for _ in range(len(stops) + 1)]
     for node in trace.graph.nodes:
-        if node.op in _CALLS and node is not final:
+        if node.op in CALLS and node is not final:
             bodies[stage_of[node]].append(node)
 
     # Backwards, for each cut: the Tensors made before it and read after it.
@@ -92,11 +56,7 @@ def split_graph(trace: Trace, run: DryRun, final: fx.Node | None) -> list[fx.Gra
         carried = {node for node in read_later if stage_of[node] <= k and node is not cut}
         for node in carried:
             if not isinstance(run.env[node], Tensor):
-                raise Untraceable(
-                    f"node '{node.name}', a {type(run.env[node]).__name__}, is made before the cut after "
-                    f"'{trace.names[k]}' and read after it, but only Tensors cross a cut; "
-                    "take its items before the cut, or cut elsewhere"
-                )
+                raise Untraceable
         features[k] = (*sorted(carried, key=order.__getitem__), cut)
 
     placeholder = next(iter(trace.graph.nodes))

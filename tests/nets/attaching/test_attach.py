@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import io
-import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor, fx, nn
 
 from offramp import UserError, attach
 from offramp.forks import partition, training_macs
+from offramp.nets.attaching import _by_graph
 
 SIZE = (3, 8, 8)
 
@@ -261,6 +261,7 @@ def test_stages_and_heads_can_be_traced_again(build, at):
 
 
 def pickled(net: nn.Module) -> nn.Module:
+    """Written and read by torch, which warns where what is in the file is going out of use."""
     file = io.BytesIO()
     torch.save(net, file)
     file.seek(0)
@@ -542,7 +543,7 @@ class Pair(Plain):
         (Ids, ["0"], {}, r"Ids cannot run on .*pass token ids \[N, T\].*`example=`"),
         (Noise, ["conv1"], {}, r"Noise in train mode gives other logits split than whole"),
         (Auxiliary, ["conv1"], {}, r"Auxiliary returns the logits of auxiliary heads.*aux_logits=False"),
-        (ResNet, ["layer1"], {"heads": []}, r"heads= has 0 heads for 1 places in at"),
+        (ResNet, ["layer1"], {"heads": []}, r"heads= has 0 heads for 1 exits before the last"),
         (Segmenter, ["0"], {}, r"Segmenter returns torch.float32 \[2, 5, 6, 6\], not logits"),
         (Pair, ["conv1"], {}, r"Pair returns a tuple, not logits"),
     ],
@@ -584,11 +585,13 @@ def test_what_fx_cannot_trace_is_run_anew_by_each_stage(build, at, training):
     twin = copy.deepcopy(backbone)
     net = attach(backbone, at, input_size=SIZE)
     other = copy.deepcopy(net)
+    saved = pickled(net)
     for n in (2, 5):
         x = torch.randn(n, *SIZE)
         logits, whole = net(x), twin(x)
         assert torch.equal(logits[-1], whole)
         assert torch.equal(other(x)[0], logits[0])
+        assert torch.equal(saved(x)[0], logits[0])
         assert torch.equal(backbone.bn1.running_mean, twin.bn1.running_mean)
     sum(z.square().sum() for z in logits[-1:]).backward()
     whole.square().sum().backward()
@@ -617,7 +620,7 @@ def test_a_fault_of_the_splitting_itself_is_not_hidden(monkeypatch, error):
     def faulty(*_: Any) -> None:
         raise error("a fault")
 
-    monkeypatch.setattr(sys.modules[attach.__module__], "split_graph", faulty)
+    monkeypatch.setattr(_by_graph, "split_graph", faulty)
     with pytest.raises(error, match="a fault"):
         attach(Plain(), ["conv1"], input_size=SIZE)
 

@@ -12,7 +12,7 @@ __all__ = ["Last", "Mean", "pooled_head"]
 class Last(nn.Module):
     """Of a feature that carries other Tensors along, the last one."""
 
-    def forward(self, feature: tuple[Tensor, ...]) -> Tensor:  # noqa: D102
+    def forward(self, feature: tuple[Tensor, ...]) -> Tensor:
         return feature[-1]
 
 
@@ -27,7 +27,7 @@ class Mean(nn.Module):
         super().__init__()
         self.axes = tuple(axes)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         return x.mean(self.axes)
 
 

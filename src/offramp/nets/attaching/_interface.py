@@ -1,4 +1,4 @@
-"""The logits in what a classifier returns."""
+"""How a backbone takes its inputs, and the logits in what it returns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 from offramp.errors import UserError
 
-__all__ = ["check_logits", "logits_of"]
+__all__ = ["call_with", "check_logits", "logits_of"]
+
+
+def call_with(model: nn.Module, inputs: Any) -> Any:
+    """``model`` called with one input, with a tuple of them, or with a dict of named ones."""
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
 
 
 def logits_of(output: Any) -> Any:

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import fx, nn
 
 from offramp.errors import UserError
+from offramp.nets.attaching._tracer import IsTraining, Tracer
 from offramp.unchanged import unchanged
 
-__all__ = ["IsTraining", "Trace", "Untraceable", "is_layer", "trace_backbone"]
-
-_NOT_THE_USERS = (str(Path(torch.__file__).parent), __file__)
-
-
-class IsTraining(nn.Module):
-    """Reads train or eval mode when it runs; torch.fx would write today's mode into the graph for good."""
-
-    def forward(self) -> bool:  # noqa: D102
-        return self.training
+__all__ = ["Trace", "Untraceable", "is_layer", "trace_backbone"]
 
 
 @dataclass(frozen=True)
@@ -56,8 +45,11 @@ class Trace:
         return self.parts[str(self.result.target)] if called else None
 
 
-class Untraceable(UserError):
-    """A graph of torch.fx cannot do what the forward of a module that holds a cut does."""
+class Untraceable(Exception):
+    """A graph of torch.fx cannot do what the forward of a module that holds a cut does; why is of no matter.
+
+    The backbone is then cut in another way, whose refusals are those that a user sees.
+    """
 
 
 def trace_backbone(backbone: nn.Module, names: Sequence[str]) -> Trace:
@@ -83,7 +75,7 @@ def trace_backbone(backbone: nn.Module, names: Sequence[str]) -> Trace:
         holders.add(end)
         try:
             trace = _trace_both_modes(backbone, names, holders)
-        except UserError:  # it holds no cut, so it may stay closed
+        except (Untraceable, UserError):  # it holds no cut, so it may stay closed
             break
     return trace
 
@@ -93,70 +85,24 @@ def is_layer(module: nn.Module) -> bool:
     return fx.Tracer().is_leaf_module(module, "")
 
 
-class _Tracer(fx.Tracer):
-    """Enters the modules in ``holders`` only (None: whatever torch.fx enters) and notes what cuts return."""
-
-    def __init__(self, cuts: Sequence[nn.Module], holders: set[nn.Module] | None, training: bool) -> None:
-        super().__init__()
-        self.proxy_buffer_attributes = holders is not None  # a buffer is read at run time, never as it is now
-        self.returned: dict[nn.Module, list[Any]] = {module: [] for module in cuts}
-        self.holders = holders
-        self.mode = training
-        self.flags: list[fx.Node] = []
-        self.failed: str | None = None
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if self.holders is None:
-            return super().is_leaf_module(m, module_qualified_name)
-        return m not in self.holders
-
-    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:
-        batch = self.create_proxy("placeholder", "x", (), {})
-        for module in filter((self.holders or set()).__contains__, self.root.modules()):
-            path = ".".join(filter(None, [self.path_of_module(module), "is_training"]))
-            flag = self.create_proxy("call_module", path, (), {})
-            self.flags.append(flag.node)
-            vars(module)["training"] = flag  # so that F.dropout(x, training=self.training) asks at run time
-        return root_fn, [self.root, batch]  # further arguments keep their defaults
-
-    def to_bool(self, obj: fx.Proxy) -> bool:
-        return self.mode if obj.node in self.flags else super().to_bool(obj)
-
-    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        try:
-            value = super().call_module(m, forward, args, kwargs)
-        except Exception:
-            self.failed = self.failed or self.path_of_module(m)
-            raise
-        if m in self.returned:
-            self.returned[m].append(value)
-        return value
-
-
 def _trace_both_modes(backbone: nn.Module, names: Sequence[str], holders: set[nn.Module]) -> Trace:
     in_training, in_eval = (_trace_once(backbone, names, holders, training=mode) for mode in (True, False))
     for ours, theirs in zip_longest(in_training.graph.nodes, in_eval.graph.nodes):
         if ours is None or theirs is None or ours.format_node() != theirs.format_node():
-            node = ours or theirs
-            inside = list(node.meta.get("nn_module_stack", {}).values())
-            where = f"module '{inside[-1][0]}'" if inside else type(backbone).__name__
-            raise Untraceable(
-                f"{where} does one thing in training and another in eval (at node '{node.name}'), so it "
-                "cannot be cut inside; cut elsewhere, or move what differs into a module of its own"
-            )
+            raise Untraceable
     return in_training
 
 
 def _trace_once(
-    backbone: nn.Module, names: Sequence[str], holders: set[nn.Module] | None, *, training: bool
+    backbone: nn.Module, names: Sequence[str], holders: set[nn.Module], *, training: bool
 ) -> Trace:
     modules = [backbone.get_submodule(name) for name in names]
-    tracer = _Tracer(modules, holders, training)
+    tracer = Tracer(modules, holders, training)
     with unchanged(backbone):
         try:
             graph = tracer.trace(backbone)
         except Exception as error:  # whatever a user's forward raises when its input is symbolic
-            raise _untraceable(error, tracer.failed, backbone) from error
+            raise Untraceable from error
     for flag in tracer.flags:
         if not flag.users:
             graph.erase_node(flag)
@@ -185,18 +131,3 @@ def _only_value(name: str, returned: list[Any]) -> fx.Node:
             f"module '{name}' returns a {type(returned[0]).__name__}, not a Tensor; cut after one that does"
         )
     return returned[0].node
-
-
-def _untraceable(error: Exception, failed: str | None, backbone: nn.Module) -> Untraceable:
-    where = f"module '{failed}'" if failed else type(backbone).__name__
-    theirs = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(_NOT_THE_USERS)
-    ]
-    line = f", {theirs[-1].filename}:{theirs[-1].lineno}: `{theirs[-1].line}`" if theirs else ""
-    reason = str(error).strip().partition("\n")[0]
-    return Untraceable(
-        f"torch.fx cannot trace {where}{line}: {reason}; write it without Python's if, for, int() or assert "
-        "on tensors and their sizes, or hide it in a function marked with torch.fx.wrap"
-    )

@@ -1,0 +1,5 @@
+"""Any backbone becomes a :class:`~offramp.nets.MultiExitNet`."""
+
+from offramp.nets.attaching.attach import attach
+
+__all__ = ["attach"]

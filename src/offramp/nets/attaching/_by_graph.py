@@ -1,0 +1,81 @@
+"""Cut a backbone along the graph that torch.fx makes of its forward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from offramp.errors import UserError
+from offramp.nets.attaching._dry_run import DryRun
+from offramp.nets.attaching._parts import Parts, feature_of
+from offramp.nets.attaching._split_graph import split_graph
+from offramp.nets.attaching._trace import Trace, Untraceable, is_layer, trace_backbone
+from offramp.unchanged import unchanged
+
+__all__ = ["by_graph"]
+
+
+def by_graph(backbone: nn.Module, at: Sequence[str], sample: Any) -> Parts | None:
+    """Stages that are graphs; None if torch.fx cannot make them.
+
+    Args:
+        backbone: What is cut.
+        at: The modules to cut after.
+        sample: An input for it.
+
+    Raises:
+        UserError: A cut module runs never or twice, or at another time, or returns what no head can read.
+    """
+    if not isinstance(sample, Tensor):
+        return None
+    try:
+        trace = trace_backbone(backbone, at)
+        if not isinstance(trace.result, fx.Node):
+            return None
+        _check_order(trace, backbone)
+        with unchanged(backbone), torch.no_grad():
+            backbone.train()  # where in-place layers (dropout) do write in place
+            run = DryRun(trace)
+            run.run(sample)
+        outputs = [
+            feature_of(f"module '{name}'", run.env[cut])
+            for name, cut in zip(trace.names, trace.cuts, strict=True)
+        ]
+        final = _final_layer(trace)
+        stages = split_graph(trace, run, final)
+    except Untraceable:
+        return None
+    carry = [isinstance(stage.graph.output_node().args[0], tuple) for stage in stages[:-1]]
+    return Parts(stages, outputs, carry, nn.Identity() if final is None else trace.parts[str(final.target)])
+
+
+def _final_layer(trace: Trace) -> fx.Node | None:
+    """The node of the layer that makes the output of a last stage which has more to do than that."""
+    node, layer = trace.result, trace.last_module
+    if layer is None or not is_layer(layer) or list(node.args) != node.all_input_nodes or node.kwargs:
+        return None
+    order = list(trace.graph.nodes)
+    calls = [other for other in order if other.op == node.op and other.target == node.target]
+    stage_is_empty = order.index(node.all_input_nodes[0]) <= order.index(trace.cuts[-1])
+    return None if len(calls) > 1 or len(node.users) > 1 or stage_is_empty else node
+
+
+def _check_order(trace: Trace, backbone: nn.Module) -> None:
+    order = {node: position for position, node in enumerate(trace.graph.nodes)}
+    for (first, one), (second, other) in pairwise(zip(trace.names, trace.cuts, strict=True)):
+        if one is other:
+            raise UserError(f"'{first}' and '{second}' return the same Tensor; keep one of them in at")
+        if order[other] < order[one]:
+            place = dict(zip(trace.names, trace.cuts, strict=True))
+            ran = sorted(place, key=lambda name: order[place[name]])
+            raise UserError(f"'{second}' runs before '{first}'; give them as they run: at={ran}")
+    for name, cut in zip(trace.names, trace.cuts, strict=True):
+        if cut is trace.result:
+            raise UserError(
+                f"module '{name}' returns the output of {type(backbone).__name__}, which is the last exit "
+                f"anyway; leave '{name}' out of at"
+            )

@@ -1,0 +1,99 @@
+"""What a backbone must be like before it is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from offramp.errors import UserError, guess
+from offramp.nets.attaching._interface import call_with, check_logits
+
+__all__ = ["check_names", "check_values", "run_whole"]
+
+
+def check_names(backbone: nn.Module, at: Sequence[str] | None) -> None:
+    """Whether ``at`` names modules of the backbone.
+
+    Raises:
+        UserError: It does not.
+    """
+    if isinstance(at, str) or not isinstance(at, Sequence) or {*map(type, at)} != {str}:
+        raise UserError(
+            f"at={at!r} names no place for an exit; give a list of module names, such as at=['layer1']"
+        )
+    for name in at:
+        check_name(backbone, name)
+
+
+def check_name(backbone: nn.Module, name: str) -> None:
+    """Whether the backbone has such a module.
+
+    Raises:
+        UserError: It has none.
+    """
+    names = [name for name, _ in backbone.named_modules(remove_duplicate=False) if name]
+    if name not in names:
+        raise UserError(
+            f"{type(backbone).__name__} has no module '{name}'{guess(name, names)}; "
+            f"it has: {', '.join(child for child, _ in backbone.named_children())}"
+        )
+
+
+def check_values(module: nn.Module) -> None:
+    """Whether all parameters and buffers of a module have values.
+
+    Raises:
+        UserError: One is lazy, or on the meta device.
+    """
+    kind = type(module).__name__
+    for name, value in chain(module.named_parameters(), module.named_buffers()):
+        if is_lazy(value):
+            raise UserError(f"'{name}' of {kind} has no shape yet; run a batch through it first")
+        if value.is_meta:
+            raise UserError(
+                f"'{name}' of {kind} is on the meta device and has no values; "
+                "make it on a real device, or call its to_empty(device=...) and load its weights"
+            )
+
+
+def run_whole(backbone: nn.Module, sample: Any, random: bool) -> Tensor:
+    """The logits of the backbone in eval mode; it runs in train mode too.
+
+    Args:
+        backbone: Run it under :func:`~offramp.unchanged.unchanged`.
+        sample: An input.
+        random: Whether the sample is one of ours rather than the user's example.
+
+    Raises:
+        UserError: It does not run, or returns no logits.
+    """
+    with torch.no_grad():
+        for mode in (True, False):
+            try:
+                output = call_with(backbone.train(mode), sample)
+            except Exception as error:  # whatever a user's forward raises
+                raise UserError(_cannot_run(backbone, sample, random, error)) from error
+            logits = check_logits(backbone, output)
+    return logits
+
+
+def _cannot_run(backbone: nn.Module, sample: Any, random: bool, error: Exception) -> str:
+    reason = str(error).strip().partition("\n")[0]
+    name = type(backbone).__name__
+    if not random:
+        return f"{name} cannot run on the example: {reason}; pass one that it runs on as `example=`"
+    what = f"a {sample.dtype} batch {[*sample.shape]}"
+    if any(isinstance(module, nn.Embedding) for module in backbone.modules()):
+        remedy = "pass token ids [N, T], or all that it reads, as `example=`"
+    elif "required positional argument" in reason:
+        remedy = "pass all of its inputs, each with a batch axis, as `example=(x, ...)`"
+    elif any(isinstance(module, (nn.Conv2d, nn.Conv3d)) for module in backbone.modules()):
+        remedy = "pass the shape of its input as input_size=(channels, height, width)"
+    else:
+        remedy = "pass the shape of one input as `input_size=`, or an input as `example=`"
+    return f"{name} cannot run on {what}: {reason}; {remedy}"

@@ -1,0 +1,76 @@
+"""The heads of a backbone that was cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from offramp.errors import UserError
+from offramp.nets.attaching._checks import check_values
+from offramp.nets.attaching._parts import Parts
+from offramp.nets.attaching._pooled_head import Last, pooled_head
+from offramp.nets.channel_axis import ChannelAxis, given_for, look
+from offramp.unchanged import unchanged
+
+__all__ = ["make_heads"]
+
+
+def make_heads(
+    parts: Parts,
+    sample: Any,
+    classes: int,
+    channel_axis: ChannelAxis | None,
+    given: Sequence[nn.Module] | None,
+) -> list[nn.Module]:
+    """A head for each exit but the last: the user's own, or pooling and a Linear.
+
+    Args:
+        parts: The backbone.
+        sample: An input for it.
+        classes: How many logits.
+        channel_axis: What the user says about channels.
+        given: The user's own heads.
+
+    Raises:
+        UserError: They do not fit, or it is not certain which axis has the channels.
+    """
+    if given is not None:
+        _check(given, parts, classes)
+    else:
+        given = [
+            pooled_head(output, seen[-1].axis(exit, given_for(channel_axis, exit)), classes)
+            for exit, (output, seen) in enumerate(
+                zip(parts.outputs, look(parts.stages, [], sample), strict=True), start=1
+            )
+        ]
+    return [_of_last(head) if carry else head for head, carry in zip(given, parts.carry, strict=True)]
+
+
+def _of_last(head: nn.Module) -> nn.Module:
+    """A head that reads the last Tensor of a feature that carries others along."""
+    return nn.Sequential(Last(), *(head if type(head) is nn.Sequential else [head]))
+
+
+def _check(heads: Sequence[nn.Module], parts: Parts, classes: int) -> None:
+    if len(heads) != len(parts.outputs):
+        raise UserError(
+            f"heads= has {len(heads)} heads for {len(parts.outputs)} exits before the last; give one for each"
+        )
+    for k, (head, output) in enumerate(zip(heads, parts.outputs, strict=True), start=1):
+        if not isinstance(head, nn.Module):
+            raise UserError(f"head {k} is a {type(head).__name__}; give an nn.Module, such as nn.Sequential")
+        check_values(head)
+        try:
+            with unchanged(head), torch.no_grad():
+                logits = head.eval()(output)
+        except Exception as error:  # whatever a user's forward raises
+            reason = str(error).strip().partition("\n")[0]
+            raise UserError(
+                f"head {k} cannot run on what its stage returns, {[*output.shape]}: {reason}"
+            ) from error
+        if not isinstance(logits, Tensor) or logits.shape != (len(output), classes):
+            kind = [*logits.shape] if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+            raise UserError(f"head {k} returns {kind}, not logits [N, {classes}]; give one that returns them")

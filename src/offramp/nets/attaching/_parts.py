@@ -1,0 +1,46 @@
+"""What a way of cutting a backbone gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from offramp.errors import UserError
+
+__all__ = ["Parts", "feature_of"]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A backbone cut into stages.
+
+    Args:
+        stages: These.
+        outputs: What a head reads at each cut.
+        carry: For each cut, whether the feature is a tuple that carries other Tensors too.
+        end: The last head.
+    """
+
+    stages: Sequence[nn.Module]
+    outputs: Sequence[Tensor]
+    carry: Sequence[bool]
+    end: nn.Module
+
+
+def feature_of(name: str, output: object) -> Tensor:
+    """What a module or stage returned, if a head can read it.
+
+    Raises:
+        UserError: It is no Tensor of floats, or has no channels.
+    """
+    if not isinstance(output, Tensor) or not output.is_floating_point():
+        kind = output.dtype if isinstance(output, Tensor) else type(output).__name__
+        raise UserError(f"{name} returns a {kind}, not a float Tensor; cut after one that does")
+    if output.ndim < 2:
+        raise UserError(
+            f"{name} returns shape {[*output.shape]}, which has no channels; "
+            "cut after one that returns [N, C], [N, C, H, W], [N, T, C] or the like"
+        )
+    return output

@@ -1,0 +1,101 @@
+"""A stage of a backbone whose forward torch.fx cannot trace: it runs that forward with its own part of it.
+
+A stage holds a copy of the modules around the cuts (the holders), where every module they call is a gate.
+The forward of the copy runs from its start: gates of what ran before the last cut return what the feature
+carries, those of the stage run their module, and at its own cut the stage stops. So only the Python between
+the modules runs again, for batches of any size and whatever it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from offramp.errors import UserError
+from offramp.nets.attaching._calls import Call, Key, Template, copied
+from offramp.nets.attaching._gates import Gate, Reached, skeleton
+from offramp.nets.attaching._interface import call_with, logits_of
+
+__all__ = ["ReplayStage"]
+
+
+class ReplayStage(nn.Module):
+    """What a backbone runs between two cuts.
+
+    Args:
+        backbone: The whole.
+        holders: The names of its modules whose forward is run anew; all that they call are gates.
+        before: The calls that ran before the last cut, whose results the feature carries.
+        own: The calls up to this stage's cut.
+        inputs: The structure of the backbone's input.
+        needed: For every Tensor of ``before`` and ``own`` but the cut's, whether later stages read it.
+        stop: The last call of ``own``; None in the last stage.
+        final: The last layer, whose input the last stage returns; without it the backbone's logits.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        holders: set[str],
+        before: Sequence[Call],
+        own: Sequence[Call],
+        *,
+        inputs: Template,
+        needed: Sequence[bool],
+        stop: Key | None,
+        final: str | None,
+    ) -> None:
+        super().__init__()
+        self.before, self.own, self.needed = [*before], [*own], [*needed]
+        self.inputs = inputs
+        runs = {call.key[0] for call in own} if stop else None
+        answered = {call.key[0] for call in before}
+        self.backbone = skeleton(backbone, "", holders, runs, answered, final)
+        gates = self._gates()
+        for call in own:
+            gates[call.key[0]].written |= call.written
+        if stop is not None:
+            gates[stop[0]].stop = "after"
+        elif final is not None:
+            gates[final].stop = "before"
+        self.stop, self.final = stop, final
+
+    def _gates(self) -> dict[str, Gate]:
+        return {module.name: module for module in self.backbone.modules() if isinstance(module, Gate)}
+
+    def forward(self, feature: Any) -> Any:
+        gates = self._gates()
+        inputs, carried = feature, []
+        if self.before:
+            first = len(self.inputs.tensors())
+            inputs, carried = self.inputs.filled(feature[:first]), [*feature[first:]]
+        rest = iter(carried)
+        for call in self.before:
+            name, number = call.key
+            answer = call.result.filled([next(rest) for _ in call.result.tensors()])
+            gates[name].answers[number] = copied(answer) if call.written else answer
+        try:
+            try:
+                output = call_with(self.backbone, inputs)
+            except Reached:
+                output = None
+            if self.stop is None:
+                return gates[self.final].results[-1] if self.final else logits_of(output)
+            if output is not None:
+                raise UserError(f"'{self.stop[0]}' never runs on this input, so that its exit has none")
+            made = []
+            for call in self.own:
+                name, number = call.key
+                number -= len(gates[name].answers)
+                made += [t for t in pytree.tree_leaves(gates[name].results[number]) if isinstance(t, Tensor)]
+            tensors = [
+                tensor if needed else tensor.new_zeros(()).expand(tensor.shape)
+                for tensor, needed in zip([*carried, *made[:-1]], self.needed, strict=True)
+            ]
+            return (*pytree.tree_leaves(inputs), *tensors, made[-1])
+        finally:
+            for gate in gates.values():
+                gate.calls, gate.answers, gate.results = 0, {}, []

@@ -1,0 +1,150 @@
+"""Give any network exits, after modules that are named or where the user's own stages end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from torch import fx, nn
+
+from offramp.errors import UserError
+from offramp.modes import modes_kept
+from offramp.nets.attaching._by_graph import by_graph
+from offramp.nets.attaching._by_replay import by_replay
+from offramp.nets.attaching._by_stages import Stage, by_stages
+from offramp.nets.attaching._checks import check_names, check_values, run_whole
+from offramp.nets.attaching._difference import difference
+from offramp.nets.attaching._heads import make_heads
+from offramp.nets.attaching._parts import Parts
+from offramp.nets.attaching._replay_stage import ReplayStage
+from offramp.nets.channel_axis import ChannelAxis
+from offramp.nets.multi_exit import MultiExitNet
+from offramp.nets.sample import Example, make_sample
+from offramp.unchanged import unchanged
+
+__all__ = ["attach"]
+
+
+def attach(
+    backbone: nn.Module,
+    at: Sequence[str] | None = None,
+    num_classes: int | None = None,
+    *,
+    stages: Sequence[Stage] | None = None,
+    input_size: tuple[int, ...] = (3, 32, 32),
+    example: Example | None = None,
+    channel_axis: ChannelAxis | None = None,
+    heads: Sequence[nn.Module] | None = None,
+) -> MultiExitNet:
+    """Split ``backbone`` after the modules named in ``at`` and put an exit after each.
+
+    Head k reads the output of module ``at[k]``: the mean over all axes but the batch and the channels, and a
+    Linear, whether the channels come first (``[N, C, H, W]``, ``[N, C, L]``) or last (``[N, T, C]``,
+    ``[N, H, W, C]``), which the layers around the cut tell.
+    The last exit is the backbone's own output, bit for bit. Where later stages read more than the cut
+    module's output (a skip connection over the cut), the stage's feature is a tuple: what is carried, and
+    last that output.
+
+    Where a backbone cannot be split at a name, give its ``stages`` instead: all that its forward runs, in
+    order, with an exit after each stage but the last, whose output is the backbone's. Each is the name of a
+    submodule, a module, a function of one argument, or a list of these::
+
+        class Tail(nn.Module):  # what a stage uses it holds, so that it is trained, copied and saved
+            def __init__(self, net):
+                super().__init__()
+                self.norm, self.fc = net.norm, net.fc
+
+            def forward(self, x):
+                return self.fc(self.norm(x)[:, 0])
+
+        attach(net, stages=[["stem", "blocks.0"], ["blocks.1", torch.relu], Tail(net)])
+
+    A stage that must hand on more than its own output returns a tuple of Tensors; the head reads the last.
+
+    The net is made of the backbone's own modules and parameters: training or moving one trains and moves
+    the other (``copy.deepcopy(backbone)`` first, to keep them apart). A new head has the device and dtype
+    of the feature it reads. Hooks on modules that hold a cut do not run in the net; all others do.
+
+    Args:
+        backbone: A classifier with one input ``[N, *input_size]`` and logits ``[N, classes]``.
+        at: Module names as in ``backbone.named_modules()``, in the order in which they run.
+        num_classes: The backbone's number of classes, which is the default; any other number is refused.
+        stages: The stages, in place of ``at``: two or more.
+        input_size: Shape of one input, for the dry run that finds the sizes of the heads.
+        example: An input where floats of that shape are none, with a batch axis: token ids, several inputs as
+            a tuple, or named ones as a dict. The net takes its input in that form, as one argument.
+        channel_axis: Where the layers do not tell: the axis of the channels, one for all exits or a mapping
+            from exit (from 1) to axis.
+        heads: Your own heads, one for each exit but the last, each from the feature to logits.
+
+    Returns:
+        A net with ``len(at) + 1`` exits, or one for each of ``stages``; each module in the mode (train or
+        eval) it was in.
+
+    Raises:
+        UserError: The backbone cannot be split there; the line names the module or node, and the remedy. Or
+            the stages are not what its forward runs; the line names the first stage that differs.
+    """
+    if not isinstance(input_size, (tuple, list)):
+        raise UserError(f"input_size is the shape of one input, e.g. (3, 32, 32), got {input_size!r}")
+    if stages is None:
+        check_names(backbone, at)
+    elif at is not None:
+        raise UserError("at= and stages= both say where the exits are; give one of them")
+    check_values(backbone)
+    samples = [make_sample(backbone, n, tuple(input_size), example) for n in (2, 3)]
+    with unchanged(backbone):
+        classes = run_whole(backbone, samples[0], example is None).shape[1]
+    if num_classes not in (None, classes):
+        raise UserError(
+            f"num_classes={num_classes}, but {type(backbone).__name__} has {classes} classes; "
+            "leave num_classes out, or replace its last layer first"
+        )
+    parts = _cut(backbone, at, stages, samples)
+    net = MultiExitNet(
+        parts.stages,
+        [*make_heads(parts, samples[0], classes, channel_axis, heads), parts.end],
+        input_size=tuple(input_size),
+        example=example,
+        channel_axis=channel_axis,
+    )
+    _copy_modes(net, backbone)
+    return net
+
+
+def _cut(
+    backbone: nn.Module, at: Sequence[str] | None, stages: Sequence[Stage] | None, samples: Sequence[Any]
+) -> Parts:
+    """The backbone in parts that give what it gives: those of the first way that does."""
+    ways: list[Callable[[], Parts | None]]
+    if stages is not None:
+        ways = [partial(by_stages, backbone, stages, samples[0])]
+    else:
+        assert at is not None  # its names have been checked
+        ways = [partial(cut, backbone, at, samples[0]) for cut in (by_graph, by_replay)]
+    reason = ""
+    for cut in ways:
+        parts = cut()
+        if parts is not None:
+            with unchanged(backbone, *parts.stages):
+                reason = difference(parts, backbone, samples, own=stages is not None) or ""
+            if not reason:
+                return parts
+    raise UserError(reason)
+
+
+def _copy_modes(net: MultiExitNet, backbone: nn.Module) -> None:
+    """The backbone's modules keep their modes; a stage's own modules take that of the one they stand for."""
+    with modes_kept(backbone):
+        net.train(backbone.training)
+    parts = set(backbone.modules())
+    for stage in net.stages:
+        if not isinstance(stage, (fx.GraphModule, ReplayStage)):
+            continue  # a user's own, named as the user likes
+        for name, module in stage.named_modules():
+            if module not in parts:
+                original = backbone
+                for atom in name.removeprefix("backbone").removesuffix("is_training").strip(".").split("."):
+                    original = original._modules.get(atom) or original
+                module.training = original.training
