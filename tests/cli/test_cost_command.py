@@ -90,7 +90,37 @@ def test_mistakes_are_one_line(refused, words, says):
     assert says in refused("cost", *words)
 
 
-@pytest.mark.parametrize("method", ["cagrad", "bdl-1", "meta-gf", "dr-mgf", "byot"])
-def test_methods_whose_steps_are_not_counted_are_refused(refused, method):
-    said = refused("cost", "--net", "vgg7:width=4", "--method", method)
-    assert f"operations of '{method}' are not counted" in said
+@pytest.mark.parametrize(
+    ("method", "times"),
+    [
+        ("separate", 3.022),  # all of these by hand, from the shapes of the layers
+        ("cagrad", 2.342),
+        ("bdl-1", 1.537),
+        ("dr-mgf", 6.917),  # 6 stages, and a fusion that trains neither the last stage nor the heads
+    ],
+)
+def test_what_costs_more_than_joint_training(offramp, method, times):
+    words = ["cost", "--net", "vgg7", "--method", method]
+    training = json.loads(offramp(*words, "--json")[1])["training"]
+    assert training["macs"] / training["joint_macs"] == pytest.approx(times, abs=1e-3)
+    assert training["saved_percent"] == pytest.approx(100 * (1 - times), abs=0.1)
+    assert training["paper"]["operations"] is training["paper"]["saved_percent"] is None
+    lines = offramp(*words)[1].splitlines()
+    assert next(line.split() for line in lines if line.startswith(method))[2:] == ["not", "modelled"]
+    assert [line.split()[-1] for line in lines if line.startswith("times joint")] == [f"{times:.3f}"]
+
+
+def test_what_cannot_be_counted_says_so(offramp):
+    words = ["cost", "--net", "vgg7:width=4", "--method", "dr-mgf", "--set", "landscape=true"]
+    training = json.loads(offramp(*words, "--json")[1])["training"]
+    assert training["macs"] is training["saved_percent"] is None
+    code, out, _ = offramp(*words)
+    assert code == 0
+    assert out.splitlines()[-1] == f"unknown: {training['unknown'][0]}"
+    assert [line.split()[1] for line in out.splitlines() if line.startswith("dr-mgf")] == ["unknown"]
+
+
+def test_what_comes_once_an_epoch(offramp):
+    words = ["cost", "--net", "vgg7:width=4", "--method", "dr-mgf", "--set", "stage_weights=equal-norms"]
+    _, out, _ = offramp(*words)
+    assert out.splitlines()[-1] == "On top, once an epoch: 33,186,944 MACs for each image of a batch."

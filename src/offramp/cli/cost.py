@@ -20,7 +20,7 @@ __all__ = ["CostOf"]
 class CostOf:
     """Count params and FLOPs of every exit, in the net's published convention, for one image.
 
-    With a method, training MACs too: the true count, and the paper's Eq 10-14.
+    With a method, training MACs too, for each image of an epoch: the true count, and the paper's Eq 10-14.
     """
 
     EXAMPLES: ClassVar[str] = """\
@@ -93,34 +93,41 @@ class CostOf:
         return None if self.method is None else method(self.method, options)
 
     def _training(self, method: Method, size: tuple[int, ...] | None) -> dict[str, Any]:
-        """MACs of one training step for each image, beside the plain joint step's, true and by the paper."""
-        from offramp.forks import Partition, paper_operations, training_macs
+        """MACs for each training image of an epoch, beside joint training's: true, and by the paper's."""
+        from offramp.forks import Partition, paper_operations
+        from offramp.methods import METHODS
         from offramp.nets.text import build
+        from offramp.training.operations import training_operations
 
         net = build(self.net, self.classes, size)
-        if set(method.axes) - {"fork", "objective", "net"} or method.objective.needs:
-            raise UserError(
-                f"the training operations of {method.name!r} are not counted: a step is more than a forward "
-                f"and a backward pass of the net; its passes are {method.passes}"
-            )
-        joint = training_macs(net)
-        trained = method.prepare(net)
-        macs = training_macs(trained)
+        joint, counted = (training_operations(net, one) for one in (METHODS["joint"], method))
         paper = paper_operations(net.num_exits)
-        modelled = paper.dfs if any(isinstance(rule, Partition) for rule in method.forks) else paper.joint
-        return {
+        modelled = None
+        if not set(method.axes) - {"fork", "objective"} and not method.objective.needs:
+            modelled = paper.dfs if any(isinstance(rule, Partition) for rule in method.forks) else paper.joint
+        training: dict[str, Any] = {
             "method": method.name,
             "options": method.options,
-            "macs": macs,
-            "joint_macs": joint,
-            "saved_percent": 100 * (1 - macs / joint),
+            "macs": counted.macs,
+            "joint_macs": joint.macs,
+            "saved_percent": _saved(counted.macs, joint.macs),
             "paper": {
                 "unit": "N^3 operations",
                 "operations": modelled,
                 "joint_operations": paper.joint,
-                "saved_percent": 100 * (1 - modelled / paper.joint),
+                "saved_percent": _saved(modelled, paper.joint),
             },
         }
+        if counted.once:
+            training["macs_once_an_epoch"] = counted.once
+        if counted.unknown:
+            training["unknown"] = list(counted.unknown)
+        return training
+
+
+def _saved(operations: int | None, joint: int | None) -> float | None:
+    """Percent of the joint operations; below 0 if there are more."""
+    return None if operations is None or not joint else 100 * (1 - operations / joint)
 
 
 def _training_text(training: dict[str, Any]) -> str:
@@ -128,12 +135,31 @@ def _training_text(training: dict[str, Any]) -> str:
 
     paper = training["paper"]
     rows = [
-        ["joint", f"{training['joint_macs']:,}", f"{paper['joint_operations']} N^3"],
-        [training["method"], f"{training['macs']:,}", f"{paper['operations']} N^3"],
-        ["saved", f"{training['saved_percent']:.2f} %", f"{paper['saved_percent']:.2f} %"],
+        ["joint", _count(training["joint_macs"]), _count(paper["joint_operations"], " N^3")],
+        [training["method"], _count(training["macs"]), _count(paper["operations"], " N^3", "not modelled")],
+        _compared(training, paper),
     ]
-    table = aligned(["training step", "MACs, one image", "paper's model"], rows)
-    return (
-        f"{table}\n\nMACs: convolutions and products that really run, forward and backward.\n"
-        "The paper's model (Eq 10-14): all features N x N, heads as dear as layers; beta does not enter it."
-    )
+    lines = [
+        aligned(["training", "MACs, one image", "paper's model"], rows),
+        "",
+        "MACs: convolutions and products that really run, forward and backward, for each image of an epoch;",
+        "not what a batch of any size costs, as inner products of gradients and solvers.",
+        "The paper's model (Eq 10-14): all features N x N, heads as dear as layers; beta does not enter it.",
+    ]
+    if "macs_once_an_epoch" in training:
+        once = training["macs_once_an_epoch"]
+        lines.append(f"On top, once an epoch: {once:,} MACs for each image of a batch.")
+    lines += [f"unknown: {reason}" for reason in training.get("unknown", ())]
+    return "\n".join(lines)
+
+
+def _count(operations: int | None, unit: str = "", unknown: str = "unknown") -> str:
+    return unknown if operations is None else f"{operations:,}{unit}"
+
+
+def _compared(*parts: dict[str, Any]) -> list[str]:
+    """What each part saves, or how many times joint training it is."""
+    saved = [part["saved_percent"] for part in parts]
+    if (saved[0] or 0) < 0:
+        return ["times joint", *("" if each is None else f"{1 - each / 100:.3f}" for each in saved)]
+    return ["saved", *("" if each is None else f"{each:.2f} %" for each in saved)]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from offramp.modes import modes_kept
+from offramp.errors import UserError
+from offramp.operators import without_formula
+from offramp.tally import Tally
+from offramp.unchanged import unchanged
 
 if TYPE_CHECKING:
     from offramp.nets.separate import Net
@@ -24,24 +23,24 @@ def training_macs(net: Net) -> int:
 
     Counts the convolutions and matrix products that really run, with the net's forks as they are.
     Batch norm, activations, pooling and the optimiser are not counted.
+    :func:`offramp.training.operations.training_operations` counts a method's whole training.
 
     Args:
-        net: The net; its gradients, buffers and mode are left as they were.
+        net: The net; it is left as it was.
+
+    Raises:
+        UserError: It runs operators that cannot be counted.
     """
     batch = 2  # batch norm in train mode cannot do with one value for each channel
-    like = next(net.parameters())
-    images = like.new_zeros((batch, *net.input_size))
-    buffers = {name: value.clone() for name, value in net.named_buffers()}
-    counter = _Counter()
-    try:
-        with modes_kept(net), torch.enable_grad(), counter:
-            net.train()
-            loss = torch.stack([logits.sum() for logits in net(images)]).sum()
+    tally = Tally()
+    with unchanged(net), torch.enable_grad():
+        net.train()
+        with tally.at_work():
+            loss = torch.stack([logits.sum() for logits in net(net.sample(batch))]).sum()
             torch.autograd.grad(loss, [p for p in net.parameters() if p.requires_grad], allow_unused=True)
-    finally:
-        for name, value in net.named_buffers():
-            value.copy_(buffers[name])
-    return counter.get_total_flops() // (2 * batch)
+    if tally.hiding:
+        raise UserError(f"the operations of a training step are unknown: {without_formula(tally.hiding)}")
+    return tally.macs // batch
 
 
 @dataclass(frozen=True)
@@ -68,26 +67,3 @@ def paper_operations(exits: int) -> PaperOperations:
     No real net is like that: its heads are far cheaper than its layers, so that the saving depends on beta.
     """
     return PaperOperations(joint=12 * exits - 2, dfs=10 * exits)
-
-
-class _Counter(FlopCounterMode):
-    """Counts without a look at modules, whose hooks on their inputs would have whole gradients computed."""
-
-    def __init__(self) -> None:
-        known = {torch.ops.aten.convolution_backward: _convolution_backward_flops}
-        super().__init__(display=False, custom_mapping=known)
-        self.mod_tracker = _NoModules()  # type: ignore[assignment]
-
-
-class _NoModules(nullcontext):
-    parents = frozenset({"Global"})
-
-
-def _convolution_backward_flops(
-    grad: Sequence[int], x: Sequence[int], weight: Sequence[int], *args: object, **_: object
-) -> int:
-    """Two operations a multiply-accumulate; torch's own formula over-counts grouped convolutions."""
-    transposed, mask = args[4], args[7]
-    assert isinstance(mask, (list, tuple))
-    product = 2 * math.prod(weight) * grad[0] * math.prod(x[2:] if transposed else grad[2:])
-    return product * (int(mask[0]) + int(mask[1]))

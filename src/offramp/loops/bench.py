@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from offramp.combiners import Backward
 from offramp.loops.loop import Moment
@@ -72,9 +73,10 @@ class Bench:
             outputs = self.model(images, **how)
 
         def part(share: float) -> tuple[list[Tensor], Step]:
-            count = max(2, round(share * len(images)))  # batch norm cannot do with one value for each channel
+            count = max(2, round(share * len(targets)))  # batch norm cannot do with one value per channel
             with buffers_kept(self.net), buffers_kept(self.running):
-                found = self.forward(images[:count], targets[:count], moment, **how)
+                first = tree_map(lambda tensor: tensor[:count], images)  # inputs may be named
+                found = self.forward(first, targets[:count], moment, **how)
                 return self.running.losses(found), found
 
         return Step(

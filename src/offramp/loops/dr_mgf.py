@@ -112,6 +112,10 @@ class DRMGF(Staged):
         return super().reads_epochs + (share,) * (0 < self.routed_share < 1)
 
     @property
+    def reads_data(self) -> tuple[str, ...]:  # noqa: D102
+        return ("landscape=True: the losses decide which exits a stage runs",) * self.landscape
+
+    @property
     def passes(self) -> Passes:  # noqa: D102
         if self.learn != "nothing":
             return super().passes

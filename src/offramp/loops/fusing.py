@@ -59,7 +59,8 @@ class Fusing:
     def step(self, copies: Copies, images: Tensor, targets: Tensor, moment: Moment) -> Tensor:
         """Train on one whole batch; the losses before, of this process's share."""
         bench, fabric = self.bench, self.bench.fabric
-        images, targets = (x[fabric.global_rank :: fabric.world_size] for x in (images, targets))
+        if fabric.world_size > 1:
+            images, targets = (x[fabric.global_rank :: fabric.world_size] for x in (images, targets))
         optimizer = self.optimizer if self.options.learns(moment) else None
         with torch.set_grad_enabled(optimizer is not None):
             # nothing of the net itself is trained, so that its own gradients need not be computed

@@ -111,6 +111,11 @@ class Loop:
         return ()
 
     @property
+    def reads_data(self) -> tuple[str, ...]:
+        """What of it decides by the losses how much an epoch computes, so that nobody can count it before."""
+        return ()
+
+    @property
     def passes(self) -> Passes | None:
         """Cost of an epoch in passes over the training images; None: the combiner's, at every step."""
         return None

@@ -116,7 +116,7 @@ class Stage:
         """
         bench, optimizer = self.bench, self.optimizers[task]
         fabric = bench.fabric
-        if together:
+        if together and fabric.world_size > 1:
             images, targets = (x[fabric.global_rank :: fabric.world_size] for x in (images, targets))
         for group in optimizer.param_groups:
             group["lr"] = moment.lr

@@ -8,15 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from offramp.nets.conventions import Convention
-from offramp.nets.operators import FORMULAS, Operators
+from offramp.operators import FORMULAS, Operators, plain_attention, without_formula
 
 __all__ = ["Meter"]
-
-REMEDY = "torch.utils.flop_counter.register_flop_formula gives an operator one"
 
 
 class Meter:
@@ -49,10 +46,7 @@ class Meter:
                 leave = module.register_forward_hook(self._leave)
                 stack.callback(enter.remove)
                 stack.callback(leave.remove)
-            # Fused attention is one operator, often without a formula; its parts have one each.
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
-            torch.backends.mha.set_fastpath_enabled(False)
+            stack.enter_context(plain_attention())
             stack.enter_context(self.operators)
             stack.enter_context(self.counter)
             yield
@@ -86,9 +80,9 @@ class Meter:
         return all(map(self.operators.met, own))
 
     def _say_hiding(self, module: nn.Module) -> None:
-        operators = ", ".join(sorted(set(self.operators.hiding)))
+        why = without_formula(self.operators.hiding)
         self.operators.hiding.clear()
-        self._say(module, f"torch's FlopCounterMode has no formula for {operators}; {REMEDY}")
+        self._say(module, why)
 
     def _say(self, module: nn.Module, why: str) -> None:
         self.unknown.append(f"{self.names[module]} ({type(module).__name__}): {why}")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["FORMULAS", "Operators"]
+__all__ = ["FORMULAS", "Operators", "plain_attention", "without_formula"]
 
 _aten = torch.ops.aten
 
@@ -21,14 +23,30 @@ def _recurrent(x: Sequence[int], w_x: Sequence[int], w_h: Sequence[int], *_: Any
     return 2 * x[0] * x[1] * (math.prod(w_x) + math.prod(w_h))
 
 
+def _recurrent_backward(*args: Any, **_: Any) -> int:
+    """As much again for the gradient of what it reads, and for that of the matrices."""
+    return 2 * _recurrent(*args)
+
+
 def _cudnn(x: Sequence[int], weights: Sequence[Sequence[int]], *_: Any, **__: Any) -> int:
     """The same of all layers and directions."""
     return 2 * x[0] * x[1] * sum(math.prod(w) for w in weights if len(w) == 2)
 
 
+def _convolution_backward(
+    grad: Sequence[int], x: Sequence[int], weight: Sequence[int], *args: Any, **_: Any
+) -> int:
+    """As many products for each gradient that is asked for; torch's formula over-counts grouped ones."""
+    transposed, mask = args[4], args[7]
+    product = 2 * math.prod(weight) * grad[0] * math.prod(x[2:] if transposed else grad[2:])
+    return product * (int(mask[0]) + int(mask[1]))
+
+
 # As torch.utils.flop_counter wants them: shapes for tensors, and two operations a multiply-accumulate.
 FORMULAS: dict[Any, Callable[..., int]] = {
+    _aten.convolution_backward: _convolution_backward,
     _aten.mkldnn_rnn_layer: _recurrent,
+    _aten.mkldnn_rnn_layer_backward: _recurrent_backward,
     _aten._cudnn_rnn: _cudnn,
     _aten.mv: lambda matrix, vector, **_: 2 * math.prod(matrix),
     _aten.addmv: lambda x, matrix, vector, **_: 2 * math.prod(matrix),
@@ -37,12 +55,33 @@ FORMULAS: dict[Any, Callable[..., int]] = {
     _aten.linalg_vector_norm: lambda x, *_, **__: 0,  # elementwise and a sum, as `F.normalize` has it
 }
 
-# torch's operators that multiply matrices and have a formula neither there nor here
+_TORCHS = ("aten", "prims", "prim", "profiler")  # namespaces of torch's own operators
+# those of them that multiply matrices and have a formula neither there nor here
 _HIDING = (
     "_cdist", "_cudnn_rnn_backward", "_euclidean_dist", "_fft", "_int_mm", "_linalg", "_sparse", "_trilinear",
-    "_weight_int", "addbmm", "cholesky", "linalg", "mkldnn_rnn_layer_backward", "miopen_rnn", "ormqr",
-    "sparse", "triangular_solve", "vdot",
+    "_weight_int", "addbmm", "cholesky", "linalg", "miopen_rnn", "ormqr", "sparse",
+    "triangular_solve", "vdot",
 )  # fmt: skip
+
+
+def without_formula(operators: Iterable[str]) -> str:
+    """Why something cannot be counted, in words."""
+    return (
+        f"torch's FlopCounterMode has no formula for {', '.join(sorted(set(operators)))}; "
+        "torch.utils.flop_counter.register_flop_formula gives an operator one"
+    )
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Take attention apart: fused it is one operator, often without a formula; its parts have one each."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 class Operators(TorchDispatchMode):
@@ -65,7 +104,7 @@ class Operators(TorchDispatchMode):
         """Run the operator, and note it."""
         namespace, name = getattr(func, "namespace", ""), func.__name__.split(".")[0]
         packet = getattr(func, "overloadpacket", func)
-        opaque = namespace not in ("aten", "prims", "prim") or name.startswith(_HIDING)
+        opaque = namespace not in _TORCHS or name.startswith(_HIDING)
         if opaque and packet not in self.known:
             self.hiding.append(f"{namespace}.{name}")
         if not getattr(func, "is_view", False):

@@ -1,0 +1,139 @@
+"""What a method's training costs in operations, counted while a copy of the net is trained a little."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from offramp.combiners.weighted import Weighted
+from offramp.loops import Bench, Moment
+from offramp.methods import Method
+from offramp.nets import MultiExitNet, Net, cost
+from offramp.operators import without_formula
+from offramp.running import Running
+from offramp.tally import Tally
+from offramp.training.launch import place
+from offramp.training.modes import in_training_mode
+from offramp.training.optimizer import build_optimizer
+from offramp.training.recipe import Recipe
+from offramp.training.rehearsal import rehearse
+from offramp.unchanged import unchanged
+
+if TYPE_CHECKING:
+    from lightning_fabric.wrappers import _FabricOptimizer
+
+__all__ = ["Operations", "training_operations"]
+
+RECIPE = Recipe(epochs=2, schedule="constant", channels_last=False)
+MOMENT = Moment(epoch=1, progress=0.5, lr=RECIPE.lr)  # not the first epoch, in which some loops do more
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Multiply-accumulates of convolutions and matrix products, forward and backward.
+
+    Attributes:
+        macs: For each training image of an epoch, in all parts of the epoch; None if some are unknown.
+        once: What comes on top once an epoch, however long, for each image of a batch.
+        unknown: Why some are unknown.
+    """
+
+    macs: int | None
+    once: int = 0
+    unknown: tuple[str, ...] = ()
+
+
+def training_operations(net: MultiExitNet, method: Method) -> Operations:
+    """Count what a method's training computes for each image, as the method really does it.
+
+    A copy of the net is trained for an epoch with one batch in each part, for batches of two sizes. What one
+    more image adds counts, times the part's share of the images. What a batch of any size costs does not
+    count: inner products of gradients, solvers, the optimiser. Nor do norms, activations and pooling.
+
+    Args:
+        net: The net; it is left as it was.
+        method: The method with its options.
+
+    Raises:
+        UserError: The method cannot train this net.
+    """
+    unknown = (*cost(net).unknown, *method.loop.reads_data)
+    if unknown:
+        return Operations(None, unknown=unknown)
+    part = Fraction(_weighted(method).part).limit_denominator(100)
+    few, more = 2 * part.denominator, 3 * part.denominator  # images of which the part is a whole number
+    with unchanged(net):
+        less, counted = (_epoch(net, method, images) for images in (few, more))
+    if counted.hiding:
+        return Operations(None, unknown=(f"a training step: {without_formula(counted.hiding)}",))
+    return Operations(
+        round((counted.steps - less.steps) / (more - few)), (counted.once - less.once) // (more - few)
+    )
+
+
+@dataclass
+class _Epoch:
+    steps: Fraction  # operations of a step in every part, times the part's share of the images
+    once: int  # operations before and after the steps of the parts
+    hiding: list[str]  # operators that cannot be counted
+
+
+def _epoch(net: MultiExitNet, method: Method, images: int) -> _Epoch:
+    """An epoch of one batch in each part, on a copy of the net."""
+    every = _weighted(method).every  # of so many steps the first alone finds weights
+    tally = Tally()
+    found = _Epoch(Fraction(0), 0, tally.hiding)
+    trained = method.prepare(copy.deepcopy(net).cpu())
+    with in_training_mode(trained), torch.enable_grad():
+        bench = _bench(trained, method, images)
+        rehearse(bench, images, MOMENT)
+        loop = method.loop.start(bench)
+        for name in ("weigh", "aggregate"):  # a combiner's algebra with the gradients
+            if hasattr(bench.running.combiner, name):
+                own = getattr(bench.running.combiner, name)
+                setattr(bench.running.combiner, name, tally.aside()(own))
+        with tally.at_work():
+            for index, part in enumerate(loop.parts):
+                marks = [tally.macs]
+                loop.begin(index, MOMENT)
+                for _ in range(1 if every == 1 else 2):
+                    marks.append(tally.macs)
+                    loop.step(index, *next(bench.batches(0, 1)), MOMENT)
+                marks.append(tally.macs)
+                loop.end(index, MOMENT)
+                begun, first, *later = (b - a for a, b in itertools.pairwise(marks))
+                found.once += begun + tally.macs - marks[-1]
+                found.steps += Fraction(part.share) * (first + (every - 1) * sum(later)) / every
+    return found
+
+
+def _bench(net: Net, method: Method, images: int) -> Bench:
+    from lightning_fabric import Fabric
+
+    fabric = Fabric(accelerator="cpu", devices=1)
+
+    def optimizer(parameters: Iterable[Any]) -> _FabricOptimizer:
+        return cast("_FabricOptimizer", fabric.setup_optimizers(build_optimizer(parameters, RECIPE)))
+
+    batch = net.sample(images), torch.zeros(images, dtype=torch.int64)
+    plain_backward = "losses" in method.needs and not method.loop.own_backward
+    return Bench(
+        model=place(net, RECIPE, fabric, plain_backward=plain_backward),
+        net=net,
+        running=Running(method, net),
+        fabric=fabric,
+        optimizer=optimizer,
+        batches=lambda number, count: itertools.repeat(batch, count),
+        epochs=RECIPE.epochs,
+    )
+
+
+def _weighted(method: Method) -> Weighted:
+    """The combiner, or one that finds weights at every step from whole batches."""
+    return method.combiner if isinstance(method.combiner, Weighted) else Weighted()
