@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from offramp import UserError
+from offramp.grammar import AXES
 from offramp.methods import METHODS, method
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +42,7 @@ def test_the_index_is_the_table_of_methods():
     rows = {cells[0]: cells[1:] for cells in table(INDEX.read_text(), "method")}
     assert len(rows) == len(METHODS)
     for name, row in METHODS.items():
-        axes = [row.axes.get(axis, "-") for axis in ("fork", "objective", "combiner", "loop")]
+        axes = [row.axes.get(axis, "-") for axis in AXES]
         assert rows[f"[{name}]({name}.md)"] == [*axes, ", ".join(sorted(row.needs)), str(row.passes)], name
 
 

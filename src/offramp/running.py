@@ -16,7 +16,7 @@ __all__ = ["Running"]
 
 
 class Running(nn.Module):
-    """A method at work on one net: what its objective and combiner learn and remember is in here.
+    """A method at work on one net: what its parts learn and remember is in here.
 
     Args:
         method: Which.
@@ -36,6 +36,7 @@ class Running(nn.Module):
                 f"weights are {len(self.weights)}, exits {net.num_exits}; give one weight per exit"
             )
         self.objective = method.objective.start(net, seed)
+        self.balancer = method.balancer.start(net, seed)
         self.combiner = method.combiner.start(net, seed)
 
     def losses(self, step: Step) -> list[Tensor]:
@@ -50,5 +51,9 @@ class Running(nn.Module):
         ]
 
     def combine(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:
-        """Fill the gradients; those of what the objective itself learns are of the losses' sum."""
-        self.combiner(losses, step, backward)
+        """Fill the gradients; those of what objective and balancer learn are of the weighted losses' sum."""
+        self.combiner(self.balanced(losses, step), step, backward)
+
+    def balanced(self, losses: Sequence[Tensor], step: Step) -> list[Tensor]:
+        """The K losses as the combiner gets them, weighted by the balancer."""
+        return self.balancer(losses, step)

@@ -12,7 +12,18 @@ from offramp.nets import vgg7
 from offramp.objectives import Step
 from offramp.running import Running
 
-COMPOSED = ["dfs+kd", "dfs+byot", "dfs+pcgrad", "dfs+ge", "ge+kd", "kd+dr-mgf", "dfs+dr-mgf", "kd+meta-gf"]
+COMPOSED = [
+    "dfs+kd",
+    "dfs+byot",
+    "dfs+pcgrad",
+    "dfs+ge",
+    "ge+kd",
+    "kd+dr-mgf",
+    "kd+uncertainty",
+    "dfs+uncertainty+cagrad",
+    "dfs+dr-mgf",
+    "kd+meta-gf",
+]
 EVERY = [*METHODS, *COMPOSED]
 RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05, augment="crop-flip", checkpoint_every=2)
 

@@ -33,6 +33,25 @@ def test_an_option_that_a_record_lacks_is_at_its_default(tmp_path):
         fit(tiny_net(), tiny_data(), "cagrad", native, folder, resume=True, quiet=True)
 
 
+def test_a_name_that_two_parts_have_was_for_both(tmp_path):
+    """Before options had qualified names, dfs+ge had one option scales, which went to both forks."""
+    folder, recipe = tmp_path / "run", RECIPE.replace(**{"dfs.scales": "all", "ge.scales": "all"})
+    done = fit(tiny_net(), tiny_data(), "dfs+ge", recipe, folder, quiet=True)
+    record = json.loads((folder / "run.json").read_text())
+    for options in (record["options"], record["recipe"]["options"]):
+        assert [options.pop(key) for key in ("dfs.scales", "ge.scales")] == ["all", "all"]
+        options["scales"] = "all"
+    (folder / "run.json").write_text(json.dumps(record))
+    assert read_record(folder)["options"]["ge.scales"] == "all"
+    assert read_run(folder).options == done.record["options"]
+    assert (
+        fit(tiny_net(), tiny_data(), "dfs+ge", recipe, folder, resume=True, quiet=True).result == done.result
+    )
+    assert fit(tiny_net(), tiny_data(), out=folder, resume=True, quiet=True).result == done.result
+    with pytest.raises(UserError, match=r"another options: dfs\.scales was 'all', is 'coarsest'"):
+        fit(tiny_net(), tiny_data(), "dfs+ge", RECIPE, folder, resume=True, quiet=True)
+
+
 def test_a_run_of_the_published_fusion_stays_one(tmp_path):
     """Records hold every option's value, so that dr-mgf with another default is another run."""
     folder = tmp_path / "run"

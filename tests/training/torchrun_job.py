@@ -14,7 +14,7 @@ from offramp.training import Interrupted
 
 RECIPE = Recipe(epochs=3, batch_size=8, lr=0.05, augment="none")
 # plain backward passes; what averages rows by itself; a state that all processes must agree on; stages apart
-METHODS = ("dfs", "bdl-2", "pcgrad", "nash-mtl", "graddrop", "kd", "kd+dr-mgf")
+METHODS = ("dfs", "bdl-2", "pcgrad", "nash-mtl", "graddrop", "kd", "kd+dr-mgf", "uncertainty")
 STOPPED = ("dfs", "dr-mgf")
 
 

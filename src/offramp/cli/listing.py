@@ -67,7 +67,8 @@ class Nets:
 class Methods:
     """List the training methods: what each chooses, needs and costs, and its options with the defaults.
 
-    Methods that choose on different axes combine: --method dfs+kd.
+    Methods that choose on different axes combine: --method dfs+kd. An option may carry the name of its
+    method, --set kd.alpha=0.3, and must where two methods have it, as dfs.scales and ge.scales in dfs+ge.
     """
 
     EXAMPLES: ClassVar[str] = """\

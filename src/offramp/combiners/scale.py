@@ -11,6 +11,7 @@ EXCEPTIONS: dict[str, str] = {
     "cagrad": "the authors' factor, m / (1 + c^2), makes it m (1 + c) / (1 + c^2) times: 1.21 m for c = 0.4",
     "cagrad-meta-gf": "scaling=native leaves the mean: (1 + c) / (1 + c^2) times, 1.2 for c = 0.5; and "
     "shared=all weighs heads too, each by its own row's weight",
+    "uncertainty": "the weights of the losses are 1/2 at first, and later near 1 / (2 L)",
     "pcgrad-meta-gf": "shared=all takes heads for a part of the rows: where rows oppose, they are scaled too",
     "nash-mtl": "its direction is clipped to the norm 1, as published; max_norm=0 keeps the invariant",
     "FairGrad": "alpha-fairness fixes the direction's length by itself: sqrt(m) for alpha = 1, any rows",

@@ -77,7 +77,7 @@ class Bench:
             with buffers_kept(self.net), buffers_kept(self.running):
                 first = tree_map(lambda tensor: tensor[:count], images)  # inputs may be named
                 found = self.forward(first, targets[:count], moment, **how)
-                return self.running.losses(found), found
+                return self.running.balanced(self.running.losses(found), found), found
 
         return Step(
             self.net,

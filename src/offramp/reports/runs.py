@@ -14,7 +14,7 @@ from offramp.errors import UserError
 from offramp.methods import Method, method
 from offramp.nets.builder import completed
 from offramp.nets.text import word
-from offramp.training.old_recipes import completed_recipe
+from offramp.training.old_recipes import completed_options, completed_recipe
 from offramp.training.shape import RESULT, check_shape
 
 __all__ = ["RunRecord", "read_run"]
@@ -114,7 +114,7 @@ def read_run(folder: str | Path) -> RunRecord:
         folder=folder,
         net=word(completed(run["net"])),
         method=run["method"],
-        options=run["options"],
+        options=completed_options(run["method"], run["options"]),
         data=result["data"],
         seed=run["seed"],
         recipe=completed_recipe(run["recipe"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -24,19 +24,25 @@ def grouped(parameters: Iterable[Any], recipe: Recipe, net: Net, *others: nn.Mod
         recipe: Says whether heads, and norm layers and biases, differ from the rest; if not, the
             parameters are returned as they came.
         net: Whose heads they are; in a :class:`~offramp.nets.Separate` the last part of each network.
-        others: Further modules whose norm layers and biases count.
+        others: Further modules, whose norm layers and biases count, unless the parameters of a module have
+            ``optimizer_settings`` of their own: ``lr``, the peak, and ``weight_decay``.
 
     Returns:
         Groups as torch's optimisers take them. ``lr_factor`` is what loops multiply the learning rate by.
     """
-    if not recipe.own_groups:
+    own = _own_settings(others)
+    if not recipe.own_groups and not own:
         return parameters
     heads = {id(p) for head in _heads(net) for p in head.parameters()}
-    light = {id(p) for module in (net, *others) for p in _norms_and_biases(module)}
+    light = {id(p) for module in (net, *others) for p in _norms_and_biases(module)} - own.keys()
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in parameters:
         factor, decay = 1.0, recipe.weight_decay
-        if id(parameter) in heads:
+        if id(parameter) in own:
+            settings = own[id(parameter)]
+            factor = settings.get("lr", recipe.lr) / recipe.lr
+            decay = settings.get("weight_decay", decay)
+        elif id(parameter) in heads:
             factor *= recipe.head_lr_factor
             decay = decay if recipe.head_decay is None else recipe.head_decay
         if id(parameter) in light:
@@ -47,6 +53,15 @@ def grouped(parameters: Iterable[Any], recipe: Recipe, net: Net, *others: nn.Mod
         {"params": members, "lr_factor": factor, "weight_decay": decay}
         for (factor, decay), members in groups.items()
     ]
+
+
+def _own_settings(modules: Iterable[nn.Module]) -> dict[int, Mapping[str, float]]:
+    """Settings that parameters of a method have of their own, by the parameters' ids."""
+    found: dict[int, Mapping[str, float]] = {}
+    for module in (part for each in modules for part in each.modules()):
+        settings = getattr(module, "optimizer_settings", {})
+        found |= {id(p): settings for p in module.parameters() if settings}
+    return found
 
 
 def _heads(net: Net) -> Iterable[nn.Module]:

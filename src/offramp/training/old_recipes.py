@@ -1,13 +1,16 @@
-"""Recipes in run records that were written before the recipe had all of its settings."""
+"""Recipes and options in run records that were written before there were all of today's."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
+from offramp.errors import UserError
+from offramp.methods import method
 from offramp.training.recipe import Recipe
 
-__all__ = ["completed_recipe"]
+__all__ = ["completed_options", "completed_recipe", "renamed_options"]
 
 # Settings whose default is no longer what the library did before it had them.
 OF_THEIR_TIME = {"channels_last": False, "val_split": False}
@@ -16,3 +19,28 @@ OF_THEIR_TIME = {"channels_last": False, "val_split": False}
 def completed_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded recipe with every setting; one that it lacks is what training did at its time."""
     return {**Recipe().to_dict(), **OF_THEIR_TIME, **recipe}
+
+
+def completed_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Recorded options of a method, by their names of today; one that the record lacks is at its default."""
+    try:
+        known = method(name).options
+    except UserError:  # a Method of the user's own
+        return dict(options)
+    return json.loads(json.dumps(known)) | renamed_options(name, options)
+
+
+def renamed_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a method as they were given, by their names of today.
+
+    Before options had qualified names, one that several parts of the method have went to all of them.
+    """
+    try:
+        row = method(name)
+    except UserError:
+        return dict(options)
+    found: dict[str, Any] = {}
+    for key, value in options.items():
+        names = row.named(key)
+        found |= dict.fromkeys(names if len(names) > 1 else [key], value)
+    return found

@@ -198,7 +198,9 @@ class Recipe:
         options = {key: value for key, value in changes.items() if key not in names}
         if options:
             check_options(options, names)
-            fields["options"] = {**fields.get("options", self.options), **options}
+            before = fields.get("options", self.options)
+            kept = {key: value for key, value in before.items() if key not in options}
+            fields["options"] = kept | options  # in the order in which they were given
         if "epochs" in fields and not fields.keys() & {"milestones", "schedule"}:
             fields |= shorter(self, fields["epochs"])
         return dataclasses.replace(self, **fields)

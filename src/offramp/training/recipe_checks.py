@@ -78,9 +78,9 @@ def check_options(options: Mapping[str, Any], fields: list[str]) -> None:
     """Keys that are no fields of the recipe must be options of some method."""
     from offramp.methods import METHODS
 
-    known = {name for row in METHODS.values() for name in row.options}
     for key in options:
-        if key not in known:
+        if not any(row.named(key) for row in METHODS.values()):
+            known = {name for row in METHODS.values() for name in row.options}
             close = guess(key, [*fields, *known])
             raise UserError(
                 f"no recipe key or method option {key!r}{close}; the recipe has {', '.join(fields)}"

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offramp.errors import UserError
-from offramp.methods import Method, method
+from offramp.methods import Method
 from offramp.nets import NETS, MultiExitNet
 from offramp.nets.builder import completed
-from offramp.training.old_recipes import completed_recipe
+from offramp.training.old_recipes import completed_options, completed_recipe, renamed_options
 from offramp.training.recipe import Recipe
 from offramp.training.shape import RECORD, RESULT, check_shape, shortened
 
@@ -60,7 +60,7 @@ def is_run(folder: Path) -> bool:
 
 
 def read_record(folder: str | Path) -> dict[str, Any]:
-    """The content of a folder's ``run.json``; settings that the recipe lacks are those of its time.
+    """The content of a folder's ``run.json``; settings and options that it lacks are those of its time.
 
     Raises:
         UserError: Not a run folder, or the file is damaged.
@@ -73,10 +73,12 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     check_shape(record, RECORD, path)
     record["net"] = completed(record["net"])
     record["recipe"] = completed_recipe(record["recipe"])
+    record["options"] = completed_options(record["method"], record["options"])
     try:
         Recipe.from_dict(record["recipe"])
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    record["recipe"]["options"] = renamed_options(record["method"], record["recipe"]["options"])
     return record
 
 
@@ -108,22 +110,11 @@ def check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> Non
             key == "recipe"
         ):  # options are compared as the method's, the use of val_split by the data's numbers
             old, new = ({**each, "options": None, "val_split": None} for each in (old, new))
-        if key == "options":
-            old = _completed(before["method"], old)
         if old != new:
             raise UserError(
                 f"{folder} holds a run with another {key}: {_difference(old, new)}; "
                 "give what it was started with, or choose another folder"
             )
-
-
-def _completed(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """A record's options, and those that the method has got since, at their defaults."""
-    try:
-        known = method(name).options
-    except UserError:  # a Method of the user's own
-        return options
-    return _from_json(as_json(known)) | options
 
 
 def as_json(content: Any) -> bytes:

@@ -13,6 +13,8 @@
       - joint                  # a name of `offramp methods`, also composed: dfs+kd
       - method: dfs            # or a name with options of its own
         own_to_shared: 1
+      - method: dfs+ge         # an option may carry the name of its method, and must where both have it
+        dfs.scales: all
       - method: kd             # or with settings of the recipe of its own; the table notes that they differ
         weight_decay: 1e-4
 """
@@ -134,15 +136,16 @@ def _entry(value: Any, base: Recipe) -> Entry:
     if not isinstance(own, dict) or not isinstance(own.get("method"), str):
         raise UserError(f"methods: {value!r} must be a name, or a mapping with the key method")
     row = method(own["method"])
-    _check_keys(own, ("method", *SETTINGS, *row.options), f"methods: {row.name}: ")
+    keys = [key for key in own if not row.named(key)]
+    _check_keys(keys, ("method", *SETTINGS, *row.options), f"methods: {row.name}: ")
     for key in FOR_ALL:
         if key in own:
             raise UserError(f"methods: {row.name}: {key} is one for all methods; give it beside methods")
     changes = {key: v for key, v in own.items() if key in SETTINGS}
     options = {key: v for key, v in own.items() if key not in (*SETTINGS, "method")}
-    shared = {key: v for key, v in base.options.items() if key in row.options}
+    shared = {key: v for key, v in base.options.items() if row.named(key)}
     try:
-        recipe = base.replace(**changes, options={**shared, **options})
+        recipe = base.replace(**changes, options=shared).replace(**options)
         return Entry(_label(row.name, own), row.with_options(recipe.options), recipe)
     except UserError as error:
         raise UserError(f"methods: {row.name}: {error}") from None
@@ -152,7 +155,7 @@ def _label(name: str, own: Mapping[str, Any]) -> str:
     return " ".join([name, *(f"{key}={value}" for key, value in own.items() if key != "method")])
 
 
-def _check_keys(values: Mapping[Any, Any], known: Iterable[str], where: str = "") -> None:
+def _check_keys(values: Iterable[Any], known: Iterable[str], where: str = "") -> None:
     for key in values:
         if key not in known:
             raise UserError(

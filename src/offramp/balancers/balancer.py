@@ -1,0 +1,59 @@
+"""What every balancer is: a frozen set of options that weighs K losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from offramp.objectives.step import Step
+
+__all__ = ["Balancer"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Balancer:
+    """K losses -> K weighted losses. The fields of a subclass are the method's options.
+
+    It stands between objective and combiner. A weight acts on all that its loss reaches, heads and other
+    parameters of one owner included, where the weights of a row combiner act on shared parameters alone.
+
+    Attributes:
+        needs: What a step must bring beside the outputs: ``"features"`` or ``"trunk"``.
+        reads_epochs: What of it depends on how many epochs there will be.
+        undoes_weights: Whether its weights make up for any fixed factor of a loss, so that fixed factors
+            would be without effect in the long run.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    reads_epochs: ClassVar[tuple[str, ...]] = ()
+    undoes_weights: ClassVar[bool] = False
+
+    def start(self, net: nn.Module, seed: int = 0) -> Callable[[Sequence[Tensor], Step], list[Tensor]]:
+        """What weighs the losses while this net is trained.
+
+        A balancer that learns or remembers returns an ``nn.Module``. Its parameters are trained with the
+        net's by the gradient of the weighted losses' sum, averaged over processes; its attribute
+        ``optimizer_settings``, if it has one, says in which of ``lr`` (peak learning rate) and
+        ``weight_decay`` they differ from the recipe's. Its state goes into the checkpoints; what a batch
+        changes belongs in buffers, which a trial pass over a part of the batch puts back.
+
+        Args:
+            net: The net.
+            seed: The run's, for what the balancer draws by itself; equal on all processes.
+
+        Raises:
+            UserError: The net lacks what the balancer needs.
+        """
+        return self
+
+    def __call__(self, losses: Sequence[Tensor], step: Step) -> list[Tensor]:
+        """The weighted losses, apart from each other, in the order of the losses.
+
+        Args:
+            losses: K scalars, in float32 or wider.
+            step: The step they come from.
+        """
+        raise NotImplementedError
