@@ -169,7 +169,7 @@ def overflowing(when):
         def __call__(self, step):
             return [loss * (float("inf") if when(step.progress) else 1) for loss in super().__call__(step)]
 
-    return dataclasses.replace(METHODS["joint"], name="overflowing", objective=Overflowing())
+    return dataclasses.replace(METHODS["joint"], name="overflowing", parts={"objective": Overflowing()})
 
 
 def test_an_overflow_that_loss_scaling_skips_is_no_error(tmp_path):
