@@ -1,4 +1,4 @@
-"""What the options of a method may be."""
+"""What an option, a setting or a field of a frozen record may be; each check says it in the same words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from offramp.errors import UserError, guess
 
-__all__ = ["choice", "is_number", "number", "switch"]
+__all__ = ["choice", "is_number", "number", "switch", "whole"]
 
 
 def is_number(value: object) -> bool:
@@ -21,22 +21,54 @@ def is_number(value: object) -> bool:
 
 
 def number(part: object, name: str, bounds: str, allowed: Callable[[float], bool]) -> None:
-    """A finite number within bounds."""
+    """Refuse all but a finite number within bounds.
+
+    Args:
+        part: What has the option.
+        name: The option.
+        bounds: Which numbers are allowed, in words.
+        allowed: Whether a number is.
+
+    Raises:
+        UserError: It is none, or out of bounds.
+    """
     value = getattr(part, name)
     if not is_number(value) or not allowed(value):
         raise UserError(f"{name} is {value!r}, must be a number {bounds}")
 
 
+def whole(part: object, name: str, least: int, *, below: int | None = None) -> None:
+    """Refuse all but a whole number of at least so much, and below a bound if there is one.
+
+    Raises:
+        UserError: It is none, or out of bounds.
+    """
+    value = getattr(part, name)
+    fits = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    if not fits or (below is not None and value >= below):
+        bound = "" if below is None else f" and below {below}"
+        raise UserError(f"{name} is {value!r}, must be a whole number of at least {least}{bound}")
+
+
 def choice(part: object, name: str, choices: Sequence[str | int]) -> None:
-    """One of a few values."""
+    """Refuse all but a few values.
+
+    Raises:
+        UserError: It is another one.
+    """
     value = getattr(part, name)
     if isinstance(value, bool) or value not in choices:
         words = [str(word) for word in choices]
-        raise UserError(f"{name} is {value!r}{guess(value, words)}, must be {' or '.join(words)}")
+        either = " or ".join([", ".join(words[:-1]), words[-1]])
+        raise UserError(f"{name} is {value!r}{guess(value, words)}, must be {either}")
 
 
 def switch(part: object, name: str) -> None:
-    """True or false."""
+    """Refuse all but true and false.
+
+    Raises:
+        UserError: It is something else.
+    """
     value = getattr(part, name)
     if not isinstance(value, bool):
         raise UserError(f"{name} is {value!r}, must be true or false")

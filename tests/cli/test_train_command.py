@@ -93,7 +93,7 @@ def test_resume_of_a_finished_run_gives_its_result(offramp, small, runs, result_
         ({"--recipe": "nowhere.yaml"}, "nowhere.yaml"),
         ({"--set": "learning_rate=1"}, "learning_rate"),
         ({"--set": "beta"}, "'beta' must read key=value"),
-        ({"--set": "beta=1.5", "--method": "dfs"}, "beta must lie strictly between 0 and 1"),
+        ({"--set": "beta=1.5", "--method": "dfs"}, "beta is 1.5, must be a number above 0 and below 1"),
         ({"--set": "beta=0.5"}, "'joint' has no option 'beta'"),
     ],
 )

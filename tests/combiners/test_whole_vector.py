@@ -144,5 +144,5 @@ def test_the_presets_are_the_packages_settings():
     assert METHODS["pcgrad-meta-gf"].options == method("pcgrad", {"shared": "all"}).options
     native = {"c": 0.5, "shared": "all", "scaling": "native"}
     assert METHODS["cagrad-meta-gf"].options == method("cagrad", native).options
-    with pytest.raises(UserError, match="scaling must be one of sum, native, got 'mean'"):
+    with pytest.raises(UserError, match="scaling is 'mean', must be sum or native"):
         CAGrad(scaling="mean")

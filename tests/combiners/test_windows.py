@@ -163,7 +163,7 @@ def test_the_processes_average():
 
 
 def test_what_it_refuses():
-    with pytest.raises(UserError, match=r"window must be one of local, .*did you mean 'overlap-3'"):
+    with pytest.raises(UserError, match=r"window is .*did you mean 'overlap-3'"):
         Windows(window="overlap3")
     with pytest.raises(UserError, match="Decoders has none"):
         Windows().start(build("decoders"))

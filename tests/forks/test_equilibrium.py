@@ -43,7 +43,7 @@ def test_gains():
 
 @pytest.mark.parametrize("scales", ["fine", None, 1, ["all"]])
 def test_other_scales_are_refused(scales):
-    with pytest.raises(UserError, match=r"^scales must be one of coarsest, all, got .*$"):
+    with pytest.raises(UserError, match=r"^scales is .*, must be coarsest or all$"):
         Equilibrium(scales=scales)
 
 

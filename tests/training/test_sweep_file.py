@@ -102,7 +102,7 @@ def test_the_command_of_a_run_is_its_recipe(sweep_file):
         ({"methods": "[dfs+joint]"}, "'joint' is what every method starts from"),
         ({"methods": "[{beta: 0.5}]"}, "a mapping with the key method"),
         ({"methods": "[{method: dfs, bta: 0.5}]"}, "dfs: no key 'bta' (did you mean 'beta'?)"),
-        ({"methods": "[{method: dfs, beta: 1.5}]"}, "dfs: beta must lie strictly between 0 and 1"),
+        ({"methods": "[{method: dfs, beta: 1.5}]"}, "dfs: beta is 1.5, must be a number above 0 and below 1"),
         ({"methods": "[{method: dfs, epochs: 0}]"}, "dfs: recipe: epochs is 0"),
         ({"methods": "[{method: dfs, test_limit: 9}]"}, "test_limit is one for all methods"),
         ({"methods": "[{method: dfs, seed: 9}]"}, "no key 'seed'"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from offramp.analysis.filters import Unit
+from offramp.checks import number, whole
 from offramp.errors import UserError, guess
 
 __all__ = ["TOPICS", "Settings", "SplitName"]
@@ -48,9 +49,7 @@ class Settings:
                 )
         if not self.what:
             raise UserError(f"nothing to diagnose; give some of: {', '.join(TOPICS)}")
-        if self.batches < 1:
-            raise UserError(f"batches is {self.batches}, must be 1 or more")
-        if self.step is not None and not 0 < self.step < float("inf"):
-            raise UserError(f"step is {self.step}, must be above 0")
-        if not 1 <= self.ratio < float("inf"):
-            raise UserError(f"ratio is {self.ratio}, must be 1 or more")
+        whole(self, "batches", 1)
+        if self.step is not None:
+            number(self, "step", "above 0", lambda length: length > 0)
+        number(self, "ratio", "of 1 or more", lambda ratio: ratio >= 1)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from offramp.combiners.weighted import Weigh, Weighted, check_word
+from offramp.checks import choice
+from offramp.combiners.weighted import Weigh, Weighted
 
 __all__ = ["AlignedMTL"]
 
@@ -32,7 +33,7 @@ class AlignedMTL(Weighted):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_word("scale_mode", self.scale_mode, SCALES)
+        choice(self, "scale_mode", SCALES)
 
     def weighting(self) -> Weigh:  # noqa: D102
         from torchjd.aggregation import AlignedMTLWeighting

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from offramp.checks import is_number
-from offramp.combiners.weighted import Weigh, Weighted, check_word
+from offramp.checks import choice, number
+from offramp.combiners.weighted import Weigh, Weighted
 from offramp.combiners.weightings import cagrad
-from offramp.errors import UserError
 
 __all__ = ["CAGrad"]
 
@@ -36,9 +35,8 @@ class CAGrad(Weighted):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not is_number(self.c) or not 0 <= self.c < 1:
-            raise UserError(f"c must lie in [0, 1), got {self.c!r}; the paper's value is 0.4")
-        check_word("scaling", self.scaling, ("sum", "native"))
+        number(self, "c", "from 0 to below 1, e.g. 0.4 as in the paper", lambda c: 0 <= c < 1)
+        choice(self, "scaling", ("sum", "native"))
 
     def plain(self, count: int) -> Tensor:
         """Weights ``[count]`` of the sum, or of the mean for the native scale."""

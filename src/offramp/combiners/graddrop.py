@@ -11,12 +11,10 @@ from typing import ClassVar
 
 from torch import nn
 
-from offramp.checks import is_number
+from offramp.checks import choice, number
 from offramp.combiners.aggregate import Aggregating
 from offramp.combiners.combiner import Combiner
 from offramp.combiners.jacobian import SCOPES
-from offramp.combiners.weighted import check_word
-from offramp.errors import UserError
 from offramp.passes import K, Passes
 
 __all__ = ["GradDrop"]
@@ -41,9 +39,8 @@ class GradDrop(Combiner):
     shared: str = "per_stage"
 
     def __post_init__(self) -> None:
-        check_word("shared", self.shared, SCOPES)
-        if not is_number(self.leak) or not 0 <= self.leak <= 1:
-            raise UserError(f"leak is a share from 0 to 1, got {self.leak!r}")
+        choice(self, "shared", SCOPES)
+        number(self, "leak", "from 0 to 1", lambda leak: 0 <= leak <= 1)
 
     @property
     def passes(self) -> Passes:  # noqa: D102

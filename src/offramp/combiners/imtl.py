@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from offramp.checks import is_number
+from offramp.checks import number
 from offramp.combiners.weighted import Weigh, Weighted
 from offramp.combiners.weightings import imtl
-from offramp.errors import UserError
 
 __all__ = ["IMTL"]
 
@@ -32,8 +31,7 @@ class IMTL(Weighted):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not is_number(self.max_weight) or self.max_weight < 1:
-            raise UserError(f"max_weight is 1 or more, got {self.max_weight!r}; equal rows have weight 1")
+        number(self, "max_weight", "of 1 or more: equal rows have weight 1", lambda most: most >= 1)
 
     def weighting(self) -> Weigh:  # noqa: D102
         def weigh(gramian: Tensor, last: Tensor) -> Tensor:

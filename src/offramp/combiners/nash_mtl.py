@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from offramp.checks import is_number
-from offramp.combiners.weighted import Weigh, Weighted, check_word
+from offramp.checks import choice, number
+from offramp.combiners.weighted import Weigh, Weighted
 from offramp.combiners.weightings import nash_mtl, nash_mtl_cccp
-from offramp.errors import UserError
 
 __all__ = ["NashMTL"]
 
@@ -42,9 +41,8 @@ class NashMTL(Weighted):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_word("solver", self.solver, tuple(SOLVERS))
-        if not is_number(self.max_norm) or self.max_norm < 0:
-            raise UserError(f"max_norm is a norm, or 0 for no clip, got {self.max_norm!r}")
+        choice(self, "solver", tuple(SOLVERS))
+        number(self, "max_norm", "above 0, or 0 for no clip", lambda norm: norm >= 0)
 
     def weighting(self) -> Weigh:  # noqa: D102
         solve = SOLVERS[self.solver]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from offramp.checks import is_number
+from offramp.checks import choice, number, switch, whole
 from offramp.combiners.backward import Backward
 from offramp.combiners.combiner import Combiner
 from offramp.combiners.jacobian import SCOPES, Block, Jacobian, LeanBlock, Refreshed
 from offramp.combiners.seeded import seeded
 from offramp.combiners.weightings import SolverFailed
-from offramp.errors import UserError, guess
+from offramp.errors import UserError
 from offramp.objectives.step import Step
 from offramp.passes import K, Passes
 
-__all__ = ["Weigh", "Weighing", "Weighted", "check_word"]
+__all__ = ["Weigh", "Weighing", "Weighted"]
 
 Weigh = Callable[[Tensor, Tensor], Tensor]  # Gramian [m, m], the last weights [m] -> weights [m]
 
@@ -53,13 +53,10 @@ class Weighted(Combiner):
     part: float = 1.0
 
     def __post_init__(self) -> None:
-        check_word("shared", self.shared, SCOPES)
-        if not isinstance(self.lean, bool):
-            raise UserError(f"lean is true or false, got {self.lean!r}")
-        if not isinstance(self.every, int) or isinstance(self.every, bool) or self.every < 1:
-            raise UserError(f"every is a number of steps, 1 or more, got {self.every!r}")
-        if not is_number(self.part) or not 0 < self.part <= 1:
-            raise UserError(f"part is a share of the batch, above 0 and up to 1, got {self.part!r}")
+        choice(self, "shared", SCOPES)
+        switch(self, "lean")
+        whole(self, "every", 1)
+        number(self, "part", "above 0 and up to 1, a share of the batch", lambda share: 0 < share <= 1)
         for name, used in (("lean", self.lean), ("every", self.every > 1), ("part", self.part < 1)):
             if used and self.shared == "per_stage":
                 raise UserError(
@@ -169,13 +166,3 @@ class Weighing(nn.Module):
         self.weigh_of = {owners: self.method.weighting() for owners in state["states"]}
         for owners, one in state["states"].items():
             self.weigh_of[owners].load(one)  # type: ignore[attr-defined]
-
-
-def check_word(name: str, value: object, words: Collection[str]) -> None:
-    """Refuse what is none of the words that an option can have.
-
-    Raises:
-        UserError: It is none of them.
-    """
-    if value not in words:
-        raise UserError(f"{name} must be one of {', '.join(words)}, got {value!r}{guess(value, words)}")

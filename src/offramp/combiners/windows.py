@@ -18,10 +18,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from offramp.checks import choice
 from offramp.combiners.backward import Backward
 from offramp.combiners.combiner import Combiner
 from offramp.combiners.jacobian import pull, reach
-from offramp.combiners.weighted import check_word
 from offramp.errors import UserError
 from offramp.objectives.step import Step
 from offramp.passes import Passes
@@ -48,7 +48,7 @@ class Windows(Combiner):
     window: str = "overlap-3"
 
     def __post_init__(self) -> None:
-        check_word("window", self.window, WINDOWS)
+        choice(self, "window", WINDOWS)
 
     @property
     def passes(self) -> Passes:

@@ -24,7 +24,7 @@ from typing import ClassVar
 
 import torch
 
-from offramp.errors import UserError
+from offramp.checks import choice
 from offramp.forks.gains import Gains
 from offramp.forks.rule import SCALES, Place
 
@@ -46,8 +46,7 @@ class Equilibrium:
     per_channel: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.scales not in SCALES:
-            raise UserError(f"scales must be one of {', '.join(SCALES)}, got {self.scales!r}")
+        choice(self, "scales", SCALES)
 
     def gains(self, place: Place) -> Gains | None:
         """The same for all channels; None at a finer scale that is left alone."""

@@ -25,7 +25,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from offramp.checks import is_number
+from offramp.checks import choice, number
 from offramp.errors import UserError
 from offramp.forks.gains import Gains
 from offramp.forks.rule import SCALES, Place
@@ -71,27 +71,22 @@ class Partition:
     per_channel: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not is_number(self.beta) or not 0 < self.beta < 1:
-            raise UserError(
-                f"beta must lie strictly between 0 and 1, got {self.beta!r}; "
-                "it is the share of each feature's channels that later exits train (0.5 in the paper)"
-            )
+        bounds = "above 0 and below 1, the share of a feature's channels that later exits train"
+        number(self, "beta", bounds, lambda share: 0 < share < 1)
         object.__setattr__(self, "where", _exits(self.where))
         object.__setattr__(self, "channels", _chosen(self.channels))
         for name in ("own_to_shared", "later_to_own"):
-            value = getattr(self, name)
-            if not is_number(value) or value < 0:
-                raise UserError(f"{name} is a gradient gain, 0 or more, got {value!r}")
+            number(self, name, "of 0 or more, a gradient's gain", lambda gain: gain >= 0)
         for name, known in (
             ("rounding", ROUNDINGS), ("scales", SCALES),
             ("reference", REFERENCES), ("impl", IMPLEMENTATIONS),
         ):  # fmt: skip
-            if getattr(self, name) not in known:
-                hint = "; slicing changes the layers, so it belongs to the net: vgg7(slice_beta=0.5)"
-                tail = hint if getattr(self, name) == "slice" else ""
+            if getattr(self, name) == "slice":
                 raise UserError(
-                    f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}{tail}"
+                    f"{name} cannot be 'slice': slicing changes the layers, so it belongs to the net; "
+                    "build one that is sliced, e.g. vgg7(slice_beta=0.5)"
                 )
+            choice(self, name, known)
         if self.reference == "zero" and (self.own_to_shared or self.later_to_own):
             raise UserError(
                 "reference=zero leaves no edge for own_to_shared or later_to_own to act on; set them to 0"

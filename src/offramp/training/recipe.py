@@ -8,16 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from offramp.checks import choice, number, switch, whole
 from offramp.errors import UserError
 from offramp.training.milestones import shorter
-from offramp.training.recipe_checks import (
-    check_labels,
-    check_milestones,
-    check_options,
-    choice,
-    number,
-    whole,
-)
+from offramp.training.recipe_checks import check_labels, check_milestones, check_options
 
 __all__ = ["Recipe"]
 
@@ -114,13 +108,23 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        try:
+            self._check()
+        except UserError as error:
+            raise UserError(f"recipe: {error}") from None
+        for one in dataclasses.fields(self):
+            value = getattr(self, one.name)
+            if str(one.type).startswith("float") and value is not None:
+                object.__setattr__(self, one.name, float(value))  # 1 and 1.0 are the same recipe
+
+    def _check(self) -> None:
         for name in ("milestones", "options"):
             kind: type = tuple if name == "milestones" else dict
             try:
                 object.__setattr__(self, name, kind(getattr(self, name)))
             except (TypeError, ValueError):
                 word = "a list of epochs" if kind is tuple else "a mapping of names to values"
-                raise UserError(f"recipe: {name} is {getattr(self, name)!r}, must be {word}") from None
+                raise UserError(f"{name} is {getattr(self, name)!r}, must be {word}") from None
         whole(self, "epochs", 1)
         whole(self, "batch_size", 1)
         whole(self, "seed", 0, below=2**63)  # torch's generators take no more
@@ -144,15 +148,15 @@ class Recipe:
         choice(self, "optimizer", OPTIMIZERS)
         choice(self, "schedule", SCHEDULES)
         choice(self, "precision", PRECISIONS)
-        for name in ("nesterov", "channels_last", "compile", "val_split"):
-            maybe = name == "channels_last"
-            if not isinstance(getattr(self, name), bool) and not (maybe and getattr(self, name) is None):
-                also = ", or null to decide by the net" if maybe else ""
-                raise UserError(f"recipe: {name} is {getattr(self, name)!r}, must be true or false{also}")
+        for name in ("nesterov", "compile", "val_split"):
+            switch(self, name)
+        if not isinstance(self.channels_last, bool | None):
+            also = ", or null to decide by the net"
+            raise UserError(f"channels_last is {self.channels_last!r}, must be true or false{also}")
         if not isinstance(self.augment, str):
-            raise UserError(f"recipe: augment is {self.augment!r}, must name a pipeline, e.g. crop-flip")
+            raise UserError(f"augment is {self.augment!r}, must name a pipeline, e.g. crop-flip")
         if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
-            raise UserError("recipe: nesterov needs momentum above 0; set momentum, or `nesterov=False`")
+            raise UserError("nesterov needs momentum above 0; set momentum, or `nesterov=False`")
         check_labels(self)
         check_milestones(self)
 
