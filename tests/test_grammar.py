@@ -100,6 +100,9 @@ def test_a_method_of_a_user_s_own_is_parts_by_axis():
         UserError, match=r"no axis 'forks' \(did you mean 'fork'\?\); there are: fork, objective"
     ):
         Method("mine", "", "", {"forks": Partition()})
+    for wrong in ({"objective": PCGrad()}, {"fork": PCGrad()}, {"combiner": (PCGrad(), PCGrad())}):
+        with pytest.raises(UserError, match=r"PCGrad.* is no (objective|fork|combiner); give it on the axis"):
+            Method("mine", "", "", wrong)
     with pytest.raises(UserError, match=r"'mine': 'drmgf' descends one weighted sum .*'pcgrad' has nothing"):
         Method("mine", "", "", {"combiner": PCGrad(), "loop": DRMGF()})
 

@@ -1,9 +1,9 @@
-"""The grammar of a method: independent choices, one for each axis, that compose."""
+"""The grammar of a method: a part for each of five axes, chosen independently."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -14,9 +14,10 @@ from offramp.forks import Fork, GainFork, Rule, SliceFork, install, remove
 from offramp.loops import Loop, Minibatch
 from offramp.nets import MultiExitNet, Net, Separate
 from offramp.objectives import CrossEntropy, Objective
+from offramp.options import Options
 from offramp.passes import K, Passes
 
-__all__ = ["AXES", "Method", "compose"]
+__all__ = ["AXES", "Method"]
 
 # axis -> its plain part, in the order in which data meets them; forks are a product of any number of rules
 AXES: dict[str, Any] = {
@@ -26,16 +27,15 @@ AXES: dict[str, Any] = {
     "combiner": Sum(),
     "loop": Minibatch(),
 }
+KINDS = {"objective": Objective, "balancer": Balancer, "combiner": Combiner, "loop": Loop}
 
 
 @dataclass(frozen=True)
 class Method:
     """One row of the table: a part for each axis on which it is not plain.
 
-    The fields of the parts are the method's options. The qualified name of one is the name of the row that
-    brings the part, a dot and the field: ``kd.alpha``. A plain part, and each part of a row that brings
-    several, goes by its class's name in lower case instead: ``crossentropy.weights``. The field alone is the
-    option's name where no other part has such a field.
+    The fields of the parts are the method's options. One has a qualified name, ``kd.alpha``
+    (:class:`~offramp.options.Options`), and the field alone is its name where no other part has such a field.
 
     Attributes:
         name: What the command line calls it.
@@ -46,10 +46,10 @@ class Method:
             ``balancer``: K losses -> K weighted losses. ``combiner``: K losses -> gradients. ``loop``: how an
             epoch is organised.
         separate: Train one network per exit instead.
-        rows: Class of a part -> name of the row that brings it.
+        rows: Class of a part -> name of the row that brings it; by default this one, if it brings one part.
 
     Raises:
-        UserError: No such axis, or a part that leaves another one without anything to do.
+        UserError: No such axis, a part of another axis, or one that leaves another nothing to do.
     """
 
     name: str
@@ -67,6 +67,12 @@ class Method:
                 )
         parts = AXES | dict(self.parts)
         object.__setattr__(self, "parts", parts | {"fork": _members(parts["fork"])})
+        for axis, part in self.parts.items():
+            kind = KINDS.get(axis)
+            if not (isinstance(part, kind) if kind else all(hasattr(rule, "gains") for rule in part)):
+                raise UserError(
+                    f"method {self.name!r}: {part!r} is no {axis}; give it on the axis it belongs to"
+                )
         brought = [type(part) for axis, part in self._placed if axis in self.axes]
         if not self.rows and len(brought) == 1:
             object.__setattr__(self, "rows", {brought[0]: self.name})
@@ -76,15 +82,16 @@ class Method:
         """Whether each part leaves the others something to do."""
         for axis, purpose in (("balancer", "balance"), ("combiner", "combine")):
             if self.loop.own_backward and axis in self.axes:
-                loop, other = (self._row_of(part) for part in (self.loop, self.parts[axis]))
+                loop, other = map(self._options.bringer, (self.loop, self.parts[axis]))
                 raise UserError(
                     f"{self.name!r}: {loop!r} descends one weighted sum of the losses at a time, "
                     f"so that {other!r} has nothing to {purpose}; choose one of them"
                 )
         if self.balancer.undoes_weights and self.objective.weights is not None:
+            learns = self._options.bringer(self.balancer)
             raise UserError(
-                f"method {self.name!r}: {self._row_of(self.balancer)!r} learns weights of the losses, "
-                "which undo fixed ones; leave weights out"
+                f"method {self.name!r}: {learns!r} learns weights of the losses, which undo fixed ones; "
+                "leave weights out"
             )
 
     # the parts
@@ -156,31 +163,18 @@ class Method:
 
     # options
 
-    def _row_of(self, part: Any) -> str:
-        return self.rows.get(type(part), type(part).__name__.lower())
-
     @property
-    def _fields(self) -> dict[str, tuple[Any, str]]:
-        """Qualified name of each option -> its part and the part's field."""
-        return {
-            f"{self._row_of(part)}.{one.name}": (part, one.name)
-            for _, part in self._placed
-            for one in dataclasses.fields(part)
-        }
-
-    def named(self, key: str) -> list[str]:
-        """Qualified names of the options that a name may mean: none, one, or several if it is ambiguous."""
-        known = self._fields
-        return [key] if key in known else [name for name, (_, field) in known.items() if field == key]
+    def _options(self) -> Options:
+        return Options(self.name, [part for _, part in self._placed], self.rows)
 
     @property
     def options(self) -> dict[str, Any]:
         """The method's options and their values, by their short names where these mean one option only."""
-        found = {}
-        for name, (part, key) in self._fields.items():
-            short = len(self.named(key)) == 1
-            found[key if short else name] = dataclasses.asdict(part)[key]
-        return found
+        return self._options.values
+
+    def named(self, key: str) -> list[str]:
+        """Qualified names of the options that a name may mean: none, one, or several if it is ambiguous."""
+        return self._options.named(key)
 
     def with_options(self, options: Mapping[str, Any]) -> Method:
         """The same method with other values of options.
@@ -192,33 +186,14 @@ class Method:
         Raises:
             UserError: No such option, a short name that several parts have, or a value out of range.
         """
-        changes: dict[type, dict[str, Any]] = {}
-        for key, value in options.items():
-            part, name = self._fields[self._one(key)]
-            changes.setdefault(type(part), {})[name] = value
+        changes = self._options.changes(options)
 
         def changed(part: Any) -> Any:
             if isinstance(part, tuple):
                 return tuple(map(changed, part))
             return dataclasses.replace(part, **changes[type(part)]) if type(part) in changes else part
 
-        parts = {axis: changed(part) for axis, part in self.parts.items()}
-        return dataclasses.replace(self, parts=parts)
-
-    def _one(self, key: str) -> str:
-        """The qualified name of the one option that a name means."""
-        found = self.named(key)
-        if not found:
-            known = ", ".join(self.options)
-            raise UserError(
-                f"method {self.name!r} has no option {key!r}{guess(key, self.options)}; it has: {known}"
-            )
-        if len(found) > 1:
-            raise UserError(
-                f"method {self.name!r}: several of its parts have an option {key!r}; "
-                f"say which: {' or '.join(found)}"
-            )
-        return found[0]
+        return dataclasses.replace(self, parts={axis: changed(part) for axis, part in self.parts.items()})
 
     # at work
 
@@ -241,46 +216,6 @@ class Method:
                 "take them off first with offramp.forks.remove(net)"
             )
         return Separate(net) if self.separate else net
-
-
-def compose(rows: Sequence[Method]) -> Method:
-    """Several methods as one: forks multiply; on every other axis one of them chooses.
-
-    Args:
-        rows: Methods that choose on different axes, in the order of the table.
-
-    Raises:
-        UserError: Two of them choose on the same axis, or one leaves nothing to choose.
-    """
-    name = "+".join(row.name for row in rows)
-    for row in rows:
-        if row.separate:
-            raise UserError(f"{name!r}: {row.name!r} shares nothing, so no other method has anything to do")
-        if not row.axes:
-            raise UserError(f"{name!r}: {row.name!r} is what every method starts from; leave it out")
-    parts: dict[str, Any] = {}
-    for axis in AXES:
-        choosing = [row for row in rows if axis in row.axes]
-        if axis == "fork":
-            parts[axis] = tuple(rule for row in choosing for rule in row.forks)
-        elif len(choosing) > 1:
-            names = " and ".join(repr(row.name) for row in choosing)
-            raise UserError(
-                f"{name!r}: {names} each bring their own {axis}, "
-                f"and {'an epoch' if axis == 'loop' else 'a step'} has one; choose one of them"
-            )
-        elif choosing:
-            parts[axis] = choosing[0].parts[axis]
-    kinds = [type(rule) for rule in parts["fork"]]
-    if len(set(kinds)) < len(kinds):
-        raise UserError(f"{name!r} names the same fork twice; name it once")
-    return Method(
-        name=name,
-        summary="; ".join(row.summary for row in rows),
-        paper="; ".join(row.paper for row in rows),
-        parts=parts,
-        rows={kind: row for each in rows for kind, row in each.rows.items()},
-    )
 
 
 def _members(part: Any) -> tuple[Any, ...]:

@@ -16,9 +16,10 @@ from offramp.combiners.nash_mtl import NashMTL
 from offramp.combiners.pcgrad import PCGrad
 from offramp.combiners.upgrad import UPGrad
 from offramp.combiners.windows import Windows
+from offramp.composing import compose
 from offramp.errors import UserError, guess
 from offramp.forks import Equilibrium, Partition
-from offramp.grammar import Method, compose
+from offramp.grammar import Method
 from offramp.loops import DRMGF, MetaGF
 from offramp.objectives.distillation import Distillation
 from offramp.objectives.divergence import DivergenceDistillation

@@ -95,6 +95,9 @@ def test_resume_of_a_finished_run_gives_its_result(offramp, small, runs, result_
         ({"--set": "beta"}, "'beta' must read key=value"),
         ({"--set": "beta=1.5", "--method": "dfs"}, "beta is 1.5, must be a number above 0 and below 1"),
         ({"--set": "beta=0.5"}, "'joint' has no option 'beta'"),
+        ({"--set": "kd.alpha=0.5"}, "'joint' has no option 'kd.alpha'"),
+        ({"--set": "scales=all", "--method": "dfs+ge"}, "say which: dfs.scales or ge.scales"),
+        ({"--set": "kd.alpha=1", "--method": "dfs+kd"}, "alpha is 1, must be a number from 0 to below 1"),
     ],
 )
 def test_mistakes_are_one_line(refused, tmp_path, change, says):

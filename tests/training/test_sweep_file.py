@@ -51,6 +51,19 @@ def test_the_options_of_a_recipe_go_to_the_methods_that_have_them(sweep_file, tm
     assert plan.entries[0].recipe.replace(options={}) == Recipe(epochs=2, lr=0.1, batch_size=10)
 
 
+def test_options_may_carry_the_name_of_their_method(sweep_file, tmp_path):
+    (tmp_path / "mine.yaml").write_text("dfs.scales: all\nge.scales: all\n")
+    methods = "[joint, dfs, {method: dfs+ge, dfs.beta: 0.9}]"
+    plan = read_sweep(sweep_file(recipe=tmp_path / "mine.yaml", methods=methods))
+    assert [dict(entry.recipe.options) for entry in plan.entries] == [
+        {},
+        {"dfs.scales": "all"},
+        {"dfs.scales": "all", "ge.scales": "all", "dfs.beta": 0.9},
+    ]
+    assert [rule.scales for rule in plan.entries[2].method.forks] == ["all", "all"]
+    assert plan.entries[2].method.forks[0].beta == 0.9
+
+
 def test_data_and_out_can_be_given_beside_the_file(sweep_file):
     plan = read_sweep(sweep_file(out=None), data="path/to", out="elsewhere")
     assert (plan.data, plan.out) == ("path/to", Path("elsewhere"))
@@ -102,6 +115,7 @@ def test_the_command_of_a_run_is_its_recipe(sweep_file):
         ({"methods": "[dfs+joint]"}, "'joint' is what every method starts from"),
         ({"methods": "[{beta: 0.5}]"}, "a mapping with the key method"),
         ({"methods": "[{method: dfs, bta: 0.5}]"}, "dfs: no key 'bta' (did you mean 'beta'?)"),
+        ({"methods": "[{method: dfs+ge, scales: all}]"}, "say which: dfs.scales or ge.scales"),
         ({"methods": "[{method: dfs, beta: 1.5}]"}, "dfs: beta is 1.5, must be a number above 0 and below 1"),
         ({"methods": "[{method: dfs, epochs: 0}]"}, "dfs: recipe: epochs is 0"),
         ({"methods": "[{method: dfs, test_limit: 9}]"}, "test_limit is one for all methods"),

@@ -1,0 +1,82 @@
+"""The options of a method by name: qualified, and short where one part alone has such a field."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from offramp.errors import UserError, guess
+
+__all__ = ["Options"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The fields of a method's parts.
+
+    The qualified name of one is the name of the row that brings the part, a dot and the field: ``kd.alpha``.
+    A part that has no such row goes by its class's name in lower case: ``crossentropy.weights``.
+
+    Attributes:
+        method: The method's name.
+        parts: Its parts, of different classes.
+        rows: Class of a part -> name of the row that brings it.
+    """
+
+    method: str
+    parts: Sequence[Any]
+    rows: Mapping[type, str]
+
+    def bringer(self, part: Any) -> str:
+        """The name of the row that brings a part, or the part's own."""
+        return self.rows.get(type(part), type(part).__name__.lower())
+
+    @property
+    def fields(self) -> dict[str, tuple[Any, str]]:
+        """Qualified name -> the part and its field."""
+        return {
+            f"{self.bringer(part)}.{field.name}": (part, field.name)
+            for part in self.parts
+            for field in dataclasses.fields(part)
+        }
+
+    def named(self, key: str) -> list[str]:
+        """Qualified names of the options that a name may mean: none, one, or several if it is ambiguous."""
+        fields = self.fields
+        return [key] if key in fields else [name for name, (_, field) in fields.items() if field == key]
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """All options and their values, by their short names where these mean one option only."""
+        found = {}
+        for name, (part, field) in self.fields.items():
+            found[field if len(self.named(field)) == 1 else name] = dataclasses.asdict(part)[field]
+        return found
+
+    def changes(self, options: Mapping[str, Any]) -> dict[type, dict[str, Any]]:
+        """New values by the class of the part and its field; of two names for one option the later counts.
+
+        Raises:
+            UserError: No such option, or a short name that several parts have.
+        """
+        found: dict[type, dict[str, Any]] = {}
+        for key, value in options.items():
+            part, field = self.fields[self._one(key)]
+            found.setdefault(type(part), {})[field] = value
+        return found
+
+    def _one(self, key: str) -> str:
+        names = self.named(key)
+        if not names:
+            known = self.values
+            raise UserError(
+                f"method {self.method!r} has no option {key!r}{guess(key, known)}; it has: {', '.join(known)}"
+            )
+        if len(names) > 1:
+            raise UserError(
+                f"method {self.method!r}: several of its parts have an option {key!r}; "
+                f"say which: {' or '.join(names)}"
+            )
+        return names[0]
