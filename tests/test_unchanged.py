@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.modules import module as of_all_modules
 from torch.nn.utils.parametrizations import weight_norm
 
+import offramp
+from offramp.forks import partition
 from offramp.unchanged import unchanged
 
 
@@ -71,3 +74,66 @@ def test_hooks_of_torch_go_on_working():
     with unchanged(net):
         (grad,) = torch.autograd.grad(net(torch.ones(1, 3)).sum(), net.weight_orig)
     assert grad.abs().sum() > 0 and torch.equal(net.weight_u, u)
+
+
+RUNNING = ("forward_hook", "forward_pre_hook", "full_backward_hook", "full_backward_pre_hook")
+BUILDING = ("module_registration_hook", "parameter_registration_hook", "buffer_registration_hook")
+
+
+@pytest.fixture
+def fired():
+    """Which hooks on all modules have run, in order."""
+    names, handles = [], []
+    for kind in (*RUNNING, *BUILDING):
+        register = getattr(of_all_modules, f"register_module_{kind}")
+        handles.append(register(lambda *_, kind=kind: names.append(kind)))
+    yield names
+    for handle in handles:
+        handle.remove()
+
+
+def test_hooks_on_all_modules_do_not_run_and_are_back_even_after_an_error(fired):
+    net = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    fired.clear()
+    with pytest.raises(RuntimeError), unchanged(net):
+        net(torch.randn(4, 3)).sum().backward()
+        nn.Linear(2, 2)
+        assert fired == []
+        net(torch.randn(4, 7))
+    assert fired == []
+    net(torch.randn(4, 3).requires_grad_()).sum().backward()
+    assert {*fired} == {*RUNNING}
+    nn.BatchNorm1d(3), nn.ModuleList([net])
+    assert {*fired} == {*RUNNING, *BUILDING}
+
+
+def test_a_hook_registered_meanwhile_runs_meanwhile_alone():
+    seen = []
+    with unchanged(net := nn.Linear(3, 3)):
+        handle = of_all_modules.register_module_forward_hook(lambda *_: seen.append(1))
+        net(torch.ones(1, 3))
+    net(torch.ones(1, 3))
+    handle.remove()
+    assert seen == [1]
+
+
+class Flow(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x if x.sum() > 0 else -x)
+
+
+@pytest.mark.parametrize("kind", [nn.Sequential, Flow])
+def test_nobody_counts_the_looks_of_the_library(fired, kind):
+    backbone = kind(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 5)
+    )
+    fired.clear()
+    net = offramp.attach(backbone, ["1"], input_size=(3, 8, 8))
+    partition(net)
+    net.channel_axes()
+    assert not {*RUNNING} & {*fired}
+    fired.clear()
+    net.owners(), offramp.cost(net), net.sample(2)
+    assert fired == []
+    backbone[:4](torch.randn(2, 3, 8, 8, requires_grad=True)).sum().backward()
+    assert {*fired} >= {*RUNNING}

@@ -15,6 +15,11 @@ from torch import nn
 __all__ = ["unchanged"]
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_GLOBAL_HOOKS: list[Any] = [  # of torch.nn.modules.module.register_module_forward_hook and its like
+    hooks
+    for name, hooks in vars(torch.nn.modules.module).items()
+    if name.startswith("_global_") and isinstance(hooks, dict)
+]
 
 
 @contextmanager
@@ -24,7 +29,8 @@ def unchanged(*modules: nn.Module) -> Iterator[None]:
     Restored are attributes (modes, counters, lists and dicts among them), the values of buffers, and the
     random states of torch, numpy and Python. Parameters are not copied, since a forward pass does not write
     to them. Hooks of the user's own do not run meanwhile, because what they count or store lies outside the
-    module, be they on modules or on parameters; torch's own (weight norm, pruning, observers) do.
+    module, be they on modules, on parameters or on all modules there are; torch's own on a module (weight
+    norm, pruning, observers) do.
 
     Args:
         *modules: The networks, with all of their submodules.
@@ -37,7 +43,7 @@ def unchanged(*modules: nn.Module) -> Iterator[None]:
         if not buffer.is_meta
     ]
     restore = [_attributes(part) for part in parts]
-    restore += [_items(hooks) for hooks in _hooks_on_parameters(parts)]
+    restore += [_items(hooks) for hooks in (*_hooks_on_parameters(parts), *_GLOBAL_HOOKS)]
     gpus = sorted({t.get_device() for part in parts for t in part.parameters(recurse=False) if t.is_cuda})
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
@@ -46,6 +52,8 @@ def unchanged(*modules: nn.Module) -> Iterator[None]:
                 hooks = vars(part).get(name)
                 if hooks:
                     vars(part)[name] = type(hooks)((k, h) for k, h in hooks.items() if _is_of_torch(h))
+        for hooks in _GLOBAL_HOOKS:
+            hooks.clear()
         for hooks in _hooks_on_parameters(parts):
             for key in [key for key, hook in hooks.items() if not _is_of_torch(hook)]:
                 del hooks[key]

@@ -87,17 +87,18 @@ def cost(net: Net, input_size: tuple[int, ...] | None = None, convention: str | 
             tuple(ExitCost(_params(one), run.stages[0]) for one, run in zip(net.nets, runs, strict=True)),
             tuple(reason for run in runs for reason in run.unknown),
         )
-    run = _dry_run([*net.stages], [*net.forks], [*net.heads], sample, rule)
+    stages, forks, heads = [*net.stages], [*net.forks], [*net.heads]
+    run = _dry_run(stages, forks, heads, sample, rule)
     exits = []
     for k in range(net.num_exits):
-        heads = slice(0 if rule.all_heads else k, k + 1)
-        parts = [*net.stages[: k + 1], *net.forks[: k + 1], *net.heads[heads]]
-        exits.append(ExitCost(_params(*parts), _sum([*run.stages[: k + 1], *run.heads[heads]])))
+        tried = slice(0 if rule.all_heads else k, k + 1)
+        parts = [*stages[: k + 1], *forks[: k + 1], *heads[tried]]
+        exits.append(ExitCost(_params(*parts), _sum([*run.stages[: k + 1], *run.heads[tried]])))
     return Cost(name, _params(net), tuple(exits), tuple(run.unknown))
 
 
 def _params(*modules: nn.Module) -> int:
-    return sum(p.numel() for p in nn.ModuleList(modules).parameters())  # a shared one counts once
+    return sum(p.numel() for p in {p for module in modules for p in module.parameters()})
 
 
 def _sum(counts: Sequence[int | None]) -> int | None:
@@ -121,13 +122,11 @@ def _dry_run(
 ) -> _Run:
     """One sample through the parts; ``root`` begins the names of what is unknown."""
     parts = {"stages": stages, "forks": forks, "heads": heads}
-    net = nn.ModuleDict({name: nn.ModuleList(modules) for name, modules in parts.items()})
-    meter = Meter(
-        rule, {m: name.replace("stages.0", root, 1) if root else name for name, m in net.named_modules()}
-    )
-    found = _Run([], [], meter.unknown)
-    with unchanged(net), torch.no_grad():
-        net.eval()
+    with unchanged(*stages, *forks, *heads), torch.no_grad():
+        net = nn.ModuleDict({name: nn.ModuleList(modules) for name, modules in parts.items()}).eval()
+        names = {m: name.replace("stages.0", root, 1) if root else name for name, m in net.named_modules()}
+        meter = Meter(rule, names)
+        found = _Run([], [], meter.unknown)
         with meter.at_work():
             try:
                 x = sample
