@@ -13,7 +13,7 @@ from torchvision import models
 
 import offramp
 from offramp.forks import partition, remove
-from offramp.nets import MultiExitNet, attach
+from offramp.nets import MultiExitNet, attach, last_linear
 
 CLASSES = 10
 
@@ -192,6 +192,11 @@ def test_a_backbone_is_attached_partitioned_trained_and_counted(entry):
         assert torch.equal(exits[-1], getattr(whole, "logits", whole))
         assert [z.shape for z in exits] == [(2, CLASSES)] * (len(entry.at) + 1)
         assert all(map(torch.equal, partition(net)(x), exits))
+        feature = net(x, keep=True).features[-1]
+        if any(isinstance(module, nn.Linear) for module in backbone.modules()):
+            assert feature.shape == (2, last_linear(net, net.num_exits).in_features)
+        else:  # it ends in a convolution
+            assert feature is None
     train_one_step(net, x)
 
     net.stages[0].eval()

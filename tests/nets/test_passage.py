@@ -1,11 +1,14 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 import offramp
 from offramp.errors import UserError
 from offramp.forks import partition
+from offramp.methods import method
 from offramp.nets import NETS, MultiExitNet, create, last_linear
+from offramp.objectives import Step
 
 SMALL = {
     "vgg7": {"width": 4},
@@ -60,7 +63,7 @@ def test_a_head_without_a_last_linear_layer():
     outputs, features, _ = net(torch.randn(2, 3, 8, 8), keep=True)
     assert features[0] is None
     assert [o.shape for o in outputs] == [(2, 4), (2, 4)]
-    with pytest.raises(UserError, match=r"head 1 \(Odd\) has no feature.*nn.Linear"):
+    with pytest.raises(UserError, match=r"exit 1 has no feature.*no nn.Linear makes.*\(Odd\).*such as kd"):
         last_linear(net, 1)
 
 
@@ -103,3 +106,178 @@ def test_features_of_a_partitioned_net_can_be_watched_after_the_pass():
     sum(f.square().sum() for f in found.features).backward()
     for feature, grad in zip(found.features[::-1], seen, strict=True):
         torch.testing.assert_close(grad, 2 * feature)
+
+
+class Head(nn.Module):
+    """A head of its own class, whose linear layer stands amid functions."""
+
+    def __init__(self, wide: int = 4, classes: int = 5):
+        super().__init__()
+        self.fc, self.scale = nn.Linear(wide, classes), nn.Parameter(torch.rand(classes))
+
+    def forward(self, x):
+        x = self.fc(input=x.mean((2, 3)).relu())
+        return nn.functional.dropout(x * self.scale, 0.5, self.training).log_softmax(-1)
+
+
+class Twice(nn.Sequential):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class Tokens(nn.Module):
+    """Makes logits of every position and takes those of one, another one for each sample."""
+
+    def __init__(self, how="pick"):
+        super().__init__()
+        self.fc, self.how = nn.Linear(4, 5), how
+
+    def forward(self, x):
+        tokens = x.flatten(2).mT
+        logits = self.fc(tokens)
+        if self.how == "mean":
+            return logits.mean(1)
+        return logits[torch.arange(len(x)), self.positions(x)]
+
+    @staticmethod
+    def positions(x):
+        return 1 + torch.arange(len(x))
+
+
+def pooled(x):
+    return x.mean((2, 3))
+
+
+def pool() -> list[nn.Module]:
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+
+
+class Outer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = Head()
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+HEADS = {
+    "functions around it": (Head, lambda x: pooled(x).relu(), lambda h: h.fc),
+    "a class around it": (Outer, lambda x: pooled(x).relu(), lambda h: h.inner.fc),
+    "layers behind it": (
+        lambda: nn.Sequential(*pool(), nn.Linear(4, 5), nn.Dropout(0.5), nn.Softmax(-1)),
+        pooled,
+        lambda h: h[2],
+    ),
+    "lists in lists": (
+        lambda: nn.Sequential(nn.Sequential(*pool()), nn.Sequential(nn.Linear(4, 5), nn.Identity())),
+        pooled,
+        lambda h: h[1][0],
+    ),
+    "a list with a forward of its own": (
+        lambda: Twice(*pool(), nn.Linear(4, 5)), pooled, lambda h: h[2]
+    ),
+    "weights that are computed": (
+        lambda: nn.Sequential(*pool(), weight_norm(nn.Linear(4, 5)), nn.Identity()), pooled, lambda h: h[2]
+    ),
+    "one of many tokens": (
+        Tokens, lambda x: x.flatten(2).mT[torch.arange(len(x)), Tokens.positions(x)], lambda h: h.fc
+    ),
+    "one token": (
+        lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(2), Mover(), nn.Linear(4, 5), nn.Flatten()),
+        pooled,
+        lambda h: h[3],
+    ),
+}  # fmt: skip
+
+
+class Mover(nn.Module):
+    def forward(self, x):
+        return x.mT
+
+
+@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("impl", [None, "fused"])
+@pytest.mark.parametrize("training", [True, False])
+def test_the_last_linear_layer_is_found_whatever_is_around_it(kind, impl, training):
+    torch.manual_seed(0)
+    build, expected, layer = HEADS[kind]
+    conv = [nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)]
+    net = MultiExitNet(conv, [build(), build()], input_size=(3, 8, 8)).train(training)
+    if impl:
+        partition(net, impl=impl)
+    x = torch.randn(3, 3, 8, 8)
+    torch.manual_seed(1)
+    found = net(x, keep=True)
+    torch.manual_seed(1)
+    assert all(map(torch.equal, found.outputs, net(x)))
+    for k, feature in enumerate(found.features):
+        assert last_linear(net, k + 1) is layer(net.heads[k])
+        torch.testing.assert_close(feature, expected(conv[1](found.trunk[0]) if k else found.trunk[0]))
+    (grad,) = torch.autograd.grad(found.features[0].square().sum(), found.trunk[0])
+    assert grad[:, 2:].any() and bool(grad[:, :2].any()) is (impl is None)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules() if m is not net.heads[0])
+
+
+NONE = {
+    "a convolution": lambda: nn.Sequential(nn.Conv2d(4, 5, 1), *pool()),
+    "a norm layer behind it": lambda: nn.Sequential(*pool(), nn.Linear(4, 5), nn.BatchNorm1d(5)),
+    "a mean of tokens": lambda: Tokens("mean"),
+    "another width": lambda: nn.Sequential(*pool(), nn.Linear(4, 10), nn.Unflatten(1, (5, 2)), Mean()),
+}
+
+
+class Mean(nn.Module):
+    def forward(self, x):
+        return x.mean(-1)
+
+
+@pytest.mark.parametrize("kind", NONE)
+def test_where_no_linear_layer_makes_the_logits_methods_say_what_they_need_it_for(kind):
+    net = MultiExitNet([nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)], [NONE[kind](), Head()], input_size=(3, 8, 8))
+    found = net(torch.randn(2, 3, 8, 8), keep=True)
+    assert found.features[0] is None and found.features[1].shape == (2, 4)
+    for name in ("byot", "byot-iccv"):
+        with pytest.raises(UserError, match=r"exit 1 has no feature.*a method that reads logits"):
+            method(name).objective.start(net)
+
+
+class Dense(nn.Module):
+    """Ends in functions, and its inside cannot be traced."""
+
+    def __init__(self, flow):
+        super().__init__()
+        self.low, self.high, self.fc = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 5)
+        self.flow = flow
+
+    def forward(self, x):
+        if self.flow and x.isnan().any():
+            x = -x
+        return self.fc(self.high(self.low(x)).relu()).squeeze(-1)
+
+
+@pytest.mark.parametrize("flow", [True, False])
+def test_the_end_of_a_backbone_is_searched_too(flow):
+    torch.manual_seed(0)
+    backbone = Dense(flow)
+    net = offramp.attach(backbone, ["low"], input_size=(3,))
+    x = torch.randn(2, 3)
+    assert last_linear(net, 2) is backbone.fc
+    torch.testing.assert_close(net(x, keep=True).features[1], backbone.high(backbone.low(x)).relu())
+    losses = method("byot").objective.start(net)
+    found = net(x, keep=True)
+    step = Step(net, found.outputs, torch.tensor([0, 1]), features=found.features)
+    assert all(loss.isfinite() for loss in losses(step))
+
+
+def test_it_is_found_in_a_compiled_pass():
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    net = MultiExitNet(
+        [nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)], [Head(), Head()], input_size=(3, 8, 8)
+    ).eval()
+    compiled = torch.compile(net, backend="eager")
+    x = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        for found, expected in zip(compiled(x, keep=True), net(x, keep=True), strict=True):
+            assert all(map(torch.equal, found, expected))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from offramp.errors import UserError
-from offramp.forks.feature import ordinary
+from offramp.nets.last_linear import Read, Watch, opened
+from offramp.unchanged import unchanged
 
 if TYPE_CHECKING:
     from offramp.nets.multi_exit import MultiExitNet
@@ -20,8 +23,8 @@ class Passage(NamedTuple):
 
     Attributes:
         outputs: Logits of every exit: K tensors ``[N, classes]``.
-        features: What each head's last linear layer reads, ``[N, D_k]``; None where the head ends in no such
-            layer.
+        features: What each head's last linear layer reads, ``[N, D_k]``, whatever functions follow it; of
+            several tokens, the one that the logits are made of. None where no linear layer makes the logits.
         trunk: What every stage but the last hands to its fork.
     """
 
@@ -32,47 +35,68 @@ class Passage(NamedTuple):
 
 def passage(net: MultiExitNet, x: Any) -> Passage:
     """The forward pass of a net, with what lies on the way; its outputs are those of ``net(x)``."""
-    found = Passage([], [], [])
-    for k, (stage, head) in enumerate(zip(net.stages, net.heads, strict=True)):
-        x = to_head = stage(x)
-        if k < len(net.forks):
-            if isinstance(x, tuple):  # what is only carried along gets its own place in the graph here
-                x = tuple(tensor.view_as(tensor) for tensor in x)
-            found.trunk.append(x)
-            to_head, x = net.forks[k](x)
-        feature = None
-        if _linear(head) is not None:
-            *body, last = head if isinstance(head, nn.Sequential) else [head]
-            for layer in body:
-                to_head = layer(to_head)
-            feature = ordinary(to_head)  # to be watched by whoever keeps it; the last layer reads the cut
-            found.outputs.append(last(to_head))
-        else:
-            found.outputs.append(head(to_head))
-        found.features.append(feature)
-    return found
+    return _pass(net, x)[0]
 
 
 def last_linear(net: MultiExitNet, exit: int) -> nn.Linear:
     """The layer that turns an exit's feature into its logits.
 
     Args:
-        net: The net.
+        net: The net, which is run once to see, unless it is plain, and left as it was.
         exit: From 1.
 
     Raises:
-        UserError: The head does not end in a linear layer.
+        UserError: No linear layer does.
     """
     head = net.heads[exit - 1]
-    layer = _linear(head)
-    if layer is None:
+    parts = opened(head)
+    if parts is not None and not parts[2]:
+        return parts[1]
+    with unchanged(net), torch.no_grad():
+        found, reads = _pass(net.eval(), net.sample(2))
+    read = reads[exit - 1]
+    if read is None or found.features[exit - 1] is None:
         raise UserError(
-            f"head {exit} ({type(head).__name__}) has no feature to read; "
-            "make it an nn.Sequential that ends in nn.Linear"
+            f"exit {exit} has no feature to compare with those of others: no nn.Linear makes the logits of "
+            f"its head ({type(head).__name__}); end it in one, or take a method that reads logits alone, "
+            "such as kd"
         )
-    return layer
+    return read.layer
 
 
-def _linear(head: nn.Module) -> nn.Linear | None:
-    last = head[-1] if isinstance(head, nn.Sequential) and len(head) else head
-    return last if isinstance(last, nn.Linear) else None
+def _pass(net: MultiExitNet, x: Any) -> tuple[Passage, list[Read | None]]:
+    """What a pass leaves behind, and for each exit the call of the linear layer that makes its logits."""
+    found, reads = Passage([], [], []), []
+    for k, (stage, head) in enumerate(zip(net.stages, net.heads, strict=True)):
+        if k < len(net.forks):
+            x = stage(x)
+            if isinstance(x, tuple):  # what is only carried along gets its own place in the graph here
+                x = tuple(tensor.view_as(tensor) for tensor in x)
+            found.trunk.append(x)
+            to_head, x = net.forks[k](x)
+            logits, read = _run([head], to_head)
+        elif any(True for _ in head.parameters()):
+            logits, read = _run([head], stage(x))
+        else:  # the end of a backbone, whose last linear layer may stand in the stage
+            logits, read = _run([stage, head], x)
+        found.outputs.append(logits)
+        found.features.append(None if read is None else read.feature(logits))
+        reads.append(read)
+    return found, reads
+
+
+def _run(parts: Sequence[nn.Module], x: Any) -> tuple[Tensor, Read | None]:
+    """The logits that parts in a row make, and the call of the linear layer that made them."""
+    layers = opened(parts[0]) if len(parts) == 1 else None
+    if layers is not None:  # without hooks, which break the graphs of torch.compile
+        before, linear, after = layers
+        for layer in before:
+            x = layer(x)
+        logits = output = linear(x)
+        for layer in after:
+            logits = layer(logits)
+        return logits, Read(linear, x, output)
+    with Watch(parts) as watch:
+        for part in parts:
+            x = part(x)
+    return x, watch.found()

@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 
 from offramp import UserError, attach
 from offramp.forks import partition, training_macs
+from offramp.nets import last_linear
 from offramp.nets.attaching import _by_graph
 
 SIZE = (3, 8, 8)
@@ -339,6 +340,54 @@ def test_final_layer_is_found_inside_the_last_module():
     net = attach(nn.Sequential(nn.Conv2d(3, 4, 3), tail), ["0"], input_size=SIZE)
     assert net.heads[-1] is tail[2][1]
     assert net.stages[-1].get_submodule("1.0") is tail[0]
+
+
+class Ending(Plain):
+    """Ends in functions of its own."""
+
+    def __init__(self, end: Any) -> None:
+        super().__init__()
+        self.end = end
+        self.drop = nn.Sequential(nn.Dropout(0.5), nn.Identity())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.end(self, self.fc(self.flatten(self.pool(self.conv2(self.conv1(x))))))
+
+
+ENDS = {
+    "squeezed": lambda net, z: z[:, None].squeeze(1),
+    "dropped by a function": lambda net, z: F.dropout(z, 0.5, net.training),
+    "dropped by a module": lambda net, z: net.drop(z),
+    "both, and more": lambda net, z: F.dropout(
+        net.drop(z).log_softmax(-1).clamp(-9, 9), training=net.training
+    ),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_functions_after_the_last_linear_layer_belong_to_its_head(end):
+    backbone = Ending(ENDS[end])
+    backbone.drop.eval()
+    twin = copy.deepcopy(backbone)
+    net = attach(backbone, ["conv1"], input_size=SIZE)
+    assert net.heads[-1][0] is backbone.fc and last_linear(net, 2) is backbone.fc
+    assert not backbone.drop[0].training and net.training
+    x = torch.randn(3, *SIZE)
+    for training in (True, False):
+        assert torch.equal(run(net.train(training), x)[-1], run(twin.train(training), x))
+    torch.testing.assert_close(net(x, keep=True).features[-1], backbone.conv2(backbone.conv1(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "end",
+    [lambda net, z: z + z.relu(), lambda net, z: z * net.bn1.weight[0], lambda net, z: z + torch.randn(5)],
+)
+def test_what_reads_more_than_the_last_linear_layer_stays_in_the_stage(end):
+    backbone = Ending(end)
+    net = attach(backbone, ["conv1"], input_size=SIZE)
+    x = torch.randn(3, *SIZE)
+    assert torch.equal(run(net, x)[-1], run(backbone, x))
+    assert last_linear(net, 2) is backbone.fc
 
 
 def test_only_what_later_stages_read_is_carried():

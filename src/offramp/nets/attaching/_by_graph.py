@@ -11,9 +11,10 @@ from torch import Tensor, fx, nn
 
 from offramp.errors import UserError
 from offramp.nets.attaching._dry_run import DryRun
+from offramp.nets.attaching._final import as_head, final_nodes
 from offramp.nets.attaching._parts import Parts, feature_of
 from offramp.nets.attaching._split_graph import split_graph
-from offramp.nets.attaching._trace import Trace, Untraceable, is_layer, trace_backbone
+from offramp.nets.attaching._trace import Trace, Untraceable, trace_backbone
 from offramp.unchanged import unchanged
 
 __all__ = ["by_graph"]
@@ -45,23 +46,12 @@ def by_graph(backbone: nn.Module, at: Sequence[str], sample: Any) -> Parts | Non
             feature_of(f"module '{name}'", run.env[cut])
             for name, cut in zip(trace.names, trace.cuts, strict=True)
         ]
-        final = _final_layer(trace)
-        stages = split_graph(trace, run, final)
+        tail = final_nodes(trace)
+        stages = split_graph(trace, run, tail)
     except Untraceable:
         return None
     carry = [isinstance(stage.graph.output_node().args[0], tuple) for stage in stages[:-1]]
-    return Parts(stages, outputs, carry, nn.Identity() if final is None else trace.parts[str(final.target)])
-
-
-def _final_layer(trace: Trace) -> fx.Node | None:
-    """The node of the layer that makes the output of a last stage which has more to do than that."""
-    node, layer = trace.result, trace.last_module
-    if layer is None or not is_layer(layer) or list(node.args) != node.all_input_nodes or node.kwargs:
-        return None
-    order = list(trace.graph.nodes)
-    calls = [other for other in order if other.op == node.op and other.target == node.target]
-    stage_is_empty = order.index(node.all_input_nodes[0]) <= order.index(trace.cuts[-1])
-    return None if len(calls) > 1 or len(node.users) > 1 or stage_is_empty else node
+    return Parts(stages, outputs, carry, as_head(trace, tail))
 
 
 def _check_order(trace: Trace, backbone: nn.Module) -> None:

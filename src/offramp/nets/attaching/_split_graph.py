@@ -18,8 +18,8 @@ __all__ = ["split_graph"]
 _PLAIN = (int, float, complex, str, type(None), slice, torch.dtype, torch.device, torch.layout)
 
 
-def split_graph(trace: Trace, run: DryRun, final: fx.Node | None) -> list[fx.GraphModule]:
-    """Cut ``trace`` after each of its cuts; the stages in a row do what the backbone does, all but ``final``.
+def split_graph(trace: Trace, run: DryRun, tail: Sequence[fx.Node]) -> list[fx.GraphModule]:
+    """Cut ``trace`` after each of its cuts; the stages in a row do what the backbone does, all but ``tail``.
 
     A stage runs what the backbone runs between two cuts, in the same order. Its feature is the cut
     module's output, or, if a later stage reads other Tensors too, the tuple of those Tensors and, last, that
@@ -30,20 +30,20 @@ def split_graph(trace: Trace, run: DryRun, final: fx.Node | None) -> list[fx.Gra
     Args:
         trace: The backbone, cuts in the order they run.
         run: A finished dry run of ``trace``.
-        final: The node of the last layer, left to the last head: the last stage returns what it reads.
-            With None the last stage returns the backbone's output.
+        tail: The nodes that are left to the last head: the last stage returns what the first of them reads.
+            Without any the last stage returns the backbone's output.
 
     Raises:
         Untraceable: A value that is neither a Tensor nor plain, such as a list of Tensors, crosses a cut.
     """
     _unpack_where_made(trace.graph, run)
-    end = trace.result if final is None else final.all_input_nodes[0]
+    end = tail[0].all_input_nodes[0] if tail else trace.result
     order = {node: position for position, node in enumerate(trace.graph.nodes)}
     stops = [order[cut] for cut in trace.cuts]
     stage_of = {node: bisect_left(stops, position) for node, position in order.items()}
     bodies: list[list[fx.Node]] = [[] for _ in range(len(stops) + 1)]
     for node in trace.graph.nodes:
-        if node.op in CALLS and node is not final:
+        if node.op in CALLS and node not in tail:
             bodies[stage_of[node]].append(node)
 
     # Backwards, for each cut: the Tensors made before it and read after it.

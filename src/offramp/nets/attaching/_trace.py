@@ -81,8 +81,8 @@ def trace_backbone(backbone: nn.Module, names: Sequence[str]) -> Trace:
 
 
 def is_layer(module: nn.Module) -> bool:
-    """Whether torch.fx takes ``module`` for a layer of torch rather than for something made of layers."""
-    return fx.Tracer().is_leaf_module(module, "")
+    """Whether ``module`` is a layer rather than something made of layers."""
+    return isinstance(module, nn.Linear) or fx.Tracer().is_leaf_module(module, "")
 
 
 def _trace_both_modes(backbone: nn.Module, names: Sequence[str], holders: set[nn.Module]) -> Trace:

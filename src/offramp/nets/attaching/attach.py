@@ -135,14 +135,14 @@ def _cut(
 
 
 def _copy_modes(net: MultiExitNet, backbone: nn.Module) -> None:
-    """The backbone's modules keep their modes; a stage's own modules take that of the one they stand for."""
+    """The backbone's modules keep their modes; ours take those of the modules that they stand for."""
     with modes_kept(backbone):
         net.train(backbone.training)
     parts = set(backbone.modules())
-    for stage in net.stages:
-        if not isinstance(stage, (fx.GraphModule, ReplayStage)):
-            continue  # a user's own, named as the user likes
-        for name, module in stage.named_modules():
+    for ours in (*net.stages, *net.heads[-1].modules()):
+        if not isinstance(ours, (fx.GraphModule, ReplayStage)):
+            continue
+        for name, module in ours.named_modules():
             if module not in parts:
                 original = backbone
                 for atom in name.removeprefix("backbone").removesuffix("is_training").strip(".").split("."):
