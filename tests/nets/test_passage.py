@@ -63,7 +63,7 @@ def test_a_head_without_a_last_linear_layer():
     outputs, features, _ = net(torch.randn(2, 3, 8, 8), keep=True)
     assert features[0] is None
     assert [o.shape for o in outputs] == [(2, 4), (2, 4)]
-    with pytest.raises(UserError, match=r"exit 1 has no feature.*no nn.Linear makes.*\(Odd\).*such as kd"):
+    with pytest.raises(UserError, match=r"head 1 \(Odd\) has no feature.*no nn.Linear makes.*such as kd"):
         last_linear(net, 1)
 
 
@@ -238,7 +238,7 @@ def test_where_no_linear_layer_makes_the_logits_methods_say_what_they_need_it_fo
     found = net(torch.randn(2, 3, 8, 8), keep=True)
     assert found.features[0] is None and found.features[1].shape == (2, 4)
     for name in ("byot", "byot-iccv"):
-        with pytest.raises(UserError, match=r"exit 1 has no feature.*a method that reads logits"):
+        with pytest.raises(UserError, match=r"head 1 .*has no feature.*a method that reads logits"):
             method(name).objective.start(net)
 
 

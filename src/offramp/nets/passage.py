@@ -57,9 +57,8 @@ def last_linear(net: MultiExitNet, exit: int) -> nn.Linear:
     read = reads[exit - 1]
     if read is None or found.features[exit - 1] is None:
         raise UserError(
-            f"exit {exit} has no feature to compare with those of others: no nn.Linear makes the logits of "
-            f"its head ({type(head).__name__}); end it in one, or take a method that reads logits alone, "
-            "such as kd"
+            f"head {exit} ({type(head).__name__}) has no feature to compare with those of other exits: no "
+            "nn.Linear makes its logits; end it in one, or take a method that reads logits alone, such as kd"
         )
     return read.layer
 
