@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from offramp.errors import UserError, guess
 
-__all__ = ["choice", "is_number", "number", "switch", "whole"]
+__all__ = ["choice", "is_number", "number", "numbers", "switch", "whole"]
 
 
 def is_number(value: object) -> bool:
@@ -35,6 +35,30 @@ def number(part: object, name: str, bounds: str, allowed: Callable[[float], bool
     value = getattr(part, name)
     if not is_number(value) or not allowed(value):
         raise UserError(f"{name} is {value!r}, must be a number {bounds}")
+
+
+def numbers(
+    part: object, name: str, bounds: str, allowed: Callable[[Sequence[float]], bool]
+) -> tuple[float, ...]:
+    """Refuse all but a list of finite numbers within bounds.
+
+    Args:
+        part: What has the option.
+        name: The option, a plural.
+        bounds: What it must be, in words.
+        allowed: Whether numbers, at least one, are.
+
+    Returns:
+        The numbers, which a frozen record keeps as a tuple.
+
+    Raises:
+        UserError: It is something else, or out of bounds.
+    """
+    value = getattr(part, name)
+    listed = isinstance(value, (list, tuple)) and value and all(map(is_number, value))
+    if not listed or not allowed(value):
+        raise UserError(f"{name} are {value!r}, must be {bounds}")
+    return tuple(value)
 
 
 def whole(part: object, name: str, least: int, *, below: int | None = None) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from offramp.checks import choice, is_number, number, switch
+from offramp.checks import choice, number, numbers, switch
 from offramp.errors import UserError
 from offramp.loops.auxiliary import equal_norms, landscape_rates
 from offramp.loops.bench import Bench
@@ -94,13 +94,10 @@ class DRMGF(Staged):
         for name in ("auxiliary", "penalty", "nu_decay"):
             number(self, name, "from 0 to 1e30", lambda value: 0 <= value <= 1e30)
         number(self, "routed_share", "from 0 to 1", lambda share: 0 <= share <= 1)
-        weights = self.stage_weights
-        if weights is None or weights == EQUAL:
-            return
-        listed = isinstance(weights, (list, tuple)) and all(is_number(w) and w > 0 for w in weights)
-        if not listed:
-            raise UserError(f"stage_weights are {weights!r}, must be a number above 0 per task, or {EQUAL}")
-        object.__setattr__(self, "stage_weights", tuple(weights))
+        if self.stage_weights not in (None, EQUAL):
+            bounds = f"a number above 0 per task, or {EQUAL}"
+            found = numbers(self, "stage_weights", bounds, lambda factors: min(factors) > 0)
+            object.__setattr__(self, "stage_weights", found)
 
     @property
     def in_turn(self) -> bool:  # noqa: D102

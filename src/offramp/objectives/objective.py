@@ -8,8 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from offramp.checks import is_number
-from offramp.errors import UserError
+from offramp.checks import numbers
 from offramp.objectives.step import Step
 
 __all__ = ["Objective"]
@@ -35,14 +34,9 @@ class Objective:
     def __post_init__(self) -> None:
         if self.weights is None:
             return
-        numbers = isinstance(self.weights, (list, tuple)) and all(
-            is_number(w) and w >= 0 for w in self.weights
-        )
-        if not numbers or not any(self.weights):
-            raise UserError(
-                f"weights are a factor of 0 or more per exit, not all 0, e.g. [1, 1, 2], got {self.weights!r}"
-            )
-        object.__setattr__(self, "weights", tuple(self.weights))
+        bounds = "a factor of 0 or more per exit, not all 0, e.g. [1, 1, 2]"
+        found = numbers(self, "weights", bounds, lambda factors: min(factors) >= 0 < max(factors))
+        object.__setattr__(self, "weights", found)
 
     def start(self, net: nn.Module, seed: int = 0) -> Callable[[Step], list[Tensor]]:
         """What gives the losses while this net is trained.
