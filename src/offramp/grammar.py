@@ -154,7 +154,7 @@ class Method:
     @property
     def reads_epochs(self) -> tuple[str, ...]:
         """What of it depends on how many epochs there will be, so that no run with it can be extended."""
-        return self.objective.reads_epochs + self.balancer.reads_epochs + self.loop.reads_epochs
+        return tuple(what for axis in AXES if axis != "fork" for what in self.parts[axis].reads_epochs)
 
     @property
     def lasting(self) -> bool:

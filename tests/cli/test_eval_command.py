@@ -30,3 +30,27 @@ def test_a_run_on_larger_images_keeps_its_costs(offramp, grey, tmp_path, result_
     code, out, err = offramp("eval", run, "--json")
     assert code == 0, err
     assert json.loads(out)["exits"] == result_of(run)["exits"]
+
+
+def test_the_moving_average_is_evaluated_where_there_is_one(
+    offramp, refused, runs, grey, tmp_path, result_of
+):
+    run = tmp_path / "run"
+    words = [
+        "--net",
+        "vgg7:width=4",
+        "--method",
+        "joint",
+        "--epochs",
+        1,
+        "--set",
+        "batch_size=10",
+        "average=0.9",
+    ]
+    code, _, err = offramp("train", "--data", grey(32), *words, "--out", run)
+    assert code == 0, err
+    code, out, err = offramp("eval", run, "--averaged", "--json")
+    assert code == 0, err
+    found, averaged = json.loads(out), result_of(run)["averaged_weights"]
+    assert [exit["top1"] for exit in found["exits"]] == [exit["top1"] for exit in averaged["exits"]]
+    assert "without --averaged" in refused("eval", runs / "joint", "--averaged")

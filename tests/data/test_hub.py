@@ -77,3 +77,22 @@ def test_a_hub_that_cannot_be_reached(hub):
     line = str(caught.value)
     assert line.startswith("no folder 'no-one/nothing' here, and the hub does not give it (")
     assert line.endswith("or give a folder with train.parquet and test.parquet") and "\n" not in line
+
+
+def test_the_hub_s_client_says_nothing_of_its_retries(hub, monkeypatch, caplog):
+    import logging
+
+    import datasets
+
+    client = logging.getLogger("huggingface_hub.utils._http")
+
+    def load(name):
+        client.warning("Retrying in 1s [Retry 1/5].")
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(UserError, match=r"does not give it \(no network\)"):
+        open_data("no-one/nothing")
+    assert caplog.messages == []
+    client.warning("Retrying")  # to others it speaks as before
+    assert caplog.messages == ["Retrying"]

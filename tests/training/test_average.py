@@ -7,8 +7,7 @@ import json
 import pytest
 import safetensors.torch
 import torch
-from test_resume import assert_resumes_to
-from tiny_runs import STEPS, Tripwire, tiny_data, tiny_net
+from tiny_runs import STEPS, Tripwire, assert_resumes_to, tiny_data, tiny_net
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -69,8 +68,10 @@ def test_it_is_evaluated_and_kept_beside_the_weights(method, tmp_path):
     found = written.pop("averaged_weights")
     assert written == plain.result
 
-    opened = Run.open(folder, tiny_net())
-    opened.net.load_state_dict(safetensors.torch.load_file(folder / "average.safetensors"))
+    opened = Run.open(folder, tiny_net(), averaged=True)
+    kept = safetensors.torch.load_file(folder / "average.safetensors")
+    torch.testing.assert_close(dict(opened.net.state_dict()), kept, rtol=0, atol=0)
+    assert opened.evaluate(data)["exits"][0]["top1"] == found["exits"][0]["top1"]
     assert not torch.equal(next(opened.net.parameters()), next(run.net.parameters()))
     _, clean = pipeline(RECIPE.augment, data)
     expected = evaluate(opened.net, data.test.batches(8, transform=clean, device="cpu"))
@@ -94,6 +95,12 @@ def test_a_stopped_run_goes_on_to_the_bit(tmp_path):
     assert_resumes_to((RECIPE, reference, run), tmp_path / "run")
     found = [(folder / "average.safetensors").read_bytes() for folder in (reference, tmp_path / "run")]
     assert found[0] == found[1]
+
+
+def test_a_run_without_one_says_so(tmp_path):
+    fit(tiny_net(), tiny_data(), "joint", RECIPE.replace(average=0.0, epochs=1), tmp_path / "run", quiet=True)
+    with pytest.raises(UserError, match=r"keeps no moving average .* without `averaged=True`"):
+        Run.open(tmp_path / "run", tiny_net(), averaged=True)
 
 
 @pytest.mark.parametrize("method", ["meta-gf", "dr-mgf"])

@@ -10,7 +10,9 @@ import pytest
 from tiny_runs import rows, tiny_data, tiny_net
 
 from offramp import Recipe, UserError, fit
-from offramp.methods import METHODS, method
+from offramp.methods import METHODS, Method, method
+from offramp.objectives import CrossEntropy
+from offramp.objectives.ramp import Ramp
 from offramp.training import Run, extension
 
 SHORT = Recipe(epochs=2, batch_size=8, lr=0.05, schedule="constant", options={"beta": 0.75})
@@ -113,14 +115,61 @@ def test_what_would_have_begun_otherwise_is_refused(tmp_path, name, short, more,
     assert not (tmp_path / "run" / "epochs-2").exists()
 
 
-def test_a_method_of_ones_own_is_refused(tmp_path):
+class Halved(CrossEntropy):
+    """An objective of a user's own."""
+
+    def __call__(self, step):
+        return [loss / 2 for loss in super().__call__(step)]
+
+
+class HalvedWhateverTheEpochs(Halved):
+    reads_epochs = ()
+
+
+def mine(row, objective):
+    return Method("mine", "", "", parts=METHODS[row].parts | {"objective": objective})
+
+
+@pytest.mark.parametrize("row", ["dfs", "dfs-no-reference"])
+def test_a_method_of_ones_own_is_extended_when_it_is_given_again(tmp_path, row):
+    own = mine(row, HalvedWhateverTheEpochs())
+    recipe = SHORT.replace(options={})
+    finished = train(tmp_path / "run", recipe, own)
+    assert train(tmp_path / "run", recipe, own, resume=True).result == finished.result
+    assert train(tmp_path / "run", None, own, resume=True).result == finished.result
+    opened = Run.open(tmp_path / "run", tiny_net(), method=own)
+    assert opened.evaluate(tiny_data()) == finished.result
+    train(tmp_path / "run", recipe.replace(epochs=4), own, resume=True)
+    train(tmp_path / "straight", recipe.replace(epochs=4), own)
+    assert_same_run(tmp_path / "run", tmp_path / "straight")
+
+
+def test_a_method_of_ones_own_must_be_given_again(tmp_path):
     own = dataclasses.replace(METHODS["joint"], name="mine")
+    train(tmp_path / "run", SHORT.replace(options={}), own)
+    for call in (
+        lambda: train(tmp_path / "run", None, None, resume=True),
+        lambda: Run.open(tmp_path / "run", tiny_net()),
+    ):
+        with pytest.raises(UserError) as refused:
+            call()
+        told = "was trained with 'mine', a Method of your own; give it again in Python, as method"
+        assert str(refused.value) == f"{tmp_path / 'run'} {told}"
+    with pytest.raises(UserError, match="another method: it was 'mine', is 'kd'"):
+        Run.open(tmp_path / "run", tiny_net(), method=METHODS["kd"])
+
+
+@pytest.mark.parametrize("kind", [Halved, Ramp])
+def test_what_may_read_the_number_of_epochs_is_not_extended(tmp_path, kind):
+    own = mine("joint", kind())
     recipe = SHORT.replace(options={})
     train(tmp_path / "run", recipe, own)
-    with pytest.raises(UserError, match="a Method of your own"):
+    says = {
+        Halved: r"Halved of method mine .* say reads_epochs = \(\) in that class",
+        Ramp: "the ramp of method mine reads",
+    }
+    with pytest.raises(UserError, match=says[kind]):
         train(tmp_path / "run", recipe.replace(epochs=3), own, resume=True)
-    with pytest.raises(UserError, match="give the Method by `method="):
-        train(tmp_path / "run", None, None, resume=True)
 
 
 def test_without_a_checkpoint_there_is_nothing_to_go_on_from(constant):

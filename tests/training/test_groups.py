@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from test_resume import assert_resumes_to
-from tiny_runs import STEPS, Tripwire, rows, tiny_data, tiny_net
+from tiny_runs import STEPS, Tripwire, assert_resumes_to, rows, tiny_data, tiny_net
 from torch import nn
 
 from offramp import Recipe, UserError, fit

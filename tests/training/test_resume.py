@@ -10,8 +10,8 @@ import torch
 from tiny_runs import (
     RECIPES,
     STEPS,
+    assert_resumes_to,
     in_process,
-    rows,
     tiny_data,
     tiny_net,
     train_on_full_disk,
@@ -38,21 +38,6 @@ def left_alone(request, tmp_path_factory):
     net = tiny_net()
     run = fit(net, tiny_data(), "dfs", recipe, folder, quiet=True)
     return recipe, folder, run
-
-
-def assert_resumes_to(left_alone, folder):
-    recipe, reference, run = left_alone
-    net = tiny_net(seed=99)  # the checkpoint's weights must be all that counts
-    resumed = fit(net, tiny_data(), "dfs", recipe, folder, resume=True, quiet=True)
-    expected = run.net.state_dict()
-    assert net.state_dict().keys() == expected.keys()
-    for name, tensor in net.state_dict().items():
-        assert torch.equal(tensor, expected[name]), name
-    assert resumed.result == run.result
-    assert rows(folder) == rows(reference)
-    last = [torch.load(checkpoint.last(f) / "state.pt", weights_only=True) for f in (folder, reference)]
-    for key in ("loop", "precision", "rng"):
-        torch.testing.assert_close(last[0][key], last[1][key], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("step", "signum"), DEATHS)

@@ -75,6 +75,25 @@ def rows(folder: Path) -> list[dict[str, str]]:
         ]
 
 
+def assert_resumes_to(left_alone, folder: Path) -> None:
+    """A run in the folder, begun with method dfs, goes on to the very bits of (recipe, folder, run)."""
+    from offramp import fit
+    from offramp.training import checkpoint
+
+    recipe, reference, run = left_alone
+    net = tiny_net(seed=99)  # the checkpoint's weights must be all that counts
+    resumed = fit(net, tiny_data(), "dfs", recipe, folder, resume=True, quiet=True)
+    expected = run.net.state_dict()
+    assert net.state_dict().keys() == expected.keys()
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+    assert resumed.result == run.result
+    assert rows(folder) == rows(reference)
+    last = [torch.load(checkpoint.last(f) / "state.pt", weights_only=True) for f in (folder, reference)]
+    for key in ("loop", "precision", "rng"):
+        torch.testing.assert_close(last[0][key], last[1][key], rtol=0, atol=0)
+
+
 class Tripwire(Split):
     """Training images that do something to the process just before a certain step of the run."""
 

@@ -19,7 +19,8 @@ class Evaluate:
 
     EXAMPLES: ClassVar[str] = """\
   offramp eval runs/dfs
-  offramp eval runs/dfs --data other/set --json"""
+  offramp eval runs/dfs --data other/set --json
+  offramp eval runs/dfs --averaged                      (of a run with --set average=0.999)"""
 
     run_folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """folder that `offramp train` wrote"""
@@ -27,6 +28,8 @@ class Evaluate:
     """data set, as for train; by default the run's own"""
     net: str | None = None
     """a network of your own again, as for train; the code that a run names is not run by itself"""
+    averaged: bool = False
+    """evaluate the moving average of the weights, where the run has kept one"""
     set: Annotated[
         tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE ...")
     ] = ()
@@ -40,6 +43,7 @@ class Evaluate:
         from offramp.training.recipe_file import setting
 
         settings = dict(setting(text) for texts in self.set for text in texts)
-        run = Run.open(self.run_folder, net_of([self.run_folder], self.net))
+        net = net_of([self.run_folder], self.net)
+        run = Run.open(self.run_folder, net, averaged=self.averaged)
         result = run.evaluate(self.data, **settings)
         return Answer(result, result_table(result))

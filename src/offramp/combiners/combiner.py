@@ -22,9 +22,11 @@ class Combiner:
     Attributes:
         needs: What it works on: ``"losses"``, the ``"gramian"`` of their gradients, or these ``"rows"``
             themselves; and ``"trunk"`` if it wants the features between the stages.
+        reads_epochs: What of it depends on how many epochs there will be.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"losses"})
+    reads_epochs: ClassVar[tuple[str, ...]] = ()
 
     @property
     def passes(self) -> Passes:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +18,20 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["HubTable", "load_hub"]
+
+
+@contextmanager
+def _one_voice() -> Iterator[None]:
+    """The hub's client says nothing of its retries meanwhile: what comes of them is said once, by us."""
+    loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(max(logger.getEffectiveLevel(), logging.ERROR))
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 class HubTable:
@@ -51,7 +68,8 @@ def load_hub(name: str, **files: object) -> dict[str, HubTable]:
     """
     datasets = extra("datasets")
     try:
-        found = datasets.load_dataset(name, **files)
+        with _one_voice():
+            found = datasets.load_dataset(name, **files)
     except Exception as error:  # network, authorisation, configuration, builder: a dozen unrelated types
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(

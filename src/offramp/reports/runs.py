@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from offramp.methods import Method, method
 from offramp.nets.builder import completed
 from offramp.nets.text import word
 from offramp.training.old_recipes import completed_options, completed_recipe
+from offramp.training.record import read_file
 from offramp.training.shape import RESULT, check_shape
 
 __all__ = ["RunRecord", "read_run"]
@@ -102,12 +102,7 @@ def read_run(folder: str | Path) -> RunRecord:
         UserError: No such folder, not a run, not finished, or a file of it is damaged.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"no run folder {str(folder)!r}; give one that a training run wrote")
-    run = _read_json(folder / "run.json", "give a folder that a training run wrote")
-    result = _read_json(
-        folder / "result.json", "the run is not finished; finish it by `fit(..., resume=True)`"
-    )
+    run, result = (read_file(folder / name) for name in ("run.json", "result.json"))
     check_shape(run, _RUN, folder / "run.json")
     check_shape(result, RESULT, folder / "result.json")
     return RunRecord(
@@ -122,18 +117,6 @@ def read_run(folder: str | Path) -> RunRecord:
         epochs=_epochs(folder / "metrics.csv"),
         shapes=str(run["net"].get("shapes", "")),
     )
-
-
-def _read_json(path: Path, if_missing: str) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path.parent} has no {path.name}; {if_missing}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); train the run again") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged (it holds no JSON object); train the run again")
-    return content
 
 
 def _epochs(path: Path) -> tuple[Mapping[str, float], ...]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from offramp.errors import UserError
 from offramp.methods import Method
-from offramp.methods import method as named_method
 from offramp.training import checkpoint
 from offramp.training.files import disk_errors, write_file, write_folder
 from offramp.training.record import as_json, check_same, read_record
@@ -78,10 +77,10 @@ def _of_the_schedule(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def _of_the_method(method: Method) -> list[str]:
-    try:
-        known = named_method(method.name, method.options) == method
-    except UserError:
-        known = False
-    if not known:
-        return [f"{method.name} is a Method of your own, which may read the number of epochs"]
+    for kind in (type(part) for axis, part in method.parts.items() if axis != "fork"):
+        if kind.__module__.partition(".")[0] != "offramp" and "reads_epochs" not in vars(kind):
+            return [
+                f"{kind.__name__} of method {method.name} is your own and may read their number (where it does "
+                "not, say reads_epochs = () in that class)"
+            ]
     return [f"{reader} of method {method.name} reads the number of epochs" for reader in method.reads_epochs]

@@ -88,7 +88,7 @@ def fit(
     recipe = with_layout(recipe, net, before)
     record = describe(net, row, data, recipe)
     if folder is not None and _finished(folder, before, record, row):
-        return Run.open(folder, net)
+        return Run.open(folder, net, method=row)
     fabric = launch(recipe.precision, device)
     if recipe.batch_size % fabric.world_size:
         raise UserError(f"batch_size {recipe.batch_size} does not divide among {fabric.world_size} processes")

@@ -21,7 +21,16 @@ from offramp.training.shape import RECORD, RESULT, check_shape, shortened
 if TYPE_CHECKING:
     from offramp.data import ImageData
 
-__all__ = ["as_json", "check_same", "describe", "is_run", "read_record", "read_result"]
+__all__ = [
+    "as_json",
+    "check_method",
+    "check_same",
+    "describe",
+    "is_run",
+    "read_file",
+    "read_record",
+    "read_result",
+]
 
 DECISIVE = ("net", "method", "options", "data", "recipe")  # a run goes on with the same of each
 
@@ -65,11 +74,8 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     Raises:
         UserError: Not a run folder, or the file is damaged.
     """
-    folder = Path(folder)
-    path = folder / "run.json"
-    if not is_run(folder):
-        raise UserError(f"{folder} is no run folder (no run.json in it); give one that a training run wrote")
-    record = _read_json(path)
+    path = Path(folder) / "run.json"
+    record = read_file(path)
     check_shape(record, RECORD, path)
     record["net"] = completed(record["net"])
     record["recipe"] = completed_recipe(record["recipe"])
@@ -89,9 +95,7 @@ def read_result(folder: Path) -> dict[str, Any]:
         UserError: The run is not finished, or the file is damaged.
     """
     path = folder / "result.json"
-    if not path.is_file():
-        raise UserError(f"{folder} is not finished; finish it by `fit(..., resume=True)`")
-    result = _read_json(path)
+    result = read_file(path)
     check_shape(result, RESULT, path)
     return result
 
@@ -117,17 +121,32 @@ def check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> Non
             )
 
 
+def check_method(folder: Path, before: dict[str, Any], method: Method) -> None:
+    """Whether a run's method is this one.
+
+    Raises:
+        UserError: It is another one, or has other options.
+    """
+    options = _from_json(as_json(method.options))
+    check_same(folder, before, before | {"method": method.name, "options": options})
+
+
 def as_json(content: Any) -> bytes:
     """As the files of a run folder are written."""
     return (json.dumps(content, indent=1) + "\n").encode()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """One JSON object of a run folder.
+def read_file(path: Path) -> dict[str, Any]:
+    """The content of a run folder's ``run.json`` or ``result.json``, whatever it is.
 
     Raises:
-        UserError: The file is missing or damaged.
+        UserError: Not a run folder, not finished, or the file is damaged.
     """
+    folder = path.parent
+    if not is_run(folder):
+        raise UserError(f"{folder} is no run folder (no run.json in it); give one that a training run wrote")
+    if not path.is_file():
+        raise UserError(f"{folder} is not finished; finish it by `fit(..., resume=True)`")
     try:
         content = _from_json(path.read_bytes())
     except (OSError, ValueError) as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offramp.errors import UserError
-from offramp.methods import Method, method
+from offramp.methods import METHODS, Method, method
 from offramp.nets import MultiExitNet, create
 from offramp.nets.text import word
 from offramp.training.recipe import Recipe
@@ -55,12 +55,14 @@ def recorded_method(folder: Path, record: dict[str, Any]) -> Method:
     """The method with its options.
 
     Raises:
-        UserError: It is none that the library names.
+        UserError: It is none that the library names, or has other options there.
     """
+    name = record["method"]
     try:
-        return method(record["method"], record["options"])
+        return method(name, record["options"])
     except UserError as error:
+        own = not set(name.split("+")) <= set(METHODS)
+        why = "a Method of your own" if own else f"which does not come from its name ({error})"
         raise UserError(
-            f"{folder} was trained with {record['method']!r}, which does not come from its name ({error}); "
-            "give the Method by `method=...`"
+            f"{folder} was trained with {name!r}, {why}; give it again in Python, as method"
         ) from None

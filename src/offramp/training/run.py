@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from offramp.errors import UserError
-from offramp.methods import method
+from offramp.methods import Method
 from offramp.nets import MultiExitNet, Net, cost
 from offramp.nets.own import check_exits
 from offramp.training.evaluation import evaluate_split, final_result
 from offramp.training.recipe import Recipe
-from offramp.training.record import read_record, read_result
-from offramp.training.recorded import recorded_net
+from offramp.training.record import check_method, read_record, read_result
+from offramp.training.recorded import recorded_method, recorded_net
 from offramp.training.sets import check_fits, open_other_set, open_recorded, recorded_transform
 from offramp.training.weights import load_weights
 
@@ -47,28 +47,48 @@ class Run:
         self._data = data
 
     @classmethod
-    def open(cls, folder: str | Path, net: MultiExitNet | None = None) -> Run:
+    def open(
+        cls,
+        folder: str | Path,
+        net: MultiExitNet | None = None,
+        *,
+        method: Method | None = None,
+        averaged: bool = False,
+    ) -> Run:
         """Read a finished run.
 
         Args:
             folder: Its folder.
             net: The network to load the weights into; needed if it was not built by ``offramp.nets``, whose
                 code a run never imports by itself.
+            method: The method, needed if it is none of :data:`~offramp.methods.METHODS`.
+            averaged: Take the moving average of the weights that the recipe's ``average`` has kept, in place
+                of the last ones.
 
         Raises:
-            UserError: Not a run folder, not finished, of another network, or a file is damaged.
+            UserError: Not a run folder, not finished, of another network or method, without an average, or a
+                file is damaged.
         """
         folder = Path(folder)
         record = read_record(folder)
         result = read_result(folder)
+        weights = folder / ("average.safetensors" if averaged else "weights.safetensors")
+        if averaged and not weights.is_file():
+            raise UserError(
+                f"{folder} keeps no moving average of the weights; train with `average=0.999`, or open it "
+                "without `averaged=True`"
+            )
         if net is None:
             net = recorded_net(folder, record)
             if torch.cuda.is_available():
                 net.cuda()
         check_exits(net, "net")
-        row = method(record["method"], record["options"])
-        trained = row.prepare(net) if row.lasting else net
-        load_weights(trained.eval(), folder / "weights.safetensors")
+        if method is None:
+            method = recorded_method(folder, record)
+        else:
+            check_method(folder, record, method)
+        trained = method.prepare(net) if method.lasting else net
+        load_weights(trained.eval(), weights)
         if record["recipe"]["channels_last"]:  # the same rounding as at the end of the training
             trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(net=trained, record=record, result=result, folder=folder)
