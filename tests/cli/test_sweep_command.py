@@ -8,7 +8,10 @@ import time
 import pytest
 import yaml
 
+from offramp import Recipe
 from offramp.cli import main
+from offramp.training.sweep_file import read_sweep
+from offramp.training.sweep_trials import check_trials, trials
 
 PLAN = {
     "data": "digits", "net": "vgg7:width=4", "seeds": [0], "epochs": 1,
@@ -163,5 +166,32 @@ def test_a_file_in_the_way_is_named(refused, tmp_path):
 
 def test_a_folder_with_runs_of_another_recipe_is_refused(swept, refused):
     folder, _ = swept
-    path = write(folder, methods=["joint"], epochs=3)
-    assert "holds a run with another recipe: epochs was 1, is 3" in refused("sweep", path)
+    line = refused("sweep", write(folder, methods=["joint"], momentum=0.8))
+    assert "holds a run with another recipe: momentum was 0.9, is 0.8" in line
+    line = refused("sweep", write(folder, methods=["joint"], epochs=3))
+    assert "cannot be extended from 1 to 3 epochs, since the learning rate of schedule onecycle" in line
+    assert "train the longer run anew into another folder" in line
+
+
+def test_more_epochs_extend_the_runs(offramp, tmp_path, result_of):
+    run = tmp_path / "out" / "joint" / "seed-0"
+    settings = [f"{key}={value}" for key, value in PLAN.items() if key not in ("data", "net", "seeds")]
+    words = ["--data", "digits", "--net", PLAN["net"], "--method", "joint", "--set", *settings]
+    code, _, err = offramp("train", *words, "schedule=constant", "--out", run)
+    assert code == 0, err
+    short = result_of(run)
+    plan = read_sweep(write(tmp_path, methods=["joint"], schedule="constant", epochs=2))
+    (longer,) = runs = trials(plan, [1])
+    check_trials(plan, runs)
+    assert not longer.finished
+    code, _, err = offramp(*longer.job(plan).words[3:])  # what the sweep runs, in this process
+    assert code == 0, err
+    assert longer.finished
+    assert len((run / "metrics.csv").read_text().splitlines()) == 1 + 2
+    assert result_of(run / "epochs-1") == short
+
+
+def test_a_run_is_told_its_epochs_at_their_default_too(tmp_path):
+    plan = read_sweep(write(tmp_path, methods=["joint"], epochs=Recipe().epochs))
+    (run,) = trials(plan, [1])
+    assert {"epochs=30", "milestones=[]"} <= set(run.job(plan).words)

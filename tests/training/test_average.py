@@ -7,7 +7,7 @@ import json
 import pytest
 import safetensors.torch
 import torch
-from tiny_runs import STEPS, Tripwire, assert_resumes_to, tiny_data, tiny_net
+from tiny_runs import assert_a_stopped_run_goes_on, tiny_data, tiny_net
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -85,15 +85,8 @@ def test_it_is_evaluated_and_kept_beside_the_weights(method, tmp_path):
 
 
 def test_a_stopped_run_goes_on_to_the_bit(tmp_path):
-    reference = tmp_path / "reference"
-    run = fit(tiny_net(), tiny_data(), "dfs", RECIPE, reference, quiet=True)
-    data = tiny_data(split=Tripwire)
-    data.train.at = STEPS + 3
-    data.train.act = lambda: (_ for _ in ()).throw(KeyError("stop"))
-    with pytest.raises(KeyError):
-        fit(tiny_net(), data, "dfs", RECIPE, tmp_path / "run", quiet=True)
-    assert_resumes_to((RECIPE, reference, run), tmp_path / "run")
-    found = [(folder / "average.safetensors").read_bytes() for folder in (reference, tmp_path / "run")]
+    alone, stopped = assert_a_stopped_run_goes_on(tmp_path, RECIPE)
+    found = [(folder / "average.safetensors").read_bytes() for folder in (alone, stopped)]
     assert found[0] == found[1]
 
 

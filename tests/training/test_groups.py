@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_runs import STEPS, Tripwire, assert_resumes_to, rows, tiny_data, tiny_net
+from tiny_runs import assert_a_stopped_run_goes_on, rows, tiny_data, tiny_net
 from torch import nn
 
 from offramp import Recipe, UserError, fit
@@ -90,18 +90,11 @@ def test_off_leaves_the_parameters_as_they_came():
 
 def test_a_stopped_run_goes_on_to_the_bit(tmp_path):
     recipe = PLAIN.replace(epochs=3, checkpoint_every=2, schedule="onecycle", **HEADS, **LIGHT)
-    reference = tmp_path / "reference"
-    run = fit(tiny_net(), tiny_data(), "dfs", recipe, reference, quiet=True)
-    data = tiny_data(split=Tripwire)
-    data.train.at = STEPS + 3
-    data.train.act = lambda: (_ for _ in ()).throw(KeyError("stop"))
-    with pytest.raises(KeyError):
-        fit(tiny_net(), data, "dfs", recipe, tmp_path / "run", quiet=True)
-    assert_resumes_to((recipe, reference, run), tmp_path / "run")
-    assert rows(tmp_path / "run")[-1]["epoch"] == "3"
+    _, stopped = assert_a_stopped_run_goes_on(tmp_path, recipe)
+    assert rows(stopped)[-1]["epoch"] == "3"
     with pytest.raises(UserError, match=r"another recipe: head_lr_factor was 3.0, is 2.0"):
         other = recipe.replace(head_lr_factor=2.0)
-        fit(tiny_net(), tiny_data(), "dfs", other, tmp_path / "run", resume=True, quiet=True)
+        fit(tiny_net(), tiny_data(), "dfs", other, stopped, resume=True, quiet=True)
 
 
 @pytest.mark.parametrize("method", ["meta-gf", "dr-mgf"])

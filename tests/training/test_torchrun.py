@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_runs import rows, tiny_data, tiny_net
-from torchrun_job import METHODS, RECIPE, STOPPED
+from torchrun_job import LONG, METHODS, RECIPE, SHORT, STOPPED
 
 from offramp import Run, fit
 
@@ -30,14 +30,25 @@ def out(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_two_processes_train_as_one(out, tmp_path, method):
+    assert_as_one(out / method, method, RECIPE, tmp_path / "run")
+
+
+def assert_as_one(folder, method, recipe, alone):
+    """A run of two processes is what one process makes of it."""
     net = tiny_net(norm=False, dropout=0.0)
-    run = fit(net, tiny_data(), method, RECIPE, tmp_path / "run", quiet=True)
-    shared = load_file(out / method / "weights.safetensors")
+    run = fit(net, tiny_data(), method, recipe, alone, quiet=True)
+    shared = load_file(folder / "weights.safetensors")
     torch.testing.assert_close(shared, dict(net.state_dict()), rtol=1e-4, atol=1e-6)
-    for ours, theirs in zip(rows(run.folder), rows(out / method), strict=True):
+    for ours, theirs in zip(rows(alone), rows(folder), strict=True):
         for key, value in ours.items():
             assert float(theirs[key]) == pytest.approx(float(value), rel=1e-4), key
-    assert Run.open(out / method, tiny_net(norm=False, dropout=0.0)).result == run.result
+    assert Run.open(folder, tiny_net(norm=False, dropout=0.0)).result == run.result
+
+
+@pytest.mark.slow
+def test_two_processes_extend_a_run_as_one(out, tmp_path):
+    assert_as_one(out / "extended", "dfs", LONG, tmp_path / "long")
+    assert_as_one(out / "extended" / "epochs-2", "dfs", SHORT, tmp_path / "short")
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import resource
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
@@ -92,6 +93,21 @@ def assert_resumes_to(left_alone, folder: Path) -> None:
     last = [torch.load(checkpoint.last(f) / "state.pt", weights_only=True) for f in (folder, reference)]
     for key in ("loop", "precision", "rng"):
         torch.testing.assert_close(last[0][key], last[1][key], rtol=0, atol=0)
+
+
+def assert_a_stopped_run_goes_on(tmp_path: Path, recipe: Recipe) -> tuple[Path, Path]:
+    """A run that ends in its second epoch goes on to the very bits of one left alone; the folders of both."""
+    from offramp import fit
+
+    alone, stopped = tmp_path / "alone", tmp_path / "stopped"
+    run = fit(tiny_net(), tiny_data(), "dfs", recipe, alone, quiet=True)
+    data = tiny_data(split=Tripwire)
+    data.train.at = STEPS + 3
+    data.train.act = lambda: (_ for _ in ()).throw(KeyError("stop"))
+    with pytest.raises(KeyError):
+        fit(tiny_net(), data, "dfs", recipe, stopped, quiet=True)
+    assert_resumes_to((recipe, alone, run), stopped)
+    return alone, stopped
 
 
 class Tripwire(Split):

@@ -13,6 +13,8 @@ from offramp import Recipe, fit
 from offramp.training import Interrupted
 
 RECIPE = Recipe(epochs=3, batch_size=8, lr=0.05, augment="none")
+LONG = RECIPE.replace(schedule="constant")
+SHORT = LONG.replace(epochs=2)
 # plain backward passes; what averages rows by itself; a state that all processes must agree on; stages apart
 METHODS = ("dfs", "bdl-2", "pcgrad", "nash-mtl", "graddrop", "kd", "kd+dr-mgf", "uncertainty")
 STOPPED = ("dfs", "dr-mgf")
@@ -23,6 +25,9 @@ def main(out: Path) -> None:
     for method in METHODS:
         plain = tiny_net(norm=False, dropout=0.0)
         fit(plain, tiny_data(), method, RECIPE, out / method, device="cpu", quiet=method != "dfs")
+    for recipe in (SHORT, LONG):
+        net = tiny_net(norm=False, dropout=0.0)
+        fit(net, tiny_data(), "dfs", recipe, out / "extended", resume=True, device="cpu", quiet=True)
     for method in STOPPED:
         alone, stopped = out / f"alone-{method}", out / f"stopped-{method}"
         fit(tiny_net(), tiny_data(), method, RECIPE, alone, device="cpu", quiet=True)

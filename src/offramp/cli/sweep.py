@@ -21,6 +21,7 @@ class SweepOf:
 
     Every run goes to OUT/<method>/seed-<n>, what it says to OUT/logs, the comparison to OUT/comparison.txt,
     .json and .png. Ctrl-C stops the runs at a checkpoint; the same command goes on, and runs nothing twice.
+    More epochs extend the runs where schedule and methods allow it, as `offramp train --resume` does.
     """
 
     EXAMPLES: ClassVar[str] = """\

@@ -80,7 +80,7 @@ def _of_the_method(method: Method) -> list[str]:
     for kind in (type(part) for axis, part in method.parts.items() if axis != "fork"):
         if kind.__module__.partition(".")[0] != "offramp" and "reads_epochs" not in vars(kind):
             return [
-                f"{kind.__name__} of method {method.name} is your own and may read their number (where it does "
-                "not, say reads_epochs = () in that class)"
+                f"{kind.__name__} of method {method.name} is your own and may read their number (where it "
+                "does not, say reads_epochs = () in that class)"
             ]
     return [f"{reader} of method {method.name} reads the number of epochs" for reader in method.reads_epochs]

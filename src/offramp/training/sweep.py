@@ -67,8 +67,9 @@ def sweep(
 ) -> Swept:
     """Train every method with every seed, and with every factor of the learning rate.
 
-    Finished runs are not run again, interrupted ones go on from their last checkpoint. Everything is
-    checked before the first run starts. :func:`offramp.reports.compare` makes a table of the runs; with
+    Finished runs are not run again, interrupted ones go on from their last checkpoint, and where there are
+    more epochs now, runs are extended as :func:`offramp.fit` does. Everything is checked before the first run
+    starts. :func:`offramp.reports.compare` makes a table of the runs; with
     ``pick_lr=True`` it picks each method's learning rate.
 
     Args:

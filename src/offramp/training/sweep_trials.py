@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from offramp.errors import UserError
 from offramp.nets.text import build, check
 from offramp.running import Running
+from offramp.training.extension import check_extension, is_longer
 from offramp.training.jobs import Job
 from offramp.training.layout import with_layout
 from offramp.training.loop_checks import check_loop
@@ -46,13 +47,16 @@ class Trial:
 
     @property
     def finished(self) -> bool:
-        """Whether its result is there."""
-        return (self.folder / "result.json").is_file()
+        """Whether its result is there, that of all its epochs."""
+        if not (self.folder / "result.json").is_file():
+            return False
+        return bool(read_record(self.folder)["recipe"]["epochs"] == self.recipe.epochs)
 
     def job(self, sweep: Sweep) -> Job:
         """The command that starts it or goes on with it."""
         plain = Recipe().to_dict()
-        settings = {key: value for key, value in self.recipe.to_dict().items() if value != plain[key]}
+        said = ("epochs", "milestones")  # also at their defaults, since a run may have had fewer before
+        settings = {k: v for k, v in self.recipe.to_dict().items() if v != plain[k] or k in said}
         settings |= settings.pop("options", {})
         words = ["train", "--data", sweep.data, "--net", sweep.net, "--method", self.entry.method.name]
         words += ["--out", str(self.folder), "--resume"]
@@ -130,7 +134,9 @@ def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
             check_fits(net, data)
         before = read_record(run.folder) if run.folder.exists() else None
         record = describe(net, run.entry.method, data, with_layout(recipe, net, before))
-        if before is not None:
+        if before is not None and is_longer(before, record):
+            check_extension(run.folder, before, record, run.entry.method)
+        elif before is not None:
             check_same(run.folder, before, record)
         if new:
             try:
