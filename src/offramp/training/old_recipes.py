@@ -14,6 +14,8 @@ __all__ = ["completed_options", "completed_recipe", "renamed_options"]
 
 # Settings whose default is no longer what the library did before it had them.
 OF_THEIR_TIME = {"channels_last": False, "val_split": False}
+# Options that went to several parts of a method, before such a name had to be qualified.
+FOR_ALL_PARTS = ("scales",)
 
 
 def completed_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,16 +33,13 @@ def completed_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def renamed_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a method as they were given, by their names of today.
-
-    Before options had qualified names, one that several parts of the method have went to all of them.
-    """
+    """Options of a method as they were given, by their names of today."""
     try:
         row = method(name)
     except UserError:
         return dict(options)
     found: dict[str, Any] = {}
     for key, value in options.items():
-        names = row.named(key)
-        found |= dict.fromkeys(names if len(names) > 1 else [key], value)
+        several = key in FOR_ALL_PARTS and len(row.named(key)) > 1
+        found |= dict.fromkeys(row.named(key) if several else [key], value)
     return found
