@@ -27,9 +27,19 @@ PUBLISHED = {
     "sdn_wideresnet": (100, 64, 5e-4, (50, 75), "crop-flip", {}),
 }  # fmt: skip
 
+# of these nets the authors' code says how the method is set, and nothing says how they were trained
+OPTIONS_ALONE = {"official_vit": {"own_to_shared": 1.0, "impl": "cat"}, "official_bert": {"impl": "cat"}}
+
 
 def test_every_shipped_recipe_is_tested():
-    assert set(shipped()) == set(PUBLISHED)
+    assert set(shipped()) == {*PUBLISHED, *OPTIONS_ALONE}
+
+
+@pytest.mark.parametrize("name", OPTIONS_ALONE)
+def test_where_no_schedule_was_published_none_is_made_up(name):
+    recipe = Recipe.load(name)
+    assert recipe == Recipe(options=OPTIONS_ALONE[name])
+    assert method("dfs", recipe.options).options["impl"] == "cat"
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -233,14 +233,26 @@ FAULTS = {
     ),
     "parameters in a function": (
         lambda b: ["0", lambda x: b[2](x), ["3", "4", "5"]],
-        r"stage 2 uses '2.weight' of the backbone but does not hold it.*nn.Module that has",
+        r"stage 2 uses '2' of the backbone but does not hold it.*nn.Module that has",
     ),
     "parameters in a hidden list": (
         lambda b: [Hidden(b[0], b[1]), ["2", "3", "4", "5"]],
-        r"stage 1 uses '0.weight'",
+        r"stage 1 uses '0' of the backbone",
+    ),
+    "a parameter by itself": (
+        lambda b: ["0", ["1", lambda x: F.conv2d(x, b[2].weight, b[2].bias)], ["3", "4", "5"]],
+        r"stage 2 uses '2.weight' of the backbone",
+    ),
+    "a module without parameters": (
+        lambda b: ["0", ["1", "2", "3", "4", lambda x: b[5](x)]],
+        r"stage 2 uses '5' of the backbone",
+    ),
+    "the whole": (
+        lambda b: [b, "5"],
+        r"stage 1 is the first that differs: it returns another Tensor than '5' reads",
     ),
     "a mode that nobody sets": (
-        lambda b: ["0", ["1", "2", "3", "4", Hidden(b[5])]],
+        lambda b: ["0", ["1", "2", "3", "4", lambda x: F.dropout(x, 0.5, b.training)]],
         r"stage 2 is the first that differs.*in train mode",
     ),
     "a wrong order": (

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from offramp.errors import UserError
 from offramp.nets.attaching._checks import check_name, check_values
-from offramp.nets.attaching._held import Reads
+from offramp.nets.attaching._held import Uses
 from offramp.nets.attaching._interface import call_with, logits_of
 from offramp.nets.attaching._parts import Parts, feature_of
 from offramp.unchanged import unchanged
@@ -35,10 +35,10 @@ def by_stages(backbone: nn.Module, stages: Sequence[Stage], sample: Any) -> Part
     built = _built(backbone, stages, isinstance(sample, Tensor))
     outputs, carry = [], []
     x = sample
-    with unchanged(backbone, *built), torch.no_grad(), Reads(backbone) as reads:
+    with unchanged(backbone, *built), torch.no_grad(), Uses(backbone) as uses:
         for k, stage in enumerate(built, start=1):
             x = _run(stage, k, x)
-            reads.check(stage, k)
+            uses.check(stage, k)
             if k < len(built):
                 carry.append(isinstance(x, tuple))
                 outputs.append(feature_of(f"stage {k}", x[-1] if carry[-1] and x else x))

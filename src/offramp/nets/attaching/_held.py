@@ -1,45 +1,62 @@
-"""Which parameters and buffers a stage uses without holding them."""
+"""What a stage uses of a backbone without holding it."""
 
 from __future__ import annotations
 
+from types import TracebackType
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from offramp.errors import UserError
 
-__all__ = ["Reads"]
+__all__ = ["Uses"]
 
 
-class Reads(TorchFunctionMode):
-    """Sees which Tensors functions of torch read meanwhile.
+class Uses(TorchFunctionMode):
+    """Sees which modules, parameters and buffers of a backbone are used meanwhile.
 
     Args:
-        backbone: Whose parameters and buffers are of interest.
+        backbone: The backbone. Use this under :func:`~offramp.unchanged.unchanged`.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
-        tensors = [*backbone.named_parameters(), *backbone.named_buffers()]
-        self.names = {id(tensor): name for name, tensor in tensors}
+        parts = (backbone.named_modules(), backbone.named_parameters(), backbone.named_buffers())
+        self.names = {id(part): name for named in parts for name, part in named if name}
         self.met: dict[int, str] = {}
+
+    def __enter__(self) -> Uses:
+        self._handle = register_module_forward_pre_hook(lambda module, _: self._note(module))
+        super().__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, where)
+        self._handle.remove()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the function, and note what it reads."""
         for leaf in pytree.tree_leaves((args, kwargs)):
-            if isinstance(leaf, Tensor) and id(leaf) in self.names:
-                self.met[id(leaf)] = self.names[id(leaf)]
+            if isinstance(leaf, Tensor):
+                self._note(leaf)
         return func(*args, **(kwargs or {}))
 
+    def _note(self, part: Any) -> None:
+        if id(part) in self.names:
+            self.met[id(part)] = self.names[id(part)]
+
     def check(self, stage: nn.Module, number: int) -> None:
-        """Whether the stage holds what was read since the last check.
+        """Whether the stage holds what was used since the last check.
 
         Raises:
             UserError: It does not.
         """
-        held = {id(tensor) for tensor in (*stage.parameters(), *stage.buffers())}
+        held = {id(part) for part in (*stage.modules(), *stage.parameters(), *stage.buffers())}
         loose = [name for key, name in self.met.items() if key not in held]
         self.met.clear()
         if loose:
