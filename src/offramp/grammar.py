@@ -87,12 +87,6 @@ class Method:
                     f"{self.name!r}: {loop!r} descends one weighted sum of the losses at a time, "
                     f"so that {other!r} has nothing to {purpose}; choose one of them"
                 )
-        if self.balancer.undoes_weights and self.objective.weights is not None:
-            learns = self._options.bringer(self.balancer)
-            raise UserError(
-                f"method {self.name!r}: {learns!r} learns weights of the losses, which undo fixed ones; "
-                "leave weights out"
-            )
 
     # the parts
 

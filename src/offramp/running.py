@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from offramp.balancers import Equal
 from offramp.combiners import Backward
 from offramp.errors import UserError
 from offramp.grammar import Method
@@ -42,6 +43,20 @@ class Running(nn.Module):
     def losses(self, step: Step) -> list[Tensor]:
         """The K losses of a step."""
         losses = self.objective(step)
+        return self._times_weights(losses)
+
+    def combine(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:
+        """Fill the gradients; those of what objective and balancer learn are of the weighted losses' sum."""
+        self.combiner(self.balanced(losses, step), step, backward)
+
+    def balanced(self, losses: Sequence[Tensor], step: Step) -> list[Tensor]:
+        """The K losses as the combiner gets them, weighted by the balancer and by fixed factors."""
+        if self.weights is None or isinstance(self.balancer, Equal):
+            return self.balancer(losses, step)
+        plain = [loss / weight if weight else loss for weight, loss in zip(self.weights, losses, strict=True)]
+        return self._times_weights(self.balancer(plain, step))
+
+    def _times_weights(self, losses: list[Tensor]) -> list[Tensor]:
         if self.weights is None:
             return losses
         # a loss without weight reaches nothing: gradients of zeros would let decay and momentum move a head
@@ -49,11 +64,3 @@ class Running(nn.Module):
             weight * (loss if weight else loss.detach())
             for weight, loss in zip(self.weights, losses, strict=True)
         ]
-
-    def combine(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:
-        """Fill the gradients; those of what objective and balancer learn are of the weighted losses' sum."""
-        self.combiner(self.balanced(losses, step), step, backward)
-
-    def balanced(self, losses: Sequence[Tensor], step: Step) -> list[Tensor]:
-        """The K losses as the combiner gets them, weighted by the balancer."""
-        return self.balancer(losses, step)

@@ -69,6 +69,24 @@ def test_the_weight_of_a_loss_in_closed_form():
         torch.testing.assert_close(losses.grad, factor * torch.exp(-s))
 
 
+def test_fixed_weights_come_on_top():
+    """Of what is learned the variance of a loss without weight stays, too."""
+    net, weights = small(), [2, 1, 0, 1, 3, 1]
+    running, plain = (
+        Running(method(name, {"weights": weights}), net).double() for name in ("uncertainty", "joint")
+    )
+    step, s = step_of(net), torch.linspace(-1, 1, 6).double()
+    running.balancer.log_variances.data = s.clone()
+    losses = running.losses(step)
+    assert torch.equal(torch.stack(losses), torch.stack(plain.losses(step)))  # what the log shows
+    own = torch.stack(Running(method("joint"), net).losses(step))
+    found = torch.stack(running.balanced(losses, step))
+    torch.testing.assert_close(found, torch.tensor(weights) * (0.5 * torch.exp(-s) * own + 0.5 * s))
+    found.sum().backward()
+    assert running.balancer.log_variances.grad[2] == 0
+    assert net.heads[2][-1].weight.grad is None
+
+
 def test_the_order_of_the_losses_does_not_matter():
     s, order = torch.linspace(-1, 1, 6).double(), [3, 0, 5, 1, 4, 2]
     plain = torch.stack(at_work(s)(LOSSES.unbind(), None))
@@ -94,7 +112,6 @@ def test_what_cannot_be():
     for options, words in (
         ({"form": "both"}, "form is 'both', must be regression or classification"),
         ({"log_variance_lr": 0}, "log_variance_lr is 0, must be a number above 0"),
-        ({"weights": [1, 1]}, "'uncertainty' learns weights .*leave weights out"),
     ):
         with pytest.raises(UserError, match=words):
             method("uncertainty", options)

@@ -23,13 +23,10 @@ class Balancer:
     Attributes:
         needs: What a step must bring beside the outputs: ``"features"`` or ``"trunk"``.
         reads_epochs: What of it depends on how many epochs there will be.
-        undoes_weights: Whether its weights make up for any fixed factor of a loss, so that fixed factors
-            would be without effect in the long run.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     reads_epochs: ClassVar[tuple[str, ...]] = ()
-    undoes_weights: ClassVar[bool] = False
 
     def start(self, net: nn.Module, seed: int = 0) -> Callable[[Sequence[Tensor], Step], list[Tensor]]:
         """What weighs the losses while this net is trained.
@@ -52,8 +49,10 @@ class Balancer:
     def __call__(self, losses: Sequence[Tensor], step: Step) -> list[Tensor]:
         """The weighted losses, apart from each other, in the order of the losses.
 
+        Fixed factors of the losses, an objective's ``weights``, come on top of what this returns.
+
         Args:
-            losses: K scalars, in float32 or wider.
+            losses: K scalars without fixed factors, in float32 or wider. One that has the factor 0 is 0.
             step: The step they come from.
         """
         raise NotImplementedError

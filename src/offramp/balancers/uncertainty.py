@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +27,8 @@ class Uncertainty(Balancer):
     """Weighted loss k is 1/2 exp(-s_k) L_k + 1/2 s_k, with a learned s_k = log sigma_k^2, at first 0.
 
     Where the losses stand still s_k goes to log L_k, and the weight to 1 / (2 L_k): the smallest loss, of
-    exits usually the deepest one's, weighs most. So any fixed factor of a loss is undone, and the sum
-    descends 1/2 sum_k log L_k. It is not divided by K. At first the weights are 1/2, not 1.
+    exits usually the deepest one's, weighs most, and the sum descends 1/2 sum_k log L_k. It is not divided
+    by K. At first the weights are 1/2, not 1. Any factor within L_k is undone; ``weights`` come on top.
 
     The s_k are trained by the recipe's optimiser without weight decay, at the recipe's learning rate or at
     ``log_variance_lr``, which follows the same schedule. Losses must be positive. As a loss goes to 0 its
@@ -44,7 +43,6 @@ class Uncertainty(Balancer):
         UserError: A value out of its range.
     """
 
-    undoes_weights: ClassVar[bool] = True
     form: str = "regression"
     log_variance_lr: float | None = None
 
