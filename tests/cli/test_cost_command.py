@@ -82,7 +82,7 @@ def test_options_of_the_method_count(offramp):
         (("--net", "vgg7", "--size", "-1"), "size (3, -1, -1)"),
         (("--net", "vgg7", "--classes", "ten"), "--classes"),
         (("--net", "vgg7", "--beta", "0.5"), "give --method too"),
-        (("--net", "vgg7", "--method", "dfs", "--beta", "1"), "strictly between 0 and 1"),
+        (("--net", "vgg7", "--method", "dfs", "--beta", "1"), "a number above 0 and below 1"),
         (("--net", "vgg7", "--method", "joint", "--beta", "0.5"), "'joint' has no option 'beta'"),
     ],
 )

@@ -191,6 +191,24 @@ def test_what_cannot_be_counted_is_unknown_and_says_so():
     assert found.macs is None and found.unknown[0].startswith("landscape=True: the losses decide")
 
 
+class Skipped(nn.Module):
+    """A convolution that some batches skip."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x):
+        return x if self.training and len(x) % 2 else self.layer(x)
+
+
+def test_what_differs_from_batch_to_batch_is_unknown():
+    net = by_hand()
+    net.stages[1].append(Skipped())
+    counted = training_operations(net, METHODS["joint"])
+    assert counted.macs is None and "do not grow evenly" in counted.unknown[0]
+
+
 class Attention(nn.Module):
     """Attention without weights over 36 places."""
 

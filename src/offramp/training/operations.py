@@ -32,6 +32,7 @@ __all__ = ["Operations", "training_operations"]
 
 RECIPE = Recipe(epochs=2, schedule="constant", channels_last=False)
 MOMENT = Moment(epoch=1, progress=0.5, lr=RECIPE.lr)  # not the first epoch, in which some loops do more
+UNEVEN = "a training step: its operations do not grow evenly with the batch, as where layers run at random"
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class Operations:
 def training_operations(net: MultiExitNet, method: Method) -> Operations:
     """Count what a method's training computes for each image, as the method really does it.
 
-    A copy of the net is trained for an epoch with one batch in each part, for batches of two sizes. What one
-    more image adds counts, times the part's share of the images. What a batch of any size costs does not
+    A copy of the net is trained for an epoch with one batch in each part, for batches of three sizes. What
+    one more image adds counts, times the part's share of the images. What a batch of any size costs does not
     count: inner products of gradients, solvers, the optimiser. Nor do norms, activations and pooling.
 
     Args:
@@ -66,15 +67,16 @@ def training_operations(net: MultiExitNet, method: Method) -> Operations:
     unknown = (*cost(net).unknown, *method.loop.reads_data)
     if unknown:
         return Operations(None, unknown=unknown)
-    part = Fraction(_weighted(method).part).limit_denominator(100)
-    few, more = 2 * part.denominator, 3 * part.denominator  # images of which the part is a whole number
+    size = Fraction(_weighted(method).part).limit_denominator(100).denominator  # the part of it is whole
     with unchanged(net):
-        less, counted = (_epoch(net, method, images) for images in (few, more))
-    if counted.hiding:
-        return Operations(None, unknown=(f"a training step: {without_formula(counted.hiding)}",))
-    return Operations(
-        round((counted.steps - less.steps) / (more - few)), (counted.once - less.once) // (more - few)
-    )
+        epochs = [_epoch(net, method, times * size) for times in (2, 3, 4)]
+    if epochs[0].hiding:
+        return Operations(None, unknown=(f"a training step: {without_formula(epochs[0].hiding)}",))
+    grown = [(b.steps - a.steps, b.once - a.once) for a, b in itertools.pairwise(epochs)]
+    if grown[0] != grown[1]:
+        return Operations(None, unknown=(UNEVEN,))
+    steps, once = grown[0]
+    return Operations(round(steps / size), once // size)
 
 
 @dataclass

@@ -75,8 +75,8 @@ class Run:
         weights = folder / ("average.safetensors" if averaged else "weights.safetensors")
         if averaged and not weights.is_file():
             raise UserError(
-                f"{folder} keeps no moving average of the weights; train with `average=0.999`, or open it "
-                "without `averaged=True`"
+                f"{folder} keeps no moving average of the weights; train with `Recipe(average=0.999)`, or "
+                "open it without `averaged=True`"
             )
         if net is None:
             net = recorded_net(folder, record)
