@@ -10,6 +10,8 @@ from offramp import Run, UserError, attach, fit
 from offramp.analysis import Settings, diagnose
 from offramp.analysis.subject import subject_of
 from offramp.data import ImageData
+from offramp.methods import METHODS, Method
+from offramp.nets import vgg7
 from offramp.reports import read_run
 from offramp.training import Recipe
 
@@ -19,8 +21,6 @@ RECIPE = Recipe(epochs=2, batch_size=16, lr=0.05, augment="none", train_limit=16
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory):
     """Runs on digits: joint twice, dfs and separate once."""
-    from offramp.nets import vgg7
-
     folder = tmp_path_factory.mktemp("diagnosed")
     for name, method, seed in (
         ("joint0", "joint", 0),
@@ -238,3 +238,16 @@ def test_a_net_of_ones_own(tmp_path):
         diagnose([run.folder], settings, net=backbone)
     with pytest.raises(UserError, match=r"train it with `out=\.\.\.`"):
         diagnose([fit(fresh, "digits", "joint", recipe, quiet=True)], settings)
+
+
+def test_a_run_with_a_method_of_ones_own(tmp_path):
+    own = Method("mine", "", "", parts=METHODS["dfs"].parts)
+    torch.manual_seed(0)
+    recipe = RECIPE.replace(epochs=1)
+    fit(vgg7(num_classes=10, width=4), "digits", own, recipe, tmp_path / "run", quiet=True)
+    settings = Settings(("filters",), batches=2, step=0.01)
+    (found,) = diagnose([Run.open(tmp_path / "run", method=own)], settings).runs
+    assert found.label.startswith("mine")
+    assert found.filters_as_trained is not None  # through the forks of the method that is given
+    with pytest.raises(UserError, match="a Method of your own"):
+        diagnose([tmp_path / "run"], settings)

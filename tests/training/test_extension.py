@@ -153,7 +153,7 @@ def test_a_method_of_ones_own_must_be_given_again(tmp_path):
     ):
         with pytest.raises(UserError) as refused:
             call()
-        told = "was trained with 'mine', a Method of your own; give it again in Python, as method"
+        told = "was trained with 'mine', a Method of your own; give it again in Python, to Run.open or fit"
         assert str(refused.value) == f"{tmp_path / 'run'} {told}"
     with pytest.raises(UserError, match="another method: it was 'mine', is 'kd'"):
         Run.open(tmp_path / "run", tiny_net(), method=METHODS["kd"])

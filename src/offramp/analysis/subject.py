@@ -13,7 +13,7 @@ from torch import Tensor
 from offramp.analysis.settings import SplitName
 from offramp.errors import UserError
 from offramp.forks import remove
-from offramp.methods import method
+from offramp.methods import Method
 from offramp.nets import MultiExitNet, Net
 from offramp.reports import RunRecord
 from offramp.training.evaluation import evaluate_split
@@ -34,6 +34,7 @@ class Subject:
     Attributes:
         label: The method, with what sets the run apart from the others.
         method: The same without the seed.
+        trained_by: The method itself.
         folder: Where it lies.
         net: The trained net; its forks are plain, unless the method's forks change values.
         record: The content of ``run.json``.
@@ -43,6 +44,7 @@ class Subject:
 
     label: str
     method: str
+    trained_by: Method
     folder: Path
     net: Net
     record: Mapping[str, Any]
@@ -62,14 +64,13 @@ class Subject:
     @property
     def gradients_differ(self) -> bool:
         """Whether the method trains by other gradients than the plain net's, because its forks scale them."""
-        row = method(self.record["method"], self.record["options"])
-        return bool(row.forks) and not row.lasting
+        return bool(self.trained_by.forks) and not self.trained_by.lasting
 
     @contextmanager
     def as_trained(self) -> Iterator[None]:
         """The method's forks are on the net for a while."""
         assert isinstance(self.net, MultiExitNet)
-        method(self.record["method"], self.record["options"]).prepare(self.net)
+        self.trained_by.prepare(self.net)
         try:
             yield
         finally:
@@ -123,8 +124,8 @@ def subject_of(
         sets[key] = run.open_data()
     last = told.epochs[-1] if told.epochs else {}
     return Subject(
-        label=label, method=method, folder=told.folder, net=run.net, record=run.record, data=sets[key],
-        last_lr=last.get("lr", recipe.lr),
+        label=label, method=method, trained_by=run.method, folder=told.folder, net=run.net,
+        record=run.record, data=sets[key], last_lr=last.get("lr", recipe.lr),
     )  # fmt: skip
 
 

@@ -126,7 +126,7 @@ def fit(
     if written is not None:  # last, since it says that the run is finished
         write_file(written / "result.json", as_json(result))
     fabric.barrier()
-    return Run(net=trained, record=record, result=result, folder=folder, data=data)
+    return Run(net=trained, method=row, record=record, result=result, folder=folder, data=data)
 
 
 def _say_at_the_start(data: ImageData, staying: list[str], counted: Cost) -> None:

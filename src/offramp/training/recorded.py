@@ -64,5 +64,5 @@ def recorded_method(folder: Path, record: dict[str, Any]) -> Method:
         own = not set(name.split("+")) <= set(METHODS)
         why = "a Method of your own" if own else f"which does not come from its name ({error})"
         raise UserError(
-            f"{folder} was trained with {name!r}, {why}; give it again in Python, as method"
+            f"{folder} was trained with {name!r}, {why}; give it again in Python, to Run.open or fit"
         ) from None

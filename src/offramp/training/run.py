@@ -29,6 +29,7 @@ class Run:
 
     Attributes:
         net: The trained network; after ``separate`` a :class:`~offramp.nets.Separate`.
+        method: The method that trained it.
         record: The content of ``run.json``: net, method, options, data, recipe, seed, versions.
         result: The content of ``result.json``: the final evaluation on the test set, percent and raw counts.
         folder: Where it lies, or None.
@@ -38,12 +39,14 @@ class Run:
         self,
         *,
         net: Net,
+        method: Method,
         record: dict[str, Any],
         result: dict[str, Any],
         folder: Path | None,
         data: ImageData | None = None,
     ) -> None:
-        self.net, self.record, self.result, self.folder = net, record, result, folder
+        self.net, self.method = net, method
+        self.record, self.result, self.folder = record, result, folder
         self._data = data
 
     @classmethod
@@ -91,7 +94,7 @@ class Run:
         load_weights(trained.eval(), weights)
         if record["recipe"]["channels_last"]:  # the same rounding as at the end of the training
             trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return cls(net=trained, record=record, result=result, folder=folder)
+        return cls(net=trained, method=method, record=record, result=result, folder=folder)
 
     @property
     def recipe(self) -> Recipe:
