@@ -313,6 +313,18 @@ class Wide(nn.Module):
         return self.fc(F.dropout(self.norm(x).mean((2, 3)), training=self.training))
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_modules_of_a_users_own_keep_their_modes_in_a_net_that_trains(training):
+    backbone, head = Pyramid().train(training), Wide()
+    own = stages(backbone)
+    head.norm.eval()
+    own[2][1].eval()
+    net = attach(backbone, stages=own, input_size=SIZE, heads=[head, Wide()])
+    assert [net.training, head.training, head.norm.training] == [training, training, False]
+    assert [own[1].training, own[2][1].training, net.heads[1].norm.training] == [training, False, training]
+    assert backbone.drop.training is False and backbone.bn.training is training
+
+
 def test_own_heads_are_left_as_they_were_and_draw_without_harm():
     head, backbone = Wide(), chain()
     state = copy.deepcopy(head.state_dict())

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from offramp.errors import UserError
-from offramp.nets.attaching._calls import STAGES, Recording, Template, record
-from offramp.nets.attaching._interface import logits_of
+from offramp.nets.attaching._calls import Recording, Template, record
+from offramp.nets.attaching._interface import STAGES, logits_of
 from offramp.nets.attaching._parts import Parts, feature_of
 from offramp.nets.attaching._replay_stage import ReplayStage
 from offramp.unchanged import unchanged

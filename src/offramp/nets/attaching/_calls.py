@@ -13,11 +13,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from offramp.errors import UserError
-from offramp.nets.attaching._interface import call_with, logits_of
+from offramp.nets.attaching._interface import STAGES, call_with, logits_of
 
-__all__ = ["STAGES", "Call", "Key", "Recording", "Template", "copied", "record"]
-
-STAGES = "give its stages yourself: attach(backbone, stages=[...])"  # the end of what a refusal proposes
+__all__ = ["Call", "Key", "Recording", "Template", "copied", "record"]
 
 Key = tuple[str, int]  # a module's name, and how often it had been called before
 

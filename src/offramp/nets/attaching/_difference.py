@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from offramp.nets.attaching._calls import STAGES
-from offramp.nets.attaching._interface import call_with, logits_of
+from offramp.nets.attaching._interface import STAGES, call_with, logits_of
 from offramp.nets.attaching._parts import Parts
 
 __all__ = ["difference"]
+
+_Key = tuple[nn.Module, str, int]  # a module, whether it reads or returns, and how often it had before
 
 
 def difference(parts: Parts, backbone: nn.Module, samples: Sequence[Any], *, own: bool) -> str | None:
@@ -104,12 +105,9 @@ def _told(stage: int, why: str) -> str:
     return f"stage {stage} is the first that differs: {why}"
 
 
-Key = tuple[nn.Module, str, int]  # a module, whether it reads or returns, and how often it had before
-
-
-def _seen(backbone: nn.Module, run: Callable[[Sequence[Any]], Any]) -> list[tuple[Key, list[Tensor]]]:
+def _seen(backbone: nn.Module, run: Callable[[Sequence[Any]], Any]) -> list[tuple[_Key, list[Tensor]]]:
     """What each module of the backbone reads and returns meanwhile, in order."""
-    seen: list[tuple[Key, list[Tensor]]] = []
+    seen: list[tuple[_Key, list[Tensor]]] = []
     counts: Counter[tuple[nn.Module, str]] = Counter()
 
     def note(does: str, module: nn.Module, *values: Any) -> None:

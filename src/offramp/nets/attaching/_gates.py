@@ -8,7 +8,8 @@ from typing import Any
 from torch import nn
 
 from offramp.errors import UserError
-from offramp.nets.attaching._calls import STAGES, copied
+from offramp.nets.attaching._calls import copied
+from offramp.nets.attaching._interface import STAGES
 
 __all__ = ["Gate", "Reached", "skeleton"]
 

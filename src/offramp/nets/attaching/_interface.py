@@ -1,4 +1,4 @@
-"""How a backbone takes its inputs, and the logits in what it returns."""
+"""How a backbone takes its inputs, the logits in what it returns, and where a refusal points."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from torch import Tensor, nn
 
 from offramp.errors import UserError
 
-__all__ = ["call_with", "check_logits", "logits_of"]
+__all__ = ["STAGES", "call_with", "check_logits", "logits_of"]
+
+STAGES = (
+    "give its stages yourself: attach(backbone, stages=[...])"  # what works where a cut at a name does not
+)
 
 
 def call_with(model: nn.Module, inputs: Any) -> Any:

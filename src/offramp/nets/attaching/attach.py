@@ -135,9 +135,13 @@ def _cut(
 
 
 def _copy_modes(net: MultiExitNet, backbone: nn.Module) -> None:
-    """The backbone's modules keep their modes; ours take those of the modules that they stand for."""
-    with modes_kept(backbone):
-        net.train(backbone.training)
+    """The user's modules keep their modes, new ones take those of the modules that they stand for.
+
+    All that is not the backbone's is in eval mode if the backbone itself is.
+    """
+    if not backbone.training:
+        with modes_kept(backbone):
+            net.eval()
     parts = set(backbone.modules())
     for ours in (*net.stages, *net.heads[-1].modules()):
         if not isinstance(ours, (fx.GraphModule, ReplayStage)):
