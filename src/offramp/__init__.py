@@ -9,10 +9,22 @@ from offramp.errors import UserError
 
 if TYPE_CHECKING:
     from offramp import nets
+    from offramp.forks import partition, remove
     from offramp.nets import MultiExitNet, attach, cost
     from offramp.training import Recipe, Run, fit
 
-__all__ = ["MultiExitNet", "Recipe", "Run", "UserError", "attach", "cost", "fit", "nets"]
+__all__ = [
+    "MultiExitNet",
+    "Recipe",
+    "Run",
+    "UserError",
+    "attach",
+    "cost",
+    "fit",
+    "nets",
+    "partition",
+    "remove",
+]
 __version__ = "0.1.0"
 
 # Imported at the first use, so that `import offramp` is quick.
@@ -23,6 +35,8 @@ _LATE = {
     "attach": "offramp.nets",
     "cost": "offramp.nets",
     "fit": "offramp.training",
+    "partition": "offramp.forks",
+    "remove": "offramp.forks",
 }
 
 
@@ -32,3 +46,7 @@ def __getattr__(name: str) -> Any:
     if name not in _LATE:
         raise AttributeError(f"module 'offramp' has no attribute {name!r}")
     return getattr(import_module(_LATE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

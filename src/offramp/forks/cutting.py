@@ -34,11 +34,11 @@ class HandOutCut:
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What head and next stage get of a Tensor."""
-        if _is_transformed():
+        if _is_transformed_or_traced():
             return self.plain(x)
         if not (torch.is_grad_enabled() and x.requires_grad):
             return x, x
-        if _is_recorded() or type(x) not in (Tensor, Feature):
+        if torch.compiler.is_exporting() or type(x) not in (Tensor, Feature):
             return self.plain(x)
         if x.shape[self.axis] != len(self.gains[0]):
             raise UserError(
@@ -54,13 +54,16 @@ class HandOutCut:
         return head, following
 
     def _feature(self, value: Tensor, lane: Tensor, live: Channels) -> Tensor:
-        cut = Cut(live, self.axis, self.split, self.source, lane, handed_out=True)
+        cut = Cut(live, self.axis, self.split, self.source, lane)
         return with_cut(join(value, lane, live, self.axis), cut)
 
     def _routing(self, x: Tensor) -> Routing:
         """The gains, but 0 where an earlier fork has stopped the gradient already."""
         cut = cut_of(x)
-        known = () if cut is None or cut.axis != self.axis else cut.live.runs
+        known: tuple[tuple[int, int], ...] = ()
+        if cut is not None and cut.axis == self.axis:
+            cut.read()
+            known = cut.live.runs
         if known not in self.routings:
             head, following = self.gains
             if known:
@@ -75,13 +78,15 @@ class HandOutCut:
         return f"{'split' if self.split else 'fused'}, axis {self.axis}"
 
 
-def _is_transformed() -> bool:
-    """Whether a transform of torch.func or forward-mode differentiation is at work, which know no lanes."""
+def _is_transformed_or_traced() -> bool:
+    """Whether lanes are of no use: to a transform of torch.func, to forward mode, or to ``torch.jit.trace``.
+
+    A trace is compared with one that is made without gradients, so that both have to hold the same.
+    """
     if torch.compiler.is_compiling():
         return False
-    return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
-
-
-def _is_recorded() -> bool:
-    """Whether what runs is written down as a program, where only plain operations are of use."""
-    return torch.compiler.is_exporting() or (not torch.compiler.is_compiling() and torch.jit.is_tracing())
+    return (
+        torch._C._functorch.peek_interpreter_stack() is not None
+        or forward_ad._current_level >= 0
+        or torch.jit.is_tracing()
+    )

@@ -22,15 +22,27 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.utils._pytree import tree_map_only
 
 from offramp.errors import UserError
 from offramp.forks.channels import Channels
 from offramp.forks.routing import Routing, memory_format
 
-__all__ = ["Cut", "Feature", "branch", "cut_of", "implements", "join", "ordinary", "stand_in", "with_cut"]
+__all__ = [
+    "Cut",
+    "Feature",
+    "branch",
+    "cut_of",
+    "gateway",
+    "implements",
+    "join",
+    "ordinary",
+    "stand_in",
+    "with_cut",
+]
 
 
-@dataclass
+@dataclass(eq=False)
 class Cut:
     """What is known of a feature's gradient.
 
@@ -41,9 +53,11 @@ class Cut:
         source: Which feature it was, for the errors.
         lane: Brings the gradient of the live channels home, ``[N, ..., live, ...]``; made when it is first
             read, if nothing has made it before.
-        handed_out: Whether it is a fork's, rather than made from one.
-        version: How often the Tensor had been written to when this was known.
-        was_read: Whether some of its gradient takes the lane.
+        ancestors: What it was made from; none if it is a fork's.
+        version: How often the Tensor had been written to when this was known; None for a view of a fork's
+            feature, of whose channels nothing is known.
+        was_read: Whether a layer has left out some of the feature's gradient.
+        is_watched: Whether somebody wants to see all of it, so that no layer may.
     """
 
     live: Channels
@@ -51,54 +65,88 @@ class Cut:
     split: bool
     source: str
     lane: Tensor | None = None
-    handed_out: bool = False
-    version: int = field(default=0, init=False)
+    ancestors: tuple[Cut, ...] = ()
+    version: int | None = field(default=None, init=False)
     was_read: bool = field(default=False, init=False)
+    is_watched: bool = field(default=False, init=False)
+
+    def read(self) -> None:
+        """Note that a layer leaves out a part of its gradient, and so of what it was made from."""
+        for cut in (self, *self.ancestors):
+            cut.was_read = True
+
+    def watch(self) -> None:
+        """Have all of its gradient computed from now on.
+
+        Raises:
+            UserError: It is too late.
+        """
+        if self.was_read and not self.is_watched:
+            raise UserError(
+                f"the gradient of {self.source} was asked for after a layer had read it, and part of it is "
+                "never computed; ask (register_hook, retain_grad) before the layer runs, or take impl=cat"
+            )
+        self.is_watched = True
+
+    def derived(
+        self, live: Channels, *others: Cut, axis: int | None = None, lane: Tensor | None = None
+    ) -> Cut:
+        """The cut of what an operation makes of the feature, and of others."""
+        ancestors = dict.fromkeys(c for cut in (self, *others) for c in (cut, *cut.ancestors))
+        return Cut(live, self.axis if axis is None else axis, self.split, self.source, lane, (*ancestors,))
 
 
 Handler = Callable[..., Any]  # takes the function's arguments; returns its result, or NotImplemented
 _HANDLERS: dict[Any, Handler] = {}
-_READERS: set[Any] = set()
+_COMPILED: dict[Any, Handler] = {}  # those that a compiled program follows
 
 
-def implements(*functions: Any, reads: bool = False) -> Callable[[Handler], Handler]:
+def implements(*functions: Any, compiled: bool = False) -> Callable[[Handler], Handler]:
     """Decorator: what these functions do when a :class:`Feature` is among their arguments.
 
     Args:
         *functions: As ``__torch_function__`` is given them.
-        reads: Whether they return nothing that shares the feature's memory.
+        compiled: Whether they do so in a compiled program as well.
     """
 
     def note(do: Handler) -> Handler:
         _HANDLERS.update(dict.fromkeys(functions, do))
-        _READERS.update(functions if reads else ())
+        if compiled:
+            _COMPILED.update(dict.fromkeys(functions, do))
         return do
 
     return note
 
 
 class Feature(Tensor):
-    """A Tensor that may know its :class:`Cut`; operations without a handler return ordinary Tensors."""
+    """A Tensor that may know its :class:`Cut`; operations without a handler return ordinary Tensors.
 
-    cut: Cut | None = None
+    Attributes:
+        cut: What is known of its gradient.
+        twin: The ordinary Tensor that it was made of, and that stands for it in a compiled program.
+    """
+
+    cut: Cut
+    twin: Tensor
 
     @classmethod
     def __torch_function__(
         cls, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if torch.compiler.is_compiling():
+            return _compiled(func, args, kwargs)
         if not {*types} <= {Feature, Tensor}:  # another subclass has a say as well: it meets the Tensor
-            args, kwargs = torch.utils._pytree.tree_map_only(Feature, ordinary, (tuple(args), kwargs))
+            args, kwargs = tree_map_only(Feature, ordinary, (tuple(args), kwargs))
             return func(*args, **kwargs)
         known = _HANDLERS.get(func)
         try:
             result = NotImplemented if known is None else known(*args, **kwargs)
-            if result is NotImplemented:
-                with torch._C.DisableTorchFunctionSubclass():
-                    result = func(*args, **kwargs)
-            if torch.compiler.is_compiling() and func not in _READERS:
-                _lose_sight(args, result)
-            return result
+            if result is not NotImplemented:
+                return result
+            with torch._C.DisableTorchFunctionSubclass():
+                result = func(*args, **kwargs)
+                return _views(result, args[0].cut) if args and type(args[0]) is Feature else result
         except RuntimeError as error:
             if "modified inplace" not in str(error):
                 raise
@@ -116,6 +164,19 @@ def ordinary(x: Tensor) -> Tensor:
         return x.as_subclass(Tensor)
 
 
+def twin(x: Tensor) -> Tensor:
+    """The ordinary Tensor that the feature was made of; what is read of it is not read of the feature."""
+    if type(x) is not Feature:
+        return x
+    x.cut.read()
+    return x.twin
+
+
+def gateway(x: Tensor) -> Tensor:
+    """The Tensor by which all gradient leaves the feature, what layers left out of it included."""
+    return x.twin if type(x) is Feature and not x.cut.is_watched else x
+
+
 def with_cut(x: Tensor, cut: Cut) -> Tensor:
     """A Tensor that knows its cut; the Tensor itself where the cut has nothing to say.
 
@@ -125,42 +186,55 @@ def with_cut(x: Tensor, cut: Cut) -> Tensor:
     """
     if cut.live.is_all or type(x) not in (Tensor, Feature) or not x.requires_grad:
         return x
+    feature = _made_of(x, cut)
+    if not torch.compiler.is_compiling():
+        with torch._C.DisableTorchFunctionSubclass():
+            cut.version = feature._version
+    return feature
+
+
+def _made_of(x: Tensor, cut: Cut) -> Feature:
     with torch._C.DisableTorchFunctionSubclass():
         feature = x.as_subclass(Feature)
-        if not torch.compiler.is_compiling():
-            cut.version = feature._version
-    feature.cut = cut
+    feature.cut, feature.twin = cut, x.twin if type(x) is Feature else x
     return feature
 
 
 def cut_of(x: Any) -> Cut | None:
     """What is known of a Tensor's gradient: nothing, once it or a view of it has been written to.
 
-    Nor without gradients: a lane made then would lead nowhere.
+    Nor without gradients, where a lane would lead nowhere, nor if somebody watches what it was made from.
     """
-    if type(x) is not Feature or x.cut is None or not torch.is_grad_enabled():
+    if type(x) is not Feature or not torch.is_grad_enabled():
         return None
-    if torch.compiler.is_compiling():
-        return x.cut
+    cut = x.cut
+    if torch.compiler.is_compiling():  # which does not tell whether it has been written to; forks' are not
+        return None if cut.ancestors or cut.is_watched else cut
     if torch._C._functorch.peek_interpreter_stack() is not None:  # torch.func knows no lanes
         return None
+    for each in (cut, *cut.ancestors):
+        if each.is_watched:
+            return None
     with torch._C.DisableTorchFunctionSubclass():
-        return x.cut if x._version == x.cut.version else None
+        return cut if x._version == cut.version else None
 
 
 def lane_of(x: Tensor, cut: Cut) -> Tensor:
     """The lane that the gradient of a feature's reader takes."""
-    with torch._C.DisableTorchFunctionSubclass():
-        if cut.lane is None:
+    if cut.lane is None:
+        with torch._C.DisableTorchFunctionSubclass():
             cut.lane = _Lane.apply(x, cut.live, cut.axis)
-        cut.was_read = True
-        return cut.lane
+    return cut.lane
 
 
 def read(x: Tensor, cut: Cut) -> tuple[Tensor, Tensor]:
     """The value of a feature, without gradient, and its lane."""
+    cut.read()
+    lane = lane_of(x, cut)
+    if torch.compiler.is_compiling():
+        return twin(x).detach(), lane
     with torch._C.DisableTorchFunctionSubclass():
-        return x.detach(), lane_of(x, cut)
+        return x.detach(), lane
 
 
 def branch(feature: Tensor, routing: Routing) -> list[Tensor]:
@@ -183,50 +257,62 @@ def resized(shape: Sequence[int], axis: int, length: int) -> tuple[int, ...]:
     return (*shape[:axis], length, *shape[axis + 1 :])
 
 
-@implements(Tensor.register_hook, Tensor.retain_grad)
-def _watched(x: Tensor, *_: Any) -> Any:
+_grad_fn: Any = Tensor.grad_fn.__get__  # type: ignore[union-attr]  # to mypy a Node
+
+
+@implements(Tensor.register_hook, Tensor.retain_grad, _grad_fn, compiled=True)
+def _(x: Any, *_: Any) -> Any:
     """Whoever wants to see a feature's whole gradient gets it: from now on all of it is computed."""
-    _forget(x)
+    return _watched(x)
+
+
+@implements(torch.autograd.grad, compiled=True)
+def _(outputs: Any, inputs: Any, *_: Any, **__: Any) -> Any:
+    return _watched(inputs)
+
+
+@implements(torch.autograd.backward, Tensor.backward)
+def _(*_: Any, inputs: Any = None, **__: Any) -> Any:
+    return _watched(inputs)
+
+
+def _watched(inputs: Any) -> Any:
+    """The gradient with respect to a feature is right unless a layer has left out a part already."""
+    for x in inputs if isinstance(inputs, (list, tuple)) else (inputs,):
+        if type(x) is Feature:
+            x.cut.watch()
+            if not torch.compiler.is_compiling():
+                x.twin = ordinary(x)  # whose gradient comes by the feature
     return NotImplemented
 
 
-@implements(torch.autograd.grad)
-def _differentiated(outputs: Any, inputs: Any, *_: Any, **__: Any) -> Any:
-    """A gradient with respect to a feature is right if no layer has taken the short way."""
-    for x in inputs if isinstance(inputs, (list, tuple)) else [inputs]:
-        _forget(x)
-    return NotImplemented
-
-
-def _lose_sight(args: Sequence[Any], result: Any) -> None:
-    """A compiler does not tell whether a Tensor has been written to: assume it of all that could have been.
-
-    What a fork hands out is safe: install() has looked for layers that overwrite it.
-    """
-    if isinstance(result, Tensor):
-        for x in torch.utils._pytree.tree_leaves(list(args)):
-            if type(x) is Feature and x is not result and x.cut is not None and not x.cut.handed_out:
-                x.cut = None
-
-
-def _forget(x: Any) -> None:
-    if type(x) is not Feature or x.cut is None:
-        return
-    if x.cut.was_read:
-        raise UserError(
-            f"the gradient of {x.cut.source} was asked for after a layer had read it, and part of it is "
-            "never computed; ask (register_hook, retain_grad) before the layer runs, or take impl=cat"
-        )
-    x.cut = None
+def _views(result: Any, cut: Cut) -> Any:
+    """Views of what a fork hands out stay Features, so that a write to them is refused as one to it is."""
+    if cut.ancestors and cut.version is not None:
+        return result
+    if isinstance(result, (tuple, list)):
+        return type(result)(_views(x, cut) for x in result)
+    if type(result) is Tensor and result.requires_grad and result._is_view():
+        return _made_of(result, cut.derived(cut.live))
+    return result
 
 
 def _overwritten(args: Sequence[Any]) -> str:
-    cuts = [x.cut for x in args if type(x) is Feature and x.cut is not None]
-    source = cuts[0].source if cuts else "a feature"
+    source = next((x.cut.source for x in args if type(x) is Feature), "a feature")
     return (
         f"a layer overwrites {source}, and another reader needs it too; make the layer's first operation "
         "work out of place (inplace=False, or x = x + y in place of x += y)"
     )
+
+
+def _compiled(func: Any, args: Sequence[Any], kwargs: Any) -> Any:
+    """The function in a compiled program, whose inputs cannot be Features: the twins stand for them."""
+    known = _COMPILED.get(func)
+    result = NotImplemented if known is None else known(*args, **kwargs)
+    if result is NotImplemented:
+        args, kwargs = tree_map_only(Feature, twin, (tuple(args), kwargs))
+        result = func(*args, **kwargs)
+    return result
 
 
 class _Branch(Function):

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from offramp.forks.scales import scales_of, with_scales
+
 __all__ = ["Fork", "GainFork"]
 
 
@@ -32,11 +34,10 @@ class GainFork(Fork):
 
     def forward(self, feature: Any) -> tuple[Any, Any]:
         """The feature for the head, and the feature for the next stage."""
-        tensors = feature if isinstance(feature, tuple) else (feature,)
-        pairs = [(x, x) if tool is None else tool(x) for tool, x in zip(self.hand_out, tensors, strict=True)]
-        if not isinstance(feature, tuple):
-            return pairs[0]
-        return tuple(head for head, _ in pairs), tuple(following for _, following in pairs)
+        scales = scales_of(feature)
+        pairs = [(x, x) if tool is None else tool(x) for tool, x in zip(self.hand_out, scales, strict=True)]
+        to_head, to_next = zip(*pairs, strict=True)
+        return with_scales(feature, to_head), with_scales(feature, to_next)
 
     def extra_repr(self) -> str:  # noqa: D102
         return ", ".join("plain" if tool is None else repr(tool) for tool in self.hand_out)

@@ -42,16 +42,6 @@ def _call(function: Any, *args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
 
 
-def _derived(result: Tensor, cut: Cut, live: Channels) -> Tensor:
-    """The result of an operation, with what is known of its gradient.
-
-    Under a compiler, which cannot follow a subclass that is written to, there is no more to it than a Tensor.
-    """
-    if torch.compiler.is_compiling():
-        return result
-    return with_cut(result, Cut(live, cut.axis, cut.split, cut.source))
-
-
 def _elementwise(function: Any) -> Callable[..., Any]:
     def keep(input: Tensor, *args: Any, **kwargs: Any) -> Any:
         cut = cut_of(input)
@@ -60,7 +50,7 @@ def _elementwise(function: Any) -> Callable[..., Any]:
         result = _call(function, input, *args, **kwargs)
         if (result is input and cut_of(input) is cut) or result.shape != input.shape:
             return result
-        return _derived(result, cut, cut.live)
+        return with_cut(result, cut.derived(cut.live))
 
     return keep
 
@@ -71,7 +61,7 @@ def _pooling(function: Any, dims: int) -> Callable[..., Any]:
         if cut is None or cut.axis != 1 or input.dim() != dims:
             return NotImplemented
         result = _call(function, input, *args, **kwargs)
-        return _derived(result, cut, cut.live) if isinstance(result, Tensor) else result
+        return with_cut(result, cut.derived(cut.live)) if isinstance(result, Tensor) else result
 
     return keep
 
@@ -112,7 +102,7 @@ def _mean(x: Tensor, cut: Cut, function: Callable, dims: tuple[int, ...], keepdi
     """A mean over whole axes: the gradient is spread over the map as a view, never written out."""
     lane = _MeanLane.apply(lane_of(x, cut), dims, keepdim)
     axis = cut.axis if keepdim else cut.axis - sum(d < cut.axis for d in dims)
-    return with_cut(_call(function, x), Cut(cut.live, axis, cut.split, cut.source, lane))
+    return with_cut(_call(function, x), cut.derived(cut.live, axis=axis, lane=lane))
 
 
 class _MeanLane(Function):
@@ -140,9 +130,7 @@ def _(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Any:
         return NotImplemented
     live = cut.live.repeated(math.prod(input.shape[cut.axis + 1 : end + 1]))
     lane = lane_of(input, cut).flatten(cut.axis, end)
-    return with_cut(
-        _call(torch.flatten, input, cut.axis, end), Cut(live, cut.axis, cut.split, cut.source, lane)
-    )
+    return with_cut(_call(torch.flatten, input, cut.axis, end), cut.derived(live, lane=lane))
 
 
 @implements(Tensor.view, Tensor.reshape, torch.reshape)
@@ -167,7 +155,7 @@ def _(input: Tensor, pad: Sequence[int], *args: Any, **kwargs: Any) -> Any:
     cut = cut_of(input)
     if cut is None or len(pad) // 2 >= input.dim() - cut.axis:
         return NotImplemented
-    return _derived(_call(F.pad, input, pad, *args, **kwargs), cut, cut.live)
+    return with_cut(_call(F.pad, input, pad, *args, **kwargs), cut.derived(cut.live))
 
 
 @implements(F.interpolate)
@@ -175,7 +163,7 @@ def _(input: Tensor, *args: Any, **kwargs: Any) -> Any:
     cut = cut_of(input)
     if cut is None or cut.axis != 1:
         return NotImplemented
-    return _derived(_call(F.interpolate, input, *args, **kwargs), cut, cut.live)
+    return with_cut(_call(F.interpolate, input, *args, **kwargs), cut.derived(cut.live))
 
 
 @implements(torch.cat, torch.concat)
@@ -190,7 +178,8 @@ def _(tensors: Sequence[Tensor], dim: int = 0, **kwargs: Any) -> Any:
         Channels.every(x.shape[cut.axis]) if c is None else c.live for x, c in zip(tensors, cuts, strict=True)
     ]
     live = reduce(Channels.followed_by, lives)
-    return with_cut(_call(torch.cat, tensors, dim), Cut(live, cut.axis, cut.split, cut.source))
+    others = [c for c in cuts if c is not None and c is not cut]
+    return with_cut(_call(torch.cat, tensors, dim), cut.derived(live, *others))
 
 
 @implements(torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__)
@@ -199,4 +188,4 @@ def _(input: Any, other: Any, **kwargs: Any) -> Any:
     one, two = cut_of(input), cut_of(other)
     if one is None or two is None or one.axis != two.axis or input.shape != other.shape:
         return NotImplemented
-    return _derived(_call(torch.add, input, other, **kwargs), one, one.live.union(two.live))
+    return with_cut(_call(torch.add, input, other, **kwargs), one.derived(one.live.union(two.live), two))

@@ -8,6 +8,7 @@ where Deep Feature Surgery saves its operations (ECCV 2024, Eq 13: the products 
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from offramp.forks.channels import Channels
-from offramp.forks.feature import Cut, cut_of, implements, join, read
+from offramp.forks.feature import Cut, cut_of, implements, join, read, twin
 from offramp.forks.routing import memory_format
 
 _convolution_backward = torch.ops.aten.convolution_backward.default
@@ -52,12 +53,12 @@ def _convolution(convolve: Callable[..., Tensor], spatial: int) -> Callable[...,
     return reading
 
 
-implements(torch.conv1d, reads=True)(_convolution(F.conv1d, 1))
-implements(torch.conv2d, reads=True)(_convolution(F.conv2d, 2))
-implements(torch.conv3d, reads=True)(_convolution(F.conv3d, 3))
+implements(torch.conv1d, compiled=True)(_convolution(F.conv1d, 1))
+implements(torch.conv2d, compiled=True)(_convolution(F.conv2d, 2))
+implements(torch.conv3d, compiled=True)(_convolution(F.conv3d, 3))
 
 
-@implements(F.linear, reads=True)
+@implements(F.linear, compiled=True)
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
     cut = cut_of(input)
     if cut is None or cut.axis != input.dim() - 1 or weight.dim() != 2:
@@ -71,7 +72,9 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
 
 def _split(layer: Callable[..., Tensor], x: Tensor, cut: Cut, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The layer on the live channels plus the layer on the others, detached."""
-    cut.was_read = True
+    cut.read()
+    if torch.compiler.is_compiling():
+        x = twin(x)
     with torch._C.DisableTorchFunctionSubclass():
         if not cut.live.count:
             return layer(x.detach(), weight, bias)
@@ -152,5 +155,5 @@ def _autocast(value: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tenso
 
 def _each(value: Any, spatial: int) -> tuple[int, ...]:
     """One number for each axis, of one number or of as many."""
-    numbers = (value,) if isinstance(value, int) else tuple(value)
+    numbers = (int(value),) if isinstance(value, Integral) else tuple(map(int, value))
     return numbers * spatial if len(numbers) == 1 else numbers

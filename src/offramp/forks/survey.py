@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from offramp.errors import UserError
+from offramp.forks.scales import scales_of, with_scales
 from offramp.unchanged import unchanged
 
 if TYPE_CHECKING:
@@ -33,10 +34,10 @@ def features(net: MultiExitNet) -> list[tuple[Tensor, ...]]:
         feature = net.sample(2)
         for exit, stage in enumerate(net.stages, start=1):
             feature = _read(stage, f"stage {exit}", feature, net)
-            tensors = feature if isinstance(feature, tuple) else (feature,)
+            tensors = scales_of(feature)
             if not all(isinstance(t, Tensor) for t in tensors):
                 raise UserError(
-                    f"stage {exit} returns neither a Tensor nor a tuple of Tensors; "
+                    f"stage {exit} returns neither a Tensor nor a tuple, list or dict of Tensors; "
                     "a feature must be one of them"
                 )
             _read(net.heads[exit - 1], f"head {exit}", feature, net)
@@ -46,20 +47,17 @@ def features(net: MultiExitNet) -> list[tuple[Tensor, ...]]:
 
 def _read(reader: nn.Module, name: str, feature: Any, net: MultiExitNet) -> Any:
     """What a reader makes of a copy of the feature; the first stage may do with its input what it likes."""
-    if name == "stage 1":
-        copies = feature
-    else:
-        copies = tuple(t.clone() for t in feature) if isinstance(feature, tuple) else feature.clone()
-    tensors = copies if isinstance(copies, tuple) else (copies,)
-    versions = [t._version for t in tensors if isinstance(t, Tensor)]
+    is_input = name == "stage 1"
+    copies = [] if is_input else [t.clone() for t in scales_of(feature)]
+    versions = [t._version for t in copies]
     try:
-        result = reader(copies)
+        result = reader(feature if is_input else with_scales(feature, copies))
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"{name} fails on a sample of the input ({reason}); set net.input_size, or net.example"
         ) from None
-    if name != "stage 1" and [t._version for t in tensors] != versions:
+    if [t._version for t in copies] != versions:
         raise UserError(
             f"{name} overwrites the feature that it reads, and another reader needs it too; "
             "make its first operation work out of place (inplace=False, or x = x + y in place of x += y)"

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from offramp.errors import UserError
+from offramp.forks.scales import scales_of
 from offramp.nets.axis_labels import Axes, Labels
 from offramp.unchanged import unchanged
 
@@ -87,7 +88,7 @@ def look(stages: Sequence[nn.Module], heads: Sequence[nn.Module], sample: Any) -
         with labels:
             for k, stage in enumerate(stages[:-1]):
                 x = stage(x)
-                features.append(x if isinstance(x, (tuple, list)) else (x,))
+                features.append(scales_of(x))
                 labels.enter(k, features[-1])
                 if k < len(heads):
                     heads[k](x)
@@ -119,9 +120,7 @@ def channel_axes(features: Sequence[Sequence[Seen]], given: ChannelAxis | None =
     return [
         tuple(
             seen.axis(exit, given_for(given, exit), main=seen is feature[-1])
-            if seen.floats
-            and len(seen.shape) > 1
-            and (seen is feature[-1] or seen.learned or len(seen.told) == 1)
+            if seen.has_channels(main=seen is feature[-1])
             else None
             for seen in feature
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, overload
 
 from torch import Tensor, nn
@@ -16,14 +16,14 @@ from offramp.nets.sample import Example, make_sample
 
 __all__ = ["Feature", "MultiExitNet"]
 
-Feature = Tensor | tuple[Tensor, ...]
+Feature = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 
 class MultiExitNet(nn.Module):
     """K stages in a row; after stage k a fork hands its feature to head k and to stage k+1.
 
-    A feature is a Tensor ``[N, C, ...]`` or a tuple of Tensors (MSDNet's scales, fine to coarse).
-    The last stage has no fork: its feature goes to the last head only.
+    A feature is a Tensor ``[N, C, ...]`` or a tuple, NamedTuple, list or dict of Tensors (MSDNet's scales,
+    fine to coarse). The last stage has no fork: its feature goes to the last head only.
 
     Args:
         stages: K modules, each mapping a feature to the next one; the first reads the input.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from offramp.errors import UserError
+from offramp.forks.scales import scales_of, with_scales
 from offramp.nets.last_linear import Read, Watch, opened
 from offramp.unchanged import unchanged
 
@@ -69,8 +70,8 @@ def _pass(net: MultiExitNet, x: Any) -> tuple[Passage, list[Read | None]]:
     for k, (stage, head) in enumerate(zip(net.stages, net.heads, strict=True)):
         if k < len(net.forks):
             x = stage(x)
-            if isinstance(x, tuple):  # what is only carried along gets its own place in the graph here
-                x = tuple(tensor.view_as(tensor) for tensor in x)
+            if not isinstance(x, Tensor):  # what is only carried along gets its own place in the graph here
+                x = with_scales(x, [tensor.view_as(tensor) for tensor in scales_of(x)])
             found.trunk.append(x)
             to_head, x = net.forks[k](x)
             logits, read = _run([head], to_head)

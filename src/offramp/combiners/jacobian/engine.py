@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from offramp.combiners.backward import Backward
 from offramp.combiners.jacobian.block import Block
 from offramp.combiners.jacobian.cuts import choose_cuts
-from offramp.combiners.jacobian.graph import Reach, as_tuple, reach
+from offramp.combiners.jacobian.graph import Reach, reach
 from offramp.combiners.jacobian.groups import group_parameters
 from offramp.combiners.jacobian.lean import LeanBlock, lean_blocks, pull
 from offramp.combiners.jacobian.passes import plan_passes
@@ -36,6 +36,7 @@ from offramp.combiners.jacobian.plan import Plan, make_plan
 from offramp.combiners.jacobian.private import settle
 from offramp.combiners.jacobian.rows import Rows, average_grads
 from offramp.combiners.jacobian.run import run_passes
+from offramp.forks.scales import scales_of
 from offramp.objectives.step import Step
 
 __all__ = ["Jacobian"]
@@ -134,8 +135,8 @@ class Jacobian:
         if step.trunk is None:
             return None
         # behind frozen stages no gradient flows
-        trunk = [feature for feature in step.trunk if any(t.requires_grad for t in as_tuple(feature))]
-        key = (graph_stays, *((t.shape, t.dtype) for feature in trunk for t in as_tuple(feature)))
+        trunk = [feature for feature in step.trunk if any(t.requires_grad for t in scales_of(feature))]
+        key = (graph_stays, *((t.shape, t.dtype) for feature in trunk for t in scales_of(feature)))
         if key not in self._cuts:
             rows_stay = self.shared in ("union", "all") and not graph_stays
             self._cuts[key] = choose_cuts(losses, trunk, need, graph_stays=graph_stays, rows_stay=rows_stay)

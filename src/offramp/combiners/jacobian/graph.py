@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import Node, get_gradient_edge
 
+from offramp.forks.feature import gateway
+from offramp.forks.scales import scales_of
 from offramp.objectives.step import Step
 
 __all__ = [
@@ -17,7 +19,6 @@ __all__ = [
     "Reach",
     "Survey",
     "Walk",
-    "as_tuple",
     "edge",
     "levels_of",
     "reach",
@@ -130,16 +131,16 @@ def survey(
 
 def levels_of(trunk: Sequence[Any] | None) -> list[list[Tensor]]:
     """The tensors of each feature through which a gradient flows."""
-    return [[t for t in as_tuple(feature) if t.requires_grad] for feature in trunk or ()]
+    return [[gateway(t) for t in scales_of(feature) if t.requires_grad] for feature in trunk or ()]
 
 
 def reach(losses: Sequence[Tensor], step: Step) -> list[Reach]:
     """What each loss reads of the net's outputs, features and stages."""
     stops = {
-        edge(tensor): k
+        edge(gateway(tensor)): k
         for whole in (step.trunk, step.features, step.outputs)
         for k, entry in enumerate(whole or ())
-        for tensor in as_tuple(entry)
+        for tensor in scales_of(entry)
         if tensor is not None and tensor.requires_grad
     }
     found = []
@@ -163,8 +164,3 @@ def saves(node: Node) -> bool:
 def _kind_saves(kind: type[Node]) -> bool:
     """The same of a kind of built-in operation; one that wrote into a view hides what it saves."""
     return kind.__name__ == "CopySlices" or any(name.startswith("_raw_saved") for name in dir(kind))
-
-
-def as_tuple(feature: Any) -> tuple[Any, ...]:
-    """The tensors of a feature."""
-    return feature if isinstance(feature, tuple) else (feature,)
