@@ -329,9 +329,12 @@ def test_on_the_meta_device_and_with_fake_tensors(impl):
 
 
 @pytest.mark.filterwarnings("ignore")  # torch is moving away from tracing, and says so in many ways
-def test_traced_by_jit():
-    net = partition(chain(nn.Conv2d(4, 4, 3)))
-    traced = torch.jit.trace(net, (images(),), check_trace=False)
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
+def test_traced_by_jit(impl, mode):
+    """And compared by jit with a trace of its own, made without gradients."""
+    net = partition(chain(nn.Conv2d(4, 4, 3)), impl=impl)
+    traced = torch.jit.trace(getattr(net, mode)(), (images(),))
     assert_equal_gradients(gradients(traced), gradients(net))
 
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from handing import detached, handed
 from torch import Tensor, nn
 
+from offramp import UserError
 from offramp.forks.feature import Feature, cut_of
 
 MASK = [1, 0, 0, 1, 1]
@@ -176,8 +177,28 @@ def test_a_write_to_the_feature_itself_is_refused_in_a_line(name):
     x = torch.randn(2, 5, 4, 4, dtype=torch.float64, requires_grad=True)
     feature = handed(x, MASK)
     y = torch.ones(2, 5, 4, 4, dtype=torch.float64)
-    with pytest.raises(Exception, match=r"overwrites the feature of exit 1|modified inplace") as error:
+    with pytest.raises(UserError, match=r"overwrites the feature of exit 1") as error:
         WRITES[name](feature, y)
+    assert "\n" not in str(error.value)
+    assert torch.equal(feature, x)
+
+
+VIEWS = {
+    "slice": lambda x: x[:, :2],
+    "permute": lambda x: x.permute(0, 2, 3, 1),
+    "chunk": lambda x: x.chunk(2, 1)[0],
+    "unbind": lambda x: next(iter(x)),
+    "view of a view": lambda x: x.flatten(2).transpose(1, 2),
+    "flattened": lambda x: x.flatten(1),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_a_write_through_a_view_of_the_feature_is_refused_in_a_line(view):
+    x = torch.randn(2, 5, 4, 4, dtype=torch.float64, requires_grad=True)
+    feature = handed(x, MASK)
+    with pytest.raises(UserError, match=r"overwrites the feature of exit 1.*inplace=False") as error:
+        view(feature).mul_(2)
     assert "\n" not in str(error.value)
     assert torch.equal(feature, x)
 
@@ -186,5 +207,5 @@ def test_results_of_other_operations_are_ordinary_tensors():
     x = torch.randn(2, 5, 4, 4, requires_grad=True)
     feature = handed(x, MASK)
     assert type(feature) is Feature
-    for made in (feature.exp(), feature.detach(), feature.sum(), feature.permute(0, 2, 3, 1), feature[0]):
+    for made in (feature.exp(), feature.detach(), feature.sum(), feature[0].exp(), F.relu(feature)[0]):
         assert type(made) is Tensor

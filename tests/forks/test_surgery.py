@@ -206,16 +206,16 @@ def test_features_whose_axis_is_not_certain_are_asked_about():
         partition(net)
 
 
-def test_a_stage_that_returns_a_list_or_cannot_read_is_named():
-    class Listing(nn.Module):
-        def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-            return [x]
+def test_a_stage_that_returns_no_tensors_or_cannot_read_is_named():
+    class Labelled(nn.Module):
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor | str]:
+            return {"feature": x, "name": "stem"}
 
     def net(*stages: nn.Module, size: int = 4) -> MultiExitNet:
         return MultiExitNet(stages, [nn.Identity(), nn.Identity()], input_size=(3, size, size))
 
-    with pytest.raises(UserError, match="stage 1 returns neither a Tensor nor a tuple"):
-        partition(net(Listing(), nn.Identity()))
+    with pytest.raises(UserError, match="stage 1 returns neither a Tensor nor a tuple, list or dict"):
+        partition(net(Labelled(), nn.Identity()))
     with pytest.raises(UserError, match=r"stage 2 fails on a sample of the input .*set net\.input_size"):
         partition(net(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3), size=2))
 
