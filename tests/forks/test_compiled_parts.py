@@ -1,4 +1,4 @@
-"""A head, a stage or a part of one that is compiled by itself trains with the gradients of detached halves."""
+"""A head, a stage or a part of one that is compiled by itself has the gradients of detached halves."""
 
 from __future__ import annotations
 

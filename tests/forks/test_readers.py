@@ -92,7 +92,7 @@ def test_a_layer_called_by_keyword_or_with_numbers_for_pairs():
     for call in (
         lambda x: F.conv2d(input=x, weight=weight, padding=1),
         lambda x: F.conv2d(x, weight, None, 2, (1,), [1, 1]),
-        lambda x: F.conv2d(x, weight, None, numpy.int64(2), numpy.array([1, 0]), (numpy.int32(1), 1)),
+        lambda x: F.conv2d(x, weight, None, numpy.int64(2), (numpy.int32(1), 0), [1, numpy.int8(1)]),
         lambda x: F.linear(weight=torch.ones(2, 4, dtype=torch.float64), input=x),
     ):
         _, got = gradients(call, handed(x, MASKS["first"]), [x])

@@ -8,7 +8,6 @@ where Deep Feature Surgery saves its operations (ECCV 2024, Eq 13: the products 
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -155,5 +154,5 @@ def _autocast(value: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tenso
 
 def _each(value: Any, spatial: int) -> tuple[int, ...]:
     """One number for each axis, of one number or of as many."""
-    numbers = (int(value),) if isinstance(value, Integral) else tuple(map(int, value))
+    numbers = tuple(map(int, value)) if isinstance(value, (tuple, list)) else (int(value),)
     return numbers * spatial if len(numbers) == 1 else numbers
