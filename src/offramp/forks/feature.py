@@ -92,8 +92,10 @@ class Cut:
         self, live: Channels, *others: Cut, axis: int | None = None, lane: Tensor | None = None
     ) -> Cut:
         """The cut of what an operation makes of the feature, and of others."""
-        ancestors = dict.fromkeys(c for cut in (self, *others) for c in (cut, *cut.ancestors))
-        return Cut(live, self.axis if axis is None else axis, self.split, self.source, lane, (*ancestors,))
+        ancestors = (self, *self.ancestors)
+        for other in others:
+            ancestors = (*dict.fromkeys((*ancestors, other, *other.ancestors)),)
+        return Cut(live, self.axis if axis is None else axis, self.split, self.source, lane, ancestors)
 
 
 Handler = Callable[..., Any]  # takes the function's arguments; returns its result, or NotImplemented
@@ -134,16 +136,16 @@ class Feature(Tensor):
         cls, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if torch.compiler.is_compiling():
-            return _compiled(func, args, kwargs)
-        if not {*types} <= {Feature, Tensor}:  # another subclass has a say as well: it meets the Tensor
-            args, kwargs = tree_map_only(Feature, ordinary, (tuple(args), kwargs))
-            return func(*args, **kwargs)
-        known = _HANDLERS.get(func)
+        compiling = torch.compiler.is_compiling()
+        alone = {*types} <= {Feature, Tensor}  # else another subclass has a say as well
+        known = (_COMPILED if compiling else _HANDLERS).get(func) if alone else None
         try:
             result = NotImplemented if known is None else known(*args, **kwargs)
             if result is not NotImplemented:
                 return result
+            if compiling or not alone:  # neither bears a Feature
+                args, kwargs = tree_map_only(Feature, twin if compiling else ordinary, (tuple(args), kwargs))
+                return func(*args, **kwargs)
             with torch._C.DisableTorchFunctionSubclass():
                 result = func(*args, **kwargs)
                 return _views(result, args[0].cut) if args and type(args[0]) is Feature else result
@@ -165,7 +167,7 @@ def ordinary(x: Tensor) -> Tensor:
 
 
 def twin(x: Tensor) -> Tensor:
-    """The ordinary Tensor that the feature was made of; what is read of it is not read of the feature."""
+    """The ordinary Tensor that the feature was made of; its gradient goes past the feature."""
     if type(x) is not Feature:
         return x
     x.cut.read()
@@ -290,7 +292,7 @@ def _views(result: Any, cut: Cut) -> Any:
     """Views of what a fork hands out stay Features, so that a write to them is refused as one to it is."""
     if cut.ancestors and cut.version is not None:
         return result
-    if isinstance(result, (tuple, list)):
+    if type(result) in (tuple, list):
         return type(result)(_views(x, cut) for x in result)
     if type(result) is Tensor and result.requires_grad and result._is_view():
         return _made_of(result, cut.derived(cut.live))
@@ -303,16 +305,6 @@ def _overwritten(args: Sequence[Any]) -> str:
         f"a layer overwrites {source}, and another reader needs it too; make the layer's first operation "
         "work out of place (inplace=False, or x = x + y in place of x += y)"
     )
-
-
-def _compiled(func: Any, args: Sequence[Any], kwargs: Any) -> Any:
-    """The function in a compiled program, whose inputs cannot be Features: the twins stand for them."""
-    known = _COMPILED.get(func)
-    result = NotImplemented if known is None else known(*args, **kwargs)
-    if result is NotImplemented:
-        args, kwargs = tree_map_only(Feature, twin, (tuple(args), kwargs))
-        result = func(*args, **kwargs)
-    return result
 
 
 class _Branch(Function):
