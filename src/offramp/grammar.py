@@ -151,6 +151,12 @@ class Method:
         return tuple(what for axis in AXES if axis != "fork" for what in self.parts[axis].reads_epochs)
 
     @property
+    def whole_batch(self) -> list[str]:
+        """Why no batch can be cut into micro-batches, part by part; empty where one can."""
+        found = (self.parts[axis].whole_batch for axis in AXES if axis != "fork")
+        return [why for why in found if why]
+
+    @property
     def lasting(self) -> bool:
         """Whether the trained net is not the plain one: other forks that change values, or several nets."""
         return self.separate or any(getattr(rule, "reference", "on") != "on" for rule in self.forks)

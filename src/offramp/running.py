@@ -46,8 +46,14 @@ class Running(nn.Module):
         return self._times_weights(losses)
 
     def combine(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:
-        """Fill the gradients; those of what objective and balancer learn are of the weighted losses' sum."""
-        self.combiner(self.balanced(losses, step), step, backward)
+        """Fill the gradients; those of what objective and balancer learn are of the weighted losses' sum.
+
+        The losses of a micro-batch count for its share of the batch, so that those of all of them add up.
+        """
+        weighted = self.balanced(losses, step)
+        if step.share < 1:
+            weighted = [step.share * loss for loss in weighted]
+        self.combiner(weighted, step, backward)
 
     def balanced(self, losses: Sequence[Tensor], step: Step) -> list[Tensor]:
         """The K losses as the combiner gets them, weighted by the balancer and by fixed factors."""

@@ -28,6 +28,7 @@ from offramp.combiners.weighted import Weighing
 from offramp.combiners.weightings import cagrad, imtl, mgda, nash_mtl, upgrad
 from offramp.combiners.weightings.torchjd import MEAN, REFUSED, SUM, UNIT_FREE
 from offramp.errors import UserError
+from offramp.objectives import Step
 
 NAMED = {
     "pcgrad": PCGrad(),
@@ -55,6 +56,9 @@ def taken(running, net, name="vgg7", steps=1, backward=PLAIN, **kwargs):
     return {n: None if p.grad is None else p.grad.clone() for n, p in net.named_parameters()}
 
 
+NO_STEP = Step(None, [], torch.tensor([]))
+
+
 class Rows:
     """An engine that has only these rows."""
 
@@ -70,7 +74,7 @@ def on_rows(method, *Js):
     running, found = method.start(build("vgg7")), []
     for J in Js:
         running.jacobian = Rows(J)
-        running([], None, PLAIN)
+        running([], NO_STEP, PLAIN)
         found.append(running.jacobian.parameter.grad)
     return found[0] if len(Js) == 1 else found
 
@@ -235,13 +239,13 @@ def test_a_solver_that_fails_keeps_the_last_weights_and_says_so_once(method):
     good = torch.eye(len(good), 2).double() + torch.tensor([[2.0, 1.0]]).double()
     running = method.start(build("vgg7"))
     running.jacobian = Rows(good)
-    running([], None, PLAIN)
+    running([], NO_STEP, PLAIN)
     weights = running.weights[tuple(range(len(good)))].clone()
     assert not torch.equal(weights, torch.ones(len(good)).double())
     with pytest.warns(RuntimeWarning, match="found no weights at step 2.*keeps the last ones") as caught:
         for _ in range(3):
             running.jacobian = Rows(bad)
-            running([], None, PLAIN)
+            running([], NO_STEP, PLAIN)
             assert torch.allclose(running.jacobian.parameter.grad, weights @ bad)
     assert len(caught) == 1
 
@@ -256,12 +260,12 @@ def test_an_overflow_reaches_the_gradient_and_not_the_memory(name):
     J, method = rows("random", 3), EVERY[name]
     running = method.start(build("vgg7"))
     running.jacobian = Rows(J)
-    running([], None, PLAIN)
+    running([], NO_STEP, PLAIN)
     before = copy.deepcopy(running.get_extra_state())
     over = J.clone()
     over[1, 0] = torch.inf
     running.jacobian = Rows(over)
-    running([], None, PLAIN)
+    running([], NO_STEP, PLAIN)
     assert not running.jacobian.parameter.grad.isfinite().all()
     after = running.get_extra_state()
     before["steps"] += 1

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_runs import rows, tiny_data, tiny_net
-from torchrun_job import LONG, METHODS, RECIPE, SHORT, STOPPED
+from torchrun_job import ACCUMULATED, LONG, METHODS, RECIPE, SHORT, STOPPED
 
 from offramp import Run, fit
 
@@ -31,6 +31,12 @@ def out(tmp_path_factory):
 @pytest.mark.parametrize("method", METHODS)
 def test_two_processes_train_as_one(out, tmp_path, method):
     assert_as_one(out / method, method, RECIPE, tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ACCUMULATED)
+def test_two_processes_that_cut_their_halves_train_as_one_with_whole_batches(out, tmp_path, method):
+    assert_as_one(out / f"accumulated-{method}", method, RECIPE, tmp_path / "run")
 
 
 def assert_as_one(folder, method, recipe, alone):

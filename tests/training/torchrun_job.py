@@ -17,6 +17,7 @@ LONG = RECIPE.replace(schedule="constant")
 SHORT = LONG.replace(epochs=2)
 # plain backward passes; what averages rows by itself; a state that all processes must agree on; stages apart
 METHODS = ("dfs", "bdl-2", "pcgrad", "nash-mtl", "graddrop", "kd", "kd+dr-mgf", "uncertainty")
+ACCUMULATED = ("dfs", "bdl-2", "nash-mtl", "kd", "uncertainty")
 STOPPED = ("dfs", "dr-mgf")
 
 
@@ -28,6 +29,10 @@ def main(out: Path) -> None:
     for recipe in (SHORT, LONG):
         net = tiny_net(norm=False, dropout=0.0)
         fit(net, tiny_data(), "dfs", recipe, out / "extended", resume=True, device="cpu", quiet=True)
+    for method in ACCUMULATED:
+        cut, folder = RECIPE.replace(accumulate=3), out / f"accumulated-{method}"
+        net = tiny_net(norm=False, dropout=0.0)
+        fit(net, tiny_data(), method, cut, folder, device="cpu", quiet=True)
     for method in STOPPED:
         alone, stopped = out / f"alone-{method}", out / f"stopped-{method}"
         fit(tiny_net(), tiny_data(), method, RECIPE, alone, device="cpu", quiet=True)

@@ -46,6 +46,14 @@ class Balancer:
         """
         return self
 
+    @property
+    def whole_batch(self) -> str:
+        """Why no batch can be cut into micro-batches; empty where weighted losses are linear in the losses.
+
+        What a batch changes must then wait for its last micro-batch (:attr:`Step.more`).
+        """
+        return f"{type(self).__name__} does not say that it can weigh the losses of micro-batches"
+
     def __call__(self, losses: Sequence[Tensor], step: Step) -> list[Tensor]:
         """The weighted losses, apart from each other, in the order of the losses.
 

@@ -43,6 +43,7 @@ class Uncertainty(Balancer):
         UserError: A value out of its range.
     """
 
+    whole_batch = ""
     form: str = "regression"
     log_variance_lr: float | None = None
 

@@ -61,7 +61,7 @@ class Aggregate(Weighted):
                 if not is_number(leak) or not 0 <= leak <= 1:
                     raise UserError(f"leak of GradDrop is a share from 0 to 1, got {leak!r}")
             make_aggregator(self.aggregator, arguments)
-        if self.aggregator in MATRIX and (self.lean or self.every > 1 or self.part < 1):
+        if self.aggregator in MATRIX and self._cheaper:
             raise UserError(f"{self.aggregator} needs the rows themselves: no lean, every or part with it")
 
     def weighting(self) -> Weigh:  # noqa: D102
@@ -104,7 +104,7 @@ class Aggregating(nn.Module):
                 block.assign(self.aggregate(block.owners, matrix))
             else:  # an overflow under fp16 must reach .grad, so that the step is skipped
                 block.assign(torch.full_like(matrix[0], torch.inf))
-        self.steps += 1
+        self.steps += not step.more
 
     def aggregate(self, owners: tuple[int, ...], matrix: Tensor) -> Tensor:
         """A group's rows ``[m, n]`` -> its direction ``[n]``."""

@@ -47,8 +47,16 @@ class Combiner:
         """
         return self
 
+    @property
+    def whole_batch(self) -> str:
+        """Why no batch can be cut into micro-batches; empty where their gradients add up to the batch's."""
+        return f"{type(self).__name__} does not say that it waits for a batch's last micro-batch"
+
     def __call__(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:
         """Add a gradient to ``.grad`` of every parameter.
+
+        Of a batch that is cut (:attr:`Step.more`) all of it is there after the last micro-batch, as if the
+        losses of all of them had been summed first. Processes are averaged over only then.
 
         Args:
             losses: K scalars.

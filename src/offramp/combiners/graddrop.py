@@ -35,6 +35,7 @@ class GradDrop(Combiner):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"rows", "trunk"})
+    whole_batch = ""
     leak: float = 0.0
     shared: str = "per_stage"
 

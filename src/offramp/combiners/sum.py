@@ -19,5 +19,7 @@ __all__ = ["Sum"]
 class Sum(Combiner):
     """The gradient of the sum of the losses."""
 
+    whole_batch = ""
+
     def __call__(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:  # noqa: D102
         backward(torch.stack(list(losses)).sum())

@@ -57,12 +57,22 @@ class Weighted(Combiner):
         switch(self, "lean")
         whole(self, "every", 1)
         number(self, "part", "above 0 and up to 1, a share of the batch", lambda share: 0 < share <= 1)
-        for name, used in (("lean", self.lean), ("every", self.every > 1), ("part", self.part < 1)):
-            if used and self.shared == "per_stage":
-                raise UserError(
-                    f"{name} saves nothing where each stage has its own weights (shared=per_stage); "
-                    "give `shared='union'` or `shared='first'` with it"
-                )
+        if self._cheaper and self.shared == "per_stage":
+            raise UserError(
+                f"{self._cheaper[0]} saves nothing where each stage has its own weights (shared=per_stage); "
+                "give `shared='union'` or `shared='first'` with it"
+            )
+
+    @property
+    def _cheaper(self) -> list[str]:
+        """The options in use that find weights without keeping the rows."""
+        used = {"lean": self.lean, "every": self.every > 1, "part": self.part < 1}
+        return [name for name, on in used.items() if on]
+
+    @property
+    def whole_batch(self) -> str:
+        """As for any combiner: rows add up, while weights and inner products do not."""
+        return f"{' and '.join(self._cheaper)} would keep no rows to add to" if self._cheaper else ""
 
     @property
     def passes(self) -> Passes:  # noqa: D102
@@ -70,7 +80,7 @@ class Weighted(Combiner):
             rows = Passes(1, 0) + self.part / self.every * Passes(1, (K + 1) / 2)
         else:
             rows = Passes(1, (K + 1) / 2 / self.every)
-        return rows + Passes(0, 1) if self.lean or self.every > 1 or self.part < 1 else rows
+        return rows + Passes(0, 1) if self._cheaper else rows
 
     def weighting(self) -> Weigh:
         """What weighs the rows of one group; called once for each.
@@ -117,7 +127,7 @@ class Weighing(nn.Module):
         else:
             for block in self.jacobian.blocks(losses, step, backward):
                 block.combine(self.weigh(block))
-        self.steps += 1
+        self.steps += not step.more
 
     def weigh(self, block: Block | LeanBlock) -> Tensor:
         """A group's weights ``[m]``, float64 on the CPU.

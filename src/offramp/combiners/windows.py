@@ -13,7 +13,7 @@ blocks, each from its losses to its first block. Of seven blocks they pass 15 ti
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from offramp.checks import choice
 from offramp.combiners.backward import Backward
 from offramp.combiners.combiner import Combiner
-from offramp.combiners.jacobian import pull, reach
+from offramp.combiners.jacobian import average_grads, keep_graphs, pull, reach
 from offramp.errors import UserError
 from offramp.objectives.step import Step
 from offramp.passes import Passes
@@ -45,6 +45,7 @@ class Windows(Combiner):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"rows"})
+    whole_batch = ""
     window: str = "overlap-3"
 
     def __post_init__(self) -> None:
@@ -69,22 +70,28 @@ class Windows(Combiner):
         owned = [p for stage in stages for p in set(stage.parameters())]
         if len(owned) > len(set(owned)):
             raise UserError("windows cannot cut between stages that share a parameter; use another method")
+        keep_graphs()
         return self
 
     def __call__(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:  # noqa: D102
         net: Any = step.net
         found = reach(losses, step)
         starts = first_blocks(self.window, len(losses))
-        order = sorted(set(starts), reverse=True)
+        order = sorted({starts[k] for k, loss in enumerate(losses) if loss.requires_grad}, reverse=True)
+        here = replace(backward, average=None)
+        reached: dict[Tensor, None] = {}
         for first in order:
-            members = [k for k, start in enumerate(starts) if start == first]
+            members = [k for k, start in enumerate(starts) if start == first and losses[k].requires_grad]
             modules = [net.heads[k] for k in members]
             for b in range(first, members[-1] + 1):
                 modules += [net.stages[b], *net.forks[b : b + 1]]
             wanted = dict.fromkeys(p for module in modules for p in module.parameters() if p.requires_grad)
             wanted.update({p: None for k in members for p in found[k].leaves})
             ones = dict.fromkeys(members, 1.0)
-            pull(losses, ones, list(wanted), backward, keep_graph=first != order[-1])
+            pull(losses, ones, list(wanted), here, keep_graph=first != order[-1])
+            reached.update(wanted)
+        if not step.more:
+            average_grads(list(reached), backward)
 
 
 def first_blocks(window: str, exits: int) -> list[int]:

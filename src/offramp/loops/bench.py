@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -42,6 +43,7 @@ class Bench:
         compiled: Whether the model is compiled; the features between its stages are out of reach then.
         label_smoothing: Mass of the target spread over all classes.
         clip: Largest norm of the whole gradient; 0 leaves it alone.
+        accumulate: How many micro-batches a batch is cut into.
     """
 
     model: Callable[..., Any]
@@ -55,14 +57,26 @@ class Bench:
     compiled: bool = False
     label_smoothing: float = 0.0
     clip: float = 0.0
+    accumulate: int = 1
 
-    def forward(self, images: Tensor, targets: Tensor, moment: Moment, **how: Any) -> Step:
+    def forward(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        moment: Moment,
+        *,
+        share: float = 1.0,
+        more: bool = False,
+        **how: Any,
+    ) -> Step:
         """One forward pass.
 
         Args:
             images: ``[N, C, H, W]``.
             targets: Class indices ``[N]``.
             moment: When this is.
+            share: Share of the batch that these images are.
+            more: Whether others of the batch follow.
             how: Further keywords of the model.
         """
         features = trunk = None
@@ -90,7 +104,15 @@ class Bench:
             features=features,
             trunk=None if self.compiled else trunk,
             part=part,
+            share=share,
+            more=more,
         )
+
+    def averaging(self, *, now: bool) -> AbstractContextManager[Any]:
+        """Around forward and backward: whether Fabric's backward passes average over the processes."""
+        if now or "losses" not in self.running.needs:  # rows are averaged by the combiner
+            return nullcontext()
+        return self.fabric.no_backward_sync(self.model)  # type: ignore[arg-type]
 
     def backward(self) -> Backward:
         """How gradients are got, at the present scale of the loss."""

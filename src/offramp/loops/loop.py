@@ -120,6 +120,11 @@ class Loop:
         """Cost of an epoch in passes over the training images; None: the combiner's, at every step."""
         return None
 
+    @property
+    def whole_batch(self) -> str:
+        """Why no batch can be cut into micro-batches; empty where the loop does so."""
+        return f"the steps of {type(self).__name__} are made of whole batches"
+
     def start(self, bench: Bench) -> Work:
         """What organises the epochs while a net is trained.
 

@@ -1,4 +1,15 @@
-"""The plain loop: one batch, one step of the optimiser."""
+"""The plain loop: one batch, one step of the optimiser.
+
+To fit in memory a batch can be cut into micro-batches of nearly equal size. One after the other goes forward
+and backward and is freed; their losses weigh what their shares of the batch are, and what they leave adds up
+to what the whole batch would have given: the gradient of the losses' sum, or each loss's row, which are
+combined once, after the last micro-batch. So a step is the one of the whole batch, up to rounding, whatever
+the method, the loss scaling and the number of processes. Batch norm is the exception: it normalises over
+what it is given, a micro-batch, and its running statistics move once for each of them.
+
+Rows wait for the last micro-batch, so that a method that works on them keeps those of all stages, and not of
+one at a time: about (K + 1) / 2 times the parameters that K exits at equal distances share.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from offramp.loops.bench import Bench
 from offramp.loops.loop import Loop, Moment, Part, Work
@@ -17,6 +29,8 @@ __all__ = ["Minibatch"]
 @dataclass(frozen=True, kw_only=True)
 class Minibatch(Loop):
     """An epoch is one run over the training images: forward, objective, combiner, clip, optimiser."""
+
+    whole_batch = ""
 
     def start(self, bench: Bench) -> Work:  # noqa: D102
         return _Descent(bench)
@@ -34,14 +48,28 @@ class _Descent(Work):
         bench, running = self.bench, self.bench.running
         for group in self.optimizer.param_groups:
             group["lr"] = moment.lr * group.get("lr_factor", 1.0)  # the recipe's groups
-        found = bench.forward(images, targets, moment)
-        losses = running.losses(found)
         self.optimizer.zero_grad()
-        running.combine(losses, found, bench.backward())
+        count = bench.accumulate
+        losses = []
+        for i in range(count):
+            some, labels = tree_map(lambda whole, i=i: whole.tensor_split(count)[i], (images, targets))
+            share = len(labels) / len(targets)
+            losses.append(share * self._descend(some, labels, moment, share=share, more=i + 1 < count))
         for parameter in running.parameters():  # not in the model that averages its gradients
             if parameter.grad is not None:
                 bench.average(parameter.grad)
         bench.update(self.optimizer, bench.net, running)
+        return torch.stack(losses).sum(0)
+
+    def _descend(
+        self, images: Tensor, targets: Tensor, moment: Moment, *, share: float, more: bool
+    ) -> Tensor:
+        """Gradients of a micro-batch. Its losses; nothing else of it stays in memory."""
+        bench = self.bench
+        with bench.averaging(now=not more):
+            step = bench.forward(images, targets, moment, share=share, more=more)
+            losses = bench.running.losses(step)
+            bench.running.combine(losses, step, bench.backward())
         return torch.stack(list(losses)).detach()
 
     def state(self) -> dict[str, Any]:

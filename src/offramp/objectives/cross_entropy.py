@@ -17,6 +17,8 @@ __all__ = ["CrossEntropy", "cross_entropy"]
 class CrossEntropy(Objective):
     """K losses, each the batch mean of one exit's cross-entropy."""
 
+    whole_batch = ""
+
     def __call__(self, step: Step) -> list[Tensor]:  # noqa: D102
         return [cross_entropy(logits, step) for logits in step.outputs]
 

@@ -53,6 +53,7 @@ class Distillation(Objective):
         UserError: A value out of its range.
     """
 
+    whole_batch = ""
     alpha: float = 0.5
     temperature: float = 1.0
     anneal: bool = True
@@ -97,16 +98,19 @@ class _Annealed(nn.Module):
         super().__init__()
         self.objective = objective
         self.register_buffer("temperature", torch.tensor(float(objective.temperature)))
+        self.confidence: Tensor | float = 0.0  # of the batch, as far as its micro-batches have come
 
     def forward(self, step: Step) -> list[Tensor]:
-        """The K losses; in training mode the temperature may grow afterwards."""
+        """The K losses; in training mode the temperature may grow after the batch's last micro-batch."""
         temperature = self.temperature.clone()  # the graph keeps it, the buffer changes in place
         targets = soft_targets(step.outputs[-1], temperature)
         losses = self.objective.losses(step, targets, temperature)
         if self.training:
-            confidence = _over_processes(targets.amax(1).mean())
-            # no Python `if`: that would wait for the device at every step
-            self.temperature.mul_(torch.where(confidence > CONFIDENT, GROWTH, 1.0))
+            self.confidence = self.confidence + step.share * targets.amax(1).mean()
+            if not step.more:
+                confidence, self.confidence = _over_processes(self.confidence), 0.0
+                # no Python `if`: that would wait for the device at every step
+                self.temperature.mul_(torch.where(confidence > CONFIDENT, GROWTH, 1.0))
         return losses
 
 

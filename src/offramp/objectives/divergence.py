@@ -44,6 +44,7 @@ class DivergenceDistillation(Objective):
         UserError: A value out of its range.
     """
 
+    whole_batch = ""
     alpha: float = 0.9
     temperature: float = 3.0
     reduction: str = "batchmean"

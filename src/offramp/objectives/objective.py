@@ -53,6 +53,11 @@ class Objective:
         """
         return self
 
+    @property
+    def whole_batch(self) -> str:
+        """Why no batch can be cut into micro-batches; empty where the losses are means over samples."""
+        return f"{type(self).__name__} does not say that its losses are means over samples"
+
     def __call__(self, step: Step) -> list[Tensor]:
         """K scalars, in float32 or wider."""
         raise NotImplementedError

@@ -46,6 +46,7 @@ class Ramp(Objective):
     """
 
     reads_epochs: ClassVar[tuple[str, ...]] = ("the ramp",)
+    whole_batch = ""
     first_epoch: int = 1
 
     def __post_init__(self) -> None:

@@ -60,6 +60,11 @@ class SelfDistillation(Objective):
         number(self, "lam", "0 or more", lambda v: v >= 0)
         number(self, "temperature", "above 0", lambda v: v > 0)
 
+    @property
+    def whole_batch(self) -> str:
+        """As for any objective: the norm over a batch is no mean over its samples."""
+        return "lam weighs a norm over all samples of a batch, which `lam=0` leaves out" if self.lam else ""
+
     def start(self, net: nn.Module, seed: int = 0) -> Callable[[Step], list[Tensor]]:  # noqa: D102
         return Adaptation(self.losses, net, seed, always=True)
 
@@ -104,6 +109,7 @@ class SelfDistillationICCV(Objective):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
+    whole_batch = ""
     alpha: float = 0.1
     lam: float = 1e-6
     temperature: float = 3.0
@@ -125,6 +131,6 @@ class SelfDistillationICCV(Objective):
         for k, feature in enumerate(features):
             soft = soft_cross_entropy(step.outputs[k], targets, self.temperature)
             active = (feature > 0) | (target > 0)
-            distance = ((feature - target).square() * active).sum()
+            distance = ((feature - target).square() * active).sum() / step.share  # that of the batch
             losses.append(hard[k] + self.alpha * self.temperature**2 * soft + self.lam * distance)
         return [*losses, hard[-1]]

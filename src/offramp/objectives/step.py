@@ -13,7 +13,7 @@ __all__ = ["Step"]
 
 @dataclass(frozen=True)
 class Step:
-    """One batch after the forward pass.
+    """One batch, or one of the micro-batches that it is cut into, after the forward pass.
 
     Attributes:
         net: The network that produced the outputs.
@@ -29,6 +29,8 @@ class Step:
             that needs it, and not if the forward pass is compiled.
         part: The K losses of the first share (0 to 1) of the batch and the step they come from: a forward
             pass of its own that leaves the batch statistics alone.
+        share: Share (0 to 1) of the batch that these samples are; 1 unless it is cut.
+        more: Whether micro-batches of the same batch follow.
     """
 
     net: nn.Module
@@ -41,3 +43,5 @@ class Step:
     features: Sequence[Tensor] | None = None
     trunk: Sequence[Any] | None = None
     part: Callable[[float], tuple[list[Tensor], Step]] | None = None
+    share: float = 1.0
+    more: bool = False

@@ -19,7 +19,7 @@ from offramp.training.extension import check_extension, extend, is_longer
 from offramp.training.files import write_file, write_folder
 from offramp.training.launch import launch
 from offramp.training.layout import with_layout
-from offramp.training.loop_checks import check_loop
+from offramp.training.method_checks import check_method
 from offramp.training.modes import in_training_mode
 from offramp.training.recipe import Recipe
 from offramp.training.record import as_json, check_same, describe, read_record
@@ -81,7 +81,7 @@ def fit(
     else:
         recipe = recipe or Recipe()
         row = _method(method or "joint", recipe)
-    check_loop(recipe, row)
+    check_method(recipe, row)
     if not isinstance(data, ImageData):
         data = open_set(data, recipe, net)
     check_fits(net, data)
@@ -90,8 +90,7 @@ def fit(
     if folder is not None and _finished(folder, before, record, row):
         return Run.open(folder, net, method=row)
     fabric = launch(recipe.precision, device)
-    if recipe.batch_size % fabric.world_size:
-        raise UserError(f"batch_size {recipe.batch_size} does not divide among {fabric.world_size} processes")
+    _check_batch(recipe, fabric.world_size)
     fabric.barrier()  # every process has looked before one writes
     torch.manual_seed(recipe.seed + fabric.global_rank)
     trained = row.prepare(net)
@@ -136,6 +135,16 @@ def _say_at_the_start(data: ImageData, staying: list[str], counted: Cost) -> Non
         say(f"in evaluation mode throughout, as it came: {shortened(staying)}")
     if counted.unknown:
         say(f"FLOPs of some exits are unknown: {'; '.join(counted.unknown)}")
+
+
+def _check_batch(recipe: Recipe, processes: int) -> None:
+    if recipe.batch_size % processes:
+        raise UserError(f"batch_size {recipe.batch_size} does not divide among {processes} processes")
+    if recipe.accumulate > (share := recipe.batch_size // processes):
+        raise UserError(
+            f"accumulate is {recipe.accumulate}, must be at most {share}: each of the {processes} processes "
+            "has so many images of a batch"
+        )
 
 
 def _method(method: str | Method, recipe: Recipe) -> Method:

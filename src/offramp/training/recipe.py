@@ -29,6 +29,8 @@ class Recipe:
     Attributes:
         epochs: Passes over the training set.
         batch_size: Images per step, over all devices together. A last, smaller batch is dropped.
+        accumulate: Cut each batch into so many micro-batches, one in memory at a time, for the same step of
+            the optimiser (:mod:`offramp.loops.minibatch`). Batch norm sees micro-batches.
         optimizer: ``"sgd"`` or ``"adamw"``.
         lr: Peak learning rate.
         momentum: Of SGD.
@@ -74,6 +76,7 @@ class Recipe:
 
     epochs: int = 30
     batch_size: int = 128
+    accumulate: int = 1
     optimizer: str = "sgd"
     lr: float = 0.1
     momentum: float = 0.9
@@ -127,6 +130,11 @@ class Recipe:
                 raise UserError(f"{name} is {getattr(self, name)!r}, must be {word}") from None
         whole(self, "epochs", 1)
         whole(self, "batch_size", 1)
+        whole(self, "accumulate", 1)
+        if self.accumulate > self.batch_size:
+            raise UserError(
+                f"recipe: accumulate is {self.accumulate}, must be at most batch_size, {self.batch_size}"
+            )
         whole(self, "seed", 0, below=2**63)  # torch's generators take no more
         whole(self, "checkpoint_every", 0)
         for name in ("train_limit", "test_limit", "size", "image_channels"):

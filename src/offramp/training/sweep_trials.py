@@ -17,7 +17,7 @@ from offramp.running import Running
 from offramp.training.extension import check_extension, is_longer
 from offramp.training.jobs import Job
 from offramp.training.layout import with_layout
-from offramp.training.loop_checks import check_loop
+from offramp.training.method_checks import check_method
 from offramp.training.recipe import Recipe
 from offramp.training.record import check_same, describe, read_record
 from offramp.training.sets import check_fits, open_set
@@ -130,7 +130,7 @@ def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
         if new:
             checked.add(run.entry.label)
             data.train.num_batches(recipe.batch_size, drop_last=True)
-            check_loop(recipe, run.entry.method)
+            check_method(recipe, run.entry.method)
             check_fits(net, data)
         before = read_record(run.folder) if run.folder.exists() else None
         record = describe(net, run.entry.method, data, with_layout(recipe, net, before))

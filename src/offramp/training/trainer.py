@@ -89,8 +89,10 @@ class Trainer:
             compiled=recipe.compile,
             label_smoothing=recipe.label_smoothing,
             clip=recipe.clip,
+            accumulate=recipe.accumulate,
         )
-        rehearse(bench, recipe.batch_size // (1 if method.loop.own_backward else fabric.world_size), START)
+        together = 1 if method.loop.own_backward else fabric.world_size
+        rehearse(bench, recipe.batch_size // together // recipe.accumulate, START)
         self.loop = method.loop.start(bench)
         self.average = Average(net, recipe.average) if recipe.average else None
         share = recipe.batch_size // fabric.world_size

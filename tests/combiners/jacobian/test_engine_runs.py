@@ -24,7 +24,7 @@ from torch import Tensor
 from torchjd import autojac
 
 from offramp.combiners import Backward
-from offramp.combiners.jacobian import Jacobian, engine
+from offramp.combiners.jacobian import Jacobian, engine, keep_graphs
 from offramp.forks import partition
 from offramp.objectives import Step
 
@@ -156,6 +156,27 @@ def test_a_compiled_forward(monkeypatch):
             block.combine(weights(block.owners))
         assert owners == {group.owners for group in jacobian.groups}
         assert_close(grads(net), expected(net, rows, jacobian.shared), 1e-4)
+
+
+@pytest.mark.slow
+def test_what_was_compiled_for_one_backward_pass_is_not_used_for_several(monkeypatch):
+    """As when joint training of a net and then a method on rows are compiled, by one process or by two."""
+    torch.compiler.reset()
+    monkeypatch.setattr(torch._functorch.config, "donated_buffer", True)  # torch's default
+    monkeypatch.setattr(torch.compiler.config, "cache_key_tag", "")
+
+    def both(w):
+        h = (images @ w).relu()
+        return h.sum(), (h @ w).square().sum()
+
+    images, w = torch.randn(4, 4), torch.randn(4, 4, requires_grad=True)
+    sum(torch.compile(both)(w)).backward()
+    keep_graphs()
+    found, wanted = torch.compile(both)(w), both(w)
+    for k in (1, 0):
+        grads = [torch.autograd.grad(losses[k], w, retain_graph=True)[0] for losses in (found, wanted)]
+        torch.testing.assert_close(*grads)
+    torch.compiler.reset()
 
 
 @pytest.mark.parametrize(("shared", "lean"), ENGINES)

@@ -22,11 +22,11 @@ import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-import torch._functorch.config
 from torch import Tensor, nn
 
 from offramp.combiners.backward import Backward
 from offramp.combiners.jacobian.block import Block
+from offramp.combiners.jacobian.compiled import keep_graphs
 from offramp.combiners.jacobian.cuts import choose_cuts
 from offramp.combiners.jacobian.graph import Reach, reach
 from offramp.combiners.jacobian.groups import group_parameters
@@ -71,20 +71,25 @@ class Jacobian:
         self.groups = group_parameters(self._outputs_of, shared)
         self._cuts: dict[tuple[Any, ...], list[int]] = {}
         self._planned: tuple[list[Reach], Plan] | None = None
-        # A compiled forward must survive several backward passes, which is settled when it is compiled.
-        torch._functorch.config.donated_buffer = False
+        self._found: list[dict[Tensor, Tensor]] | None = None  # rows of the batch's micro-batches so far
+        keep_graphs()
 
     def blocks(
         self, losses: Sequence[Tensor], step: Step, backward: Backward
     ) -> Iterator[Block] | Iterator[LeanBlock]:
         """Each group's rows as soon as they are complete; what is in no group gets its gradient by the way.
 
-        Take all blocks: the work goes on as they are taken, and it uses the graph up.
+        Take all blocks: the work goes on as they are taken, and it uses the graph up. Of a batch that is cut
+        into micro-batches (:attr:`Step.more`) they come with the last one; until then all rows are kept.
 
         Args:
             losses: K scalars.
             step: The step they come from; with ``trunk`` the graph is freed stage by stage.
             backward: The loss scale, and how to average over processes. Its ``run`` is not called.
+
+        Raises:
+            ValueError: The micro-batches of a batch reach different parameters; or one comes to a lean
+                engine, which keeps no rows to add to.
         """
         return self._lean(losses, step, backward) if self.lean else self._rows(losses, step, backward)
 
@@ -136,9 +141,10 @@ class Jacobian:
             return None
         # behind frozen stages no gradient flows
         trunk = [feature for feature in step.trunk if any(t.requires_grad for t in scales_of(feature))]
-        key = (graph_stays, *((t.shape, t.dtype) for feature in trunk for t in scales_of(feature)))
+        rows_stay = (self.shared in ("union", "all") or step.share < 1) and not graph_stays
+        sizes = ((t.shape, t.dtype) for feature in trunk for t in scales_of(feature))
+        key = (graph_stays, rows_stay, *sizes)
         if key not in self._cuts:
-            rows_stay = self.shared in ("union", "all") and not graph_stays
             self._cuts[key] = choose_cuts(losses, trunk, need, graph_stays=graph_stays, rows_stay=rows_stay)
         return [trunk[k] for k in self._cuts[key]]
 
@@ -147,13 +153,20 @@ class Jacobian:
         trunk = self._trunk(losses, step, plan.need, graph_stays=False)
         passes = plan_passes(losses, trunk, plan.need)
         last = {id(plan.group_of.get(p)): i for i, one in enumerate(passes) for p in one.parameters}
-        rows = Rows(plan.group_of, losses, backward)
+        rows = Rows(plan.group_of, losses, backward, self._found)
+        ready = () if step.more else plan.groups
         for i, (one, grads) in enumerate(run_passes(passes, losses, trunk, scale=backward.scale)):
             rows.take(one, grads)
-            for group in plan.groups:
-                if last.get(id(group)) == i and (owners := rows.owners(group)):
+            for group in ready:
+                # a group that only micro-batches before have reached is complete from the start
+                if last.get(id(group), 0) == i and (owners := rows.owners(group)):
                     parameters = list(group.parameters)
                     yield Block(owners, parameters, [rows.pop(j, parameters) for j in owners], backward.scale)
+        self._found = rows.found if step.more else None
+        if step.more:
+            return
+        if any(rows.found):
+            raise ValueError("the micro-batches of one batch reach different parameters")
         average_grads(self._net_only(plan.plain), backward)
 
     def _lean(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> Iterator[LeanBlock]:
@@ -183,6 +196,8 @@ class Jacobian:
     def _products(
         self, losses: Sequence[Tensor], step: Step, plan: Plan, backward: Backward
     ) -> list[LeanBlock]:
+        if step.share < 1:
+            raise ValueError("without rows, those of a batch's micro-batches cannot be added up")
         need = [{p: None for p in wanted if p in plan.group_of} for wanted in plan.need]
         trunk = self._trunk(losses, step, need, graph_stays=True)
         return lean_blocks(plan.groups, need, losses, trunk, backward)

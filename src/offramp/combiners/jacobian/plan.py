@@ -50,4 +50,4 @@ def make_plan(outputs_of: Mapping[Tensor, frozenset[int]], reaches: Sequence[Rea
     groups = group_parameters({p: owners[p] for p in trained if p in outputs_of}, shared)
     group_of = {p: group for group in groups for p in group.parameters}
     need = [{p: None for p, found in owners.items() if j in found} for j in range(len(reaches))]
-    return Plan(groups, group_of, need, [p for p in owners if p not in group_of])
+    return Plan(groups, group_of, need, [p for p, found in owners.items() if found and p not in group_of])

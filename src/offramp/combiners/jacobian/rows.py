@@ -11,6 +11,7 @@ from offramp.combiners.backward import Backward
 from offramp.combiners.jacobian.block import Row, accumulate
 from offramp.combiners.jacobian.groups import Group
 from offramp.combiners.jacobian.passes import Pass
+from offramp.objectives.soft_targets import wide
 
 __all__ = ["Rows", "average", "average_grads"]
 
@@ -22,12 +23,19 @@ class Rows:
         kept: The parameters whose gradients are kept.
         losses: K scalars.
         backward: Their scale, and how to average over processes.
+        found: What was kept of the micro-batches before, to add to.
     """
 
-    def __init__(self, kept: Collection[Tensor], losses: Sequence[Tensor], backward: Backward) -> None:
+    def __init__(
+        self,
+        kept: Collection[Tensor],
+        losses: Sequence[Tensor],
+        backward: Backward,
+        found: list[dict[Tensor, Tensor]] | None = None,
+    ) -> None:
         self.kept, self.backward = kept, backward
         self.live = [loss.requires_grad for loss in losses]
-        self.found: list[dict[Tensor, Tensor]] = [{} for _ in losses]
+        self.found: list[dict[Tensor, Tensor]] = found or [{} for _ in losses]
 
     def take(self, one: Pass, grads: list[Tensor | None]) -> None:
         """Take a pass's gradients over; the list is empty afterwards."""
@@ -37,6 +45,8 @@ class Rows:
                 continue
             if parameter not in self.kept:
                 accumulate(parameter, grad)
+            elif parameter in row:
+                row[parameter] = wide(row[parameter]).add_(grad)
             else:
                 row[parameter] = grad
         grads.clear()
@@ -52,7 +62,7 @@ class Rows:
         row: Row = [self.found[owner].pop(p, None) for p in parameters]
         if self.backward.average is not None:
             row = list(average(row, parameters, self.backward.average))
-        row = [g.float() if g is not None and g.itemsize < 4 else g for g in row]
+        row = [None if g is None else wide(g) for g in row]
         there = [g for g in row if g is not None]
         if self.backward.scale != 1 and there:
             torch._foreach_mul_(there, 1 / self.backward.scale)

@@ -1,0 +1,35 @@
+"""Settings of the recipe that some methods cannot follow."""
+
+from __future__ import annotations
+
+from offramp.errors import UserError
+from offramp.methods import Method
+from offramp.training.recipe import Recipe
+
+__all__ = ["check_method"]
+
+
+def check_method(recipe: Recipe, method: Method) -> None:
+    """Whether the method can do what the recipe asks for.
+
+    Raises:
+        UserError: The recipe cuts batches that the method needs whole, or the method's loop is one of stages
+            from a common start, which have no part in average weights or in groups of parameters.
+    """
+    if recipe.accumulate > 1 and method.whole_batch:
+        raise UserError(
+            f"accumulate={recipe.accumulate} cuts the batches that {method.name!r} needs whole, "
+            f"since {' and '.join(method.whole_batch)}; leave accumulate out"
+        )
+    if not method.loop.own_backward:
+        return
+    if recipe.own_groups:
+        raise UserError(
+            f"{method.name!r} fuses what its stages did under one learning rate and decay; "
+            "leave out head_lr_factor, head_decay, norm_lr_factor and norm_decay"
+        )
+    if recipe.average:
+        raise UserError(
+            f"between the steps of {method.name!r} the net is the scratch pad of a stage, "
+            "whose weights make no average; leave average out"
+        )
