@@ -55,7 +55,7 @@ def three_steps(row: Method, accumulate: int):
     """Losses and gradients of three steps on batches of 7, and what the method remembers afterwards."""
     recipe, fabric = Recipe(lr=0.05), launch("fp32", "cpu")
     net = row.prepare(smooth_net())
-    running = Running(row, net, recipe.seed)
+    running = Running(row, net, recipe.seed).double()
     bench = Bench(
         model=place(net, recipe, fabric, plain_backward="losses" in row.needs),
         net=net,
@@ -136,7 +136,7 @@ def test_an_objective_of_ones_own_says_whether_its_losses_are_means():
                 nn.functional.cross_entropy(z, step.targets, reduction="none").max() for z in step.outputs
             ]
 
-    row = Method("own", "the worst sample's loss", "no paper", objective=Largest())
+    row = Method("own", "the worst sample's loss", "no paper", {"objective": Largest()})
     fit(tiny_net(), tiny_data(), row, RECIPE.replace(epochs=1), quiet=True)
     with pytest.raises(UserError, match="Largest does not say that its losses are means over samples"):
         fit(tiny_net(), tiny_data(), row, RECIPE.replace(accumulate=2), quiet=True)

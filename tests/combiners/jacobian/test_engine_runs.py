@@ -9,6 +9,7 @@ import weakref
 import pytest
 import torch
 import torch._functorch.config
+import torch.compiler.config
 from jacobian_cases import (
     PLAIN,
     batch,
@@ -134,10 +135,10 @@ def test_frozen_first_stages(shared, lean, monkeypatch):
     assert_close(found, expected(net, rows, shared), 1e-4)
 
 
-def test_a_compiled_forward(monkeypatch):
+@torch._functorch.config.patch(donated_buffer=True)  # torch's default
+def test_a_compiled_forward():
     """One graph of the compiler, which gives zeros where a loss does not reach: no rows of those."""
     torch.compiler.reset()
-    monkeypatch.setattr(torch._functorch.config, "donated_buffer", True)  # torch's default
     net = build("vgg7")
     images, targets = batch("vgg7", net)
     engines = [Jacobian(net, shared, lean=lean) for shared, lean in ENGINES]
@@ -159,11 +160,12 @@ def test_a_compiled_forward(monkeypatch):
 
 
 @pytest.mark.slow
-def test_what_was_compiled_for_one_backward_pass_is_not_used_for_several(monkeypatch):
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # of torch's own import
+@torch._functorch.config.patch(donated_buffer=True)  # torch's default
+@torch.compiler.config.patch(cache_key_tag="")
+def test_what_was_compiled_for_one_backward_pass_is_not_used_for_several():
     """As when joint training of a net and then a method on rows are compiled, by one process or by two."""
     torch.compiler.reset()
-    monkeypatch.setattr(torch._functorch.config, "donated_buffer", True)  # torch's default
-    monkeypatch.setattr(torch.compiler.config, "cache_key_tag", "")
 
     def both(w):
         h = (images @ w).relu()
