@@ -137,7 +137,8 @@ class Tokens(nn.Module):
         logits = self.fc(tokens)
         if self.how == "mean":
             return logits.mean(1)
-        return logits[torch.arange(len(x)), self.positions(x)]
+        logits = logits[torch.arange(len(x)), self.positions(x)]
+        return nn.functional.dropout(logits, 0.9, self.training and self.how == "drop")
 
     @staticmethod
     def positions(x):
@@ -223,6 +224,7 @@ NONE = {
     "a convolution": lambda: nn.Sequential(nn.Conv2d(4, 5, 1), *pool()),
     "a norm layer behind it": lambda: nn.Sequential(*pool(), nn.Linear(4, 5), nn.BatchNorm1d(5)),
     "a mean of tokens": lambda: Tokens("mean"),
+    "a token of which something is dropped": lambda: Tokens("drop"),
     "another width": lambda: nn.Sequential(*pool(), nn.Linear(4, 10), nn.Unflatten(1, (5, 2)), Mean()),
 }
 

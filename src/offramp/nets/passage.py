@@ -53,14 +53,17 @@ def last_linear(net: MultiExitNet, exit: int) -> nn.Linear:
     parts = opened(head)
     if parts is not None and not parts[2]:
         return parts[1]
-    with unchanged(net), torch.no_grad():
-        found, reads = _pass(net.eval(), net.sample(2))
+    for mode in (True, False):  # dropout may hide in training which token it is that became the logits
+        with unchanged(net), torch.no_grad():
+            found, reads = _pass(net.train(mode), net.sample(4))
+        if found.features[exit - 1] is None:
+            raise UserError(
+                f"head {exit} ({type(head).__name__}) has no feature to compare with those of other exits: "
+                "no nn.Linear makes its logits; "
+                "end it in one, or take a method that reads logits alone, such as kd"
+            )
     read = reads[exit - 1]
-    if read is None or found.features[exit - 1] is None:
-        raise UserError(
-            f"head {exit} ({type(head).__name__}) has no feature to compare with those of other exits: no "
-            "nn.Linear makes its logits; end it in one, or take a method that reads logits alone, such as kd"
-        )
+    assert read is not None  # it has the feature
     return read.layer
 
 
