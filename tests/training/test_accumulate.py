@@ -14,7 +14,7 @@ from torch import nn
 
 from offramp import Recipe, UserError, fit
 from offramp.cli.words import in_flags
-from offramp.grammar import Method
+from offramp.grammar import KINDS, Method
 from offramp.loops import Bench, Moment
 from offramp.methods import method
 from offramp.nets import MultiExitNet
@@ -140,6 +140,14 @@ def test_an_objective_of_ones_own_says_whether_its_losses_are_means():
     fit(tiny_net(), tiny_data(), row, RECIPE.replace(epochs=1), quiet=True)
     with pytest.raises(UserError, match="Largest does not say that its losses are means over samples"):
         fit(tiny_net(), tiny_data(), row, RECIPE.replace(accumulate=2), quiet=True)
+
+
+@pytest.mark.parametrize("axis", KINDS)
+def test_a_part_of_ones_own_says_so_on_every_axis(axis):
+    own = type("Own", (KINDS[axis],), {})
+    assert [why.count("Own") for why in Method("own", "", "", {axis: own()}).whole_batch] == [1]
+    own.whole_batch = ""
+    assert not Method("own", "", "", {axis: own()}).whole_batch
 
 
 @pytest.mark.parametrize("value", [0, -1, 2.0, True, None])

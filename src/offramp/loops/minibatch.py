@@ -1,8 +1,8 @@
 """The plain loop: one batch, one step of the optimiser.
 
 To fit in memory a batch can be cut into micro-batches of nearly equal size. One after the other goes forward
-and backward and is freed; their losses weigh what their shares of the batch are, and what they leave adds up
-to what the whole batch would have given: the gradient of the losses' sum, or each loss's row, which are
+and backward and is freed. The losses of each count for its share of the batch, and what they leave adds up to
+what the whole batch would have given: the gradient of the losses' sum, or each loss's row, and rows are
 combined once, after the last micro-batch. So a step is the one of the whole batch, up to rounding, whatever
 the method, the loss scaling and the number of processes. Batch norm is the exception: it normalises over
 what it is given, a micro-batch, and its running statistics move once for each of them.
