@@ -46,9 +46,7 @@ class Toy:
 
     def run(self) -> Answer:
         """Descend, tell, write."""
-        from offramp.analysis.toy import Coupled, Landscape, Problem
-        from offramp.analysis.toy_descent import descend
-        from offramp.analysis.toy_report import table, write
+        from offramp.analysis.toys import Coupled, Landscape, Problem, descend, table, write
 
         problems: list[Problem] = [Landscape(self.starts), Coupled(self.delta)]
         documents: list[dict[str, Any]] = []

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from offramp.analysis.pictures.canvas import canvas
-from offramp.analysis.toy_descent import Descent
-from offramp.analysis.toy_race import draw_race
+from offramp.analysis.toys.descent import Descent
+from offramp.analysis.toys.plot_race import draw_race
 from offramp.reports.plot_lines import MARKERS
 
 __all__ = ["draw"]
@@ -23,7 +23,7 @@ def draw(descent: Descent, path: str | Path) -> Path:
     """Draw a descent: for A the ways and where they end, for B the plane, the progress and the losses.
 
     Args:
-        descent: From :func:`~offramp.analysis.toy_descent.descend`.
+        descent: From :func:`~offramp.analysis.toys.descent.descend`.
         path: The picture's file; its ending says the format.
 
     Raises:

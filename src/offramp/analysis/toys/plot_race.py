@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from offramp.analysis.toy_descent import MILESTONES, Descent
+from offramp.analysis.toys.descent import MILESTONES, Descent
 
 __all__ = ["draw_race"]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from offramp.analysis.toy import Problem, gradients
+from offramp.analysis.toys.problems import Problem, gradients
 
 __all__ = ["PASSES", "Epoch", "fuse", "stages_and_fusion"]
 

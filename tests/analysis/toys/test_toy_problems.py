@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from offramp.analysis.toy import Coupled, Landscape, gradients
+from offramp.analysis.toys.problems import Coupled, Landscape, gradients
 from offramp.errors import UserError
 
 POINTS = np.random.default_rng(0).uniform(-10, 10, (200, 2))

@@ -3,10 +3,10 @@ import re
 
 import pytest
 
-from offramp.analysis.toy import Coupled, Landscape
-from offramp.analysis.toy_descent import descend
-from offramp.analysis.toy_plot import draw
-from offramp.analysis.toy_report import table, write
+from offramp.analysis.toys.descent import descend
+from offramp.analysis.toys.plot import draw
+from offramp.analysis.toys.problems import Coupled, Landscape
+from offramp.analysis.toys.report import table, write
 from offramp.errors import UserError
 
 

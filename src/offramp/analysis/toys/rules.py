@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from offramp.analysis.toy import Problem
+from offramp.analysis.toys.problems import Problem
 from offramp.combiners import Backward, Combiner
 from offramp.combiners.aggregate import Aggregating
 from offramp.combiners.jacobian import LeanBlock

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from offramp.analysis.toy_descent import Descent
-from offramp.analysis.toy_plot import draw
+from offramp.analysis.toys.descent import Descent
+from offramp.analysis.toys.plot import draw
 from offramp.errors import UserError
 from offramp.reports.table import aligned
 

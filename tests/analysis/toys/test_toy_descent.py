@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from offramp.analysis.toy import Coupled, Landscape, gradients
-from offramp.analysis.toy_descent import RATE, descend
-from offramp.analysis.toy_fusion import fuse, stages_and_fusion
-from offramp.analysis.toy_rules import COMBINERS, Combined, Points
+from offramp.analysis.toys.descent import RATE, descend
+from offramp.analysis.toys.fusion import fuse, stages_and_fusion
+from offramp.analysis.toys.problems import Coupled, Landscape, gradients
+from offramp.analysis.toys.rules import COMBINERS, Combined, Points
 from offramp.combiners import Backward
 from offramp.errors import UserError
 from offramp.methods import method
