@@ -170,6 +170,11 @@ HEADS = {
         pooled,
         lambda h: h[2],
     ),
+    "the same layer twice": (
+        lambda: nn.Sequential(again := nn.Softmax(1), *pool(), again, nn.Linear(4, 5), again),
+        lambda x: pooled(x.softmax(1)).softmax(1),
+        lambda h: h[4],
+    ),
     "lists in lists": (
         lambda: nn.Sequential(nn.Sequential(*pool()), nn.Sequential(nn.Linear(4, 5), nn.Identity())),
         pooled,
@@ -218,6 +223,17 @@ def test_the_last_linear_layer_is_found_whatever_is_around_it(kind, impl, traini
     (grad,) = torch.autograd.grad(found.features[0].square().sum(), found.trunk[0])
     assert grad[:, 2:].any() and bool(grad[:, :2].any()) is (impl is None)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules() if m is not net.heads[0])
+
+
+def test_hooks_of_a_head_run_in_a_pass_that_keeps_what_lies_on_the_way():
+    net = MultiExitNet(
+        [nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)], [nn.Sequential(*pool(), nn.Linear(4, 5)), Head()]
+    )
+    net.heads[0].register_forward_hook(lambda module, args, logits: 2 * logits)
+    x = torch.randn(2, 3, 8, 8)
+    found = net(x, keep=True)
+    assert torch.equal(found.outputs[0], net(x)[0])
+    torch.testing.assert_close(found.features[0], pooled(found.trunk[0]))
 
 
 NONE = {

@@ -62,9 +62,13 @@ def opened(head: nn.Module) -> tuple[list[nn.Module], nn.Linear, list[nn.Module]
 
 def _in_a_row(module: nn.Module) -> list[nn.Module]:
     plain = type(module).forward is nn.Sequential.forward and "forward" not in vars(module)
-    if not plain or module._forward_hooks or module._forward_pre_hooks:
+    hooked = any(
+        (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
+    )
+    if not plain or hooked:
         return [module]
-    return [layer for inner in module.children() for layer in _in_a_row(inner)]
+    layers = module._modules.values()  # a layer that stands there twice runs twice
+    return [layer for inner in layers if inner is not None for layer in _in_a_row(inner)]
 
 
 class Watch:
