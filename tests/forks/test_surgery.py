@@ -9,6 +9,7 @@ import torch
 from nets import SMALL, batch, by_hand, gradients, losses, small
 from torch import nn
 
+import offramp
 from offramp import UserError
 from offramp.forks import Partition, partition, remove
 from offramp.nets import MultiExitNet, create
@@ -218,6 +219,12 @@ def test_a_stage_that_returns_no_tensors_or_cannot_read_is_named():
         partition(net(Labelled(), nn.Identity()))
     with pytest.raises(UserError, match=r"stage 2 fails on a sample of the input .*set net\.input_size"):
         partition(net(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3), size=2))
+
+
+def test_they_are_names_of_the_package():
+    assert offramp.partition is partition
+    assert offramp.remove is remove
+    assert {"attach", "fit", "partition", "remove"} <= set(dir(offramp)) == set(offramp.__all__)
 
 
 def test_a_stage_that_overwrites_the_feature_is_named():

@@ -189,9 +189,8 @@ def with_cut(x: Tensor, cut: Cut) -> Tensor:
     if cut.live.is_all or type(x) not in (Tensor, Feature) or not x.requires_grad:
         return x
     feature = _made_of(x, cut)
-    if not torch.compiler.is_compiling():
-        with torch._C.DisableTorchFunctionSubclass():
-            cut.version = feature._version
+    with torch._C.DisableTorchFunctionSubclass():
+        cut.version = 0 if torch.compiler.is_compiling() else feature._version
     return feature
 
 
