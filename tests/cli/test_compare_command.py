@@ -29,3 +29,20 @@ def test_mistakes_are_one_line(refused, runs, tmp_path):
     (tmp_path / "d.png").mkdir()
     assert "d.png': Is a directory" in refused("compare", runs / "joint", "--out", tmp_path / "d.png")
     assert "end the name in .png" in refused("compare", runs / "joint", "--out", "picture.doc")
+
+
+def test_published_rows_stand_beside_and_say_so(offramp, refused, runs):
+    words = ("compare", "--published", "dfs-table4", runs / "joint", runs / "dfs")
+    code, out, _ = offramp(*words)
+    assert code == 0
+    assert "dfs beta=0.5 (published)" in out
+    assert "published: Gong et al., Deep Feature Surgery, ECCV 2024, Table 4; vgg7 on CIFAR-100" in out
+    document = json.loads(offramp(*words, "--json")[1])
+    plain = json.loads(offramp("compare", runs / "joint", runs / "dfs", "--json")[1])
+    *_, last = document["published"]["rows"]
+    assert last["exits"][-1] == {"top1": 73.06}
+    assert (last["average_top1"], last["ensemble_top1"]) == (None, None)
+    assert {**plain, "published": document["published"]} == document
+    assert "dfs-table2 (msdnet_cifar on CIFAR-100, 7 exits, 11 methods)" in refused(
+        "compare", runs / "joint", "--published", "dfs-table"
+    )

@@ -24,7 +24,8 @@ class Compare:
     EXAMPLES: ClassVar[str] = """\
   offramp compare runs/joint runs/dfs
   offramp compare runs/*/seed-* --out picture.png
-  offramp compare runs/*/seed-* --pick-lr"""
+  offramp compare runs/*/seed-* --pick-lr
+  offramp compare --published dfs-table2 runs/joint runs/dfs"""
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
     """folders that `offramp train` wrote"""
@@ -32,13 +33,15 @@ class Compare:
     """picture to draw, accuracy against FLOPs and the differences: .png, .svg or .pdf"""
     pick_lr: bool = False
     """of a method's runs at several learning rates, take those that are best on the validation images"""
+    published: str | None = None
+    """table of a paper to show beside, labelled as published: dfs-table2; a wrong name lists them all"""
     output: Output = OUTPUT
 
     def run(self) -> Answer:
         """Read, group, compare, draw."""
         from offramp.reports import compare, plot
 
-        comparison = compare(self.runs, pick_lr=self.pick_lr)
+        comparison = compare(self.runs, pick_lr=self.pick_lr, published=self.published)
         if self.out is not None:
             plot(comparison, self.out)
         return Answer({**comparison.to_dict(), "picture": self.out}, comparison.table())

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from offramp.errors import UserError
+from offramp.papers.catalogue import published_table
 from offramp.reports.comparison import Comparison
 from offramp.reports.groups import Group
 from offramp.reports.notes import notes
+from offramp.reports.published import published_rows
 from offramp.reports.runs import RunRecord, read_run
 from offramp.reports.search import picked
 
@@ -18,7 +21,9 @@ __all__ = ["compare"]
 _NOT_THE_RECIPE = {"seed", "options", "checkpoint_every", "test_limit"}  # none of these trains differently
 
 
-def compare(folders: Sequence[str | Path], *, pick_lr: bool = False) -> Comparison:
+def compare(
+    folders: Sequence[str | Path], *, pick_lr: bool = False, published: str | None = None
+) -> Comparison:
     """Read run folders and group them by method, options and recipe.
 
     The baseline is plain joint training, or without it the group of the first run. Runs whose recipes differ
@@ -29,11 +34,14 @@ def compare(folders: Sequence[str | Path], *, pick_lr: bool = False) -> Comparis
         folders: Of finished runs.
         pick_lr: Runs of a method that differ in their learning rate are a search: those at the rate of the
             best validation accuracy stand for the method, and the cost of all of them is shown.
+        published: A published table to show beside, a key of :data:`offramp.papers.catalogue.TABLES`.
 
     Raises:
-        UserError: No folder, a folder that is no finished run, nets or data that differ, a run given twice,
-            or no validation accuracy to pick by.
+        UserError: No folder, no such table, a folder that is no finished run, nets or data that differ, a run
+            given twice, or no validation accuracy to pick by.
     """
+    if published is not None:
+        published_table(published)  # a wrong name is told before any run is read
     if not folders:
         raise UserError("nothing to compare; give one or more run folders")
     runs = [read_run(folder) for folder in folders]
@@ -53,7 +61,10 @@ def compare(folders: Sequence[str | Path], *, pick_lr: bool = False) -> Comparis
         chosen, tried = picked(members) if pick_lr else (members, ())
         groups.append(Group(label, tuple(sorted(chosen, key=lambda run: run.seed)), tried))
     groups.sort(key=lambda group: _plainness(group.runs[0]))  # stable: only joint training moves
-    return Comparison(tuple(groups), tuple(notes(groups, {key: usual.get(key) for key in differing})))
+    comparison = Comparison(tuple(groups), tuple(notes(groups, {key: usual.get(key) for key in differing})))
+    if published is None:
+        return comparison
+    return replace(comparison, published=published_rows(published, comparison.columns))
 
 
 def _check_comparable(first: RunRecord, other: RunRecord) -> None:

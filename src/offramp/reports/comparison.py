@@ -9,6 +9,7 @@ from typing import Any
 
 from offramp.reports.groups import Group
 from offramp.reports.paired import Difference, Spread
+from offramp.reports.published import PublishedRows
 from offramp.reports.table import aligned, count
 
 __all__ = ["Comparison"]
@@ -21,10 +22,12 @@ class Comparison:
     Attributes:
         groups: The baseline, then the others in the order in which their runs were given.
         notes: What a reader has to know beside the numbers.
+        published: The rows of a published table to show beside the measured ones, if asked for.
     """
 
     groups: tuple[Group, ...]
     notes: tuple[str, ...]
+    published: PublishedRows | None = None
 
     @property
     def title(self) -> str:
@@ -41,6 +44,8 @@ class Comparison:
         baseline, *others = self.groups
         parts = [f"{self.title}: top-1 in percent by exit, mean ± sample standard deviation over the seeds"]
         parts.append(self._scores())
+        if self.published is not None:
+            parts.append(self.published.title())
         if others:
             parts.append(
                 f"difference to {baseline.label} in points, paired by seed, ± half of the 95 % t interval "
@@ -51,8 +56,9 @@ class Comparison:
             "cost of the training; seconds of runs side by side on one machine say little about speed"
         )
         parts.append(self._costs())
-        if self.notes:
-            parts.append("\n".join(f"note: {note}" for note in self.notes))
+        notes = [*self.notes, *(self.published.notes if self.published else ())]
+        if notes:
+            parts.append("\n".join(f"note: {note}" for note in notes))
         return "\n\n".join(parts)
 
     def _scores(self) -> str:
@@ -64,6 +70,7 @@ class Comparison:
                 rows.append([f"params{of}", *map(count, params), "", ""])
                 rows.append([f"FLOPs{of}", *map(count, flops), "", ""])
         rows += [[group.label, *map(str, group.scores)] for group in self.groups]
+        rows += self.published.cells() if self.published else []
         return aligned(["exit", *self.columns], rows)
 
     def _differences(self) -> str:
@@ -127,6 +134,7 @@ class Comparison:
                 if (difference := g.minus(baseline)) is not None
             ],
             "notes": list(self.notes),
+            **({} if self.published is None else {"published": self.published.to_dict()}),
         }
 
 

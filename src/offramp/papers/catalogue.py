@@ -1,0 +1,49 @@
+"""The published tables by the names that users type, e.g. ``dfs-table2``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from offramp.errors import UserError, guess
+from offramp.papers import dfs, dr_mgf, dr_mgf_tasks
+from offramp.papers.published import Table, TaskTable
+
+__all__ = ["TABLES", "published_table"]
+
+TABLES: Mapping[str, Table | TaskTable] = MappingProxyType(
+    {
+        "dfs-table1": dfs.TABLE_1,
+        "dfs-table2": dfs.TABLE_2,
+        "dfs-table3": dfs.TABLE_3,
+        "dfs-table4": dfs.TABLE_4,
+        "dr-mgf-table1-cifar100": dr_mgf.TABLE_1_CIFAR100,
+        "dr-mgf-table1-cifar10": dr_mgf.TABLE_1_CIFAR10,
+        "dr-mgf-table2-cifar100": dr_mgf.TABLE_2_CIFAR100,
+        "dr-mgf-table2-cifar10": dr_mgf.TABLE_2_CIFAR10,
+        "dr-mgf-table3-cifar100": dr_mgf.TABLE_3_CIFAR100,
+        "dr-mgf-table3-cifar10": dr_mgf.TABLE_3_CIFAR10,
+        "dr-mgf-table4": dr_mgf.TABLE_4,
+        "dr-mgf-table5": dr_mgf.TABLE_5,
+        "dr-mgf-table6": dr_mgf_tasks.TABLE_6,
+    }
+)
+
+
+def published_table(name: str) -> Table | TaskTable:
+    """A published table by its name, a key of :data:`TABLES`.
+
+    Raises:
+        UserError: No table has this name; the message lists the names and what each holds.
+    """
+    if name not in TABLES:
+        known = "; ".join(f"{key} ({_content(table)})" for key, table in TABLES.items())
+        raise UserError(f"no published table {name!r}{guess(name, TABLES)}; there are: {known}")
+    return TABLES[name]
+
+
+def _content(table: Table | TaskTable) -> str:
+    if isinstance(table, TaskTable):
+        return f"segmentation, depth and normals on {table.data}, {len(table.rows)} methods"
+    exits = sum(column.isdigit() for column in table.columns)
+    return f"{table.net} on {table.data}, {exits} exits, {len(table.top1)} methods"
