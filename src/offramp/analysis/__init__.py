@@ -6,8 +6,7 @@ folders; the other functions work on any net, also while it is trained.
 
 from offramp.analysis.conflict import Interference, OutputInterference, conflict, pooled
 from offramp.analysis.convergence import Curves, curves
-from offramp.analysis.diagnose import diagnose
-from offramp.analysis.diagnosis import Diagnosis
+from offramp.analysis.diagnosis import Diagnosis, diagnose
 from offramp.analysis.filter_conflict import FilterConflict, filter_conflicts
 from offramp.analysis.filters import filter_sums, shared_owners
 from offramp.analysis.gradients import TaskGradients, task_gradients

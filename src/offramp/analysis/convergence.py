@@ -41,7 +41,7 @@ class Curves:
     values: Mapping[str, tuple[Spread, ...]]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values; the spreads as lists of ``mean`` and ``std``."""
+        """The curves as plain values; the spreads as lists of ``mean`` and ``std``."""
         return {
             "label": self.label,
             "epochs": list(self.epochs),

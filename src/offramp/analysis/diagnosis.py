@@ -1,24 +1,69 @@
-"""A diagnosis as text, as plain values, and as files."""
+"""Diagnoses finished runs: where their outputs conflict, what each needs; as text, plain values and files."""
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from offramp.analysis import pictures
-from offramp.analysis.convergence import Curves
+from offramp.analysis.convergence import Curves, curves
 from offramp.analysis.findings import Findings, RouteFindings
+from offramp.analysis.measure import measure
 from offramp.analysis.pictures.filters import FilterLine
 from offramp.analysis.settings import Settings
+from offramp.analysis.subject import subject_of
 from offramp.analysis.tables import tables
 from offramp.errors import UserError
+from offramp.nets import MultiExitNet
+from offramp.reports import compare
+from offramp.training.run import Run
 
-__all__ = ["Diagnosis"]
+__all__ = ["Diagnosis", "diagnose"]
 
 T = TypeVar("T")
+
+
+def diagnose(
+    runs: Sequence[str | Path | Run],
+    settings: Settings = Settings(),  # noqa: B008  (frozen)
+    *,
+    net: MultiExitNet | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Diagnosis:
+    """Diagnose runs of one net on one data set.
+
+    Args:
+        runs: Finished runs, or their folders.
+        settings: What to look at.
+        net: One like those that were trained, to be copied for the weights of each folder; needed if
+            ``offramp.nets`` has not built them.
+        tell: Hears what is being measured, a line at a time.
+
+    Raises:
+        UserError: No finished runs of one net on one data set, outputs that share nothing, no validation
+            images, or a damaged file.
+    """
+    opened = {_folder(run): run for run in runs if isinstance(run, Run)}
+    groups = compare([_folder(run) for run in runs]).groups
+    measured: list[Findings] = []
+    if set(settings.what) != {"convergence"}:
+        sets: dict[tuple[Any, ...], Any] = {}
+        for group in groups:
+            for run in group.runs:
+                label = f"{group.label} seed {run.seed}" if len(group.runs) > 1 else group.label
+                trained = opened.get(run.folder) or Run.open(run.folder, copy.deepcopy(net))
+                measured.append(measure(subject_of(trained, run, label, group.label, sets), settings, tell))
+    training = [curves(group) for group in groups] if "convergence" in settings.what else []
+    for shown in training:
+        if not shown.values:
+            raise UserError(
+                f"the metrics.csv of {shown.label} is missing or damaged, so there are no curves to show"
+            )
+    return Diagnosis(settings, tuple(measured), tuple(training))
 
 
 @dataclass(frozen=True)
@@ -44,12 +89,12 @@ class Diagnosis:
         return [f"no learned routes (routes.safetensors) in {', '.join(without)}: nothing to show of them"]
 
     def table(self) -> str:
-        """The numbers to read first."""
+        """The tables of what was measured, and the notes, as text."""
         parts = tables(self.runs, self.curves, self.settings)
         return "\n\n".join([*parts, *(f"note: {note}" for note in self.notes)])
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values."""
+        """The settings, findings, curves and notes as plain values."""
         return {
             "settings": {**asdict(self.settings), "what": list(self.settings.what)},
             "runs": [one.to_dict() for one in self.runs],
@@ -138,3 +183,11 @@ class Diagnosis:
                 FilterLine(f"{name}, plain gradients" if trained else name, number, bool(trained), plain)
             )
         return lines
+
+
+def _folder(run: str | Path | Run) -> Path:
+    if not isinstance(run, Run):
+        return Path(run)
+    if run.folder is None:
+        raise UserError("a run that is kept nowhere has no curves to follow; train it with `out=...`")
+    return run.folder

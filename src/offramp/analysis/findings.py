@@ -26,8 +26,8 @@ class RouteFindings:
     Attributes:
         pruning: By learned importance.
         likeness: Of the routes that all outputs own; None if there are none.
-        without_first: The same without the first of these parameters, as the published code has it; None if
-            there is but one.
+        without_first: The likeness without the first of these parameters, as the published code has it; None
+            if there is but one.
         drawn: The parameter that the drawing shows, the first between two layers of the net, and its route.
     """
 
@@ -43,15 +43,15 @@ class Findings:
 
     Attributes:
         label: The method, with what sets the run apart from the others.
-        method: The same without the seed.
+        method: The label without the seed.
         folder: The run folder.
         interference: C and G of every output.
         filters: Mean conflict of every shared filter, by parameter.
         layers: Those of these parameters that are weights of layers, not vectors of norms and biases.
-        filters_as_trained: The same of the gradients that the method's forks let through; None for a method
-            that trains by the plain ones.
+        filters_as_trained: Mean conflict of every shared filter by the gradients that the method's forks let
+            through; None for a method that trains by the plain ones.
         pruning: By gradient norms over all filters that an output shares (Eq 5).
-        pruning_same_owners: The same over the filters with the same owners.
+        pruning_same_owners: By gradient norms over the filters with the same owners.
         routes: Of a run that has learned some.
     """
 
@@ -67,7 +67,7 @@ class Findings:
     routes: RouteFindings | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values."""
+        """What was found about the run as plain values, None for what was not asked for."""
         return {
             "label": self.label,
             "folder": str(self.folder),

@@ -29,11 +29,11 @@ __all__ = ["Subject", "check_split", "subject_of"]
 
 @dataclass(frozen=True)
 class Subject:
-    """A run and its data.
+    """A finished run, its trained net and its data, opened for a diagnosis.
 
     Attributes:
         label: The method, with what sets the run apart from the others.
-        method: The same without the seed.
+        method: The label without the seed.
         trained_by: The method itself.
         folder: Where it lies.
         net: The trained net; its forks are plain, unless the method's forks change values.
@@ -53,7 +53,7 @@ class Subject:
 
     @property
     def recipe(self) -> Recipe:
-        """How it was trained."""
+        """The recipe by which the run was trained."""
         return Recipe.from_dict(self.record["recipe"])
 
     @property
@@ -68,7 +68,7 @@ class Subject:
 
     @contextmanager
     def as_trained(self) -> Iterator[None]:
-        """The method's forks are on the net for a while."""
+        """Put the method's forks on the net for the time of the ``with`` block."""
         assert isinstance(self.net, MultiExitNet)
         self.trained_by.prepare(self.net)
         try:
@@ -97,18 +97,18 @@ class Subject:
         """Top-1 of every exit in percent, of the net as it is now."""
         images = self.data.val if split == "val" else self.data.test
         transform = recorded_transform(dict(self.record))
-        found = evaluate_split(self.net, images, transform, self.recipe.batch_size)
-        return [top1 for top1, _ in found.exits]
+        accuracy = evaluate_split(self.net, images, transform, self.recipe.batch_size)
+        return [top1 for top1, _ in accuracy.exits]
 
 
 def subject_of(
-    run: Run, told: RunRecord, label: str, method: str, sets: dict[tuple[Any, ...], ImageData]
+    run: Run, files: RunRecord, label: str, method: str, sets: dict[tuple[Any, ...], ImageData]
 ) -> Subject:
     """A run with its data, opened if they are not yet.
 
     Args:
         run: The run.
-        told: What its folder tells.
+        files: The records and logs in its folder.
         label: What tables call it.
         method: What tables call all the runs that differ from it in their seed only.
         sets: Data sets that are open already; this one is added.
@@ -122,15 +122,15 @@ def subject_of(
     key = (*same, *(repr(getattr(recipe, name)) for name in SETTINGS))
     if key not in sets:
         sets[key] = run.open_data()
-    last = told.epochs[-1] if told.epochs else {}
+    last = files.epochs[-1] if files.epochs else {}
     return Subject(
-        label=label, method=method, trained_by=run.method, folder=told.folder, net=run.net,
+        label=label, method=method, trained_by=run.method, folder=files.folder, net=run.net,
         record=run.record, data=sets[key], last_lr=last.get("lr", recipe.lr),
     )  # fmt: skip
 
 
 def check_split(subject: Subject, split: SplitName) -> None:
-    """Whether there are images to measure accuracy on.
+    """Check that there are images to measure accuracy on.
 
     Raises:
         UserError: The run held out no validation images.

@@ -36,7 +36,7 @@ class Comparison:
 
     @property
     def columns(self) -> list[str]:
-        """What each score is of: the exits from 1, the average, the ensemble."""
+        """Headings of the scores: the exits from 1, the average, the ensemble."""
         return [*(str(k + 1) for k in range(len(self.groups[0].costs))), "average", "ensemble"]
 
     def table(self) -> str:
@@ -77,9 +77,9 @@ class Comparison:
         baseline, *others = self.groups
         rows = []
         for group in others:
-            found = group.minus(baseline)
+            differences = group.minus(baseline)
             blank = ["no common seed", *[""] * (len(self.columns) - 1)]
-            rows.append([group.label, *(blank if found is None else map(str, found))])
+            rows.append([group.label, *(blank if differences is None else map(str, differences))])
         return aligned(["exit", *self.columns], rows)
 
     def _costs(self) -> str:
@@ -99,7 +99,7 @@ class Comparison:
         if any(group.tried for group in self.groups):
             header += ["lr", "validation top-1 of each lr tried", "s in all"]
             for row, group in zip(rows, self.groups, strict=True):
-                tried = ", ".join(f"{one.lr:.3g}: {one.val_top1:.2f}" for one in group.tried)
+                tried = ", ".join(f"{rate.lr:.3g}: {rate.val_top1:.2f}" for rate in group.tried)
                 row += [
                     f"{group.runs[0].recipe['lr']:.3g}",
                     tried,
@@ -108,7 +108,7 @@ class Comparison:
         return aligned(header, rows, left=2)
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values: the runs' results, the groups' spreads, the paired differences."""
+        """The comparison as plain values: the runs' results, the groups' spreads, the paired differences."""
         baseline, *others = self.groups
         return {
             "runs": [
@@ -156,6 +156,6 @@ def _search(group: Group) -> dict[str, Any] | None:
         return None
     return {
         "lr": group.runs[0].recipe["lr"],
-        "tried": [{**dataclasses.asdict(one), "seeds": list(one.seeds)} for one in group.tried],
+        "tried": [{**dataclasses.asdict(rate), "seeds": list(rate.seeds)} for rate in group.tried],
         "seconds": group.search_seconds,
     }

@@ -58,14 +58,14 @@ class Group:
 
     @property
     def seconds_per_epoch(self) -> Spread | None:
-        """The same for one epoch."""
+        """Time of the training steps of one epoch over the seeds, where every run tells it."""
         seconds = [run.seconds / len(run.epochs) for run in self.runs if run.seconds is not None]
         return spread(seconds) if len(seconds) == len(self.runs) else None
 
     @property
     def search_seconds(self) -> float | None:
         """Time of the training steps of all runs of the search together, the picked ones among them."""
-        seconds = [one.seconds for one in self.tried if one.seconds is not None]
+        seconds = [rate.seconds for rate in self.tried if rate.seconds is not None]
         return sum(seconds) if seconds and len(seconds) == len(self.tried) else None
 
     def minus(self, baseline: Group) -> list[Difference] | None:

@@ -22,18 +22,18 @@ def notes(groups: Sequence[Group], differing: Mapping[str, Any]) -> list[str]:
         groups: The baseline first.
         differing: The settings in which the runs' recipes are not all alike, and the baseline's values.
     """
-    found = []
+    lines = []
     if differing:
         usual = ", ".join(f"{key}={value}" for key, value in differing.items())
-        found.append(
+        lines.append(
             f"the recipes differ in {', '.join(differing)}: this compares more than methods; "
             f"where a label does not say otherwise: {usual}"
         )
     if any(len(set(group.seeds) & set(groups[0].seeds)) == 1 for group in groups[1:]):
-        found.append("one common seed gives no interval; train each method with the same three or more seeds")
+        lines.append("one common seed gives no interval; train each method with the same three or more seeds")
     if any(set(group.seeds) != set(groups[0].seeds) for group in groups[1:]):
-        found.append("not all methods have the same seeds; a difference is over the seeds that both have")
-    return found + _separate(groups)
+        lines.append("not all methods have the same seeds; a difference is over the seeds that both have")
+    return lines + _separate(groups)
 
 
 def _separate(groups: Sequence[Group]) -> list[str]:

@@ -66,8 +66,8 @@ class RunRecord:
     def val_top1(self) -> float | None:
         """Top-1 on the validation images after the last epoch, mean of the exits; None without validation."""
         last = self.epochs[-1] if self.epochs else {}
-        found = [value for key, value in last.items() if key.startswith("val_top1_")]
-        return fmean(found) if found else None
+        accuracies = [value for key, value in last.items() if key.startswith("val_top1_")]
+        return fmean(accuracies) if accuracies else None
 
     @property
     def row(self) -> Method | None:

@@ -45,8 +45,8 @@ def picked(runs: Sequence[RunRecord]) -> tuple[list[RunRecord], tuple[Tried, ...
     for run in runs:
         by_lr.setdefault(run.recipe["lr"], []).append(run)
     tried = [_tried(lr, by_lr[lr]) for lr in sorted(by_lr)]
-    most = max(len(one.seeds) for one in tried)
-    best = max((one for one in tried if len(one.seeds) == most), key=lambda one: one.val_top1)
+    most = max(len(rate.seeds) for rate in tried)
+    best = max((rate for rate in tried if len(rate.seeds) == most), key=lambda rate: rate.val_top1)
     return by_lr[best.lr], tuple(tried)
 
 

@@ -50,12 +50,12 @@ class Descent:
 
     @property
     def starts(self) -> tuple[Point, ...]:
-        """Of each method."""
+        """Where the descents of each method begin."""
         return self.problem.starts
 
     @property
     def passes(self) -> tuple[int, ...]:
-        """Of each method, how often a step looks at both losses: once, for DR-MGF three times."""
+        """How often a step of each method looks at both losses: once, for DR-MGF three times."""
         return tuple(PASSES if name == "dr-mgf" else 1 for name in self.methods)
 
     def distances(self) -> Tensor:
@@ -94,7 +94,7 @@ class Descent:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, as plain numbers."""
+        """The settings, trajectories and notes as plain values."""
         ways = zip(
             self.points.permute(1, 2, 0, 3).flatten(0, 1).tolist(),
             self.losses.permute(1, 2, 0, 3).flatten(0, 1).tolist(),
@@ -142,9 +142,9 @@ def descend(
     rate = RATE[problem.name] if rate is None else rate
     _check(steps, rate, beta, length)
     grid = _grid(steps)
-    found = rules(problem, seed)
+    methods = rules(problem, seed)
     starts = torch.tensor(problem.starts, dtype=torch.float64)
-    points = starts.repeat(len(found), 1, 1).requires_grad_()
+    points = starts.repeat(len(methods), 1, 1).requires_grad_()
     optimizer: torch.optim.Optimizer = (torch.optim.Adam if problem.adam else torch.optim.SGD)(
         [points], lr=rate
     )
@@ -153,7 +153,7 @@ def descend(
         warnings.simplefilter("always")
         for step in range(1, steps + 1):
             _, rows = gradients(problem, points)
-            points.grad = torch.stack([rule(two) for rule, two in zip(found.values(), rows, strict=True)])
+            points.grad = torch.stack([rule(two) for rule, two in zip(methods.values(), rows, strict=True)])
             optimizer.step()
             if step in grid:
                 kept.append(points.detach().clone())
@@ -164,10 +164,12 @@ def descend(
     path = torch.cat([torch.stack(kept), late[:, None]], dim=1)
     if not bool(path.isfinite().all()):
         raise UserError(f"the descent left the plane at rate {rate:g}; take a smaller one")
-    notes = tuple(str(one.message) for one in said)
+    notes = tuple(str(warning.message) for warning in said)
     if not epochs:
         notes += (f"dr-mgf has not moved: its stages take {length} steps",)
-    return Descent(problem, rate, (*found, "dr-mgf"), tuple(grid), path, problem.losses(path), epochs, notes)
+    return Descent(
+        problem, rate, (*methods, "dr-mgf"), tuple(grid), path, problem.losses(path), epochs, notes
+    )
 
 
 def _grid(steps: int) -> dict[int, None]:

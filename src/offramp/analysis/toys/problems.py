@@ -89,7 +89,7 @@ class Landscape:
 
     @property
     def scale(self) -> float:
-        """Of the first loss."""
+        """Factor of the first loss."""
         return 0.1 if self.published == "nash-mtl" else 1.0
 
     @property
@@ -160,6 +160,6 @@ class Coupled:
         return points + self.delta * points.flip(-1)
 
     def pareto(self) -> Tensor:
-        """The one point ``[1, 2]``."""
+        """The point ``[1, 2]`` that is best for both losses."""
         best = 1 / (1 - self.delta)
         return torch.tensor([[best, -best]], dtype=torch.float64)
