@@ -111,7 +111,7 @@ class Interference:
                     self._pairs[k].append((conflict(mine, rest, self.unit), (together - alone) / alone))
 
     def outputs(self) -> list[OutputInterference]:
-        """What was measured so far, output by output."""
+        """C and G of the batches measured so far, output by output."""
         return [
             OutputInterference(
                 conflict=tuple(c for c, _ in pairs),

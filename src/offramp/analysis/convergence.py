@@ -23,7 +23,7 @@ QUANTITIES = tuple(f"{what}_{how}" for what in _COLUMNS for how in _EXITS)
 
 @dataclass(frozen=True)
 class Curves:
-    """What a group of runs, alike but for the seed, did epoch by epoch.
+    """Accuracy and loss of a group of runs, alike but for the seed, epoch by epoch.
 
     Attributes:
         label: The group's.

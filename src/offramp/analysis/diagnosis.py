@@ -68,7 +68,7 @@ def diagnose(
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What :func:`~offramp.analysis.diagnose` returns.
+    """The diagnosis of one or more runs, as :func:`~offramp.analysis.diagnose` returns it.
 
     Attributes:
         settings: What was asked for.
@@ -82,7 +82,7 @@ class Diagnosis:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader has to know beside the numbers."""
+        """Remarks to read beside the numbers."""
         without = [one.label for one in self.runs if one.routes is None]
         if "routes" not in self.settings.what or not without:
             return []

@@ -1,4 +1,4 @@
-"""What was found about one run, as plain values."""
+"""Measurements of one run, and their plain values for JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Findings", "RouteFindings"]
 
 @dataclass(frozen=True)
 class RouteFindings:
-    """What the learned routes of a run say.
+    """Measurements of the routes that a run has learned.
 
     Attributes:
         pruning: By learned importance.
@@ -39,7 +39,7 @@ class RouteFindings:
 
 @dataclass(frozen=True)
 class Findings:
-    """One run; what was not asked for is None.
+    """Measurements of one run; None for what was not asked for.
 
     Attributes:
         label: The method, with what sets the run apart from the others.

@@ -17,7 +17,7 @@ __all__ = ["TaskGradients", "task_gradients"]
 
 @dataclass(frozen=True)
 class TaskGradients:
-    """What one batch says about K losses.
+    """The K losses of one batch and their gradients on the shared weights.
 
     Attributes:
         losses: The K losses.

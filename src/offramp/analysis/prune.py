@@ -17,7 +17,7 @@ __all__ = ["Owned", "Pruning", "own_counts", "own_filters", "pruned", "pruning_m
 
 @dataclass(frozen=True)
 class Owned:
-    """Whose the filters with the same owners are: in a row of exits, those of a stage.
+    """How many filters each output has for its own, of those with the same owners (in a chain: of a stage).
 
     Attributes:
         owners: The outputs that share them, 0-based.
@@ -66,7 +66,7 @@ class Pruning:
 
     @property
     def as_published(self) -> tuple[tuple[float, ...], ...]:
-        """What the published figure shows: the softmax of -100 M in each row.
+        """The matrix as the published figure shows it: the softmax of -100 M in each row.
 
         A drop by one hundredth more than another multiplies the share by e, so a row looks decided where
         accuracies differ by what the images at hand cannot tell apart.

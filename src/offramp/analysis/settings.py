@@ -1,4 +1,4 @@
-"""What a diagnosis looks at, and how closely."""
+"""Settings of a diagnosis: its topics, and how closely they are measured."""
 
 from __future__ import annotations
 

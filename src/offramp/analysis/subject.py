@@ -58,7 +58,7 @@ class Subject:
 
     @property
     def routes_file(self) -> Path:
-        """Where DR-MGF leaves what it has learned; other methods leave nothing there."""
+        """Path of the routes that DR-MGF has learned; runs of other methods have no such file."""
         return self.folder / "routes.safetensors"
 
     @property

@@ -1,4 +1,4 @@
-"""What every command takes and gives: two flags in common, and an answer that is text or JSON."""
+"""Input and output of every command: two flags in common, and an answer that is text or JSON."""
 
 from __future__ import annotations
 

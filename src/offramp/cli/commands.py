@@ -1,4 +1,4 @@
-"""Which commands there are."""
+"""Table of the commands: where each is defined and what it does."""
 
 from __future__ import annotations
 

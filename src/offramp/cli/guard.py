@@ -1,4 +1,4 @@
-"""What may end a command, told in one line and as an exit code."""
+"""Turns whatever ends a command into one line on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _REMEDIES = {
 
 @dataclass
 class Outcome:
-    """How it ended: the exit code."""
+    """The exit code with which a command ended."""
 
     code: int = 0
 

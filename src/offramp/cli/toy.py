@@ -37,7 +37,7 @@ class Toy:
     delta: float = 0.95
     """how strongly b's losses are coupled, from 0 to below 1"""
     beta: float = 0.4
-    """share of the other task's loss in a stage of DR-MGF"""
+    """weight of the other task's loss in a stage of DR-MGF"""
     length: int = 5
     """steps of a stage of DR-MGF, and of its fusion"""
     seed: int = 0

@@ -12,7 +12,7 @@ __all__ = ["COUNTS", "Count"]
 
 
 class Count(NamedTuple):
-    """What the exits of a net cost by the counter behind the tables (convention ``op-counter``).
+    """Costs of the exits of a net by the counter behind the tables (convention ``op-counter``).
 
     Attributes:
         params: Millions of parameters of each exit, without the pooling shares of internal classifiers.

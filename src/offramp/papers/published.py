@@ -1,4 +1,4 @@
-"""What a paper printed, kept apart from anything counted, trained or timed here."""
+"""Types of what papers printed, kept apart from anything counted, trained or timed here."""
 
 from __future__ import annotations
 

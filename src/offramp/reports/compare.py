@@ -1,4 +1,4 @@
-"""Which runs may be compared, and which of them are the same method with another seed."""
+"""Groups comparable runs by method, so that runs with other seeds count as one, and compares them."""
 
 from __future__ import annotations
 

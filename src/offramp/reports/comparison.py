@@ -21,7 +21,7 @@ class Comparison:
 
     Attributes:
         groups: The baseline, then the others in the order in which their runs were given.
-        notes: What a reader has to know beside the numbers.
+        notes: Remarks to read beside the numbers.
         published: The rows of a published table to show beside the measured ones, if asked for.
     """
 

@@ -42,12 +42,12 @@ class Group:
 
     @property
     def passes(self) -> str:
-        """What a training step costs, F a forward and B a backward pass of joint training."""
+        """Cost of a training step, F a forward and B a backward pass of joint training."""
         return self.runs[0].passes
 
     @property
     def joint_epochs(self) -> float | None:
-        """What the training cost in forward and backward passes, in epochs of joint training."""
+        """Cost of the training in forward and backward passes, in epochs of joint training."""
         return self.runs[0].joint_epochs
 
     @property

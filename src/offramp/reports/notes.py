@@ -1,4 +1,4 @@
-"""What a reader of a comparison has to know beside the numbers."""
+"""Remarks to read beside the numbers of a comparison."""
 
 from __future__ import annotations
 

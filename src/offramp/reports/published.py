@@ -15,7 +15,7 @@ __all__ = ["PublishedRows", "published_rows"]
 
 @dataclass(frozen=True)
 class PublishedRows:
-    """What a paper printed, column for column as a comparison has them.
+    """Rows that a paper printed, column for column as a comparison has them.
 
     Attributes:
         name: What the table is called here, e.g. ``dfs-table2``.
@@ -33,7 +33,7 @@ class PublishedRows:
     notes: tuple[str, ...]
 
     def title(self) -> str:
-        """Where the rows are from, in one line."""
+        """Source and setting of the rows, in one line."""
         return f"published: {self.source}; {self.setting}, under recipes of its own, not measured here"
 
     def cells(self) -> list[list[str]]:

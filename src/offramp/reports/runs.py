@@ -24,7 +24,7 @@ _RUN = {"net": {"net": str}, "method": str, "options": dict, "seed": int, "recip
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run folder's ``run.json``, ``result.json`` and ``metrics.csv`` say.
+    """Content of a run folder's ``run.json``, ``result.json`` and ``metrics.csv``.
 
     Attributes:
         folder: Where it lies.
@@ -79,7 +79,7 @@ class RunRecord:
 
     @property
     def passes(self) -> str:
-        """What a step costs, in the method's own words; empty where the library does not know the method."""
+        """Cost of a training step, in the method's own words; empty where the library lacks the method."""
         try:
             return str(method(self.method, self.options).passes)
         except UserError:
@@ -87,7 +87,7 @@ class RunRecord:
 
     @property
     def joint_epochs(self) -> float | None:
-        """What the training cost, in epochs of joint training; None where the library does not know it."""
+        """Cost of the training, in epochs of joint training; None where the library does not know it."""
         try:
             row = method(self.method, self.options)
         except UserError:

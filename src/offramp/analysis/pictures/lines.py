@@ -10,7 +10,7 @@ __all__ = ["stroke"]
 
 
 def stroke(number: int) -> dict[str, Any]:
-    """What matplotlib draws the n-th line with; the 0th is the baseline."""
+    """matplotlib's options for the line of the n-th method; the 0th is the baseline."""
     turn, place = divmod(number - 1, len(COLOURS))
     return {
         "color": COLOURS[place] if number else BASELINE,

@@ -25,7 +25,7 @@ KEPT = 400  # states of a trajectory, about
 
 @dataclass(frozen=True)
 class Descent:
-    """What :func:`descend` found.
+    """The trajectories of every method on a problem, as :func:`descend` returns them.
 
     Attributes:
         problem: On which problem.
