@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from offramp import UserError
 from offramp.forks import Equilibrium, Fork, Partition, Place, install, partition, remove, training_macs
-from offramp.forks.feature import branch, join
+from offramp.forks.lanes import branch, join
 from offramp.forks.routing import Routing
 from offramp.nets import MultiExitNet
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from offramp.forks import partition
-from offramp.forks.feature import branch, join
+from offramp.forks.lanes import branch, join
 from offramp.forks.routing import Routing
 from offramp.nets import MultiExitNet
 

@@ -8,9 +8,11 @@ from torch.autograd import forward_ad
 
 from offramp.errors import UserError
 from offramp.forks.channels import Channels
-from offramp.forks.feature import Cut, Feature, branch, cut_of, join, with_cut
+from offramp.forks.cut import Cut
+from offramp.forks.feature import Feature, cut_of, with_cut
 from offramp.forks.gains import Gains
 from offramp.forks.joined import HandOutJoined
+from offramp.forks.lanes import branch, join
 from offramp.forks.routing import Routing
 
 __all__ = ["HandOutCut"]

@@ -8,94 +8,26 @@ channels the gradient goes nowhere. Convolutions and linear layers that meet it
 (:mod:`~offramp.forks.passing`) hands the knowledge on. Every other operation sees the Tensor alone, so a
 network needs no tracing, and no layer of it changes.
 
-In the graph, a feature that a fork hands out has two ways back. The *lane* stands for its live channels; it
-has a shape, but no values and no memory, and brings home the gradient of the layers that read the cut. The
-Tensor itself is joined to the lane by an operation whose backward pass keeps the live channels.
+In the graph, a feature that a fork hands out has two ways back. The lane (:mod:`~offramp.forks.lanes`)
+stands for its live channels and brings home the gradient of the layers that read the cut. The Tensor itself
+is joined to the lane by an operation whose backward pass keeps the live channels. So the Tensor's own
+gradient is whole only if no layer has read it: who asks for it before gets it, who asks after is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 from torch.utils._pytree import tree_map_only
 
 from offramp.errors import UserError
-from offramp.forks.channels import Channels
-from offramp.forks.routing import Routing, memory_format
+from offramp.forks.cut import Cut
+from offramp.forks.lanes import lane_of_live
 
-__all__ = [
-    "Cut",
-    "Feature",
-    "branch",
-    "cut_of",
-    "gateway",
-    "implements",
-    "join",
-    "ordinary",
-    "stand_in",
-    "with_cut",
-]
-
-
-@dataclass(eq=False)
-class Cut:
-    """What is known of a feature's gradient.
-
-    Attributes:
-        live: The channels whose gradient goes anywhere.
-        axis: Of the channels.
-        split: Whether readers run two layers and an add, as the authors' VGG does, instead of one.
-        source: Which feature it was, for the errors.
-        lane: Brings the gradient of the live channels home, ``[N, ..., live, ...]``; made when it is first
-            read, if nothing has made it before.
-        ancestors: What it was made from; none if it is a fork's.
-        version: How often the Tensor had been written to when this was known; None for a view of a fork's
-            feature, of whose channels nothing is known.
-        was_read: Whether a layer has left out some of the feature's gradient.
-        is_watched: Whether somebody wants to see all of it, so that no layer may.
-    """
-
-    live: Channels
-    axis: int
-    split: bool
-    source: str
-    lane: Tensor | None = None
-    ancestors: tuple[Cut, ...] = ()
-    version: int | None = field(default=None, init=False)
-    was_read: bool = field(default=False, init=False)
-    is_watched: bool = field(default=False, init=False)
-
-    def read(self) -> None:
-        """Note that a layer leaves out a part of its gradient, and so of what it was made from."""
-        for cut in (self, *self.ancestors):
-            cut.was_read = True
-
-    def watch(self) -> None:
-        """Have all of its gradient computed from now on.
-
-        Raises:
-            UserError: It is too late.
-        """
-        if self.was_read and not self.is_watched:
-            raise UserError(
-                f"the gradient of {self.source} was asked for after a layer had read it, and part of it is "
-                "never computed; ask (register_hook, retain_grad) before the layer runs, or take impl=cat"
-            )
-        self.is_watched = True
-
-    def derived(
-        self, live: Channels, *others: Cut, axis: int | None = None, lane: Tensor | None = None
-    ) -> Cut:
-        """The cut of what an operation makes of the feature, and of others."""
-        ancestors = (self, *self.ancestors)
-        for other in others:
-            ancestors = (*dict.fromkeys((*ancestors, other, *other.ancestors)),)
-        return Cut(live, self.axis if axis is None else axis, self.split, self.source, lane, ancestors)
+__all__ = ["Feature", "cut_of", "gateway", "implements", "lane_of", "ordinary", "read", "twin", "with_cut"]
 
 
 Handler = Callable[..., Any]  # takes the function's arguments; returns its result, or NotImplemented
@@ -224,7 +156,7 @@ def lane_of(x: Tensor, cut: Cut) -> Tensor:
     """The lane that the gradient of a feature's reader takes."""
     if cut.lane is None:
         with torch._C.DisableTorchFunctionSubclass():
-            cut.lane = _Lane.apply(x, cut.live, cut.axis)
+            cut.lane = lane_of_live(x, cut.live, cut.axis)
     return cut.lane
 
 
@@ -236,26 +168,6 @@ def read(x: Tensor, cut: Cut) -> tuple[Tensor, Tensor]:
         return twin(x).detach(), lane
     with torch._C.DisableTorchFunctionSubclass():
         return x.detach(), lane
-
-
-def branch(feature: Tensor, routing: Routing) -> list[Tensor]:
-    """A lane for each reader of the routing."""
-    return list(_Branch.apply(feature, routing))
-
-
-def join(value: Tensor, lane: Tensor, live: Channels, axis: int) -> Tensor:
-    """An ordinary Tensor with a value, whose gradient takes the lane; it shares the value's memory."""
-    return _Join.apply(value, lane, live, axis)
-
-
-def stand_in(like: Tensor, shape: Sequence[int]) -> Tensor:
-    """A Tensor that has a shape but no memory behind it."""
-    return like.new_empty(()).expand(tuple(shape))
-
-
-def resized(shape: Sequence[int], axis: int, length: int) -> tuple[int, ...]:
-    """A shape with another length along one axis."""
-    return (*shape[:axis], length, *shape[axis + 1 :])
 
 
 _grad_fn: Any = Tensor.grad_fn.__get__  # type: ignore[union-attr]  # to mypy a Node
@@ -304,46 +216,3 @@ def _overwritten(args: Sequence[Any]) -> str:
         f"a layer overwrites {source}, and another reader needs it too; make the layer's first operation "
         "work out of place (inplace=False, or x = x + y in place of x += y)"
     )
-
-
-class _Branch(Function):
-    """Feature -> lanes; backward writes the readers' gradients side by side."""
-
-    @staticmethod
-    def forward(ctx, feature: Tensor, routing: Routing) -> tuple[Tensor, ...]:
-        ctx.set_materialize_grads(False)
-        ctx.routing, ctx.shape, ctx.memory_format = routing, feature.shape, memory_format(feature)
-        return tuple(stand_in(feature, resized(feature.shape, routing.axis, c.count)) for c in routing.live)
-
-    @staticmethod
-    def backward(ctx, *grads):
-        if all(grad is None for grad in grads):
-            return None, None
-        return ctx.routing.gather(grads, ctx.shape, ctx.memory_format), None
-
-
-class _Join(Function):
-    """(value, lane) -> the value; backward hands the live channels to the lane."""
-
-    @staticmethod
-    def forward(ctx, value: Tensor, lane: Tensor, live: Channels, axis: int) -> Tensor:
-        ctx.live, ctx.axis = live, axis
-        return value.view_as(value)
-
-    @staticmethod
-    def backward(ctx, grad):
-        return None, ctx.live.of(grad, ctx.axis), None, None
-
-
-class _Lane(Function):
-    """Any Tensor -> a lane of its live channels; backward puts zeros in the others."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, live: Channels, axis: int) -> Tensor:
-        ctx.routing = Routing.single(live, axis)
-        ctx.shape, ctx.memory_format = x.shape, memory_format(x)
-        return stand_in(x, resized(x.shape, axis, live.count))
-
-    @staticmethod
-    def backward(ctx, grad):
-        return ctx.routing.gather([grad], ctx.shape, ctx.memory_format), None, None

@@ -18,7 +18,9 @@ from torch import Tensor
 from torch.autograd import Function
 
 from offramp.forks.channels import Channels
-from offramp.forks.feature import Cut, cut_of, implements, lane_of, stand_in, with_cut
+from offramp.forks.cut import Cut
+from offramp.forks.feature import cut_of, implements, lane_of, with_cut
+from offramp.forks.lanes import stand_in
 
 # Value by value, whatever the axis of the channels.
 _ELEMENTWISE: tuple[Any, ...] = (

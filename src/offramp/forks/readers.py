@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.autograd import Function
 
 from offramp.forks.channels import Channels
-from offramp.forks.feature import Cut, cut_of, implements, join, read, twin
+from offramp.forks.cut import Cut
+from offramp.forks.feature import cut_of, implements, read, twin
+from offramp.forks.lanes import join
 from offramp.forks.routing import memory_format
 
 _convolution_backward = torch.ops.aten.convolution_backward.default

@@ -1,0 +1,81 @@
+"""The way home of a feature's gradient: a lane has a shape, but no values and no memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from torch.autograd import Function
+
+from offramp.forks.channels import Channels
+from offramp.forks.routing import Routing, memory_format
+
+__all__ = ["branch", "join", "lane_of_live", "resized", "stand_in"]
+
+
+def branch(feature: Tensor, routing: Routing) -> list[Tensor]:
+    """A lane for each reader of the routing."""
+    return list(_Branch.apply(feature, routing))
+
+
+def join(value: Tensor, lane: Tensor, live: Channels, axis: int) -> Tensor:
+    """An ordinary Tensor with a value, whose gradient takes the lane; it shares the value's memory."""
+    return _Join.apply(value, lane, live, axis)
+
+
+def stand_in(like: Tensor, shape: Sequence[int]) -> Tensor:
+    """A Tensor that has a shape but no memory behind it."""
+    return like.new_empty(()).expand(tuple(shape))
+
+
+def resized(shape: Sequence[int], axis: int, length: int) -> tuple[int, ...]:
+    """A shape with another length along one axis."""
+    return (*shape[:axis], length, *shape[axis + 1 :])
+
+
+def lane_of_live(x: Tensor, live: Channels, axis: int) -> Tensor:
+    """A lane for the live channels of any Tensor, which gets zeros in the others."""
+    return _Lane.apply(x, live, axis)
+
+
+class _Branch(Function):
+    """Feature -> lanes; backward writes the readers' gradients side by side."""
+
+    @staticmethod
+    def forward(ctx, feature: Tensor, routing: Routing) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.routing, ctx.shape, ctx.memory_format = routing, feature.shape, memory_format(feature)
+        return tuple(stand_in(feature, resized(feature.shape, routing.axis, c.count)) for c in routing.live)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        if all(grad is None for grad in grads):
+            return None, None
+        return ctx.routing.gather(grads, ctx.shape, ctx.memory_format), None
+
+
+class _Join(Function):
+    """(value, lane) -> the value; backward hands the live channels to the lane."""
+
+    @staticmethod
+    def forward(ctx, value: Tensor, lane: Tensor, live: Channels, axis: int) -> Tensor:
+        ctx.live, ctx.axis = live, axis
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return None, ctx.live.of(grad, ctx.axis), None, None
+
+
+class _Lane(Function):
+    """Any Tensor -> a lane of its live channels; backward puts zeros in the others."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, live: Channels, axis: int) -> Tensor:
+        ctx.routing = Routing.single(live, axis)
+        ctx.shape, ctx.memory_format = x.shape, memory_format(x)
+        return stand_in(x, resized(x.shape, axis, live.count))
+
+    @staticmethod
+    def backward(ctx, grad):
+        return ctx.routing.gather([grad], ctx.shape, ctx.memory_format), None, None
