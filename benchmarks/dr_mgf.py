@@ -28,11 +28,13 @@ from torch.utils._pytree import tree_leaves
 
 import offramp.nets
 from offramp import Recipe
+from offramp.data import Batch
+from offramp.distributed.launch import launch
 from offramp.loops import Bench, Moment, Work
 from offramp.methods import method
 from offramp.running import Running
-from offramp.training.launch import launch, place
 from offramp.training.optimizer import build_optimizer
+from offramp.training.placement import place
 
 CLASSES = 100
 NOW = Moment(epoch=0, progress=0.0, lr=0.01)
@@ -52,25 +54,27 @@ def work(name: str, args: argparse.Namespace) -> Work:
         fabric=fabric,
         optimizer=lambda parameters: fabric.setup_optimizers(build_optimizer(parameters, recipe)),
         batches=lambda number, count: iter([data(args)] * count),
+        tasks=[*net.outputs.values()],
         epochs=recipe.epochs,
     )
     net.train()
     return row.loop.start(bench)
 
 
-def data(args: argparse.Namespace) -> tuple[Tensor, Tensor]:
+def data(args: argparse.Namespace) -> Batch:
     random = torch.Generator().manual_seed(1)
     images = torch.randn(args.batch, 3, 32, 32, generator=random).to(args.device)
     if args.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
-    return images, torch.randint(CLASSES, (args.batch,), generator=random).to(args.device)
+    labels = torch.randint(CLASSES, (args.batch,), generator=random).to(args.device)
+    return Batch(images, {"label": labels})
 
 
-def in_fusion(loop: Work, images: Tensor, targets: Tensor) -> int:
+def in_fusion(loop: Work, batch: Batch) -> int:
     """Take a loop through its stages, one step each, to its last part."""
     for part in range(len(loop.parts) - 1):
         loop.begin(part, NOW)
-        loop.step(part, images, targets, NOW)
+        loop.step(part, batch, NOW)
         loop.end(part, NOW)
     last = len(loop.parts) - 1
     loop.begin(last, NOW)
@@ -78,14 +82,14 @@ def in_fusion(loop: Work, images: Tensor, targets: Tensor) -> int:
 
 
 def steps(args: argparse.Namespace) -> dict[str, Any]:
-    images, targets = data(args)
+    batch = data(args)
     plain, routed, fusing = work("joint", args), work("dr-mgf", args), work("dr-mgf", args)
     routed.begin(0, NOW)
     last = in_fusion(fusing, images, targets)
     variants: dict[str, Callable[[], object]] = {
-        "plain": lambda: plain.step(0, images, targets, NOW),
-        "routed": lambda: routed.step(0, images, targets, NOW),
-        "fusion": lambda: fusing.step(last, images, targets, NOW),
+        "plain": lambda: plain.step(0, batch, NOW),
+        "routed": lambda: routed.step(0, batch, NOW),
+        "fusion": lambda: fusing.step(last, batch, NOW),
     }
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     clock = Clock(args.device)
@@ -110,7 +114,7 @@ def steps(args: argparse.Namespace) -> dict[str, Any]:
 def memory(args: argparse.Namespace) -> dict[str, float]:
     loop: Any = work("dr-mgf", args)
     in_fusion(loop, *data(args))
-    loop.step(len(loop.parts) - 1, *data(args), NOW)
+    loop.step(len(loop.parts) - 1, data(args), NOW)
     state = loop.state()
     stages, fusion = state["optimizers"][:-1], state["optimizers"][-1]
     kinds = {
@@ -136,14 +140,14 @@ def epoch(args: argparse.Namespace) -> None:
     """One epoch, in this process and its likes; rank 0 prints how long it took, the second time."""
     torch.set_num_threads(1)
     loop: Any = work("dr-mgf", args)
-    images, targets = data(args)
+    batch = data(args)
     for _ in range(2):
         loop.bench.fabric.barrier()
         begin = time.perf_counter()
         for part in range(len(loop.parts)):
             loop.begin(part, NOW)
             for _ in range(args.steps):
-                loop.step(part, images, targets, NOW)
+                loop.step(part, batch, NOW)
             loop.end(part, NOW)
         loop.bench.fabric.barrier()
         if args.device == "cuda":

@@ -37,7 +37,7 @@ import offramp.nets
 from offramp.combiners import Backward
 from offramp.combiners.jacobian import Jacobian, Refreshed
 from offramp.combiners.weightings import cagrad, mgda, upgrad
-from offramp.data import ImageData, open_data, pipeline
+from offramp.data import Batch, ImageData, open_data, pipeline
 from offramp.objectives import Step
 
 NETS = ("msdnet_cifar", "vgg7", "resnet18")
@@ -74,7 +74,7 @@ def forward(net: nn.Module, images: Tensor, targets: Tensor) -> tuple[list[Tenso
             return forward(net, images[:count], targets[:count])
 
     return losses_of(passage.outputs, targets), Step(
-        net, passage.outputs, targets, trunk=passage.trunk, part=part
+        net, passage.outputs, [*net.outputs.values()], {"label": targets}, trunk=passage.trunk, part=part
     )
 
 
@@ -340,7 +340,8 @@ def errors_of(
         engine(losses, step, PLAIN, lambda block: METHODS[method](block.gramian()))
         return torch.cat([p.grad.flatten() for p in shared])
 
-    for images, targets in first_batches(data, args):
+    for batch in first_batches(data, args):
+        images, targets = batch.inputs, batch.targets["label"]
         with still(net):
             close = {variant: gradient(engine, images, targets) for variant, engine in engines.items()}
         wanted = gradient(exact, images, targets)
@@ -350,7 +351,7 @@ def errors_of(
     return off
 
 
-def first_batches(data: ImageData, args: argparse.Namespace) -> Iterator[tuple[Tensor, Tensor]]:
+def first_batches(data: ImageData, args: argparse.Namespace) -> Iterator[Batch]:
     """Shuffled batches, epoch after epoch."""
     transform, _ = pipeline("none", data)
     epochs = itertools.chain.from_iterable(

@@ -19,10 +19,9 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from _result import result_file, write_result
-from torch import Tensor
 
 import offramp.nets
-from offramp.data import open_data, pipeline
+from offramp.data import Batch, open_data, pipeline
 from offramp.forks import partition
 from offramp.training.memory import keep_freed_memory
 
@@ -45,7 +44,7 @@ class Trainer:
         self.batches = self._endless()
         self.phases: dict[str, list[float]] = defaultdict(list)
 
-    def _endless(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _endless(self) -> Iterator[Batch]:
         transform, _ = pipeline(self.args.augment, self.data)
         epoch = 0
         while True:
@@ -62,7 +61,8 @@ class Trainer:
 
     def step(self) -> None:
         start = self._now()
-        images, labels = next(self.batches)
+        batch = next(self.batches)
+        images, labels = batch.inputs, batch.targets["label"]
         if self.args.size != images.shape[-1]:
             images = F.interpolate(images, size=self.args.size)
         if self.args.channels_last:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from offramp.reports import Comparison, Group, RunRecord, plot
+from offramp.runs.result import Result
 
 
 def comparison(folder: Path) -> Comparison:
@@ -26,9 +27,9 @@ def comparison(folder: Path) -> Comparison:
 
 
 def _record(net: str, run: dict[str, Any]) -> RunRecord:
-    return RunRecord(
-        Path(run["folder"]), net, run["method"], {}, run["data"], run["seed"], {}, result=run, epochs=()
-    )
+    result = Result.from_json(run)
+    folder, method, data, seed = Path(run["folder"]), run["method"], run["data"], run["seed"]
+    return RunRecord(folder, net, method, {}, data, seed, {}, result=result, epochs=())
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from steps import exit_step
 
 from offramp import Recipe
 from offramp.combiners import Backward
@@ -13,7 +14,7 @@ from offramp.forks import Partition
 from offramp.loops import DRMGF
 from offramp.methods import METHODS, Method, method
 from offramp.nets import Separate, vgg7
-from offramp.objectives import CrossEntropy, Step
+from offramp.objectives import TaskLoss
 from offramp.objectives.distillation import Distillation
 from offramp.running import Running
 
@@ -109,8 +110,8 @@ def test_a_method_of_a_user_s_own_is_parts_by_axis():
 
 def test_weights_are_factors_of_the_losses():
     net = vgg7(num_classes=5, width=4)
-    step = Step(net, net(torch.randn(4, 3, 32, 32)), torch.arange(4))
-    plain = CrossEntropy()(step)
+    step = exit_step(net, net(torch.randn(4, 3, 32, 32)), torch.arange(4))
+    plain = TaskLoss()(step)
     weighted = Running(method("joint", {"weights": [0, 1, 2, 3, 4, 5]}), net).losses(step)
     assert torch.equal(torch.stack(weighted), torch.arange(6) * torch.stack(plain))
     with pytest.raises(UserError, match="weights are 2, exits 6"):
@@ -141,7 +142,7 @@ def test_what_an_objective_learns_gets_the_gradient_of_the_sum(name):
         torch.manual_seed(0)
         running = Running(method(one), net).double()
         outputs, features, trunk = net(images, keep=True)
-        step = Step(net, outputs, targets, features=features, trunk=trunk)
+        step = exit_step(net, outputs, targets, features=features, trunk=trunk)
         running.combine(running.losses(step), step, Backward())
         found.append([p.grad for p in running.parameters()])
         net.zero_grad()

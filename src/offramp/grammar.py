@@ -13,7 +13,7 @@ from offramp.errors import UserError, guess
 from offramp.forks import Fork, GainFork, Rule, SliceFork, install, remove
 from offramp.loops import Loop, Minibatch
 from offramp.nets import MultiExitNet, Net, Separate
-from offramp.objectives import CrossEntropy, Objective
+from offramp.objectives import Objective, TaskLoss
 from offramp.options import Options
 from offramp.passes import K, Passes
 
@@ -22,7 +22,7 @@ __all__ = ["AXES", "Method"]
 # axis -> its plain part, in the order in which data meets them; forks are a product of any number of rules
 AXES: dict[str, Any] = {
     "fork": (),
-    "objective": CrossEntropy(),
+    "objective": TaskLoss(),
     "balancer": Equal(),
     "combiner": Sum(),
     "loop": Minibatch(),

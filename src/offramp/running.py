@@ -67,6 +67,6 @@ class Running(nn.Module):
             return losses
         # a loss without weight reaches nothing: gradients of zeros would let decay and momentum move a head
         return [
-            weight * (loss if weight else loss.detach())
-            for weight, loss in zip(self.weights, losses, strict=True)
+            self.weights[k] * (loss if self.weights[k] else loss.detach())
+            for k, loss in zip(step.present, losses, strict=True)
         ]

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from steps import exit_batch
 from torch import nn
 
 from offramp.analysis import (
@@ -83,7 +84,7 @@ def test_conflict_per_filter_is_averaged_over_batches(conv_net):
     observer, each = FilterConflict(), []
     with measuring(net):
         for batch in batches:
-            found = task_gradients(net, *batch)
+            found = task_gradients(net, exit_batch(*batch))
             observer.add(found)
             each.append(filter_conflicts(found.gradients))
     for name, values in observer.mean().items():
@@ -118,7 +119,7 @@ class Quadratics:
     def measure(self, **settings):
         interference = Interference(self.net, **settings)
         images, targets = torch.from_numpy(self.x), torch.zeros(5, dtype=torch.int64)
-        interference.add(task_gradients(self.net, images, targets, objective=self.objective))
+        interference.add(task_gradients(self.net, exit_batch(images, targets), objective=self.objective))
         return interference.outputs()
 
 
@@ -158,7 +159,7 @@ def test_every_weight_of_a_real_net_comes_back(conv_net, state):
     before = state(net)
     interference = Interference(net, step=0.1)
     with measuring(net):
-        interference.add(task_gradients(net, images, targets))
+        interference.add(task_gradients(net, exit_batch(images, targets)))
     tensors, modes = state(net)
     assert modes == before[1]
     assert all(torch.equal(tensors[name], value) for name, value in before[0].items())

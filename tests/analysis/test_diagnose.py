@@ -103,9 +103,11 @@ def test_batches_are_those_of_the_training(folders):
     each = split.num_batches(16, drop_last=True)
     found = list(subject.batches(each + 2))
     assert len(found) == each + 2
-    assert {len(images) for images, _ in found} == {16}
-    assert not torch.equal(found[0][1], found[each][1])  # the next epoch has another order
-    assert torch.equal(found[1][0], list(subject.batches(2))[1][0])
+    assert {len(batch) for batch in found} == {16}
+    assert not torch.equal(
+        found[0].targets["label"], found[each].targets["label"]
+    )  # the next epoch has another order
+    assert torch.equal(found[1].inputs, list(subject.batches(2))[1].inputs)
 
 
 def test_accuracy_is_that_of_the_result(folders):

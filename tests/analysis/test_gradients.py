@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from steps import exit_batch
 
 from offramp import UserError
 from offramp.analysis import measuring, shared_owners, task_gradients
@@ -10,7 +11,7 @@ from offramp.nets import Separate
 def test_each_output_s_gradient_on_what_it_shares(conv_net):
     net, images, targets = conv_net
     net.eval()
-    found = task_gradients(net, images, targets)
+    found = task_gradients(net, exit_batch(images, targets))
     for k, gradients in enumerate(found.gradients):
         net.zero_grad()
         loss = F.cross_entropy(net(images)[k], targets)
@@ -31,7 +32,7 @@ def test_measuring_leaves_no_trace(conv_net, state):
     before = state(net)
     with measuring(net):
         assert net.stages[0][1].training and not net.stages[0][3].training
-        found = task_gradients(net, images, targets)
+        found = task_gradients(net, exit_batch(images, targets))
         assert found.again() == found.losses  # no dropout in between
         with torch.no_grad():  # statistics of the batch: the size of a channel does not matter
             net.stages[0][0].weight *= 3

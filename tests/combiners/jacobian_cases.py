@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from steps import exit_step
 from torch import Tensor, nn
 
 import offramp
@@ -82,7 +83,7 @@ def apart(feature):
 def forward(net: nn.Module, images: Tensor, targets: Tensor, *, trunk: bool = True) -> Step:
     """A step made by hand: the loop over stages, forks and heads."""
     if not trunk or not hasattr(net, "stages"):
-        return Step(net, net(images), targets)
+        return exit_step(net, net(images), targets)
     x, outputs, between = images, [], []
     for k, (stage, head) in enumerate(zip(net.stages, net.heads, strict=True)):
         x = to_head = apart(stage(x))
@@ -90,7 +91,7 @@ def forward(net: nn.Module, images: Tensor, targets: Tensor, *, trunk: bool = Tr
             between.append(x)
             to_head, x = net.forks[k](x)
         outputs.append(head(to_head))
-    return Step(net, outputs, targets, trunk=between)
+    return exit_step(net, outputs, targets, trunk=between)
 
 
 def losses_of(step: Step) -> list[Tensor]:

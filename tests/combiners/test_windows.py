@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from jacobian_cases import CLASSES, PLAIN, apart, batch, build, forward, losses_of
+from steps import exit_step
 from torch import nn
 
 from offramp.combiners import Backward
@@ -11,7 +12,6 @@ from offramp.combiners.windows import WINDOWS, Windows, first_blocks, mask
 from offramp.errors import UserError
 from offramp.forks import partition
 from offramp.nets import MultiExitNet
-from offramp.objectives import Step
 
 
 def detached(feature):
@@ -185,6 +185,6 @@ def test_a_step_by_hand():
     for window, of_a in (("local", 2.0), ("grouping", 2.0), ("overlap-3", 12.0)):  # 2, and 2 * 5 with loss 2
         net.zero_grad()
         outputs = net(x)
-        Windows(window=window).start(net)([z.sum() for z in outputs], Step(net, outputs, x), PLAIN)
+        Windows(window=window).start(net)([z.sum() for z in outputs], exit_step(net, outputs, x), PLAIN)
         assert a.grad.item() == of_a
         assert b.grad.item() == 6.0

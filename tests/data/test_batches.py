@@ -6,15 +6,16 @@ import pytest
 import torch
 
 from offramp import UserError
-from offramp.data import Split, open_data
+from offramp.data import Batch, Split, open_data
 from offramp.data.image_data import ImageData
 from offramp.data.order import stratified
 from offramp.data.pipelines import PIPELINES, Transform, pipeline
 
 
-def number(images, generator):
+def number(batch, generator):
     """Keep each image's number, which is its only value, and add noise that shows the generator."""
-    return images[:, :1, 0, 0].float() + torch.rand(len(images), 1, generator=generator) / 2
+    numbers = batch.inputs[:, :1, 0, 0].float() + torch.rand(len(batch), 1, generator=generator) / 2
+    return Batch(numbers, batch.targets)
 
 
 @pytest.fixture
@@ -24,7 +25,10 @@ def split():
 
 
 def run(split, **arguments):
-    return [(x.clone(), y.clone()) for x, y in split.batches(5, transform=number, device="cpu", **arguments)]
+    return [
+        (batch.inputs.clone(), batch.targets["label"].clone())
+        for batch in split.batches(5, transform=number, device="cpu", **arguments)
+    ]
 
 
 def same(one, two):
@@ -119,8 +123,9 @@ def test_evaluation_only_normalises(data, name):
     mean, std = (torch.as_tensor(v, dtype=torch.float64).view(3, 1, 1) for v in STATISTICS.get(name, own))
     train, evaluate = pipeline(name, data)
     expected = ((levels - mean) / std).float()
-    torch.testing.assert_close(evaluate(data.train.images, torch.Generator()), expected, atol=1e-5, rtol=0)
-    augmented = train(data.train.images, torch.Generator().manual_seed(0))
+    found = evaluate.images(data.train.images, torch.Generator())
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    augmented = train.images(data.train.images, torch.Generator().manual_seed(0))
     assert augmented.dtype == torch.float32 and augmented.shape == expected.shape
     assert (name == "none") == torch.allclose(augmented, expected, atol=1e-5)
 
@@ -130,7 +135,7 @@ def test_padding_has_the_published_level(data, name, fill):
     """What crop and flip give, taken back to levels, is the image's own values and the fill."""
     train, _ = pipeline(name, data)
     images = torch.full((200, 3, 32, 32), 50, dtype=torch.uint8)
-    out = train(images, torch.Generator().manual_seed(0))
+    out = train.images(images, torch.Generator().manual_seed(0))
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (train.mean, train.std))
     levels = ((out * std + mean) * 255).round().unique().tolist()
     assert levels == sorted([50, fill])
@@ -138,7 +143,7 @@ def test_padding_has_the_published_level(data, name, fill):
 
 def test_cutout_is_black_before_the_normalisation(data):
     train, _ = pipeline("dfs-autoaugment", data)
-    out = train(torch.full((100, 3, 32, 32), 200, dtype=torch.uint8), torch.Generator().manual_seed(0))
+    out = train.images(torch.full((100, 3, 32, 32), 200, dtype=torch.uint8), torch.Generator().manual_seed(0))
     black = torch.tensor([-m / s for m, s in zip(train.mean, train.std, strict=True)])
     is_black = torch.isclose(out, black.view(3, 1, 1), atol=1e-4).all(1)
     assert (is_black.flatten(1).sum(1) >= 64).all()  # at least a corner of 8 x 8 of the 16 x 16 square
@@ -148,7 +153,7 @@ def test_a_blank_set_normalises_without_nan():
     blank = Split(torch.full((4, 3, 8, 8), 7, dtype=torch.uint8), torch.zeros(4, dtype=torch.long))
     data = ImageData(name="x", source="x", classes=("a",), train=blank, val=blank, load_test=lambda: blank)
     _, evaluate = pipeline("none", data)
-    assert evaluate(blank.images, torch.Generator()).abs().max() < 1e-4
+    assert evaluate.images(blank.images, torch.Generator()).abs().max() < 1e-4
 
 
 def test_unknown_and_unfit_pipelines(data):
@@ -166,6 +171,10 @@ def test_the_training_transform_keeps_nothing(parquet_folder):
     train, _ = pipeline("dfs-autoaugment", data)
     assert isinstance(train, Transform)
     epochs = [
-        list(data.train.batches(10, transform=train, device="cpu", shuffle=True, epoch=1)) for _ in range(2)
+        [
+            (batch.inputs, batch.targets["label"])
+            for batch in data.train.batches(10, transform=train, device="cpu", shuffle=True, epoch=1)
+        ]
+        for _ in range(2)
     ]
     assert same(*epochs)

@@ -12,7 +12,7 @@ from PIL import Image
 from small_sets import noise, png, write_parquet
 
 from offramp import UserError
-from offramp.data import Split, StreamSplit, open_data, opening, pipeline
+from offramp.data import Batch, Split, StreamSplit, open_data, opening, pipeline
 from offramp.data.geometry import centre_crop, random_resized_crop
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -27,7 +27,8 @@ def data(image_folder):
 
 def run(split, transform, **arguments):
     return [
-        (x.clone(), y.clone()) for x, y in split.batches(4, transform=transform, device="cpu", **arguments)
+        (batch.inputs.clone(), batch.targets["label"].clone())
+        for batch in split.batches(4, transform=transform, device="cpu", **arguments)
     ]
 
 
@@ -108,8 +109,8 @@ def test_each_image_gets_crops_of_its_own(tmp_path):
     split = open_data(tmp_path, size=16, val_fraction=0).train
     split.workers = 0
 
-    def keep(images, _):
-        return images.float()
+    def keep(batch, _):
+        return Batch(batch.inputs.float(), batch.targets)
 
     keep.resized_crop = True
     in_order = torch.cat([x for x, _ in run(split, keep)])

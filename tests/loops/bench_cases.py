@@ -6,12 +6,14 @@ import torch
 from torch import nn
 
 from offramp import Recipe
+from offramp.data import Batch
+from offramp.distributed.launch import launch
 from offramp.loops import Bench, Moment
 from offramp.methods import method
 from offramp.nets import MultiExitNet
 from offramp.running import Running
-from offramp.training.launch import launch, place
 from offramp.training.optimizer import build_optimizer
+from offramp.training.placement import place
 
 RECIPE = Recipe(lr=0.05, batch_size=6, momentum=0.9, nesterov=False, weight_decay=1e-4, epochs=2)
 CLASSES = 3
@@ -42,7 +44,7 @@ def batches(epoch: int, draw: int, count: int, size: int = 6):
     random = torch.Generator().manual_seed(1000 * epoch + draw)
     for _ in range(count):
         images = torch.randn(size, 3, 6, 6, generator=random, dtype=torch.float64)
-        yield images, torch.randint(CLASSES, (size,), generator=random)
+        yield Batch(images, {"label": torch.randint(CLASSES, (size,), generator=random)})
 
 
 def bench(net, name: str = "dr-mgf", recipe: Recipe = RECIPE, **options):
@@ -57,6 +59,7 @@ def bench(net, name: str = "dr-mgf", recipe: Recipe = RECIPE, **options):
             fabric=fabric,
             optimizer=lambda groups: fabric.setup_optimizers(build_optimizer(groups, recipe)),
             batches=lambda number, count: batches(99, number, count),
+            tasks=[*net.outputs.values()],
             epochs=recipe.epochs,
             seed=recipe.seed,
         )
@@ -69,6 +72,6 @@ def run_epoch(work, epoch: int, count: int, epochs: int = RECIPE.epochs, lr: flo
     for part, one in enumerate(work.parts):
         moment = Moment(epoch, epoch / epochs, lr)
         work.begin(part, moment)
-        for images, targets in batches(epoch, one.draw, max(1, round(one.share * count))):
-            work.step(part, images, targets, moment)
+        for batch in batches(epoch, one.draw, max(1, round(one.share * count))):
+            work.step(part, batch, moment)
         work.end(part, moment)

@@ -63,7 +63,8 @@ class PlainDRMGF:
     def stage(self, k, epoch, start, buffers):
         w, nu = dict(start), self.nu | {k: dict(self.nu[k])}
         buffers = {n: b.clone() for n, b in buffers.items()}
-        for images, targets in self.batches(epoch, k, self.count):
+        for batch in self.batches(epoch, k, self.count):
+            images, targets = batch.inputs, batch.targets["label"]
             w = {n: t.detach().requires_grad_() for n, t in w.items()}
             nu[k] = {n: t.detach().requires_grad_() for n, t in nu[k].items()}
             f = self.losses(self.effective(w, k, nu), buffers, images, targets)
@@ -130,7 +131,8 @@ class PlainDRMGF:
                 running[name] = left[owners[0]][1][name]
         before = {n: [s.clone() for s in scales] for n, scales in self.scale.items()}
         rate = self.rate * (0.5 if 2 * epoch >= epochs else 1)
-        for images, targets in self.batches(epoch, self.tasks, self.count):
+        for batch in self.batches(epoch, self.tasks, self.count):
+            images, targets = batch.inputs, batch.targets["label"]
             self.scale = {n: [s.detach().requires_grad_() for s in v] for n, v in self.scale.items()}
             sum(self.losses(self.fused(states), running, images, targets)).backward()
             self.adam_step(rate)

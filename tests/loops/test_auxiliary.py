@@ -21,7 +21,7 @@ def loss(net, tensors, images, targets, k):
 
 def mean_loss(net, tensors, k):
     few = list(batches(99, LATER.epoch, 4))
-    return sum(loss(net, tensors, x, y, k) for x, y in few) / len(few)
+    return sum(loss(net, tensors, b.inputs, b.targets["label"], k) for b in few) / len(few)
 
 
 def test_rates_are_where_the_own_loss_is_lowest_on_the_way_of_each_other_task():

@@ -68,7 +68,7 @@ def test_what_comes_out_is_the_plain_net():
     run_epoch(bench(net), 0, 2)
     assert net.state_dict().keys() == plain.state_dict().keys()
     assert [type(m) for m in net.modules()] == [type(m) for m in plain.modules()]
-    x = next(iter(batches(7, 7, 1)))[0]
+    x = next(iter(batches(7, 7, 1))).inputs
     net.eval()
     plain.load_state_dict(net.state_dict())
     plain.eval()
@@ -85,8 +85,8 @@ def test_head_k_is_that_of_stage_k_to_the_last_bit():
     moment = Moment(0, 0.0, 0.05)
     for part, one in enumerate(work.parts):
         work.begin(part, moment)
-        for images, targets in batches(0, one.draw, 3):
-            work.step(part, images, targets, moment)
+        for batch in batches(0, one.draw, 3):
+            work.step(part, batch, moment)
         if part < 3:
             left[part] = net.heads[part][-1].weight.detach().clone()
         work.end(part, moment)

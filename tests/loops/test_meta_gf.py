@@ -19,7 +19,8 @@ def plain_epoch(net, owners, omega, *, heed, weigh, count, velocity):
     left, stats = [], []
     for k in range(net.num_exits):
         w, b = dict(start), {n: t.clone() for n, t in buffers.items()}
-        for images, targets in batches(0, k, count):
+        for batch in batches(0, k, count):
+            images, targets = batch.inputs, batch.targets["label"]
             w = {n: t.detach().requires_grad_() for n, t in w.items()}
             outputs = functional_call(net, w | b, (images,))
             losses = [F.cross_entropy(z, targets) for z in outputs]
@@ -41,7 +42,8 @@ def plain_epoch(net, owners, omega, *, heed, weigh, count, velocity):
 
     scratch = {n: b.clone() for n, b in buffers.items()}
     optimizer = torch.optim.Adam(omega.values(), lr=0.1)
-    for images, targets in batches(0, net.num_exits, count):
+    for batch in batches(0, net.num_exits, count):
+        images, targets = batch.inputs, batch.targets["label"]
         fused = fuse()
         optimizer.zero_grad()
         sum(F.cross_entropy(z, targets) for z in functional_call(net, fused | scratch, (images,))).backward()

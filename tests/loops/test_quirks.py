@@ -7,6 +7,7 @@ import torch
 from bench_cases import CLASSES, bench, run_epoch
 from torch import nn
 
+from offramp.data import Batch
 from offramp.loops.routes import LATERAL, Routes
 from offramp.nets import MultiExitNet
 
@@ -50,7 +51,8 @@ def test_a_module_called_twice_is_routed_once(quirks):
     net.forks[0].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
     from offramp.loops import Moment
 
-    work.stage.forward(0, x, torch.zeros(2, dtype=torch.int64), Moment(0, 0.0, 0.1))
+    batch = Batch(x, {"label": torch.zeros(2, dtype=torch.int64)})
+    work.stage.forward(0, batch, Moment(0, 0.0, 0.1))
     second = raw if quirks else routed
     wanted = nn.functional.conv2d(nn.functional.conv2d(x, routed, padding=1), second, padding=1)
     torch.testing.assert_close(seen[-1], wanted)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from steps import exit_step
 from torch import nn
 
 from offramp.nets import MultiExitNet
-from offramp.objectives import Step
 
 DATA = Path(__file__).parents[1] / "golden" / "data"
 
@@ -32,7 +32,7 @@ def make_step(golden):
     def make(net=None, dtype=torch.float64, **changes):
         outputs = [torch.tensor(z, dtype=dtype).requires_grad_() for z in golden["z"]]
         features = [torch.tensor(f, dtype=dtype).requires_grad_() for f in golden["f"]]
-        return Step(net, outputs, torch.arange(6) % 10, **{"features": features, **changes})
+        return exit_step(net, outputs, torch.arange(6) % 10, **{"features": features, **changes})
 
     return make
 

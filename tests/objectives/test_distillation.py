@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from steps import exit_step
 
-from offramp.objectives import CrossEntropy, Step
+from offramp.objectives import TaskLoss
 from offramp.objectives.distillation import Distillation
 from offramp.objectives.divergence import DivergenceDistillation
 
@@ -57,14 +58,14 @@ def published(z, targets, *, share, temperature, scale):
 def test_kd_is_the_published_sum(golden, make_step, options, numbers):
     step = make_step()
     losses = Distillation(**options).start(step.net)(step)
-    expected = published(golden["z"], step.targets.tolist(), **numbers)
+    expected = published(golden["z"], step.targets["label"].tolist(), **numbers)
     assert len(losses) == 4
     torch.testing.assert_close(sum(losses).item(), expected, rtol=1e-6 if not options else 1e-12, atol=0)
 
 
 def test_kd_each_exit_has_its_own_terms(golden, make_step):
     step = make_step()
-    y, z = step.targets.tolist(), golden["z"]
+    y, z = step.targets["label"].tolist(), golden["z"]
     losses = Distillation(temperature=4, anneal=False, alpha=0.3)(step)
     for k in range(3):
         expected = 0.7 * hard(z[k], y) + 0.3 * 16 * soft(z[k], z[-1], 4)
@@ -86,7 +87,7 @@ def test_kd_msdnet_is_the_public_code(golden, make_step, case):
 def test_kd_msdnet_by_its_formula(golden, make_step):
     """By default the divergence is summed over the classes, as the formula says."""
     step = make_step()
-    y, z = step.targets.tolist(), golden["z"]
+    y, z = step.targets["label"].tolist(), golden["z"]
     losses = DivergenceDistillation()(step)
     for k in range(3):
         divergence = soft(z[k], z[-1], 3) - soft(z[-1], z[-1], 3)
@@ -108,7 +109,7 @@ def test_the_teacher_learns_from_the_labels_alone(make_step, objective):
 def test_labels_are_smoothed_and_soft_targets_are_not(make_step, objective):
     plain, smooth = make_step(), make_step(label_smoothing=0.2)
     change = sum(objective(smooth)) - sum(objective(plain))
-    each = [b - a for a, b in zip(CrossEntropy()(plain), CrossEntropy()(smooth), strict=True)]
+    each = [b - a for a, b in zip(TaskLoss()(plain), TaskLoss()(smooth), strict=True)]
     last = 0.7 if isinstance(objective, Distillation) else 1.0
     torch.testing.assert_close(change, 0.7 * sum(each[:3]) + last * each[3], rtol=1e-10, atol=1e-12)
 
@@ -116,7 +117,7 @@ def test_labels_are_smoothed_and_soft_targets_are_not(make_step, objective):
 @pytest.mark.parametrize("objective", [Distillation(), DivergenceDistillation()])
 def test_losses_are_float32_or_wider(make_step, objective):
     narrow = make_step(dtype=torch.bfloat16)
-    same = Step(None, [z.detach().float() for z in narrow.outputs], narrow.targets)
+    same = exit_step(None, [z.detach().float() for z in narrow.outputs], narrow.targets["label"])
     start = objective.start(None)
     for ours, theirs in zip(start(narrow), objective(same), strict=True):
         assert ours.dtype == torch.float32
@@ -138,8 +139,8 @@ def test_temperature_grows_after_a_confident_batch_and_never_falls():
         (UNSURE, 1.05**2, 1.05**2),
     ]:
         z = [student.clone().requires_grad_(), teacher]
-        ours = losses(Step(None, z, targets))
-        expected = Distillation(temperature=used, anneal=False)(Step(None, z, targets))
+        ours = losses(exit_step(None, z, targets))
+        expected = Distillation(temperature=used, anneal=False)(exit_step(None, z, targets))
         torch.testing.assert_close(ours, expected)
         ours[0].backward()
         torch.testing.assert_close(losses.temperature.item(), after, rtol=1e-6, atol=0)
@@ -150,20 +151,20 @@ def test_confidence_is_that_of_the_tempered_probabilities():
     three = torch.tensor([[1.0, 0.0, 0.0]])  # 0.576 at T=1, 0.5 at T = 1/ln 2 = 1.4427
     for logits, grows in ((teacher, True), (three, False)):
         losses = Distillation(temperature=1.5).start(None)
-        losses(Step(None, [logits, logits], torch.tensor([0])))
+        losses(exit_step(None, [logits, logits], torch.tensor([0])))
         assert (losses.temperature.item() > 1.5) == grows
 
 
 def test_temperature_stays_in_evaluation_mode():
     losses = Distillation().start(None).eval()
-    losses(Step(None, [SURE, SURE], torch.arange(6)))
+    losses(exit_step(None, [SURE, SURE], torch.arange(6)))
     assert losses.temperature == 1
 
 
 def test_annealing_goes_on_exactly_from_a_checkpoint():
     generator = torch.Generator().manual_seed(0)
     steps = [
-        Step(None, [torch.randn(6, 10, generator=generator), 2 * SURE / (i + 1)], torch.arange(6))
+        exit_step(None, [torch.randn(6, 10, generator=generator), 2 * SURE / (i + 1)], torch.arange(6))
         for i in range(12)
     ]
     through = Distillation().start(None)
@@ -185,18 +186,18 @@ def test_processes_keep_one_temperature(monkeypatch):
     for other, grows in ((0.5, True), (0.3, False)):
         monkeypatch.setattr(dist, "all_reduce", lambda tensor, other=other: tensor.add_(other))
         losses = Distillation().start(None)
-        losses(Step(None, [teacher, teacher], torch.arange(6)))
+        losses(exit_step(None, [teacher, teacher], torch.arange(6)))
         assert (losses.temperature.item() > 1) == grows
 
 
 def test_alpha_0_is_joint_training(make_step):
     step = make_step()
-    torch.testing.assert_close(Distillation(alpha=0)(step), CrossEntropy()(step))
+    torch.testing.assert_close(Distillation(alpha=0)(step), TaskLoss()(step))
 
 
 def test_the_divergence_vanishes_where_student_and_teacher_agree(make_step):
     z = make_step().outputs[0].detach().requires_grad_()
-    loss = DivergenceDistillation(alpha=1)(Step(None, [z, z.detach()], torch.arange(6)))[0]
+    loss = DivergenceDistillation(alpha=1)(exit_step(None, [z, z.detach()], torch.arange(6)))[0]
     (grad,) = torch.autograd.grad(loss, z)
     assert abs(loss) < 1e-14
     assert grad.abs().max() < 1e-14

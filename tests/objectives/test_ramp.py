@@ -2,21 +2,22 @@
 
 import pytest
 import torch
+from steps import exit_step
 from torch import nn
 
 from offramp.errors import UserError
-from offramp.objectives import CrossEntropy, Step
+from offramp.objectives import TaskLoss
 from offramp.objectives.ramp import Ramp
 
 
 def step_of(net, **when):
     generator = torch.Generator().manual_seed(0)
     outputs = [torch.randn(4, 10, dtype=torch.float64, generator=generator) for _ in range(net.num_exits)]
-    return Step(net, outputs, torch.arange(4), **when)
+    return exit_step(net, outputs, torch.arange(4), **when)
 
 
 def factors(losses, step):
-    return [(a / b).item() for a, b in zip(losses(step), CrossEntropy()(step), strict=True)]
+    return [(a / b).item() for a, b in zip(losses(step), TaskLoss()(step), strict=True)]
 
 
 @pytest.mark.parametrize("net_name", ["vgg_sdn", "resnet_sdn", "wideresnet_sdn"])

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from steps import exit_step
 from torch import nn
 
 from offramp.errors import UserError
 from offramp.nets import MultiExitNet, vgg7
 from offramp.nets.passage import passage
-from offramp.objectives import CrossEntropy, Step
+from offramp.objectives import TaskLoss
 from offramp.objectives.self_distillation import SelfDistillation, SelfDistillationICCV
 
 BOTH = [SelfDistillation(), SelfDistillationICCV()]
@@ -40,7 +41,7 @@ def test_byot_is_the_public_code(golden, make_step, line, case, lam):
 def test_byot_iccv_by_a_slow_loop(golden, make_step, line):
     step = make_step()
     losses = SelfDistillationICCV(alpha=0.1, lam=0.01).start(line(8, 8, 8, 8).double())(step)
-    labels = CrossEntropy()(step)
+    labels = TaskLoss()(step)
     z = torch.tensor(golden["z"], dtype=torch.float64)
     teacher = (z[-1] / 3).softmax(1)
     for k in range(3):
@@ -81,7 +82,7 @@ def test_adaptation_learns_from_its_own_exit_on_a_real_net(objective):
     losses = objective.start(net)
     x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     found = passage(net, x)
-    each = losses(Step(net, found.outputs, torch.arange(4), features=found.features))
+    each = losses(exit_step(net, found.outputs, torch.arange(4), features=found.features))
     adapted = [k for k in range(5) if list(losses.layers[k].parameters())]
     assert adapted == ([0, 1, 2, 3, 4] if isinstance(objective, SelfDistillation) else [0, 1, 2, 3])
     for k in adapted:
@@ -114,7 +115,7 @@ def test_adaptation_returns_from_a_checkpoint(line, objective):
     resumed = objective.start(net)
     resumed.load_state_dict(trained.state_dict())
     found = passage(net, torch.randn(5, 4))
-    step = Step(net, found.outputs, torch.arange(5), features=found.features)
+    step = exit_step(net, found.outputs, torch.arange(5), features=found.features)
     assert torch.equal(torch.stack(trained(step)), torch.stack(resumed(step)))
 
 
@@ -123,10 +124,10 @@ def test_adaptation_returns_from_a_checkpoint(line, objective):
 def test_losses_are_float32_or_wider(make_step, line, objective, autocast):
     net = line(8, 8, 8, 8)
     narrow = make_step(dtype=torch.bfloat16)
-    wide = Step(
+    wide = exit_step(
         net,
         [z.detach().float() for z in narrow.outputs],
-        narrow.targets,
+        narrow.targets["label"],
         features=[f.detach().float() for f in narrow.features],
     )
     losses = objective.start(net)
@@ -141,7 +142,7 @@ def test_labels_are_smoothed_and_soft_targets_are_not(make_step, line, objective
     losses = objective.start(line(8, 8, 8, 8).double())
     plain, smooth = make_step(), make_step(label_smoothing=0.2)
     change = sum(losses(smooth)) - sum(losses(plain))
-    each = [b - a for a, b in zip(CrossEntropy()(plain), CrossEntropy()(smooth), strict=True)]
+    each = [b - a for a, b in zip(TaskLoss()(plain), TaskLoss()(smooth), strict=True)]
     share = 1 - objective.alpha
     last = 1.0 if isinstance(objective, SelfDistillation) else share
     torch.testing.assert_close(change, share * sum(each[:3]) + last * each[3], rtol=1e-10, atol=1e-12)
@@ -152,7 +153,7 @@ def test_equal_features_have_a_finite_gradient(make_step, line, objective):
     """The norm has a kink where the features agree."""
     step = make_step()
     same = [step.features[-1].detach().clone().requires_grad_() for _ in range(4)]
-    step = Step(None, step.outputs, step.targets, features=same)
+    step = exit_step(None, step.outputs, step.targets["label"], features=same)
     losses = objective.start(line(8, 8, 8, 8).double())
     if isinstance(objective, SelfDistillation):
         transparent(losses)

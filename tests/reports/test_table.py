@@ -1,6 +1,7 @@
 import pytest
 
 from offramp.reports import aligned, count, paired_difference, result_table, signed
+from offramp.runs.result import Result
 
 
 @pytest.mark.parametrize(
@@ -40,9 +41,14 @@ def test_columns_are_aligned():
     ]
 
 
+RUN = {"net": "vgg7", "method": "joint", "data": "digits", "seed": 0}
+
+
 def test_result_table_shows_every_number():
     exits = [{"top1": 50.0, "top5": 80.0, "params": 1500, "flops": 2_000_000}] * 2
-    text = result_table({"exits": exits, "average_top1": 50.0, "ensemble_top1": 52.25})
+    text = result_table(
+        Result.from_json({**RUN, "exits": exits, "average_top1": 50.0, "ensemble_top1": 52.25})
+    )
     lines = [line.split() for line in text.splitlines()]
     assert lines[2] == ["1", "1.50k", "2.00M", "50.00", "80.00"]
     assert lines[4:] == [["average", "50.00"], ["ensemble", "52.25"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from statistics import fmean
 
 import pytest
 import safetensors.torch
@@ -13,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from offramp import Recipe, Run, UserError, fit
 from offramp.data import pipeline
-from offramp.metrics import evaluate
+from offramp.tasks.evaluation import evaluate
 from offramp.training.average import Average
 
 DECAY = 0.9
@@ -66,7 +67,7 @@ def test_it_is_evaluated_and_kept_beside_the_weights(method, tmp_path):
     torch.testing.assert_close(dict(run.net.state_dict()), dict(plain.net.state_dict()), rtol=0, atol=0)
     written = json.loads((folder / "result.json").read_text())
     found = written.pop("averaged_weights")
-    assert written == plain.result
+    assert written == plain.result.to_json()
 
     opened = Run.open(folder, tiny_net(), averaged=True)
     kept = safetensors.torch.load_file(folder / "average.safetensors")
@@ -74,13 +75,15 @@ def test_it_is_evaluated_and_kept_beside_the_weights(method, tmp_path):
     assert opened.evaluate(data)["exits"][0]["top1"] == found["exits"][0]["top1"]
     assert not torch.equal(next(opened.net.parameters()), next(run.net.parameters()))
     _, clean = pipeline(RECIPE.augment, data)
-    expected = evaluate(opened.net, data.test.batches(8, transform=clean, device="cpu"))
-    assert [(row["top1"], row["top5"]) for row in found["exits"]] == list(expected.exits)
-    assert (found["average_top1"], found["ensemble_top1"]) == (expected.average_top1, expected.ensemble_top1)
+    batches = data.test.batches(8, transform=clean, device="cpu")
+    expected = evaluate(opened.net, opened.net.outputs, batches)
+    assert found["exits"] == [*expected.outputs.values()]
+    assert found["average_top1"] == fmean(values["top1"] for values in expected.outputs.values())
+    assert found["ensemble_top1"] == expected.ensemble["top1"]
 
     header, _, first, *_ = run.table().splitlines()
     assert header.endswith("averaged top-1 %  averaged top-5 %")
-    assert first.split()[-2:] == [f"{value:.2f}" for value in expected.exits[0]]
+    assert first.split()[-2:] == [f"{value:.2f}" for value in expected.outputs["exit 1"].values()]
     assert "averaged" not in plain.table()
 
 

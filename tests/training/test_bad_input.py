@@ -16,7 +16,7 @@ from tiny_runs import STEPS, Tripwire, tiny_data, tiny_net
 from offramp import Recipe, Run, UserError, fit
 from offramp.methods import METHODS
 from offramp.nets import vgg_sdn
-from offramp.objectives import CrossEntropy
+from offramp.objectives import TaskLoss
 from offramp.training import Interrupted, checkpoint
 
 RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05, augment="none", checkpoint_every=2)
@@ -165,7 +165,7 @@ def test_divergence_never_replaces_a_good_checkpoint(tmp_path, precision):
 
 
 def overflowing(when):
-    class Overflowing(CrossEntropy):
+    class Overflowing(TaskLoss):
         def __call__(self, step):
             return [loss * (float("inf") if when(step.progress) else 1) for loss in super().__call__(step)]
 

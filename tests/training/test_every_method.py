@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from steps import exit_step
 from tiny_runs import Tripwire, tiny_data, tiny_net
 
 from offramp import Recipe, fit
@@ -9,7 +10,6 @@ from offramp.combiners import Backward
 from offramp.data import open_data
 from offramp.methods import METHODS
 from offramp.nets import vgg7
-from offramp.objectives import Step
 from offramp.running import Running
 
 COMPOSED = [
@@ -147,7 +147,7 @@ def test_the_seed_reaches_what_a_method_draws(method):
         running = Running(METHODS[method], net, seed)
         torch.manual_seed(0)
         outputs, features, trunk = net(torch.randn(6, 3, 8, 8), keep=True)
-        step = Step(net, outputs, torch.arange(6) % 3, features=features, trunk=trunk)
+        step = exit_step(net, outputs, torch.arange(6) % 3, features=features, trunk=trunk)
         net.zero_grad()
         running.combine(running.losses(step), step, Backward())
         found.append(net.stages[0][0].weight.grad.clone())

@@ -60,7 +60,8 @@ def test_an_extended_run_equals_the_long_one(tmp_path, short, more, name):
     assert_same_run(tmp_path / "run", tmp_path / "straight")
     assert extended.result == straight.result
     assert content(tmp_path / "run" / "epochs-2") == before
-    assert Run.open(tmp_path / "run" / "epochs-2", tiny_net()).result == json.loads(before["result.json"])
+    shorter = Run.open(tmp_path / "run" / "epochs-2", tiny_net())
+    assert shorter.result.to_json() == json.loads(before["result.json"])
 
 
 def test_every_extension_keeps_what_was_there(constant):

@@ -42,10 +42,11 @@ def by_hand(net: MultiExitNet, recipe: Recipe) -> list[list[float]]:
     for epoch in range(recipe.epochs):
         net.train()
         sums = torch.zeros(2, dtype=torch.float64)
-        for images, targets in data.train.batches(
+        for batch in data.train.batches(
             recipe.batch_size, transform=transform, device="cpu", seed=recipe.seed, epoch=epoch, shuffle=True,
             drop_last=True,
         ):  # fmt: skip
+            images, targets = batch.inputs, batch.targets["label"]
             optimizer.param_groups[0]["lr"] = learning_rate(recipe, step, STEPS)
             with torch.autocast("cpu", dtype=low, enabled=low is not None):
                 logits = net(images.to(low) if low else images)

@@ -39,9 +39,10 @@ def by_hand(net, recipe, body, head, light, light_head):
     transform, _ = pipeline(recipe.augment, data)
     net.train()
     for epoch in range(recipe.epochs):
-        for images, targets in data.train.batches(
+        for batch in data.train.batches(
             8, transform=transform, device="cpu", seed=recipe.seed, epoch=epoch, shuffle=True, drop_last=True
         ):
+            images, targets = batch.inputs, batch.targets["label"]
             optimizer.zero_grad()
             sum(F.cross_entropy(z, targets) for z in net(images)).backward()
             optimizer.step()

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from offramp.training.launch import launch
 
 from offramp import Recipe
 from offramp.loops import Moment
 from offramp.methods import method
 from offramp.modes import measuring
 from offramp.nets.text import build
-from offramp.training.launch import launch
 from offramp.training.sets import open_set
 from offramp.training.trainer import Trainer
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from offramp.analysis.filters import shared_owners
+from offramp.data.batch import Batch
 from offramp.nets import Net
-from offramp.objectives import CrossEntropy, Step
+from offramp.objectives import Step, TaskLoss
 
 __all__ = ["TaskGradients", "task_gradients"]
 
@@ -32,11 +33,10 @@ class TaskGradients:
 
 def task_gradients(
     net: Net,
-    images: Tensor,
-    targets: Tensor,
+    batch: Batch,
     *,
     owners: Mapping[str, Sequence[int]] | None = None,
-    objective: Callable[[Step], Sequence[Tensor]] = CrossEntropy(),  # noqa: B008  (frozen)
+    objective: Callable[[Step], Sequence[Tensor]] = TaskLoss(),  # noqa: B008  (frozen)
 ) -> TaskGradients:
     """The gradients of the K losses of one batch, each on the shared weights that its output owns.
 
@@ -44,8 +44,7 @@ def task_gradients(
 
     Args:
         net: The net, in the mode in which it is to be measured; see :func:`~offramp.modes.measuring`.
-        images: ``[N, C, H, W]``.
-        targets: Class indices ``[N]``.
+        batch: The samples.
         owners: As :func:`~offramp.analysis.filters.shared_owners` finds them, found anew by default.
         objective: A step's K losses.
 
@@ -56,7 +55,7 @@ def task_gradients(
     parameters = dict(net.named_parameters())
 
     def losses() -> Sequence[Tensor]:
-        return objective(Step(net, net(images), targets))
+        return objective(Step(net, net(batch.inputs), [*net.outputs.values()], batch.targets))
 
     def again() -> tuple[float, ...]:
         with torch.no_grad():

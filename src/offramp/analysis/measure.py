@@ -81,8 +81,8 @@ def _observe(
 ) -> None:
     net = subject.net
     with measuring(net):
-        for images, targets in subject.batches(batches):
-            found = task_gradients(net, images, targets, owners=owners)
+        for batch in subject.batches(batches):
+            found = task_gradients(net, batch, owners=owners)
             for observer in observers:
                 observer.add(found)
 

@@ -8,21 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
 from offramp.analysis.settings import SplitName
 from offramp.errors import UserError
 from offramp.forks import remove
 from offramp.methods import Method
 from offramp.nets import MultiExitNet, Net
 from offramp.reports import RunRecord
-from offramp.training.evaluation import evaluate_split
+from offramp.training.evaluation import Evaluation
 from offramp.training.recipe import Recipe
 from offramp.training.run import Run
 from offramp.training.sets import SETTINGS, recorded_transform
 
 if TYPE_CHECKING:
-    from offramp.data import ImageData
+    from offramp.data import Batch, ImageData
 
 __all__ = ["Subject", "check_split", "subject_of"]
 
@@ -76,7 +74,7 @@ class Subject:
         finally:
             remove(self.net)
 
-    def batches(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, count: int) -> Iterator[Batch]:
         """Training batches, shuffled and augmented as in the training, over as many epochs as it takes."""
         from offramp.data import pipeline
 
@@ -96,9 +94,10 @@ class Subject:
     def accuracy(self, split: SplitName) -> list[float]:
         """Top-1 of every exit in percent, of the net as it is now."""
         images = self.data.val if split == "val" else self.data.test
-        transform = recorded_transform(dict(self.record))
-        accuracy = evaluate_split(self.net, images, transform, self.recipe.batch_size)
-        return [top1 for top1, _ in accuracy.exits]
+        tasks = dict(self.net.outputs)
+        measure = Evaluation(self.net, tasks, recorded_transform(dict(self.record)), self.recipe.batch_size)
+        found = measure(images).outputs
+        return [found[name][task.primary] for name, task in tasks.items()]
 
 
 def subject_of(

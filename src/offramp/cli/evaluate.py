@@ -46,4 +46,4 @@ class Evaluate:
         net = net_of([self.run_folder], self.net)
         run = Run.open(self.run_folder, net, averaged=self.averaged)
         result = run.evaluate(self.data, **settings)
-        return Answer(result, result_table(result))
+        return Answer(result.to_json(), result_table(result))

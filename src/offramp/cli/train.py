@@ -85,7 +85,7 @@ class Train:
             torch.manual_seed(recipe.seed)
             net = build(str(self.net), data.num_classes, data.input_size)
         run = fit(net, data, self.method, recipe, folder, resume=self.resume)
-        return Answer(run.result, result_table(run.result))
+        return Answer(run.result.to_json(), result_table(run.result))
 
     def _record(self) -> dict[str, Any] | None:
         """The record of the run to go on with; None starts one.

@@ -1,5 +1,6 @@
 """Data: image classification sets, batch augmentation, and the named pipelines."""
 
+from offramp.data.batch import Batch
 from offramp.data.image_data import ImageData
 from offramp.data.opening import open_data, open_other
 from offramp.data.pipelines import PIPELINES, Transform, pipeline
@@ -8,6 +9,7 @@ from offramp.data.stream import StreamSplit
 
 __all__ = [
     "PIPELINES",
+    "Batch",
     "ImageData",
     "Split",
     "StreamSplit",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,13 @@ class Batch:
     def first(self, n: int) -> Batch:
         """The first n samples."""
         return self.map(lambda tensor: tensor[:n])
+
+    def split(self, count: int) -> list[Batch]:
+        """So many parts of nearly equal size, in order."""
+        if count == 1:
+            return [self]
+        bounds = [len(self) * i // count for i in range(count + 1)]
+        return [self.map(lambda x, a=a, b=b: x[a:b]) for a, b in itertools.pairwise(bounds)]
 
     def share(self, rank: int, world: int) -> Batch:
         """Every `world`-th sample, beginning with number `rank`."""

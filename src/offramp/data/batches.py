@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Generator, Tensor
 
+from offramp.data.batch import Batch
 from offramp.data.order import Draw, batch_order, generator, num_batches
 
 __all__ = ["BatchTransform", "Batches"]
 
-BatchTransform = Callable[[Tensor, Generator], Tensor]
+BatchTransform = Callable[[Batch, Generator], Batch]
+LABEL = "label"  # key of the class indices among a batch's targets
 
 
 class Batches(ABC):
@@ -48,14 +50,14 @@ class Batches(ABC):
         drop_last: bool = False,
         rank: int = 0,
         world: int = 1,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    ) -> Iterator[Batch]:
         """One epoch of batches, a pure function of the arguments.
 
         Args:
             batch_size: Images per batch and rank.
-            transform: ``[B, C, H, W]`` (uint8 or float32) and a generator -> float32 of the same shape. If
-                its `resized_crop` is true, a set that cuts images as they are read gives random resized
-                crops, else centre crops.
+            transform: A batch of images ``[B, C, H, W]`` (uint8 or float32) and a generator -> a batch of
+                float32 images of the same shape. If its `resized_crop` is true, a set that cuts images as
+                they are read gives random resized crops, else centre crops.
             device: Where the batches are wanted.
             seed: Seeds order and augmentation, together with `epoch`.
             epoch: Which epoch this is, from 0.
@@ -66,7 +68,7 @@ class Batches(ABC):
             world: How many processes share the epoch.
 
         Yields:
-            float32 images ``[B, C, H, W]`` and int64 labels ``[B]``, on `device`.
+            Batches of images ``[B, C, H, W]`` with the target ``label``, int64 ``[B]``, on `device`.
         """
         plan = list(
             batch_order(
@@ -89,7 +91,8 @@ class Batches(ABC):
             world=world,
         )
         for (number, _), (images, labels) in zip(plan, read, strict=True):
-            yield transform(images, generator(Draw.AUGMENT, seed, epoch, number, rank)), labels
+            batch = Batch(images, {LABEL: labels})
+            yield transform(batch, generator(Draw.AUGMENT, seed, epoch, number, rank))
 
     @abstractmethod
     def _read(

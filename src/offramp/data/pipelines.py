@@ -12,6 +12,8 @@ from torch import Generator, Tensor
 
 from offramp.data.augment import crop, cutout, flip
 from offramp.data.autoaugment import autoaugment
+from offramp.data.batch import Batch
+from offramp.data.batches import LABEL
 from offramp.data.image_data import SAMPLE, ImageData
 from offramp.data.statistics import Levels
 from offramp.data.stream import StreamSplit
@@ -24,22 +26,40 @@ Step = Callable[[Tensor, Generator], Tensor]
 
 @dataclass(frozen=True)
 class Transform:
-    """Images -> augmented, normalised float32 images.
+    """A batch of images -> augmented, normalised float32 images, with their targets.
 
     Attributes:
         mean: Channel means to subtract; levels 0 ... 255 count on the scale 0 ... 1, floats on their own.
         std: Channel standard deviations to divide by, likewise.
-        steps: Augmentations of batches, in order.
+        steps: Augmentations of images ``[B, C, H, W]``, in order.
         resized_crop: Whether a streaming set gives random resized crops rather than centre crops.
+        mix: Mixes the samples of a batch with each other at the end, targets too; None leaves them apart.
     """
 
     mean: Levels
     std: Levels
     steps: tuple[Step, ...] = ()
     resized_crop: bool = False
+    mix: Callable[[Batch, Generator], Batch] | None = None
 
-    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        """Augment and normalise ``[B, C, H, W]``, uint8 or float32; the CPU generator draws for each."""
+    def __call__(self, batch: Batch, generator: Generator) -> Batch:
+        """Augment and normalise images ``[B, C, H, W]``, uint8 or float32; the CPU generator draws for each.
+
+        Raises:
+            UserError: An augmentation would move the images away from their targets.
+        """
+        if not isinstance(batch.inputs, Tensor):
+            raise UserError("image augmentation meets named inputs; take `augment='none'`")
+        moved = [name for name in batch.targets if name != LABEL] if self.steps or self.resized_crop else []
+        if moved:
+            raise UserError(
+                f"augmentation would move the images and not their {', '.join(moved)}; take `augment='none'`"
+            )
+        batch = Batch(self.images(batch.inputs, generator), batch.targets)
+        return batch if self.mix is None else self.mix(batch, generator)
+
+    def images(self, images: Tensor, generator: Generator) -> Tensor:
+        """The images ``[B, C, H, W]`` alone, augmented and normalised."""
         for step in self.steps:
             images = step(images, generator)
         if images.is_floating_point():

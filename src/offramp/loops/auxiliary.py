@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from offramp.data.batch import Batch
 from offramp.loops.loop import Moment
 from offramp.loops.stage import Stage
 from offramp.modes import measuring
@@ -78,7 +79,7 @@ def _gradient(
     task: int | None,
     loss: int,
     moment: Moment,
-    batches: list[tuple[Tensor, Tensor]],
+    batches: list[Batch],
     weights: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
     """The mean gradient of one loss, of the weights that it reaches."""
@@ -92,15 +93,15 @@ def _loss(
     task: int | None,
     loss: int,
     moment: Moment,
-    batches: list[tuple[Tensor, Tensor]],
+    batches: list[Batch],
     moved: Mapping[str, Tensor],
 ) -> Tensor:
     """The mean of one loss over the batches; through the gates of a task, or those of none."""
     found = []
-    for images, targets in batches:
+    for batch in batches:
         if task is None:
-            step = stage.bench.forward(images, targets, moment)
+            step = stage.bench.forward(batch, moment, together=False)
         else:
-            step = stage.forward(task, images, targets, moment, moved=moved)
+            step = stage.forward(task, batch, moment, moved=moved)
         found.append(stage.bench.running.losses(step)[loss])
     return torch.stack(found).mean()

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
+from offramp.distributed.collectives import broadcast, world_size
 from offramp.nets import Net
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
 
 __all__ = ["Copies", "owners_of_state"]
 
@@ -56,20 +52,19 @@ class Copies:
         """A tensor's states, in the order of its owners."""
         return [self.kept[name][task] for task in self.owners[name]]
 
-    def share(self, like: Mapping[str, Tensor], holder: Mapping[int, int], fabric: Fabric) -> None:
+    def exchange(self, like: Mapping[str, Tensor], holder: Mapping[int, int]) -> None:
         """Give every process all states.
 
         Args:
             like: Tensors of the same names and shapes, in the same order on all processes.
             holder: Task -> rank of the process that holds its state; a missing one's all processes hold.
-            fabric: The processes.
         """
-        if fabric.world_size == 1:
+        if world_size() == 1:
             return
         for name, tensor in like.items():
             for task in sorted(holder.keys() & self.owners[name]):  # in the same order everywhere
                 held = self.kept.setdefault(name, {}).setdefault(task, torch.empty_like(tensor))
-                dist.broadcast(held, holder[task])
+                broadcast([held], holder[task])
 
     def common(self, net: nn.Module, names: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
         """What the net is before its shared parameters are fused.

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from offramp.data.batch import Batch
+from offramp.distributed.batch_statistics import batch_statistics_together
+from offramp.distributed.collectives import mean_all
 from offramp.loops.bench import Bench
 from offramp.loops.copies import Copies
 from offramp.loops.fusion import Fusion
-from offramp.loops.loop import Moment
+from offramp.loops.loop import Losses, Moment
 from offramp.loops.staged import Staged
-from offramp.loops.together import batch_statistics_together
 
 if TYPE_CHECKING:
     from lightning_fabric.wrappers import _FabricOptimizer
@@ -56,23 +58,22 @@ class Fusing:
             for layer in _norms(self.bench.net):
                 layer.reset_running_stats()
 
-    def step(self, copies: Copies, images: Tensor, targets: Tensor, moment: Moment) -> Tensor:
+    def step(self, copies: Copies, batch: Batch, moment: Moment) -> Losses:
         """Train on one whole batch; the losses before, of this process's share."""
         bench, fabric = self.bench, self.bench.fabric
-        if fabric.world_size > 1:
-            images, targets = (x[fabric.global_rank :: fabric.world_size] for x in (images, targets))
+        batch = batch.share(fabric.global_rank, fabric.world_size)
         optimizer = self.optimizer if self.options.learns(moment) else None
         with torch.set_grad_enabled(optimizer is not None):
             # nothing of the net itself is trained, so that its own gradients need not be computed
             tensors = {n: p.detach() for n, p in bench.net.named_parameters()} | self.fusion.fuse(copies)
             with batch_statistics_together(bench.net, fabric), self._statistics():
-                found = bench.forward(images, targets, moment, tensors=tensors)
+                found = bench.forward(batch, moment, tensors=tensors)
             losses = bench.running.losses(found)
             if optimizer is not None:
                 taus = self.taus(moment)
                 total = torch.stack([t * loss for t, loss in zip(taus, losses, strict=True)]).sum()
                 self._descend(optimizer, total, moment)
-        return torch.stack(list(losses)).detach()
+        return Losses.of(losses, found.present)
 
     def _descend(self, optimizer: _FabricOptimizer, loss: Tensor, moment: Moment) -> None:
         bench = self.bench
@@ -82,7 +83,7 @@ class Fusing:
         bench.fabric.backward(loss)
         for group in optimizer.param_groups:
             group["lr"] = self.options.fusion_rate(bench, moment)
-        bench.average_all([v.grad for group in optimizer.param_groups for v in group["params"]])
+        mean_all([v.grad for group in optimizer.param_groups for v in group["params"]])
         optimizer.step()
 
     def end(self, copies: Copies, moment: Moment) -> dict[str, Tensor]:

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 
+from offramp.data.batch import Batch
 from offramp.passes import Passes
 
 if TYPE_CHECKING:
     from offramp.loops.bench import Bench
 
-__all__ = ["Loop", "Moment", "Part", "Work"]
+__all__ = ["Loop", "Losses", "Moment", "Part", "Work"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,29 @@ class Moment(NamedTuple):
     lr: float
 
 
+class Losses(NamedTuple):
+    """The losses of a step, without gradient.
+
+    Attributes:
+        values: One for each output that had one.
+        outputs: Their places among the net's outputs, in rising order.
+    """
+
+    values: Tensor
+    outputs: Sequence[int]
+
+    @classmethod
+    def of(cls, losses: Sequence[Tensor], outputs: Sequence[int]) -> Losses:
+        """The losses of some outputs."""
+        return cls(torch.stack(list(losses)).detach(), outputs)
+
+    @property
+    def at(self) -> slice | list[int]:
+        """What picks the outputs out of a Tensor ``[K]``; a slice waits for no device."""
+        n = len(self.outputs)
+        return slice(n) if [*self.outputs] == [*range(n)] else [*self.outputs]
+
+
 class Work:
     """A loop at work on one net.
 
@@ -65,17 +90,16 @@ class Work:
     def begin(self, part: int, moment: Moment) -> None:
         """Before the first step of a part."""
 
-    def step(self, part: int, images: Tensor, targets: Tensor, moment: Moment) -> Tensor:
+    def step(self, part: int, batch: Batch, moment: Moment) -> Losses:
         """Train on one batch.
 
         Args:
             part: Index of the part.
-            images: ``[N, C, H, W]``.
-            targets: Class indices ``[N]``.
+            batch: The samples.
             moment: When this is.
 
         Returns:
-            The losses before the step, detached: K, or those of the first exits if the others did not run.
+            The losses before the step, of the outputs that ran and had a target.
         """
         raise NotImplementedError
 

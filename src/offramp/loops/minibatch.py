@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils._pytree import tree_map
 
+from offramp.data.batch import Batch
+from offramp.distributed.collectives import mean_all
 from offramp.loops.bench import Bench
-from offramp.loops.loop import Loop, Moment, Part, Work
+from offramp.loops.loop import Loop, Losses, Moment, Part, Work
 
 __all__ = ["Minibatch"]
 
@@ -44,33 +44,28 @@ class _Descent(Work):
         modules = (bench.net, bench.running)
         self.optimizer = bench.optimizer([p for m in modules for p in m.parameters() if p.requires_grad])
 
-    def step(self, part: int, images: Tensor, targets: Tensor, moment: Moment) -> Tensor:
+    def step(self, part: int, batch: Batch, moment: Moment) -> Losses:
         bench, running = self.bench, self.bench.running
         for group in self.optimizer.param_groups:
             group["lr"] = moment.lr * group.get("lr_factor", 1.0)  # the recipe's groups
         self.optimizer.zero_grad()
-        count = bench.accumulate
-        losses = []
-        for i in range(count):
-            some, labels = tree_map(lambda whole, i=i: whole.tensor_split(count)[i], (images, targets))
-            share = len(labels) / len(targets)
-            losses.append(share * self._descend(some, labels, moment, share=share, more=i + 1 < count))
-        for parameter in running.parameters():  # not in the model that averages its gradients
-            if parameter.grad is not None:
-                bench.average(parameter.grad)
+        parts = batch.split(bench.accumulate)
+        losses = [
+            self._descend(some, batch, moment, more=number < len(parts))
+            for number, some in enumerate(parts, 1)
+        ]
+        mean_all(p.grad for p in running.parameters())  # not in the model that averages its gradients
         bench.update(self.optimizer, bench.net, running)
-        return torch.stack(losses).sum(0)
+        return Losses(torch.stack([each.values for each in losses]).sum(0), losses[0].outputs)
 
-    def _descend(
-        self, images: Tensor, targets: Tensor, moment: Moment, *, share: float, more: bool
-    ) -> Tensor:
-        """Gradients of a micro-batch. Its losses; nothing else of it stays in memory."""
+    def _descend(self, some: Batch, batch: Batch, moment: Moment, *, more: bool) -> Losses:
+        """Gradients of a micro-batch. Its part of the losses; nothing else of it stays in memory."""
         bench = self.bench
         with bench.averaging(now=not more):
-            step = bench.forward(images, targets, moment, share=share, more=more)
+            step = bench.forward(some, moment, whole=None if some is batch else batch, more=more)
             losses = bench.running.losses(step)
             bench.running.combine(losses, step, bench.backward())
-        return torch.stack(list(losses)).detach()
+        return Losses(step.share * torch.stack(list(losses)).detach(), step.present)
 
     def state(self) -> dict[str, Any]:
         return {"method": self.bench.running.state_dict(), "optimizer": self.optimizer.optimizer.state_dict()}

@@ -9,13 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from offramp.data.batch import Batch
+from offramp.distributed.batch_statistics import batch_statistics_together
+from offramp.distributed.collectives import mean_all
 from offramp.loops.bench import Bench
-from offramp.loops.loop import Moment
+from offramp.loops.loop import Losses, Moment
 from offramp.loops.routes import Routes
 from offramp.loops.staged import Staged
-from offramp.loops.together import batch_statistics_together
 from offramp.nets import MultiExitNet
-from offramp.objectives import CrossEntropy, Step
+from offramp.objectives import Step, TaskLoss
 from offramp.objectives.ramp import tau_max, taus
 
 __all__ = ["Stage"]
@@ -59,7 +61,7 @@ class Stage:
                 optimizer = bench.optimizer([group for group in groups if group["params"]])
             self.optimizers[task] = optimizer
         # a forward pass can stop early if each loss reads its own output only
-        plain = type(bench.running.objective) is CrossEntropy and bench.running.weights is None
+        plain = type(bench.running.objective) is TaskLoss and bench.running.weights is None
         self.stops = plain and isinstance(bench.net, MultiExitNet)
 
     def taus(self, moment: Moment) -> list[float]:
@@ -71,10 +73,10 @@ class Stage:
     def forward(
         self,
         task: int,
-        images: Tensor,
-        targets: Tensor,
+        batch: Batch,
         moment: Moment,
         *,
+        together: bool = False,
         moved: Mapping[str, Tensor] | None = None,
         exits: int | None = None,
     ) -> Step:
@@ -82,33 +84,32 @@ class Stage:
 
         Args:
             task: Which, from 0.
-            images: ``[N, C, H, W]``.
-            targets: Class indices ``[N]``.
+            batch: The samples.
             moment: When this is.
+            together: Whether the processes share the batch.
             moved: Parameters to take instead of the net's, by name.
             exits: Stop after so many exits.
         """
-        how: dict[str, Any] = {} if exits is None else {"exits": exits}
+        how: dict[str, Any] = {"together": together} | ({} if exits is None else {"exits": exits})
         tensors = dict(moved or {})
         if self.routes is not None and self.options.routed(self.bench, moment):
             weights = dict(self.bench.net.named_parameters()) | tensors
             tensors |= self.routes.weights(weights, task)
             with self.routes.first_calls(self.bench.net, weights):
-                return self.bench.forward(images, targets, moment, tensors=tensors, **how)
+                return self.bench.forward(batch, moment, tensors=tensors, **how)
         if tensors:
             how["tensors"] = tensors
-        return self.bench.forward(images, targets, moment, **how)
+        return self.bench.forward(batch, moment, **how)
 
     def step(
         self,
         task: int,
         factors: Sequence[float],
-        images: Tensor,
-        targets: Tensor,
+        batch: Batch,
         moment: Moment,
         *,
         together: bool = False,
-    ) -> Tensor:
+    ) -> Losses:
         """Train on one batch, of which each process takes its share if they go together.
 
         Returns:
@@ -116,30 +117,30 @@ class Stage:
         """
         bench, optimizer = self.bench, self.optimizers[task]
         fabric = bench.fabric
-        if together and fabric.world_size > 1:
-            images, targets = (x[fabric.global_rank :: fabric.world_size] for x in (images, targets))
+        if together:
+            batch = batch.share(fabric.global_rank, fabric.world_size)
         for group in optimizer.param_groups:
             group["lr"] = moment.lr
         last = max(k for k, factor in enumerate(factors) if factor)
         exits = last + 1 if self.stops and last + 1 < len(factors) else None
         with batch_statistics_together(bench.net, fabric) if together else nullcontext():
-            found = self.forward(task, images, targets, moment, exits=exits)
+            found = self.forward(task, batch, moment, together=together, exits=exits)
         losses = bench.running.losses(found)
         total = torch.stack([f * loss for f, loss in zip(factors, losses, strict=False) if f]).sum()
         if (
             not total.requires_grad
         ):  # the losses that the stage heeds have no weight, or reach frozen parts only
-            return torch.stack(list(losses)).detach()
+            return Losses.of(losses, found.present)
         optimizer.zero_grad()
         fabric.backward(total)
         if together:
-            bench.average_all([p.grad for group in optimizer.param_groups for p in group["params"]])
+            mean_all([p.grad for group in optimizer.param_groups for p in group["params"]])
         trained: list[nn.Module] = [bench.net]
         if self.routes is not None and self.options.routed(bench, moment):
             self._penalise(self.routes, task)
             trained.append(nn.ParameterList(self.routes.trained(task)))
         bench.update(optimizer, *trained)
-        return torch.stack(list(losses)).detach()
+        return Losses.of(losses, found.present)
 
     def _penalise(self, routes: Routes, task: int) -> None:
         """Add the gradient of lambda times the sum of nu_k squared (DR-MGF, Eq 11)."""

@@ -14,11 +14,13 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from offramp.data.batch import Batch
+from offramp.distributed.collectives import broadcast
 from offramp.errors import UserError
 from offramp.loops.bench import Bench
 from offramp.loops.copies import Copies, owners_of_state
 from offramp.loops.fusing import Fusing
-from offramp.loops.loop import Moment, Part, Work
+from offramp.loops.loop import Losses, Moment, Part, Work
 from offramp.loops.route import routes_bytes
 from offramp.loops.stage import Stage
 from offramp.loops.staged import Staged
@@ -103,13 +105,13 @@ class Stages(Work):
             self._put({n: t for n, t in self.start.items() if n in parameters or not carried})
             self.factors = self.options.factors(self.stage, task, moment)
 
-    def step(self, part: int, images: Tensor, targets: Tensor, moment: Moment) -> Tensor:  # noqa: D102
+    def step(self, part: int, batch: Batch, moment: Moment) -> Losses:  # noqa: D102
         fusing = part + 1 == len(self.parts)
         self.bench.running.train(fusing)
         if fusing:
-            return self.fusing.step(self.copies, images, targets, moment)
+            return self.fusing.step(self.copies, batch, moment)
         task = self.parts[part].draw
-        return self.stage.step(task, self.factors, images, targets, moment, together=task not in self.holder)
+        return self.stage.step(task, self.factors, batch, moment, together=task not in self.holder)
 
     def end(self, part: int, moment: Moment) -> None:  # noqa: D102
         task = self.parts[part].draw
@@ -137,13 +139,12 @@ class Stages(Work):
     def _gather(self) -> None:
         """Every process gets what the others' stages have left."""
         fabric = self.bench.fabric
-        self.copies.share(
-            {n: t for n, t in self.bench.net.state_dict().items() if n in self.owners}, self.holder, fabric
-        )
+        like = {n: t for n, t in self.bench.net.state_dict().items() if n in self.owners}
+        self.copies.exchange(like, self.holder)
         if fabric.world_size > 1 and self.routes is not None:
             for task, holder in self.holder.items():
                 for nu in self.routes.own(task):
-                    dist.broadcast(nu.detach(), holder)
+                    broadcast([nu], holder)
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
         found = {id(o.optimizer): o.optimizer for o in self.stage.optimizers.values()}

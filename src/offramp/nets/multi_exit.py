@@ -13,6 +13,8 @@ from offramp.nets.channel_axis import Axes, ChannelAxis, channel_axes, look
 from offramp.nets.ownership import owners
 from offramp.nets.passage import Passage, passage
 from offramp.nets.sample import Example, make_sample
+from offramp.tasks import Classification, Task
+from offramp.tasks.outputs import exit_name
 
 __all__ = ["Feature", "MultiExitNet"]
 
@@ -52,6 +54,7 @@ class MultiExitNet(nn.Module):
         example: Example | None = None,
         channel_axis: ChannelAxis | None = None,
         convention: str = "macs",
+        task: Task | None = None,
     ) -> None:
         super().__init__()
         self.stages = nn.ModuleList(stages)
@@ -71,6 +74,7 @@ class MultiExitNet(nn.Module):
         self.example = example
         self.channel_axis = channel_axis
         self.convention = convention
+        self.task = Classification() if task is None else task
 
     @property
     def num_exits(self) -> int:
@@ -101,6 +105,11 @@ class MultiExitNet(nn.Module):
                 return logits
         logits.append(self.heads[-1](self.stages[-1](x)))
         return logits
+
+    @property
+    def outputs(self) -> dict[str, Task]:
+        """The task of each exit, by the exit's name."""
+        return {exit_name(k): self.task for k in range(1, self.num_exits + 1)}
 
     def owners(self) -> dict[str, frozenset[int]]:
         """The exits (0-based) whose losses reach each parameter; see :func:`~offramp.nets.owners`."""

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.sample import make_sample
+from offramp.tasks import Task
+from offramp.tasks.outputs import exit_name
 
 __all__ = ["Net", "Separate"]
 
@@ -33,6 +35,7 @@ class Separate(nn.Module):
             copy.deepcopy(nn.Sequential(*net.stages[: k + 1], head)) for k, head in enumerate(net.heads)
         )
         self.input_size, self.example, self.convention = net.input_size, net.example, net.convention
+        self.task = net.task
 
     @property
     def num_exits(self) -> int:
@@ -46,6 +49,11 @@ class Separate(nn.Module):
     def sample(self, n: int) -> Any:
         """An input of n samples to look at the networks with; see :meth:`MultiExitNet.sample`."""
         return make_sample(self, n, self.input_size, self.example)
+
+    @property
+    def outputs(self) -> dict[str, Task]:
+        """The task of each network, by the name of the exit it is a copy of."""
+        return {exit_name(k): self.task for k in range(1, self.num_exits + 1)}
 
     def owners(self) -> dict[str, frozenset[int]]:
         """The network that each parameter belongs to."""

@@ -1,7 +1,7 @@
 """A step's outputs -> K losses."""
 
-from offramp.objectives.cross_entropy import CrossEntropy
 from offramp.objectives.objective import Objective
 from offramp.objectives.step import Step
+from offramp.objectives.task_loss import TaskLoss
 
-__all__ = ["CrossEntropy", "Objective", "Step"]
+__all__ = ["Objective", "Step", "TaskLoss"]

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from offramp.errors import UserError
 from offramp.nets import MultiExitNet, last_linear
-from offramp.objectives.soft_targets import wide
 from offramp.objectives.step import Step
+from offramp.tasks.soft_targets import check_soft_targets
+from offramp.tasks.task import wide
 
 __all__ = ["Adaptation"]
 
@@ -38,6 +39,7 @@ class Adaptation(nn.Module):
         super().__init__()
         if not isinstance(net, MultiExitNet):
             raise UserError(f"self-distillation compares exits, and {type(net).__name__} has none")
+        check_soft_targets(net.outputs.values())
         self._losses = losses
         *dims, last = (last_linear(net, exit).in_features for exit in range(1, net.num_exits + 1))
         state = torch.get_rng_state()

@@ -9,14 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from offramp.checks import number, switch
-from offramp.objectives.cross_entropy import cross_entropy
+from offramp.distributed.collectives import mean
 from offramp.objectives.objective import Objective
-from offramp.objectives.soft_targets import soft_cross_entropy, soft_targets
 from offramp.objectives.step import Step
+from offramp.tasks.soft_targets import soft_loss, soft_targets
 
 __all__ = ["Distillation"]
 
@@ -83,9 +82,9 @@ class Distillation(Objective):
             temperature: T.
         """
         scale = 10 / len(step.outputs) if isinstance(self.scale, str) else self.scale
-        hard = [scale * (1 - self.alpha) * cross_entropy(logits, step) for logits in step.outputs]
+        hard = [scale * (1 - self.alpha) * step.loss(k) for k in step.present]
         weight = scale * self.alpha * temperature**2
-        soft = [weight * soft_cross_entropy(z, targets, temperature) for z in step.outputs[:-1]]
+        soft = [weight * soft_loss(z, targets, temperature) for z in step.outputs[:-1]]
         return [*(a + b for a, b in zip(hard, soft, strict=False)), hard[-1]]
 
 
@@ -108,16 +107,7 @@ class _Annealed(nn.Module):
         if self.training:
             self.confidence = self.confidence + step.share * targets.amax(1).mean()
             if not step.more:
-                confidence, self.confidence = _over_processes(self.confidence), 0.0
+                confidence, self.confidence = mean(self.confidence), 0.0
                 # no Python `if`: that would wait for the device at every step
                 self.temperature.mul_(torch.where(confidence > CONFIDENT, GROWTH, 1.0))
         return losses
-
-
-def _over_processes(mean: Tensor) -> Tensor:
-    """The mean over the whole batch, so that all processes keep one temperature."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return mean
-    total = mean.clone()
-    dist.all_reduce(total)
-    return total / dist.get_world_size()

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from offramp.checks import choice, number
-from offramp.objectives.cross_entropy import cross_entropy
 from offramp.objectives.objective import Objective
-from offramp.objectives.soft_targets import soft_targets, wide
 from offramp.objectives.step import Step
+from offramp.tasks.soft_targets import divergence, soft_targets
 
 __all__ = ["DivergenceDistillation"]
 
@@ -57,13 +55,7 @@ class DivergenceDistillation(Objective):
 
     def __call__(self, step: Step) -> list[Tensor]:  # noqa: D102
         targets = soft_targets(step.outputs[-1], self.temperature)
-        hard = [cross_entropy(logits, step) for logits in step.outputs]
-        soft = [self._divergence(logits, targets) for logits in step.outputs[:-1]]
+        hard = [step.loss(k) for k in step.present]
+        soft = [divergence(z, targets, self.temperature, self.reduction) for z in step.outputs[:-1]]
         weight = self.alpha * self.temperature**2
         return [*((1 - self.alpha) * a + weight * b for a, b in zip(hard, soft, strict=False)), hard[-1]]
-
-    def _divergence(self, student: Tensor, targets: Tensor) -> Tensor:
-        logs = F.log_softmax(wide(student) / self.temperature, dim=1)
-        # by hand: torch announces that its reduction "mean" will become "batchmean"
-        count = len(targets) if self.reduction == "batchmean" else targets.numel()
-        return F.kl_div(logs, targets, reduction="sum") / count

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from offramp.checks import choice
 from offramp.errors import UserError
 from offramp.nets import MultiExitNet, cost
-from offramp.objectives.cross_entropy import cross_entropy
 from offramp.objectives.objective import Objective
 from offramp.objectives.step import Step
 
@@ -68,7 +67,7 @@ class Ramp(Objective):
             step: The step.
         """
         weights = taus(highest, (step.epoch + self.first_epoch) / step.epochs)
-        return [w * cross_entropy(z, step) for w, z in zip(weights, step.outputs, strict=True)]
+        return [weights[k] * step.loss(k) for k in step.present]
 
 
 def taus(highest: Sequence[float], share: float) -> list[float]:

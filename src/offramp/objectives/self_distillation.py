@@ -16,10 +16,9 @@ from torch import Tensor, nn
 
 from offramp.checks import number
 from offramp.objectives.adaptation import Adaptation
-from offramp.objectives.cross_entropy import cross_entropy
 from offramp.objectives.objective import Objective
-from offramp.objectives.soft_targets import soft_cross_entropy, soft_targets
 from offramp.objectives.step import Step
+from offramp.tasks.soft_targets import soft_loss, soft_targets
 
 __all__ = ["SelfDistillation", "SelfDistillationICCV"]
 
@@ -78,12 +77,12 @@ class SelfDistillation(Objective):
         """
         targets = soft_targets(step.outputs[-1], self.temperature)
         losses = []
-        for logits, feature in zip(step.outputs[:-1], features, strict=True):
-            hard = cross_entropy(logits, step)
-            soft = soft_cross_entropy(logits, targets, self.temperature)
+        for k, feature in enumerate(features):
+            logits, hard = step.outputs[k], step.loss(k)
+            soft = soft_loss(logits, targets, self.temperature)
             distance = torch.linalg.vector_norm(feature - target)
             losses.append((1 - self.alpha) * hard + self.alpha * soft + self.lam * distance)
-        return [*losses, cross_entropy(step.outputs[-1], step)]
+        return [*losses, step.loss(len(losses))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,10 +125,10 @@ class SelfDistillationICCV(Objective):
     def losses(self, step: Step, features: list[Tensor], target: Tensor) -> list[Tensor]:
         """The K losses; arguments as in :meth:`SelfDistillation.losses`."""
         targets = soft_targets(step.outputs[-1], self.temperature)
-        hard = [(1 - self.alpha) * cross_entropy(logits, step) for logits in step.outputs]
+        hard = [(1 - self.alpha) * step.loss(k) for k in step.present]
         losses = []
         for k, feature in enumerate(features):
-            soft = soft_cross_entropy(step.outputs[k], targets, self.temperature)
+            soft = soft_loss(step.outputs[k], targets, self.temperature)
             active = (feature > 0) | (target > 0)
             distance = ((feature - target).square() * active).sum() / step.share  # that of the batch
             losses.append(hard[k] + self.alpha * self.temperature**2 * soft + self.lam * distance)

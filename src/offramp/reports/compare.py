@@ -73,7 +73,7 @@ def _check_comparable(first: RunRecord, other: RunRecord) -> None:
         "shape of the net's weights": (first.shapes, other.shapes),
         "data": (first.data, other.data),
         "test_limit": (first.recipe.get("test_limit"), other.recipe.get("test_limit")),
-        "number of exits": (len(first.result["exits"]), len(other.result["exits"])),
+        "number of exits": (len(first.result.outputs), len(other.result.outputs)),
     }
     for what, (a, b) in pairs.items():
         if a != b:

@@ -112,7 +112,9 @@ class Comparison:
         baseline, *others = self.groups
         return {
             "runs": [
-                {"folder": str(run.folder), **run.result} for group in self.groups for run in group.runs
+                {"folder": str(run.folder), **run.result.to_json()}
+                for group in self.groups
+                for run in group.runs
             ],
             "groups": [
                 {

@@ -38,7 +38,7 @@ class Group:
     @property
     def costs(self) -> list[tuple[int, int | None]]:
         """Params and FLOPs of every exit; None where they are unknown."""
-        return [(e["params"], e["flops"]) for e in self.runs[0].result["exits"]]
+        return [(output.params, output.flops) for output in self.runs[0].result.outputs.values()]
 
     @property
     def passes(self) -> str:

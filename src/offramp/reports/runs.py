@@ -13,6 +13,7 @@ from offramp.errors import UserError
 from offramp.methods import Method, method
 from offramp.nets.builder import completed
 from offramp.nets.text import word
+from offramp.runs.result import Result
 from offramp.training.old_recipes import completed_options, completed_recipe
 from offramp.training.record import read_file
 from offramp.training.shape import RESULT, check_shape
@@ -34,7 +35,7 @@ class RunRecord:
         data: The data set's name.
         seed: The run's seed.
         recipe: All the recipe's settings and their values.
-        result: The final evaluation, the content of ``result.json``.
+        result: The final evaluation.
         epochs: The rows of ``metrics.csv``, one per epoch; none without it.
         shapes: Of a network of a user's own, a digest of its weights' names and shapes; else "".
     """
@@ -46,15 +47,14 @@ class RunRecord:
     data: str
     seed: int
     recipe: Mapping[str, Any]
-    result: Mapping[str, Any]
+    result: Result
     epochs: tuple[Mapping[str, float], ...]
     shapes: str = ""
 
     @property
     def scores(self) -> list[float]:
         """Top-1 in percent: every exit, shallow to deep, then the average and the ensemble."""
-        exits = [e["top1"] for e in self.result["exits"]]
-        return [*exits, self.result["average_top1"], self.result["ensemble_top1"]]
+        return [*self.result.scores.values()]
 
     @property
     def seconds(self) -> float | None:
@@ -92,7 +92,7 @@ class RunRecord:
             row = method(self.method, self.options)
         except UserError:
             return None
-        return row.passes.joint(len(self.result["exits"])) * self.recipe["epochs"]
+        return row.passes.joint(len(self.result.outputs)) * self.recipe["epochs"]
 
 
 def read_run(folder: str | Path) -> RunRecord:
@@ -102,15 +102,16 @@ def read_run(folder: str | Path) -> RunRecord:
         UserError: No such folder, not a run, not finished, or a file of it is damaged.
     """
     folder = Path(folder)
-    run, result = (read_file(folder / name) for name in ("run.json", "result.json"))
+    run, found = (read_file(folder / name) for name in ("run.json", "result.json"))
     check_shape(run, _RUN, folder / "run.json")
-    check_shape(result, RESULT, folder / "result.json")
+    check_shape(found, RESULT, folder / "result.json")
+    result = Result.from_json(found)
     return RunRecord(
         folder=folder,
         net=word(completed(run["net"])),
         method=run["method"],
         options=completed_options(run["method"], run["options"]),
-        data=result["data"],
+        data=result.data,
         seed=run["seed"],
         recipe=completed_recipe(run["recipe"]),
         result=result,

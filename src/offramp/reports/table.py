@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from statistics import fmean
+
+from offramp.runs.result import Result
+from offramp.tasks.evaluation import Metrics
+from offramp.tasks.outputs import column
 
 __all__ = ["aligned", "count", "result_table", "signed"]
 
@@ -41,24 +45,39 @@ def signed(number: float, decimals: int = 2) -> str:
     return text if float(text) else text[1:]
 
 
-def result_table(result: Mapping[str, Any]) -> str:
-    """One run's final evaluation, an exit a row: params, FLOPs, top-1 and top-5 in percent.
+def result_table(result: Result) -> str:
+    """One run's final evaluation, an output a row: params, FLOPs and metrics.
 
-    Where a moving average of the weights was kept, its top-1 and top-5 stand beside.
-
-    Args:
-        result: The content of a run's ``result.json``.
+    Where a moving average of the weights was kept, its metrics stand beside.
     """
+    names = list(dict.fromkeys(metric for output in result.outputs.values() for metric in output.metrics))
+    exits = all(name.startswith("exit ") for name in result.outputs)
+    header = ["exit" if exits else "output", "params", "FLOPs", *map(_heading, names)]
     rows = [
-        [str(k), count(e["params"]), count(e["flops"]), f"{e['top1']:.2f}", f"{e['top5']:.2f}"]
-        for k, e in enumerate(result["exits"], start=1)
+        [column(name), count(output.params), count(output.flops), *_cells(output.metrics, names)]
+        for name, output in result.outputs.items()
     ]
-    rows += [[name, "", "", f"{result[f'{name}_top1']:.2f}", ""] for name in ("average", "ensemble")]
-    header = ["exit", "params", "FLOPs", "top-1 %", "top-5 %"]
-    averaged = result.get("averaged_weights")
-    if averaged:  # beside the weights themselves
-        header += ["averaged top-1 %", "averaged top-5 %"]
-        cells = [[f"{e['top1']:.2f}", f"{e['top5']:.2f}"] for e in averaged["exits"]]
-        cells += [[f"{averaged[f'{name}_top1']:.2f}", ""] for name in ("average", "ensemble")]
+    rows += [[name, "", "", *_cells(values, names)] for name, values in _joint(result.metrics)]
+    if result.averaged:  # beside the weights themselves
+        header += [f"averaged {_heading(name)}" for name in names]
+        cells = [_cells(values, names) for values in result.averaged.outputs.values()]
+        cells += [_cells(values, names) for _, values in _joint(result.averaged)]
         rows = [row + more for row, more in zip(rows, cells, strict=True)]
     return aligned(header, rows)
+
+
+def _joint(found: Metrics) -> list[tuple[str, Mapping[str, float]]]:
+    """The average of the outputs and their ensemble by the primary metric, if they have one task."""
+    if found.ensemble is None:
+        return []
+    metric = next(iter(found.ensemble))
+    average = fmean(values[metric] for values in found.outputs.values())
+    return [("average", {metric: average}), ("ensemble", {metric: found.ensemble[metric]})]
+
+
+def _heading(metric: str) -> str:
+    return {"top1": "top-1 %", "top5": "top-5 %", "iou": "IoU %"}.get(metric, metric)
+
+
+def _cells(values: Mapping[str, float], names: Sequence[str]) -> list[str]:
+    return [f"{values[name]:.2f}" if name in values else "" for name in names]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from offramp.tasks.task import Task, wide
+from offramp.tasks.task import Task, percent, wide
 
 __all__ = ["Boxes"]
 
@@ -26,8 +25,8 @@ class Boxes(Task):
         beta: Distance, in fractions of the image, at which the loss turns from squared to absolute.
     """
 
-    primary: ClassVar[str] = "iou"
-    better: ClassVar[Literal["higher", "lower"]] = "higher"
+    primary = "iou"
+    better = "higher"
     target: str = "box"
     beta: float = 0.1
 
@@ -50,7 +49,7 @@ class Boxes(Task):
     def metrics(self, counts: Tensor) -> dict[str, float]:
         """``iou`` in percent, the mean over all images with a box."""
         total, images = counts.tolist()
-        return {"iou": 100 * total / images}
+        return {"iou": percent(total, images)}
 
 
 def _area(boxes: Tensor) -> Tensor:

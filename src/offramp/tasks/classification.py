@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from offramp.checks import is_number, number
 from offramp.errors import UserError
-from offramp.tasks.task import Task, wide
+from offramp.tasks.task import Task, percent, wide
 
 __all__ = ["NO_LABEL", "Classification"]
 
@@ -25,8 +24,9 @@ class Classification(Task):
     """Tell classes apart: cross-entropy, and the percentage of samples that are right.
 
     Outputs are logits ``[N, classes]``. Targets are class indices ``[N]``, where -100 stands for a sample
-    without a label, or the classes' probabilities ``[N, classes]``, as mixed images have them. ``top5`` is
-    over all classes where there are fewer than five; of probabilities, the most likely class is the right one.
+    without a label, or the classes' probabilities ``[N, classes]``, as mixed images have them. ``top5``
+    is over all classes where there are fewer than five. Of probabilities the most likely class is the right
+    one.
 
     Attributes:
         target: Key of the class indices among a batch's targets.
@@ -37,8 +37,8 @@ class Classification(Task):
         UserError: A value out of its range.
     """
 
-    primary: ClassVar[str] = "top1"
-    better: ClassVar[Literal["higher", "lower"]] = "higher"
+    primary = "top1"
+    better = "higher"
     target: str = "label"
     label_smoothing: float = 0.0
     class_weights: Sequence[float] | None = None
@@ -75,6 +75,10 @@ class Classification(Task):
             values = torch.where(weights > 0, values / weights, 0)
         return values, weights
 
+    def example_target(self, output: Tensor) -> Tensor:
+        """Class 0 for every sample."""
+        return torch.zeros(len(output), dtype=torch.int64, device=output.device)
+
     def counts(self, output: Tensor, target: Tensor) -> Tensor:
         """``[3]``: top-1 hits, top-5 hits, samples with a label."""
         if target.is_floating_point():
@@ -86,7 +90,7 @@ class Classification(Task):
     def metrics(self, counts: Tensor) -> dict[str, float]:
         """``top1`` and ``top5`` in percent."""
         top1, top5, samples = counts.tolist()
-        return {"top1": 100 * top1 / samples, "top5": 100 * top5 / samples}
+        return {"top1": percent(top1, samples), "top5": percent(top5, samples)}
 
 
 @cache

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-__all__ = ["Task", "wide"]
+__all__ = ["Task", "percent", "wide"]
 
 
 class Task(ABC):
@@ -26,8 +27,8 @@ class Task(ABC):
     """
 
     target: str
-    primary: str
-    better: Literal["higher", "lower"]
+    primary: ClassVar[str]
+    better: ClassVar[Literal["higher", "lower"]]
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,6 +61,10 @@ class Task(ABC):
             counts: ``[M]`` on the CPU, the sum of what :meth:`counts` returned.
         """
 
+    def example_target(self, output: Tensor) -> Tensor:
+        """A target that fits an output, where its values do not matter: by default zeros like the output."""
+        return torch.zeros_like(output)
+
     def ensemble(self, outputs: Sequence[Tensor]) -> Tensor:
         """One prediction out of those of several outputs that have this task: by default their mean."""
         return torch.stack([wide(output) for output in outputs]).mean(0)
@@ -68,3 +73,8 @@ class Task(ABC):
 def wide(tensor: Tensor) -> Tensor:
     """The Tensor in float32, or as it is where that is wider."""
     return tensor.float() if tensor.itemsize < 4 else tensor
+
+
+def percent(part: float, whole: float) -> float:
+    """A part of a whole in percent; of nothing, not a number."""
+    return 100 * part / whole if whole else math.nan

@@ -1,64 +1,54 @@
-"""The accuracy of a net on a split, in float32, shared by the processes if there are several."""
+"""Measuring a net on a data split, in float32, shared by the processes if there are several."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from offramp.metrics import Accuracy, evaluate
-from offramp.nets import Cost, Net
-from offramp.training.processes import share, total
+from offramp.distributed.collectives import broadcast, total
+from offramp.nets import Net
+from offramp.tasks import Task
+from offramp.tasks.evaluation import Metrics, evaluate
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from offramp.data import Split, StreamSplit, Transform
 
-__all__ = ["averaged_result", "evaluate_split", "final_result"]
+__all__ = ["Evaluation"]
 
 
-def evaluate_split(
-    net: Net,
-    split: Split | StreamSplit,
-    transform: Transform,
-    batch_size: int,
-    fabric: Fabric | None = None,
-) -> Accuracy:
-    """The accuracy on transformed images, on the net's device; the processes share the batches."""
-    device = next(net.parameters()).device
-    rank, world = (0, 1) if fabric is None else (fabric.global_rank, fabric.world_size)
-    if fabric is not None:
-        share(net.buffers(), fabric)  # batch statistics are each one's own until the next step
-    batches = split.batches(
-        max(batch_size // world, 1),
-        transform=transform,
-        device=device,
-        rank=rank,
-        world=world,
-    )
-    return evaluate(net, batches, add_up=lambda counts: counts if fabric is None else total(counts, fabric))
+@dataclass(frozen=True)
+class Evaluation:
+    """How a net is measured: on images transformed as those of its training were, and not augmented.
 
+    Attributes:
+        net: The net; it is measured on the device that it is on.
+        tasks: The task of each output by the output's name.
+        transform: Normalises the images.
+        batch_size: Images per batch, over all processes together.
+        fabric: The processes; None if there is only this one.
+    """
 
-def final_result(found: Accuracy, counted: Cost, record: dict[str, Any]) -> dict[str, Any]:
-    """What result.json holds: percent, and raw counts of parameters and operations (null: unknown)."""
-    return {
-        "net": record["net"]["net"],
-        "method": record["method"],
-        "data": record["data"]["name"],
-        "seed": record["seed"],
-        "exits": [
-            {"top1": top1, "top5": top5, "params": exit_cost.params, "flops": exit_cost.flops}
-            for (top1, top5), exit_cost in zip(found.exits, counted.exits, strict=True)
-        ],
-        "average_top1": found.average_top1,
-        "ensemble_top1": found.ensemble_top1,
-        "convention": counted.convention,
-    }
+    net: Net
+    tasks: Mapping[str, Task]
+    transform: Transform
+    batch_size: int
+    fabric: Fabric | None = None
 
-
-def averaged_result(found: Accuracy) -> dict[str, Any]:
-    """What result.json holds of the moving average of the weights: percent, as of the weights themselves."""
-    return {
-        "exits": [{"top1": top1, "top5": top5} for top1, top5 in found.exits],
-        "average_top1": found.average_top1,
-        "ensemble_top1": found.ensemble_top1,
-    }
+    def __call__(self, split: Split | StreamSplit) -> Metrics:
+        """The metrics on a split."""
+        fabric = self.fabric
+        rank, world = (0, 1) if fabric is None else (fabric.global_rank, fabric.world_size)
+        if fabric is not None:
+            broadcast(self.net.buffers())  # batch statistics are each one's own until the next step
+        batches = split.batches(
+            max(self.batch_size // world, 1),
+            transform=self.transform,
+            device=next(self.net.parameters()).device,
+            rank=rank,
+            world=world,
+        )
+        together = {} if fabric is None else {"total": total}
+        return evaluate(self.net, self.tasks, batches, **together)

@@ -6,9 +6,7 @@ import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from offramp.data.batch import Batch
 from offramp.loops import Part
 from offramp.training.recipe import Recipe
 
@@ -35,17 +33,17 @@ class Feed:
     def __init__(self, data: ImageData, transform: Transform, recipe: Recipe, fabric: Fabric) -> None:
         self.data, self.transform, self.recipe, self.fabric = data, transform, recipe, fabric
 
-    def part(self, part: Part, epoch: int, start: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def part(self, part: Part, epoch: int, start: int, steps: int) -> Iterator[Batch]:
         """The batches of a part from batch `start` on."""
         return itertools.islice(
             self._batches(epoch * part.draws + part.draw, start, whole=part.whole), steps - start
         )
 
-    def few(self, number: int, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def few(self, number: int, count: int) -> Iterator[Batch]:
         """A few whole batches, a pure function of a number."""
         return itertools.islice(self._batches(FEW + number, 0, whole=True), count)
 
-    def _batches(self, epoch: int, start: int, *, whole: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, epoch: int, start: int, *, whole: bool) -> Iterator[Batch]:
         rank, world = (0, 1) if whole else (self.fabric.global_rank, self.fabric.world_size)
         batches = self.data.train.batches(
             self.recipe.batch_size // world,
@@ -61,4 +59,4 @@ class Feed:
         )
         if not self.recipe.channels_last:
             return batches
-        return ((images.contiguous(memory_format=torch.channels_last), labels) for images, labels in batches)
+        return (batch.channels_last() for batch in batches)

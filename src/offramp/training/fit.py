@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from offramp.data import ImageData
+from offramp.distributed.launch import launch
 from offramp.errors import UserError
 from offramp.forks import remove
 from offramp.methods import Method
 from offramp.methods import method as named_method
 from offramp.nets import Cost, MultiExitNet, cost
+from offramp.runs.result import Result
 from offramp.say import say
-from offramp.training.evaluation import averaged_result, evaluate_split, final_result
 from offramp.training.extension import check_extension, extend, is_longer
 from offramp.training.files import write_file, write_folder
-from offramp.training.launch import launch
 from offramp.training.layout import with_layout
+from offramp.training.memory import keep_freed_memory
 from offramp.training.method_checks import check_method
 from offramp.training.modes import in_training_mode
 from offramp.training.recipe import Recipe
 from offramp.training.record import as_json, check_same, describe, read_record
 from offramp.training.recorded import recorded_method
 from offramp.training.run import Run
-from offramp.training.sets import check_fits, open_set, recorded_transform
+from offramp.training.sets import check_fits, open_set
 from offramp.training.shape import shortened
 from offramp.training.trainer import Trainer
 from offramp.training.weights import weights_bytes
@@ -90,6 +92,8 @@ def fit(
     if folder is not None and _finished(folder, before, record, row):
         return Run.open(folder, net, method=row)
     fabric = launch(recipe.precision, device)
+    if fabric.device.type == "cpu":
+        keep_freed_memory()
     _check_batch(recipe, fabric.world_size)
     fabric.barrier()  # every process has looked before one writes
     torch.manual_seed(recipe.seed + fabric.global_rank)
@@ -117,13 +121,13 @@ def fit(
         kept = trainer.loop.files() | (average.files(trained) if average else {})
         for name, content in {**kept, "weights.safetensors": weights_bytes(trained)}.items():
             write_file(written / name, content)
-    test = (data.test, recorded_transform(record), recipe.batch_size, fabric)
-    result = final_result(evaluate_split(trained, *test), counted, record)
+    evaluation = trainer.evaluation
+    result = Result.of(evaluation.tasks, evaluation(data.test), counted, record)
     if average:
         with average.applied(trained):
-            result["averaged_weights"] = averaged_result(evaluate_split(trained, *test))
+            result = dataclasses.replace(result, averaged=evaluation(data.test))
     if written is not None:  # last, since it says that the run is finished
-        write_file(written / "result.json", as_json(result))
+        write_file(written / "result.json", as_json(result.to_json()))
     fabric.barrier()
     return Run(net=trained, method=row, record=record, result=result, folder=folder, data=data)
 

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from offramp.combiners.weighted import Weighted
+from offramp.data.batch import Batch
 from offramp.loops import Bench, Moment
 from offramp.methods import Method
 from offramp.nets import MultiExitNet, Net, cost
 from offramp.operators import without_formula
 from offramp.running import Running
 from offramp.tally import Tally
-from offramp.training.launch import place
 from offramp.training.modes import in_training_mode
 from offramp.training.optimizer import build_optimizer
+from offramp.training.placement import place
 from offramp.training.recipe import Recipe
 from offramp.training.rehearsal import rehearse
 from offramp.unchanged import unchanged
@@ -106,7 +107,7 @@ def _epoch(net: MultiExitNet, method: Method, images: int) -> _Epoch:
                 loop.begin(index, MOMENT)
                 for _ in range(1 if every == 1 else 2):
                     marks.append(tally.macs)
-                    loop.step(index, *next(bench.batches(0, 1)), MOMENT)
+                    loop.step(index, next(bench.batches(0, 1)), MOMENT)
                 marks.append(tally.macs)
                 loop.end(index, MOMENT)
                 begun, first, *later = (b - a for a, b in itertools.pairwise(marks))
@@ -123,7 +124,10 @@ def _bench(net: Net, method: Method, images: int) -> Bench:
     def optimizer(parameters: Iterable[Any]) -> _FabricOptimizer:
         return cast("_FabricOptimizer", fabric.setup_optimizers(build_optimizer(parameters, RECIPE)))
 
-    batch = net.sample(images), torch.zeros(images, dtype=torch.int64)
+    inputs = net.sample(images)
+    with torch.no_grad(), unchanged(net):
+        outputs = zip(net.outputs.values(), net(inputs), strict=True)
+        batch = Batch(inputs, {task.target: task.example_target(output) for task, output in outputs})
     plain_backward = "losses" in method.needs and not method.loop.own_backward
     return Bench(
         model=place(net, RECIPE, fabric, plain_backward=plain_backward),
@@ -132,6 +136,7 @@ def _bench(net: Net, method: Method, images: int) -> Bench:
         fabric=fabric,
         optimizer=optimizer,
         batches=lambda number, count: itertools.repeat(batch, count),
+        tasks=[*net.outputs.values()],
         epochs=RECIPE.epochs,
     )
 

@@ -11,7 +11,8 @@ from offramp.errors import UserError
 from offramp.methods import Method
 from offramp.nets import MultiExitNet, Net, cost
 from offramp.nets.own import check_exits
-from offramp.training.evaluation import evaluate_split, final_result
+from offramp.runs.result import Result
+from offramp.training.evaluation import Evaluation
 from offramp.training.recipe import Recipe
 from offramp.training.record import check_method, read_record, read_result
 from offramp.training.recorded import recorded_method, recorded_net
@@ -31,7 +32,7 @@ class Run:
         net: The trained network; after ``separate`` a :class:`~offramp.nets.Separate`.
         method: The method that trained it.
         record: The content of ``run.json``: net, method, options, data, recipe, seed, versions.
-        result: The content of ``result.json``: the final evaluation on the test set, percent and raw counts.
+        result: The final evaluation on the test set.
         folder: Where it lies, or None.
     """
 
@@ -41,7 +42,7 @@ class Run:
         net: Net,
         method: Method,
         record: dict[str, Any],
-        result: dict[str, Any],
+        result: Result,
         folder: Path | None,
         data: ImageData | None = None,
     ) -> None:
@@ -74,7 +75,7 @@ class Run:
         """
         folder = Path(folder)
         record = read_record(folder)
-        result = read_result(folder)
+        result = Result.from_json(read_result(folder))
         weights = folder / ("average.safetensors" if averaged else "weights.safetensors")
         if averaged and not weights.is_file():
             raise UserError(
@@ -109,7 +110,7 @@ class Run:
         """
         return self._data or open_recorded(self.record)
 
-    def evaluate(self, data: Any = None, **settings: Any) -> dict[str, Any]:
+    def evaluate(self, data: Any = None, **settings: Any) -> Result:
         """Evaluate the net on a test set, in the shape of :attr:`result`.
 
         Args:
@@ -132,9 +133,10 @@ class Run:
         elif not isinstance(data, ImageData):  # the limits are of the run's own set
             data = open_other_set(data, self.record, **settings)
         check_fits(self.net, data, self.record["data"]["classes"])
-        found = evaluate_split(self.net, data.test, recorded_transform(self.record), recipe.batch_size)
+        tasks = dict(self.net.outputs)
+        evaluation = Evaluation(self.net, tasks, recorded_transform(self.record), recipe.batch_size)
         record = self.record | {"data": {"name": data.name}}
-        return final_result(found, cost(self.net), record)
+        return Result.of(tasks, evaluation(data.test), cost(self.net), record)
 
     def table(self) -> str:
         """Aligned text: parameters, FLOPs, top-1 and top-5 of every exit, then average and ensemble."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from offramp.loops import Work
-from offramp.metrics import Accuracy
-from offramp.training import processes, rng
+from offramp.distributed.collectives import gather, mean
+from offramp.loops import Losses, Work
+from offramp.training import rng
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -24,7 +24,7 @@ class State:
     """Everything that moves during a run, but for weights, the loop's own state and random numbers.
 
     Attributes:
-        loss_sum: Sum of the batch losses in this part of the epoch, exit by exit: float32 ``[K]``.
+        loss_sum: Sum of the batch losses in this part of the epoch, output by output: float32 ``[K]``.
         loss_count: How many of them were finite: float32 ``[K]``.
         epoch: Whole epochs done.
         part: Parts of this epoch done.
@@ -46,9 +46,9 @@ class State:
     part_rows: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
-    def start(cls, exits: int, device: torch.device) -> State:
+    def start(cls, outputs: int, device: torch.device) -> State:
         """Before the first step."""
-        return cls(torch.zeros(exits, device=device), torch.zeros(exits, device=device))
+        return cls(torch.zeros(outputs, device=device), torch.zeros(outputs, device=device))
 
     def begin_part(self) -> None:
         """Before a part's first step."""
@@ -56,45 +56,50 @@ class State:
         self.loss_count.zero_()
         self.part_began = self.seconds
 
-    def add(self, losses: Tensor) -> None:
-        """Count one more step's losses, of all exits or of the first ones; not finite, they do not count."""
-        finite = losses.isfinite()
-        self.loss_sum[: len(losses)] += torch.where(finite, losses, 0)
-        self.loss_count[: len(losses)] += finite
+    def add(self, losses: Losses) -> None:
+        """Count one more step's losses; those that are not finite do not count."""
+        finite = losses.values.isfinite()
+        self.loss_sum[losses.at] += torch.where(finite, losses.values, 0)
+        self.loss_count[losses.at] += finite
         self.step += 1
 
-    def next_part(self, name: str, fabric: Fabric) -> list[dict[str, Any]]:
-        """Close a part; its lines of parts.csv, one for each part that a process was at."""
+    def next_part(self, name: str, outputs: Sequence[str]) -> list[dict[str, Any]]:
+        """Close a part; its lines of parts.csv, one for each part that a process was at.
+
+        Args:
+            name: The part's.
+            outputs: What the columns call the outputs.
+        """
         mine = (name, self.loss_sum / self.loss_count, self.seconds - self.part_began)
-        found = processes.gather(mine, fabric)
+        found = gather(mine)
         rows = []
         for part in dict.fromkeys(name for name, _, _ in found):
             losses, seconds = zip(*((losses, s) for name, losses, s in found if name == part), strict=True)
             means = torch.stack(losses).mean(0).tolist()  # nan: did not run
-            named = {f"train_loss_{k}": loss for k, loss in enumerate(means, 1)}
+            named = {f"train_loss_{k}": loss for k, loss in zip(outputs, means, strict=True)}
             rows.append({"epoch": self.epoch + 1, "part": part, **named, "seconds": max(seconds)})
         self.part_rows += rows
         self.part, self.step = self.part + 1, 0
         return rows
 
     def row(
-        self, *, lr: float, images: int, passes: float, val: Accuracy | None, fabric: Fabric
+        self, outputs: Sequence[str], *, lr: float, images: int, passes: float, val: Mapping[str, float]
     ) -> dict[str, float]:
         """This epoch's line of metrics.csv.
 
         Args:
+            outputs: What the columns call the outputs.
             lr: Its last learning rate.
             images: How many it trained on, all parts together.
             passes: What the training has cost so far, in epochs of joint training.
-            val: Its validation.
-            fabric: The processes.
+            val: Its validation, as columns.
         """
-        losses = processes.mean(self.loss_sum, fabric) / processes.mean(self.loss_count, fabric)
+        losses = mean(self.loss_sum) / mean(self.loss_count)
         return {
             "epoch": float(self.epoch + 1),
             "lr": lr,
-            **{f"train_loss_{k}": loss for k, loss in enumerate(losses.tolist(), 1)},
-            **{f"val_top1_{k}": top1 for k, (top1, _) in enumerate(val.exits if val else (), 1)},
+            **{f"train_loss_{k}": loss for k, loss in zip(outputs, losses.tolist(), strict=True)},
+            **val,
             "passes": passes,
             "seconds": self.seconds,
             "images_per_second": images / self.seconds,
@@ -111,8 +116,8 @@ def capture(state: State, loop: Work, fabric: Fabric) -> dict[str, Any]:
     mine = loop.state()
     plain = {name: value for name, value in vars(state).items() if not isinstance(value, Tensor)}
     return plain | {
-        "losses": processes.gather((state.loss_sum, state.loss_count), fabric),
-        "loop": processes.gather(mine, fabric) if loop.apart else [mine],
+        "losses": gather((state.loss_sum, state.loss_count)),
+        "loop": gather(mine) if loop.apart else [mine],
         "precision": fabric.strategy.precision.state_dict(),
         "rng": rng.gather(fabric),
     }

@@ -9,26 +9,29 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from offramp.distributed.collectives import first, highest
 from offramp.errors import UserError
 from offramp.loops import Bench, Moment
 from offramp.methods import Method
 from offramp.nets import Net
 from offramp.running import Running
-from offramp.training import checkpoint, processes
+from offramp.tasks.outputs import column
+from offramp.training import checkpoint
 from offramp.training.average import Average
 from offramp.training.display import Display
-from offramp.training.evaluation import evaluate_split
+from offramp.training.evaluation import Evaluation
 from offramp.training.feed import Feed
 from offramp.training.groups import grouped
 from offramp.training.interrupt import Interrupted, Signals, catch_signals
-from offramp.training.launch import place
 from offramp.training.log import Log
 from offramp.training.optimizer import build_optimizer
+from offramp.training.placement import place
 from offramp.training.plan import Plan
 from offramp.training.recipe import Recipe
 from offramp.training.rehearsal import rehearse
 from offramp.training.schedule import learning_rate
 from offramp.training.state import State, capture, restore
+from offramp.training.tasks import tasks_of
 from offramp.training.watch import Watch, weights_trouble
 
 if TYPE_CHECKING:
@@ -72,8 +75,11 @@ class Trainer:
 
         self.net, self.data = net, data
         self.recipe, self.fabric, self.folder = recipe, fabric, folder
-        transform, self.val_transform = pipeline(recipe.augment, data)
+        transform, clean = pipeline(recipe.augment, data)
         self.feed = Feed(data, transform, recipe, fabric)
+        self.tasks = tasks_of(net, recipe)
+        self.columns = [*map(column, self.tasks)]
+        self.evaluation = Evaluation(net, self.tasks, clean, recipe.batch_size, fabric)
         plain_backward = "losses" in method.needs and not method.loop.own_backward
         model = place(net, recipe, fabric, plain_backward=plain_backward)
         self.running = Running(method, net, recipe.seed).to(fabric.device)
@@ -87,7 +93,7 @@ class Trainer:
             epochs=recipe.epochs,
             seed=recipe.seed,
             compiled=recipe.compile,
-            label_smoothing=recipe.label_smoothing,
+            tasks=[*self.tasks.values()],
             clip=recipe.clip,
             accumulate=recipe.accumulate,
         )
@@ -98,11 +104,11 @@ class Trainer:
         share = recipe.batch_size // fabric.world_size
         steps = data.train.num_batches(share, drop_last=True, world=fabric.world_size)
         self.plan = Plan(self.loop.parts, steps)
-        self.passes = method.passes.joint(net.num_exits)
-        self.state = State.start(net.num_exits, fabric.device)
+        self.passes = method.passes.joint(len(self.tasks))
+        self.state = State.start(len(self.tasks), fabric.device)
         self.signals = Signals()
         self.saved: Path | None = None
-        self.watch = Watch(net.num_exits, loss_scaling=recipe.precision == "fp16", device=fabric.device)
+        self.watch = Watch([*self.tasks], loss_scaling=recipe.precision == "fp16", device=fabric.device)
         self.look_every = 1 if fabric.device.type == "cpu" and fabric.world_size == 1 else LOOK_EVERY
         self.quiet = quiet or not fabric.is_global_zero
 
@@ -161,8 +167,8 @@ class Trainer:
             self.loop.begin(part, self._moment)
         batches = self.feed.part(self.loop.parts[part], state.epoch, state.step, steps)
         began = time.perf_counter() - state.seconds
-        for images, targets in batches:
-            losses = self.loop.step(part, images, targets, self._moment)
+        for batch in batches:
+            losses = self.loop.step(part, batch, self._moment)
             if self.average:
                 self.average.update()
             self.watch.see(losses, self._steps_done)
@@ -179,7 +185,7 @@ class Trainer:
 
     def _end_part(self, part: int, log: Log | None, display: Display) -> None:
         """If an epoch has several parts, each gets a line of its own, and a checkpoint if others follow."""
-        rows = self.state.next_part(self.loop.parts[part].name, self.fabric)
+        rows = self.state.next_part(self.loop.parts[part].name, self.columns)
         if len(self.loop.parts) > 1:
             if log is not None:
                 log.write_parts(self.state.part_rows)
@@ -189,14 +195,14 @@ class Trainer:
             self._save()
 
     def _row(self) -> dict[str, float]:
-        val = None
+        val = {}
         if len(self.data.val):
-            val = evaluate_split(
-                self.net, self.data.val, self.val_transform, self.recipe.batch_size, self.fabric
-            )
+            found = self.evaluation(self.data.val).outputs
+            primaries = {name: self.tasks[name].primary for name in found}
+            val = {f"val_{p}_{column(name)}": found[name][p] for name, p in primaries.items()}
         images = self.plan.total * self.recipe.batch_size
         passes = (self.state.epoch + 1) * self.passes
-        return self.state.row(lr=self._lr, images=images, passes=passes, val=val, fabric=self.fabric)
+        return self.state.row(self.columns, lr=self._lr, images=images, passes=passes, val=val)
 
     @property
     def _lr(self) -> float:
@@ -208,7 +214,7 @@ class Trainer:
         return self._moment.lr
 
     def _check(self, trouble: str | None) -> None:
-        if trouble := processes.first(trouble, self.fabric):
+        if trouble := first(trouble, self.fabric.device):
             fp32 = "" if self.recipe.precision == "fp32" else ", or in fp32"
             part = self.loop.parts[min(self.state.part, len(self.loop.parts) - 1)]
             folder = " into another folder" if self.folder else ""  # to resume would repeat it
@@ -220,7 +226,7 @@ class Trainer:
     def _look(self) -> None:
         """Stop if a loss went bad, or in good order if a signal came to any process."""
         self._check(self.watch.trouble(self.plan))
-        if signum := processes.highest(self.signals.received, self.fabric):
+        if signum := highest(self.signals.received, self.fabric.device):
             self._save()
             name, state = signal.Signals(signum).name, self.state
             part = self.loop.parts[state.part].name

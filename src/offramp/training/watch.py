@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from offramp.loops import Losses
+from offramp.tasks.outputs import names_in_words
 from offramp.training.plan import Plan
 
 __all__ = ["Watch", "weights_trouble"]
@@ -14,35 +18,36 @@ OVERFLOWS = 20
 
 
 class Watch:
-    """Per exit, the first step at which the loss was not finite (under loss scaling: the 20th in a row).
+    """Per output, the first step at which the loss was not finite (under loss scaling: the 20th in a row).
 
     Args:
-        exits: How many losses there are.
+        outputs: What the log calls the outputs.
         loss_scaling: Whether an overflow now and then is normal, because the scaler skips that step.
         device: Where the losses are.
     """
 
-    def __init__(self, exits: int, *, loss_scaling: bool, device: torch.device) -> None:
+    def __init__(self, outputs: Sequence[str], *, loss_scaling: bool, device: torch.device) -> None:
+        self.outputs = outputs
         self.patience = OVERFLOWS if loss_scaling else 1
-        self.streak = torch.zeros(exits, dtype=torch.int64, device=device)
-        self.since = torch.full((exits,), -1, dtype=torch.int64, device=device)
+        self.streak = torch.zeros(len(outputs), dtype=torch.int64, device=device)
+        self.since = torch.full((len(outputs),), -1, dtype=torch.int64, device=device)
 
-    def see(self, losses: Tensor, step: int) -> None:
-        """Note a step's losses, of all exits or of the first ones; steps count from 0 over the whole run."""
+    def see(self, losses: Losses, step: int) -> None:
+        """Note a step's losses; steps count from 0 over the whole run."""
         bad = torch.zeros_like(self.streak, dtype=torch.bool)
-        bad[: len(losses)] = ~losses.isfinite()
+        bad[losses.at] = ~losses.values.isfinite()
         self.streak = torch.where(bad, self.streak + 1, 0)
         gone = (self.streak >= self.patience) & (self.since < 0)
         self.since = torch.where(gone, step, self.since)
 
     def trouble(self, plan: Plan) -> str | None:
-        """The exits whose loss is not finite, and since when; or None. Waits for the device."""
+        """The outputs whose loss is not finite, and since when; or None. Waits for the device."""
         since = self.since.tolist()
-        bad = [k for k, step in enumerate(since, 1) if step >= 0]
+        bad = {name: step for name, step in zip(self.outputs, since, strict=True) if step >= 0}
         if not bad:
             return None
-        when = plan.where(min(since[k - 1] for k in bad))
-        named = f"exit {bad[0]}" if len(bad) == 1 else f"exits {', '.join(map(str, bad))}"
+        when = plan.where(min(bad.values()))
+        named = names_in_words([*bad])
         return f"the loss of {named} is not finite at {when}"
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from steps import exit_step
 
 from offramp.analysis.toys.descent import RATE, descend
 from offramp.analysis.toys.fusion import fuse, stages_and_fusion
@@ -9,7 +10,6 @@ from offramp.analysis.toys.rules import COMBINERS, Combined, Points
 from offramp.combiners import Backward
 from offramp.errors import UserError
 from offramp.methods import method
-from offramp.objectives import Step
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_a_combiner_does_here_what_it_does_to_a_net(name):
     full, here = combiner.start(net, 3), Combined(combiner, len(net.points), 3)
     for _ in range(4):
         losses = [loss for point in net.points for loss in problem.losses(point).unbind()]
-        full(losses, Step(net=net, outputs=losses, targets=torch.zeros(1)), Backward())
+        full(losses, exit_step(net, losses, torch.zeros(1)), Backward())
         points = torch.stack(list(net.points)).detach()
         expected = torch.stack([point.grad for point in net.points])
         np.testing.assert_allclose(here(gradients(problem, points)[1]), expected, rtol=1e-10, atol=1e-12)

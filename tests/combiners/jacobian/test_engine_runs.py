@@ -21,6 +21,7 @@ from jacobian_cases import (
     plain_loop,
     weights,
 )
+from steps import exit_step
 from torch import Tensor
 from torchjd import autojac
 
@@ -143,11 +144,11 @@ def test_a_compiled_forward():
     images, targets = batch("vgg7", net)
     engines = [Jacobian(net, shared, lean=lean) for shared, lean in ENGINES]
     compiled = torch.compile(net, backend="aot_eager")
-    sum(losses_of(Step(net, compiled(images), targets))).backward()  # its buffers must not be given away
+    sum(losses_of(exit_step(net, compiled(images), targets))).backward()  # its buffers must not be given away
     rows = plain_loop(net, losses_of(forward(net, images, targets, trunk=False)))
     for jacobian in engines:
         net.zero_grad()
-        step = Step(net, compiled(images), targets)
+        step = exit_step(net, compiled(images), targets)
         owners = set()
         for block in jacobian.blocks(losses_of(step), step, PLAIN):
             owners.add(block.owners)

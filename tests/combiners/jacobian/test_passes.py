@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from jacobian_cases import PLAIN, batch, build, forward, losses_of, plain_loop
+from steps import exit_step
 from torch import Tensor, nn
 
 from offramp.combiners.jacobian import Jacobian
@@ -100,7 +101,7 @@ def test_features_made_from_each_other_are_no_cut():
         x = stage(x)
         trunk.append(x)
         outputs.append(head(x))
-    step = Step(net, outputs, targets, trunk=trunk[:-1])
+    step = exit_step(net, outputs, targets, trunk=trunk[:-1])
     assert isinstance(trunk[1], tuple)
     assert all(one.start is None for one in plan(step))
     rows = plain_loop(net, losses_of(forward(net, images, targets)))

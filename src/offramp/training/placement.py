@@ -1,8 +1,7 @@
-"""Devices, precision and processes, all of them Lightning Fabric's."""
+"""The net on its device: memory format, precision, data parallelism, compilation."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,55 +9,14 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from offramp.errors import UserError
+from offramp.distributed.collectives import broadcast
 from offramp.nets import Net
-from offramp.training.memory import keep_freed_memory
-from offramp.training.processes import share
 from offramp.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["launch", "place"]
-
-
-def launch(precision: str, device: str = "auto") -> Fabric:
-    """One device, or under ``torchrun`` as many as it started processes for.
-
-    Args:
-        precision: ``"fp32"``, or with autocast ``"bf16"`` or ``"fp16"`` (which also scales the loss).
-        device: ``"auto"`` (the accelerator if there is one), ``"cpu"``, ``"cuda"`` or ``"mps"``.
-
-    Raises:
-        UserError: No such device here.
-    """
-    from lightning_fabric import Fabric
-    from lightning_fabric.plugins import MixedPrecision, Precision
-
-    here = [kind for kind in ("cuda", "mps") if getattr(torch, kind).is_available()] + ["cpu"]
-    if device not in ("auto", *here):
-        raise UserError(f"no device {device!r} here; choose auto or {', '.join(here)}")
-    device = here[0] if device == "auto" else device
-    if device == "cpu":
-        keep_freed_memory()
-    plugin: Precision
-    if precision == "fp16":  # given as a plugin: by name, Fabric turns it into bf16 on a CPU
-        plugin = MixedPrecision("16-mixed", device, torch.amp.GradScaler(device))
-    elif precision == "bf16":
-        plugin = MixedPrecision("bf16-mixed", device)
-    else:
-        plugin = Precision()
-    processes = int(os.environ.get("WORLD_SIZE", "1")) if torch.distributed.is_torchelastic_launched() else 1
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if processes > 1 else 1
-    fabric = Fabric(
-        accelerator=device,
-        devices=local,
-        num_nodes=processes // local,
-        strategy="ddp" if processes > 1 else "auto",
-        plugins=[plugin],
-    )
-    fabric.launch()
-    return fabric
+__all__ = ["place"]
 
 
 def place(net: Net, recipe: Recipe, fabric: Fabric, *, plain_backward: bool) -> Callable[..., Any]:
@@ -82,7 +40,7 @@ def place(net: Net, recipe: Recipe, fabric: Fabric, *, plain_backward: bool) -> 
     model: Callable[..., Any] = torch.compile(net) if recipe.compile else net
     if plain_backward:
         return fabric.setup_module(model)  # type: ignore[arg-type]
-    share([*net.parameters(), *net.buffers()], fabric)
+    broadcast([*net.parameters(), *net.buffers()])
 
     names = _names(net)
 

@@ -15,6 +15,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from offramp.distributed.collectives import mean as mean_over_processes
+
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
@@ -81,7 +83,7 @@ class _Norm(Function):
         # ... and through them, by the gradients of all processes
         shape = [1, -1, *(1,) * (x.dim() - 2)]
         scale = (var + ctx.eps).rsqrt()
-        means = _mean(torch.stack([grad_weight, grad_bias])) / (x.numel() // x.shape[1])
+        means = mean_over_processes(torch.stack([grad_weight, grad_bias])) / (x.numel() // x.shape[1])
         factor = scale if weight is None else scale * weight
         slope = factor * means[0] * scale
         offset = factor * means[1] - slope * mean
@@ -89,10 +91,3 @@ class _Norm(Function):
         if weight is None:
             return grad_x, None, None, None, None, None
         return grad_x, grad_weight, grad_bias, None, None, None
-
-
-def _mean(tensor: Tensor) -> Tensor:
-    """Over the processes."""
-    tensor = tensor.clone()
-    dist.all_reduce(tensor)
-    return tensor / dist.get_world_size()

@@ -1,0 +1,1 @@
+"""Several processes that train one net: launch, collectives, batch statistics."""

@@ -1,0 +1,77 @@
+"""The metrics of a network's outputs over batches of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from offramp.data.batch import Batch
+from offramp.modes import evaluating
+from offramp.tasks.task import Task
+
+__all__ = ["Metrics", "evaluate", "same_task"]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """How good the outputs of a network are.
+
+    Attributes:
+        outputs: Output -> metric -> value, for the outputs that some sample had a target for.
+        ensemble: Metric -> value of the outputs' joint prediction; None unless all have one task.
+    """
+
+    outputs: Mapping[str, Mapping[str, float]]
+    ensemble: Mapping[str, float] | None = None
+
+
+@torch.no_grad()
+def evaluate(
+    net: nn.Module,
+    tasks: Mapping[str, Task],
+    batches: Iterable[Batch],
+    *,
+    total: Callable[[Tensor], Tensor] = lambda counts: counts,
+) -> Metrics:
+    """Measure every output over all batches, in evaluation mode; the net's modes are restored.
+
+    Args:
+        net: Maps a batch's inputs to one Tensor per task.
+        tasks: The task of each output by the output's name, in the order of the outputs.
+        batches: On the net's device.
+        total: Sums counts over the processes that share the batches.
+
+    Raises:
+        ValueError: No batches.
+    """
+    counts: dict[str, Tensor] = {}
+    joint = same_task(tasks)
+
+    def add(name: str, task: Task, output: Tensor, batch: Batch) -> None:
+        if task.target in batch.targets:
+            new = task.counts(output, batch.targets[task.target])
+            counts[name] = counts[name] + new if name in counts else new
+
+    with evaluating(net):
+        for batch in batches:
+            outputs = net(batch.inputs)
+            for (name, task), output in zip(tasks.items(), outputs, strict=True):
+                add(name, task, output, batch)
+            if joint:
+                add("", joint, joint.ensemble(outputs), batch)  # no output has an empty name
+    if not counts:
+        raise ValueError("there is nothing to evaluate on: no batches")
+    sums = {name: total(each).cpu() for name, each in counts.items()}
+    return Metrics(
+        {name: tasks[name].metrics(each) for name, each in sums.items() if name},
+        joint.metrics(sums[""]) if joint and "" in sums else None,
+    )
+
+
+def same_task(tasks: Mapping[str, Task]) -> Task | None:
+    """The one task that all of several outputs have, as the exits of a network do."""
+    first = next(iter(tasks.values()))
+    return first if len(tasks) > 1 and all(task == first for task in tasks.values()) else None

@@ -1,0 +1,74 @@
+"""What distillation compares: an output's tempered probabilities with those of its teacher.
+
+Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015: p^T = softmax(z / T).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from offramp.errors import UserError
+from offramp.tasks.classification import Classification
+from offramp.tasks.task import Task, wide
+
+__all__ = ["check_soft_targets", "divergence", "soft_loss", "soft_targets"]
+
+
+def soft_targets(teacher: Tensor, temperature: float | Tensor) -> Tensor:
+    """The teacher's probabilities at a temperature, without gradient.
+
+    Args:
+        teacher: Logits ``[N, classes]``.
+        temperature: Above 0; above 1 flattens.
+
+    Returns:
+        ``[N, classes]``, rows that sum to 1.
+    """
+    return F.softmax(wide(teacher.detach()) / temperature, dim=1)
+
+
+def soft_loss(student: Tensor, targets: Tensor, temperature: float | Tensor) -> Tensor:
+    """The batch mean of -sum_c q_c log p^T_c.
+
+    Its gradient is that of the Kullback-Leibler divergence of p^T from q: the two differ by the entropy of q.
+
+    Args:
+        student: Logits ``[N, classes]``, which give p^T.
+        targets: q, probabilities ``[N, classes]``.
+        temperature: T.
+    """
+    return F.cross_entropy(wide(student) / temperature, targets)
+
+
+def divergence(student: Tensor, targets: Tensor, temperature: float | Tensor, reduction: str) -> Tensor:
+    """The Kullback-Leibler divergence of p^T from q.
+
+    Args:
+        student: Logits ``[N, classes]``, which give p^T.
+        targets: q, probabilities ``[N, classes]``.
+        temperature: T.
+        reduction: ``"batchmean"``: summed over the classes, averaged over the batch; ``"mean"``: averaged
+            over both, as PyTorch's KLDivLoss does by default.
+    """
+    logs = F.log_softmax(wide(student) / temperature, dim=1)
+    # by hand: torch announces that its reduction "mean" will become "batchmean"
+    count = len(targets) if reduction == "batchmean" else targets.numel()
+    return F.kl_div(logs, targets, reduction="sum") / count
+
+
+def check_soft_targets(tasks: Iterable[Task]) -> None:
+    """Whether every output tells the same classes apart, so that one can teach another.
+
+    Raises:
+        UserError: An output has another task.
+    """
+    tasks = list(tasks)
+    for task in tasks:
+        if not isinstance(task, Classification) or task.target != tasks[0].target:
+            raise UserError(
+                f"distillation compares the class probabilities of all outputs, and one has the task "
+                f"{task!r}; take a method without distillation"
+            )
