@@ -85,7 +85,7 @@ def steps(args: argparse.Namespace) -> dict[str, Any]:
     batch = data(args)
     plain, routed, fusing = work("joint", args), work("dr-mgf", args), work("dr-mgf", args)
     routed.begin(0, NOW)
-    last = in_fusion(fusing, images, targets)
+    last = in_fusion(fusing, batch)
     variants: dict[str, Callable[[], object]] = {
         "plain": lambda: plain.step(0, batch, NOW),
         "routed": lambda: routed.step(0, batch, NOW),
@@ -113,7 +113,7 @@ def steps(args: argparse.Namespace) -> dict[str, Any]:
 
 def memory(args: argparse.Namespace) -> dict[str, float]:
     loop: Any = work("dr-mgf", args)
-    in_fusion(loop, *data(args))
+    in_fusion(loop, data(args))
     loop.step(len(loop.parts) - 1, data(args), NOW)
     state = loop.state()
     stages, fusion = state["optimizers"][:-1], state["optimizers"][-1]

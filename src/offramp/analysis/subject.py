@@ -79,7 +79,7 @@ class Subject:
         from offramp.data import pipeline
 
         recipe, train = self.recipe, self.data.train
-        transform, _ = pipeline(recipe.augment, self.data)
+        transform, _ = pipeline(recipe.augment, self.data, mixup=recipe.mixup, cutmix=recipe.cutmix)
         size = min(recipe.batch_size, len(train))
         each = train.num_batches(size, drop_last=True)
         for number in range(count):

@@ -15,6 +15,7 @@ from offramp.data.autoaugment import autoaugment
 from offramp.data.batch import Batch
 from offramp.data.batches import LABEL
 from offramp.data.image_data import SAMPLE, ImageData
+from offramp.data.mixing import Mix
 from offramp.data.statistics import Levels
 from offramp.data.stream import StreamSplit
 from offramp.errors import UserError, guess
@@ -101,7 +102,9 @@ PIPELINES: dict[str, Pipeline] = {
 }
 
 
-def pipeline(name: str, data: ImageData) -> tuple[Transform, Transform]:
+def pipeline(
+    name: str, data: ImageData, *, mixup: float = 0.0, cutmix: float = 0.0
+) -> tuple[Transform, Transform]:
     """The training and the evaluation transform of a named pipeline.
 
     Evaluation normalises as training does, and augments nothing.
@@ -122,6 +125,9 @@ def pipeline(name: str, data: ImageData) -> tuple[Transform, Transform]:
     Args:
         name: A key of :data:`PIPELINES`.
         data: The set that it is for.
+        mixup: alpha of mixup, which mixes training images with each other
+            (:mod:`offramp.data.mixing`); 0: none.
+        cutmix: alpha of CutMix, likewise.
 
     Raises:
         UserError: No such pipeline, or one that does not fit the set.
@@ -137,7 +143,8 @@ def pipeline(name: str, data: ImageData) -> tuple[Transform, Transform]:
     if statistics:
         _check_published(name, steps, data)
     mean, std = statistics or data.statistics
-    return Transform(mean, std, steps, resized_crop), Transform(mean, std)
+    mix = Mix(data.num_classes, mixup, cutmix) if mixup or cutmix else None
+    return Transform(mean, std, steps, resized_crop, mix), Transform(mean, std)
 
 
 def _check_published(name: str, steps: tuple[Step, ...], data: ImageData) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from offramp.checks import choice, number, switch, whole
 from offramp.errors import UserError
 from offramp.training.milestones import shorter
-from offramp.training.recipe_checks import check_labels, check_milestones, check_options
+from offramp.training.recipe_checks import check_class_weights, check_labels, check_milestones, check_options
 
 __all__ = ["Recipe"]
 
@@ -53,6 +53,11 @@ class Recipe:
         average: Share of its old value that a moving average of the weights keeps at each step, e.g. 0.999;
             it is evaluated beside the weights themselves (:mod:`offramp.training.average`). 0: none.
         label_smoothing: Mass of the target spread over all classes.
+        class_weights: How much the samples of each class count, one number per class; ``"balanced"`` counts
+            them in inverse proportion to the class's share of the training images. None: 1 each.
+        mixup: alpha of mixup, which mixes training images with each other (:mod:`offramp.data.mixing`);
+            0: none.
+        cutmix: alpha of CutMix, likewise; with both, each batch draws one of them.
         seed: Of the order of the images, the augmentation and dropout.
         augment: Name of the augmentation pipeline.
         val_fraction: Share of the training set held out for validation; 0 trains on all of it.
@@ -95,6 +100,9 @@ class Recipe:
     clip: float = 0.0
     average: float = 0.0
     label_smoothing: float = 0.0
+    class_weights: str | list[float] | None = None
+    mixup: float = 0.0
+    cutmix: float = 0.0
     seed: int = 0
     augment: str = "crop-flip"
     val_fraction: float = 0.1
@@ -152,6 +160,8 @@ class Recipe:
         number(self, "clip", "0 or more", lambda v: v >= 0)
         number(self, "average", "from 0 to below 1", lambda v: 0 <= v < 1)
         number(self, "label_smoothing", "from 0 to below 1", lambda v: 0 <= v < 1)
+        number(self, "mixup", "0 or more", lambda v: v >= 0)
+        number(self, "cutmix", "0 or more", lambda v: v >= 0)
         number(self, "val_fraction", "from 0 to below 1", lambda v: 0 <= v < 1)
         choice(self, "optimizer", OPTIMIZERS)
         choice(self, "schedule", SCHEDULES)
@@ -166,6 +176,7 @@ class Recipe:
         if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
             raise UserError("nesterov needs momentum above 0; set momentum, or `nesterov=False`")
         check_labels(self)
+        check_class_weights(self)
         check_milestones(self)
 
     @property

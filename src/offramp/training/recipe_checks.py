@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from offramp.checks import whole
+from offramp.checks import is_number, whole
 from offramp.errors import UserError, guess
 
 if TYPE_CHECKING:
     from offramp.training.recipe import Recipe
 
-__all__ = ["check_labels", "check_milestones", "check_options"]
+__all__ = ["check_class_weights", "check_labels", "check_milestones", "check_options"]
 
 
 def check_labels(recipe: Recipe) -> None:
@@ -31,6 +31,20 @@ def check_labels(recipe: Recipe) -> None:
         raise UserError("classes has a name twice; give each once")
     if recipe.classes is not None and not isinstance(recipe.classes, list):
         whole(recipe, "classes", 1)
+
+
+def check_class_weights(recipe: Recipe) -> None:
+    """Factors of 0 or more, kept as a list, or ``"balanced"``."""
+    weights = recipe.class_weights
+    if weights is None or weights == "balanced":
+        return
+    if not isinstance(weights, (list, tuple)) or not all(is_number(w) and w >= 0 for w in weights):
+        raise UserError(
+            f"class_weights is {weights!r}, must be one number of 0 or more per class, or 'balanced'"
+        )
+    if not any(weights):
+        raise UserError("class_weights are all 0, so that nothing is learned; give a class a weight above 0")
+    object.__setattr__(recipe, "class_weights", [*weights])
 
 
 def check_milestones(recipe: Recipe) -> None:

@@ -3,27 +3,54 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
 
 from offramp.errors import UserError
 from offramp.nets import Net
 from offramp.tasks import Classification, Task
 from offramp.training.recipe import Recipe
 
+if TYPE_CHECKING:
+    from offramp.data import ImageData
+
 __all__ = ["tasks_of"]
 
 
-def tasks_of(net: Net, recipe: Recipe) -> dict[str, Task]:
+def tasks_of(net: Net, recipe: Recipe, data: ImageData) -> dict[str, Task]:
     """The task of each output by the output's name; those that classify take the recipe's settings.
 
     Raises:
-        UserError: The recipe has settings of classification, and no output classifies.
+        UserError: The recipe has settings of classification that do not fit the net or the data.
     """
-    given = {name: getattr(recipe, name) for name in ("label_smoothing",)}
-    given = {name: value for name, value in given.items() if value}
+    given: dict[str, Any] = {}
+    if recipe.label_smoothing:
+        given["label_smoothing"] = recipe.label_smoothing
+    if recipe.class_weights is not None:
+        given["class_weights"] = _class_weights(recipe, data)
     tasks = dict(net.outputs)
-    if given and not any(isinstance(task, Classification) for task in tasks.values()):
-        raise UserError(f"recipe: {', '.join(given)} is for classification, and no output classifies")
+    of_classes = [*given, *(name for name in ("mixup", "cutmix") if getattr(recipe, name))]
+    others = [name for name, task in tasks.items() if not isinstance(task, Classification)]
+    if of_classes and others:
+        raise UserError(
+            f"{of_classes[0]} is for classification, and {others[0]} has another task; leave it out"
+        )
     return {
         name: dataclasses.replace(task, **given) if isinstance(task, Classification) else task
         for name, task in tasks.items()
     }
+
+
+def _class_weights(recipe: Recipe, data: ImageData) -> list[float]:
+    """One weight per class; balanced, each class that is there has the same sum of weights."""
+    if recipe.class_weights == "balanced":
+        images = torch.bincount(data.train.labels.cpu(), minlength=data.num_classes).double()
+        return torch.where(images > 0, images.sum() / (images.count_nonzero() * images), 0).tolist()
+    weights = cast("list[float]", recipe.class_weights)
+    if len(weights) != data.num_classes:
+        raise UserError(
+            f"class_weights are {len(weights)}, {data.name} has {data.num_classes} classes; "
+            "give one per class"
+        )
+    return weights

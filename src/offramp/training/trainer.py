@@ -75,9 +75,9 @@ class Trainer:
 
         self.net, self.data = net, data
         self.recipe, self.fabric, self.folder = recipe, fabric, folder
-        transform, clean = pipeline(recipe.augment, data)
+        transform, clean = pipeline(recipe.augment, data, mixup=recipe.mixup, cutmix=recipe.cutmix)
         self.feed = Feed(data, transform, recipe, fabric)
-        self.tasks = tasks_of(net, recipe)
+        self.tasks = tasks_of(net, recipe, data)
         self.columns = [*map(column, self.tasks)]
         self.evaluation = Evaluation(net, self.tasks, clean, recipe.batch_size, fabric)
         plain_backward = "losses" in method.needs and not method.loop.own_backward
