@@ -1,5 +1,6 @@
 import pytest
 import torch
+from steps import exit_step
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -8,7 +9,6 @@ from offramp.errors import UserError
 from offramp.forks import partition
 from offramp.methods import method
 from offramp.nets import NETS, MultiExitNet, create, last_linear
-from offramp.objectives import Step
 
 SMALL = {
     "vgg7": {"width": 4},
@@ -284,7 +284,7 @@ def test_the_end_of_a_backbone_is_searched_too(flow):
     torch.testing.assert_close(net(x, keep=True).features[1], backbone.high(backbone.low(x)).relu())
     losses = method("byot").objective.start(net)
     found = net(x, keep=True)
-    step = Step(net, found.outputs, torch.tensor([0, 1]), features=found.features)
+    step = exit_step(net, found.outputs, torch.tensor([0, 1]), features=found.features)
     assert all(loss.isfinite() for loss in losses(step))
 
 

@@ -11,7 +11,7 @@ from tiny_runs import rows, tiny_data, tiny_net
 
 from offramp import Recipe, UserError, fit
 from offramp.methods import METHODS, Method, method
-from offramp.objectives import CrossEntropy
+from offramp.objectives import TaskLoss
 from offramp.objectives.ramp import Ramp
 from offramp.training import Run, extension
 
@@ -116,7 +116,7 @@ def test_what_would_have_begun_otherwise_is_refused(tmp_path, name, short, more,
     assert not (tmp_path / "run" / "epochs-2").exists()
 
 
-class Halved(CrossEntropy):
+class Halved(TaskLoss):
     """An objective of a user's own."""
 
     def __call__(self, step):

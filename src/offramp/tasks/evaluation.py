@@ -21,7 +21,8 @@ class Metrics:
 
     Attributes:
         outputs: Output -> metric -> value, for the outputs that some sample had a target for.
-        ensemble: Metric -> value of the outputs' joint prediction; None unless all have one task.
+        ensemble: The primary metric -> its value for the outputs' joint prediction; None unless all have one
+            task.
     """
 
     outputs: Mapping[str, Mapping[str, float]]
@@ -65,10 +66,10 @@ def evaluate(
     if not counts:
         raise ValueError("there is nothing to evaluate on: no batches")
     sums = {name: total(each).cpu() for name, each in counts.items()}
-    return Metrics(
-        {name: tasks[name].metrics(each) for name, each in sums.items() if name},
-        joint.metrics(sums[""]) if joint and "" in sums else None,
-    )
+    outputs = {name: tasks[name].metrics(each) for name, each in sums.items() if name}
+    if joint is None or "" not in sums:
+        return Metrics(outputs)
+    return Metrics(outputs, {joint.primary: joint.metrics(sums[""])[joint.primary]})
 
 
 def same_task(tasks: Mapping[str, Task]) -> Task | None:
