@@ -71,7 +71,7 @@ def test_options_have_qualified_names():
     assert long == method("dfs+kd", {"beta": 0.25, "alpha": 0.3})
     assert {"beta", "alpha"} < long.options.keys()
     assert method("dfs-no-reference", {"dfs-no-reference.beta": 0.25}).forks[0].beta == 0.25
-    assert method("dfs", {"crossentropy.weights": [1, 2]}).objective.weights == (1, 2)
+    assert method("dfs", {"taskloss.weights": [1, 2]}).objective.weights == (1, 2)
     assert method("kd", {"alpha": 0.1, "kd.alpha": 0.2}).objective.alpha == 0.2  # the later one counts
     for key in ("dfs.alpha", "byot.alpha", "distillation.alpha", "kd."):
         with pytest.raises(UserError, match=rf"'dfs\+kd' has no option '{key}'"):

@@ -43,7 +43,7 @@ class Running(nn.Module):
     def losses(self, step: Step) -> list[Tensor]:
         """The K losses of a step."""
         losses = self.objective(step)
-        return self._times_weights(losses)
+        return self._times_weights(losses, step)
 
     def combine(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:
         """Fill the gradients; those of what objective and balancer learn are of the weighted losses' sum.
@@ -59,10 +59,11 @@ class Running(nn.Module):
         """The K losses as the combiner gets them, weighted by the balancer and by fixed factors."""
         if self.weights is None or isinstance(self.balancer, Equal):
             return self.balancer(losses, step)
-        plain = [loss / weight if weight else loss for weight, loss in zip(self.weights, losses, strict=True)]
-        return self._times_weights(self.balancer(plain, step))
+        weights = [self.weights[k] for k in step.present]
+        plain = [loss / weight if weight else loss for weight, loss in zip(weights, losses, strict=True)]
+        return self._times_weights(self.balancer(plain, step), step)
 
-    def _times_weights(self, losses: list[Tensor]) -> list[Tensor]:
+    def _times_weights(self, losses: list[Tensor], step: Step) -> list[Tensor]:
         if self.weights is None:
             return losses
         # a loss without weight reaches nothing: gradients of zeros would let decay and momentum move a head

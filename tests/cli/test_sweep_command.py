@@ -89,7 +89,10 @@ def test_a_learning_rate_is_picked_on_validation_images(swept, offramp, tmp_path
         record = json.loads((run / "run.json").read_text())
         record["recipe"]["lr"] *= factor
         (run / "run.json").write_text(json.dumps(record))
-        result = json.loads((run / "result.json").read_text()) | {"average_top1": test}
+        result = json.loads((run / "result.json").read_text())
+        result["average_top1"] = test
+        for exit in result["exits"]:
+            exit["top1"] = test
         (run / "result.json").write_text(json.dumps(result))
         (run / "metrics.csv").write_text(f"epoch,seconds,val_top1_1\n1,{factor},{val}\n")
     code, out, err = offramp("sweep", write(tmp_path, methods=["joint"]), "--lr", "1,3", "--json")
