@@ -17,7 +17,7 @@ class Options:
     """The fields of a method's parts.
 
     The qualified name of one is the name of the row that brings the part, a dot and the field: ``kd.alpha``.
-    A part that has no such row goes by its class's name in lower case: ``crossentropy.weights``.
+    A part that has no such row goes by its class's name in lower case: ``taskloss.weights``.
 
     Attributes:
         method: The method's name.
