@@ -97,7 +97,7 @@ def forward(net: nn.Module, images: Tensor, targets: Tensor, *, trunk: bool = Tr
 def losses_of(step: Step) -> list[Tensor]:
     """Cross-entropies of very different sizes."""
     found = (z.float() if z.itemsize < 4 else z for z in step.outputs)
-    return [(1 + 2 * k) * F.cross_entropy(z, step.targets) for k, z in enumerate(found)]
+    return [(1 + 2 * k) * F.cross_entropy(z, step.targets["label"]) for k, z in enumerate(found)]
 
 
 def plain_loop(net: nn.Module, losses: list[Tensor]) -> list[dict[str, Tensor]]:

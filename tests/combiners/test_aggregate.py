@@ -11,6 +11,7 @@ import torch
 import torchjd.aggregation
 from gradient_rows import rows
 from jacobian_cases import PLAIN, batch, build, forward, groups, losses_of, plain_loop
+from steps import exit_step
 
 from offramp.combiners import Backward
 from offramp.combiners.aggregate import Aggregate
@@ -28,7 +29,6 @@ from offramp.combiners.weighted import Weighing
 from offramp.combiners.weightings import cagrad, imtl, mgda, nash_mtl, upgrad
 from offramp.combiners.weightings.torchjd import MEAN, REFUSED, SUM, UNIT_FREE
 from offramp.errors import UserError
-from offramp.objectives import Step
 
 NAMED = {
     "pcgrad": PCGrad(),
@@ -56,7 +56,7 @@ def taken(running, net, name="vgg7", steps=1, backward=PLAIN, **kwargs):
     return {n: None if p.grad is None else p.grad.clone() for n, p in net.named_parameters()}
 
 
-NO_STEP = Step(None, [], torch.tensor([]))
+NO_STEP = exit_step(None, [], torch.tensor([]))
 
 
 class Rows:

@@ -14,16 +14,19 @@ from torch import nn
 
 from offramp import Recipe, UserError, fit
 from offramp.cli.words import in_flags
+from offramp.data import Batch
+from offramp.distributed.launch import launch
 from offramp.grammar import KINDS, Method
 from offramp.loops import Bench, Moment
 from offramp.methods import method
 from offramp.nets import MultiExitNet
 from offramp.objectives import Objective
 from offramp.running import Running
+from offramp.tasks import Classification
 from offramp.training.fit import _check_batch
-from offramp.training.launch import launch, place
 from offramp.training.method_checks import check_method
 from offramp.training.optimizer import build_optimizer
+from offramp.training.placement import place
 
 RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05, augment="none", checkpoint_every=2)
 OPTIONS = [
@@ -51,6 +54,9 @@ def smooth_net() -> MultiExitNet:
     return MultiExitNet(stages, heads, input_size=(3, 8, 8)).double()
 
 
+WEIGHTS = [1 + k / 4 for k in range(CLASSES)]  # so that micro-batches count differently
+
+
 def three_steps(row: Method, accumulate: int):
     """Losses and gradients of three steps on batches of 7, and what the method remembers afterwards."""
     recipe, fabric = Recipe(lr=0.05), launch("fp32", "cpu")
@@ -63,8 +69,8 @@ def three_steps(row: Method, accumulate: int):
         fabric=fabric,
         optimizer=lambda groups: fabric.setup_optimizers(build_optimizer(groups, recipe)),
         batches=lambda number, count: iter(()),
+        tasks=[Classification(label_smoothing=0.1, class_weights=WEIGHTS)] * net.num_exits,
         epochs=2,
-        label_smoothing=0.1,
         accumulate=accumulate,
     )
     work, found = row.loop.start(bench), []
@@ -72,9 +78,10 @@ def three_steps(row: Method, accumulate: int):
     for _ in range(3):
         images = torch.randn(7, 3, 8, 8, generator=draws, dtype=torch.float64)
         targets = torch.randint(CLASSES, (7,), generator=draws)
-        losses = work.step(0, images, targets, Moment(epoch=0, progress=0.0, lr=0.05))
+        batch = Batch(images, {"label": targets})
+        losses = work.step(0, batch, Moment(epoch=0, progress=0.0, lr=0.05))
         named = [*net.named_parameters(), *running.named_parameters()]
-        found.append([losses, *(None if p.grad is None else p.grad.clone() for _, p in named)])
+        found.append([losses.values, *(None if p.grad is None else p.grad.clone() for _, p in named)])
     return found, running
 
 
@@ -132,9 +139,8 @@ def test_weights_without_rows_need_whole_batches(options, reason):
 def test_an_objective_of_ones_own_says_whether_its_losses_are_means():
     class Largest(Objective):
         def __call__(self, step):
-            return [
-                nn.functional.cross_entropy(z, step.targets, reduction="none").max() for z in step.outputs
-            ]
+            labels = step.targets["label"]
+            return [task.loss(z, labels)[0].max() for task, z in zip(step.tasks, step.outputs, strict=True)]
 
     row = Method("own", "the worst sample's loss", "no paper", {"objective": Largest()})
     fit(tiny_net(), tiny_data(), row, RECIPE.replace(epochs=1), quiet=True)

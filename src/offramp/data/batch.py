@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,11 +40,11 @@ class Batch:
         return self.map(lambda tensor: tensor[:n])
 
     def split(self, count: int) -> list[Batch]:
-        """So many parts of nearly equal size, in order."""
+        """So many parts of nearly equal size, in order, the larger ones first."""
         if count == 1:
             return [self]
-        bounds = [len(self) * i // count for i in range(count + 1)]
-        return [self.map(lambda x, a=a, b=b: x[a:b]) for a, b in itertools.pairwise(bounds)]
+        places = torch.arange(len(self)).tensor_split(count)
+        return [self.map(operator.itemgetter(slice(int(p[0]), int(p[-1]) + 1))) for p in places]
 
     def share(self, rank: int, world: int) -> Batch:
         """Every `world`-th sample, beginning with number `rank`."""

@@ -16,5 +16,7 @@ __all__ = ["TaskLoss"]
 class TaskLoss(Objective):
     """One loss per output that has a target, each the batch mean by the output's task."""
 
+    whole_batch = ""
+
     def __call__(self, step: Step) -> list[Tensor]:  # noqa: D102
         return [step.loss(k) for k in step.present]

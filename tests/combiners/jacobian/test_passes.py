@@ -155,7 +155,7 @@ def test_losses_may_share_operations():
     def objective(step):
         """Both of the first losses read one log-softmax, of output 0 and detached of output 1."""
         together = torch.cat([step.outputs[0], step.outputs[1].detach()]).log_softmax(1)
-        first = F.nll_loss(together, step.targets.repeat(2))
+        first = F.nll_loss(together, step.targets["label"].repeat(2))
         return [first, losses_of(step)[1], first.square() + losses_of(step)[2]]
 
     check_sum(line(), objective)

@@ -11,7 +11,7 @@ from offramp.combiners.backward import Backward
 from offramp.combiners.jacobian.block import Row, accumulate
 from offramp.combiners.jacobian.groups import Group
 from offramp.combiners.jacobian.passes import Pass
-from offramp.objectives.soft_targets import wide
+from offramp.tasks.task import wide
 
 __all__ = ["Rows", "average", "average_grads"]
 
