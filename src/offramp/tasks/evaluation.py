@@ -58,11 +58,12 @@ def evaluate(
 
     with evaluating(net):
         for batch in batches:
-            outputs = net(batch.inputs)
-            for (name, task), output in zip(tasks.items(), outputs, strict=True):
-                add(name, task, output, batch)
+            outputs = dict(zip(tasks, net(batch.inputs), strict=True))
+            for name, task in tasks.items():
+                add(name, task, outputs[name], batch)
             if joint:
-                add("", joint, joint.ensemble(outputs), batch)  # no output has an empty name
+                add("", joint, joint.ensemble([*outputs.values()]), batch)  # no output has an empty name
+            del outputs  # before the next batch runs
     if not counts:
         raise ValueError("there is nothing to evaluate on: no batches")
     sums = {name: total(each).cpu() for name, each in counts.items()}
