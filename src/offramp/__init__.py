@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from offramp import nets
     from offramp.forks import partition, remove
     from offramp.nets import MultiExitNet, attach, cost
-    from offramp.training import Recipe, Run, fit
+    from offramp.recipes import Recipe
+    from offramp.runs import Run
+    from offramp.training import fit
 
 __all__ = [
     "MultiExitNet",
@@ -30,8 +32,8 @@ __version__ = "0.1.0"
 # Imported at the first use, so that `import offramp` is quick.
 _LATE = {
     "MultiExitNet": "offramp.nets",
-    "Recipe": "offramp.training",
-    "Run": "offramp.training",
+    "Recipe": "offramp.recipes",
+    "Run": "offramp.runs",
     "attach": "offramp.nets",
     "cost": "offramp.nets",
     "fit": "offramp.training",

@@ -12,8 +12,8 @@ from offramp.analysis.subject import subject_of
 from offramp.data import ImageData
 from offramp.methods import METHODS, Method
 from offramp.nets import vgg7
+from offramp.recipes import Recipe
 from offramp.reports import read_run
-from offramp.training import Recipe
 
 RECIPE = Recipe(epochs=2, batch_size=16, lr=0.05, augment="none", train_limit=160, test_limit=20)
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from steps import exit_step
 from torchjd.scalarization import UW
 
 from offramp import Recipe, UserError, fit
@@ -10,9 +11,8 @@ from offramp.combiners import Backward
 from offramp.data import open_data
 from offramp.methods import METHODS, method
 from offramp.nets import vgg7
-from offramp.objectives import Step
 from offramp.running import Running
-from offramp.training.checkpoint import last
+from offramp.runs.checkpoint import last
 from offramp.training.groups import grouped
 
 LOSSES = torch.tensor([3.0, 1.0, 0.25, 0.5, 2.0, 1.5], dtype=torch.float64)
@@ -33,7 +33,7 @@ def at_work(log_variances=None, **options):
 def step_of(net):
     torch.manual_seed(1)
     outputs, features, trunk = net(torch.randn(4, 3, 32, 32).double(), keep=True)
-    return Step(net, outputs, torch.arange(4), features=features, trunk=trunk)
+    return exit_step(net, outputs, torch.arange(4), features=features, trunk=trunk)
 
 
 @pytest.mark.parametrize(("form", "factor"), [("regression", 1.0), ("classification", 2.0)])

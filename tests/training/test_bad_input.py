@@ -17,7 +17,8 @@ from offramp import Recipe, Run, UserError, fit
 from offramp.methods import METHODS
 from offramp.nets import vgg_sdn
 from offramp.objectives import TaskLoss
-from offramp.training import Interrupted, checkpoint
+from offramp.runs import checkpoint
+from offramp.training import Interrupted
 
 RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05, augment="none", checkpoint_every=2)
 

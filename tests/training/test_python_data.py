@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Tenso
 from offramp import Recipe, Run, UserError, fit
 from offramp.data import open_data
 from offramp.nets import MultiExitNet
+from offramp.runs.formats import completed_recipe
+from offramp.runs.sets import check_fits, open_recorded
 from offramp.training.feed import Feed
-from offramp.training.old_recipes import completed_recipe
-from offramp.training.sets import check_fits, open_recorded
 
 RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05, augment="none", val_fraction=0.2, checkpoint_every=1)
 LABELS = torch.arange(30) % 3

@@ -20,7 +20,7 @@ from tiny_runs import (
 )
 
 from offramp import fit
-from offramp.training import checkpoint
+from offramp.runs import checkpoint
 
 DRAW = random.Random(0)
 DEATHS = [

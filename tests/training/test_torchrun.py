@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,17 @@ JOB = Path(__file__).with_name("torchrun_job.py")
 def out(tmp_path_factory):
     out = tmp_path_factory.mktemp("torchrun")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*launcher, JOB, out], capture_output=True, text=True, timeout=120, check=False)
+    helpers = {
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(JOB.parents[1]), os.environ.get("PYTHONPATH"))))
+    }
+    done = subprocess.run(
+        [*launcher, JOB, out],
+        env=os.environ | helpers,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     (out / "stderr").write_text(done.stderr)
     return out

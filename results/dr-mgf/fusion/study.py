@@ -24,7 +24,7 @@ from offramp.loops import Moment
 from offramp.methods import method
 from offramp.modes import measuring
 from offramp.nets.text import build
-from offramp.training.sets import open_set
+from offramp.runs.sets import open_set
 from offramp.training.trainer import Trainer
 
 RATES = {

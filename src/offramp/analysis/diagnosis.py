@@ -20,7 +20,7 @@ from offramp.analysis.tables import tables
 from offramp.errors import UserError
 from offramp.nets import MultiExitNet
 from offramp.reports import compare
-from offramp.training.run import Run
+from offramp.runs.run import Run
 
 __all__ = ["Diagnosis", "diagnose"]
 

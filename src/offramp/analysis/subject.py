@@ -13,11 +13,11 @@ from offramp.errors import UserError
 from offramp.forks import remove
 from offramp.methods import Method
 from offramp.nets import MultiExitNet, Net
+from offramp.recipes.recipe import Recipe
 from offramp.reports import RunRecord
-from offramp.training.evaluation import Evaluation
-from offramp.training.recipe import Recipe
-from offramp.training.run import Run
-from offramp.training.sets import SETTINGS, recorded_transform
+from offramp.runs.evaluation import Evaluation
+from offramp.runs.run import Run
+from offramp.runs.sets import SETTINGS, recorded_transform
 
 if TYPE_CHECKING:
     from offramp.data import Batch, ImageData

@@ -83,7 +83,7 @@ class CostOf:
 
     def _method(self) -> Method | None:
         from offramp.methods import method
-        from offramp.training.recipe_file import setting
+        from offramp.recipes.file import setting
 
         options = dict(setting(text) for texts in self.set for text in texts)
         if self.beta is not None:

@@ -38,9 +38,9 @@ class Evaluate:
 
     def run(self) -> Answer:
         """Evaluate."""
+        from offramp.recipes.file import setting
         from offramp.reports import result_table
-        from offramp.training import Run
-        from offramp.training.recipe_file import setting
+        from offramp.runs import Run
 
         settings = dict(setting(text) for texts in self.set for text in texts)
         net = net_of([self.run_folder], self.net)

@@ -24,7 +24,7 @@ def net_of(runs: Sequence[str], word: str | None) -> MultiExitNet | None:
     import torch
 
     from offramp.nets.text import build
-    from offramp.training.record import read_record
+    from offramp.runs.record import read_record
 
     if word is None or not runs:
         return None

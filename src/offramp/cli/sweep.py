@@ -43,8 +43,8 @@ class SweepOf:
     def run(self) -> Answer:
         """Train what is not finished yet, compare all."""
         from offramp.reports import compare, write_report
-        from offramp.training.sweep import parse_factors, sweep
-        from offramp.training.sweep_file import read_sweep
+        from offramp.sweeps.file import read_sweep
+        from offramp.sweeps.sweep import parse_factors, sweep
 
         plan = read_sweep(self.file, data=self.data, out=self.out)
         factors = parse_factors("1" if self.lr is None else self.lr)

@@ -13,7 +13,7 @@ from offramp.cli.answer import OUTPUT, Answer, Output
 from offramp.errors import UserError
 
 if TYPE_CHECKING:
-    from offramp.training import Recipe
+    from offramp.recipes import Recipe
 
 __all__ = ["Train"]
 
@@ -63,9 +63,9 @@ class Train:
 
         from offramp.nets.text import build, check
         from offramp.reports import result_table
+        from offramp.runs.recorded import recorded_data, recorded_net
+        from offramp.runs.sets import open_set
         from offramp.training import fit
-        from offramp.training.recorded import recorded_data, recorded_net
-        from offramp.training.sets import open_set
 
         folder = Path(self.out)
         before = self._record()
@@ -93,7 +93,7 @@ class Train:
         Raises:
             UserError: There is no such run, and not enough is given to start it.
         """
-        from offramp.training.record import read_record
+        from offramp.runs.record import read_record
 
         folder = Path(self.out)
         if self.resume and folder.exists():
@@ -104,7 +104,7 @@ class Train:
         return None
 
     def _recipe(self, before: dict[str, Any] | None) -> Recipe:
-        from offramp.training import Recipe
+        from offramp.recipes import Recipe
 
         own: Sequence[tuple[str, int | None]] = (("epochs", self.epochs), ("seed", self.seed))
         settings = [text for texts in self.set for text in texts]

@@ -13,10 +13,10 @@ from offramp.errors import UserError
 from offramp.methods import Method, method
 from offramp.nets.builder import completed
 from offramp.nets.text import word
+from offramp.runs.formats import completed_options, completed_recipe
+from offramp.runs.record import read_file
 from offramp.runs.result import Result
-from offramp.training.old_recipes import completed_options, completed_recipe
-from offramp.training.record import read_file
-from offramp.training.shape import RESULT, check_shape
+from offramp.runs.shape import RESULT, check_shape
 
 __all__ = ["RunRecord", "read_run"]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from offramp.training.weights import weights_bytes
+from offramp.runs.weights import weights_bytes
 
 __all__ = ["Average"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from offramp.data.batch import Batch
 from offramp.loops import Part
-from offramp.training.recipe import Recipe
+from offramp.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -15,22 +15,22 @@ from offramp.forks import remove
 from offramp.methods import Method
 from offramp.methods import method as named_method
 from offramp.nets import Cost, MultiExitNet, cost
+from offramp.recipes.recipe import Recipe
+from offramp.runs.extension import check_extension, extend, is_longer
+from offramp.runs.files import write_file, write_folder
+from offramp.runs.record import as_json, check_same, describe, read_record
+from offramp.runs.recorded import recorded_method
 from offramp.runs.result import Result
+from offramp.runs.run import Run
+from offramp.runs.sets import check_fits, open_set
+from offramp.runs.shape import shortened
+from offramp.runs.weights import weights_bytes
 from offramp.say import say
-from offramp.training.extension import check_extension, extend, is_longer
-from offramp.training.files import write_file, write_folder
 from offramp.training.layout import with_layout
 from offramp.training.memory import keep_freed_memory
 from offramp.training.method_checks import check_method
 from offramp.training.modes import in_training_mode
-from offramp.training.recipe import Recipe
-from offramp.training.record import as_json, check_same, describe, read_record
-from offramp.training.recorded import recorded_method
-from offramp.training.run import Run
-from offramp.training.sets import check_fits, open_set
-from offramp.training.shape import shortened
 from offramp.training.trainer import Trainer
-from offramp.training.weights import weights_bytes
 
 __all__ = ["fit"]
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from offramp.nets import MultiExitNet, Net
-from offramp.training.recipe import Recipe
+from offramp.recipes.recipe import Recipe
 
 __all__ = ["grouped"]
 

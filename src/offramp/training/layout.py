@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from offramp.errors import UserError
 from offramp.nets import Net
-from offramp.training.recipe import Recipe
+from offramp.recipes.recipe import Recipe
 from offramp.unchanged import unchanged
 
 __all__ = ["with_layout"]

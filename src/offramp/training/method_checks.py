@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from offramp.errors import UserError
 from offramp.methods import Method
-from offramp.training.recipe import Recipe
+from offramp.recipes.recipe import Recipe
 
 __all__ = ["check_method"]
 

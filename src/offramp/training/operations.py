@@ -17,12 +17,12 @@ from offramp.loops import Bench, Moment
 from offramp.methods import Method
 from offramp.nets import MultiExitNet, Net, cost
 from offramp.operators import without_formula
+from offramp.recipes.recipe import Recipe
 from offramp.running import Running
 from offramp.tally import Tally
 from offramp.training.modes import in_training_mode
 from offramp.training.optimizer import build_optimizer
 from offramp.training.placement import place
-from offramp.training.recipe import Recipe
 from offramp.training.rehearsal import rehearse
 from offramp.unchanged import unchanged
 

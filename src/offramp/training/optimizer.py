@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from offramp.training.recipe import Recipe
+from offramp.recipes.recipe import Recipe
 
 __all__ = ["build_optimizer"]
 

@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from offramp.distributed.collectives import broadcast
 from offramp.nets import Net
-from offramp.training.recipe import Recipe
+from offramp.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

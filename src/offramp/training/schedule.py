@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from offramp.training.recipe import Recipe
+from offramp.recipes.recipe import Recipe
 
 __all__ = ["learning_rate"]
 

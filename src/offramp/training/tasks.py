@@ -9,8 +9,8 @@ import torch
 
 from offramp.errors import UserError
 from offramp.nets import Net
+from offramp.recipes.recipe import Recipe
 from offramp.tasks import Classification, Task
-from offramp.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from offramp.data import ImageData

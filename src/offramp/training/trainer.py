@@ -14,20 +14,20 @@ from offramp.errors import UserError
 from offramp.loops import Bench, Moment
 from offramp.methods import Method
 from offramp.nets import Net
+from offramp.recipes.recipe import Recipe
 from offramp.running import Running
+from offramp.runs import checkpoint
+from offramp.runs.evaluation import Evaluation
+from offramp.runs.log import Log
 from offramp.tasks.outputs import column
-from offramp.training import checkpoint
 from offramp.training.average import Average
 from offramp.training.display import Display
-from offramp.training.evaluation import Evaluation
 from offramp.training.feed import Feed
 from offramp.training.groups import grouped
 from offramp.training.interrupt import Interrupted, Signals, catch_signals
-from offramp.training.log import Log
 from offramp.training.optimizer import build_optimizer
 from offramp.training.placement import place
 from offramp.training.plan import Plan
-from offramp.training.recipe import Recipe
 from offramp.training.rehearsal import rehearse
 from offramp.training.schedule import learning_rate
 from offramp.training.state import State, capture, restore

@@ -79,7 +79,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 def assert_resumes_to(left_alone, folder: Path) -> None:
     """A run in the folder, begun with method dfs, goes on to the very bits of (recipe, folder, run)."""
     from offramp import fit
-    from offramp.training import checkpoint
+    from offramp.runs import checkpoint
 
     recipe, reference, run = left_alone
     net = tiny_net(seed=99)  # the checkpoint's weights must be all that counts

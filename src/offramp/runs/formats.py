@@ -8,7 +8,7 @@ from typing import Any
 
 from offramp.errors import UserError
 from offramp.methods import method
-from offramp.training.recipe import Recipe
+from offramp.recipes.recipe import Recipe
 
 __all__ = ["completed_options", "completed_recipe", "renamed_options"]
 

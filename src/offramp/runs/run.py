@@ -12,12 +12,12 @@ from offramp.methods import Method
 from offramp.nets import MultiExitNet, Net, cost
 from offramp.nets.own import check_exits
 from offramp.runs.result import Result
-from offramp.training.evaluation import Evaluation
-from offramp.training.recipe import Recipe
-from offramp.training.record import check_method, read_record, read_result
-from offramp.training.recorded import recorded_method, recorded_net
-from offramp.training.sets import check_fits, open_other_set, open_recorded, recorded_transform
-from offramp.training.weights import load_weights
+from offramp.runs.evaluation import Evaluation
+from offramp.recipes.recipe import Recipe
+from offramp.runs.record import check_method, read_record, read_result
+from offramp.runs.recorded import recorded_method, recorded_net
+from offramp.runs.sets import check_fits, open_other_set, open_recorded, recorded_transform
+from offramp.runs.weights import load_weights
 
 if TYPE_CHECKING:
     from offramp.data import ImageData

@@ -9,7 +9,7 @@ from tiny_runs import tiny_data, tiny_net
 from offramp import Recipe, Run, UserError, fit
 from offramp.nets import create
 from offramp.reports.runs import read_run
-from offramp.training.record import read_record
+from offramp.runs.record import read_record
 
 RECIPE = Recipe(epochs=1, batch_size=8)
 

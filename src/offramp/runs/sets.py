@@ -12,7 +12,7 @@ import torch
 from offramp.errors import UserError, guess
 from offramp.modes import evaluating
 from offramp.nets import Net
-from offramp.training.recipe import Recipe
+from offramp.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
     from offramp.data import ImageData, Transform

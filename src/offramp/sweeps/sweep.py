@@ -11,12 +11,12 @@ from fractions import Fraction
 from pathlib import Path
 
 from offramp.errors import UserError
-from offramp.training.files import disk_errors
+from offramp.runs.files import disk_errors
+from offramp.sweeps._lock import alone_in
+from offramp.sweeps.file import Sweep
+from offramp.sweeps.jobs import Ended, run_jobs, share_of_cores
+from offramp.sweeps.trials import check_trials, trials
 from offramp.training.interrupt import Interrupted
-from offramp.training.jobs import Ended, run_jobs, share_of_cores
-from offramp.training.sweep_file import Sweep
-from offramp.training.sweep_lock import alone_in
-from offramp.training.sweep_trials import check_trials, trials
 
 __all__ = ["Failure", "Swept", "parse_factors", "sweep"]
 
@@ -73,7 +73,7 @@ def sweep(
     ``pick_lr=True`` it picks each method's learning rate.
 
     Args:
-        plan: From :func:`offramp.training.sweep_file.read_sweep`.
+        plan: From :func:`offramp.sweeps.file.read_sweep`.
         jobs: How many runs at a time, each a process of its own with its share of the cores.
         factors: Of the learning rate.
         quiet: Say nothing while it runs.

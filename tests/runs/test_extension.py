@@ -13,7 +13,7 @@ from offramp import Recipe, UserError, fit
 from offramp.methods import METHODS, Method, method
 from offramp.objectives import TaskLoss
 from offramp.objectives.ramp import Ramp
-from offramp.training import Run, extension
+from offramp.runs import Run, extension
 
 SHORT = Recipe(epochs=2, batch_size=8, lr=0.05, schedule="constant", options={"beta": 0.75})
 STEPS = Recipe(epochs=2, batch_size=8, lr=0.05, schedule="multistep", milestones=[1])

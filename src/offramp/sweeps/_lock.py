@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from offramp.errors import UserError
-from offramp.training.files import disk_errors
+from offramp.runs.files import disk_errors
 
 __all__ = ["alone_in"]
 

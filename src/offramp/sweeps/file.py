@@ -29,8 +29,8 @@ from typing import Any
 
 from offramp.errors import UserError, guess
 from offramp.methods import Method, method
-from offramp.training.recipe import Recipe
-from offramp.training.recipe_file import parse
+from offramp.recipes.file import parse
+from offramp.recipes.recipe import Recipe
 
 __all__ = ["Entry", "Sweep", "read_sweep"]
 

@@ -9,7 +9,7 @@ from offramp.checks import is_number, whole
 from offramp.errors import UserError, guess
 
 if TYPE_CHECKING:
-    from offramp.training.recipe import Recipe
+    from offramp.recipes.recipe import Recipe
 
 __all__ = ["check_class_weights", "check_labels", "check_milestones", "check_options"]
 

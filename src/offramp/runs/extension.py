@@ -8,9 +8,9 @@ from typing import Any
 
 from offramp.errors import UserError
 from offramp.methods import Method
-from offramp.training import checkpoint
-from offramp.training.files import disk_errors, write_file, write_folder
-from offramp.training.record import as_json, check_same, read_record
+from offramp.runs import checkpoint
+from offramp.runs.files import disk_errors, write_file, write_folder
+from offramp.runs.record import as_json, check_same, read_record
 
 __all__ = ["check_extension", "extend", "is_longer"]
 

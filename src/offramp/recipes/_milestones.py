@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from offramp.say import say
 
 if TYPE_CHECKING:
-    from offramp.training.recipe import Recipe
+    from offramp.recipes.recipe import Recipe
 
 __all__ = ["shorter"]
 

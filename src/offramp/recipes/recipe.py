@@ -10,8 +10,8 @@ from typing import Any
 
 from offramp.checks import choice, number, switch, whole
 from offramp.errors import UserError
-from offramp.training.milestones import shorter
-from offramp.training.recipe_checks import check_class_weights, check_labels, check_milestones, check_options
+from offramp.recipes._checks import check_class_weights, check_labels, check_milestones, check_options
+from offramp.recipes._milestones import shorter
 
 __all__ = ["Recipe"]
 
@@ -201,7 +201,7 @@ class Recipe:
         Raises:
             UserError: Neither a file nor a shipped name, not a YAML mapping, or a wrong key or value.
         """
-        from offramp.training.recipe_file import read
+        from offramp.recipes.file import read
 
         try:
             return cls.from_dict(read(source))
@@ -236,7 +236,7 @@ class Recipe:
         Raises:
             UserError: A text without ``=``, an unknown key, or a value out of range.
         """
-        from offramp.training.recipe_file import setting
+        from offramp.recipes.file import setting
 
         return self.replace(**dict(setting(text) for text in settings))
 

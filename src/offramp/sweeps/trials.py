@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from offramp.errors import UserError
 from offramp.nets.text import build, check
+from offramp.recipes.recipe import Recipe
 from offramp.running import Running
-from offramp.training.extension import check_extension, is_longer
-from offramp.training.jobs import Job
+from offramp.runs.extension import check_extension, is_longer
+from offramp.runs.record import check_same, describe, read_record
+from offramp.runs.sets import check_fits, open_set
+from offramp.sweeps.file import Entry, Sweep
+from offramp.sweeps.jobs import Job
 from offramp.training.layout import with_layout
 from offramp.training.method_checks import check_method
-from offramp.training.recipe import Recipe
-from offramp.training.record import check_same, describe, read_record
-from offramp.training.sets import check_fits, open_set
-from offramp.training.sweep_file import Entry, Sweep
 
 if TYPE_CHECKING:
     from offramp.data import ImageData

@@ -9,8 +9,8 @@ from offramp.errors import UserError
 from offramp.methods import METHODS, Method, method
 from offramp.nets import MultiExitNet, create
 from offramp.nets.text import word
-from offramp.training.recipe import Recipe
-from offramp.training.sets import open_recorded
+from offramp.recipes.recipe import Recipe
+from offramp.runs.sets import open_recorded
 
 if TYPE_CHECKING:
     from offramp.data import ImageData

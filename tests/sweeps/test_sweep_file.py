@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from offramp import Recipe, UserError
-from offramp.training.sweep import parse_factors
-from offramp.training.sweep_file import read_sweep
-from offramp.training.sweep_trials import trials
+from offramp.sweeps.file import read_sweep
+from offramp.sweeps.sweep import parse_factors
+from offramp.sweeps.trials import trials
 
 GOOD = {
     "data": "digits",

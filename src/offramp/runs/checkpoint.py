@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from offramp.errors import UserError
-from offramp.training.files import disk_errors, write_folder
-from offramp.training.weights import load_weights, weights_bytes
+from offramp.runs.files import disk_errors, write_folder
+from offramp.runs.weights import load_weights, weights_bytes
 
 __all__ = ["last", "load", "save"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from offramp import Recipe, UserError
 from offramp.methods import method
-from offramp.training.recipe_file import shipped
+from offramp.recipes.file import shipped
 
 MSDNET = {"own_to_shared": 1.0, "scales": "coarsest", "impl": "cat"}
 

@@ -14,9 +14,9 @@ from offramp.errors import UserError
 from offramp.methods import Method
 from offramp.nets import NETS, MultiExitNet
 from offramp.nets.builder import completed
-from offramp.training.old_recipes import completed_options, completed_recipe, renamed_options
-from offramp.training.recipe import Recipe
-from offramp.training.shape import RECORD, RESULT, check_shape, shortened
+from offramp.runs.formats import completed_options, completed_recipe, renamed_options
+from offramp.recipes.recipe import Recipe
+from offramp.runs.shape import RECORD, RESULT, check_shape, shortened
 
 if TYPE_CHECKING:
     from offramp.data import ImageData

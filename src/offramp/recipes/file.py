@@ -34,7 +34,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("(?:true|fals
 
 def shipped() -> list[str]:
     """Names of the recipes that come with the package."""
-    folder = resources.files("offramp.papers") / "recipes"
+    folder = resources.files("offramp.recipes") / "published"
     return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
 
 
@@ -52,7 +52,9 @@ def read(source: str | Path) -> dict[str, Any]:
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"cannot be read as text: {error}") from None
     elif str(source) in names:
-        text = (resources.files("offramp.papers") / "recipes" / f"{source}.yaml").read_text(encoding="utf-8")
+        text = (resources.files("offramp.recipes") / "published" / f"{source}.yaml").read_text(
+            encoding="utf-8"
+        )
     else:
         close = guess(source, names)
         raise UserError(f"no such file, and no recipe of that name{close}; there are: {', '.join(names)}")

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from offramp.training.files import disk_errors, write_file
+from offramp.runs.files import disk_errors, write_file
 
 __all__ = ["Log"]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from offramp.training.sweep_file import read_sweep
+from offramp.sweeps.file import read_sweep
 
 RESULTS = Path(__file__).parents[2] / "results"
 
