@@ -1,0 +1,6 @@
+"""A run on disk: record, result, weights, checkpoint and log, written and read in one place."""
+
+from offramp.runs.result import Result
+from offramp.runs.run import Run
+
+__all__ = ["Result", "Run"]
