@@ -14,8 +14,8 @@ from offramp.errors import UserError
 from offramp.methods import Method
 from offramp.nets import NETS, MultiExitNet
 from offramp.nets.builder import completed
-from offramp.runs.formats import completed_options, completed_recipe, renamed_options
 from offramp.recipes.recipe import Recipe
+from offramp.runs.formats import completed_options, completed_recipe, renamed_options
 from offramp.runs.shape import RECORD, RESULT, check_shape, shortened
 
 if TYPE_CHECKING:

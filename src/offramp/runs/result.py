@@ -1,7 +1,7 @@
 """The result of a run: every output's metrics and cost, and what follows from them.
 
-The only reader and writer of ``result.json``. Of a network whose outputs are exits that classify, the file has
-the keys that it has had from the beginning: ``exits``, ``average_top1``, ``ensemble_top1``.
+The only reader and writer of ``result.json``. Of a network whose outputs are exits that classify, the file
+has the keys that it has had from the beginning: ``exits``, ``average_top1``, ``ensemble_top1``.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Result:
 
     @property
     def scores(self) -> dict[str, float]:
-        """The primary metric of every output, then ``average`` and ``ensemble`` where the outputs have one task."""
+        """The primary metric of every output; ``average`` and ``ensemble`` where the outputs have one task."""
         scores = {name: output.value for name, output in self.outputs.items()}
         if self.ensemble is not None and self.average is not None:
             primary = next(iter(self.outputs.values())).primary
@@ -113,7 +113,7 @@ class Result:
 
     @property
     def average(self) -> float | None:
-        """The mean of the outputs' primary metric (Deep Feature Surgery, Table 3); None if they have several."""
+        """Mean of the outputs' primary metric (Deep Feature Surgery, Table 3); None if they have several."""
         primaries = {output.primary for output in self.outputs.values()}
         return fmean(output.value for output in self.outputs.values()) if len(primaries) == 1 else None
 
@@ -186,9 +186,7 @@ class Result:
             }
         else:
             outputs = {
-                name: Output(
-                    each["metrics"], each["primary"], each["better"], each["params"], each["flops"]
-                )
+                name: Output(each["metrics"], each["primary"], each["better"], each["params"], each["flops"])
                 for name, each in content["outputs"].items()
             }
         averaged = content.get("averaged_weights")
@@ -206,7 +204,9 @@ class Result:
 
 def _read(content: Mapping[str, Any]) -> Metrics:
     if "exits" not in content:
-        return Metrics({name: each["metrics"] for name, each in content["outputs"].items()}, content["ensemble"])
+        return Metrics(
+            {name: each["metrics"] for name, each in content["outputs"].items()}, content["ensemble"]
+        )
     exits: Sequence[Mapping[str, float]] = content["exits"]
     outputs = {exit_name(k): {"top1": e["top1"], "top5": e["top5"]} for k, e in enumerate(exits, 1)}
     return Metrics(outputs, {"top1": content["ensemble_top1"]})

@@ -11,11 +11,11 @@ from offramp.errors import UserError
 from offramp.methods import Method
 from offramp.nets import MultiExitNet, Net, cost
 from offramp.nets.own import check_exits
-from offramp.runs.result import Result
-from offramp.runs.evaluation import Evaluation
 from offramp.recipes.recipe import Recipe
+from offramp.runs.evaluation import Evaluation
 from offramp.runs.record import check_method, read_record, read_result
 from offramp.runs.recorded import recorded_method, recorded_net
+from offramp.runs.result import Result
 from offramp.runs.sets import check_fits, open_other_set, open_recorded, recorded_transform
 from offramp.runs.weights import load_weights
 
