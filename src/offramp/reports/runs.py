@@ -16,7 +16,7 @@ from offramp.nets.text import word
 from offramp.runs.formats import completed_options, completed_recipe
 from offramp.runs.record import read_file
 from offramp.runs.result import Result
-from offramp.runs.shape import RESULT, check_shape
+from offramp.runs.shape import check_result, check_shape
 
 __all__ = ["RunRecord", "read_run"]
 
@@ -104,7 +104,7 @@ def read_run(folder: str | Path) -> RunRecord:
     folder = Path(folder)
     run, found = (read_file(folder / name) for name in ("run.json", "result.json"))
     check_shape(run, _RUN, folder / "run.json")
-    check_shape(found, RESULT, folder / "result.json")
+    check_result(found, folder / "result.json")
     result = Result.from_json(found)
     return RunRecord(
         folder=folder,

@@ -16,7 +16,7 @@ from offramp.nets import NETS, MultiExitNet
 from offramp.nets.builder import completed
 from offramp.recipes.recipe import Recipe
 from offramp.runs.formats import completed_options, completed_recipe, renamed_options
-from offramp.runs.shape import RECORD, RESULT, check_shape, shortened
+from offramp.runs.shape import RECORD, check_result, check_shape, shortened
 
 if TYPE_CHECKING:
     from offramp.data import ImageData
@@ -96,7 +96,7 @@ def read_result(folder: Path) -> dict[str, Any]:
     """
     path = folder / "result.json"
     result = read_file(path)
-    check_shape(result, RESULT, path)
+    check_result(result, path)
     return result
 
 

@@ -11,12 +11,19 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from offramp.errors import UserError
 from offramp.nets import Cost
 from offramp.tasks import Task
 from offramp.tasks.evaluation import Metrics
 from offramp.tasks.outputs import exit_name
 
-__all__ = ["Output", "Result"]
+__all__ = ["Output", "Result", "relative_gain"]
+
+
+def relative_gain(now: float, before: float, better: str) -> float:
+    """Change of a metric for the better as a part of what it was, which is not 0."""
+    change = (now - before) / abs(before)
+    return change if better == "higher" else -change
 
 
 @dataclass(frozen=True)
@@ -104,12 +111,18 @@ class Result:
 
     @property
     def scores(self) -> dict[str, float]:
-        """The primary metric of every output; ``average`` and ``ensemble`` where the outputs have one task."""
+        """The primary metric of every output; ``average`` and ``ensemble`` where all have one task."""
         scores = {name: output.value for name, output in self.outputs.items()}
         if self.ensemble is not None and self.average is not None:
             primary = next(iter(self.outputs.values())).primary
             scores |= {"average": self.average, "ensemble": self.ensemble[primary]}
         return scores
+
+    @property
+    def better(self) -> dict[str, str]:
+        """For each of :attr:`scores` whether a ``"higher"`` or a ``"lower"`` one is better."""
+        first = next(iter(self.outputs.values()))
+        return {name: self.outputs.get(name, first).better for name in self.scores}
 
     @property
     def average(self) -> float | None:
@@ -118,23 +131,32 @@ class Result:
         return fmean(output.value for output in self.outputs.values()) if len(primaries) == 1 else None
 
     def delta_m(self, baseline: Result) -> float:
-        """The mean relative gain over a baseline, in percent, over the outputs and their metrics.
+        """Mean relative change for the worse against a baseline, in percent: below 0 is a gain.
 
-        Delta-m (Maninis et al., CVPR 2019; DR-MGF, Eq 14), by the primary metric of each output.
+        Delta-m (DR-MGF, arXiv:2305.19844, Eq 12, with the sign of its tables), over the primary metric of
+        each output; the paper's NYUv2 tables take all nine metrics of the three tasks.
 
         Args:
             baseline: A result with outputs of the same names.
+
+        Raises:
+            UserError: The baseline lacks an output, or has 0 there.
         """
-        gains = []
+        losses = []
         for name, output in self.outputs.items():
-            before = baseline.outputs[name].value
-            gain = (output.value - before) / before
-            gains.append(100 * (gain if output.better == "higher" else -gain))
-        return fmean(gains)
+            before = baseline.outputs.get(name)
+            if before is None or not before.value:
+                what = "has no output" if before is None else f"has a {output.primary} of 0 at the output"
+                raise UserError(
+                    f"the baseline {what} {name!r}, so there is no relative change (Delta-m) to it"
+                )
+            losses.append(-100 * relative_gain(output.value, before.value, output.better))
+        return fmean(losses)
 
     @property
-    def _classifies(self) -> bool:
-        return all(
+    def classifies_at_exits(self) -> bool:
+        """Whether the outputs are exits that classify, whose numbers have keys of their own in files."""
+        return self.average is not None and all(
             output.primary == "top1" and name == exit_name(k)
             for k, (name, output) in enumerate(self.outputs.items(), 1)
         )
@@ -154,7 +176,7 @@ class Result:
             name: {"params": output.params, "flops": output.flops} if costs else {}
             for name, output in self.outputs.items()
         }
-        if self._classifies and found.ensemble is not None:
+        if self.classifies_at_exits and found.ensemble is not None:
             return {
                 "exits": [{**values, **cost[name]} for name, values in found.outputs.items()],
                 "average_top1": fmean(values["top1"] for values in found.outputs.values()),
@@ -175,7 +197,7 @@ class Result:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Result:
-        """A result from the content of a ``result.json``."""
+        """A result from a ``result.json`` that :func:`~offramp.runs.shape.check_result` lets pass."""
         found = _read(content)
         if "exits" in content:
             outputs = {

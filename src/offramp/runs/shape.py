@@ -8,7 +8,7 @@ from typing import Any
 
 from offramp.errors import UserError
 
-__all__ = ["RECORD", "RESULT", "check_shape", "shortened"]
+__all__ = ["RECORD", "check_result", "check_shape", "shortened"]
 
 # At least, of run.json and result.json: a dict has these keys, a list has items of this kind.
 RECORD = {
@@ -20,15 +20,13 @@ RECORD = {
     "recipe": dict,
     "seed": int,
 }
-RESULT = {
-    "data": str,
-    "net": str,
-    "method": str,
-    "seed": int,
+RESULT = {"data": str, "net": str, "method": str, "seed": int}
+EXITS = {
     "exits": [{"top1": float, "top5": float, "params": int, "flops": int | None}],
     "average_top1": float,
     "ensemble_top1": float,
 }
+OUTPUT = {"metrics": dict, "primary": str, "better": str, "params": int, "flops": int | None}
 
 _SHORT = reprlib.Repr()  # of a thousand class names, six
 _SHORT.maxstring = _SHORT.maxother = 200
@@ -62,3 +60,21 @@ def check_shape(content: Any, shape: Any, path: Path, key: str = "") -> None:
                     f"{path.parent}: no {inside!r} in its {path.name}; restore it from a copy, or train anew"
                 )
             check_shape(content[name], inner, path, inside)
+
+
+def check_result(content: Any, path: Path) -> None:
+    """Whether a ``result.json`` holds the result of a run, of exits that classify or of any outputs.
+
+    Raises:
+        UserError: A key is missing or holds something else; the line names file and key.
+    """
+    check_shape(content, RESULT, path)
+    if "outputs" not in content:
+        return check_shape(content, EXITS, path)
+    check_shape(content, {"outputs": dict, "ensemble": dict | None}, path)
+    for name, output in content["outputs"].items():
+        check_shape(output, OUTPUT, path, f"outputs.{name}")
+        metrics = dict.fromkeys([output["primary"], *output["metrics"]], float)
+        check_shape(output["metrics"], metrics, path, f"outputs.{name}.metrics")
+        if output["better"] not in ("higher", "lower"):
+            check_shape(None, str, path, f"outputs.{name}.better")

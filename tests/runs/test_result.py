@@ -1,0 +1,128 @@
+"""The result of a run: its file, and what follows from its metrics."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from offramp.errors import UserError
+from offramp.nets.counting import Cost, ExitCost
+from offramp.papers.dr_mgf_tasks import TABLE_6
+from offramp.reports import read_run
+from offramp.runs.result import Output, Result
+from offramp.tasks import Boxes, Classification, Task
+from offramp.tasks.evaluation import Metrics
+
+RECORD = {"net": {"net": "tiny"}, "method": "joint", "data": {"name": "toy"}, "seed": 3}
+COST = Cost("macs", 7, (ExitCost(3, 10), ExitCost(4, None), ExitCost(5, 30)))
+
+
+@dataclass(frozen=True)
+class Distance(Task):
+    """A task of a user's own, whose metric is better where it is lower."""
+
+    primary = "abs_err"
+    better = "lower"
+    target: str = "distance"
+
+    def loss(self, output, target):
+        return (output - target).abs(), torch.ones(len(output))
+
+    def counts(self, output, target):
+        return torch.stack([(output - target).abs().sum().double(), torch.tensor(float(len(output)))])
+
+    def metrics(self, counts):
+        return {"abs_err": float(counts[0] / counts[1])}
+
+
+def of_exits():
+    found = Metrics({f"exit {k}": {"top1": 40.0 + k, "top5": 80.0 + k} for k in (1, 2, 3)}, {"top1": 44.5})
+    return Result.of({f"exit {k}": Classification() for k in (1, 2, 3)}, found, COST, RECORD)
+
+
+def of_tasks(top1=50.0, iou=20.0, error=0.5):
+    tasks = {"class": Classification(), "box": Boxes(), "distance": Distance()}
+    found = Metrics(
+        {"class": {"top1": top1, "top5": 90.0}, "box": {"iou": iou}, "distance": {"abs_err": error}}
+    )
+    return Result.of(tasks, found, COST, RECORD)
+
+
+@pytest.mark.parametrize("result", [of_exits(), of_tasks()])
+def test_the_file_gives_the_result_back(result):
+    assert Result.from_json(json.loads(json.dumps(result.to_json()))) == result
+
+
+def test_exits_that_classify_keep_their_published_keys():
+    content = of_exits().to_json()
+    assert [*content] == [
+        *["net", "method", "data", "seed"], *["exits", "average_top1", "ensemble_top1", "convention"],
+    ]  # fmt: skip
+    assert content["exits"][1] == {"top1": 42.0, "top5": 82.0, "params": 4, "flops": None}
+    assert content["average_top1"] == 42.0
+    assert [*of_exits().scores] == ["exit 1", "exit 2", "exit 3", "average", "ensemble"]
+
+
+def test_several_tasks_have_neither_average_nor_ensemble():
+    result = of_tasks()
+    assert result.average is None
+    assert result.ensemble is None
+    assert result.scores == {"class": 50.0, "box": 20.0, "distance": 0.5}
+    assert result.better == {"class": "higher", "box": "higher", "distance": "lower"}
+    assert result.to_json()["outputs"]["distance"] == {
+        "metrics": {"abs_err": 0.5}, "primary": "abs_err", "better": "lower", "params": 5, "flops": 30,
+    }  # fmt: skip
+
+
+def test_delta_m_is_the_mean_relative_loss():
+    # (-1)^l (M - B) / B: a fifth more, a quarter less, and half of the error
+    assert of_tasks(60.0, 15.0, 0.25).delta_m(of_tasks()) == pytest.approx(100 / 3 * (-0.2 + 0.25 - 0.5))
+
+
+@pytest.mark.parametrize("label", TABLE_6.delta_m)
+def test_delta_m_is_as_published(label):
+    def result(row):
+        outputs = {
+            name: Output({"metric": value}, "metric", "higher" if higher else "lower")
+            for name, higher, value in zip(TABLE_6.columns, TABLE_6.higher, TABLE_6.rows[row], strict=True)
+        }
+        return Result("net", row, "NYUv2", 0, outputs)
+
+    found = result(label).delta_m(result(TABLE_6.baseline))
+    assert found == pytest.approx(
+        TABLE_6.delta_m[label], abs=0.02
+    )  # of metrics printed to 2e-4 of themselves
+
+
+def test_no_relative_change_to_nothing():
+    with pytest.raises(UserError, match="the baseline has a top1 of 0 at the output 'class'"):
+        of_tasks().delta_m(of_tasks(top1=0.0))
+    with pytest.raises(UserError, match="the baseline has no output 'class'"):
+        of_tasks().delta_m(of_exits())
+
+
+DAMAGE = {
+    "nothing": lambda content: content.pop("outputs"),
+    "a list": lambda content: content.update(outputs=[]),
+    "no metrics": lambda content: content["outputs"]["box"].pop("metrics"),
+    "not its primary": lambda content: content["outputs"]["box"].update(primary="top1"),
+    "a word": lambda content: content["outputs"]["box"]["metrics"].update(iou="high"),
+    "sideways": lambda content: content["outputs"]["box"].update(better="sideways"),
+    "no ensemble": lambda content: content.pop("ensemble"),
+    "an exit": lambda content: content.update(outputs={"exit 1": None}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_file_is_one_line(damage, tmp_path):
+    content = of_tasks().to_json()
+    damage(content)
+    run = {**RECORD, "options": {}, "recipe": {"epochs": 1, "lr": 0.1}}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"in its result\.json") as error:
+        read_run(tmp_path)
+    assert "\n" not in str(error.value)
