@@ -11,11 +11,15 @@ from offramp.combiners import Backward
 from offramp.data import open_data
 from offramp.methods import METHODS, method
 from offramp.nets import vgg7
+from offramp.objectives import Step
 from offramp.running import Running
 from offramp.runs.checkpoint import last
+from offramp.tasks import Classification
 from offramp.training.groups import grouped
 
 LOSSES = torch.tensor([3.0, 1.0, 0.25, 0.5, 2.0, 1.5], dtype=torch.float64)
+
+SIX, TWO = (exit_step(None, [torch.zeros(())] * count, torch.tensor([])) for count in (6, 2))
 
 
 def small():
@@ -43,7 +47,7 @@ def test_the_log_variances_of_fixed_losses_go_to_the_logarithms(form, factor):
     for k in range(3000):
         adam.param_groups[0]["lr"] = 0.05 * 0.997**k
         adam.zero_grad()
-        torch.stack(learned(LOSSES.unbind(), None)).sum().backward()
+        torch.stack(learned(LOSSES.unbind(), SIX)).sum().backward()
         adam.step()
     assert torch.allclose(learned.log_variances, (factor * LOSSES).log(), atol=1e-6)
 
@@ -52,7 +56,7 @@ def test_the_sum_and_its_gradients_are_torchjds():
     learned, theirs = at_work(torch.linspace(-1, 1, 6).double()), UW(6).double()
     theirs.log_var.data = learned.log_variances.detach().clone()
     ours_of, theirs_of = (LOSSES.clone().requires_grad_() for _ in range(2))
-    total = torch.stack(learned(ours_of.unbind(), None)).sum()
+    total = torch.stack(learned(ours_of.unbind(), SIX)).sum()
     expected = theirs(theirs_of)
     total.backward()
     expected.backward()
@@ -65,7 +69,7 @@ def test_the_weight_of_a_loss_in_closed_form():
     s = torch.linspace(-1, 1, 6).double()
     for form, factor in (("regression", 0.5), ("classification", 1.0)):
         losses = LOSSES.clone().requires_grad_()
-        torch.stack(at_work(s, form=form)(losses.unbind(), None)).sum().backward()
+        torch.stack(at_work(s, form=form)(losses.unbind(), SIX)).sum().backward()
         torch.testing.assert_close(losses.grad, factor * torch.exp(-s))
 
 
@@ -87,10 +91,26 @@ def test_fixed_weights_come_on_top():
     assert net.heads[2][-1].weight.grad is None
 
 
+def test_a_loss_goes_with_the_variance_of_its_own_output():
+    """Where outputs are absent, their variances have no part in the step."""
+    s = torch.linspace(-1, 1, 6).double()
+    present = [1, 4]
+    tasks = [Classification(target=f"label {k}") for k in range(6)]
+    targets = {tasks[k].target: torch.tensor([]) for k in present}
+    step = Step(None, [torch.zeros(())] * 6, tasks, targets)
+    learned = at_work(s)
+    found = torch.stack(learned(LOSSES[present].unbind(), step))
+    torch.testing.assert_close(found, 0.5 * torch.exp(-s[present]) * LOSSES[present] + 0.5 * s[present])
+    found.sum().backward()
+    assert learned.log_variances.grad.nonzero().flatten().tolist() == present
+    with pytest.raises(UserError, match="loss 5 is -3"):
+        at_work()([torch.tensor(1.0), torch.tensor(-3.0)], step)
+
+
 def test_the_order_of_the_losses_does_not_matter():
     s, order = torch.linspace(-1, 1, 6).double(), [3, 0, 5, 1, 4, 2]
-    plain = torch.stack(at_work(s)(LOSSES.unbind(), None))
-    permuted = torch.stack(at_work(s[order])(LOSSES[order].unbind(), None))
+    plain = torch.stack(at_work(s)(LOSSES.unbind(), SIX))
+    permuted = torch.stack(at_work(s[order])(LOSSES[order].unbind(), SIX))
     assert torch.equal(permuted, plain[order])
 
 
@@ -119,7 +139,7 @@ def test_what_cannot_be():
         with pytest.raises(UserError):
             method(name)
     with pytest.raises(UserError, match="loss 2 is -1; take an objective whose losses are positive"):
-        at_work()([torch.tensor(1.0), torch.tensor(-1.0)], None)
+        at_work()([torch.tensor(1.0), torch.tensor(-1.0)], TWO)
 
 
 @pytest.mark.parametrize("options", [{}, {"log_variance_lr": 0.02}])

@@ -66,7 +66,8 @@ class Rows:
         self.J, self.parameter = J, torch.nn.Parameter(J.new_zeros(J.shape[1]))
 
     def blocks(self, losses, step, backward):
-        yield Block(tuple(range(len(self.J))), [self.parameter], [[g.clone()] for g in self.J])
+        owners = tuple(range(len(self.J)))
+        yield Block(owners, owners, [self.parameter], [[g.clone()] for g in self.J])
 
 
 def on_rows(method, *Js):

@@ -60,7 +60,8 @@ class Balancer:
         Fixed factors of the losses, an objective's ``weights``, come on top of what this returns.
 
         Args:
-            losses: K scalars without fixed factors, in float32 or wider. One that has the factor 0 is 0.
+            losses: One scalar for each output that has a target (:attr:`Step.present`), in that order,
+                without fixed factors, in float32 or wider. One that has the factor 0 is 0.
             step: The step they come from.
         """
         raise NotImplementedError

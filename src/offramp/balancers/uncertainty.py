@@ -32,7 +32,8 @@ class Uncertainty(Balancer):
 
     The s_k are trained by the recipe's optimiser without weight decay, at the recipe's learning rate or at
     ``log_variance_lr``, which follows the same schedule. Losses must be positive. As a loss goes to 0 its
-    weight grows without bound, and the sum may be negative.
+    weight grows without bound, and the sum may be negative. The s_k of an output that is absent from a batch
+    has the gradient 0 there.
 
     Attributes:
         form: ``regression``, as above, which public code takes for every loss; ``classification`` is the
@@ -76,13 +77,14 @@ class _Learned(nn.Module):
         """
         if not self.looked:  # once, since looking waits for the device
             self.looked = True
-            for k, value in enumerate(torch.stack(list(losses)).tolist(), 1):
+            for k, value in zip(step.present, torch.stack(list(losses)).tolist(), strict=True):
                 if value < 0:
                     raise UserError(
-                        f"uncertainty divides each loss by its size, and loss {k} is {value:.3g}; "
+                        f"uncertainty divides each loss by its size, and loss {k + 1} is {value:.3g}; "
                         "take an objective whose losses are positive"
                     )
+        s = self.log_variances.unbind()
         return [
-            self.factor * torch.exp(-s) * loss + 0.5 * s
-            for s, loss in zip(self.log_variances.unbind(), losses, strict=True)
+            self.factor * torch.exp(-s[k]) * loss + 0.5 * s[k]
+            for k, loss in zip(step.present, losses, strict=True)
         ]

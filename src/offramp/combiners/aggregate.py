@@ -13,7 +13,7 @@ from offramp.checks import is_number
 from offramp.combiners.backward import Backward
 from offramp.combiners.jacobian import Block, Jacobian
 from offramp.combiners.seeded import seeded
-from offramp.combiners.weighted import Weigh, Weighted
+from offramp.combiners.weighted import Key, Weigh, Weighted, rows_key
 from offramp.combiners.weightings.torchjd import (
     MATRIX,
     MEAN,
@@ -33,7 +33,7 @@ class Aggregate(Weighted):
     """An aggregator of TorchJD, one for each group, at the scale of the sum.
 
     Where it has a weighting of the Gramian that is used, else the matrix of the rows. PCD's primary objective
-    is the group's last exit.
+    is the group's last exit, of those that are present.
 
     Attributes:
         aggregator: Its class, e.g. ``GradVac``.
@@ -92,8 +92,8 @@ class Aggregating(nn.Module):
         self.name, self.arguments = name, dict(arguments)
         self.leak = self.arguments.pop("leak", None)
         self.seed, self.steps = seed, 0
-        self.of: dict[tuple[int, ...], nn.Module] = {}
-        self.saved: dict[tuple[int, ...], dict[str, Any]] = {}
+        self.of: dict[Key, nn.Module] = {}
+        self.saved: dict[Key, dict[str, Any]] = {}
 
     def forward(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:
         """Add a gradient to ``.grad`` of every parameter."""
@@ -101,26 +101,26 @@ class Aggregating(nn.Module):
             assert isinstance(block, Block)
             matrix = block.matrix()
             if bool(matrix.isfinite().all()):
-                block.assign(self.aggregate(block.owners, matrix))
+                block.assign(self.aggregate(rows_key(block.owners, block.group), matrix))
             else:  # an overflow under fp16 must reach .grad, so that the step is skipped
                 block.assign(torch.full_like(matrix[0], torch.inf))
         self.steps += not step.more
 
-    def aggregate(self, owners: tuple[int, ...], matrix: Tensor) -> Tensor:
-        """A group's rows ``[m, n]`` -> its direction ``[n]``."""
-        made = owners not in self.of
+    def aggregate(self, key: Key, matrix: Tensor) -> Tensor:
+        """A group's rows ``[m, n]``, and the key of their memory -> the direction ``[n]``."""
+        made = key not in self.of
         if made:
             aggregator = make_aggregator(self.name, self.arguments)
             if self.leak is not None:
-                aggregator.leak = matrix.new_full((len(owners),), self.leak)
-            self.of[owners] = aggregator
-        with torch.no_grad(), seeded(matrix.device, self.seed, self.steps, owners):
-            if made and owners in self.saved:
+                aggregator.leak = matrix.new_full((len(matrix),), self.leak)
+            self.of[key] = aggregator
+        with torch.no_grad(), seeded(matrix.device, self.seed, self.steps, key):
+            if made and key in self.saved:
                 with seeded(matrix.device):
-                    self.of[owners](matrix)  # so that it sizes its state, which is then replaced
-                load_state(self.of[owners], self.saved.pop(owners))
-            vector = self.of[owners](matrix)
-        return len(owners) * vector if self.name in MEAN else vector
+                    self.of[key](matrix)  # so that it sizes its state, which is then replaced
+                load_state(self.of[key], self.saved.pop(key))
+            vector = self.of[key](matrix)
+        return len(matrix) * vector if self.name in MEAN else vector
 
     def get_extra_state(self) -> dict[str, Any]:
         """Steps done, and what each group's aggregator remembers."""

@@ -59,7 +59,8 @@ class Combiner:
         losses of all of them had been summed first. Processes are averaged over only then.
 
         Args:
-            losses: K scalars.
+            losses: One scalar for each output that has a target (:attr:`Step.present`), in that order. An
+                output that is absent has no row; what only absent outputs own gets no gradient.
             step: The step they come from.
             backward: How to get gradients.
         """

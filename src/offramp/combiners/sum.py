@@ -22,4 +22,5 @@ class Sum(Combiner):
     whole_batch = ""
 
     def __call__(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:  # noqa: D102
-        backward(torch.stack(list(losses)).sum())
+        if losses:
+            backward(torch.stack(list(losses)).sum())

@@ -24,6 +24,7 @@ from offramp.passes import K, Passes
 __all__ = ["Weigh", "Weighing", "Weighted"]
 
 Weigh = Callable[[Tensor, Tensor], Tensor]  # Gramian [m, m], the last weights [m] -> weights [m]
+Key = tuple[Any, ...]  # of a group's memory: see rows_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +98,23 @@ class Weighted(Combiner):
         return Weighing(self, net, seed)
 
 
+def rows_key(rows: tuple[int, ...], group: tuple[int, ...]) -> Key:
+    """What the memory of a group's rows goes by: its owners, and if some have no row in this step, which do.
+
+    So each set of rows has a memory of its own, and no weight or moving average is taken for another row's.
+
+    Args:
+        rows: The outputs that have a row.
+        group: The owners of the group.
+    """
+    return rows if rows == group else (rows, group)
+
+
 class Weighing(nn.Module):
     """A method that weighs rows, at work: it remembers each group's last weights.
+
+    A step without some of a group's rows, of outputs that are absent or whose gradient is zero, has a memory
+    of its own for the rows that are left (:func:`rows_key`).
 
     A solver that fails leaves its group the last weights (at first those of the sum), and says so once.
 
@@ -115,8 +131,8 @@ class Weighing(nn.Module):
         self.refreshed = None
         if method.every > 1 or method.part < 1:
             self.refreshed = Refreshed(self.jacobian, every=method.every, part=method.part)
-        self.weights: dict[tuple[int, ...], Tensor] = {}
-        self.weigh_of: dict[tuple[int, ...], Weigh] = {}
+        self.weights: dict[Key, Tensor] = {}
+        self.weigh_of: dict[Key, Weigh] = {}
         self.steps = 0
         self.said = False
 
@@ -138,21 +154,28 @@ class Weighing(nn.Module):
         gramian, owners = block.gramian(), block.owners
         if not bool(gramian.isfinite().all()):
             return torch.full((len(owners),), torch.inf, dtype=torch.float64)
-        if owners not in self.weigh_of:
-            self.weigh_of[owners] = self.method.weighting()
-        last = self.weights.get(owners, self.method.plain(len(owners)))
-        weights = last.clone()
         there = gramian.diagonal() > 0  # a row of zeros has no direction to weigh, and would end MGDA's
-        if bool(there.any()):
-            try:
-                with seeded(gramian.device, self.seed, self.steps, owners):
-                    found = self.weigh_of[owners](gramian[there][:, there], last[there])
-                if not bool(found.isfinite().all()):
-                    raise SolverFailed("the weights are not finite")
-                weights[there] = found
-            except (SolverFailed, np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:
-                self._say(error)
-        self.weights[owners] = weights
+        rows = tuple(owner for owner, nonzero in zip(owners, there.tolist(), strict=True) if nonzero)
+        weights = torch.ones(len(owners), dtype=torch.float64)
+        if rows:
+            weights[there] = self._weights_of(gramian[there][:, there], rows_key(rows, block.group))
+        return weights
+
+    def _weights_of(self, gramian: Tensor, key: Key) -> Tensor:
+        """Weights of the rows that are not zero, ``[m]``; the last ones where the solver fails."""
+        if key not in self.weigh_of:
+            self.weigh_of[key] = self.method.weighting()
+        last = self.weights.get(key, self.method.plain(len(gramian)))
+        weights = last.clone()
+        try:
+            with seeded(gramian.device, self.seed, self.steps, key):
+                found = self.weigh_of[key](gramian, last)
+            if not bool(found.isfinite().all()):
+                raise SolverFailed("the weights are not finite")
+            weights = found
+        except (SolverFailed, np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:
+            self._say(error)
+        self.weights[key] = weights
         return weights
 
     def _say(self, error: Exception) -> None:

@@ -22,6 +22,7 @@ from offramp.checks import choice
 from offramp.combiners.backward import Backward
 from offramp.combiners.combiner import Combiner
 from offramp.combiners.jacobian import average_grads, keep_graphs, pull, reach
+from offramp.combiners.present import by_output
 from offramp.errors import UserError
 from offramp.objectives.step import Step
 from offramp.passes import Passes
@@ -75,6 +76,7 @@ class Windows(Combiner):
 
     def __call__(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:  # noqa: D102
         net: Any = step.net
+        losses = by_output(losses, step)
         found = reach(losses, step)
         starts = first_blocks(self.window, len(losses))
         order = sorted({starts[k] for k, loss in enumerate(losses) if loss.requires_grad}, reverse=True)

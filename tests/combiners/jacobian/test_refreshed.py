@@ -103,6 +103,6 @@ def test_weights_that_are_not_finite_are_not_kept(net):
         net.zero_grad()
         step = step_with_part(net)
         refreshed(losses_of(step), step, PLAIN, lambda b: torch.full((len(b.owners),), next(answers)))
-        seen.append({w for known in refreshed.weights.values() for w in known.values()})
+        seen.append({w for known in refreshed.weights[()].values() for w in known.values()})
         assert all(p.grad.isfinite().all() for p in net.parameters())
     assert seen == [set(), {2.0}, {2.0}]

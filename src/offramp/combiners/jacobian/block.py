@@ -24,7 +24,8 @@ class Block:
     Rows are in float32 or wider, free of the loss scale, and means over the processes.
 
     Attributes:
-        owners: The losses (0-based) that have a row. A row of zeros by construction is not one.
+        owners: The outputs (0-based) whose losses have a row. A row of zeros by construction is not one.
+        group: The owners of the group, among them those without a row in this step.
         parameters: The parameters.
         rows: For each owner its gradient, parameter by parameter. None stands for zeros, where a parameter is
             not the owner's (``shared="union"`` and ``"all"``) or was not used in this step.
@@ -32,6 +33,7 @@ class Block:
     """
 
     owners: tuple[int, ...]
+    group: tuple[int, ...]
     parameters: list[Tensor]
     rows: list[Row]
     scale: float = 1.0

@@ -36,6 +36,7 @@ from offramp.combiners.jacobian.plan import Plan, make_plan
 from offramp.combiners.jacobian.private import settle
 from offramp.combiners.jacobian.rows import Rows, average_grads
 from offramp.combiners.jacobian.run import run_passes
+from offramp.combiners.present import by_output
 from offramp.forks.scales import scales_of
 from offramp.objectives.step import Step
 
@@ -70,7 +71,7 @@ class Jacobian:
         }
         self.groups = group_parameters(self._outputs_of, shared)
         self._cuts: dict[tuple[Any, ...], list[int]] = {}
-        self._planned: tuple[list[Reach], Plan] | None = None
+        self._planned: tuple[list[Reach], list[int], Plan] | None = None
         self._found: list[dict[Tensor, Tensor]] | None = None  # rows of the batch's micro-batches so far
         keep_graphs()
 
@@ -83,7 +84,7 @@ class Jacobian:
         into micro-batches (:attr:`Step.more`) they come with the last one; until then all rows are kept.
 
         Args:
-            losses: K scalars.
+            losses: One scalar for each output that has a target, in order.
             step: The step they come from; with ``trunk`` the graph is freed stage by stage.
             backward: The loss scale, and how to average over processes. Its ``run`` is not called.
 
@@ -91,10 +92,12 @@ class Jacobian:
             ValueError: The micro-batches of a batch reach different parameters; or one comes to a lean
                 engine, which keeps no rows to add to.
         """
+        losses = by_output(losses, step)
         return self._lean(losses, step, backward) if self.lean else self._rows(losses, step, backward)
 
     def gramians(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> list[LeanBlock]:
         """The groups' inner products alone: ``.grad`` and the graph are left as they are."""
+        losses = by_output(losses, step)
         return self._products(losses, step, self._plan(losses, step), backward)
 
     def weighted(
@@ -107,11 +110,12 @@ class Jacobian:
         """Fill ``.grad`` from weights that are known, for the price of about one backward pass.
 
         Args:
-            losses: K scalars.
+            losses: One scalar for each output that has a target, in order.
             step: The step they come from.
             backward: The loss scale, and how to average over processes.
             weights: For the owners of a group the weight of each; what is missing weighs 1.
         """
+        losses = by_output(losses, step)
         plan = self._plan(losses, step)
         losses, settled = self._settle(losses, step, plan, backward)
         self._fill_plain(losses, plan, settled, backward)
@@ -122,11 +126,14 @@ class Jacobian:
 
     def _plan(self, losses: Sequence[Tensor], step: Step) -> Plan:
         """The last step's plan, or a new one if the losses read something else now."""
-        reaches = reach(losses, step)
-        if self._planned is None or self._planned[0] != reaches:
-            self._planned = reaches, make_plan(self._outputs_of, reaches, self.shared)
+        reaches, present = reach(losses, step), step.present
+        for k in range(len(losses)):
+            if k not in present:
+                reaches[k] = Reach(frozenset({k}), {})  # what it reads where it has a target
+        if self._planned is None or self._planned[:2] != (reaches, present):
+            self._planned = reaches, present, make_plan(self._outputs_of, reaches, self.shared, present)
             self._cuts = {}
-        return self._planned[1]
+        return self._planned[2]
 
     def _trunk(
         self,
@@ -161,7 +168,13 @@ class Jacobian:
                 # a group that only micro-batches before have reached is complete from the start
                 if last.get(id(group), 0) == i and (owners := rows.owners(group)):
                     parameters = list(group.parameters)
-                    yield Block(owners, parameters, [rows.pop(j, parameters) for j in owners], backward.scale)
+                    yield Block(  # of which nothing stays here: a row is freed as soon as it is used up
+                        owners,
+                        group.owners,
+                        parameters,
+                        [rows.pop(j, parameters) for j in owners],
+                        backward.scale,
+                    )
         self._found = rows.found if step.more else None
         if step.more:
             return

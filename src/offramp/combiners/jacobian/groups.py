@@ -19,12 +19,27 @@ class Group:
     """Parameters whose gradients are combined together.
 
     Attributes:
-        owners: The losses (0-based) that have a row here, in order.
+        owners: The outputs (0-based) whose losses reach these parameters, in order; they name the group.
         parameters: In the net's order.
     """
 
     owners: tuple[int, ...]
     parameters: tuple[Tensor, ...]
+
+    def restricted(self, present: Mapping[Tensor, frozenset[int]], fewest: int) -> Group | None:
+        """What of the group has rows in a step where some outputs have no loss.
+
+        Args:
+            present: For each parameter those of its owners that have a loss.
+            fewest: How many of these a parameter needs to be in the rows.
+
+        Returns:
+            The group without the parameters that have too few; None where fewer than two rows are left.
+        """
+        parameters = tuple(p for p in self.parameters if len(present[p]) >= fewest)
+        if len(frozenset[int]().union(*(present[p] for p in parameters))) < 2:
+            return None
+        return Group(self.owners, parameters)
 
 
 def group_parameters(owners: Mapping[Tensor, frozenset[int]], shared: str) -> list[Group]:

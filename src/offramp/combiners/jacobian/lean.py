@@ -24,7 +24,7 @@ class LeanBlock:
     """What is left of a group's rows: their inner products, and the graph to combine them through.
 
     Attributes:
-        owners: The losses (0-based) that have a row.
+        owners: The outputs (0-based) whose losses have a row.
         group: The owners of the group, among them those without a row in this step.
         parameters: The group's parameters.
         products: The rows' inner products, ``[m, m]``, float64, on the CPU.
