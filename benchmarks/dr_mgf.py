@@ -28,11 +28,11 @@ from torch.utils._pytree import tree_leaves
 
 import offramp.nets
 from offramp import Recipe
+from offramp.bound import BoundMethod
 from offramp.data import Batch
 from offramp.distributed.launch import launch
 from offramp.loops import Bench, Moment, Work
 from offramp.methods import method
-from offramp.running import Running
 from offramp.training.optimizer import build_optimizer
 from offramp.training.placement import place
 
@@ -50,7 +50,7 @@ def work(name: str, args: argparse.Namespace) -> Work:
     bench = Bench(
         model=place(net, recipe, fabric, plain_backward=not row.loop.own_backward),
         net=net,
-        running=Running(row, net),
+        bound=BoundMethod(row, net),
         fabric=fabric,
         optimizer=lambda parameters: fabric.setup_optimizers(build_optimizer(parameters, recipe)),
         batches=lambda number, count: iter([data(args)] * count),

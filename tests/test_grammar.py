@@ -7,6 +7,7 @@ import torch
 from steps import exit_step
 
 from offramp import Recipe
+from offramp.bound import BoundMethod
 from offramp.combiners import Backward
 from offramp.combiners.pcgrad import PCGrad
 from offramp.errors import UserError
@@ -16,7 +17,6 @@ from offramp.methods import METHODS, Method, method
 from offramp.nets import Separate, vgg7
 from offramp.objectives import TaskLoss
 from offramp.objectives.distillation import Distillation
-from offramp.running import Running
 
 
 def test_tokens_of_different_axes_combine():
@@ -112,10 +112,10 @@ def test_weights_are_factors_of_the_losses():
     net = vgg7(num_classes=5, width=4)
     step = exit_step(net, net(torch.randn(4, 3, 32, 32)), torch.arange(4))
     plain = TaskLoss()(step)
-    weighted = Running(method("joint", {"weights": [0, 1, 2, 3, 4, 5]}), net).losses(step)
+    weighted = BoundMethod(method("joint", {"weights": [0, 1, 2, 3, 4, 5]}), net).losses_of(step)
     assert torch.equal(torch.stack(weighted), torch.arange(6) * torch.stack(plain))
     with pytest.raises(UserError, match="weights are 2, exits 6"):
-        Running(method("joint", {"weights": [1, 2]}), net)
+        BoundMethod(method("joint", {"weights": [1, 2]}), net)
     for bad in ([1, -1], "ab", [0, 0], 3, [float("nan")], [True, True]):
         with pytest.raises(UserError, match="weights are"):
             method("joint", {"weights": bad})
@@ -140,11 +140,11 @@ def test_what_an_objective_learns_gets_the_gradient_of_the_sum(name):
     found = []
     for one in ("byot", name):
         torch.manual_seed(0)
-        running = Running(method(one), net).double()
+        bound = BoundMethod(method(one), net).double()
         outputs, features, trunk = net(images, keep=True)
         step = exit_step(net, outputs, targets, features=features, trunk=trunk)
-        running.combine(running.losses(step), step, Backward())
-        found.append([p.grad for p in running.parameters()])
+        bound.combine(bound.losses_of(step), step, Backward())
+        found.append([p.grad for p in bound.parameters()])
         net.zero_grad()
     assert len(found[0]) > 0
     torch.testing.assert_close(found[1], found[0])

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from offramp.errors import UserError
 
 if TYPE_CHECKING:
-    from offramp import nets
+    from offramp import analysis as analysis
+    from offramp import balancers as balancers
+    from offramp import combiners as combiners
+    from offramp import data as data
+    from offramp import distributed as distributed
+    from offramp import forks as forks
+    from offramp import loops as loops
+    from offramp import methods, nets, tasks
+    from offramp import objectives as objectives
+    from offramp import papers as papers
+    from offramp import recipes as recipes
+    from offramp import reports as reports
+    from offramp import runs as runs
+    from offramp import sweeps as sweeps
+    from offramp import training as training
+    from offramp.data import open_data
     from offramp.forks import partition, remove
+    from offramp.methods import method
     from offramp.nets import MultiExitNet, attach, cost
     from offramp.recipes import Recipe
+    from offramp.reports import compare
     from offramp.runs import Run
     from offramp.training import fit
 
@@ -21,11 +39,16 @@ __all__ = [
     "Run",
     "UserError",
     "attach",
+    "compare",
     "cost",
     "fit",
+    "method",
+    "methods",
     "nets",
+    "open_data",
     "partition",
     "remove",
+    "tasks",
 ]
 __version__ = "0.1.0"
 
@@ -35,19 +58,23 @@ _LATE = {
     "Recipe": "offramp.recipes",
     "Run": "offramp.runs",
     "attach": "offramp.nets",
+    "compare": "offramp.reports",
     "cost": "offramp.nets",
     "fit": "offramp.training",
+    "method": "offramp.methods",
+    "open_data": "offramp.data",
     "partition": "offramp.forks",
     "remove": "offramp.forks",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name == "nets":
-        return import_module("offramp.nets")
-    if name not in _LATE:
-        raise AttributeError(f"module 'offramp' has no attribute {name!r}")
-    return getattr(import_module(_LATE[name]), name)
+    """A name of the face, or a folder such as ``offramp.forks``, imported at its first use."""
+    if name in _LATE:
+        return getattr(import_module(_LATE[name]), name)
+    if not name.startswith("_") and find_spec(f"{__name__}.{name}") is not None:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module 'offramp' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -7,7 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from torch import nn
+
+from offramp._own_loop import unwrap
 from offramp.balancers import Balancer, Equal
+from offramp.bound import BoundMethod
 from offramp.combiners import Combiner, Sum
 from offramp.errors import UserError, guess
 from offramp.forks import Fork, GainFork, Rule, SliceFork, install, remove
@@ -197,6 +201,32 @@ class Method:
 
     # at work
 
+    def bind(self, net: nn.Module, seed: int = 0) -> BoundMethod:
+        """Bind the method to a net, to train it in a loop of your own.
+
+        The method's forks are installed on the net, in place; :func:`offramp.remove` takes them off again.
+
+        Args:
+            net: A net with exits, or of your own with ``outputs``, ``forward`` and ``owners``; it may be
+                compiled, or wrapped for data parallelism. On the device that it will be trained on.
+            seed: Of what the method draws by itself; equal on all processes.
+
+        Returns:
+            The method at work: ``losses``, ``backward``, and parameters of its own for the optimiser.
+
+        Raises:
+            UserError: The method trains no step by itself, or does not fit the net.
+        """
+        if self.separate or not isinstance(self.loop, Minibatch):
+            what = "one network per output" if self.separate else "in epochs of several phases"
+            raise UserError(
+                f"{self.name!r} trains {what}, which one loop over batches cannot do; "
+                f"use offramp.fit(net, data, method={self.name!r})"
+            )
+        inner, model = unwrap(net)
+        self.prepare(inner)  # type: ignore[arg-type]
+        return BoundMethod(self, inner, seed, model).to(next(inner.parameters()).device)
+
     def prepare(self, net: MultiExitNet) -> Net:
         """Install the method's forks on the net, in place; gain forks that are on it already make way.
 
@@ -206,7 +236,13 @@ class Method:
         Raises:
             UserError: The method has plain forks and the net does not, or the forks do not fit the net.
         """
-        if self.forks:
+        if not hasattr(net, "forks"):
+            if self.forks:
+                raise UserError(
+                    f"{self.name!r} works on the forks of a MultiExitNet, and {type(net).__name__} has none; "
+                    "take a method without forks"
+                )
+        elif self.forks:
             if any(isinstance(fork, GainFork) for fork in net.forks):
                 remove(net)
             install(net, self.forks)

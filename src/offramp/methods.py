@@ -241,18 +241,21 @@ METHODS: dict[str, Method] = {
 }
 
 
-def method(name: str, options: Mapping[str, Any] | None = None) -> Method:
-    """The named method with the given options.
+def method(name: str, options: Mapping[str, Any] | None = None, /, **settings: Any) -> Method:
+    """The named method with the given options: ``method("dfs+cagrad", beta=0.7)``.
 
     Args:
         name: A key of :data:`METHODS`, or several joined by ``+`` that choose on different axes: ``dfs+kd``.
         options: Values for the method's options, e.g. ``{"beta": 0.9}`` for ``dfs``; qualified names do too,
             and are needed where several parts have an option of the name: ``{"dfs.scales": "all"}`` of
             ``dfs+ge``.
+        **settings: The same by keyword, instead of the mapping.
 
     Raises:
         UserError: No such method or option, a value out of range, or methods that do not combine.
     """
+    if options is not None and settings:
+        raise UserError("give method() its options in a mapping or by keyword, not both")
     names = name.split("+")
     for one in names:
         if not one:
@@ -262,4 +265,4 @@ def method(name: str, options: Mapping[str, Any] | None = None) -> Method:
     # in the order of the table, so that dfs+kd and kd+dfs are one method
     rows = sorted((METHODS[one] for one in names), key=list(METHODS.values()).index)
     row = rows[0] if len(rows) == 1 else compose(rows)
-    return row.with_options(options or {})
+    return row.with_options(settings if options is None else options)

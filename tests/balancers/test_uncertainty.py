@@ -7,12 +7,12 @@ from torchjd.scalarization import UW
 
 from offramp import Recipe, UserError, fit
 from offramp.balancers.uncertainty import Uncertainty
+from offramp.bound import BoundMethod
 from offramp.combiners import Backward
 from offramp.data import open_data
 from offramp.methods import METHODS, method
 from offramp.nets import vgg7
 from offramp.objectives import Step
-from offramp.running import Running
 from offramp.runs.checkpoint import last
 from offramp.tasks import Classification
 from offramp.training.groups import grouped
@@ -76,18 +76,18 @@ def test_the_weight_of_a_loss_in_closed_form():
 def test_fixed_weights_come_on_top():
     """Of what is learned the variance of a loss without weight stays, too."""
     net, weights = small(), [2, 1, 0, 1, 3, 1]
-    running, plain = (
-        Running(method(name, {"weights": weights}), net).double() for name in ("uncertainty", "joint")
+    bound, plain = (
+        BoundMethod(method(name, {"weights": weights}), net).double() for name in ("uncertainty", "joint")
     )
     step, s = step_of(net), torch.linspace(-1, 1, 6).double()
-    running.balancer.log_variances.data = s.clone()
-    losses = running.losses(step)
-    assert torch.equal(torch.stack(losses), torch.stack(plain.losses(step)))  # what the log shows
-    own = torch.stack(Running(method("joint"), net).losses(step))
-    found = torch.stack(running.balanced(losses, step))
+    bound.balancer.log_variances.data = s.clone()
+    losses = bound.losses_of(step)
+    assert torch.equal(torch.stack(losses), torch.stack(plain.losses_of(step)))  # what the log shows
+    own = torch.stack(BoundMethod(method("joint"), net).losses_of(step))
+    found = torch.stack(bound.balanced(losses, step))
     torch.testing.assert_close(found, torch.tensor(weights) * (0.5 * torch.exp(-s) * own + 0.5 * s))
     found.sum().backward()
-    assert running.balancer.log_variances.grad[2] == 0
+    assert bound.balancer.log_variances.grad[2] == 0
     assert net.heads[2][-1].weight.grad is None
 
 
@@ -119,12 +119,12 @@ def test_a_combiner_gets_the_weighted_losses(other):
     """Heads are those of the weighted losses, and the log variances get the gradient of their sum."""
     net, found = small(), []
     for name in ("uncertainty", f"{other}+uncertainty"):
-        running = Running(method(name), net).double()
-        running.balancer.log_variances.data = torch.linspace(-1, 1, 6).double()
+        bound = BoundMethod(method(name), net).double()
+        bound.balancer.log_variances.data = torch.linspace(-1, 1, 6).double()
         step = step_of(net)
         net.zero_grad()
-        running.combine(running.losses(step), step, Backward())
-        found.append([running.balancer.log_variances.grad, *(p.grad for p in net.heads[0].parameters())])
+        bound.combine(bound.losses_of(step), step, Backward())
+        found.append([bound.balancer.log_variances.grad, *(p.grad for p in net.heads[0].parameters())])
     torch.testing.assert_close(found[1], found[0])
 
 
@@ -145,10 +145,10 @@ def test_what_cannot_be():
 @pytest.mark.parametrize("options", [{}, {"log_variance_lr": 0.02}])
 def test_the_log_variances_have_no_decay_and_perhaps_a_rate_of_their_own(options):
     net, recipe = small(), Recipe(lr=0.1, weight_decay=5e-4, norm_decay=1e-3, norm_lr_factor=3.0)
-    running = Running(method("uncertainty", options), net)
-    parameters = [*net.parameters(), *running.parameters()]
-    groups = grouped(parameters, recipe, net, running)
-    of = next(g for g in groups if running.balancer.log_variances in set(g["params"]))
+    bound = BoundMethod(method("uncertainty", options), net)
+    parameters = [*net.parameters(), *bound.parameters()]
+    groups = grouped(parameters, recipe, net, bound)
+    of = next(g for g in groups if bound.balancer.log_variances in set(g["params"]))
     assert len(of["params"]) == 1
     assert (of["weight_decay"], of["lr_factor"]) == (0.0, pytest.approx(0.2 if options else 1.0))
     assert sum(len(group["params"]) for group in groups) == len(parameters)

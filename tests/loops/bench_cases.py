@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from offramp import Recipe
+from offramp.bound import BoundMethod
 from offramp.data import Batch
 from offramp.distributed.launch import launch
 from offramp.loops import Bench, Moment
 from offramp.methods import method
 from offramp.nets import MultiExitNet
-from offramp.running import Running
 from offramp.training.optimizer import build_optimizer
 from offramp.training.placement import place
 
@@ -55,7 +55,7 @@ def bench(net, name: str = "dr-mgf", recipe: Recipe = RECIPE, **options):
         Bench(
             model=place(net, recipe, fabric, plain_backward=False),
             net=net,
-            running=Running(row, net, recipe.seed),
+            bound=BoundMethod(row, net, recipe.seed),
             fabric=fabric,
             optimizer=lambda groups: fabric.setup_optimizers(build_optimizer(groups, recipe)),
             batches=lambda number, count: batches(99, number, count),

@@ -99,7 +99,7 @@ def test_looking_moves_nothing_that_an_objective_remembers(options):
         for head in net.heads:
             head[-1].weight.mul_(100)  # confident
     net.train()
-    before = {name: value.clone() for name, value in work.bench.running.state_dict().items()}
+    before = {name: value.clone() for name, value in work.bench.bound.state_dict().items()}
     assert before
     work.begin(0, LATER)
-    torch.testing.assert_close(dict(work.bench.running.state_dict()), before, rtol=0, atol=0)
+    torch.testing.assert_close(dict(work.bench.bound.state_dict()), before, rtol=0, atol=0)

@@ -16,7 +16,7 @@ def test_a_step_is_that_of_fixed_weights(options):
         net = tiny_net()
         work = bench(net, name, shared="union", **options, **weights)
         if not weights:
-            work.bench.running.balancer.double().log_variances.data = S.clone()
+            work.bench.bound.balancer.double().log_variances.data = S.clone()
         run_epoch(work, 0, 1)
         nets.append(net.state_dict())
     torch.testing.assert_close(*nets, rtol=1e-9, atol=1e-12)

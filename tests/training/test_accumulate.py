@@ -13,6 +13,7 @@ from tiny_runs import CLASSES, Tripwire, rows, tiny_data, tiny_net
 from torch import nn
 
 from offramp import Recipe, UserError, fit
+from offramp.bound import BoundMethod
 from offramp.cli.words import in_flags
 from offramp.data import Batch
 from offramp.distributed.launch import launch
@@ -21,7 +22,6 @@ from offramp.loops import Bench, Moment
 from offramp.methods import method
 from offramp.nets import MultiExitNet
 from offramp.objectives import Objective
-from offramp.running import Running
 from offramp.tasks import Classification
 from offramp.training.fit import _check_batch
 from offramp.training.method_checks import check_method
@@ -61,11 +61,11 @@ def three_steps(row: Method, accumulate: int):
     """Losses and gradients of three steps on batches of 7, and what the method remembers afterwards."""
     recipe, fabric = Recipe(lr=0.05), launch("fp32", "cpu")
     net = row.prepare(smooth_net())
-    running = Running(row, net, recipe.seed).double()
+    bound = BoundMethod(row, net, recipe.seed).double()
     bench = Bench(
         model=place(net, recipe, fabric, plain_backward="losses" in row.needs),
         net=net,
-        running=running,
+        bound=bound,
         fabric=fabric,
         optimizer=lambda groups: fabric.setup_optimizers(build_optimizer(groups, recipe)),
         batches=lambda number, count: iter(()),
@@ -80,9 +80,9 @@ def three_steps(row: Method, accumulate: int):
         targets = torch.randint(CLASSES, (7,), generator=draws)
         batch = Batch(images, {"label": targets})
         losses = work.step(0, batch, Moment(epoch=0, progress=0.0, lr=0.05))
-        named = [*net.named_parameters(), *running.named_parameters()]
+        named = [*net.named_parameters(), *bound.named_parameters()]
         found.append([losses.values, *(None if p.grad is None else p.grad.clone() for _, p in named)])
-    return found, running
+    return found, bound
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)

@@ -6,11 +6,11 @@ from steps import exit_step
 from tiny_runs import Tripwire, tiny_data, tiny_net
 
 from offramp import Recipe, fit
+from offramp.bound import BoundMethod
 from offramp.combiners import Backward
 from offramp.data import open_data
 from offramp.methods import METHODS
 from offramp.nets import vgg7
-from offramp.running import Running
 
 COMPOSED = [
     "dfs+kd",
@@ -144,12 +144,12 @@ def test_the_seed_reaches_what_a_method_draws(method):
     """The same net, order and batches; only the method's own draws differ."""
     net, found = tiny_net(dropout=0.0), []
     for seed in (1, 2, 1):
-        running = Running(METHODS[method], net, seed)
+        bound = BoundMethod(METHODS[method], net, seed)
         torch.manual_seed(0)
         outputs, features, trunk = net(torch.randn(6, 3, 8, 8), keep=True)
         step = exit_step(net, outputs, torch.arange(6) % 3, features=features, trunk=trunk)
         net.zero_grad()
-        running.combine(running.losses(step), step, Backward())
+        bound.combine(bound.losses_of(step), step, Backward())
         found.append(net.stages[0][0].weight.grad.clone())
     assert not torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])

@@ -54,7 +54,7 @@ class Uncertainty(Balancer):
             number(self, "log_variance_lr", "above 0 and at most 1e30", lambda lr: 0 < lr <= 1e30)
 
     def start(self, net: nn.Module, seed: int = 0) -> Callable[[Sequence[Tensor], Step], list[Tensor]]:  # noqa: D102
-        return _Learned(self, net.num_exits)  # type: ignore[arg-type]
+        return _Learned(self, len(net.outputs))  # type: ignore[arg-type]
 
 
 class _Learned(nn.Module):

@@ -103,5 +103,5 @@ def _loss(
             step = stage.bench.forward(batch, moment, together=False)
         else:
             step = stage.forward(task, batch, moment, moved=moved)
-        found.append(stage.bench.running.losses(step)[loss])
+        found.append(stage.bench.bound.losses_of(step)[loss])
     return torch.stack(found).mean()

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from offramp.bound import BoundMethod
 from offramp.combiners import Backward
 from offramp.data.batch import Batch
 from offramp.distributed.collectives import mean, mean_all
 from offramp.loops.loop import Moment
-from offramp.modes import buffers_kept
 from offramp.nets import Net
 from offramp.objectives import Step
 from offramp.tasks import Task
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from lightning_fabric.wrappers import _FabricOptimizer
 
-    from offramp.running import Running
 
 __all__ = ["Bench"]
 
@@ -36,7 +35,7 @@ class Bench:
         model: The net's forward pass under precision and data parallelism, perhaps compiled. If the loop
             averages gradients itself, its keyword ``tensors`` takes the place of parameters.
         net: The net itself.
-        running: The method's objective and combiner at work.
+        bound: The method at work on the net.
         fabric: Runs the backward passes, clips, and knows the other processes.
         optimizer: The recipe's optimiser over groups of parameters, as Fabric wraps it.
         batches: A few training batches, a pure function of a number: (number, how many) -> batches.
@@ -50,7 +49,7 @@ class Bench:
 
     model: Callable[..., Any]
     net: Net
-    running: Running
+    bound: BoundMethod
     fabric: Fabric
     optimizer: Callable[[Iterable[Any]], _FabricOptimizer]
     batches: Callable[[int, int], Iterator[Batch]]
@@ -81,30 +80,15 @@ class Bench:
             together: Whether the processes share the batch, rather than have one each.
             how: Further keywords of the model.
         """
-        features = trunk = None
-        needs = self.running.needs
-        if needs & ({"features"} if self.compiled else {"features", "trunk"}):
-            outputs, features, trunk = self.model(batch.inputs, keep=True, **how)
-        else:
-            outputs = self.model(batch.inputs, **how)
-
-        def part(share: float) -> tuple[list[Tensor], Step]:
-            count = max(2, round(share * len(batch)))  # batch norm cannot do with one value for each channel
-            with buffers_kept(self.net), buffers_kept(self.running):
-                found = self.forward(batch.first(count), moment, together=together, **how)
-                return self.running.balanced(self.running.losses(found), found), found
-
-        return Step(
-            self.net,
-            outputs,
+        return self.bound.step(
+            batch,
+            self.model,
             self.tasks,
-            batch.targets,
+            reach={"features"} if self.compiled else {"features", "trunk"},
+            how=how,
             progress=moment.progress,
             epoch=moment.epoch,
             epochs=self.epochs,
-            features=features,
-            trunk=None if self.compiled else trunk,
-            part=part,
             whole=None if whole is None else whole.targets,
             share=1.0 if whole is None else len(batch) / len(whole),
             more=more,
@@ -113,7 +97,7 @@ class Bench:
 
     def averaging(self, *, now: bool) -> AbstractContextManager[Any]:
         """Around forward and backward: whether Fabric's backward passes average over the processes."""
-        if now or "losses" not in self.running.needs:  # rows are averaged by the combiner
+        if now or "losses" not in self.bound.needs:  # rows are averaged by the combiner
             return nullcontext()
         return self.fabric.no_backward_sync(self.model)  # type: ignore[arg-type]
 

@@ -68,7 +68,7 @@ class Fusing:
             tensors = {n: p.detach() for n, p in bench.net.named_parameters()} | self.fusion.fuse(copies)
             with batch_statistics_together(bench.net, fabric), self._statistics():
                 found = bench.forward(batch, moment, tensors=tensors)
-            losses = bench.running.losses(found)
+            losses = bench.bound.losses_of(found)
             if optimizer is not None:
                 taus = self.taus(moment)
                 total = torch.stack([t * loss for t, loss in zip(taus, losses, strict=True)]).sum()

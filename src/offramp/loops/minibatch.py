@@ -19,7 +19,6 @@ from typing import Any
 import torch
 
 from offramp.data.batch import Batch
-from offramp.distributed.collectives import mean_all
 from offramp.loops.bench import Bench
 from offramp.loops.loop import Loop, Losses, Moment, Part, Work
 
@@ -41,11 +40,11 @@ class _Descent(Work):
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        modules = (bench.net, bench.running)
+        modules = (bench.net, bench.bound)
         self.optimizer = bench.optimizer([p for m in modules for p in m.parameters() if p.requires_grad])
 
     def step(self, part: int, batch: Batch, moment: Moment) -> Losses:
-        bench, running = self.bench, self.bench.running
+        bench = self.bench
         for group in self.optimizer.param_groups:
             group["lr"] = moment.lr * group.get("lr_factor", 1.0)  # the recipe's groups
         self.optimizer.zero_grad()
@@ -54,8 +53,7 @@ class _Descent(Work):
             self._descend(some, batch, moment, more=number < len(parts))
             for number, some in enumerate(parts, 1)
         ]
-        mean_all(p.grad for p in running.parameters())  # not in the model that averages its gradients
-        bench.update(self.optimizer, bench.net, running)
+        bench.update(self.optimizer, bench.net, bench.bound)
         return Losses(torch.stack([each.values for each in losses]).sum(0), losses[0].outputs)
 
     def _descend(self, some: Batch, batch: Batch, moment: Moment, *, more: bool) -> Losses:
@@ -63,13 +61,13 @@ class _Descent(Work):
         bench = self.bench
         with bench.averaging(now=not more):
             step = bench.forward(some, moment, whole=None if some is batch else batch, more=more)
-            losses = bench.running.losses(step)
-            bench.running.combine(losses, step, bench.backward())
+            losses = bench.bound.losses_of(step)
+            bench.bound.combine(losses, step, bench.backward())
         return Losses(step.share * torch.stack(list(losses)).detach(), step.present)
 
     def state(self) -> dict[str, Any]:
-        return {"method": self.bench.running.state_dict(), "optimizer": self.optimizer.optimizer.state_dict()}
+        return {"method": self.bench.bound.state_dict(), "optimizer": self.optimizer.optimizer.state_dict()}
 
     def load(self, state: dict[str, Any]) -> None:
-        self.bench.running.load_state_dict(state["method"])
+        self.bench.bound.load_state_dict(state["method"])
         self.optimizer.optimizer.load_state_dict(state["optimizer"])

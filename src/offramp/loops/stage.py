@@ -61,7 +61,7 @@ class Stage:
                 optimizer = bench.optimizer([group for group in groups if group["params"]])
             self.optimizers[task] = optimizer
         # a forward pass can stop early if each loss reads its own output only
-        plain = type(bench.running.objective) is TaskLoss and bench.running.weights is None
+        plain = type(bench.bound.objective) is TaskLoss and bench.bound.weights is None
         self.stops = plain and isinstance(bench.net, MultiExitNet)
 
     def taus(self, moment: Moment) -> list[float]:
@@ -125,7 +125,7 @@ class Stage:
         exits = last + 1 if self.stops and last + 1 < len(factors) else None
         with batch_statistics_together(bench.net, fabric) if together else nullcontext():
             found = self.forward(task, batch, moment, together=together, exits=exits)
-        losses = bench.running.losses(found)
+        losses = bench.bound.losses_of(found)
         total = torch.stack([f * loss for f, loss in zip(factors, losses, strict=False) if f]).sum()
         if (
             not total.requires_grad

@@ -91,7 +91,7 @@ class Stages(Work):
                 self.routes.settle()
         task, fusing = self.parts[part].draw, part + 1 == len(self.parts)
         # stages do not depend on each other: what an objective remembers moves on in the fusion only
-        self.bench.running.train(fusing)
+        self.bench.bound.train(fusing)
         if fusing:
             self._agree()
             self._gather()
@@ -107,7 +107,7 @@ class Stages(Work):
 
     def step(self, part: int, batch: Batch, moment: Moment) -> Losses:  # noqa: D102
         fusing = part + 1 == len(self.parts)
-        self.bench.running.train(fusing)
+        self.bench.bound.train(fusing)
         if fusing:
             return self.fusing.step(self.copies, batch, moment)
         task = self.parts[part].draw
@@ -153,7 +153,7 @@ class Stages(Work):
     def state(self) -> dict[str, Any]:  # noqa: D102
         return {
             "net": dict(self.bench.net.state_dict()),
-            "method": self.bench.running.state_dict(),
+            "method": self.bench.bound.state_dict(),
             "start": self.start,
             "copies": self.copies.kept,
             "factors": self.factors,
@@ -172,7 +172,7 @@ class Stages(Work):
         moved = {name: value for name, value in state.items() if name != "optimizers"}
         state = {**state, **tree_map_only(Tensor, lambda tensor: tensor.to(device), moved)}
         self._put(state["net"])
-        self.bench.running.load_state_dict(state["method"])
+        self.bench.bound.load_state_dict(state["method"])
         self.start, self.copies.kept = state["start"], state["copies"]
         self.factors, self.stage.norms = state["factors"], state["norms"]
         if self.routes is not None:
@@ -193,7 +193,7 @@ def _check(bench: Bench, options: Staged, shared: dict[str, tuple[int, ...]]) ->
             "no two outputs of this net share a trainable parameter, so there is nothing to fuse; "
             "train it with the method joint"
         )
-    if next(bench.running.parameters(), None) is not None:
+    if next(bench.bound.parameters(), None) is not None:
         raise UserError(
             "this objective learns layers of its own, which stages from a common start would pull apart; "
             "take another objective, e.g. kd, or another loop"

@@ -11,10 +11,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from offramp.bound import BoundMethod
 from offramp.errors import UserError
 from offramp.nets.text import build, check
 from offramp.recipes.recipe import Recipe
-from offramp.running import Running
 from offramp.runs.extension import check_extension, is_longer
 from offramp.runs.record import check_same, describe, read_record
 from offramp.runs.sets import check_fits, open_set
@@ -140,6 +140,6 @@ def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
             check_same(run.folder, before, record)
         if new:
             try:
-                Running(run.entry.method, run.entry.method.prepare(net))
+                BoundMethod(run.entry.method, run.entry.method.prepare(net))
             except UserError as error:
                 raise UserError(f"methods: {run.entry.label}: {error}") from None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from offramp.bound import BoundMethod
 from offramp.combiners.weighted import Weighted
 from offramp.data.batch import Batch
 from offramp.loops import Bench, Moment
@@ -18,7 +19,6 @@ from offramp.methods import Method
 from offramp.nets import MultiExitNet, Net, cost
 from offramp.operators import without_formula
 from offramp.recipes.recipe import Recipe
-from offramp.running import Running
 from offramp.tally import Tally
 from offramp.training.modes import in_training_mode
 from offramp.training.optimizer import build_optimizer
@@ -98,9 +98,9 @@ def _epoch(net: MultiExitNet, method: Method, images: int) -> _Epoch:
         rehearse(bench, images, MOMENT)
         loop = method.loop.start(bench)
         for name in ("weigh", "aggregate"):  # a combiner's algebra with the gradients
-            if hasattr(bench.running.combiner, name):
-                own = getattr(bench.running.combiner, name)
-                setattr(bench.running.combiner, name, tally.aside()(own))
+            if hasattr(bench.bound.combiner, name):
+                own = getattr(bench.bound.combiner, name)
+                setattr(bench.bound.combiner, name, tally.aside()(own))
         with tally.at_work():
             for index, part in enumerate(loop.parts):
                 marks = [tally.macs]
@@ -132,7 +132,7 @@ def _bench(net: Net, method: Method, images: int) -> Bench:
     return Bench(
         model=place(net, RECIPE, fabric, plain_backward=plain_backward),
         net=net,
-        running=Running(method, net),
+        bound=BoundMethod(method, net),
         fabric=fabric,
         optimizer=optimizer,
         batches=lambda number, count: itertools.repeat(batch, count),

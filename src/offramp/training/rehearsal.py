@@ -30,14 +30,14 @@ def rehearse(bench: Bench, images: int, moment: Moment) -> None:
     """
     net = bench.net
     entered = [""]
-    with unchanged(net, bench.running):
+    with unchanged(net, bench.bound):
         for name, module in net.named_modules():
             if not isinstance(module, torch.jit.ScriptModule):  # which takes no hooks
                 module.register_forward_pre_hook(lambda _, args, name=name: entered.append(name))
         batch = next(bench.batches(0, 1)).first(min(images, 2))
         plain = dataclasses.replace(bench, model=net, compiled=False)  # nothing is compiled for two images
         try:
-            losses = bench.running.losses(plain.forward(batch, moment, together=False))
+            losses = bench.bound.losses_of(plain.forward(batch, moment, together=False))
         except ValueError as error:
             if _ONE_VALUE not in str(error) and _ONE_PIXEL not in str(error):
                 raise

@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from offramp.bound import BoundMethod
 from offramp.distributed.collectives import first, highest
 from offramp.errors import UserError
 from offramp.loops import Bench, Moment
 from offramp.methods import Method
 from offramp.nets import Net
 from offramp.recipes.recipe import Recipe
-from offramp.running import Running
 from offramp.runs import checkpoint
 from offramp.runs.evaluation import Evaluation
 from offramp.runs.log import Log
@@ -82,11 +82,11 @@ class Trainer:
         self.evaluation = Evaluation(net, self.tasks, clean, recipe.batch_size, fabric)
         plain_backward = "losses" in method.needs and not method.loop.own_backward
         model = place(net, recipe, fabric, plain_backward=plain_backward)
-        self.running = Running(method, net, recipe.seed).to(fabric.device)
+        self.bound = BoundMethod(method, net, recipe.seed).to(fabric.device)
         bench = Bench(
             model=model,
             net=net,
-            running=self.running,
+            bound=self.bound,
             fabric=fabric,
             optimizer=self._optimizer,
             batches=self.feed.few,
@@ -113,7 +113,7 @@ class Trainer:
         self.quiet = quiet or not fabric.is_global_zero
 
     def _optimizer(self, parameters: Iterable[Any]) -> _FabricOptimizer:
-        groups = grouped(parameters, self.recipe, self.net, self.running)
+        groups = grouped(parameters, self.recipe, self.net, self.bound)
         return cast("_FabricOptimizer", self.fabric.setup_optimizers(build_optimizer(groups, self.recipe)))
 
     @property
