@@ -123,7 +123,7 @@ def slow_loop(net, step, shared, direct):
     factors = {}
     for names, present, J in matrices(net, rows, shared):
         weights = dict(zip(present, direct(J).tolist(), strict=True))
-        factors.update({n: weights for n in names})
+        factors.update(dict.fromkeys(names, weights))
     found = {}
     for name, _ in net.named_parameters():
         terms = [factors.get(name, {}).get(k, 1.0) * row[name] for k, row in rows.items() if name in row]
