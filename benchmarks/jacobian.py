@@ -35,8 +35,10 @@ from torch import Tensor, nn
 
 import offramp.nets
 from offramp.combiners import Backward
+from offramp.combiners.cagrad import cagrad_weights
 from offramp.combiners.jacobian import Jacobian, Refreshed
-from offramp.combiners.weightings import cagrad, mgda, upgrad
+from offramp.combiners.mgda import mgda_weights
+from offramp.combiners.upgrad import upgrad_weights
 from offramp.data import Batch, ImageData, open_data, pipeline
 from offramp.objectives import Step
 
@@ -51,7 +53,11 @@ REFRESHED = {  # name: (shared, every, part)
     "union, every 4, a quarter": ("union", 4, 0.25),
     "first, every 8": ("first", 8, 1.0),
 }
-METHODS = {"mgda": mgda, "cagrad": lambda gramian: cagrad(gramian, 0.4), "upgrad": upgrad}
+METHODS = {
+    "mgda": mgda_weights,
+    "cagrad": lambda gramian: cagrad_weights(gramian, 0.4),
+    "upgrad": upgrad_weights,
+}
 
 
 def build(name: str, args: argparse.Namespace, classes: int = CLASSES) -> nn.Module:

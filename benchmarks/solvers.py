@@ -15,16 +15,20 @@ import torch
 from _result import result_file, write_result
 from torchjd.aggregation import IMTLGWeighting, MGDAWeighting, PCGradWeighting
 
-from offramp.combiners.weightings import cagrad, imtl, mgda, nash_mtl, nash_mtl_cccp, upgrad
+from offramp.combiners.cagrad import cagrad_weights
+from offramp.combiners.imtl import imtl_weights
+from offramp.combiners.mgda import mgda_weights
+from offramp.combiners.nash_mtl import nash_weights, nash_weights_cccp
+from offramp.combiners.upgrad import upgrad_weights
 
 SOLVERS = {
-    "mgda": mgda,
+    "mgda": mgda_weights,
     "mgda (TorchJD, inexact)": MGDAWeighting(),
-    "cagrad": lambda gramian: cagrad(gramian, 0.4),
-    "nash-mtl newton": nash_mtl,
-    "nash-mtl cccp": nash_mtl_cccp,
-    "upgrad": upgrad,
-    "imtl": lambda gramian: imtl(gramian, 10.0),
+    "cagrad": lambda gramian: cagrad_weights(gramian, 0.4),
+    "nash-mtl newton": nash_weights,
+    "nash-mtl cccp": nash_weights_cccp,
+    "upgrad": upgrad_weights,
+    "imtl": lambda gramian: imtl_weights(gramian, 10.0),
     "imtl (TorchJD, no guard)": IMTLGWeighting(),
     "pcgrad (TorchJD)": PCGradWeighting(),
 }

@@ -16,18 +16,17 @@ from steps import exit_step
 from offramp.combiners import Backward
 from offramp.combiners.aggregate import Aggregate
 from offramp.combiners.aligned_mtl import AlignedMTL
-from offramp.combiners.cagrad import CAGrad
+from offramp.combiners.cagrad import CAGrad, cagrad_weights
 from offramp.combiners.graddrop import GradDrop
-from offramp.combiners.imtl import IMTL
+from offramp.combiners.imtl import IMTL, imtl_weights
 from offramp.combiners.jacobian import Block
-from offramp.combiners.mgda import MGDA
-from offramp.combiners.nash_mtl import NashMTL
+from offramp.combiners.mgda import MGDA, mgda_weights
+from offramp.combiners.nash_mtl import NashMTL, nash_weights
 from offramp.combiners.pcgrad import PCGrad
 from offramp.combiners.scale import EXCEPTIONS
-from offramp.combiners.upgrad import UPGrad
+from offramp.combiners.torchjd_adapter import MEAN, REFUSED, SUM, UNIT_FREE
+from offramp.combiners.upgrad import UPGrad, upgrad_weights
 from offramp.combiners.weighted import Weighing
-from offramp.combiners.weightings import cagrad, imtl, mgda, nash_mtl, upgrad
-from offramp.combiners.weightings.torchjd import MEAN, REFUSED, SUM, UNIT_FREE
 from offramp.errors import UserError
 
 NAMED = {
@@ -134,12 +133,12 @@ def test_dual_proj_projects_the_sum():
 
 
 SOLVE = {
-    "cagrad": lambda G: cagrad(G, 0.4),
-    "nash-mtl": lambda G: nash_mtl(G) / (nash_mtl(G) @ G @ nash_mtl(G)).sqrt().clamp_min(1),
-    "mgda": mgda,
-    "imtl": lambda G: imtl(G, 10.0),
+    "cagrad": lambda G: cagrad_weights(G, 0.4),
+    "nash-mtl": lambda G: nash_weights(G) / (nash_weights(G) @ G @ nash_weights(G)).sqrt().clamp_min(1),
+    "mgda": mgda_weights,
+    "imtl": lambda G: imtl_weights(G, 10.0),
     "aligned-mtl": lambda G: len(G) * torchjd.aggregation.AlignedMTLWeighting()(G),
-    "upgrad": upgrad,
+    "upgrad": upgrad_weights,
 }
 
 
@@ -424,7 +423,7 @@ def test_nothing_of_the_net_is_in_the_state():
 
 
 def test_who_needs_more_than_the_gramian():
-    from offramp.combiners.weightings.torchjd import MATRIX
+    from offramp.combiners.torchjd_adapter import MATRIX
 
     for name, method in TORCHJD.items():
         running = method.start(build("vgg7"))

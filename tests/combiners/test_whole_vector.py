@@ -11,7 +11,7 @@ from offramp.combiners import cagrad as cagrad_module
 from offramp.combiners.cagrad import CAGrad
 from offramp.combiners.graddrop import GradDrop
 from offramp.combiners.jacobian import Jacobian
-from offramp.combiners.weightings import SolverFailed
+from offramp.combiners.solvers import SolverFailed
 from offramp.errors import UserError
 from offramp.methods import METHODS, method
 
@@ -132,7 +132,7 @@ def test_a_solver_that_fails_at_once_leaves_the_mean(monkeypatch):
     def fails(gramian, c):
         raise SolverFailed("for the test")
 
-    monkeypatch.setattr(cagrad_module, "cagrad", fails)
+    monkeypatch.setattr(cagrad_module, "cagrad_weights", fails)
     rows, _ = flat_rows("decoders")
     with warnings.catch_warnings(record=True):
         warnings.simplefilter("always")

@@ -13,8 +13,7 @@ from offramp.checks import is_number
 from offramp.combiners.backward import Backward
 from offramp.combiners.jacobian import Block, Jacobian
 from offramp.combiners.seeded import seeded
-from offramp.combiners.weighted import Key, Weigh, Weighted, rows_key
-from offramp.combiners.weightings.torchjd import (
+from offramp.combiners.torchjd_adapter import (
     MATRIX,
     MEAN,
     GramianWeighting,
@@ -22,6 +21,7 @@ from offramp.combiners.weightings.torchjd import (
     make_aggregator,
     state_of,
 )
+from offramp.combiners.weighted import Key, Weigh, Weighted, rows_key
 from offramp.errors import UserError
 from offramp.objectives.step import Step
 

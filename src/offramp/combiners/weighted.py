@@ -16,7 +16,7 @@ from offramp.combiners.backward import Backward
 from offramp.combiners.combiner import Combiner
 from offramp.combiners.jacobian import SCOPES, Block, Jacobian, LeanBlock, Refreshed
 from offramp.combiners.seeded import seeded
-from offramp.combiners.weightings import SolverFailed
+from offramp.combiners.solvers import SolverFailed
 from offramp.errors import UserError
 from offramp.objectives.step import Step
 from offramp.passes import K, Passes

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from offramp.combiners.seeded import seeded
-from offramp.combiners.weightings.cone import dual_cone_push
-from offramp.combiners.weightings.rows import SolverFailed, rows_of
+from offramp.combiners.solvers import SolverFailed, dual_cone_push, points_of
 from offramp.errors import UserError, guess
 
 __all__ = [
@@ -170,9 +169,9 @@ def _projector() -> Any:
         """Ours in the place of quadprog's, which is under the GPL."""
 
         def __call__(self, U: Tensor, G: Any) -> Tensor:
-            rows = rows_of(G)
+            points = points_of(G)
             pushed = [
-                u + dual_cone_push(rows.units, (u * rows.norms) @ rows.units) / rows.norms
+                u + dual_cone_push(points.units, (u * points.norms) @ points.units) / points.norms
                 for u in U.reshape(-1, len(G)).numpy()
             ]
             return torch.stack([torch.from_numpy(w) for w in pushed]).view_as(U)

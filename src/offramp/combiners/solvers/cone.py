@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from offramp.combiners.weightings.rows import SolverFailed
+from offramp.combiners.solvers.points import SolverFailed
 
 __all__ = ["dual_cone_push"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-__all__ = ["Rows", "SolverFailed", "rows_of"]
+__all__ = ["Points", "SolverFailed", "points_of"]
 
 
 class SolverFailed(ArithmeticError):
@@ -15,7 +15,7 @@ class SolverFailed(ArithmeticError):
 
 
 @dataclass(frozen=True)
-class Rows:
+class Points:
     """m rows g_k = norms[k] units[k], up to a rotation.
 
     Attributes:
@@ -32,8 +32,8 @@ class Rows:
         return self.norms[:, None] * self.units
 
 
-def rows_of(gramian: Tensor) -> Rows:
-    """Rows with the given Gramian, divided by the norm of the largest.
+def points_of(gramian: Tensor) -> Points:
+    """Points with the given Gramian, divided by the norm of the largest.
 
     The cosines are factorised, not the inner products: so a short row beside a long one keeps its digits.
 
@@ -47,4 +47,4 @@ def rows_of(gramian: Tensor) -> Rows:
     kept = values > values[-1] * len(norms) * np.finfo(float).eps
     units = vectors[:, kept] * np.sqrt(values[kept])
     units /= np.linalg.norm(units, axis=1, keepdims=True)
-    return Rows(units, norms / norms.max())
+    return Points(units, norms / norms.max())

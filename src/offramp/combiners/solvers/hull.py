@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from offramp.combiners.weightings.rows import SolverFailed
+from offramp.combiners.solvers.points import SolverFailed
 
 __all__ = ["ZERO", "hull_minimum"]
 
