@@ -36,8 +36,8 @@ def test_pairs_are_the_common_seeds_only(make_run):
     joint = [make_run(f"j{s}", (50.0 + s, 60.0), seed=s) for s in (0, 1, 2)]
     dfs = [make_run(f"d{s}", (51.0 + s, 60.0), method="dfs", seed=s) for s in (1, 2, 7)]
     (_, group) = (comparison := compare([*joint, *dfs])).groups
-    assert [d.n for d in group.minus(comparison.groups[0])] == [2] * 4
-    assert group.minus(comparison.groups[0])[0].mean == 1.0
+    assert [d.n for d in group.minus(comparison.groups[0]).values()] == [2] * 4
+    assert group.minus(comparison.groups[0])["exit 1"].mean == 1.0
 
 
 def test_no_common_seed_is_said_and_not_computed(make_run):
@@ -151,7 +151,7 @@ def test_without_metrics_the_seconds_stay_empty(make_run):
         ({"net": {"net": "vgg7", "width": 8}}, "the net differs (vgg7:width=16 and vgg7:width=8)"),
         ({"data": "cifar10"}, "the data differs (digits and cifar10)"),
         ({"recipe": {"test_limit": 100}}, "the test_limit differs (None and 100)"),
-        ({"top1": (1.0, 2.0, 3.0)}, "the number of exits differs (2 and 3)"),
+        ({"top1": (1.0, 2.0, 3.0)}, "the number of outputs differs (2 and 3)"),
         ({}, "the same method, recipe and seed (0)"),
     ],
 )

@@ -32,7 +32,7 @@ def names_of_lines(svg, names):
 
 def test_picture_names_the_axes_and_every_method(comparison, tmp_path):
     svg = plot(comparison, tmp_path / "picture.svg").read_text()
-    for text in ("FLOPs per image (M)", "top-1 accuracy (%)", "vgg7:width=16 on digits", "joint", "dfs"):
+    for text in ("FLOPs per image (M)", "top-1 %", "vgg7:width=16 on digits", "joint", "dfs"):
         assert f">{text}<" in svg
 
 

@@ -21,7 +21,7 @@ def test_numbers_of_the_picture_are_those_of_the_file(folder):
     differences = {one["label"]: one for one in kept["differences"]}
     for group in found.groups[1:]:
         theirs = differences[group.label]
-        *exits, average, ensemble = group.minus(found.groups[0])
+        *exits, average, ensemble = group.minus(found.groups[0]).values()
         means = [one["top1"]["mean"] for one in theirs["exits"]]
         assert [one.mean for one in exits] == pytest.approx(means)
         assert average.mean == pytest.approx(theirs["average_top1"]["mean"])

@@ -59,7 +59,7 @@ def test_the_mean_over_the_seeds_decides(search):
     )  # fmt: skip
     (group,) = compare(runs, pick_lr=True).groups
     assert [(run.recipe["lr"], run.seed) for run in group.runs] == [(0.1, 0), (0.1, 1)]
-    assert [one.val_top1 for one in group.tried] == [52.0, 51.5]
+    assert [one.value for one in group.tried] == [52.0, 51.5]
     assert group.search_seconds == 28.0
 
 
@@ -72,7 +72,7 @@ def test_a_rate_that_failed_for_a_seed_is_out(search):
 
 
 def test_what_cannot_be_picked_is_refused(search, make_run):
-    with pytest.raises(UserError, match=r"has no validation accuracy.*val_fraction=0\.1"):
+    with pytest.raises(UserError, match=r"has no validation metrics.*val_fraction=0\.1"):
         compare([make_run("a"), make_run("b", recipe={"lr": 0.3})], pick_lr=True)
     (twice,) = search("dfs", (0.1, 0, (50,), (1.0,)))
     with pytest.raises(UserError, match="which is one run and not two"):

@@ -98,7 +98,7 @@ def test_delta_m_is_as_published(label):
 
 
 def test_no_relative_change_to_nothing():
-    with pytest.raises(UserError, match="the baseline has a top1 of 0 at the output 'class'"):
+    with pytest.raises(UserError, match="was 0 and is 50 has no relative change"):
         of_tasks().delta_m(of_tasks(top1=0.0))
     with pytest.raises(UserError, match="the baseline has no output 'class'"):
         of_tasks().delta_m(of_exits())

@@ -1,7 +1,6 @@
 """What finished runs say: tables, paired differences and pictures, read from run folders."""
 
-from offramp.reports.compare import compare
-from offramp.reports.comparison import Comparison
+from offramp.reports.comparison import Comparison, compare
 from offramp.reports.groups import Group
 from offramp.reports.paired import Difference, Spread, paired_difference, spread
 from offramp.reports.plot import plot

@@ -1,18 +1,26 @@
-"""Groups of runs side by side: accuracy, paired differences and cost, as text and as plain values."""
+"""Runs of one net on one data set side by side; those of a method that differ in their seed are a group."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from offramp.errors import UserError
+from offramp.papers.catalogue import published_table
+from offramp.reports._document import comparison_document
+from offramp.reports._text import comparison_text, headings
 from offramp.reports.groups import Group
-from offramp.reports.paired import Difference, Spread
-from offramp.reports.published import PublishedRows
-from offramp.reports.table import aligned, count
+from offramp.reports.notes import notes
+from offramp.reports.published import PublishedRows, published_rows
+from offramp.reports.runs import RunRecord, read_run
+from offramp.reports.search import picked
+from offramp.runs.result import Result
 
-__all__ = ["Comparison"]
+__all__ = ["Comparison", "compare"]
+
+_NOT_THE_RECIPE = {"seed", "options", "checkpoint_every", "test_limit"}  # none of these trains differently
 
 
 @dataclass(frozen=True)
@@ -35,129 +43,121 @@ class Comparison:
         return f"{self.groups[0].runs[0].net} on {self.groups[0].runs[0].data}"
 
     @property
+    def result(self) -> Result:
+        """One of the baseline's results: the outputs, their metrics and directions are those of all runs."""
+        return self.groups[0].runs[0].result
+
+    @property
     def columns(self) -> list[str]:
-        """Headings of the scores: the exits from 1, the average, the ensemble."""
-        return [*(str(k + 1) for k in range(len(self.groups[0].costs))), "average", "ensemble"]
+        """Headings of the scores: exits from 1, average, ensemble; or the outputs with their metrics."""
+        return [*headings(self.result).values()]
 
     def table(self) -> str:
-        """Accuracies, paired differences to the first group, and what the training cost."""
-        baseline, *others = self.groups
-        parts = [f"{self.title}: top-1 in percent by exit, mean ± sample standard deviation over the seeds"]
-        parts.append(self._scores())
-        if self.published is not None:
-            parts.append(self.published.title())
-        if others:
-            parts.append(
-                f"difference to {baseline.label} in points, paired by seed, ± half of the 95 % t interval "
-                "(*: the interval of three or more seeds leaves out 0)"
-            )
-            parts.append(self._differences())
-        parts.append(
-            "cost of the training; seconds of runs side by side on one machine say little about speed"
-        )
-        parts.append(self._costs())
-        notes = [*self.notes, *(self.published.notes if self.published else ())]
-        if notes:
-            parts.append("\n".join(f"note: {note}" for note in notes))
-        return "\n\n".join(parts)
-
-    def _scores(self) -> str:
-        rows = []
-        for group in self.groups:
-            if group is self.groups[0] or group.costs != self.groups[0].costs:
-                of = "" if group is self.groups[0] else f" {group.label}"
-                params, flops = zip(*group.costs, strict=True)
-                rows.append([f"params{of}", *map(count, params), "", ""])
-                rows.append([f"FLOPs{of}", *map(count, flops), "", ""])
-        rows += [[group.label, *map(str, group.scores)] for group in self.groups]
-        rows += self.published.cells() if self.published else []
-        return aligned(["exit", *self.columns], rows)
-
-    def _differences(self) -> str:
-        baseline, *others = self.groups
-        rows = []
-        for group in others:
-            differences = group.minus(baseline)
-            blank = ["no common seed", *[""] * (len(self.columns) - 1)]
-            rows.append([group.label, *(blank if differences is None else map(str, differences))])
-        return aligned(["exit", *self.columns], rows)
-
-    def _costs(self) -> str:
-        baseline = self.groups[0]
-        header = ["method", "seeds", "s/epoch", f"x {baseline.label}", "passes a step", "joint epochs"]
-        rows = [
-            [
-                group.label,
-                ", ".join(map(str, group.seeds)),
-                _text(group.seconds_per_epoch, lambda s: f"{s.mean:.{0 if s.mean >= 100 else 1}f}"),
-                _text(group.relative_seconds(baseline), "{:.2f}".format),
-                group.passes,
-                _text(group.joint_epochs, "{:.4g}".format),
-            ]
-            for group in self.groups
-        ]
-        if any(group.tried for group in self.groups):
-            header += ["lr", "validation top-1 of each lr tried", "s in all"]
-            for row, group in zip(rows, self.groups, strict=True):
-                tried = ", ".join(f"{rate.lr:.3g}: {rate.val_top1:.2f}" for rate in group.tried)
-                row += [
-                    f"{group.runs[0].recipe['lr']:.3g}",
-                    tried,
-                    _text(group.search_seconds, "{:.0f}".format),
-                ]
-        return aligned(header, rows, left=2)
+        """Scores, paired differences to the first group, and what the training cost."""
+        return comparison_text(self.title, self.groups, self.notes, self.published)
 
     def to_dict(self) -> dict[str, Any]:
         """The comparison as plain values: the runs' results, the groups' spreads, the paired differences."""
-        baseline, *others = self.groups
-        return {
-            "runs": [
-                {"folder": str(run.folder), **run.result.to_json()}
-                for group in self.groups
-                for run in group.runs
-            ],
-            "groups": [
-                {
-                    "label": g.label,
-                    "seeds": g.seeds,
-                    **_named(g.scores),
-                    "seconds": _plain(g.seconds),
-                    "seconds_per_epoch": _plain(g.seconds_per_epoch),
-                    "relative_seconds": g.relative_seconds(baseline),
-                    "passes": g.passes,
-                    "joint_epochs": g.joint_epochs,
-                    "search": _search(g),
-                }
-                for g in self.groups
-            ],
-            "differences": [
-                {"label": g.label, "baseline": baseline.label, **_named(difference)}
-                for g in others
-                if (difference := g.minus(baseline)) is not None
-            ],
-            "notes": list(self.notes),
-            **({} if self.published is None else {"published": self.published.to_dict()}),
-        }
+        return comparison_document(self.groups, self.notes, self.published)
 
 
-def _text(value: Any, form: Callable[[Any], str]) -> str:
-    return "" if value is None else form(value)
+def compare(
+    folders: Sequence[str | Path], *, pick_lr: bool = False, published: str | None = None
+) -> Comparison:
+    """Read run folders and group them by method, options and recipe.
+
+    The baseline is plain joint training, or without it the group of the first run. Runs whose recipes differ
+    are compared all the same: labels name what is not as in the baseline, and a note says so. Runs of
+    different nets or data are not.
+
+    Args:
+        folders: Of finished runs.
+        pick_lr: Runs of a method that differ in their learning rate are a search: those at the rate of the
+            best validation metrics stand for the method, and the cost of all of them is shown.
+        published: A published table to show beside, a key of :data:`offramp.papers.catalogue.TABLES`.
+
+    Raises:
+        UserError: No folder, no such table, a folder that is no finished run, nets or data that differ, a run
+            given twice, or no validation metrics to pick by.
+    """
+    if published is not None:
+        published_table(published)  # a wrong name is told before any run is read
+    if not folders:
+        raise UserError("nothing to compare; give one or more run folders")
+    runs = [read_run(folder) for folder in folders]
+    for run in runs[1:]:
+        _check_comparable(runs[0], run)
+    differing = [key for key in _differing(runs) if not (pick_lr and key == "lr")]
+    usual = next((run for run in runs if _plainness(run) == 0), runs[0]).recipe
+    labelled: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        own = [f"{key}={run.recipe.get(key)}" for key in differing if run.recipe.get(key) != usual.get(key)]
+        label = " ".join([run.method, *_own_options(run), *own])
+        group = labelled.setdefault(label, [])
+        _check_new(run, group)
+        group.append(run)
+    groups = []
+    for label, members in labelled.items():
+        chosen, tried = picked(members) if pick_lr else (members, ())
+        groups.append(Group(label, tuple(sorted(chosen, key=lambda run: run.seed)), tried))
+    groups.sort(key=lambda group: _plainness(group.runs[0]))  # stable: only joint training moves
+    comparison = Comparison(tuple(groups), tuple(notes(groups, {key: usual.get(key) for key in differing})))
+    if published is None:
+        return comparison
+    return replace(comparison, published=published_rows(published, comparison.columns))
 
 
-def _plain(value: Spread | None) -> dict[str, Any] | None:
-    return None if value is None else dataclasses.asdict(value)
-
-
-def _named(scores: list[Spread] | list[Difference]) -> dict[str, Any]:
-    *exits, average, ensemble = (dataclasses.asdict(score) for score in scores)
-    return {"exits": [{"top1": e} for e in exits], "average_top1": average, "ensemble_top1": ensemble}
-
-
-def _search(group: Group) -> dict[str, Any] | None:
-    if not group.tried:
-        return None
-    return {
-        "lr": group.runs[0].recipe["lr"],
-        "tried": [{**dataclasses.asdict(rate), "seeds": list(rate.seeds)} for rate in group.tried],
-        "seconds": group.search_seconds,
+def _check_comparable(first: RunRecord, other: RunRecord) -> None:
+    pairs = {
+        "net": (first.net, other.net),
+        "shape of the net's weights": (first.shapes, other.shapes),
+        "data": (first.data, other.data),
+        "test_limit": (first.recipe.get("test_limit"), other.recipe.get("test_limit")),
+        "number of outputs": (len(first.result.outputs), len(other.result.outputs)),
+        "metrics": (_metrics(first), _metrics(other)),
     }
+    for what, (a, b) in pairs.items():
+        if a != b:
+            raise UserError(
+                f"cannot compare {first.folder} with {other.folder}: the {what} differs ({a} and {b}); "
+                "compare runs of one net on one data set"
+            )
+
+
+def _metrics(run: RunRecord) -> str:
+    """The outputs, each with its metric and which way it is better."""
+    outputs = run.result.outputs.items()
+    return ", ".join(f"{name} {output.primary} ({output.better} is better)" for name, output in outputs)
+
+
+def _check_new(run: RunRecord, group: Sequence[RunRecord]) -> None:
+    for twin in group:
+        if (twin.seed, twin.recipe.get("lr")) == (run.seed, run.recipe.get("lr")):
+            raise UserError(
+                f"{twin.folder} and {run.folder} are the same method, recipe and seed ({run.seed}), "
+                "which is one run and not two; leave one of them out"
+            )
+
+
+def _differing(runs: Sequence[RunRecord]) -> list[str]:
+    """The recipe's settings in which the runs are not all alike."""
+    keys = [key for key in runs[0].recipe if key not in _NOT_THE_RECIPE]
+    return [key for key in keys if any(run.recipe.get(key) != runs[0].recipe[key] for run in runs)]
+
+
+def _own_options(run: RunRecord) -> list[str]:
+    """The options that are not the method's defaults, as ``key=value``."""
+    defaults = run.row.options if run.row else {}
+    return [
+        f"{k}={v}" for k, v in run.options.items() if k not in defaults or _plain(defaults[k]) != _plain(v)
+    ]
+
+
+def _plainness(run: RunRecord) -> int:
+    """0 for plain joint training, 1 for joint training with options of its own, 2 for the rest."""
+    return 2 if run.method != "joint" else 1 if _own_options(run) else 0
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as the lists that they are in JSON."""
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value

@@ -31,13 +31,16 @@ class Group:
         return [run.seed for run in self.runs]
 
     @property
-    def scores(self) -> list[Spread]:
-        """Top-1 over the seeds: every exit, then the average and the ensemble."""
-        return [spread(column) for column in zip(*(run.scores for run in self.runs), strict=True)]
+    def scores(self) -> dict[str, Spread]:
+        """Each of the :attr:`~offramp.runs.result.Result.scores` over the seeds."""
+        return {
+            name: spread([run.result.scores[name] for run in self.runs])
+            for name in self.runs[0].result.scores
+        }
 
     @property
     def costs(self) -> list[tuple[int, int | None]]:
-        """Params and FLOPs of every exit; None where they are unknown."""
+        """Params and FLOPs of every output; None where they are unknown."""
         return [(output.params, output.flops) for output in self.runs[0].result.outputs.values()]
 
     @property
@@ -68,15 +71,23 @@ class Group:
         seconds = [rate.seconds for rate in self.tried if rate.seconds is not None]
         return sum(seconds) if seconds and len(seconds) == len(self.tried) else None
 
-    def minus(self, baseline: Group) -> list[Difference] | None:
-        """Paired difference of each score over the seeds that both have; None if they share no seed."""
-        ours, theirs = ({run.seed: run.scores for run in group.runs} for group in (self, baseline))
-        common = sorted(ours.keys() & theirs.keys())
-        if not common:
+    def minus(self, baseline: Group) -> dict[str, Difference] | None:
+        """Paired difference of each score over the seeds that both have; None if they share no seed.
+
+        Outputs of several tasks also have a ``delta_m``, the mean relative loss to the baseline in percent.
+        """
+        ours, theirs = ({run.seed: run.result for run in group.runs} for group in (self, baseline))
+        pairs = [(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
+        if not pairs:
             return None
-        a = zip(*(ours[seed] for seed in common), strict=True)
-        b = zip(*(theirs[seed] for seed in common), strict=True)
-        return [paired_difference(x, y) for x, y in zip(a, b, strict=True)]
+        differences = {
+            name: paired_difference([a.scores[name] for a, _ in pairs], [b.scores[name] for _, b in pairs])
+            for name in pairs[0][0].scores
+        }
+        if pairs[0][0].average is None:
+            losses = [a.delta_m(b) for a, b in pairs]
+            differences["delta_m"] = paired_difference(losses, [0.0] * len(losses))
+        return differences
 
     def relative_seconds(self, baseline: Group) -> float | None:
         """Seconds of an epoch as a multiple of the baseline's, where both tell them."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from offramp.reports.groups import Group
+from offramp.tasks.outputs import are_exits, column
 
 __all__ = ["notes"]
 
@@ -44,13 +45,21 @@ def _separate(groups: Sequence[Group]) -> list[str]:
     differences = by_label["separate"].minus(by_label["joint"])
     if differences is None:
         return []
-    above = [str(k) for k, difference in enumerate(differences[:-2], 1) if difference.mean > 0]
+    result = groups[0].runs[0].result
+    higher = all(output.better == "higher" for output in result.outputs.values())
+    noun, better = "exit" if are_exits(result.outputs) else "output", "above" if higher else "better than"
+    gains = {
+        column(name): differences[name]
+        for name, output in result.outputs.items()
+        if (differences[name].mean > 0 if output.better == "higher" else differences[name].mean < 0)
+    }
+    above = [*gains]
     if not above:
-        return [f"separate is not above joint at any exit; {MIXED}"]
-    where = "every exit" if len(above) == len(differences) - 2 else f"exit {', '.join(above)} only"
-    sure = [str(k) for k, one in enumerate(differences[:-2], 1) if one.decided and one.mean > 0]
-    beyond = f"at exit {', '.join(sure)}" if sure else "at no exit"
+        return [f"separate is not {better} joint at any {noun}; {MIXED}"]
+    where = f"every {noun}" if len(above) == len(result.outputs) else f"{noun} {', '.join(above)} only"
+    sure = [name for name, difference in gains.items() if difference.decided]
+    beyond = f"at {noun} {', '.join(sure)}" if sure else f"at no {noun}"
     return [
-        f"separate is above joint at {where}, by their means, and {beyond} by more than the spread over the "
-        f"seeds explains; {MIXED}"
+        f"separate is {better} joint at {where}, by their means, and {beyond} by more than the spread over "
+        f"the seeds explains; {MIXED}"
     ]

@@ -1,4 +1,4 @@
-"""The picture of a comparison: accuracy against cost, and below it the differences to the baseline."""
+"""The picture of a comparison: metrics against cost, and below them the differences to the baseline."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from offramp.errors import UserError
+from offramp.reports._text import difference_headings
 from offramp.reports.comparison import Comparison
 from offramp.reports.plot_differences import draw_differences
 from offramp.reports.plot_lines import draw_lines, wrapped
@@ -21,7 +22,9 @@ STYLE: Any = {
 
 
 def plot(comparison: Comparison, path: str | Path) -> Path:
-    """Draw top-1 against FLOPs, one line per method, and a map of the paired differences to the baseline.
+    """Draw metrics against FLOPs, one line per method, and a map of the paired differences to the baseline.
+
+    Outputs that are no exits stand side by side, and each metric has axes of its own.
 
     Args:
         comparison: From :func:`offramp.reports.compare`.
@@ -50,12 +53,15 @@ def plot(comparison: Comparison, path: str | Path) -> Path:
         heights = [4.4 + 0.12 * len(comparison.groups)]
         lines = max((wrapped(label).count("\n") + 1 for label, _ in rows), default=1)
         heights += [0.9 + (0.1 + 0.2 * lines) * len(rows)] if rows else []
-        width = 8.4 + 0.65 * max(0, len(comparison.columns) - 9)  # a difference and its star need that much
+        headings = difference_headings(comparison.result)
+        width = 8.4 + 0.65 * max(0, len(headings) - 9)  # a difference and its star need that much
         figure = Figure(figsize=(width, sum(heights)), layout="constrained")
         above, *below = figure.subfigures(len(heights), squeeze=False, height_ratios=heights)[:, 0]
-        draw_lines(above.add_subplot(), comparison)
+        metrics = list(dict.fromkeys(output.primary for output in comparison.result.outputs.values()))
+        for axes, metric in zip(above.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+            draw_lines(axes, comparison, metric, names=metric == metrics[-1])
         for part in below:
-            draw_differences(part.add_subplot(), rows, comparison.columns, comparison.groups[0].label)
+            draw_differences(part.add_subplot(), rows, headings, comparison)
         try:
             figure.savefig(path, dpi=180)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Accuracy against cost, exit by exit: one line per method, named at its end."""
+"""A metric against cost, output by output: one line per method, named at its end."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from offramp.reports.comparison import Comparison
+from offramp.tasks.outputs import are_exits, heading
 
 __all__ = ["draw_lines", "wrapped"]
 
@@ -17,19 +18,23 @@ MARKERS = "osD^vPX"
 STROKES = ("-", "--", ":", "-.")  # one for each round of the colours
 
 
-def draw_lines(axes: Any, comparison: Comparison) -> None:
+def draw_lines(axes: Any, comparison: Comparison, metric: str, *, names: bool = True) -> None:
     """Draw the lines, with error bars of one standard deviation over the seeds.
 
     Args:
         axes: matplotlib's.
         comparison: At least one group.
+        metric: The outputs that have this primary metric are drawn.
+        names: Name the lines.
     """
-    places, axis = _places(comparison)
+    outputs = [name for name, output in comparison.result.outputs.items() if output.primary == metric]
+    exits = are_exits(comparison.result.outputs)
+    places, axis = _places(comparison) if exits else ([[*range(len(outputs))]] * len(comparison.groups), "")
     many = len(comparison.groups) > 1 + len(COLOURS)
     ends = []
     for number, group in enumerate(comparison.groups):
         x = places[number]
-        scores = group.scores[: len(x)]
+        scores = [group.scores[name] for name in outputs]
         bars = [score.std or 0.0 for score in scores] if len(group.runs) > 1 else None
         turn, place = divmod(number - 1, len(COLOURS))
         colour = COLOURS[place] if number else BASELINE
@@ -41,15 +46,20 @@ def draw_lines(axes: Any, comparison: Comparison) -> None:
         )  # fmt: skip
         ends.append((scores[-1].mean, x[-1], group.label, colour))
     axes.set_xlabel(axis)
-    axes.set_ylabel("top-1 accuracy (%)")
-    axes.set_title(comparison.title, loc="left", fontsize=12)
+    lower = comparison.result.outputs[outputs[0]].better == "lower"
+    axes.set_ylabel(f"{heading(metric)}{' (lower is better)' if lower else ''}")
+    if not exits:
+        axes.set_xticks(range(len(outputs)), outputs)
+    if metric == next(iter(comparison.result.outputs.values())).primary:
+        axes.set_title(comparison.title, loc="left", fontsize=12)
     axes.grid(axis="y", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.margins(x=0.03, y=0.08)
     if any(len(group.runs) > 1 for group in comparison.groups):
         note = "bars: one standard deviation over the seeds"
         axes.text(0.99, 0.03, note, transform=axes.transAxes, ha="right", fontsize=9, color="0.4")
-    _label(axes, sorted(ends))
+    if names:
+        _label(axes, sorted(ends))
 
 
 def _places(comparison: Comparison) -> tuple[list[list[float]], str]:

@@ -6,7 +6,6 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from offramp.errors import UserError
@@ -17,6 +16,7 @@ from offramp.runs.formats import completed_options, completed_recipe
 from offramp.runs.record import read_file
 from offramp.runs.result import Result
 from offramp.runs.shape import check_result, check_shape
+from offramp.tasks.outputs import column
 
 __all__ = ["RunRecord", "read_run"]
 
@@ -52,22 +52,19 @@ class RunRecord:
     shapes: str = ""
 
     @property
-    def scores(self) -> list[float]:
-        """Top-1 in percent: every exit, shallow to deep, then the average and the ensemble."""
-        return [*self.result.scores.values()]
-
-    @property
     def seconds(self) -> float | None:
         """Time spent on training steps; None where ``metrics.csv`` does not tell it."""
         seconds = [row["seconds"] for row in self.epochs if "seconds" in row]
         return sum(seconds) if seconds and len(seconds) == len(self.epochs) else None
 
     @property
-    def val_top1(self) -> float | None:
-        """Top-1 on the validation images after the last epoch, mean of the exits; None without validation."""
+    def validation(self) -> dict[str, float]:
+        """Primary metric of each output on the validation samples after the last epoch, where logged."""
         last = self.epochs[-1] if self.epochs else {}
-        accuracies = [value for key, value in last.items() if key.startswith("val_top1_")]
-        return fmean(accuracies) if accuracies else None
+        columns = {
+            name: f"val_{output.primary}_{column(name)}" for name, output in self.result.outputs.items()
+        }
+        return {name: last[key] for name, key in columns.items() if key in last}
 
     @property
     def row(self) -> Method | None:

@@ -1,13 +1,14 @@
-"""The learning rate of a method, picked on validation accuracy, and what it cost to find it."""
+"""The learning rate of a method, picked on validation, and what it cost to find it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from offramp.errors import UserError
 from offramp.reports.runs import RunRecord
+from offramp.runs.result import Output, relative_gain
 
 __all__ = ["Tried", "picked"]
 
@@ -19,50 +20,76 @@ class Tried:
     Attributes:
         lr: The learning rate.
         seeds: The seeds of its runs.
-        val_top1: Top-1 on the validation images after the last epoch, mean of the exits and the seeds.
+        metric: What decides: the primary metric of the outputs, or ``delta_m`` where they have several.
+        value: That metric on the validation samples after the last epoch, mean of the outputs and the seeds;
+            ``delta_m`` is to the lowest rate tried.
         seconds: Training time of its runs together; None where one does not tell it.
     """
 
     lr: float
     seeds: tuple[int, ...]
-    val_top1: float
+    metric: str
+    value: float
     seconds: float | None
 
 
 def picked(runs: Sequence[RunRecord]) -> tuple[list[RunRecord], tuple[Tried, ...]]:
-    """The runs at the learning rate of the best validation accuracy, and all the rates that were tried.
+    """The runs at the learning rate that is best on validation, and all the rates that were tried.
 
     Only rates that were run with the most seeds can be picked: one that failed for a seed is out. Of two
-    equal ones the lower is picked. Test accuracy plays no part.
+    equal ones the lower is picked. The test set plays no part.
 
     Args:
         runs: Of one method, alike but for their learning rates and seeds.
 
     Raises:
-        UserError: A run without validation accuracy.
+        UserError: A run without validation metrics.
     """
     by_lr: dict[float, list[RunRecord]] = {}
-    for run in runs:
+    for run in sorted(runs, key=lambda run: run.recipe["lr"]):
         by_lr.setdefault(run.recipe["lr"], []).append(run)
-    tried = [_tried(lr, by_lr[lr]) for lr in sorted(by_lr)]
+    outputs = runs[0].result.outputs
+    means = [_means(group) for group in by_lr.values()]
+    tried = [
+        _tried(lr, group, *_judged(outputs, mean, means[0]))
+        for (lr, group), mean in zip(by_lr.items(), means, strict=True)
+    ]
     most = max(len(rate.seeds) for rate in tried)
-    best = max((rate for rate in tried if len(rate.seeds) == most), key=lambda rate: rate.val_top1)
+    full = [rate for rate in tried if len(rate.seeds) == most]
+    first = next(iter(outputs.values()))
+    higher = tried[0].metric == first.primary and first.better == "higher"
+    best = (max if higher else min)(full, key=lambda rate: rate.value)
     return by_lr[best.lr], tuple(tried)
 
 
-def _tried(lr: float, runs: Sequence[RunRecord]) -> Tried:
-    accuracies = []
+def _means(runs: Sequence[RunRecord]) -> dict[str, float]:
+    """Each output's validation metric, mean of the runs."""
     for run in runs:
-        if run.val_top1 is None:
+        if not run.validation:
             raise UserError(
-                f"cannot pick a learning rate: {run.folder} has no validation accuracy in its metrics.csv; "
-                "train with validation images, e.g. `Recipe(val_fraction=0.1)`"
+                f"cannot pick a learning rate: {run.folder} has no validation metrics in its metrics.csv; "
+                "train with validation samples, e.g. `Recipe(val_fraction=0.1)`"
             )
-        accuracies.append(run.val_top1)
+    return {name: fmean(run.validation[name] for run in runs) for name in runs[0].validation}
+
+
+def _judged(
+    outputs: Mapping[str, Output], means: Mapping[str, float], lowest: Mapping[str, float]
+) -> tuple[str, float]:
+    """Metric and value of a rate, of the means of its outputs and those of the lowest rate."""
+    primaries = {output.primary for output in outputs.values()}
+    if len(primaries) == 1:
+        return primaries.pop(), fmean(means.values())
+    gains = [relative_gain(value, lowest[name], outputs[name].better) for name, value in means.items()]
+    return "delta_m", -100 * fmean(gains)
+
+
+def _tried(lr: float, runs: Sequence[RunRecord], metric: str, value: float) -> Tried:
     seconds = [run.seconds for run in runs if run.seconds is not None]
     return Tried(
         lr=lr,
         seeds=tuple(sorted(run.seed for run in runs)),
-        val_top1=fmean(accuracies),
+        metric=metric,
+        value=value,
         seconds=sum(seconds) if len(seconds) == len(runs) else None,
     )

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from offramp.runs.result import Result
 from offramp.tasks.evaluation import Metrics
-from offramp.tasks.outputs import column
+from offramp.tasks.outputs import are_exits, column, heading
 
 __all__ = ["aligned", "count", "result_table", "signed"]
 
@@ -51,15 +51,14 @@ def result_table(result: Result) -> str:
     Where a moving average of the weights was kept, its metrics stand beside.
     """
     names = list(dict.fromkeys(metric for output in result.outputs.values() for metric in output.metrics))
-    exits = all(name.startswith("exit ") for name in result.outputs)
-    header = ["exit" if exits else "output", "params", "FLOPs", *map(_heading, names)]
+    header = ["exit" if are_exits(result.outputs) else "output", "params", "FLOPs", *map(heading, names)]
     rows = [
         [column(name), count(output.params), count(output.flops), *_cells(output.metrics, names)]
         for name, output in result.outputs.items()
     ]
     rows += [[name, "", "", *_cells(values, names)] for name, values in _joint(result.metrics)]
     if result.averaged:  # beside the weights themselves
-        header += [f"averaged {_heading(name)}" for name in names]
+        header += [f"averaged {heading(name)}" for name in names]
         cells = [_cells(values, names) for values in result.averaged.outputs.values()]
         cells += [_cells(values, names) for _, values in _joint(result.averaged)]
         rows = [row + more for row, more in zip(rows, cells, strict=True)]
@@ -73,10 +72,6 @@ def _joint(found: Metrics) -> list[tuple[str, Mapping[str, float]]]:
     metric = next(iter(found.ensemble))
     average = fmean(values[metric] for values in found.outputs.values())
     return [("average", {metric: average}), ("ensemble", {metric: found.ensemble[metric]})]
-
-
-def _heading(metric: str) -> str:
-    return {"top1": "top-1 %", "top5": "top-5 %", "iou": "IoU %"}.get(metric, metric)
 
 
 def _cells(values: Mapping[str, float], names: Sequence[str]) -> list[str]:

@@ -21,7 +21,15 @@ __all__ = ["Output", "Result", "relative_gain"]
 
 
 def relative_gain(now: float, before: float, better: str) -> float:
-    """Change of a metric for the better as a part of what it was, which is not 0."""
+    """Change of a metric for the better as a part of what it was.
+
+    Raises:
+        UserError: It was 0.
+    """
+    if not before:
+        raise UserError(
+            f"a metric that was 0 and is {now:g} has no relative change (Delta-m); compare single metrics"
+        )
     change = (now - before) / abs(before)
     return change if better == "higher" else -change
 
@@ -145,11 +153,8 @@ class Result:
         losses = []
         for name, output in self.outputs.items():
             before = baseline.outputs.get(name)
-            if before is None or not before.value:
-                what = "has no output" if before is None else f"has a {output.primary} of 0 at the output"
-                raise UserError(
-                    f"the baseline {what} {name!r}, so there is no relative change (Delta-m) to it"
-                )
+            if before is None:
+                raise UserError(f"the baseline has no output {name!r}; compare results of the same outputs")
             losses.append(-100 * relative_gain(output.value, before.value, output.better))
         return fmean(losses)
 

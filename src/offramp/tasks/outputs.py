@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-__all__ = ["column", "exit_name", "names_in_words"]
+__all__ = ["are_exits", "column", "exit_name", "heading", "names_in_words"]
 
 _EXIT = "exit "
+_HEADINGS = {"top1": "top-1 %", "top5": "top-5 %", "iou": "IoU %"}
 
 
 def exit_name(number: int) -> str:
@@ -21,6 +22,16 @@ def column(output: str) -> str:
 
 def names_in_words(outputs: Sequence[str]) -> str:
     """A list of outputs for a sentence: ``exit 1``, ``exits 1, 3``, ``depth, normals``."""
-    if len(outputs) > 1 and all(name.startswith(_EXIT) for name in outputs):
+    if len(outputs) > 1 and are_exits(outputs):
         return f"exits {', '.join(map(column, outputs))}"
     return ", ".join(outputs)
+
+
+def are_exits(outputs: Iterable[str]) -> bool:
+    """Whether all outputs are exits of one network."""
+    return all(name.startswith(_EXIT) for name in outputs)
+
+
+def heading(metric: str) -> str:
+    """A metric with its unit, as tables call it: ``top-1 %``; one that is not known here, as it is."""
+    return _HEADINGS.get(metric, metric)

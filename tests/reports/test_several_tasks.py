@@ -1,0 +1,135 @@
+"""Outputs with tasks of their own, side by side: each metric by its name, and better in its own direction."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from offramp.errors import UserError
+from offramp.reports import compare, plot, result_table
+from offramp.runs.result import Output, Result
+from offramp.tasks.outputs import exit_name
+
+
+@pytest.fixture
+def make(tmp_path):
+    def make(name, outputs, *, method="joint", seed=0, lr=0.1, val=None, ensemble=None):
+        """A finished run: output -> (metric, better, value); val: column of metrics.csv -> value."""
+        folder = tmp_path / name
+        folder.mkdir()
+        net = {"net": "mine"}
+        run = {"net": net, "method": method, "options": {}, "data": "toy", "seed": seed}
+        run |= {"recipe": {"epochs": 2, "lr": lr, "milestones": [1], "test_limit": None}}
+        found = {
+            name: Output({metric: value}, metric, better, 100, 1000)
+            for name, (metric, better, value) in outputs.items()
+        }
+        result = Result("mine", method, "toy", seed, found, ensemble)
+        (folder / "run.json").write_text(json.dumps(run))
+        (folder / "result.json").write_text(json.dumps(result.to_json()))
+        columns = {"epoch": 2, "seconds": 3.0} | (val or {})
+        (folder / "metrics.csv").write_text(
+            "\n".join([",".join(columns), ",".join(map(str, columns.values())), ""])
+        )
+        return folder
+
+    return make
+
+
+def tasks(top1, error):
+    return {"class": ("top1", "higher", top1), "depth": ("abs_err", "lower", error)}
+
+
+@pytest.fixture
+def runs(make):
+    joint = [make(f"joint{s}", tasks(50.0 + s, 0.5), seed=s) for s in range(3)]
+    other = [make(f"dfs{s}", tasks(55.0 + s, 0.4 + 0.01 * s), method="dfs", seed=s) for s in range(3)]
+    return [*joint, *other]
+
+
+def test_columns_are_named_by_output_and_metric(runs):
+    comparison = compare(runs)
+    assert comparison.columns == ["class top-1 %", "depth abs_err"]
+    lines = comparison.table().splitlines()
+    assert lines[0].startswith("mine on toy: each output's own metric by output, mean")
+    assert lines[2].split() == ["output", "class", "top-1", "%", "depth", "abs_err"]
+    (title,) = [line for line in lines if line.startswith("difference to joint")]
+    assert "in the unit of each metric" in title
+    assert title.endswith(
+        "lower is better, so that a negative difference is a gain: depth abs_err, delta-m %"
+    )
+
+
+def test_delta_m_is_paired_by_seed(runs):
+    (difference,) = compare(runs).to_dict()["differences"]
+    gains = [50 * (-5 / (50 + s) + (0.4 + 0.01 * s - 0.5) / 0.5) for s in range(3)]
+    assert difference["delta_m"]["mean"] == pytest.approx(sum(gains) / 3)
+    assert difference["delta_m"]["high"] < 0
+    assert difference["outputs"]["depth"]["abs_err"]["mean"] == pytest.approx(-0.09)
+    assert [*difference] == ["label", "baseline", "outputs", "delta_m"]
+    assert compare(runs).to_dict()["groups"][0]["outputs"]["class"]["top1"]["mean"] == 51.0
+
+
+def test_a_result_has_a_column_for_each_metric(make, runs):
+    result = compare(runs).groups[0].runs[0].result
+    lines = [line.split() for line in result_table(result).splitlines()]
+    assert lines[0] == ["output", "params", "FLOPs", "top-1", "%", "abs_err"]
+    assert lines[2:] == [["class", "100", "1.00k", "50.00"], ["depth", "100", "1.00k", "0.50"]]
+
+
+def test_the_picture_has_axes_for_each_metric(runs, tmp_path):
+    text = plot(compare(runs), tmp_path / "picture.svg").read_text()
+    for words in ("top-1 %", "abs_err (lower is better)", "delta-m %", "; blue: better"):
+        assert words in text
+
+
+def exits(*values):
+    return {exit_name(k): ("abs_err", "lower", value) for k, value in enumerate(values, 1)}
+
+
+def test_exits_of_another_metric_are_lower_is_better(make, tmp_path):
+    runs = [
+        make(m, exits(*values), method=m, ensemble={"abs_err": 0.2})
+        for m, values in (("joint", (0.5, 0.4)), ("separate", (0.45, 0.5)))
+    ]
+    comparison = compare(runs)
+    assert comparison.columns == ["1", "2", "average", "ensemble"]
+    text = comparison.table()
+    assert text.startswith("mine on toy: abs_err by exit")
+    assert "a negative difference is a gain: 1, 2, average, ensemble" in text
+    assert any("separate is better than joint at exit 1 only" in note for note in comparison.notes)
+    plot(comparison, tmp_path / "picture.png")
+
+
+@pytest.mark.parametrize(
+    ("better", "values", "best"), [("lower", (0.5, 0.3, 0.4), 0.2), ("higher", (0.5, 0.3, 0.4), 0.1)]
+)
+def test_the_rate_is_picked_in_the_direction_of_the_metric(make, better, values, best):
+    output = {"depth": ("abs_err", better, 1.0)}
+    runs = [
+        make(str(lr), output, lr=lr, val={"val_abs_err_depth": value})
+        for lr, value in zip((0.1, 0.2, 0.4), values, strict=True)
+    ]
+    (group,) = compare(runs, pick_lr=True).groups
+    assert group.runs[0].recipe["lr"] == best
+    search = compare(runs, pick_lr=True).to_dict()["groups"][0]["search"]
+    assert [rate["val_abs_err"] for rate in search["tried"]] == list(values)
+
+
+def test_of_several_tasks_the_rate_of_the_best_delta_m_is_picked(make):
+    # against lr 0.1: 10 % less top-1 and half the error; then 20 % more top-1 and twice the error
+    values = {0.1: (50.0, 0.4), 0.2: (45.0, 0.2), 0.4: (60.0, 0.8)}
+    runs = [
+        make(str(lr), tasks(1, 1), lr=lr, val={"val_top1_class": top1, "val_abs_err_depth": error})
+        for lr, (top1, error) in values.items()
+    ]
+    (group,) = compare(runs, pick_lr=True).groups
+    assert group.runs[0].recipe["lr"] == 0.2
+    assert [rate.value for rate in group.tried] == pytest.approx([0, (10 - 50) / 2, (-20 + 100) / 2])
+
+
+def test_other_metrics_are_not_compared(make):
+    runs = [make("a", exits(0.5, 0.4)), make("b", tasks(50.0, 0.5), method="dfs")]
+    with pytest.raises(UserError, match=r"the metrics differs \(exit 1 abs_err \(lower is better\)"):
+        compare(runs)
