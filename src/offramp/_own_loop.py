@@ -158,6 +158,11 @@ def unwrap(model: nn.Module) -> tuple[nn.Module, nn.Module]:
     net = getattr(model, "_orig_mod", model)  # of torch.compile
     while isinstance(net, DistributedDataParallel):
         net = model = net.module
+    if any(type(p).__name__ in ("DTensor", "FlatParameter") for p in net.parameters()):
+        raise UserError(
+            "the net is sharded over processes (FSDP or a DTensor), and methods need whole gradients; "
+            "bind it unsharded"
+        )
     for attribute in ("outputs", "owners"):
         if not hasattr(net, attribute):
             raise UserError(
