@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, overload
 
 from torch import Tensor, nn
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from offramp.errors import UserError
 from offramp.forks.fork import Fork
 from offramp.nets.channel_axis import Axes, ChannelAxis, channel_axes, look
+from offramp.nets.exits import Exit, exits
 from offramp.nets.ownership import owners
-from offramp.nets.passage import Passage, passage
+from offramp.nets.passage import Passage, kept_exits, passage
 from offramp.nets.sample import Example, make_sample
 from offramp.tasks import Classification, Task
 from offramp.tasks.outputs import exit_name
@@ -29,7 +30,10 @@ class MultiExitNet(nn.Module):
 
     Args:
         stages: K modules, each mapping a feature to the next one; the first reads the input.
-        heads: K modules, each mapping a feature to logits ``[N, classes]``.
+        heads: K modules, each mapping a feature to logits ``[N, classes]``. One with the class attribute
+            ``reads_previous = True`` gets the logits of the exit before too, ``forward(feature, logits)``, in
+            the graph (its loss then trains the earlier head, unless it detaches them); at the first exit they
+            are None.
         input_size: Shape of one input without the batch axis, for dry runs and counting.
         example: An input for them where floats of that shape are none: a Tensor ``[N, ...]``, or a tuple or
             dict of such Tensors.
@@ -37,6 +41,7 @@ class MultiExitNet(nn.Module):
             :meth:`channel_axes`): one for all exits, or a mapping from exit (from 1) to axis.
         convention: How :func:`offramp.cost` counts this net unless told otherwise, a key of
             :data:`~offramp.nets.conventions.CONVENTIONS`.
+        task: What every exit predicts; by default the classes of ``label``.
 
     Raises:
         UserError: Fewer than two exits, or stages and heads differ in number.
@@ -98,13 +103,27 @@ class MultiExitNet(nn.Module):
         if keep:
             return passage(self, x)
         logits = []
-        for stage, fork, head in zip(self.stages, self.forks, self.heads, strict=False):
-            to_head, x = fork(stage(x))
-            logits.append(head(to_head))
-            if len(logits) == exits:
-                return logits
-        logits.append(self.heads[-1](self.stages[-1](x)))
+        for exit in self.exits(x):
+            logits.append(exit.logits)
+            if exit.number == exits:
+                break
         return logits
+
+    def exits(self, x: Feature, *, keep: bool = False) -> Iterator[Exit]:
+        """The forward pass one exit at a time, shallow to deep.
+
+        Nothing that follows an exit runs before the next one is asked for, so ``break`` saves the rest::
+
+            for exit in net.exits(x):
+                if exit.logits.softmax(-1).amax() > 0.9:
+                    break
+
+        Args:
+            x: The input.
+            keep: Give each exit its ``feature`` too, and every Tensor of its trunk a place of its own in the
+                graph.
+        """
+        return kept_exits(self, x) if keep else exits(self.stages, self.forks, self.heads, x)
 
     @property
     def outputs(self) -> dict[str, Task]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from offramp.errors import UserError
 from offramp.forks.scales import scales_of, with_scales
+from offramp.nets.exits import Exit, Part, exits, reads_previous
 from offramp.nets.last_linear import Read, Watch, opened
 from offramp.unchanged import unchanged
 
 if TYPE_CHECKING:
     from offramp.nets.multi_exit import MultiExitNet
 
-__all__ = ["Passage", "last_linear", "passage"]
+__all__ = ["Passage", "kept_exits", "last_linear", "passage"]
 
 
 class Passage(NamedTuple):
@@ -36,7 +37,13 @@ class Passage(NamedTuple):
 
 def passage(net: MultiExitNet, x: Any) -> Passage:
     """The forward pass of a net, with what lies on the way; its outputs are those of ``net(x)``."""
-    return _pass(net, x)[0]
+    found = Passage([], [], [])
+    for exit in kept_exits(net, x):
+        found.outputs.append(exit.logits)
+        found.features.append(exit.feature)
+        if exit.number <= len(net.forks):
+            found.trunk.append(exit.trunk)
+    return found
 
 
 def last_linear(net: MultiExitNet, exit: int) -> nn.Linear:
@@ -50,56 +57,71 @@ def last_linear(net: MultiExitNet, exit: int) -> nn.Linear:
         UserError: No linear layer does.
     """
     head = net.heads[exit - 1]
-    parts = opened(head)
+    parts = None if reads_previous(head) else opened(head)
     if parts is not None and not parts[2]:
         return parts[1]
+    layer = None
     for mode in (True, False):  # dropout may hide in training which token it is that became the logits
         with unchanged(net), torch.no_grad():
-            found, reads = _pass(net.train(mode), net.sample(4))
-        if found.features[exit - 1] is None:
+            layer = next(e.layer for e in kept_exits(net.train(mode), net.sample(4)) if e.number == exit)
+        if layer is None:
             raise UserError(
                 f"head {exit} ({type(head).__name__}) has no feature to compare with those of other exits: "
                 "no nn.Linear makes its logits; "
                 "end it in one, or take a method that reads logits alone, such as kd"
             )
-    read = reads[exit - 1]
-    assert read is not None  # it has the feature
-    return read.layer
+    assert layer is not None  # of the second look
+    return layer
 
 
-def _pass(net: MultiExitNet, x: Any) -> tuple[Passage, list[Read | None]]:
-    """What a pass leaves behind, and for each exit the call of the linear layer that makes its logits."""
-    found, reads = Passage([], [], []), []
-    for k, (stage, head) in enumerate(zip(net.stages, net.heads, strict=True)):
-        if k < len(net.forks):
-            x = stage(x)
-            if not isinstance(x, Tensor):  # what is only carried along gets its own place in the graph here
-                x = with_scales(x, [tensor.view_as(tensor) for tensor in scales_of(x)])
-            found.trunk.append(x)
-            to_head, x = net.forks[k](x)
-            logits, read = _run([head], to_head)
-        elif any(True for _ in head.parameters()):
-            logits, read = _run([head], stage(x))
-        else:  # the end of a backbone, whose last linear layer may stand in the stage
-            logits, read = _run([stage, head], x)
-        found.outputs.append(logits)
-        found.features.append(None if read is None else read.feature(logits))
-        reads.append(read)
-    return found, reads
+def kept_exits(net: MultiExitNet, x: Any) -> Iterator[Exit]:
+    """The exits of a net one at a time, each with what the linear layer that made its logits read."""
+    keep = _Keep(net)
+    for exit in exits(net.stages, net.forks, net.heads, x, keep):
+        feature = None if keep.read is None else keep.read.feature(exit.logits)
+        layer = None if keep.read is None or feature is None else keep.read.layer
+        yield Exit(exit.number, exit.trunk, exit.logits, feature, layer)
 
 
-def _run(parts: Sequence[nn.Module], x: Any) -> tuple[Tensor, Read | None]:
-    """The logits that parts in a row make, and the call of the linear layer that made them."""
-    layers = opened(parts[0]) if len(parts) == 1 else None
-    if layers is not None:  # without hooks, which break the graphs of torch.compile
-        before, linear, after = layers
+class _Keep:
+    """Calls the parts of a net and keeps how the most recent logits were made.
+
+    Attributes:
+        read: The call of the linear layer that made them, if one did.
+    """
+
+    def __init__(self, net: MultiExitNet) -> None:
+        self.read: Read | None = None
+        # a backbone's last head may hold functions alone: its last linear layer stands in the stage
+        self._bare = None if any(True for _ in net.heads[-1].parameters()) else net.heads[-1]
+        self._last = net.stages[-1]
+
+    def __call__(self, part: Part, module: nn.Module, *inputs: Any) -> Any:
+        if part == "head":
+            return module(*inputs) if module is self._bare else self._watched(module, *inputs)
+        if part == "fork":
+            return module(*inputs)
+        if module is self._last:
+            return module(*inputs) if self._bare is None else self._watched(module, *inputs)
+        feature = module(*inputs)
+        if isinstance(feature, Tensor):
+            return feature
+        # what is only carried along gets its own place in the graph here
+        return with_scales(feature, [tensor.view_as(tensor) for tensor in scales_of(feature)])
+
+    def _watched(self, module: nn.Module, *inputs: Any) -> Any:
+        layers = opened(module) if len(inputs) == 1 else None
+        if layers is None:
+            with Watch([module]) as watch:
+                output = module(*inputs)
+            self.read = watch.found()
+            return output
+        before, linear, after = layers  # without hooks, which break the graphs of torch.compile
+        (x,) = inputs
         for layer in before:
             x = layer(x)
-        logits = output = linear(x)
+        output = logits = linear(x)
         for layer in after:
             logits = layer(logits)
-        return logits, Read(linear, x, output)
-    with Watch(parts) as watch:
-        for part in parts:
-            x = part(x)
-    return x, watch.found()
+        self.read = Read(linear, x, output)
+        return logits

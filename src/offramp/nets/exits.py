@@ -1,0 +1,70 @@
+"""The forward pass of a multi-exit net, one exit at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+from torch import Tensor, nn
+
+__all__ = ["Exit", "Part", "exits", "reads_previous"]
+
+Part = Literal["stage", "fork", "head"]
+
+
+class Exit(NamedTuple):
+    """One exit of a forward pass, in the graph.
+
+    Attributes:
+        number: Which exit, from 1.
+        trunk: What its stage returned, and its fork got.
+        logits: ``[N, classes]``.
+        feature: What the linear layer that made the logits read, ``[N, D]``. Only of a pass that keeps it, and
+            None where no linear layer makes the logits.
+        layer: That linear layer.
+    """
+
+    number: int
+    trunk: Any
+    logits: Tensor
+    feature: Tensor | None = None
+    layer: nn.Linear | None = None
+
+
+def exits(
+    stages: Iterable[nn.Module],
+    forks: Sequence[nn.Module],
+    heads: Iterable[nn.Module],
+    x: Any,
+    call: Callable[..., Any] | None = None,
+) -> Iterator[Exit]:
+    """Run stages, forks and heads in order; nothing that follows an exit runs before it is asked for.
+
+    Args:
+        stages: K modules.
+        forks: K-1 modules, one behind each stage but the last.
+        heads: K modules. One that has ``reads_previous = True`` is called with the logits of the exit before
+            as a second argument, in the graph; the first exit's is called with None.
+        x: The input of the first stage.
+        call: Calls each part: ``call("stage" | "fork" | "head", module, *inputs)``.
+    """
+    run = _plain if call is None else call
+    logits = None
+    for k, (stage, head) in enumerate(zip(stages, heads, strict=True)):
+        trunk = to_head = run("stage", stage, x)
+        if k < len(forks):
+            to_head, x = run("fork", forks[k], trunk)
+        if reads_previous(head):
+            logits = run("head", head, to_head, logits)
+        else:
+            logits = run("head", head, to_head)
+        yield Exit(k + 1, trunk, logits)
+
+
+def reads_previous(head: nn.Module) -> bool:
+    """Whether a head asks for the logits of the exit before."""
+    return bool(getattr(head, "reads_previous", False))
+
+
+def _plain(part: Part, module: nn.Module, *inputs: Any) -> Any:
+    return module(*inputs)
