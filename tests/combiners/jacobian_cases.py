@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import offramp
 from offramp.combiners import Backward
-from offramp.nets import create, owners
+from offramp.nets import MultiExitNet, create, owners
 from offramp.objectives import Step
 
 CLASSES = 5
@@ -51,6 +51,20 @@ class Decoders(nn.Module):
         return owners(self, torch.randn(2, 3, 2, 2).to(like))
 
 
+class Refining(nn.Module):
+    """A head that adds to the logits of the exit before, so that its loss reaches the earlier heads."""
+
+    reads_previous = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor, logits: Tensor | None) -> Tensor:
+        new = self.fc(x.mean((2, 3)))
+        return new if logits is None else new + 2 * logits.tanh()
+
+
 def build(name: str) -> nn.Module:
     torch.manual_seed(0)
     if name == "vgg7":
@@ -61,11 +75,14 @@ def build(name: str) -> nn.Module:
         return create("msdnet_cifar", num_classes=CLASSES, growth=2, channels=4)
     if name == "attached":
         return offramp.attach(Skipping(), at=["a", "b"], input_size=(3, 6, 6))
+    if name == "refining":
+        stages = [nn.Sequential(nn.Conv2d(4 if k else 3, 4, 3, padding=1), nn.Tanh()) for k in range(4)]
+        return MultiExitNet(stages, [Refining() for _ in stages], input_size=(3, 6, 6))
     return Decoders()
 
 
-SIZE = {"attached": 6, "decoders": 2}
-NETS = ["vgg7", "resnet18", "msdnet", "attached", "decoders"]
+SIZE = {"attached": 6, "decoders": 2, "refining": 6}
+NETS = ["vgg7", "resnet18", "msdnet", "attached", "decoders", "refining"]
 
 
 def batch(name: str, like: nn.Module, count: int = 3) -> tuple[Tensor, Tensor]:
@@ -90,7 +107,8 @@ def forward(net: nn.Module, images: Tensor, targets: Tensor, *, trunk: bool = Tr
         if k < len(net.forks):
             between.append(x)
             to_head, x = net.forks[k](x)
-        outputs.append(head(to_head))
+        previous = [outputs[-1] if outputs else None] if isinstance(head, Refining) else []
+        outputs.append(head(to_head, *previous))
     return exit_step(net, outputs, targets, trunk=between)
 
 

@@ -27,31 +27,45 @@ def features(net: MultiExitNet) -> list[tuple[Tensor, ...]]:
         UserError: A stage or head fails, a stage returns anything but Tensors, or a head or stage overwrites
             the feature that it reads.
     """
-    found = []
+    found: list[tuple[Tensor, ...]] = []
+
+    def call(part: str, module: nn.Module, *inputs: Any) -> Any:
+        if part == "fork":
+            return module(*inputs)
+        if part == "head":
+            return _read(module, f"head {len(found)}", *inputs)
+        name = f"stage {len(found) + 1}"
+        feature = _read(module, name, *inputs)
+        found.append(scales_of(feature))
+        if not all(isinstance(t, Tensor) for t in found[-1]):
+            raise UserError(
+                f"{name} returns neither a Tensor nor a tuple, list or dict of Tensors; "
+                "a feature must be one of them"
+            )
+        return feature
+
     like = next(net.parameters(), torch.zeros(()))
     with unchanged(net), torch.no_grad(), torch.autocast(like.device.type, enabled=False):
         net.eval()
-        feature = net.sample(2)
-        for exit, stage in enumerate(net.stages, start=1):
-            feature = _read(stage, f"stage {exit}", feature, net)
-            tensors = scales_of(feature)
-            if not all(isinstance(t, Tensor) for t in tensors):
-                raise UserError(
-                    f"stage {exit} returns neither a Tensor nor a tuple, list or dict of Tensors; "
-                    "a feature must be one of them"
-                )
-            _read(net.heads[exit - 1], f"head {exit}", feature, net)
-            found.append(tensors)
+        for _ in net.exits(net.sample(2), call=call):
+            pass
     return found[:-1]
 
 
-def _read(reader: nn.Module, name: str, feature: Any, net: MultiExitNet) -> Any:
-    """What a reader makes of a copy of the feature; the first stage may do with its input what it likes."""
+def _read(reader: nn.Module, name: str, feature: Any, *previous: Any) -> Any:
+    """What a reader makes of a copy of the feature; the first stage may do with its input what it likes.
+
+    Args:
+        reader: A stage or head.
+        name: What messages call it.
+        feature: What it reads.
+        previous: The logits of the exit before, for a head that reads them too.
+    """
     is_input = name == "stage 1"
     copies = [] if is_input else [t.clone() for t in scales_of(feature)]
     versions = [t._version for t in copies]
     try:
-        result = reader(feature if is_input else with_scales(feature, copies))
+        result = reader(feature if is_input else with_scales(feature, copies), *previous)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise UserError(

@@ -13,6 +13,7 @@ from torch import nn
 from offramp.errors import UserError
 from offramp.forks.scales import scales_of
 from offramp.nets.axis_labels import Axes, Labels
+from offramp.nets.exits import Part, exits
 from offramp.unchanged import unchanged
 
 __all__ = ["Axes", "ChannelAxis", "channel_axes", "given_for", "look"]
@@ -81,18 +82,21 @@ def look(stages: Sequence[nn.Module], heads: Sequence[nn.Module], sample: Any) -
     """
     labels = Labels()
     features: list[Sequence[Any]] = []
+    readers = [*heads, *(nn.Identity() for _ in stages[len(heads) :])]
     with unchanged(*stages, *heads), torch.no_grad(), _no_fused_attention():
         for module in (*stages, *heads):
             module.eval()
-        x = sample
+
+        def call(part: Part, module: nn.Module, *inputs: Any) -> Any:
+            output = module(*inputs)
+            if part == "stage" and len(features) < len(stages) - 1:
+                features.append(scales_of(output))
+                labels.enter(len(features) - 1, features[-1])
+            return output
+
         with labels:
-            for k, stage in enumerate(stages[:-1]):
-                x = stage(x)
-                features.append(scales_of(x))
-                labels.enter(k, features[-1])
-                if k < len(heads):
-                    heads[k](x)
-            stages[-1](x)
+            for _ in exits(stages, [], readers, sample, call):
+                pass
     return [
         tuple(
             Seen(tuple(t.shape), frozenset(labels.told[k, i]), t.is_floating_point(), labels.of(t).learned)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from offramp.errors import UserError
 from offramp.nets.conventions import CONVENTIONS, Convention
+from offramp.nets.exits import Part, exits
 from offramp.nets.meter import Meter
 from offramp.nets.sample import make_sample
 from offramp.nets.separate import Net, Separate
@@ -89,12 +90,12 @@ def cost(net: Net, input_size: tuple[int, ...] | None = None, convention: str | 
         )
     stages, forks, heads = [*net.stages], [*net.forks], [*net.heads]
     run = _dry_run(stages, forks, heads, sample, rule)
-    exits = []
+    found = []
     for k in range(net.num_exits):
         tried = slice(0 if rule.all_heads else k, k + 1)
         parts = [*stages[: k + 1], *forks[: k + 1], *heads[tried]]
-        exits.append(ExitCost(_params(*parts), _sum([*run.stages[: k + 1], *run.heads[tried]])))
-    return Cost(name, _params(net), tuple(exits), tuple(run.unknown))
+        found.append(ExitCost(_params(*parts), _sum([*run.stages[: k + 1], *run.heads[tried]])))
+    return Cost(name, _params(net), tuple(found), tuple(run.unknown))
 
 
 def _params(*modules: nn.Module) -> int:
@@ -127,15 +128,20 @@ def _dry_run(
         names = {m: name.replace("stages.0", root, 1) if root else name for name, m in net.named_modules()}
         meter = Meter(rule, names)
         found = _Run([], [], meter.unknown)
+        counts: list[int | None] = []  # since the exit before
+
+        def counted(part: Part, module: nn.Module, *inputs: Any) -> Any:
+            output = module(*inputs)
+            counts.append(meter.read(module))
+            return output
+
         with meter.at_work():
             try:
-                x = sample
-                for k, (stage, head) in enumerate(zip(stages, heads, strict=True)):
-                    x = stage(x)
-                    to_head, x = forks[k](x) if k < len(forks) else (x, None)
-                    found.stages.append(meter.read(stage))
-                    head(to_head)
-                    found.heads.append(meter.read(head))
+                for _ in exits(stages, forks, heads, sample, counted):
+                    *stage, head = counts
+                    found.stages.append(_sum(stage))
+                    found.heads.append(head)
+                    counts.clear()
             except RuntimeError as error:
                 reason = str(error).splitlines()[0]
                 size = f" of size {tuple(sample.shape[1:])}" if isinstance(sample, Tensor) else ""

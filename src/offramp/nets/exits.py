@@ -19,8 +19,8 @@ class Exit(NamedTuple):
         number: Which exit, from 1.
         trunk: What its stage returned, and its fork got.
         logits: ``[N, classes]``.
-        feature: What the linear layer that made the logits read, ``[N, D]``. Only of a pass that keeps it, and
-            None where no linear layer makes the logits.
+        feature: What the linear layer that made the logits read, ``[N, D]``. Only in a pass that keeps it,
+            and None where no linear layer makes the logits.
         layer: That linear layer.
     """
 
@@ -33,7 +33,7 @@ class Exit(NamedTuple):
 
 def exits(
     stages: Iterable[nn.Module],
-    forks: Sequence[nn.Module],
+    forks: Sequence[nn.Module] | nn.ModuleList,
     heads: Iterable[nn.Module],
     x: Any,
     call: Callable[..., Any] | None = None,
@@ -42,7 +42,7 @@ def exits(
 
     Args:
         stages: K modules.
-        forks: K-1 modules, one behind each stage but the last.
+        forks: K-1 modules, one behind each stage but the last; or none, and features go on as they are.
         heads: K modules. One that has ``reads_previous = True`` is called with the logits of the exit before
             as a second argument, in the graph; the first exit's is called with None.
         x: The input of the first stage.
@@ -51,13 +51,11 @@ def exits(
     run = _plain if call is None else call
     logits = None
     for k, (stage, head) in enumerate(zip(stages, heads, strict=True)):
-        trunk = to_head = run("stage", stage, x)
+        trunk = to_head = x = run("stage", stage, x)
         if k < len(forks):
             to_head, x = run("fork", forks[k], trunk)
-        if reads_previous(head):
-            logits = run("head", head, to_head, logits)
-        else:
-            logits = run("head", head, to_head)
+        previous = [logits] if reads_previous(head) else []
+        logits = run("head", head, to_head, *previous)
         yield Exit(k + 1, trunk, logits)
 
 

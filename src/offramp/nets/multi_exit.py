@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, overload
 
 from torch import Tensor, nn
@@ -109,7 +109,9 @@ class MultiExitNet(nn.Module):
                 break
         return logits
 
-    def exits(self, x: Feature, *, keep: bool = False) -> Iterator[Exit]:
+    def exits(
+        self, x: Feature, *, keep: bool = False, call: Callable[..., Any] | None = None
+    ) -> Iterator[Exit]:
         """The forward pass one exit at a time, shallow to deep.
 
         Nothing that follows an exit runs before the next one is asked for, so ``break`` saves the rest::
@@ -122,8 +124,10 @@ class MultiExitNet(nn.Module):
             x: The input.
             keep: Give each exit its ``feature`` too, and every Tensor of its trunk a place of its own in the
                 graph.
+            call: Calls each part of the net, unless what lies on the way is kept:
+                ``call("stage" | "fork" | "head", module, *inputs)``.
         """
-        return kept_exits(self, x) if keep else exits(self.stages, self.forks, self.heads, x)
+        return kept_exits(self, x) if keep else exits(self.stages, self.forks, self.heads, x, call)
 
     @property
     def outputs(self) -> dict[str, Task]:

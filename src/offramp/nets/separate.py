@@ -8,10 +8,12 @@ supervision), and a layer descends one loss instead of the sum of several (the e
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
 
+from offramp.nets.exits import exits, reads_previous
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.sample import make_sample
 from offramp.tasks import Task
@@ -23,6 +25,9 @@ __all__ = ["Net", "Separate"]
 class Separate(nn.Module):
     """K networks in one: the k-th is a copy of the stages up to exit k and of its head.
 
+    Where a head reads the logits of the exit before, the earlier heads that make them are copied too, and
+    learn from its loss alone.
+
     All copies start from the weights of the net they are made of. The net itself is left alone.
 
     Args:
@@ -31,11 +36,17 @@ class Separate(nn.Module):
 
     def __init__(self, net: MultiExitNet) -> None:
         super().__init__()
-        self.nets = nn.ModuleList(
-            copy.deepcopy(nn.Sequential(*net.stages[: k + 1], head)) for k, head in enumerate(net.heads)
-        )
+        self.nets = nn.ModuleList(copy.deepcopy(_alone(net, k)) for k in range(net.num_exits))
         self.input_size, self.example, self.convention = net.input_size, net.example, net.convention
         self.task = net.task
+
+    @property
+    def heads(self) -> list[nn.Module]:
+        """All heads of the networks."""
+        found: list[nn.Module] = []
+        for one in self.nets:
+            found += one.heads if isinstance(one, _Chain) else [one[-1]]  # type: ignore[index]
+        return found
 
     @property
     def num_exits(self) -> int:
@@ -58,6 +69,29 @@ class Separate(nn.Module):
     def owners(self) -> dict[str, frozenset[int]]:
         """The network that each parameter belongs to."""
         return {name: frozenset({int(name.split(".")[1])}) for name, _ in self.named_parameters()}
+
+
+class _Chain(nn.Module):
+    """Stages and heads up to an exit whose head reads the logits of earlier ones; gives its logits alone."""
+
+    def __init__(self, stages: Iterable[nn.Module], heads: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.stages, self.heads = nn.ModuleList(stages), nn.ModuleList(heads)
+
+    def forward(self, x: Any) -> Tensor:
+        *_, last = exits(self.stages, [], self.heads, x)
+        return last.logits
+
+
+def _alone(net: MultiExitNet, k: int) -> nn.Module:
+    """What makes the logits of exit k (from 0), of the net's own modules."""
+    first = k  # of the heads in a row that end with head k
+    while first and reads_previous(net.heads[first]):
+        first -= 1
+    below, above = [*net.stages[: first + 1]], [*net.stages[first + 1 : k + 1]]
+    if not reads_previous(net.heads[k]):
+        return nn.Sequential(*below, net.heads[k])
+    return _Chain([nn.Sequential(*below), *above], net.heads[first : k + 1])
 
 
 Net = MultiExitNet | Separate

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from offramp.nets import MultiExitNet, Net
+from offramp.nets import Net
 from offramp.recipes.recipe import Recipe
 
 __all__ = ["grouped"]
@@ -33,7 +33,7 @@ def grouped(parameters: Iterable[Any], recipe: Recipe, net: Net, *others: nn.Mod
     own = _own_settings(others)
     if not recipe.own_groups and not own:
         return parameters
-    heads = {id(p) for head in _heads(net) for p in head.parameters()}
+    heads = {id(p) for head in net.heads for p in head.parameters()}
     light = {id(p) for module in (net, *others) for p in _norms_and_biases(module)} - own.keys()
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in parameters:
@@ -62,10 +62,6 @@ def _own_settings(modules: Iterable[nn.Module]) -> dict[int, Mapping[str, float]
         settings = getattr(module, "optimizer_settings", {})
         found |= {id(p): settings for p in module.parameters() if settings}
     return found
-
-
-def _heads(net: Net) -> Iterable[nn.Module]:
-    return net.heads if isinstance(net, MultiExitNet) else [one[-1] for one in net.nets]  # type: ignore[index]
 
 
 def _norms_and_biases(module: nn.Module) -> Iterator[nn.Parameter]:

@@ -52,7 +52,7 @@ def double(name, dfs=None):
 
 
 CASES = [(name, None) for name in NETS] + [("vgg7", dfs) for dfs in DFS]
-CASES += [("resnet18", "fused"), ("msdnet", "fused")]
+CASES += [("resnet18", "fused"), ("msdnet", "fused"), ("refining", "fused"), ("refining", "cat")]
 
 
 @pytest.mark.parametrize(("name", "dfs"), CASES)

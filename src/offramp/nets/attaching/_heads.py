@@ -13,6 +13,7 @@ from offramp.nets.attaching._checks import check_values
 from offramp.nets.attaching._parts import Parts
 from offramp.nets.attaching._pooled_head import Last, pooled_head
 from offramp.nets.channel_axis import ChannelAxis, given_for, look
+from offramp.nets.exits import reads_previous
 from offramp.unchanged import unchanged
 
 __all__ = ["make_heads"]
@@ -49,8 +50,23 @@ def make_heads(
     return [_of_last(head) if carry else head for head, carry in zip(given, parts.carry, strict=True)]
 
 
+class _LastAndPrevious(nn.Module):
+    """A head that reads the last Tensor of a feature, and the logits of the exit before."""
+
+    reads_previous = True
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, feature: Sequence[Tensor], logits: Tensor | None) -> Tensor:
+        return self.head(feature[-1], logits)
+
+
 def _of_last(head: nn.Module) -> nn.Module:
     """A head that reads the last Tensor of a feature that carries others along."""
+    if reads_previous(head):
+        return _LastAndPrevious(head)
     return nn.Sequential(Last(), *(head if type(head) is nn.Sequential else [head]))
 
 
@@ -59,13 +75,15 @@ def _check(heads: Sequence[nn.Module], parts: Parts, classes: int) -> None:
         raise UserError(
             f"heads= has {len(heads)} heads for {len(parts.outputs)} exits before the last; give one for each"
         )
+    logits: Any = None
     for k, (head, output) in enumerate(zip(heads, parts.outputs, strict=True), start=1):
         if not isinstance(head, nn.Module):
             raise UserError(f"head {k} is a {type(head).__name__}; give an nn.Module, such as nn.Sequential")
         check_values(head)
         try:
             with unchanged(head), torch.no_grad():
-                logits = head.eval()(output)
+                previous = [logits] if reads_previous(head) else []
+                logits = head.eval()(output, *previous)
         except Exception as error:  # whatever a user's forward raises
             reason = str(error).strip().partition("\n")[0]
             raise UserError(
