@@ -135,7 +135,7 @@ def test_losses_reach_earlier_heads_through_the_logits_unless_they_are_detached(
     assert own["heads.0.2.weight"] == {0} and own["heads.1.fc.weight"] == {1}
 
 
-@pytest.mark.filterwarnings("ignore:.*Function.* should not be instantiated:DeprecationWarning")  # by dynamo
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 @pytest.mark.parametrize("cut", [False, True])
 @pytest.mark.parametrize("make", [refining, lambda: build(*(plain_head() for _ in range(3)))])
