@@ -28,26 +28,26 @@ from torch.utils._pytree import tree_leaves
 
 import offramp.nets
 from offramp import Recipe
-from offramp.bound import BoundMethod
 from offramp.data import Batch
 from offramp.distributed.launch import launch
-from offramp.loops import Bench, Moment, Work
 from offramp.methods import method
+from offramp.methods.bound import BoundMethod
+from offramp.methods.loops import BoundLoop, LoopContext, Progress
 from offramp.training.optimizer import build_optimizer
 from offramp.training.placement import place
 
 CLASSES = 100
-NOW = Moment(epoch=0, progress=0.0, lr=0.01)
+NOW = Progress(epoch=0, fraction=0.0, lr=0.01)
 
 
-def work(name: str, args: argparse.Namespace) -> Work:
+def work(name: str, args: argparse.Namespace) -> BoundLoop:
     """The named method at work on a fresh net."""
     torch.manual_seed(0)
     recipe = Recipe(epochs=2, batch_size=args.batch, channels_last=args.channels_last)
     row = method(name)
     net = offramp.nets.create(args.net, num_classes=CLASSES, width=args.width)
     fabric = launch(args.precision, args.device)
-    bench = Bench(
+    context = LoopContext(
         model=place(net, recipe, fabric, plain_backward=not row.loop.own_backward),
         net=net,
         bound=BoundMethod(row, net),
@@ -58,7 +58,7 @@ def work(name: str, args: argparse.Namespace) -> Work:
         epochs=recipe.epochs,
     )
     net.train()
-    return row.loop.start(bench)
+    return row.loop.bind(context)
 
 
 def data(args: argparse.Namespace) -> Batch:
@@ -70,7 +70,7 @@ def data(args: argparse.Namespace) -> Batch:
     return Batch(images, {"label": labels})
 
 
-def in_fusion(loop: Work, batch: Batch) -> int:
+def in_fusion(loop: BoundLoop, batch: Batch) -> int:
     """Take a loop through its stages, one step each, to its last part."""
     for part in range(len(loop.parts) - 1):
         loop.begin(part, NOW)
@@ -142,18 +142,18 @@ def epoch(args: argparse.Namespace) -> None:
     loop: Any = work("dr-mgf", args)
     batch = data(args)
     for _ in range(2):
-        loop.bench.fabric.barrier()
+        loop.context.fabric.barrier()
         begin = time.perf_counter()
         for part in range(len(loop.parts)):
             loop.begin(part, NOW)
             for _ in range(args.steps):
                 loop.step(part, batch, NOW)
             loop.end(part, NOW)
-        loop.bench.fabric.barrier()
+        loop.context.fabric.barrier()
         if args.device == "cuda":
             torch.cuda.synchronize()
         taken = time.perf_counter() - begin
-    if loop.bench.fabric.is_global_zero:
+    if loop.context.fabric.is_global_zero:
         print(f"seconds {taken}")
 
 

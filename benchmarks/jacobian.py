@@ -34,13 +34,13 @@ from _result import result_file, write_result
 from torch import Tensor, nn
 
 import offramp.nets
-from offramp.combiners import Backward
-from offramp.combiners.cagrad import cagrad_weights
-from offramp.combiners.jacobian import Jacobian, Refreshed
-from offramp.combiners.mgda import mgda_weights
-from offramp.combiners.upgrad import upgrad_weights
 from offramp.data import Batch, ImageData, open_data, pipeline
-from offramp.objectives import Step
+from offramp.methods.combiners import Backward
+from offramp.methods.combiners.cagrad import cagrad_weights
+from offramp.methods.combiners.jacobian import Jacobian, Refreshed
+from offramp.methods.combiners.mgda import mgda_weights
+from offramp.methods.combiners.upgrad import upgrad_weights
+from offramp.methods.objectives import Step
 
 NETS = ("msdnet_cifar", "vgg7", "resnet18")
 CLASSES = 100

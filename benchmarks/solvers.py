@@ -15,11 +15,11 @@ import torch
 from _result import result_file, write_result
 from torchjd.aggregation import IMTLGWeighting, MGDAWeighting, PCGradWeighting
 
-from offramp.combiners.cagrad import cagrad_weights
-from offramp.combiners.imtl import imtl_weights
-from offramp.combiners.mgda import mgda_weights
-from offramp.combiners.nash_mtl import nash_weights, nash_weights_cccp
-from offramp.combiners.upgrad import upgrad_weights
+from offramp.methods.combiners.cagrad import cagrad_weights
+from offramp.methods.combiners.imtl import imtl_weights
+from offramp.methods.combiners.mgda import mgda_weights
+from offramp.methods.combiners.nash_mtl import nash_weights, nash_weights_cccp
+from offramp.methods.combiners.upgrad import upgrad_weights
 
 SOLVERS = {
     "mgda": mgda_weights,

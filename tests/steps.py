@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from offramp.data import Batch
-from offramp.objectives import Step
+from offramp.methods.objectives import Step
 from offramp.tasks import Classification
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from offramp import UserError
-from offramp.grammar import AXES
 from offramp.methods import METHODS, method
+from offramp.methods.method import AXES
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "methods"

@@ -22,8 +22,8 @@ from torch import Tensor
 from _gpu.finding import Cases, Finding, Where, distance, flat
 from _gpu.small import RECIPE, noise, small_net
 from offramp import Recipe, fit
-from offramp.grammar import Method
 from offramp.methods import METHODS, method
+from offramp.methods.method import Method
 
 __all__ = ["bf16", "channels_last", "compiled", "fp16", "fp32"]
 

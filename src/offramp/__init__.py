@@ -10,24 +10,22 @@ from offramp.errors import UserError
 
 if TYPE_CHECKING:
     from offramp import analysis as analysis
-    from offramp import balancers as balancers
-    from offramp import combiners as combiners
+    from offramp import counting as counting
     from offramp import data as data
     from offramp import distributed as distributed
     from offramp import forks as forks
-    from offramp import loops as loops
     from offramp import methods, nets, tasks
-    from offramp import objectives as objectives
     from offramp import papers as papers
     from offramp import recipes as recipes
     from offramp import reports as reports
     from offramp import runs as runs
     from offramp import sweeps as sweeps
     from offramp import training as training
+    from offramp.counting import cost
     from offramp.data import open_data
     from offramp.forks import partition, remove
     from offramp.methods import method
-    from offramp.nets import MultiExitNet, attach, cost
+    from offramp.nets import MultiExitNet, attach
     from offramp.recipes import Recipe
     from offramp.reports import compare
     from offramp.runs import Run
@@ -59,7 +57,7 @@ _LATE = {
     "Run": "offramp.runs",
     "attach": "offramp.nets",
     "compare": "offramp.reports",
-    "cost": "offramp.nets",
+    "cost": "offramp.counting",
     "fit": "offramp.training",
     "method": "offramp.methods",
     "open_data": "offramp.data",

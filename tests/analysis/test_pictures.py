@@ -17,7 +17,7 @@ from offramp.analysis.pictures import (
 )
 from offramp.analysis.pictures.exits import exit_colour, exit_marker
 from offramp.analysis.routes import strongest
-from offramp.loops import Route
+from offramp.methods.loops import Route
 from offramp.reports import Spread
 
 

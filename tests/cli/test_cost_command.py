@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from offramp.nets import cost, create
+from offramp.counting import cost
+from offramp.nets import create
 
 
 def test_json_is_what_the_library_counts(offramp):

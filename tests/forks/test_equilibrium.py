@@ -14,7 +14,8 @@ from nets import SMALL, batch, by_hooks, gradients, losses, small
 from torch import Tensor, nn
 
 from offramp import UserError
-from offramp.forks import Equilibrium, Fork, Partition, Place, install, partition, remove, training_macs
+from offramp.counting import training_macs
+from offramp.forks import Equilibrium, Fork, Partition, Place, install, partition, remove
 from offramp.forks.lanes import branch, join
 from offramp.forks.routing import Routing
 from offramp.nets import MultiExitNet

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import offramp
-from offramp.combiners.jacobian.graph import levels_of
 from offramp.forks import Equilibrium, install, partition
 from offramp.forks.scales import scales_of, with_scales
+from offramp.methods.combiners.jacobian.graph import levels_of
 from offramp.nets import MultiExitNet
 
 

@@ -6,10 +6,11 @@ from handing import detached, handed
 from nets import batch, by_hand, gradients, losses
 from torch import nn
 
-from offramp.forks import Partition, partition, remove, training_macs
+from offramp.counting import training_macs
+from offramp.forks import Partition, partition, remove
 from offramp.forks.feature import cut_of
 from offramp.nets import create
-from offramp.nets.sdn import MixedPool, internal_classifier
+from offramp.nets.zoo.sdn import MixedPool, internal_classifier
 
 WIDTHS = {"vgg_sdn": 4, "resnet_sdn": 4, "wideresnet_sdn": 1}
 

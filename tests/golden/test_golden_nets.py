@@ -3,7 +3,8 @@
 import pytest
 from parity import CHECKS, check_training, load
 
-from offramp.nets import cost, create, msdnet_cifar, vgg7
+from offramp.counting import cost
+from offramp.nets import create, msdnet_cifar, vgg7
 
 
 @pytest.mark.parametrize("check", CHECKS)

@@ -4,8 +4,9 @@ import pytest
 from parity import CHECKS, check_training, load
 from torch import nn
 
-from offramp.nets import cost, vgg_sdn
-from offramp.nets.sdn import MixedPool
+from offramp.counting import cost
+from offramp.nets import vgg_sdn
+from offramp.nets.zoo.sdn import MixedPool
 
 
 def without_dropout(net):

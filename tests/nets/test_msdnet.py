@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from offramp.nets import msdnet_cifar, msdnet_imagenet
-from offramp.nets.msdnet import Layer, Transition
+from offramp.nets.zoo.msdnet import Layer, Transition
 
 
 def behind_stages(net, side):

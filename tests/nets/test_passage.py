@@ -257,7 +257,7 @@ def test_where_no_linear_layer_makes_the_logits_methods_say_what_they_need_it_fo
     assert found.features[0] is None and found.features[1].shape == (2, 4)
     for name in ("byot", "byot-iccv"):
         with pytest.raises(UserError, match=r"head 1 .*has no feature.*a method that reads logits"):
-            method(name).objective.start(net)
+            method(name).objective.bind(net)
 
 
 class Dense(nn.Module):
@@ -282,7 +282,7 @@ def test_the_end_of_a_backbone_is_searched_too(flow):
     x = torch.randn(2, 3)
     assert last_linear(net, 2) is backbone.fc
     torch.testing.assert_close(net(x, keep=True).features[1], backbone.high(backbone.low(x)).relu())
-    losses = method("byot").objective.start(net)
+    losses = method("byot").objective.bind(net)
     found = net(x, keep=True)
     step = exit_step(net, found.outputs, torch.tensor([0, 1]), features=found.features)
     assert all(loss.isfinite() for loss in losses(step))

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from offramp.nets import resnet18
-from offramp.nets.resnet import Attention, BasicBlock
+from offramp.nets.zoo.resnet import Attention, BasicBlock
 
 
 def norm(layer, x):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from offramp.nets import cost, create
+from offramp.counting import cost
+from offramp.nets import create
 from offramp.papers.dfs import EARLIER_FPS, STEP_TIMES, STEP_TIMES_BY_BETA, TABLE_1, TABLE_2, TABLE_3, TABLE_4
 
 TABLES = [TABLE_1, TABLE_2, TABLE_3, TABLE_4]

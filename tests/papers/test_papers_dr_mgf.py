@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from offramp.counting import cost
 from offramp.methods import method
-from offramp.nets import cost, create
+from offramp.nets import create
 from offramp.papers.dfs import TABLE_2 as DFS_TABLE_2
 from offramp.papers.dfs import TABLE_3 as DFS_TABLE_3
 from offramp.papers.dr_mgf import (

@@ -11,8 +11,8 @@ from tiny_runs import rows, tiny_data, tiny_net
 
 from offramp import Recipe, UserError, fit
 from offramp.methods import METHODS, Method, method
-from offramp.objectives import TaskLoss
-from offramp.objectives.ramp import Ramp
+from offramp.methods.objectives import TaskLoss
+from offramp.methods.objectives.ramp import Ramp
 from offramp.runs import Run, extension
 
 SHORT = Recipe(epochs=2, batch_size=8, lr=0.05, schedule="constant", options={"beta": 0.75})

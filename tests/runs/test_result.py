@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from offramp.counting.costs import Cost, ExitCost
 from offramp.errors import UserError
-from offramp.nets.counting import Cost, ExitCost
 from offramp.papers.dr_mgf_tasks import TABLE_6
 from offramp.reports import read_run
 from offramp.runs.result import Output, Result

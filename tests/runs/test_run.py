@@ -10,7 +10,8 @@ import torch
 from tiny_runs import tiny_data, tiny_net
 
 from offramp import Recipe, Run, UserError, fit
-from offramp.nets import cost, create
+from offramp.counting import cost
+from offramp.nets import create
 from offramp.reports import compare
 
 RECIPE = Recipe(epochs=1, batch_size=8, lr=0.05, augment="none")

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from offramp import UserError
-from offramp.objectives import Step
+from offramp.methods.objectives import Step
 from offramp.tasks import Boxes, Classification
 
 DRAW = torch.Generator().manual_seed(0)

@@ -13,15 +13,15 @@ from tiny_runs import CLASSES, Tripwire, rows, tiny_data, tiny_net
 from torch import nn
 
 from offramp import Recipe, UserError, fit
-from offramp.bound import BoundMethod
 from offramp.cli.words import in_flags
 from offramp.data import Batch
 from offramp.distributed.launch import launch
-from offramp.grammar import KINDS, Method
-from offramp.loops import Bench, Moment
 from offramp.methods import method
+from offramp.methods.bound import BoundMethod
+from offramp.methods.loops import LoopContext, Progress
+from offramp.methods.method import KINDS, Method
+from offramp.methods.objectives import Objective
 from offramp.nets import MultiExitNet
-from offramp.objectives import Objective
 from offramp.tasks import Classification
 from offramp.training.fit import _check_batch
 from offramp.training.method_checks import check_method
@@ -62,7 +62,7 @@ def three_steps(row: Method, accumulate: int):
     recipe, fabric = Recipe(lr=0.05), launch("fp32", "cpu")
     net = row.prepare(smooth_net())
     bound = BoundMethod(row, net, recipe.seed).double()
-    bench = Bench(
+    context = LoopContext(
         model=place(net, recipe, fabric, plain_backward="losses" in row.needs),
         net=net,
         bound=bound,
@@ -73,13 +73,13 @@ def three_steps(row: Method, accumulate: int):
         epochs=2,
         accumulate=accumulate,
     )
-    work, found = row.loop.start(bench), []
+    work, found = row.loop.bind(context), []
     draws = torch.Generator().manual_seed(1)
     for _ in range(3):
         images = torch.randn(7, 3, 8, 8, generator=draws, dtype=torch.float64)
         targets = torch.randint(CLASSES, (7,), generator=draws)
         batch = Batch(images, {"label": targets})
-        losses = work.step(0, batch, Moment(epoch=0, progress=0.0, lr=0.05))
+        losses = work.step(0, batch, Progress(epoch=0, fraction=0.0, lr=0.05))
         named = [*net.named_parameters(), *bound.named_parameters()]
         found.append([losses.values, *(None if p.grad is None else p.grad.clone() for _, p in named)])
     return found, bound

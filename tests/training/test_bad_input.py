@@ -15,8 +15,8 @@ from tiny_runs import STEPS, Tripwire, tiny_data, tiny_net
 
 from offramp import Recipe, Run, UserError, fit
 from offramp.methods import METHODS
+from offramp.methods.objectives import TaskLoss
 from offramp.nets import vgg_sdn
-from offramp.objectives import TaskLoss
 from offramp.runs import checkpoint
 from offramp.training import Interrupted
 

@@ -6,10 +6,10 @@ from steps import exit_step
 from tiny_runs import Tripwire, tiny_data, tiny_net
 
 from offramp import Recipe, fit
-from offramp.bound import BoundMethod
-from offramp.combiners import Backward
 from offramp.data import open_data
 from offramp.methods import METHODS
+from offramp.methods.bound import BoundMethod
+from offramp.methods.combiners import Backward
 from offramp.nets import vgg7
 
 COMPOSED = [

@@ -10,7 +10,7 @@ from tiny_runs import CLASSES, STEPS, Tripwire, rows, tiny_data, tiny_net
 from torch import nn
 
 from offramp import Recipe, UserError, fit
-from offramp.loops import read_routes
+from offramp.methods.loops import read_routes
 from offramp.nets import MultiExitNet
 from offramp.training import Interrupted
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from offramp import UserError
-from offramp.forks import training_macs
+from offramp.counting import cost, training_macs
 from offramp.methods import METHODS, method
-from offramp.nets import MultiExitNet, cost
+from offramp.nets import MultiExitNet
 from offramp.training import operations
 from offramp.training.operations import training_operations
 

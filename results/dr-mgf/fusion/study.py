@@ -20,8 +20,8 @@ import torch
 from offramp.training.launch import launch
 
 from offramp import Recipe
-from offramp.loops import Moment
 from offramp.methods import method
+from offramp.methods.loops import Progress
 from offramp.modes import measuring
 from offramp.nets.text import build
 from offramp.runs.sets import open_set
@@ -68,7 +68,7 @@ def batches(trainer: Trainer, part: int, count: int | None = None) -> Any:
     return trainer.feed.part(trainer.loop.parts[part], 0, 0, count or trainer.plan.steps(part))
 
 
-def moment(trainer: Trainer, step: int) -> Moment:
+def moment(trainer: Trainer, step: int) -> Progress:
     """A step of the first epoch."""
     trainer.state.step = step
     return trainer._moment

@@ -14,7 +14,7 @@ from torch import Tensor
 from offramp.analysis.conflict import OutputInterference, pooled
 from offramp.analysis.prune import Pruning
 from offramp.analysis.similarity import Likeness
-from offramp.loops import Route
+from offramp.methods.loops import Route
 
 __all__ = ["Findings", "RouteFindings"]
 

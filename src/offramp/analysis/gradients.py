@@ -10,8 +10,8 @@ from torch import Tensor
 
 from offramp.analysis.filters import shared_owners
 from offramp.data.batch import Batch
+from offramp.methods.objectives import Step, TaskLoss
 from offramp.nets import Net
-from offramp.objectives import Step, TaskLoss
 
 __all__ = ["TaskGradients", "task_gradients"]
 

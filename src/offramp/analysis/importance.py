@@ -11,7 +11,7 @@ from torch import Tensor
 
 from offramp.analysis.filters import Unit, filter_sums
 from offramp.analysis.gradients import TaskGradients
-from offramp.loops import Route
+from offramp.methods.loops import Route
 
 __all__ = ["GradientNorms", "Importance", "route_importance"]
 

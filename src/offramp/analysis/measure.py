@@ -18,7 +18,7 @@ from offramp.analysis.settings import Settings
 from offramp.analysis.similarity import common_routes, likeness
 from offramp.analysis.subject import Subject, check_split
 from offramp.errors import UserError
-from offramp.loops import read_routes
+from offramp.methods.loops import read_routes
 from offramp.modes import measuring
 
 __all__ = ["measure"]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from offramp.errors import UserError
-from offramp.loops import Route
+from offramp.methods.loops import Route
 
 __all__ = ["Likeness", "common_routes", "likeness", "null_similarities", "similarity"]
 

@@ -47,7 +47,7 @@ class CostOf:
 
     def run(self) -> Answer:
         """Count."""
-        from offramp.nets import cost
+        from offramp.counting import cost
         from offramp.nets.text import parse_net, sketch
         from offramp.reports.table import aligned
 
@@ -94,7 +94,8 @@ class CostOf:
 
     def _training(self, method: Method, size: tuple[int, ...] | None) -> dict[str, Any]:
         """MACs for each training image of an epoch, beside joint training's: true, and by the paper's."""
-        from offramp.forks import Partition, paper_operations
+        from offramp.counting import paper_operations
+        from offramp.forks import Partition
         from offramp.methods import METHODS
         from offramp.nets.text import build
         from offramp.training.operations import training_operations

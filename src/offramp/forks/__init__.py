@@ -14,7 +14,6 @@ time.
 from offramp.forks.equilibrium import Equilibrium
 from offramp.forks.fork import Fork, GainFork
 from offramp.forks.gains import Gains
-from offramp.forks.operations import PaperOperations, paper_operations, training_macs
 from offramp.forks.partition import Partition
 from offramp.forks.rule import Place, Rule
 from offramp.forks.slicing import SliceFork
@@ -25,14 +24,11 @@ __all__ = [
     "Fork",
     "GainFork",
     "Gains",
-    "PaperOperations",
     "Partition",
     "Place",
     "Rule",
     "SliceFork",
     "install",
-    "paper_operations",
     "partition",
     "remove",
-    "training_macs",
 ]

@@ -40,7 +40,7 @@ class MultiExitNet(nn.Module):
         channel_axis: Which axis of the features holds their channels, where the layers do not tell (see
             :meth:`channel_axes`): one for all exits, or a mapping from exit (from 1) to axis.
         convention: How :func:`offramp.cost` counts this net unless told otherwise, a key of
-            :data:`~offramp.nets.conventions.CONVENTIONS`.
+            :data:`~offramp.counting.conventions.CONVENTIONS`.
         task: What every exit predicts; by default the classes of ``label``.
 
     Raises:

@@ -13,7 +13,7 @@ import torch
 from offramp.errors import UserError, guess
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.own import PLACE, build_own, check_own
-from offramp.nets.zoo import NETS
+from offramp.nets.zoo.catalogue import NETS
 
 __all__ = ["build", "check", "parse_net", "sketch", "word"]
 

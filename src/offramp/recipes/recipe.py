@@ -30,7 +30,7 @@ class Recipe:
         epochs: Passes over the training set.
         batch_size: Images per step, over all devices together. A last, smaller batch is dropped.
         accumulate: Cut each batch into so many micro-batches, one in memory at a time, for the same step of
-            the optimiser (:mod:`offramp.loops.minibatch`). Batch norm sees micro-batches.
+            the optimiser (:mod:`offramp.methods.loops.minibatch`). Batch norm sees micro-batches.
         optimizer: ``"sgd"`` or ``"adamw"``.
         lr: Peak learning rate.
         momentum: Of SGD.

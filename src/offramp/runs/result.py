@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from offramp.counting import Cost
 from offramp.errors import UserError
-from offramp.nets import Cost
 from offramp.tasks import Task
 from offramp.tasks.evaluation import Metrics
 from offramp.tasks.outputs import exit_name

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from offramp.counting import cost
 from offramp.errors import UserError
 from offramp.methods import Method
-from offramp.nets import MultiExitNet, Net, cost
+from offramp.nets import MultiExitNet, Net
 from offramp.nets.own import check_exits
 from offramp.recipes.recipe import Recipe
 from offramp.runs.evaluation import Evaluation

@@ -11,8 +11,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offramp.bound import BoundMethod
 from offramp.errors import UserError
+from offramp.methods.bound import BoundMethod
 from offramp.nets.text import build, check
 from offramp.recipes.recipe import Recipe
 from offramp.runs.extension import check_extension, is_longer

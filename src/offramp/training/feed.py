@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from offramp.data.batch import Batch
-from offramp.loops import Part
+from offramp.methods.loops import Phase
 from offramp.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Feed:
     def __init__(self, data: ImageData, transform: Transform, recipe: Recipe, fabric: Fabric) -> None:
         self.data, self.transform, self.recipe, self.fabric = data, transform, recipe, fabric
 
-    def part(self, part: Part, epoch: int, start: int, steps: int) -> Iterator[Batch]:
+    def part(self, part: Phase, epoch: int, start: int, steps: int) -> Iterator[Batch]:
         """The batches of a part from batch `start` on."""
         return itertools.islice(
             self._batches(epoch * part.draws + part.draw, start, whole=part.whole), steps - start

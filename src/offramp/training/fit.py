@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
+from offramp.counting import Cost, cost
 from offramp.data import ImageData
 from offramp.distributed.launch import launch
 from offramp.errors import UserError
 from offramp.forks import remove
 from offramp.methods import Method
 from offramp.methods import method as named_method
-from offramp.nets import Cost, MultiExitNet, cost
+from offramp.nets import MultiExitNet
 from offramp.recipes.recipe import Recipe
 from offramp.runs.extension import check_extension, extend, is_longer
 from offramp.runs.files import write_file, write_folder

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from offramp.bound import BoundMethod
-from offramp.combiners.weighted import Weighted
+from offramp.counting import cost
+from offramp.counting.operators import without_formula
+from offramp.counting.tally import Tally
 from offramp.data.batch import Batch
-from offramp.loops import Bench, Moment
 from offramp.methods import Method
-from offramp.nets import MultiExitNet, Net, cost
-from offramp.operators import without_formula
+from offramp.methods.bound import BoundMethod
+from offramp.methods.combiners.weighted import Weighted
+from offramp.methods.loops import LoopContext, Progress
+from offramp.nets import MultiExitNet, Net
 from offramp.recipes.recipe import Recipe
-from offramp.tally import Tally
 from offramp.training.modes import in_training_mode
 from offramp.training.optimizer import build_optimizer
 from offramp.training.placement import place
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Operations", "training_operations"]
 
 RECIPE = Recipe(epochs=2, schedule="constant", channels_last=False)
-MOMENT = Moment(epoch=1, progress=0.5, lr=RECIPE.lr)  # not the first epoch, in which some loops do more
+PROGRESS = Progress(epoch=1, fraction=0.5, lr=RECIPE.lr)  # not the first epoch, in which some loops do more
 UNEVEN = "a training step: its operations do not grow evenly with the batch, as where layers run at random"
 
 
@@ -94,29 +95,29 @@ def _epoch(net: MultiExitNet, method: Method, images: int) -> _Epoch:
     found = _Epoch(Fraction(0), 0, tally.hiding)
     trained = method.prepare(copy.deepcopy(net).cpu())
     with in_training_mode(trained), torch.enable_grad():
-        bench = _bench(trained, method, images)
-        rehearse(bench, images, MOMENT)
-        loop = method.loop.start(bench)
+        context = _bench(trained, method, images)
+        rehearse(context, images, PROGRESS)
+        loop = method.loop.bind(context)
         for name in ("weigh", "aggregate"):  # a combiner's algebra with the gradients
-            if hasattr(bench.bound.combiner, name):
-                own = getattr(bench.bound.combiner, name)
-                setattr(bench.bound.combiner, name, tally.aside()(own))
+            if hasattr(context.bound.combiner, name):
+                own = getattr(context.bound.combiner, name)
+                setattr(context.bound.combiner, name, tally.aside()(own))
         with tally.at_work():
             for index, part in enumerate(loop.parts):
                 marks = [tally.macs]
-                loop.begin(index, MOMENT)
+                loop.begin(index, PROGRESS)
                 for _ in range(1 if every == 1 else 2):
                     marks.append(tally.macs)
-                    loop.step(index, next(bench.batches(0, 1)), MOMENT)
+                    loop.step(index, next(context.batches(0, 1)), PROGRESS)
                 marks.append(tally.macs)
-                loop.end(index, MOMENT)
+                loop.end(index, PROGRESS)
                 begun, first, *later = (b - a for a, b in itertools.pairwise(marks))
                 found.once += begun + tally.macs - marks[-1]
                 found.steps += Fraction(part.share) * (first + (every - 1) * sum(later)) / every
     return found
 
 
-def _bench(net: Net, method: Method, images: int) -> Bench:
+def _bench(net: Net, method: Method, images: int) -> LoopContext:
     from lightning_fabric import Fabric
 
     fabric = Fabric(accelerator="cpu", devices=1)
@@ -129,7 +130,7 @@ def _bench(net: Net, method: Method, images: int) -> Bench:
         outputs = zip(net.outputs.values(), net(inputs), strict=True)
         batch = Batch(inputs, {task.target: task.example_target(output) for task, output in outputs})
     plain_backward = "losses" in method.needs and not method.loop.own_backward
-    return Bench(
+    return LoopContext(
         model=place(net, RECIPE, fabric, plain_backward=plain_backward),
         net=net,
         bound=BoundMethod(method, net),

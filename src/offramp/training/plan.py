@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from offramp.loops import Part
+from offramp.methods.loops import Phase
 
 __all__ = ["Plan"]
 
@@ -19,7 +19,7 @@ class Plan:
         epoch_steps: Steps that a run over all training images takes.
     """
 
-    parts: Sequence[Part]
+    parts: Sequence[Phase]
     epoch_steps: int
 
     def steps(self, part: int) -> int:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from offramp.errors import UserError
-from offramp.loops import Bench, Moment
+from offramp.methods.loops import LoopContext, Progress
 from offramp.unchanged import unchanged
 
 __all__ = ["rehearse"]
@@ -17,27 +17,27 @@ __all__ = ["rehearse"]
 _ONE_VALUE, _ONE_PIXEL = "Expected more than 1 value per channel", "Expected more than 1 spatial element"
 
 
-def rehearse(bench: Bench, images: int, moment: Moment) -> None:
+def rehearse(context: LoopContext, images: int, progress: Progress) -> None:
     """Run a forward pass and the losses as the first step will, and leave everything as it was.
 
     Args:
-        bench: What the loop works with; its net is in the modes that it is trained in.
+        context: What the loop works with; its net is in the modes that it is trained in.
         images: How many the net gets at a time in this process.
-        moment: The run's first.
+        progress: The run's first.
 
     Raises:
         UserError: A norm layer has a single value to normalise, or no loss reaches anything trainable.
     """
-    net = bench.net
+    net = context.net
     entered = [""]
-    with unchanged(net, bench.bound):
+    with unchanged(net, context.bound):
         for name, module in net.named_modules():
             if not isinstance(module, torch.jit.ScriptModule):  # which takes no hooks
                 module.register_forward_pre_hook(lambda _, args, name=name: entered.append(name))
-        batch = next(bench.batches(0, 1)).first(min(images, 2))
-        plain = dataclasses.replace(bench, model=net, compiled=False)  # nothing is compiled for two images
+        batch = next(context.batches(0, 1)).first(min(images, 2))
+        plain = dataclasses.replace(context, model=net, compiled=False)  # nothing is compiled for two images
         try:
-            losses = bench.bound.losses_of(plain.forward(batch, moment, together=False))
+            losses = context.bound.losses_of(plain.forward(batch, progress, together=False))
         except ValueError as error:
             if _ONE_VALUE not in str(error) and _ONE_PIXEL not in str(error):
                 raise

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from offramp.distributed.collectives import gather, mean
-from offramp.loops import Losses, Work
+from offramp.methods.loops import BoundLoop, Losses
 from offramp.training import rng
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class State:
         self.epoch, self.part, self.step, self.seconds = self.epoch + 1, 0, 0, 0.0
 
 
-def capture(state: State, loop: Work, fabric: Fabric) -> dict[str, Any]:
+def capture(state: State, loop: BoundLoop, fabric: Fabric) -> dict[str, Any]:
     """All that a checkpoint holds beside the weights, as plain values and tensors."""
     mine = loop.state()
     plain = {name: value for name, value in vars(state).items() if not isinstance(value, Tensor)}
@@ -123,7 +123,7 @@ def capture(state: State, loop: Work, fabric: Fabric) -> dict[str, Any]:
     }
 
 
-def restore(values: dict[str, Any], loop: Work, fabric: Fabric) -> State:
+def restore(values: dict[str, Any], loop: BoundLoop, fabric: Fabric) -> State:
     """Put back what :func:`capture` gave.
 
     Raises:

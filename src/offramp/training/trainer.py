@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from offramp.bound import BoundMethod
 from offramp.distributed.collectives import first, highest
 from offramp.errors import UserError
-from offramp.loops import Bench, Moment
 from offramp.methods import Method
+from offramp.methods.bound import BoundMethod
+from offramp.methods.loops import LoopContext, Progress
 from offramp.nets import Net
 from offramp.recipes.recipe import Recipe
 from offramp.runs import checkpoint
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Trainer"]
 
-START = Moment(epoch=0, progress=0.0, lr=0.0)
+START = Progress(epoch=0, fraction=0.0, lr=0.0)
 # Steps between looks at the losses, where looking makes the host wait for an accelerator or another process.
 LOOK_EVERY = 20
 
@@ -83,7 +83,7 @@ class Trainer:
         plain_backward = "losses" in method.needs and not method.loop.own_backward
         model = place(net, recipe, fabric, plain_backward=plain_backward)
         self.bound = BoundMethod(method, net, recipe.seed).to(fabric.device)
-        bench = Bench(
+        context = LoopContext(
             model=model,
             net=net,
             bound=self.bound,
@@ -98,8 +98,8 @@ class Trainer:
             accumulate=recipe.accumulate,
         )
         together = 1 if method.loop.own_backward else fabric.world_size
-        rehearse(bench, recipe.batch_size // together // recipe.accumulate, START)
-        self.loop = method.loop.start(bench)
+        rehearse(context, recipe.batch_size // together // recipe.accumulate, START)
+        self.loop = method.loop.bind(context)
         self.average = Average(net, recipe.average) if recipe.average else None
         share = recipe.batch_size // fabric.world_size
         steps = data.train.num_batches(share, drop_last=True, world=fabric.world_size)
@@ -122,13 +122,13 @@ class Trainer:
         return state.epoch * self.plan.total + self.plan.before(state.part) + state.step
 
     @property
-    def _moment(self) -> Moment:
+    def _progress(self) -> Progress:
         """Every part of an epoch takes the learning rate through the same values."""
         whole, part = self.plan.epoch_steps, self.state.part
         done = self.state.epoch * whole + self.state.step * whole // self.plan.steps(part)
-        return Moment(
+        return Progress(
             epoch=self.state.epoch,
-            progress=done / (self.recipe.epochs * whole),
+            fraction=done / (self.recipe.epochs * whole),
             lr=learning_rate(self.recipe, done, whole),
         )
 
@@ -164,11 +164,11 @@ class Trainer:
         state, recipe, steps = self.state, self.recipe, self.plan.steps(part)
         if state.step == 0:
             state.begin_part()
-            self.loop.begin(part, self._moment)
+            self.loop.begin(part, self._progress)
         batches = self.feed.part(self.loop.parts[part], state.epoch, state.step, steps)
         began = time.perf_counter() - state.seconds
         for batch in batches:
-            losses = self.loop.step(part, batch, self._moment)
+            losses = self.loop.step(part, batch, self._progress)
             if self.average:
                 self.average.update()
             self.watch.see(losses, self._steps_done)
@@ -181,7 +181,7 @@ class Trainer:
                 self._look()
             if recipe.checkpoint_every and state.step % recipe.checkpoint_every == 0:
                 self._save()
-        self.loop.end(part, self._moment)
+        self.loop.end(part, self._progress)
 
     def _end_part(self, part: int, log: Log | None, display: Display) -> None:
         """If an epoch has several parts, each gets a line of its own, and a checkpoint if others follow."""
@@ -211,7 +211,7 @@ class Trainer:
         done = self.state.epoch * whole
         if self.state.part == len(self.loop.parts):
             return learning_rate(self.recipe, done + whole - 1, whole)
-        return self._moment.lr
+        return self._progress.lr
 
     def _check(self, trouble: str | None) -> None:
         if trouble := first(trouble, self.fabric.device):

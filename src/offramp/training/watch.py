@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from offramp.loops import Losses
+from offramp.methods.loops import Losses
 from offramp.tasks.outputs import names_in_words
 from offramp.training.plan import Plan
 

@@ -7,9 +7,9 @@ from offramp.analysis.toys.descent import RATE, descend
 from offramp.analysis.toys.fusion import fuse, stages_and_fusion
 from offramp.analysis.toys.problems import Coupled, Landscape, gradients
 from offramp.analysis.toys.rules import COMBINERS, Combined, Points
-from offramp.combiners import Backward
 from offramp.errors import UserError
 from offramp.methods import method
+from offramp.methods.combiners import Backward
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def test_a_combiner_does_here_what_it_does_to_a_net(name):
     problem = Landscape()
     net = Points(torch.tensor(problem.starts, dtype=torch.float64))
     combiner = method(name).combiner
-    full, here = combiner.start(net, 3), Combined(combiner, len(net.points), 3)
+    full, here = combiner.bind(net, 3), Combined(combiner, len(net.points), 3)
     for _ in range(4):
         losses = [loss for point in net.points for loss in problem.losses(point).unbind()]
         full(losses, exit_step(net, losses, torch.zeros(1)), Backward())

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from offramp import UserError, attach
-from offramp.forks import partition, training_macs
+from offramp.counting import training_macs
+from offramp.forks import partition
 from offramp.nets import last_linear
 from offramp.nets.attaching import _by_graph
 

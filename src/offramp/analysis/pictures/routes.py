@@ -12,7 +12,7 @@ from torch import Tensor
 from offramp.analysis.pictures.canvas import canvas
 from offramp.analysis.pictures.exits import exit_colour
 from offramp.analysis.routes import strongest
-from offramp.loops import Route
+from offramp.methods.loops import Route
 from offramp.reports.plot_lines import wrapped
 
 __all__ = ["draw_routes"]

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from offramp.analysis.toys.problems import Problem
-from offramp.combiners import Backward, Combiner
-from offramp.combiners.aggregate import Aggregating
-from offramp.combiners.jacobian import LeanBlock
-from offramp.combiners.weighted import Weighing
 from offramp.methods import method
+from offramp.methods.combiners import Backward, Combiner
+from offramp.methods.combiners.aggregate import Aggregating
+from offramp.methods.combiners.jacobian import LeanBlock
+from offramp.methods.combiners.weighted import Weighing
 
 __all__ = ["COMBINERS", "Combined", "Points", "Rule", "rules"]
 
@@ -51,7 +51,7 @@ class Combined:
     """
 
     def __init__(self, combiner: Combiner, starts: int, seed: int = 0) -> None:
-        work = combiner.start(Points(torch.zeros(starts, 2)), seed)
+        work = combiner.bind(Points(torch.zeros(starts, 2)), seed)
         assert isinstance(work, (Aggregating, Weighing))
         self.work = work
         self.owners = [(2 * s, 2 * s + 1) for s in range(starts)]

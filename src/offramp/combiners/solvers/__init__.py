@@ -1,7 +1,0 @@
-"""What several methods solve with: small dense problems in float64, by NumPy on the CPU."""
-
-from offramp.combiners.solvers.cone import dual_cone_push
-from offramp.combiners.solvers.hull import ZERO, hull_minimum
-from offramp.combiners.solvers.points import Points, SolverFailed, points_of
-
-__all__ = ["ZERO", "Points", "SolverFailed", "dual_cone_push", "hull_minimum", "points_of"]

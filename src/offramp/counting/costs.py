@@ -1,0 +1,149 @@
+"""What each exit costs: parameters and operations, counted the way the papers count them.
+
+One sample goes through the net, stage by stage and head by head. Torch's ``FlopCounterMode`` sees the
+products wherever they are written; hooks on the layers add what a convention counts besides. What may hold
+products that nobody sees is unknown, and so is the cost of every exit that needs it. Afterwards the net is
+as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from offramp.counting.conventions import CONVENTIONS, Convention
+from offramp.counting.meter import Meter
+from offramp.errors import UserError
+from offramp.nets.exits import Part, exits
+from offramp.nets.sample import make_sample
+from offramp.nets.separate import Net, Separate
+from offramp.unchanged import unchanged
+
+__all__ = ["Cost", "ExitCost", "cost"]
+
+
+@dataclass(frozen=True)
+class ExitCost:
+    """What it takes to answer at one exit.
+
+    Attributes:
+        params: Number of parameters.
+        flops: Operations for one sample, or None where they are unknown. As in the papers, a
+            multiply-accumulate is one operation.
+    """
+
+    params: int
+    flops: int | None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a net costs, in raw counts.
+
+    Attributes:
+        convention: How it was counted, a key of :data:`~offramp.counting.conventions.CONVENTIONS`.
+        params: Number of parameters of the whole net.
+        exits: One entry per exit, shallow to deep.
+        unknown: Which parts of the net have operations that cannot be counted, and why.
+    """
+
+    convention: str
+    params: int
+    exits: tuple[ExitCost, ...]
+    unknown: tuple[str, ...] = ()
+
+
+def cost(net: Net, input_size: tuple[int, ...] | None = None, convention: str | None = None) -> Cost:
+    """Parameters and operations of every exit, for one sample.
+
+    Args:
+        net: Any multi-exit net, with or without forks installed; of separate networks each is counted for
+            itself.
+        input_size: Shape of one sample without the batch axis; by default that of ``net.sample(1)``.
+        convention: How to count; by default ``net.convention``, which published figures of the net follow.
+            ``thop``: products + 4 per batch-norm element + 1 per average-pool output + 11 per bilinear
+            output, own head only. ``op-counter``: products + biases of linear layers + ReLU elements +
+            pooling windows, all heads up to the exit. ``macs``: products, all heads up to the exit.
+            ``macs-own``: products, own head only.
+
+    Raises:
+        UserError: Unknown convention, or an input that the net cannot take.
+    """
+    name = convention or net.convention
+    if name not in CONVENTIONS:
+        raise UserError(f"no counting convention {name!r}; there are: {', '.join(CONVENTIONS)}")
+    rule = CONVENTIONS[name]
+    sample = make_sample(net, 1, tuple(input_size)) if input_size else net.sample(1)
+    if isinstance(net, Separate):
+        runs = [
+            _dry_run([one], [], [nn.Identity()], sample, rule, f"nets.{k}") for k, one in enumerate(net.nets)
+        ]
+        return Cost(
+            name,
+            _params(net),
+            tuple(ExitCost(_params(one), run.stages[0]) for one, run in zip(net.nets, runs, strict=True)),
+            tuple(reason for run in runs for reason in run.unknown),
+        )
+    stages, forks, heads = [*net.stages], [*net.forks], [*net.heads]
+    run = _dry_run(stages, forks, heads, sample, rule)
+    found = []
+    for k in range(net.num_exits):
+        tried = slice(0 if rule.all_heads else k, k + 1)
+        parts = [*stages[: k + 1], *forks[: k + 1], *heads[tried]]
+        found.append(ExitCost(_params(*parts), _sum([*run.stages[: k + 1], *run.heads[tried]])))
+    return Cost(name, _params(net), tuple(found), tuple(run.unknown))
+
+
+def _params(*modules: nn.Module) -> int:
+    return sum(p.numel() for p in {p for module in modules for p in module.parameters()})
+
+
+def _sum(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+class _Run(NamedTuple):
+    stages: list[int | None]  # operations of each stage, with the fork behind it
+    heads: list[int | None]
+    unknown: list[str]
+
+
+def _dry_run(
+    stages: Sequence[nn.Module],
+    forks: Sequence[nn.Module],
+    heads: Sequence[nn.Module],
+    sample: Any,
+    rule: Convention,
+    root: str = "",
+) -> _Run:
+    """One sample through the parts; ``root`` begins the names of what is unknown."""
+    parts = {"stages": stages, "forks": forks, "heads": heads}
+    with unchanged(*stages, *forks, *heads), torch.no_grad():
+        net = nn.ModuleDict({name: nn.ModuleList(modules) for name, modules in parts.items()}).eval()
+        names = {m: name.replace("stages.0", root, 1) if root else name for name, m in net.named_modules()}
+        meter = Meter(rule, names)
+        found = _Run([], [], meter.unknown)
+        counts: list[int | None] = []  # since the exit before
+
+        def counted(part: Part, module: nn.Module, *inputs: Any) -> Any:
+            output = module(*inputs)
+            counts.append(meter.read(module))
+            return output
+
+        with meter.at_work():
+            try:
+                for _ in exits(stages, forks, heads, sample, counted):
+                    *stage, head = counts
+                    found.stages.append(_sum(stage))
+                    found.heads.append(head)
+                    counts.clear()
+            except RuntimeError as error:
+                reason = str(error).splitlines()[0]
+                size = f" of size {tuple(sample.shape[1:])}" if isinstance(sample, Tensor) else ""
+                raise UserError(f"the net cannot take one sample{size}: {reason}") from error
+    return found

@@ -1,0 +1,59 @@
+"""Counts the products of whatever runs, forward and backward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+from torch.utils.flop_counter import FlopCounterMode
+
+from offramp.counting.operators import FORMULAS, Operators, plain_attention
+
+__all__ = ["Tally"]
+
+
+class Tally:
+    """Multiply-accumulates of the convolutions and matrix products that really run.
+
+    Attributes:
+        hiding: Names of the operators that ran and may hold products, but have no formula.
+    """
+
+    def __init__(self) -> None:
+        self._counter = _Counter(display=False, custom_mapping=FORMULAS)
+        self._operators = Operators(self._counter.flop_registry)
+        self.hiding = self._operators.hiding
+        self._aside = 0
+
+    @property
+    def macs(self) -> int:
+        """The count so far."""
+        return (self._counter.get_total_flops() - self._aside) // 2  # a multiplication and an addition each
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Count what runs meanwhile, once."""
+        with plain_attention(), self._operators, self._counter:
+            yield
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Leave out what runs meanwhile."""
+        before, hiding = self._counter.get_total_flops(), len(self.hiding)
+        try:
+            yield
+        finally:
+            self._aside += self._counter.get_total_flops() - before
+            del self.hiding[hiding:]
+
+
+class _Counter(FlopCounterMode):
+    """Counts without a look at modules, whose hooks on their inputs would have whole gradients computed."""
+
+    def __init__(self, **how: object) -> None:
+        super().__init__(**how)  # type: ignore[arg-type]
+        self.mod_tracker = _NoModules()  # type: ignore[assignment]
+
+
+class _NoModules(nullcontext):
+    parents = frozenset({"Global"})

@@ -1,0 +1,6 @@
+"""How conflict is resolved: a method has a part on each of five axes, and a name in a table."""
+
+from offramp.methods.method import Method
+from offramp.methods.table import METHODS, method
+
+__all__ = ["METHODS", "Method", "method"]

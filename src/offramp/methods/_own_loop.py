@@ -1,0 +1,172 @@
+"""What a user's own loop hands over: batches, losses, wrapped nets and ways to go backward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from offramp.data.batch import Batch
+from offramp.distributed.collectives import mean_all, total, world_size
+from offramp.errors import UserError
+from offramp.methods.combiners import Backward
+from offramp.methods.combiners.jacobian import average_grads
+from offramp.methods.objectives import Step
+from offramp.tasks import Task
+
+__all__ = ["OwnLosses", "average_gradients", "backward_of", "batch_of", "unwrap"]
+
+
+class OwnLosses(list[Tensor]):
+    """The losses of a step, a list of scalars, together with the step.
+
+    Attributes:
+        step: The batch after the forward pass.
+    """
+
+    def __init__(self, losses: Sequence[Tensor], step: Step) -> None:
+        super().__init__(losses)
+        self.step = step
+
+    def check(self) -> None:
+        """Whether one can go backward from them.
+
+        Raises:
+            UserError: There are more or fewer than there were, or none depends on anything trainable.
+        """
+        if len(self) != len(self.step.present):
+            raise UserError(
+                f"{len(self.step.present)} outputs have a target, and there are {len(self)} losses; "
+                "add to a loss in its place: losses[0] = losses[0] + penalty"
+            )
+        if not any(loss.requires_grad for loss in self):
+            raise UserError(
+                "no loss depends on anything trainable; unfreeze a part of the net with "
+                "requires_grad_(True), and call losses() outside of torch.no_grad()"
+            )
+
+    def values(self) -> Tensor:
+        """The losses without gradient, ``[K]``; not a number for an output without a target."""
+        found = torch.stack(list(self)).detach()
+        values = found.new_full((len(self.step.outputs),), torch.nan)
+        values[self.step.present] = found
+        return values
+
+
+def batch_of(inputs: Any, targets: Any, outputs: Mapping[str, Task]) -> Batch:
+    """A batch of what a data loader gives.
+
+    Args:
+        inputs: What the net reads, or a whole batch.
+        targets: A Tensor, a mapping from target key to Tensor, or None with a whole batch.
+        outputs: The net's.
+
+    Raises:
+        UserError: A Tensor for several targets, or keys that are no task's while a task lacks its own.
+    """
+    keys = list(dict.fromkeys(task.target for task in outputs.values()))
+    if isinstance(inputs, Batch):
+        if targets is not None:
+            raise UserError("a Batch brings its targets; leave the second argument out")
+        batch = inputs
+    elif isinstance(targets, Mapping):
+        batch = Batch(inputs, targets)
+    elif isinstance(targets, Tensor) and len(keys) == 1:
+        batch = Batch(inputs, {keys[0]: targets})
+    elif isinstance(targets, Tensor):
+        raise UserError(f"the outputs have several targets; give a mapping with the keys {', '.join(keys)}")
+    elif isinstance(inputs, list) and targets is None:
+        raise UserError(
+            "a list of losses does not say which step it comes from; give backward() the very list that "
+            "losses() returned, changed in place where you add to it"
+        )
+    else:
+        raise UserError(
+            f"targets are a Tensor or a mapping from {', '.join(keys)} to one, got {type(targets).__name__}"
+        )
+    lacking = [key for key in keys if key not in batch.targets]
+    others = [str(key) for key in batch.targets if key not in keys]
+    if (lacking and others) or len(lacking) == len(keys):
+        raise UserError(
+            f"the net's outputs look for {', '.join(keys)} among the targets, "
+            f"and the batch has {', '.join(map(str, batch.targets)) or 'none'}; use the same keys"
+        )
+    return batch
+
+
+def backward_of(
+    run: Callable[[Tensor], Any] | None,
+    scaler: torch.amp.GradScaler | None,
+    device: torch.device,
+    *,
+    probe: bool,
+) -> Backward:
+    """A backward pass as the user's framework does it.
+
+    Args:
+        run: Goes backward from a scalar.
+        scaler: Scales losses, instead.
+        device: Of the net.
+        probe: Whether nobody will call ``run``, but its scale is needed: then a scalar of its own goes back.
+
+    Raises:
+        UserError: Both are given.
+    """
+    average = (lambda tensor: mean_all([tensor])) if world_size() > 1 else None
+    if run is not None and scaler is not None:
+        raise UserError("give backward() either run or a scaler; what run calls does the scaling itself")
+    if scaler is not None:
+        run = lambda loss: scaler.scale(loss).backward()  # noqa: E731
+    if run is None:
+        return Backward(average=average)
+    scale = 1.0
+    if probe:
+        one = torch.ones((), device=device, requires_grad=True)
+        run(one.clone())
+        if one.grad is None:
+            raise UserError("run left no gradient of the scalar it was given; give what calls its backward()")
+        scale = float(one.grad)
+    return Backward(run, scale, average)
+
+
+def average_gradients(net: nn.Module, backward: Backward) -> None:
+    """Average ``.grad`` over the processes, of every parameter that has one in any of them."""
+    parameters = [p for p in net.parameters() if p.requires_grad]
+    if backward.average is None or not parameters:
+        return
+    has_one = torch.tensor([p.grad is not None for p in parameters], device=parameters[0].device)
+    anywhere = total(has_one.int()).tolist()
+    average_grads([p for p, count in zip(parameters, anywhere, strict=True) if count], backward)
+
+
+def unwrap(model: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """The net in a model, and what to call in its stead.
+
+    Data parallelism is left out of the call, since gradients are averaged without it.
+
+    Args:
+        model: The net, perhaps in DistributedDataParallel, or compiled.
+
+    Raises:
+        UserError: It is no net with outputs.
+    """
+    while isinstance(model, DistributedDataParallel):
+        model = model.module
+    net = getattr(model, "_orig_mod", model)  # of torch.compile
+    while isinstance(net, DistributedDataParallel):
+        net = model = net.module
+    if any(type(p).__name__ in ("DTensor", "FlatParameter") for p in net.parameters()):
+        raise UserError(
+            "the net is sharded over processes (FSDP or a DTensor), and methods need whole gradients; "
+            "bind it unsharded"
+        )
+    for attribute in ("outputs", "owners"):
+        if not hasattr(net, attribute):
+            raise UserError(
+                f"{type(net).__name__} has no {attribute}; give a net with exits, e.g. by "
+                "offramp.attach(backbone, at=['layer1', 'layer2']), or one with outputs and owners of its own"
+            )
+    return net, model

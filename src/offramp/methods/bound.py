@@ -1,0 +1,324 @@
+"""A method bound to a net: what trains the net, in the library's loops and in a user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from offramp.data.batch import Batch
+from offramp.distributed.collectives import mean, mean_all, world_size
+from offramp.errors import UserError
+from offramp.methods._own_loop import OwnLosses, average_gradients, backward_of, batch_of
+from offramp.methods.balancers import Balancer, Equal
+from offramp.methods.combiners import Backward, Combiner
+from offramp.methods.objectives import Objective, Step
+from offramp.modes import buffers_kept
+from offramp.nets import MultiExitNet
+from offramp.tasks import Task
+
+__all__ = ["BoundMethod"]
+
+
+class Parts(Protocol):
+    """The parts of a method that work on a step, as :class:`~offramp.methods.method.Method` has them."""
+
+    @property
+    def name(self) -> str:
+        """What messages call the method."""
+
+    @property
+    def objective(self) -> Objective:
+        """A step -> K losses."""
+
+    @property
+    def balancer(self) -> Balancer:
+        """K losses -> K weighted losses."""
+
+    @property
+    def combiner(self) -> Combiner:
+        """K losses -> gradients."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the parts work on."""
+
+    @property
+    def reads_epochs(self) -> tuple[str, ...]:
+        """What depends on how many epochs there will be."""
+
+    @property
+    def whole_batch(self) -> list[str]:
+        """Why no batch can be cut into micro-batches."""
+
+
+class BoundMethod(nn.Module):
+    """A method at work on one net, made by :meth:`Method.bind <offramp.methods.method.Method.bind>`.
+
+    Its parameters are what the method learns beside the net (log variances, adapters), for the optimiser to
+    train too; its state is what the method remembers from step to step. The net is in neither.
+
+    Args:
+        method: The method.
+        net: The net, its forks in place.
+        seed: Of what the method draws by itself.
+        model: What to call in the net's stead, such as the compiled net; by default the net.
+
+    Attributes:
+        net: The net.
+
+    Raises:
+        UserError: The net lacks what the method needs, or has another number of outputs than there are
+            weights.
+    """
+
+    def __init__(
+        self, method: Parts, net: nn.Module, seed: int = 0, model: Callable[..., Any] | None = None
+    ) -> None:
+        super().__init__()
+        outputs: Mapping[str, Task] = net.outputs  # type: ignore[assignment]
+        self.method, self.needs = method, method.needs
+        self.weights = method.objective.weights
+        if self.weights is not None and len(self.weights) != len(outputs):
+            raise UserError(
+                f"weights are {len(self.weights)}, exits {len(outputs)}; give one weight per exit"
+            )
+        self._net = (net,)  # in a tuple, since it is no part of this module
+        self._model = (net if model is None else model,)
+        self._forks = tuple(getattr(net, "forks", ()))
+        self._when: tuple[int, int] | None = None
+        self._done = 0.0  # share of the batch whose micro-batches have gone backward
+        self.objective = method.objective.bind(net, seed)
+        self.balancer = method.balancer.bind(net, seed)
+        self.combiner = method.combiner.bind(net, seed)
+
+    @property
+    def net(self) -> nn.Module:
+        """The net that the method trains."""
+        return self._net[0]
+
+    # a user's own loop
+
+    def progress(self, epoch: int, epochs: int) -> None:
+        """Say how far the training is, at the beginning of each epoch; some methods' losses depend on it.
+
+        Args:
+            epoch: Whole epochs done.
+            epochs: How many there will be.
+
+        Raises:
+            UserError: No such epoch.
+        """
+        if not 0 <= epoch < epochs:
+            raise UserError(f"of {epochs} epochs, 0 to {epochs - 1} can be done before one; got {epoch}")
+        self._when = epoch, epochs
+
+    def losses(
+        self, inputs: Any, targets: Any = None, *, share: float = 1.0, more: bool = False
+    ) -> OwnLosses:
+        """Run the net on a batch.
+
+        Args:
+            inputs: What the net reads; or a :class:`~offramp.data.Batch`, which has its targets.
+            targets: A Tensor, if all outputs have targets in common; or key of a task's target -> Tensor,
+                without the keys that no sample has a target for.
+            share: Share (0 to 1) of the whole batch, if this is one of its micro-batches.
+            more: Whether other micro-batches of the same batch follow.
+
+        Returns:
+            A list of scalars in the graph, one for each output that has a target. To add to a loss, assign
+            the sum to its place: ``losses[0] = losses[0] + penalty``.
+
+        Raises:
+            UserError: Targets that are of no task; a method whose losses depend on the epoch, before
+                :meth:`progress`; a micro-batch for a method that needs whole batches; or other forks on the
+                net than the method's.
+        """
+        net, model = self.net, self._model[0]
+        if tuple(getattr(net, "forks", ())) != self._forks:
+            raise UserError(
+                f"the net's forks are no longer those that {self.method.name!r} was bound to; bind it anew"
+            )
+        if self._when is None and self.method.reads_epochs:
+            raise UserError(
+                f"{' and '.join(self.method.reads_epochs)} of {self.method.name!r} depends on the epoch; "
+                "call progress(epoch, epochs) at the beginning of each"
+            )
+        self._check_micro_batch(share, more=more)
+        batch = batch_of(inputs, targets, net.outputs)  # type: ignore[arg-type]
+        epoch, epochs = self._when or (0, 1)
+        # a wrapped forward pass may copy what it returns, and the copies lead nowhere
+        plain = model is net and "forward" not in vars(net) and net._compiled_call_impl is None
+        step = self.step(
+            batch,
+            _as_now(model, next(net.parameters()).device),
+            [*net.outputs.values()],  # type: ignore[operator]
+            reach={"features", "trunk"} if plain else {"features"},
+            share=share,
+            more=more,
+            epoch=epoch,
+            epochs=epochs,
+            progress=epoch / epochs,
+            average=mean if world_size() > 1 else None,
+        )
+        return OwnLosses(self.losses_of(step), step)
+
+    def backward(
+        self,
+        inputs: Any,
+        targets: Any = None,
+        *,
+        share: float = 1.0,
+        more: bool = False,
+        run: Callable[[Tensor], Any] | None = None,
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> Tensor:
+        """Add the method's gradient to ``.grad`` of the net's parameters and of this module's.
+
+        Over several processes the gradient is averaged, whether or not the net is wrapped for it. With
+        micro-batches it is there after the last one.
+
+        Args:
+            inputs: What :meth:`losses` returned; or inputs as it takes them.
+            targets: As in :meth:`losses`.
+            share: As in :meth:`losses`.
+            more: As in :meth:`losses`.
+            run: What goes backward from a loss, such as ``accelerator.backward`` or Lightning's
+                ``self.manual_backward``; by default ``Tensor.backward``. It is called once.
+            scaler: A GradScaler, instead of ``run``: gradients are left at its scale.
+
+        Returns:
+            The losses without gradient, ``[K]``; not a number for an output without a target.
+
+        Raises:
+            UserError: As :meth:`losses`; or nothing that the losses reach is trainable.
+        """
+        if isinstance(inputs, OwnLosses):
+            if targets is not None or share != 1 or more:
+                raise UserError("losses bring their targets, share and more; give these to losses()")
+            losses = inputs
+        else:
+            losses = self.losses(inputs, targets, share=share, more=more)
+        step = losses.step
+        losses.check()
+        done = self._done + step.share
+        if step.more != (done < 1 - 1e-4) or done > 1 + 1e-4:
+            self._done = 0.0
+            raise UserError(
+                f"shares of {done:g} of a batch have gone backward with more={step.more}; give more=True for "
+                "all micro-batches but the last, and shares that add up to 1"
+            )
+        device = next(self.net.parameters()).device
+        backward = backward_of(run, scaler, device, probe="losses" not in self.needs)
+        with torch.autocast(device.type, enabled=False):  # it would round what weights are made of
+            self.combine(losses, step, backward)
+        self._done = done if step.more else 0.0
+        if not step.more and "losses" in self.needs:  # rows are averaged by the combiner
+            average_gradients(self.net, backward)
+        return losses.values()
+
+    def _check_micro_batch(self, share: float, *, more: bool) -> None:
+        if not 0 < share <= 1 or (more and share == 1):
+            raise UserError(f"share is a micro-batch's part of its batch, above 0 and below 1; got {share!r}")
+        if share < 1 and self.method.whole_batch:
+            raise UserError(
+                f"{self.method.name!r} needs whole batches, since {' and '.join(self.method.whole_batch)}; "
+                "leave share and more out"
+            )
+
+    # any loop
+
+    def step(
+        self,
+        batch: Batch,
+        model: Callable[..., Any],
+        tasks: Sequence[Task],
+        *,
+        reach: set[str],
+        share: float = 1.0,
+        how: Mapping[str, Any] | None = None,
+        **when: Any,
+    ) -> Step:
+        """One forward pass.
+
+        Args:
+            batch: The samples.
+            model: What to call in the net's stead.
+            tasks: The task of each output.
+            reach: What the pass can keep beside the outputs: ``features`` and ``trunk``.
+            share: Share of the whole batch that these samples are.
+            how: Keywords of the model.
+            when: Further attributes of the :class:`~offramp.methods.objectives.Step`.
+        """
+        net, how = self.net, how or {}
+        features = trunk = None
+        if self.needs & reach and isinstance(net, MultiExitNet):
+            outputs, features, trunk = model(batch.inputs, keep=True, **how)
+        else:
+            outputs = model(batch.inputs, **how)
+
+        def part(fraction: float) -> tuple[list[Tensor], Step]:
+            count = max(2, round(fraction * len(batch)))  # batch norm cannot do with one value per channel
+            with buffers_kept(net), buffers_kept(self):
+                alone = {key: value for key, value in when.items() if key not in ("whole", "more")}
+                found = self.step(batch.first(count), model, tasks, reach=reach, how=how, **alone)
+                return self.balanced(self.losses_of(found), found), found
+
+        return Step(
+            net,
+            outputs,
+            tasks,
+            batch.targets,
+            features=features,
+            trunk=trunk if "trunk" in reach else None,
+            part=part,
+            share=share,
+            **when,
+        )
+
+    def losses_of(self, step: Step) -> list[Tensor]:
+        """The losses of a step, times their fixed weights."""
+        return self._times_weights(self.objective(step), step)
+
+    def combine(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:
+        """Fill the gradients; those of what objective and balancer learn are of the weighted losses' sum.
+
+        The losses of a micro-batch count for its share of the batch, so that those of all of them add up.
+        """
+        weighted = self.balanced(losses, step)
+        if step.share < 1:
+            weighted = [step.share * loss for loss in weighted]
+        self.combiner(weighted, step, backward)
+        if not step.more:
+            mean_all(p.grad for p in self.parameters())  # not in the model that averages its gradients
+
+    def balanced(self, losses: Sequence[Tensor], step: Step) -> list[Tensor]:
+        """The K losses as the combiner gets them, weighted by the balancer and by fixed factors."""
+        if self.weights is None or isinstance(self.balancer, Equal):
+            return self.balancer(losses, step)
+        weights = [self.weights[k] for k in step.present]
+        plain = [loss / weight if weight else loss for weight, loss in zip(weights, losses, strict=True)]
+        return self._times_weights(self.balancer(plain, step), step)
+
+    def _times_weights(self, losses: list[Tensor], step: Step) -> list[Tensor]:
+        if self.weights is None:
+            return losses
+        # a loss without weight reaches nothing: gradients of zeros would let decay and momentum move a head
+        return [
+            self.weights[k] * (loss if self.weights[k] else loss.detach())
+            for k, loss in zip(step.present, losses, strict=True)
+        ]
+
+
+def _as_now(model: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+    """The model under the autocast of this progress, also when it is called later."""
+    kind = device.type
+    enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+
+    def forward(*inputs: Any, **how: Any) -> Any:
+        with torch.autocast(kind, dtype, enabled=enabled):
+            return model(*inputs, **how)
+
+    return forward if enabled else model

@@ -1,0 +1,132 @@
+"""Any aggregator of TorchJD that works on the gradient rows of one batch, by its class name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from offramp.checks import is_number
+from offramp.errors import UserError
+from offramp.methods.combiners.backward import Backward
+from offramp.methods.combiners.jacobian import Block, Jacobian
+from offramp.methods.combiners.seeded import seeded
+from offramp.methods.combiners.torchjd_adapter import (
+    MATRIX,
+    MEAN,
+    GramianWeighting,
+    load_state,
+    make_aggregator,
+    state_of,
+)
+from offramp.methods.combiners.weighted import Key, Weigh, Weighted, rows_key
+from offramp.methods.objectives.step import Step
+
+__all__ = ["Aggregate", "Aggregating"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aggregate(Weighted):
+    """An aggregator of TorchJD, one for each group, at the scale of the sum.
+
+    Where it has a weighting of the Gramian that is used, else the matrix of the rows. PCD's primary objective
+    is the group's last exit, of those that are present.
+
+    Attributes:
+        aggregator: Its class, e.g. ``GradVac``.
+        arguments: Its keyword arguments, numbers and words, e.g. ``{"beta": 0.01}``.
+
+    Raises:
+        UserError: There is none, it cannot work here, or it does not take these arguments.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"rows", "trunk"})
+
+    aggregator: str = "GradVac"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.arguments, Mapping):
+            raise UserError(f"arguments are the aggregator's, e.g. {{'beta': 0.01}}, got {self.arguments!r}")
+        if (
+            self.arguments or self.aggregator != Aggregate.aggregator
+        ):  # the default is right, and costs no import
+            arguments = dict(self.arguments)
+            if self.aggregator == "GradDrop":
+                leak = arguments.pop("leak", 0.0)
+                if not is_number(leak) or not 0 <= leak <= 1:
+                    raise UserError(f"leak of GradDrop is a share from 0 to 1, got {leak!r}")
+            make_aggregator(self.aggregator, arguments)
+        if self.aggregator in MATRIX and self._cheaper:
+            raise UserError(f"{self.aggregator} needs the rows themselves: no lean, every or part with it")
+
+    def weighting(self) -> Weigh:  # noqa: D102
+        return GramianWeighting(self.aggregator, self.arguments)
+
+    def bind(self, net: nn.Module, seed: int = 0) -> nn.Module:  # noqa: D102
+        if self.aggregator not in MATRIX:
+            return super().bind(net, seed)
+        return Aggregating(net, self.shared, self.aggregator, self.arguments, seed)
+
+
+class Aggregating(nn.Module):
+    """An aggregator of TorchJD at work on whole rows, one for each group.
+
+    Args:
+        net: The net, its forks in place.
+        shared: As for :class:`~offramp.methods.combiners.weighted.Weighted`.
+        name: The aggregator's class.
+        arguments: Its keyword arguments; a ``leak`` is the same for all rows.
+        seed: Of its own draws.
+    """
+
+    def __init__(
+        self, net: nn.Module, shared: str, name: str, arguments: Mapping[str, Any], seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.jacobian = Jacobian(net, shared)
+        self.name, self.arguments = name, dict(arguments)
+        self.leak = self.arguments.pop("leak", None)
+        self.seed, self.steps = seed, 0
+        self.of: dict[Key, nn.Module] = {}
+        self.saved: dict[Key, dict[str, Any]] = {}
+
+    def forward(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:
+        """Add a gradient to ``.grad`` of every parameter."""
+        for block in self.jacobian.blocks(losses, step, backward):
+            assert isinstance(block, Block)
+            matrix = block.matrix()
+            if bool(matrix.isfinite().all()):
+                block.assign(self.aggregate(rows_key(block.owners, block.group), matrix))
+            else:  # an overflow under fp16 must reach .grad, so that the step is skipped
+                block.assign(torch.full_like(matrix[0], torch.inf))
+        self.steps += not step.more
+
+    def aggregate(self, key: Key, matrix: Tensor) -> Tensor:
+        """A group's rows ``[m, n]``, and the key of their memory -> the direction ``[n]``."""
+        made = key not in self.of
+        if made:
+            aggregator = make_aggregator(self.name, self.arguments)
+            if self.leak is not None:
+                aggregator.leak = matrix.new_full((len(matrix),), self.leak)
+            self.of[key] = aggregator
+        with torch.no_grad(), seeded(matrix.device, self.seed, self.steps, key):
+            if made and key in self.saved:
+                with seeded(matrix.device):
+                    self.of[key](matrix)  # so that it sizes its state, which is then replaced
+                load_state(self.of[key], self.saved.pop(key))
+            vector = self.of[key](matrix)
+        return len(matrix) * vector if self.name in MEAN else vector
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Steps done, and what each group's aggregator remembers."""
+        states = {owners: state_of(aggregator) for owners, aggregator in self.of.items()}
+        return {"steps": self.steps, "states": {**self.saved, **states}}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """The counterpart of :meth:`get_extra_state`."""
+        self.steps, self.saved, self.of = state["steps"], dict(state["states"]), {}

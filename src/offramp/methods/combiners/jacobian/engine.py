@@ -1,0 +1,221 @@
+"""The Jacobian engine: the gradient of each loss on what several losses share, from one forward pass.
+
+Rows cover the parameters with two or more owners (:meth:`MultiExitNet.owners`), in groups
+(:mod:`~offramp.methods.combiners.jacobian.groups`), or with ``shared="all"`` every parameter. Every other
+parameter gets the plain sum of its owners' gradients; with one owner that is its own loss's.
+
+**Rows** keeps a group's rows until they are combined. With ``shared="per_stage"`` a group is complete when
+its stage is: the rows of the stages under way are kept, as few as saves memory
+(:mod:`~offramp.methods.combiners.jacobian.cuts`), and a stage's part of the graph is freed with it.
+
+**Lean** keeps K x K numbers: rows are added to the Gramian and dropped, then one weighted backward pass
+through the shared part gives the combined gradient, for the price of that pass and of a graph that stays
+until then; what a loss has to itself is done with before
+(:mod:`~offramp.methods.combiners.jacobian.private`). It is for ``union``, ``first`` and ``all``, whose one
+vector of weights is known only when the last row is, and pays where the rows outweigh the graph. With
+``per_stage`` the weights differ from stage to stage, so a weighted pass would be a pass for each loss
+again, and the rows under way are few already.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from offramp.forks.scales import scales_of
+from offramp.methods.combiners.backward import Backward
+from offramp.methods.combiners.jacobian.block import Block
+from offramp.methods.combiners.jacobian.compiled import keep_graphs
+from offramp.methods.combiners.jacobian.cuts import choose_cuts
+from offramp.methods.combiners.jacobian.graph import Reach, reach
+from offramp.methods.combiners.jacobian.groups import group_parameters
+from offramp.methods.combiners.jacobian.lean import LeanBlock, lean_blocks, pull
+from offramp.methods.combiners.jacobian.passes import plan_passes
+from offramp.methods.combiners.jacobian.plan import Plan, make_plan
+from offramp.methods.combiners.jacobian.private import settle
+from offramp.methods.combiners.jacobian.rows import Rows, average_grads
+from offramp.methods.combiners.jacobian.run import run_passes
+from offramp.methods.combiners.present import by_output
+from offramp.methods.objectives.step import Step
+
+__all__ = ["Jacobian"]
+
+
+class Jacobian:
+    """Gradient rows of a net's losses, planned once and run at every step.
+
+    ::
+
+        jacobian = Jacobian(net)
+        for block in jacobian.blocks(losses, step, backward):
+            block.combine(weigh(block.gramian()))
+
+    The losses must be made apart from each other: a list of scalars, not the entries of one Tensor.
+
+    Args:
+        net: A module with ``owners()`` and K outputs, its forks in place.
+        shared: What counts as shared, one of :data:`~offramp.methods.combiners.jacobian.groups.SCOPES`.
+        lean: Keep no rows; not for ``per_stage``.
+
+    Raises:
+        UserError: There is no such reading of ``shared``.
+    """
+
+    def __init__(self, net: nn.Module, shared: str = "per_stage", *, lean: bool = False) -> None:
+        owned: Mapping[str, frozenset[int]] = net.owners()  # type: ignore[operator]
+        self.shared, self.lean = shared, lean and shared != "per_stage"
+        self._outputs_of: dict[Tensor, frozenset[int]] = {
+            p: owned[name] for name, p in net.named_parameters() if owned.get(name)
+        }
+        self.groups = group_parameters(self._outputs_of, shared)
+        self._cuts: dict[tuple[Any, ...], list[int]] = {}
+        self._planned: tuple[list[Reach], list[int], Plan] | None = None
+        self._found: list[dict[Tensor, Tensor]] | None = None  # rows of the batch's micro-batches so far
+        keep_graphs()
+
+    def blocks(
+        self, losses: Sequence[Tensor], step: Step, backward: Backward
+    ) -> Iterator[Block] | Iterator[LeanBlock]:
+        """Each group's rows as soon as they are complete; what is in no group gets its gradient by the way.
+
+        Take all blocks: the work goes on as they are taken, and it uses the graph up. Of a batch that is cut
+        into micro-batches (:attr:`Step.more`) they come with the last one; until then all rows are kept.
+
+        Args:
+            losses: One scalar for each output that has a target, in order.
+            step: The step they come from; with ``trunk`` the graph is freed stage by stage.
+            backward: The loss scale, and how to average over processes. Its ``run`` is not called.
+
+        Raises:
+            ValueError: The micro-batches of a batch reach different parameters; or one comes to a lean
+                engine, which keeps no rows to add to.
+        """
+        losses = by_output(losses, step)
+        return self._lean(losses, step, backward) if self.lean else self._rows(losses, step, backward)
+
+    def gramians(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> list[LeanBlock]:
+        """The groups' inner products alone: ``.grad`` and the graph are left as they are."""
+        losses = by_output(losses, step)
+        return self._products(losses, step, self._plan(losses, step), backward)
+
+    def weighted(
+        self,
+        losses: Sequence[Tensor],
+        step: Step,
+        backward: Backward,
+        weights: Mapping[tuple[int, ...], Mapping[int, float]],
+    ) -> None:
+        """Fill ``.grad`` from weights that are known, for the price of about one backward pass.
+
+        Args:
+            losses: One scalar for each output that has a target, in order.
+            step: The step they come from.
+            backward: The loss scale, and how to average over processes.
+            weights: For the owners of a group the weight of each; what is missing weighs 1.
+        """
+        losses = by_output(losses, step)
+        plan = self._plan(losses, step)
+        losses, settled = self._settle(losses, step, plan, backward)
+        self._fill_plain(losses, plan, settled, backward)
+        ones = dict.fromkeys(range(len(losses)), 1.0)
+        for group in plan.groups:
+            known = {**ones, **weights.get(group.owners, {})}
+            pull(losses, known, group.parameters, backward, keep_graph=group is not plan.groups[-1])
+
+    def _plan(self, losses: Sequence[Tensor], step: Step) -> Plan:
+        """The last step's plan, or a new one if the losses read something else now."""
+        reaches, present = reach(losses, step), step.present
+        for k in range(len(losses)):
+            if k not in present:
+                reaches[k] = Reach(frozenset({k}), {})  # what it reads where it has a target
+        if self._planned is None or self._planned[:2] != (reaches, present):
+            self._planned = reaches, present, make_plan(self._outputs_of, reaches, self.shared, present)
+            self._cuts = {}
+        return self._planned[2]
+
+    def _trunk(
+        self,
+        losses: Sequence[Tensor],
+        step: Step,
+        need: Sequence[Mapping[Tensor, None]],
+        *,
+        graph_stays: bool,
+    ) -> list[Any] | None:
+        """The features at which to cut the graph, chosen once for each size of them."""
+        if step.trunk is None:
+            return None
+        # behind frozen stages no gradient flows
+        trunk = [feature for feature in step.trunk if any(t.requires_grad for t in scales_of(feature))]
+        rows_stay = (self.shared in ("union", "all") or step.share < 1) and not graph_stays
+        sizes = ((t.shape, t.dtype) for feature in trunk for t in scales_of(feature))
+        key = (graph_stays, rows_stay, *sizes)
+        if key not in self._cuts:
+            self._cuts[key] = choose_cuts(losses, trunk, need, graph_stays=graph_stays, rows_stay=rows_stay)
+        return [trunk[k] for k in self._cuts[key]]
+
+    def _rows(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> Iterator[Block]:
+        plan = self._plan(losses, step)
+        trunk = self._trunk(losses, step, plan.need, graph_stays=False)
+        passes = plan_passes(losses, trunk, plan.need)
+        last = {id(plan.group_of.get(p)): i for i, one in enumerate(passes) for p in one.parameters}
+        rows = Rows(plan.group_of, losses, backward, self._found)
+        ready = () if step.more else plan.groups
+        for i, (one, grads) in enumerate(run_passes(passes, losses, trunk, scale=backward.scale)):
+            rows.take(one, grads)
+            for group in ready:
+                # a group that only micro-batches before have reached is complete from the start
+                if last.get(id(group), 0) == i and (owners := rows.owners(group)):
+                    parameters = list(group.parameters)
+                    yield Block(  # of which nothing stays here: a row is freed as soon as it is used up
+                        owners,
+                        group.owners,
+                        parameters,
+                        [rows.pop(j, parameters) for j in owners],
+                        backward.scale,
+                    )
+        self._found = rows.found if step.more else None
+        if step.more:
+            return
+        if any(rows.found):
+            raise ValueError("the micro-batches of one batch reach different parameters")
+        average_grads(self._net_only(plan.plain), backward)
+
+    def _lean(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> Iterator[LeanBlock]:
+        plan = self._plan(losses, step)
+        losses, settled = self._settle(losses, step, plan, backward)
+        blocks = self._products(losses, step, plan, backward)
+        self._fill_plain(losses, plan, settled, backward)  # now, lest they and rows be kept together
+        yield from blocks
+
+    def _settle(
+        self, losses: Sequence[Tensor], step: Step, plan: Plan, backward: Backward
+    ) -> tuple[list[Tensor], set[Tensor]]:
+        """Do with what each loss has to itself; where that is a part of the rows, nothing is settled yet."""
+        if self.shared == "all":
+            return list(losses), set()
+        return settle(losses, step.trunk, plan.need, backward.scale)
+
+    def _fill_plain(
+        self, losses: Sequence[Tensor], plan: Plan, settled: Collection[Tensor], backward: Backward
+    ) -> None:
+        """Fill ``.grad`` of what is in no group, but for what is settled; and average all of it."""
+        rest = [p for p in plan.plain if p not in settled]
+        ones = dict.fromkeys(range(len(losses)), 1.0)
+        pull(losses, ones, rest, dataclasses.replace(backward, average=None), keep_graph=bool(plan.groups))
+        average_grads(self._net_only(plan.plain), backward)
+
+    def _products(
+        self, losses: Sequence[Tensor], step: Step, plan: Plan, backward: Backward
+    ) -> list[LeanBlock]:
+        if step.share < 1:
+            raise ValueError("without rows, those of a batch's micro-batches cannot be added up")
+        need = [{p: None for p in wanted if p in plan.group_of} for wanted in plan.need]
+        trunk = self._trunk(losses, step, need, graph_stays=True)
+        return lean_blocks(plan.groups, need, losses, trunk, backward)
+
+    def _net_only(self, parameters: Sequence[Tensor]) -> list[Tensor]:
+        """Without those of the objective, whose gradients are averaged by whoever trains it."""
+        return [p for p in parameters if p in self._outputs_of]

@@ -1,0 +1,66 @@
+"""What the losses of a step want: groups of parameters that get rows, and who is differentiated by what."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from offramp.methods.combiners.jacobian.graph import Reach
+from offramp.methods.combiners.jacobian.groups import Group, group_parameters
+
+__all__ = ["Plan", "make_plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Groups, and what each loss is differentiated by.
+
+    Attributes:
+        groups: Parameters that get rows.
+        group_of: The group of each of these.
+        need: For each loss the parameters that it reaches.
+        plain: The parameters that get the plain sum of their gradients.
+    """
+
+    groups: list[Group]
+    group_of: dict[Tensor, Group]
+    need: list[dict[Tensor, None]]
+    plain: list[Tensor]
+
+
+def make_plan(
+    outputs_of: Mapping[Tensor, frozenset[int]],
+    reaches: Sequence[Reach],
+    shared: str,
+    present: Collection[int],
+) -> Plan:
+    """The plan for losses that read these outputs.
+
+    A loss reaches a parameter if it reads one of the outputs that the parameter reaches. As a rule loss k
+    reads output k alone; a teacher that is not detached is an exception.
+
+    An output that is absent from the step has no row, but the groups stay what they are with it: of a trunk
+    and a part of it that only some decoders read, no two become one group because the others are absent. A
+    parameter with one present owner gets its plain gradient, one with none has no gradient.
+
+    Args:
+        outputs_of: For each parameter of the net the outputs it reaches.
+        reaches: For each loss what it reads.
+        shared: The reading of "shared", see :func:`group_parameters`.
+        present: The losses that there are in this step.
+    """
+    trained = {p: outputs for p, outputs in outputs_of.items() if p.requires_grad}
+    trained.update({p: frozenset() for r in reaches for p in r.leaves if p not in trained})
+    owners = {
+        p: frozenset(j for j, r in enumerate(reaches) if r.outputs & outputs or p in r.leaves)
+        for p, outputs in trained.items()
+    }
+    groups = group_parameters({p: owners[p] for p in trained if p in outputs_of}, shared)
+    owners = {p: found & frozenset(present) for p, found in owners.items()}
+    fewest = 1 if shared == "all" else 2
+    groups = [left for group in groups if (left := group.restricted(owners, fewest)) is not None]
+    group_of = {p: group for group in groups for p in group.parameters}
+    need = [{p: None for p, found in owners.items() if j in found} for j in range(len(reaches))]
+    return Plan(groups, group_of, need, [p for p, found in owners.items() if found and p not in group_of])

@@ -1,0 +1,107 @@
+"""What a loss has to itself, done with before what it shares.
+
+A head, or a last stage that no other loss goes through, gets its gradient from one pass, whatever the weights
+on the shared part turn out to be. That pass stops where other losses join, frees the graph above, and a
+stand-in for the loss waits there with the gradient at the feature. So nothing above is run again, neither for
+the inner products nor for the weighted gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from offramp.methods.combiners.jacobian.block import accumulate
+from offramp.methods.combiners.jacobian.cuts import kept
+from offramp.methods.combiners.jacobian.graph import Walk, saves, survey
+from offramp.methods.combiners.jacobian.run import unshared
+
+__all__ = ["settle"]
+
+
+def settle(
+    losses: Sequence[Tensor],
+    trunk: Sequence[Any] | None,
+    need: Sequence[Mapping[Tensor, None]],
+    scale: float,
+) -> tuple[list[Tensor], set[Tensor]]:
+    """Add to ``.grad`` what belongs to one loss alone, where that frees more memory than the stand-in takes.
+
+    Args:
+        losses: K scalars.
+        trunk: The features between the stages.
+        need: For each loss the parameters that it reaches.
+        scale: Factor of the losses.
+
+    Returns:
+        The losses, or what stands in for them: scalars of the same value and gradients. And the parameters
+        that have theirs.
+    """
+    live, levels, stages, heads, apart = survey(losses, trunk, need)
+    stand_ins, settled = list(losses), set[Tensor]()
+    if not apart:
+        return stand_ins, settled
+    for j in live:
+        region = _private(j, stages, heads, need)
+        if region is None:
+            continue
+        (level,) = region.stops
+        tensors = levels[level]
+        if sum(kept(node) for node in region.nodes if saves(node)) < sum(t.nbytes for t in tensors):
+            continue
+        parameters = [p for p in region.leaves if p in need[j]]
+        seed = torch.full_like(losses[j], scale)
+        found = torch.autograd.grad(losses[j], [*parameters, *tensors], seed, allow_unused=True)
+        mine, waiting = found[: len(parameters)], found[len(parameters) :]
+        for parameter, grad in zip(parameters, unshared(mine, waiting), strict=True):
+            if grad is not None:
+                accumulate(parameter, grad)
+        settled.update(parameters)
+        there = [(t, g) for t, g in zip(tensors, waiting, strict=True) if g is not None]
+        with torch.enable_grad():
+            stand_ins[j] = _StandIn.apply(
+                losses[j].detach(), scale, [g for _, g in there], *(t for t, _ in there)
+            )
+    return stand_ins, settled
+
+
+def _private(
+    j: int, stages: Sequence[Walk], heads: Mapping[int, Walk], need: Sequence[Mapping[Tensor, None]]
+) -> Walk | None:
+    """What a loss goes through alone, down to the level where others join; None if there is no such level."""
+    others = {i: head for i, head in heads.items() if i != j}
+    joined = max((max(head.stops, default=-1) for head in others.values()), default=-1)
+    wanted = set[Tensor]().union(*(need[i] for i in others))
+    if len(heads[j].stops) != 1 or not wanted.isdisjoint(heads[j].leaves):
+        return None
+    (entry,) = heads[j].stops
+    level = entry
+    while level > joined and wanted.isdisjoint(stages[level].leaves):
+        level -= 1
+    alone, below = [heads[j], *stages[level + 1 : entry + 1]], stages[: level + 1]
+    nodes = set[Any]().union(*(part.nodes for part in alone))
+    leaves = dict.fromkeys(p for part in alone for p in part.leaves)
+    if level < 0 or any(p in leaves for stage in below for p in stage.leaves):
+        return None
+    elsewhere = [*below, *stages[entry + 1 :], *others.values()]
+    if any(saves(node) for part in elsewhere for node in part.nodes & nodes):
+        return None  # another loss would find it freed
+    return Walk(nodes, list(leaves), {level})
+
+
+class _StandIn(torch.autograd.Function):
+    """A loss whose gradient at some tensors is known."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, scale: float, gradients: Sequence[Tensor], *_: Tensor) -> Tensor:
+        ctx.save_for_backward(*gradients)
+        ctx.scale = scale
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
+        weight = factor / ctx.scale  # the gradients have the scale of fp16 already
+        return None, None, None, *(g * weight for g in ctx.saved_tensors)

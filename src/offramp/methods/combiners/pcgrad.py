@@ -1,0 +1,33 @@
+"""PCGrad: what of a gradient opposes another is taken away.
+
+Yu et al., "Gradient Surgery for Multi-Task Learning", NeurIPS 2020, arXiv:2001.06782, Algorithm 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from offramp.methods.combiners.weighted import Weigh, Weighted
+
+__all__ = ["PCGrad"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PCGrad(Weighted):
+    """Each row meets the others in random order and loses its projection on those it opposes; then the sum.
+
+    The order is drawn from the run's seed, the step and the group's losses: a resumed run and all processes
+    draw the same.
+    """
+
+    def weighting(self) -> Weigh:  # noqa: D102
+        from torchjd.aggregation import PCGradWeighting
+
+        project = PCGradWeighting()
+
+        def weigh(gramian: Tensor, last: Tensor) -> Tensor:
+            return project(gramian)
+
+        return weigh

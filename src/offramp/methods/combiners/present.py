@@ -1,0 +1,31 @@
+"""Losses of the outputs that have a target, lined up with all outputs of the net."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from offramp.methods.objectives.step import Step
+
+__all__ = ["by_output"]
+
+
+def by_output(losses: Sequence[Tensor], step: Step) -> list[Tensor]:
+    """The losses at the places of their outputs: K scalars, the one of an absent output without a graph.
+
+    Args:
+        losses: One scalar for each place in :attr:`Step.present`, in that order.
+        step: The step they come from.
+
+    Raises:
+        ValueError: There is not one loss for each output that has a target.
+    """
+    present = step.present
+    if len(losses) != len(present):
+        raise ValueError(f"{len(losses)} losses for {len(present)} outputs with a target; give one for each")
+    if len(present) == len(step.outputs):
+        return list(losses)
+    found = dict(zip(present, losses, strict=True))
+    return [found[k] if k in found else torch.zeros(()) for k in range(len(step.outputs))]

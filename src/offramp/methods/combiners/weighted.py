@@ -1,0 +1,201 @@
+"""Combiners that weigh the rows by their Gramian: what these methods have in common."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from offramp.checks import choice, number, switch, whole
+from offramp.errors import UserError
+from offramp.methods.combiners.backward import Backward
+from offramp.methods.combiners.combiner import Combiner
+from offramp.methods.combiners.jacobian import SCOPES, Block, Jacobian, LeanBlock, Refreshed
+from offramp.methods.combiners.seeded import seeded
+from offramp.methods.combiners.solvers import SolverFailed
+from offramp.methods.objectives.step import Step
+from offramp.methods.passes import K, Passes
+
+__all__ = ["Weigh", "Weighing", "Weighted"]
+
+Weigh = Callable[[Tensor, Tensor], Tensor]  # Gramian [m, m], the last weights [m] -> weights [m]
+Key = tuple[Any, ...]  # of a group's memory: see rows_key
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighted(Combiner):
+    """Weights the gradient rows of each group of shared parameters; a subclass says how.
+
+    The rows are weighted, not the losses: heads and whatever else has one owner keep their own loss's
+    gradient, unless ``shared="all"`` puts them in the rows. Without conflict the direction has the scale of
+    the plain sum.
+
+    Attributes:
+        shared: Which parameters have rows, and together: ``per_stage`` (weights for each stage), ``union``
+            (one vector of weights), ``first`` (the first stage only) or ``all`` (one vector of weights for
+            every parameter, heads included).
+        lean: Keep K x K numbers instead of the rows, for one more backward pass; not with ``per_stage``.
+        every: Steps between two refreshments of the weights; more than 1 not with ``per_stage``.
+        part: Share of the batch that the weights are made from; less than 1 not with ``per_stage``.
+
+    Raises:
+        UserError: A value out of its range.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"gramian", "trunk"})
+    shared: str = "per_stage"
+    lean: bool = False
+    every: int = 1
+    part: float = 1.0
+
+    def __post_init__(self) -> None:
+        choice(self, "shared", SCOPES)
+        switch(self, "lean")
+        whole(self, "every", 1)
+        number(self, "part", "above 0 and up to 1, a share of the batch", lambda share: 0 < share <= 1)
+        if self._cheaper and self.shared == "per_stage":
+            raise UserError(
+                f"{self._cheaper[0]} saves nothing where each stage has its own weights (shared=per_stage); "
+                "give `shared='union'` or `shared='first'` with it"
+            )
+
+    @property
+    def _cheaper(self) -> list[str]:
+        """The options in use that find weights without keeping the rows."""
+        used = {"lean": self.lean, "every": self.every > 1, "part": self.part < 1}
+        return [name for name, on in used.items() if on]
+
+    @property
+    def whole_batch(self) -> str:
+        """As for any combiner: rows add up, while weights and inner products do not."""
+        return f"{' and '.join(self._cheaper)} would keep no rows to add to" if self._cheaper else ""
+
+    @property
+    def passes(self) -> Passes:  # noqa: D102
+        if self.part < 1:
+            rows = Passes(1, 0) + self.part / self.every * Passes(1, (K + 1) / 2)
+        else:
+            rows = Passes(1, (K + 1) / 2 / self.every)
+        return rows + Passes(0, 1) if self._cheaper else rows
+
+    def weighting(self) -> Weigh:
+        """What weighs the rows of one group; called once for each.
+
+        It may raise SolverFailed. If it has a state it has methods ``state()`` and ``load(state)``.
+        """
+        raise NotImplementedError
+
+    def plain(self, count: int) -> Tensor:
+        """Weights ``[count]`` of rows that nothing has weighed yet: those of the sum."""
+        return torch.ones(count, dtype=torch.float64)
+
+    def bind(self, net: nn.Module, seed: int = 0) -> nn.Module:  # noqa: D102
+        return Weighing(self, net, seed)
+
+
+def rows_key(rows: tuple[int, ...], group: tuple[int, ...]) -> Key:
+    """What the memory of a group's rows goes by: its owners, and if some have no row in this step, which do.
+
+    So each set of rows has a memory of its own, and no weight or moving average is taken for another row's.
+
+    Args:
+        rows: The outputs that have a row.
+        group: The owners of the group.
+    """
+    return rows if rows == group else (rows, group)
+
+
+class Weighing(nn.Module):
+    """A method that weighs rows, at work: it remembers each group's last weights.
+
+    A step without some of a group's rows, of outputs that are absent or whose gradient is zero, has a memory
+    of its own for the rows that are left (:func:`rows_key`).
+
+    A solver that fails leaves its group the last weights (at first those of the sum), and says so once.
+
+    Args:
+        method: How to weigh.
+        net: The net, its forks in place.
+        seed: Of the method's own draws.
+    """
+
+    def __init__(self, method: Weighted, net: nn.Module, seed: int = 0) -> None:
+        super().__init__()
+        self.method, self.seed = method, seed
+        self.jacobian = Jacobian(net, method.shared, lean=method.lean)
+        self.refreshed = None
+        if method.every > 1 or method.part < 1:
+            self.refreshed = Refreshed(self.jacobian, every=method.every, part=method.part)
+        self.weights: dict[Key, Tensor] = {}
+        self.weigh_of: dict[Key, Weigh] = {}
+        self.steps = 0
+        self.said = False
+
+    def forward(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:
+        """Add a gradient to ``.grad`` of every parameter."""
+        if self.refreshed is not None:
+            self.refreshed(losses, step, backward, self.weigh)
+        else:
+            for block in self.jacobian.blocks(losses, step, backward):
+                block.combine(self.weigh(block))
+        self.steps += not step.more
+
+    def weigh(self, block: Block | LeanBlock) -> Tensor:
+        """A group's weights ``[m]``, float64 on the CPU.
+
+        They are infinite, and the memory is left alone, where the Gramian is not finite: an overflow under
+        fp16 must reach ``.grad``, so that the step is skipped.
+        """
+        gramian, owners = block.gramian(), block.owners
+        if not bool(gramian.isfinite().all()):
+            return torch.full((len(owners),), torch.inf, dtype=torch.float64)
+        there = gramian.diagonal() > 0  # a row of zeros has no direction to weigh, and would end MGDA's
+        rows = tuple(owner for owner, nonzero in zip(owners, there.tolist(), strict=True) if nonzero)
+        weights = torch.ones(len(owners), dtype=torch.float64)
+        if rows:
+            weights[there] = self._weights_of(gramian[there][:, there], rows_key(rows, block.group))
+        return weights
+
+    def _weights_of(self, gramian: Tensor, key: Key) -> Tensor:
+        """Weights of the rows that are not zero, ``[m]``; the last ones where the solver fails."""
+        if key not in self.weigh_of:
+            self.weigh_of[key] = self.method.weighting()
+        last = self.weights.get(key, self.method.plain(len(gramian)))
+        weights = last.clone()
+        try:
+            with seeded(gramian.device, self.seed, self.steps, key):
+                found = self.weigh_of[key](gramian, last)
+            if not bool(found.isfinite().all()):
+                raise SolverFailed("the weights are not finite")
+            weights = found
+        except (SolverFailed, np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:
+            self._say(error)
+        self.weights[key] = weights
+        return weights
+
+    def _say(self, error: Exception) -> None:
+        if not self.said:
+            self.said = True
+            warnings.warn(
+                f"{type(self.method).__name__} found no weights at step {self.steps + 1} ({error}); "
+                "it keeps the last ones, and will do so in silence from here on",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Steps done; for each group the last weights and what its weighting remembers."""
+        states = {o: w.state() for o, w in self.weigh_of.items() if hasattr(w, "state")}
+        return {"steps": self.steps, "weights": dict(self.weights), "states": states}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """The counterpart of :meth:`get_extra_state`."""
+        self.steps, self.weights = state["steps"], dict(state["weights"])
+        self.weigh_of = {owners: self.method.weighting() for owners in state["states"]}
+        for owners, one in state["states"].items():
+            self.weigh_of[owners].load(one)  # type: ignore[attr-defined]

@@ -1,0 +1,121 @@
+"""What a loop works with: a net, a method, and the means to train the one by the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from offramp.data.batch import Batch
+from offramp.distributed.collectives import mean, mean_all
+from offramp.methods.bound import BoundMethod
+from offramp.methods.combiners import Backward
+from offramp.methods.loops.loop import Progress
+from offramp.methods.objectives import Step
+from offramp.nets import Net
+from offramp.tasks import Task
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from lightning_fabric.wrappers import _FabricOptimizer
+
+
+__all__ = ["LoopContext"]
+
+
+@dataclass(frozen=True)
+class LoopContext:
+    """What a loop works with.
+
+    Attributes:
+        model: The net's forward pass under precision and data parallelism, perhaps compiled. If the loop
+            averages gradients itself, its keyword ``tensors`` takes the place of parameters.
+        net: The net itself.
+        bound: The method at work on the net.
+        fabric: Runs the backward passes, clips, and knows the other processes.
+        optimizer: The recipe's optimiser over groups of parameters, as Fabric wraps it.
+        batches: A few training batches, a pure function of a number: (number, how many) -> batches.
+        tasks: The task of each of the net's outputs, as the recipe sets it.
+        epochs: How many there will be.
+        seed: The run's.
+        compiled: Whether the model is compiled; the features between its stages are out of reach then.
+        clip: Largest norm of the whole gradient; 0 leaves it alone.
+        accumulate: How many micro-batches a batch is cut into.
+    """
+
+    model: Callable[..., Any]
+    net: Net
+    bound: BoundMethod
+    fabric: Fabric
+    optimizer: Callable[[Iterable[Any]], _FabricOptimizer]
+    batches: Callable[[int, int], Iterator[Batch]]
+    tasks: Sequence[Task]
+    epochs: int
+    seed: int = 0
+    compiled: bool = False
+    clip: float = 0.0
+    accumulate: int = 1
+
+    def forward(
+        self,
+        batch: Batch,
+        progress: Progress,
+        *,
+        whole: Batch | None = None,
+        more: bool = False,
+        together: bool = True,
+        **how: Any,
+    ) -> Step:
+        """One forward pass.
+
+        Args:
+            batch: The samples.
+            progress: When this is.
+            whole: What the batch is a micro-batch of; None: it is all.
+            more: Whether other micro-batches follow.
+            together: Whether the processes share the batch, rather than have one each.
+            how: Further keywords of the model.
+        """
+        return self.bound.step(
+            batch,
+            self.model,
+            self.tasks,
+            reach={"features"} if self.compiled else {"features", "trunk"},
+            how=how,
+            progress=progress.fraction,
+            epoch=progress.epoch,
+            epochs=self.epochs,
+            whole=None if whole is None else whole.targets,
+            share=1.0 if whole is None else len(batch) / len(whole),
+            more=more,
+            average=mean if together and self.fabric.world_size > 1 else None,
+        )
+
+    def averaging(self, *, now: bool) -> AbstractContextManager[Any]:
+        """Around forward and backward: whether Fabric's backward passes average over the processes."""
+        if now or "losses" not in self.bound.needs:  # rows are averaged by the combiner
+            return nullcontext()
+        return self.fabric.no_backward_sync(self.model)  # type: ignore[arg-type]
+
+    def backward(self) -> Backward:
+        """How gradients are got, at the present scale of the loss."""
+        average = (lambda tensor: mean_all([tensor])) if self.fabric.world_size > 1 else None
+        return Backward(self.fabric.backward, self.scale(), average)
+
+    def scale(self) -> float:
+        """What a backward pass multiplies the loss by."""
+        scaler = getattr(self.fabric.strategy.precision, "scaler", None)
+        return 1.0 if scaler is None else float(scaler.scale(torch.ones((), device=self.fabric.device)))
+
+    def update(self, optimizer: _FabricOptimizer, *modules: nn.Module) -> None:
+        """Clip the gradient of the modules, and take a step."""
+        if self.clip:
+            # under loss scaling an overflow is normal: the scaler sees it too and skips the step
+            self.fabric.clip_gradients(
+                nn.ModuleList(modules), optimizer, max_norm=self.clip, error_if_nonfinite=False
+            )
+        optimizer.step()

@@ -1,0 +1,73 @@
+"""The plain loop: one batch, one step of the optimiser.
+
+To fit in memory a batch can be cut into micro-batches of nearly equal size. One after the other goes forward
+and backward and is freed. The losses of each count for its share of the batch, and what they leave adds up to
+what the whole batch would have given: the gradient of the losses' sum, or each loss's row, and rows are
+combined once, after the last micro-batch. So a step is the one of the whole batch, up to rounding, whatever
+the method, the loss scaling and the number of processes. Batch norm is the exception: it normalises over
+what it is given, a micro-batch, and its running statistics move once for each of them.
+
+Rows wait for the last micro-batch, so that a method that works on them keeps those of all stages, and not of
+one at a time: about (K + 1) / 2 times the parameters that K exits at equal distances share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from offramp.data.batch import Batch
+from offramp.methods.loops.context import LoopContext
+from offramp.methods.loops.loop import BoundLoop, Loop, Losses, Phase, Progress
+
+__all__ = ["Minibatch"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Minibatch(Loop):
+    """An epoch is one run over the training images: forward, objective, combiner, clip, optimiser."""
+
+    whole_batch = ""
+
+    def bind(self, context: LoopContext) -> BoundLoop:  # noqa: D102
+        return _Descent(context)
+
+
+class _Descent(BoundLoop):
+    parts = (Phase(),)
+
+    def __init__(self, context: LoopContext) -> None:
+        self.context = context
+        modules = (context.net, context.bound)
+        self.optimizer = context.optimizer([p for m in modules for p in m.parameters() if p.requires_grad])
+
+    def step(self, part: int, batch: Batch, progress: Progress) -> Losses:
+        context = self.context
+        for group in self.optimizer.param_groups:
+            group["lr"] = progress.lr * group.get("lr_factor", 1.0)  # the recipe's groups
+        self.optimizer.zero_grad()
+        parts = batch.split(context.accumulate)
+        losses = [
+            self._descend(some, batch, progress, more=number < len(parts))
+            for number, some in enumerate(parts, 1)
+        ]
+        context.update(self.optimizer, context.net, context.bound)
+        return Losses(torch.stack([each.values for each in losses]).sum(0), losses[0].outputs)
+
+    def _descend(self, some: Batch, batch: Batch, progress: Progress, *, more: bool) -> Losses:
+        """Gradients of a micro-batch. Its part of the losses; nothing else of it stays in memory."""
+        context = self.context
+        with context.averaging(now=not more):
+            step = context.forward(some, progress, whole=None if some is batch else batch, more=more)
+            losses = context.bound.losses_of(step)
+            context.bound.combine(losses, step, context.backward())
+        return Losses(step.share * torch.stack(list(losses)).detach(), step.present)
+
+    def state(self) -> dict[str, Any]:
+        return {"method": self.context.bound.state_dict(), "optimizer": self.optimizer.optimizer.state_dict()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.context.bound.load_state_dict(state["method"])
+        self.optimizer.optimizer.load_state_dict(state["optimizer"])

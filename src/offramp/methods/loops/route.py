@@ -1,0 +1,74 @@
+"""What a finished run keeps of its routes: ``routes.safetensors``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from offramp.errors import UserError
+from offramp.methods.loops.fusion import Fusion
+from offramp.methods.loops.routes import Routes
+
+__all__ = ["Route", "read_routes", "routes_bytes"]
+
+OWNERS = "owners"
+
+
+@dataclass(frozen=True)
+class Route:
+    """How much the tasks need each kernel of one convolution.
+
+    Attributes:
+        owners: The outputs (from 0, ascending) that own the weight.
+        importance: \\|nu\\|, ``[owners, m, n]``, not normalised.
+        scale: The fusion's learned factors of it, ``[owners, m, n]``; ones where none are learned.
+    """
+
+    owners: tuple[int, ...]
+    importance: Tensor
+    scale: Tensor
+
+
+def routes_bytes(routes: Routes, fusion: Fusion) -> bytes:
+    """The routes in the safetensors format."""
+    tensors = {}
+    for name in routes.owners:
+        importance = routes.importance(name).detach()
+        scale = fusion.scale(name)
+        tensors[f"{name}/importance"] = importance.cpu().contiguous()
+        tensors[f"{name}/scale"] = (
+            (torch.ones_like(importance) if scale is None else scale.detach()).cpu().contiguous()
+        )
+    return safetensors.torch.save(tensors, metadata={OWNERS: json.dumps(routes.owners)})
+
+
+def read_routes(path: str | Path) -> dict[str, Route]:
+    """The routes of a finished run, by parameter name.
+
+    Args:
+        path: ``routes.safetensors`` in its folder.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            owners = json.loads(file.metadata()[OWNERS])
+            return {
+                name: Route(
+                    tuple(tasks), *(file.get_tensor(f"{name}/{what}") for what in ("importance", "scale"))
+                )
+                for name, tasks in owners.items()
+            }
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} is missing; only runs of the dr-mgf family and dr-avgf keep routes"
+        ) from None
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged or holds no routes ({error}); train anew") from None

@@ -1,0 +1,259 @@
+"""The grammar of a method: a part for each of five axes, chosen independently."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from torch import nn
+
+from offramp.errors import UserError, guess
+from offramp.forks import Fork, GainFork, Rule, SliceFork, install, remove
+from offramp.methods._own_loop import unwrap
+from offramp.methods.balancers import Balancer, Equal
+from offramp.methods.bound import BoundMethod
+from offramp.methods.combiners import Combiner, Sum
+from offramp.methods.loops import Loop, Minibatch
+from offramp.methods.objectives import Objective, TaskLoss
+from offramp.methods.options import Options
+from offramp.methods.passes import K, Passes
+from offramp.nets import MultiExitNet, Net, Separate
+
+__all__ = ["AXES", "Method"]
+
+# axis -> its plain part, in the order in which data meets them; forks are a product of any number of rules
+AXES: dict[str, Any] = {
+    "fork": (),
+    "objective": TaskLoss(),
+    "balancer": Equal(),
+    "combiner": Sum(),
+    "loop": Minibatch(),
+}
+KINDS = {"objective": Objective, "balancer": Balancer, "combiner": Combiner, "loop": Loop}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the table: a part for each axis on which it is not plain.
+
+    The fields of the parts are the method's options. One has a qualified name, ``kd.alpha``
+    (:class:`~offramp.methods.options.Options`), and the field alone is its name where no other part has such
+    a field.
+
+    Attributes:
+        name: What the command line calls it.
+        summary: One line.
+        paper: Where it comes from.
+        parts: Axis -> part; what is left out is plain (:data:`AXES`). ``fork``: what crosses a fork, a rule,
+            or a tuple of rules whose gains multiply. ``objective``: a step's outputs -> K losses.
+            ``balancer``: K losses -> K weighted losses. ``combiner``: K losses -> gradients. ``loop``: how an
+            epoch is organised.
+        separate: Train one network per exit instead.
+        rows: Class of a part -> name of the row that brings it; by default this one, if it brings one part.
+
+    Raises:
+        UserError: No such axis, a part of another axis, or one that leaves another nothing to do.
+    """
+
+    name: str
+    summary: str
+    paper: str
+    parts: Mapping[str, Any] = field(default_factory=dict)
+    separate: bool = False
+    rows: Mapping[type, str] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for axis in self.parts:
+            if axis not in AXES:
+                raise UserError(
+                    f"method {self.name!r}: no axis {axis!r}{guess(axis, AXES)}; there are: {', '.join(AXES)}"
+                )
+        parts = AXES | dict(self.parts)
+        object.__setattr__(self, "parts", parts | {"fork": _members(parts["fork"])})
+        for axis, part in self.parts.items():
+            kind = KINDS.get(axis)
+            if not (isinstance(part, kind) if kind else all(hasattr(rule, "gains") for rule in part)):
+                raise UserError(
+                    f"method {self.name!r}: {part!r} is no {axis}; give it on the axis it belongs to"
+                )
+        brought = [type(part) for axis, part in self._placed if axis in self.axes]
+        if not self.rows and len(brought) == 1:
+            object.__setattr__(self, "rows", {brought[0]: self.name})
+        self._check_parts()
+
+    def _check_parts(self) -> None:
+        """Whether each part leaves the others something to do."""
+        for axis, purpose in (("balancer", "balance"), ("combiner", "combine")):
+            if self.loop.own_backward and axis in self.axes:
+                loop, other = map(self._options.bringer, (self.loop, self.parts[axis]))
+                raise UserError(
+                    f"{self.name!r}: {loop!r} descends one weighted sum of the losses at a time, "
+                    f"so that {other!r} has nothing to {purpose}; choose one of them"
+                )
+
+    # the parts
+
+    @property
+    def forks(self) -> tuple[Rule, ...]:
+        """Rules of what crosses a fork; none is the plain fork."""
+        return cast("tuple[Rule, ...]", self.parts["fork"])
+
+    @property
+    def objective(self) -> Objective:
+        """What turns a step's outputs into K losses."""
+        return cast("Objective", self.parts["objective"])
+
+    @property
+    def balancer(self) -> Balancer:
+        """What weighs the K losses."""
+        return cast("Balancer", self.parts["balancer"])
+
+    @property
+    def combiner(self) -> Combiner:
+        """What turns K losses into gradients."""
+        return cast("Combiner", self.parts["combiner"])
+
+    @property
+    def loop(self) -> Loop:
+        """How an epoch is organised."""
+        return cast("Loop", self.parts["loop"])
+
+    @property
+    def _placed(self) -> list[tuple[str, Any]]:
+        """Every part with its axis."""
+        return [(axis, one) for axis, part in self.parts.items() for one in _members(part)]
+
+    @property
+    def axes(self) -> dict[str, str]:
+        """What the method chooses, axis by axis; plain choices are left out."""
+        kinds = {axis: [type(one) for one in _members(part)] for axis, part in self.parts.items()}
+        chosen = {
+            axis: " x ".join(kind.__name__ for kind in found)
+            for axis, found in kinds.items()
+            if found != [type(one) for one in _members(AXES[axis])]
+        }
+        return chosen | ({"net": Separate.__name__} if self.separate else {})
+
+    # what follows from them
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What it works on: ``losses``, ``gramian`` or ``rows``; ``features`` and ``trunk`` of a step."""
+        return self.objective.needs | self.balancer.needs | self.combiner.needs
+
+    @property
+    def passes(self) -> Passes:
+        """What a step costs, or an epoch over its batches, in passes of joint training."""
+        if self.separate:
+            return Passes((K + 1) / 2, (K + 1) / 2)
+        return self.loop.passes or self.combiner.passes
+
+    @property
+    def reads_epochs(self) -> tuple[str, ...]:
+        """What of it depends on how many epochs there will be, so that no run with it can be extended."""
+        return tuple(what for axis in AXES if axis != "fork" for what in self.parts[axis].reads_epochs)
+
+    @property
+    def whole_batch(self) -> list[str]:
+        """Why no batch can be cut into micro-batches, part by part; empty where one can."""
+        found = (self.parts[axis].whole_batch for axis in AXES if axis != "fork")
+        return [why for why in found if why]
+
+    @property
+    def lasting(self) -> bool:
+        """Whether the trained net is not the plain one: other forks that change values, or several nets."""
+        return self.separate or any(getattr(rule, "reference", "on") != "on" for rule in self.forks)
+
+    # options
+
+    @property
+    def _options(self) -> Options:
+        return Options(self.name, [part for _, part in self._placed], self.rows)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The method's options and their values, by their short names where these mean one option only."""
+        return self._options.values
+
+    def named(self, key: str) -> list[str]:
+        """Qualified names of the options that a name may mean: none, one, or several if it is ambiguous."""
+        return self._options.named(key)
+
+    def with_options(self, options: Mapping[str, Any]) -> Method:
+        """The same method with other values of options.
+
+        Args:
+            options: Name of an option, short or qualified, -> value. Of two names for one option the later
+                counts, as settings on the command line follow those of a recipe.
+
+        Raises:
+            UserError: No such option, a short name that several parts have, or a value out of range.
+        """
+        changes = self._options.changes(options)
+
+        def changed(part: Any) -> Any:
+            if isinstance(part, tuple):
+                return tuple(map(changed, part))
+            return dataclasses.replace(part, **changes[type(part)]) if type(part) in changes else part
+
+        return dataclasses.replace(self, parts={axis: changed(part) for axis, part in self.parts.items()})
+
+    # at work
+
+    def bind(self, net: nn.Module, seed: int = 0) -> BoundMethod:
+        """Bind the method to a net, to train it in a loop of your own.
+
+        The method's forks are installed on the net, in place; :func:`offramp.remove` takes them off again.
+
+        Args:
+            net: A net with exits, or of your own with ``outputs``, ``forward`` and ``owners``; it may be
+                compiled, or wrapped for data parallelism. On the device that it will be trained on.
+            seed: Of what the method draws by itself; equal on all processes.
+
+        Returns:
+            The method at work: ``losses``, ``backward``, and parameters of its own for the optimiser.
+
+        Raises:
+            UserError: The method trains no step by itself, or does not fit the net.
+        """
+        if self.separate or not isinstance(self.loop, Minibatch):
+            what = "one network per output" if self.separate else "in epochs of several phases"
+            raise UserError(
+                f"{self.name!r} trains {what}, which one loop over batches cannot do; "
+                f"use offramp.fit(net, data, method={self.name!r})"
+            )
+        inner, model = unwrap(net)
+        self.prepare(inner)  # type: ignore[arg-type]
+        return BoundMethod(self, inner, seed, model).to(next(inner.parameters()).device)
+
+    def prepare(self, net: MultiExitNet) -> Net:
+        """Install the method's forks on the net, in place; gain forks that are on it already make way.
+
+        Returns:
+            What is to be trained: the net, or separate copies of its parts.
+
+        Raises:
+            UserError: The method has plain forks and the net does not, or the forks do not fit the net.
+        """
+        if not hasattr(net, "forks"):
+            if self.forks:
+                raise UserError(
+                    f"{self.name!r} works on the forks of a MultiExitNet, and {type(net).__name__} has none; "
+                    "take a method without forks"
+                )
+        elif self.forks:
+            if any(isinstance(fork, GainFork) for fork in net.forks):
+                remove(net)
+            install(net, self.forks)
+        elif any(type(fork) not in (Fork, SliceFork) for fork in net.forks):
+            raise UserError(
+                f"method {self.name!r} trains plain forks, and this net's are not; "
+                "take them off first with offramp.forks.remove(net)"
+            )
+        return Separate(net) if self.separate else net
+
+
+def _members(part: Any) -> tuple[Any, ...]:
+    return part if isinstance(part, tuple) else (part,)

@@ -1,0 +1,7 @@
+"""A step's outputs -> K losses."""
+
+from offramp.methods.objectives.objective import Objective
+from offramp.methods.objectives.step import Step
+from offramp.methods.objectives.task_loss import TaskLoss
+
+__all__ = ["Objective", "Step", "TaskLoss"]

@@ -1,0 +1,113 @@
+"""Distillation of the last exit into the others, with an annealed temperature.
+
+Phuong, Lampert, "Distillation-Based Training for Multi-Exit Architectures", ICCV 2019.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from offramp.checks import number, switch
+from offramp.distributed.collectives import mean
+from offramp.methods.objectives.objective import Objective
+from offramp.methods.objectives.step import Step
+from offramp.tasks.soft_targets import soft_loss, soft_targets
+
+__all__ = ["Distillation"]
+
+CONFIDENT = 0.5  # mean of the teacher's largest probability above which the temperature grows
+GROWTH = 1.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation(Objective):
+    """Each exit learns the labels and, but for the last, what the last exit says.
+
+    The published loss, with p^T the probabilities at temperature T and the teacher p_K without gradient, is
+
+        s { (1 - C) sum_{k<=K} CE_k  +  C T^2 sum_{k<K} H(p_K^T, p_k^T) },     H(q, p) = -sum_c q_c log p_c.
+
+    Loss k < K holds s (1-C) CE_k + s C T^2 H(p_K^T, p_k^T), loss K holds s (1-C) CE_K.
+
+    The authors set s = 10/K for CIFAR, which acts like another learning rate. The default, s = 1, is the one
+    to compare with joint training: the two terms of an exit then weigh 1 together, as its cross-entropy does
+    there, and T^2 keeps the second's gradient at one scale as T grows. Exit K, which has no teacher, weighs
+    1 - C.
+
+    With ``anneal`` the temperature is multiplied by 1.05 after each batch on which the teacher's largest
+    probability at that temperature exceeds 0.5 on average; it never falls. The authors also report
+    a constant one: ``temperature=4, anneal=False``.
+
+    Attributes:
+        alpha: C, the share of the soft targets, in [0, 1).
+        temperature: T, at the start if it is annealed.
+        anneal: Whether the temperature grows.
+        scale: s, or ``"10/K"``.
+
+    Raises:
+        UserError: A value out of its range.
+    """
+
+    whole_batch = ""
+    alpha: float = 0.5
+    temperature: float = 1.0
+    anneal: bool = True
+    scale: float | str = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        number(self, "alpha", "from 0 to below 1: the last exit learns from the rest", lambda v: 0 <= v < 1)
+        number(self, "temperature", "above 0", lambda v: v > 0)
+        switch(self, "anneal")
+        if self.scale != "10/K":
+            number(self, "scale", "above 0, or '10/K' as published for CIFAR", lambda v: v > 0)
+
+    def bind(self, net: nn.Module, seed: int = 0) -> Callable[[Step], list[Tensor]]:  # noqa: D102
+        return _Annealed(self) if self.anneal else self
+
+    def __call__(self, step: Step) -> list[Tensor]:
+        """The K losses at the temperature of the start."""
+        return self.losses(step, soft_targets(step.outputs[-1], self.temperature), self.temperature)
+
+    def losses(self, step: Step, targets: Tensor, temperature: float | Tensor) -> list[Tensor]:
+        """The K losses.
+
+        Args:
+            step: The step.
+            targets: The teacher's probabilities at the temperature, ``[N, classes]``.
+            temperature: T.
+        """
+        scale = 10 / len(step.outputs) if isinstance(self.scale, str) else self.scale
+        hard = [scale * (1 - self.alpha) * step.loss(k) for k in step.present]
+        weight = scale * self.alpha * temperature**2
+        soft = [weight * soft_loss(z, targets, temperature) for z in step.outputs[:-1]]
+        return [*(a + b for a, b in zip(hard, soft, strict=False)), hard[-1]]
+
+
+class _Annealed(nn.Module):
+    """Distillation that remembers its temperature."""
+
+    temperature: Tensor
+
+    def __init__(self, objective: Distillation) -> None:
+        super().__init__()
+        self.objective = objective
+        self.register_buffer("temperature", torch.tensor(float(objective.temperature)))
+        self.confidence: Tensor | float = 0.0  # of the batch, as far as its micro-batches have come
+
+    def forward(self, step: Step) -> list[Tensor]:
+        """The K losses; in training mode the temperature may grow after the batch's last micro-batch."""
+        temperature = self.temperature.clone()  # the graph keeps it, the buffer changes in place
+        targets = soft_targets(step.outputs[-1], temperature)
+        losses = self.objective.losses(step, targets, temperature)
+        if self.training:
+            self.confidence = self.confidence + step.share * targets.amax(1).mean()
+            if not step.more:
+                confidence, self.confidence = mean(self.confidence), 0.0
+                # no Python `if`: that would wait for the device at every step
+                self.temperature.mul_(torch.where(confidence > CONFIDENT, GROWTH, 1.0))
+        return losses

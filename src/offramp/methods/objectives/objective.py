@@ -1,0 +1,63 @@
+"""What every objective is: a frozen set of options that turns a step into K losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from offramp.checks import numbers
+from offramp.methods.objectives.step import Step
+
+__all__ = ["Objective"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """A step's outputs -> K losses. The fields of a subclass are the method's options.
+
+    Attributes:
+        needs: What a step must bring beside the outputs: ``"features"``.
+        reads_epochs: What of it depends on how many epochs there will be.
+        weights: Fixed factors of the K losses; by default 1 each.
+
+    Raises:
+        UserError: A weight is negative or not a number.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    reads_epochs: ClassVar[tuple[str, ...]] = ()
+    weights: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights is None:
+            return
+        bounds = "a factor of 0 or more per exit, not all 0, e.g. [1, 1, 2]"
+        found = numbers(self, "weights", bounds, lambda factors: min(factors) >= 0 < max(factors))
+        object.__setattr__(self, "weights", found)
+
+    def bind(self, net: nn.Module, seed: int = 0) -> Callable[[Step], list[Tensor]]:
+        """What gives the losses while this net is trained.
+
+        An objective that learns or remembers returns an ``nn.Module``: its parameters are trained with the
+        net's, its state goes into the checkpoints, and neither is part of the trained net.
+
+        Args:
+            net: The net.
+            seed: The run's, for what the objective draws by itself.
+
+        Raises:
+            UserError: The net lacks what the objective needs.
+        """
+        return self
+
+    @property
+    def whole_batch(self) -> str:
+        """Why no batch can be cut into micro-batches; empty where the losses are means over samples."""
+        return f"{type(self).__name__} does not say that its losses are means over samples"
+
+    def __call__(self, step: Step) -> list[Tensor]:
+        """K scalars, in float32 or wider."""
+        raise NotImplementedError

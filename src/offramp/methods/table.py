@@ -1,0 +1,268 @@
+"""The table of named methods: which part each one has on which axis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from offramp.errors import UserError, guess
+from offramp.forks import Equilibrium, Partition
+from offramp.methods.balancers.uncertainty import Uncertainty
+from offramp.methods.combiners.aggregate import Aggregate
+from offramp.methods.combiners.aligned_mtl import AlignedMTL
+from offramp.methods.combiners.cagrad import CAGrad
+from offramp.methods.combiners.graddrop import GradDrop
+from offramp.methods.combiners.imtl import IMTL
+from offramp.methods.combiners.mgda import MGDA
+from offramp.methods.combiners.nash_mtl import NashMTL
+from offramp.methods.combiners.pcgrad import PCGrad
+from offramp.methods.combiners.upgrad import UPGrad
+from offramp.methods.combiners.windows import Windows
+from offramp.methods.composing import compose
+from offramp.methods.loops import DRMGF, MetaGF
+from offramp.methods.method import Method
+from offramp.methods.objectives.distillation import Distillation
+from offramp.methods.objectives.divergence import DivergenceDistillation
+from offramp.methods.objectives.ramp import Ramp
+from offramp.methods.objectives.self_distillation import SelfDistillation, SelfDistillationICCV
+
+__all__ = ["METHODS", "Method", "method"]
+
+# all of the authors' scripts hand these on from stage to stage
+META_GF_SCRIPTS: dict[str, Any] = {"optimizers": "shared", "statistics": "carried"}
+
+METHODS: dict[str, Method] = {
+    m.name: m
+    for m in (
+        Method("joint", "the plain sum of all exits' losses (DSN)", "Lee et al., AISTATS 2015"),
+        Method(
+            "separate",
+            "a yardstick: one network per exit, with nothing shared, each trained on its own loss",
+            "a control, no paper",
+            separate=True,
+        ),
+        Method(
+            "dfs",
+            "Deep Feature Surgery: partition each exit's features, cut the gradients that conflict",
+            "Gong et al., ECCV 2024",
+            {"fork": Partition()},
+        ),
+        Method(
+            "dfs-no-reference",
+            "Deep Feature Surgery without feature referencing: who does not train a channel does not read it",
+            "Gong et al., ECCV 2024, Eq 6",
+            {"fork": Partition(reference="zero")},
+        ),
+        Method(
+            "ge",
+            "gradient equilibrium: every block gets the mean of the gradients of the exits behind it",
+            "Li et al. (IMTA), ICCV 2019",
+            {"fork": Equilibrium()},
+        ),
+        Method(
+            "kd",
+            "each exit also learns what the last one says, at a temperature that grows with its confidence",
+            "Phuong and Lampert, ICCV 2019",
+            {"objective": Distillation()},
+        ),
+        Method(
+            "kd-msdnet",
+            "each exit learns mostly what the last one says, at a constant temperature",
+            "Li et al. (IMTA), ICCV 2019",
+            {"objective": DivergenceDistillation()},
+        ),
+        Method(
+            "byot",
+            "self-distillation: the last exit teaches its probabilities and its features (journal recipe)",
+            "Zhang et al., TPAMI 2022",
+            {"objective": SelfDistillation()},
+        ),
+        Method(
+            "byot-iccv",
+            "self-distillation by the recipe of the ICCV paper's public re-implementation",
+            "Zhang et al., ICCV 2019",
+            {"objective": SelfDistillationICCV()},
+        ),
+        Method(
+            "sdn-ramp",
+            "the losses of shallow exits fade in, up to each exit's share of the operations",
+            "Kaya et al., ICML 2019",
+            {"objective": Ramp()},
+        ),
+        Method(
+            "uncertainty",
+            "each loss is divided by a variance that is learned with the net",
+            "Kendall et al., CVPR 2018",
+            {"balancer": Uncertainty()},
+        ),
+        Method(
+            "bdl-1",
+            "block-dependent losses: each loss trains its own block and the two before",
+            "github.com/savertm/Block-Dependent-Losses-for-Multi-Exit-Networks",
+            {"combiner": Windows(window="overlap-3")},
+        ),
+        Method(
+            "bdl-2",
+            "block-dependent losses, and the last loss trains all blocks",
+            "github.com/savertm/Block-Dependent-Losses-for-Multi-Exit-Networks",
+            {"combiner": Windows(window="overlap-3-final")},
+        ),
+        Method(
+            "pcgrad",
+            "each loss's gradient loses what opposes another's",
+            "Yu et al., NeurIPS 2020",
+            {"combiner": PCGrad()},
+        ),
+        Method(
+            "pcgrad-meta-gf",
+            "PCGrad as Meta-GF's package has it: one gradient of all parameters, heads included",
+            "Yu et al., NeurIPS 2020; Sun et al.'s package",
+            {"combiner": PCGrad(shared="all")},
+        ),
+        Method(
+            "cagrad",
+            "near the mean gradient, the direction that helps the worst-off loss most",
+            "Liu et al., NeurIPS 2021",
+            {"combiner": CAGrad()},
+        ),
+        Method(
+            "cagrad-meta-gf",
+            "CAGrad as Meta-GF's package has it: all parameters, c = 0.5, and the mean instead of the sum",
+            "Liu et al., NeurIPS 2021; Sun et al.'s package",
+            {"combiner": CAGrad(c=0.5, shared="all", scaling="native")},
+        ),
+        Method(
+            "nash-mtl",
+            "the direction that the losses would agree on as bargainers",
+            "Navon et al., ICML 2022",
+            {"combiner": NashMTL()},
+        ),
+        Method(
+            "mgda",
+            "the shortest weighted mean of the gradients, which opposes no loss",
+            "Sener and Koltun, NeurIPS 2018",
+            {"combiner": MGDA()},
+        ),
+        Method(
+            "imtl",
+            "equally long steps along every loss's gradient (IMTL-G)",
+            "Liu et al., ICLR 2021",
+            {"combiner": IMTL()},
+        ),
+        Method(
+            "graddrop",
+            "at every weight one sign is drawn, and gradients of the other are dropped",
+            "Chen et al., NeurIPS 2020",
+            {"combiner": GradDrop()},
+        ),
+        Method(
+            "aligned-mtl",
+            "the gradients, made orthogonal and equally long",
+            "Senushkin et al., CVPR 2023",
+            {"combiner": AlignedMTL()},
+        ),
+        Method(
+            "upgrad",
+            "the sum of the gradients, each projected to where it opposes none",
+            "Quinton and Rey, 2024",
+            {"combiner": UPGrad()},
+        ),
+        Method(
+            "meta-gf",
+            "one stage per exit from common weights, fused by meta-learned weights",
+            "Sun et al., ECCV 2022",
+            {"loop": MetaGF()},
+        ),
+        Method(
+            "meta-gf-vgg",
+            "Meta-GF as its authors' script for VGG-SDN on CIFAR-100",
+            "Sun et al., ECCV 2022, the authors' code",
+            {"loop": MetaGF(**META_GF_SCRIPTS, ramp=True)},
+        ),
+        Method(
+            "meta-gf-vgg-cifar10",
+            "Meta-GF as its authors' script for VGG-SDN on CIFAR-10",
+            "Sun et al., ECCV 2022, the authors' code",
+            {"loop": MetaGF(**META_GF_SCRIPTS, ramp=True, sharpness=1.0, fusion_lr=0.001)},
+        ),
+        Method(
+            "meta-gf-resnet",
+            "Meta-GF as its authors' script for ResNet-SDN, without an oversight",
+            "Sun et al., ECCV 2022, the authors' code",
+            {"loop": MetaGF(**META_GF_SCRIPTS, ramp=True, granularity="tensor", ema=0.9, fusion_gamma=1.0)},
+        ),
+        Method(
+            "meta-gf-msdnet",
+            "Meta-GF as its authors' script for MSDNet, without an oversight",
+            "Sun et al., ECCV 2022, the authors' code",
+            {"loop": MetaGF(**META_GF_SCRIPTS, granularity="tensor", ema=0.9, fusion_gamma=1.0)},
+        ),
+        Method(
+            "dr-avgf",
+            "one stage per exit through the kernels it prefers, and the arithmetic mean",
+            "Sun et al., arXiv 2305.19844, Fig 11",
+            {"loop": DRMGF(learn="nothing")},
+        ),
+        Method(
+            "dr-mgf",
+            "one stage per exit through the kernels it prefers, fused by preference and meta-learned weights",
+            "Sun et al., arXiv 2305.19844",
+            {"loop": DRMGF()},
+        ),
+        Method(
+            "dr-mgf-published",
+            "DR-MGF with the published learning rate of its fusion",
+            "Sun et al., arXiv 2305.19844, the authors' code",
+            {"loop": DRMGF(fusion_lr=0.1)},
+        ),
+        Method(
+            "dr-mgf-paper",
+            "DR-MGF to the letter of the paper: the fusion learns preferences, and all stages are routed",
+            "Sun et al., arXiv 2305.19844",
+            {"loop": DRMGF(learn="routes", nu_decay=1e-5, routed_share=1.0, fusion_lr=0.1)},
+        ),
+        Method(
+            "dr-mgf-nyu",
+            "DR-MGF as its authors' code for NYUv2, without two oversights",
+            "Sun et al., arXiv 2305.19844, the authors' code",
+            {
+                "loop": DRMGF(
+                    gate="mixed", lateral="nyu", init="norm", auxiliary=0.5, penalty=0.0, fusion_lr=0.1
+                )
+            },
+        ),
+        Method(
+            "aggregate",
+            "any other aggregator of TorchJD that works on one batch, by its class name",
+            "torchjd.org",
+            {"combiner": Aggregate()},
+        ),
+    )
+}
+
+
+def method(name: str, options: Mapping[str, Any] | None = None, /, **settings: Any) -> Method:
+    """The named method with the given options: ``method("dfs+cagrad", beta=0.7)``.
+
+    Args:
+        name: A key of :data:`METHODS`, or several joined by ``+`` that choose on different axes: ``dfs+kd``.
+        options: Values for the method's options, e.g. ``{"beta": 0.9}`` for ``dfs``; qualified names do too,
+            and are needed where several parts have an option of the name: ``{"dfs.scales": "all"}`` of
+            ``dfs+ge``.
+        **settings: The same by keyword, instead of the mapping.
+
+    Raises:
+        UserError: No such method or option, a value out of range, or methods that do not combine.
+    """
+    if options is not None and settings:
+        raise UserError("give method() its options in a mapping or by keyword, not both")
+    names = name.split("+")
+    for one in names:
+        if not one:
+            raise UserError(f"method {name!r} lacks a name beside its '+', e.g. dfs+kd")
+        if one not in METHODS:
+            raise UserError(f"no method {one!r}{guess(one, METHODS)}; there are: {', '.join(METHODS)}")
+    # in the order of the table, so that dfs+kd and kd+dfs are one method
+    rows = sorted((METHODS[one] for one in names), key=list(METHODS.values()).index)
+    row = rows[0] if len(rows) == 1 else compose(rows)
+    return row.with_options(settings if options is None else options)

@@ -1,0 +1,1 @@
+"""The published networks, one file each, and their catalogue."""

@@ -1,0 +1,256 @@
+"""A method in a loop of one's own: the gradients of the library's loop, and refusals in one line."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from binding_cases import CLASSES, assert_same, batches, grads_of, tiny_net
+from torch import nn
+
+import offramp
+from offramp import Recipe, UserError
+from offramp.data import Batch
+from offramp.distributed.launch import launch
+from offramp.methods import METHODS, method
+from offramp.methods.bound import BoundMethod
+from offramp.methods.loops import LoopContext, Progress
+from offramp.tasks import Boxes, Classification
+from offramp.training.optimizer import build_optimizer
+from offramp.training.placement import place
+
+MINIBATCH = [name for name, row in METHODS.items() if not (row.separate or row.loop.own_backward)]
+SEVERAL = ["dfs+cagrad", "kd+pcgrad", "ge+byot", "uncertainty+mgda"]
+
+
+@pytest.mark.parametrize("name", [*MINIBATCH, *SEVERAL])
+def test_the_steps_are_those_of_the_library_s_loop(name):
+    """Three steps of SGD with momentum, in float64: losses, gradients and what the method remembers."""
+    recipe, fabric, row = Recipe(lr=0.05), launch("fp32", "cpu"), method(name)
+    mine, theirs = tiny_net(), tiny_net()
+    bound = row.bind(mine).double()
+    assert isinstance(bound, BoundMethod)
+    prepared = row.prepare(theirs)
+    bench = LoopContext(
+        model=place(prepared, recipe, fabric, plain_backward="losses" in row.needs),
+        net=prepared,
+        bound=BoundMethod(row, prepared).double(),
+        fabric=fabric,
+        optimizer=lambda groups: fabric.setup_optimizers(build_optimizer(groups, recipe)),
+        batches=lambda number, count: iter(()),
+        tasks=[*prepared.outputs.values()],
+        epochs=2,
+    )
+    work = row.loop.bind(bench)
+    optimizer = build_optimizer([*mine.parameters(), *bound.parameters()], recipe)
+    bound.progress(0, 2)
+    for images, labels in batches():
+        expected = work.step(0, Batch(images, {"label": labels}), Progress(epoch=0, fraction=0.0, lr=0.05))
+        optimizer.zero_grad()
+        losses = bound.backward(images, labels)
+        assert not losses.requires_grad
+        assert torch.equal(losses, expected.values)
+        assert_same(grads_of(mine, bound), grads_of(theirs, bench.bound))
+        optimizer.step()
+    assert str(bound.state_dict()) == str(bench.bound.state_dict())
+
+
+@pytest.mark.parametrize("name", ["joint", "cagrad", "bdl-1", "kd"])
+def test_losses_and_backward_apart(name):
+    (images, labels), nets = next(batches()), (tiny_net(), tiny_net())
+    method(name).bind(nets[0]).backward(images, labels)
+    bound = method(name).bind(nets[1])
+    losses = bound.losses(Batch(images, {"label": labels}))
+    assert len(losses) == 3
+    assert all(loss.requires_grad for loss in losses)
+    assert torch.equal(bound.backward(losses), torch.stack(list(losses)).detach())
+    assert_same(grads_of(nets[1]), grads_of(nets[0]))
+
+
+@pytest.mark.parametrize("name", ["joint", "cagrad"])
+def test_a_penalty_is_added_to_a_loss(name):
+    """It belongs to head 1 alone, so that only that head's gradient changes, and by what calculus says."""
+    (images, labels), nets = next(batches()), (tiny_net(), tiny_net())
+    method(name).bind(nets[0]).backward(images, labels)
+    bound = method(name).bind(nets[1])
+    losses = bound.losses(images, labels)
+    weight = nets[1].heads[0][-1].weight
+    losses[0] = losses[0] + 3 * weight.square().sum()
+    bound.backward(losses)
+    nets[0].heads[0][-1].weight.grad += 6 * nets[0].heads[0][-1].weight.detach()
+    assert_same(grads_of(nets[1]), grads_of(nets[0]), 1e-12)
+
+
+@pytest.mark.parametrize("name", ["joint", "kd", "cagrad", "mgda", "bdl-1", "graddrop"])
+def test_micro_batches_add_up_to_the_batch(name):
+    """Without batch norm, which sees a micro-batch at a time."""
+    (images, labels), nets = next(batches()), (tiny_net().eval(), tiny_net().eval())
+    method(name).bind(nets[0]).backward(images, labels)
+    bound = method(name).bind(nets[1])
+    for start in (0, 2, 4):
+        part = slice(start, start + 2)
+        bound.backward(images[part], labels[part], share=1 / 3, more=start < 4)
+    assert_same(grads_of(nets[1]), grads_of(nets[0]), 1e-9)
+
+
+def test_the_method_remembers_through_its_state():
+    """kd anneals its temperature, and Nash-MTL starts from its last weights."""
+    found = []
+    for stop in (False, True):
+        net = tiny_net()
+        bound = method("kd+nash-mtl").bind(net)
+        for images, labels in batches(4):
+            if stop:
+                state = copy.deepcopy(bound.state_dict())
+                bound = method("kd+nash-mtl").bind(net)
+                bound.load_state_dict(state)
+            net.zero_grad()
+            bound.backward(images, labels)
+        found.append(grads_of(net))
+        assert not any("stages" in key for key in bound.state_dict())
+    assert_same(*found)
+
+
+class Own(nn.Module):
+    """Two outputs with targets of their own, and nothing that the library asks for beside the three."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.trunk = nn.Linear(5, 4)
+        self.heads = nn.ModuleList([nn.Linear(4, CLASSES), nn.Linear(4, 4)])
+        self.outputs = {"class": Classification(), "box": Boxes()}
+
+    def forward(self, x):
+        feature = self.trunk(x).tanh()
+        return [head(feature) for head in self.heads]
+
+    def owners(self):
+        of = {"trunk": {0, 1}, "heads.0": {0}, "heads.1": {1}}
+        return {name: frozenset(of[name.rpartition(".")[0]]) for name, _ in self.named_parameters()}
+
+
+@pytest.mark.parametrize("name", ["joint", "uncertainty", "cagrad", "pcgrad", "mgda"])
+def test_a_net_of_one_s_own(name):
+    net, inputs = Own(), torch.randn(6, 5)
+    bound = method(name).bind(net)
+    labels, boxes = torch.arange(6) % CLASSES, torch.rand(6, 4)
+    losses = bound.backward(inputs, {"label": labels, "box": boxes})
+    class_loss = nn.functional.cross_entropy(net(inputs)[0], labels)
+    box_loss = nn.functional.smooth_l1_loss(net(inputs)[1], boxes, beta=0.1)
+    torch.testing.assert_close(losses, torch.stack([class_loss, box_loss]).detach())
+    assert all(p.grad is not None for p in net.parameters())
+    # a head's gradient is its own loss's, under a combiner
+    expected = torch.autograd.grad(class_loss, net.heads[0].weight)[0]
+    factor = 0.5 if name == "uncertainty" else 1.0
+    torch.testing.assert_close(net.heads[0].weight.grad, factor * expected)
+
+
+def test_a_target_that_no_sample_has_gives_no_loss():
+    net = Own()
+    losses = method("cagrad").bind(net).backward(torch.randn(6, 5), {"box": torch.rand(6, 4)})
+    assert losses.isnan().tolist() == [True, False]
+    assert net.heads[0].weight.grad is None
+
+
+def test_options_come_by_keyword_or_in_a_mapping():
+    assert offramp.method("dfs+cagrad", beta=0.7) == offramp.method("dfs+cagrad", {"beta": 0.7})
+    with pytest.raises(UserError, match="in a mapping or by keyword, not both"):
+        offramp.method("dfs", {"beta": 0.7}, rounding="floor")
+    with pytest.raises(UserError, match="bta"):
+        offramp.method("dfs", bta=0.7)
+
+
+def test_a_compiled_net_is_called_and_its_inside_is_bound():
+    (images, labels), net = next(batches()), tiny_net()
+    calls = []
+    compiled = torch.compile(net, backend=lambda graph, inputs: calls.append(1) or graph.forward)
+    method("cagrad").bind(compiled).backward(images, labels)
+    expected = tiny_net()
+    method("cagrad").bind(expected).backward(images, labels)
+    assert calls
+    assert_same(grads_of(net), grads_of(expected), 1e-12)
+
+
+@pytest.mark.parametrize("name", ["separate", "meta-gf", "dr-mgf"])
+def test_what_is_no_loop_over_batches_names_fit(name):
+    with pytest.raises(UserError, match=rf"offramp\.fit\(net, data, method='{name}'\)"):
+        offramp.method(name).bind(tiny_net())
+
+
+def refusals():
+    images, labels = next(batches())
+
+    def bound(name="joint", net=None):
+        return method(name).bind(net or tiny_net())
+
+    def forks_changed():
+        net = tiny_net()
+        first = bound("joint", net)
+        bound("dfs", net)
+        first.losses(images, labels)
+
+    def unfinished():
+        first = bound()
+        first.backward(images, labels, share=0.5, more=True)
+        first.backward(images, labels, share=0.25)
+
+    def frozen():
+        bound(net=tiny_net().requires_grad_(False)).backward(images, labels)
+
+    def longer():
+        first = bound()
+        losses = first.losses(images, labels)
+        losses.append(losses[0])
+        first.backward(losses)
+
+    return {
+        "backbone": (lambda: bound(net=nn.Linear(2, 2)), r"Linear has no outputs; .*offramp\.attach"),
+        "forks": (
+            lambda: bound("dfs", Own()),
+            "'dfs' works on the forks of a MultiExitNet, and Own has none",
+        ),
+        "features": (lambda: bound("byot", Own()), "Own has none"),
+        "progress": (lambda: bound("sdn-ramp").losses(images, labels), r"call progress\(epoch, epochs\)"),
+        "epoch": (lambda: bound().progress(2, 2), "of 2 epochs, 0 to 1"),
+        "changed": (forks_changed, "no longer those that 'joint' was bound to; bind it anew"),
+        "one target": (
+            lambda: bound(net=Own()).losses(torch.randn(2, 5), labels),
+            "give a mapping with the keys label, box",
+        ),
+        "no target": (lambda: bound().losses(images), "targets are a Tensor or a mapping from label to one"),
+        "wrong key": (lambda: bound().losses(images, {"lable": labels}), "label .*the batch has lable"),
+        "wrong second key": (
+            lambda: bound(net=Own()).losses(torch.randn(6, 5), {"label": labels, "boxes": labels}),
+            "use the same keys",
+        ),
+        "copied": (
+            lambda: bound().backward([2 * loss for loss in bound().losses(images, labels)]),
+            "the very list that losses",
+        ),
+        "longer": (longer, "3 outputs have a target, and there are 4 losses"),
+        "twice targets": (lambda: bound().losses(Batch(images, {"label": labels}), labels), "brings its"),
+        "share": (lambda: bound().losses(images, labels, share=2.0), "above 0 and below 1; got 2.0"),
+        "more alone": (lambda: bound().losses(images, labels, more=True), "above 0 and below 1"),
+        "unfinished": (unfinished, "shares of 0.75 of a batch"),
+        "first is last": (lambda: bound("cagrad").backward(images, labels, share=0.5), "shares of 0.5 of"),
+        "whole": (
+            lambda: bound("byot").losses(images, labels, share=0.5, more=True),
+            "'byot' needs whole batches",
+        ),
+        "frozen": (frozen, "no loss depends on anything trainable"),
+        "run and scaler": (
+            lambda: bound().backward(images, labels, run=print, scaler=torch.amp.GradScaler("cpu")),
+            "either run or a scaler",
+        ),
+        "run of nothing": (lambda: bound("cagrad").backward(images, labels, run=id), "run left no gradient"),
+    }
+
+
+@pytest.mark.parametrize("case", refusals())
+def test_refusals_are_one_line(case):
+    act, line = refusals()[case]
+    with pytest.raises(UserError, match=line) as caught:
+        act()
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,77 @@
+"""A tiny net in float64, its batches, and a loop at work on them."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from offramp import Recipe
+from offramp.data import Batch
+from offramp.distributed.launch import launch
+from offramp.methods import method
+from offramp.methods.bound import BoundMethod
+from offramp.methods.loops import LoopContext, Progress
+from offramp.nets import MultiExitNet
+from offramp.training.optimizer import build_optimizer
+from offramp.training.placement import place
+
+RECIPE = Recipe(lr=0.05, batch_size=6, momentum=0.9, nesterov=False, weight_decay=1e-4, epochs=2)
+CLASSES = 3
+
+
+def tiny_net(seed: int = 0, exits: int = 3) -> MultiExitNet:
+    """Convolutions with and without bias, one of them 1x1, batch norm; float64."""
+    torch.manual_seed(seed)
+    stages = [
+        nn.Sequential(
+            nn.Conv2d(4 if k else 3, 5, 3, padding=1, bias=k == 0),
+            nn.BatchNorm2d(5),
+            nn.ReLU(),
+            nn.Conv2d(5, 4, 1),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+        )
+        for k in range(exits)
+    ]
+    heads = [
+        nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, CLASSES)) for _ in range(exits)
+    ]
+    return MultiExitNet(stages, heads, input_size=(3, 6, 6)).double()
+
+
+def batches(epoch: int, draw: int, count: int, size: int = 6):
+    """Noise and labels, a pure function of epoch and draw."""
+    random = torch.Generator().manual_seed(1000 * epoch + draw)
+    for _ in range(count):
+        images = torch.randn(size, 3, 6, 6, generator=random, dtype=torch.float64)
+        yield Batch(images, {"label": torch.randint(CLASSES, (size,), generator=random)})
+
+
+def bench(net, name: str = "dr-mgf", recipe: Recipe = RECIPE, **options):
+    """The named method's loop at work on the net."""
+    row = method(name, options)
+    fabric = launch("fp32", "cpu")
+    return row.loop.bind(
+        LoopContext(
+            model=place(net, recipe, fabric, plain_backward=False),
+            net=net,
+            bound=BoundMethod(row, net, recipe.seed),
+            fabric=fabric,
+            optimizer=lambda groups: fabric.setup_optimizers(build_optimizer(groups, recipe)),
+            batches=lambda number, count: batches(99, number, count),
+            tasks=[*net.outputs.values()],
+            epochs=recipe.epochs,
+            seed=recipe.seed,
+        )
+    )
+
+
+def run_epoch(work, epoch: int, count: int, epochs: int = RECIPE.epochs, lr: float = RECIPE.lr):
+    """One epoch: every part with `count` batches, or its share of them."""
+    work.context.net.train()
+    for part, one in enumerate(work.parts):
+        progress = Progress(epoch, epoch / epochs, lr)
+        work.begin(part, progress)
+        for batch in batches(epoch, one.draw, max(1, round(one.share * count))):
+            work.step(part, batch, progress)
+        work.end(part, progress)

@@ -1,0 +1,41 @@
+"""Stages shared out over processes, and a fusion whose batches are shared: what one process computes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from context_cases import bench, run_epoch, tiny_net
+from processes_job import METHODS
+
+JOB = Path(__file__).with_name("processes_job.py")
+COUNTS = (2, 3)  # three stages: one each and one together, or one each
+
+
+@pytest.fixture(scope="module", params=COUNTS)
+def out(request, tmp_path_factory):
+    out = tmp_path_factory.mktemp("processes")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*launcher, "--nproc-per-node", str(request.param), JOB, out],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_several_processes_compute_what_one_does(out, name):
+    net = tiny_net()
+    work = bench(net, name)
+    for epoch in range(2):
+        run_epoch(work, epoch, 4)
+    shared = torch.load(out / f"{name}.pt", weights_only=True)
+    torch.testing.assert_close(shared, dict(net.state_dict()), rtol=0, atol=1e-9)
