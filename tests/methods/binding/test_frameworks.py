@@ -18,7 +18,7 @@ from torch import Tensor
 import offramp
 from offramp.methods import method
 
-PAGE = Path(__file__).parents[2] / "docs" / "your_own_loop.md"
+PAGE = Path(__file__).parents[3] / "docs" / "your_own_loop.md"
 NAMES = ["joint", "dfs", "kd", "uncertainty", "cagrad", "pcgrad", "bdl-1", "graddrop"]
 SCALE = 1024.0
 
