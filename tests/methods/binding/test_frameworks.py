@@ -212,3 +212,24 @@ def test_at_most_four_lines_of_a_plain_loop_change():
     for line in lines:
         if not line.startswith("-"):
             assert f"\n{line[1:]}\n" in program
+
+
+@pytest.mark.parametrize("name", ["joint", "cagrad"])
+@pytest.mark.parametrize("first", ["bind", "prepare"])
+@pytest.mark.filterwarnings("ignore")
+def test_accelerate_in_bf16(first, name):
+    """Its prepared net returns copies of the features, and no row may be cut off at a copy."""
+    accelerator = pytest.importorskip("accelerate").Accelerator(mixed_precision="bf16", cpu=True)
+    (images, labels), nets = next(batches()), (tiny_net().float(), tiny_net().float())
+    images = images.float()
+    bound = method(name).bind(nets[0])
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = bound.losses(images, labels)
+    bound.backward(losses)
+    if first == "bind":
+        bound = method(name).bind(nets[1])
+        accelerator.prepare(nets[1])
+    else:
+        bound = method(name).bind(accelerator.prepare(nets[1]))
+    bound.backward(images, labels, run=accelerator.backward)
+    assert_same(grads_of(nets[1]), grads_of(nets[0]))
