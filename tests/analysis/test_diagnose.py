@@ -113,7 +113,7 @@ def test_batches_are_those_of_the_training(folders):
 def test_accuracy_is_that_of_the_result(folders):
     subject = opened(folders / "joint0")
     result = read_run(folders / "joint0").result
-    assert subject.accuracy("test") == [e["top1"] for e in result["exits"]]
+    assert subject.metrics("test") == [e["top1"] for e in result["exits"]]
     assert subject.last_lr == pytest.approx(read_run(folders / "joint0").epochs[-1]["lr"])
 
 

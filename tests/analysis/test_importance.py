@@ -215,3 +215,18 @@ def test_a_pruning_matrix_knows_its_chance_level(layers):
     assert (stage.owners, stage.filters, stage.own, stage.chance) == ((0, 1), 3, (2, 1), (1.5, 1.5))
     assert found.chance == (1.5, 1.5)
     assert pruning_matrix(layers, nulls[0], lambda: [1.0, 1.0]).chance is None
+
+
+def test_a_loss_is_negative_where_a_lower_metric_is_better(layers):
+    scores = torch.tensor([[9.0, 1, 1], [1, 9, 1]])
+
+    def errors():
+        """The sums of the weights of two filters, which are 0 while they are pruned."""
+        weight = layers[1].weight.detach()
+        return [1 + float((weight[k] == 0).all()) for k in range(2)]
+
+    found = pruning_matrix(
+        layers, {"1.weight": Importance((0, 1), scores)}, errors, better=["lower", "lower"]
+    )
+    assert found.change == ((-1, 0), (0, -1))
+    assert found.diagonal == (True, True)

@@ -46,3 +46,12 @@ def test_a_part_tells_the_loss_of_the_exits_that_it_trained(shown):
     assert shown(30, part, part=True) == ["epoch 2/30  stage 2  loss 1.25  3.2 s"]
     idle = part | {"train_loss_2": math.nan}
     assert shown(30, idle, part=True) == ["epoch 2/30  stage 2  3.2 s"]
+
+
+def test_other_metrics_are_told_by_name(shown):
+    others = row(2, val=False) | {"val_iou_box": 45.25, "val_abs_err_depth": 0.1234}
+    (line,) = shown(30, others)
+    assert line.startswith("epoch 12/30  loss 2.25  iou box 45.25  abs err depth 0.1234  lr 0.012")
+    errors = row(2, val=False) | {"val_abs_err_1": 0.5, "val_abs_err_2": 0.25}
+    (line,) = shown(30, errors)
+    assert line.startswith("epoch 12/30  loss 2.25  val abs_err mean 0.375 last 0.25  lr 0.012")

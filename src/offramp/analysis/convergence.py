@@ -1,4 +1,4 @@
-"""How accuracy and loss went while training, against epochs and against passes (DR-MGF, Fig 10, 11).
+"""How metrics and loss went while training, against epochs and against passes (DR-MGF, Fig 10, 11).
 
 An epoch of DR-MGF costs K + 1 epochs of joint training, so curves over epochs alone are no comparison.
 """
@@ -12,27 +12,27 @@ from statistics import fmean
 from typing import Any
 
 from offramp.reports import Group, RunRecord, Spread, spread
+from offramp.tasks.outputs import column
 
-__all__ = ["QUANTITIES", "Curves", "curves"]
+__all__ = ["Curves", "curves"]
 
-# Name -> the columns of metrics.csv, and what is made of those of the K exits.
-_COLUMNS = {"val_top1": "val_top1_", "train_loss": "train_loss_"}
-_EXITS = {"mean": fmean, "last": lambda values: values[-1]}
-QUANTITIES = tuple(f"{what}_{how}" for what in _COLUMNS for how in _EXITS)
+# What is made of a quantity's values at the K outputs.
+_OUTPUTS = {"mean": fmean, "last": lambda values: values[-1]}
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Accuracy and loss of a group of runs, alike but for the seed, epoch by epoch.
+    """Metric and loss of a group of runs, alike but for the seed, epoch by epoch.
 
     Attributes:
         label: The group's.
         epochs: 1, 2, ...
         passes: Forward and backward passes so far, in epochs of joint training.
-        values: A key of :data:`QUANTITIES` -> mean and spread over the seeds, an entry per epoch. ``mean`` is
-            over the exits, as the paper says; ``last`` is the last exit, as its published figures show.
-            Accuracies of the validation images in percent; a run without them has none, nor has one
-            whose losses were not all finite.
+        values: ``val_METRIC_mean``, ``val_METRIC_last``, ``train_loss_mean``, ``train_loss_last`` -> mean and
+            spread over the seeds, an entry per epoch. ``mean`` is over the outputs, as the paper says;
+            ``last`` is the last one, as its published figures show. Outputs with several primary metrics
+            have no curve of them, nor has a run without validation; one whose losses were not all finite
+            has none of its losses.
     """
 
     label: str
@@ -61,9 +61,11 @@ def curves(group: Group) -> Curves:
     epochs = min(len(run.epochs) for run in group.runs)
     first = group.runs[0].epochs[:epochs]
     values = {}
-    for what, prefix in _COLUMNS.items():
-        for how, summary in _EXITS.items():
-            series = [_series(run, prefix, epochs) for run in group.runs]
+    outputs = group.runs[0].result.outputs
+    primaries = {output.primary for output in outputs.values()}
+    for what in [*(f"val_{metric}" for metric in primaries if len(primaries) == 1), "train_loss"]:
+        series = [_series(run, [f"{what}_{column(name)}" for name in outputs], epochs) for run in group.runs]
+        for how, summary in _OUTPUTS.items():
             if epochs and all(exits and isfinite(sum(exits)) for run in series for exits in run):
                 values[f"{what}_{how}"] = tuple(
                     spread([summary(exits) for exits in at]) for at in zip(*series, strict=True)
@@ -76,10 +78,6 @@ def curves(group: Group) -> Curves:
     )
 
 
-def _series(run: RunRecord, prefix: str, epochs: int) -> Sequence[Sequence[float]]:
-    """For every epoch the exits' values, shallow to deep."""
-    keys = sorted(
-        (key for key in (run.epochs[0] if run.epochs else ()) if key.startswith(prefix)),
-        key=lambda key: int(key.removeprefix(prefix)),
-    )
-    return [[row[key] for key in keys] for row in run.epochs[:epochs]]
+def _series(run: RunRecord, columns: Sequence[str], epochs: int) -> Sequence[Sequence[float]]:
+    """For every epoch the outputs' values, in their order; what was not logged is left out."""
+    return [[row[key] for key in columns if key in row] for row in run.epochs[:epochs]]

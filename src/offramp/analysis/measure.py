@@ -109,7 +109,8 @@ def _pruning(
     return pruning_matrix(
         subject.net,
         importance,
-        lambda: subject.accuracy(settings.split),
+        lambda: subject.metrics(settings.split),
+        better=[task.better for task in subject.net.outputs.values()],
         ratio=settings.ratio,
         nulls=nulls,
     )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from offramp.analysis.importance import Importance
+from offramp.runs.result import relative_gain
 
 __all__ = ["Owned", "Pruning", "own_counts", "own_filters", "pruned", "pruning_matrix"]
 
@@ -37,11 +38,11 @@ class Pruning:
     """The pruning matrix of K outputs.
 
     Attributes:
-        change: K rows of K numbers: M[k][j] = (acc_j without the filters of k - acc_j) / acc_j; 0 where
-            acc_j is 0, so that there is nothing to lose.
+        change: K rows of K numbers: M[k][j] = (m_j without the filters of k - m_j) / m_j, of the primary metric
+            m, with the sign turned where a lower one is better; 0 where m_j is 0, so that no part is lost.
         filters: How many filters each output has for its own, |S_k|.
         shared: How many shared filters have a score.
-        accuracy: Of every output with all filters, as the measure gave it.
+        accuracy: Primary metric of every output with all filters, as the measure gave it.
         stages: Whose the filters are, for each set of owners.
     """
 
@@ -69,7 +70,7 @@ class Pruning:
         """The matrix as the published figure shows it: the softmax of -100 M in each row.
 
         A drop by one hundredth more than another multiplies the share by e, so a row looks decided where
-        accuracies differ by what the images at hand cannot tell apart.
+        metrics differ by what the images at hand cannot tell apart.
         """
         shares = torch.softmax(-100 * torch.tensor(self.change, dtype=torch.float64), dim=1)
         return tuple(map(tuple, shares.tolist()))
@@ -135,8 +136,9 @@ def pruned(net: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[None]:
 def pruning_matrix(
     net: nn.Module,
     importance: Mapping[str, Importance],
-    accuracy: Callable[[], Sequence[float]],
+    measure: Callable[[], Sequence[float]],
     *,
+    better: Sequence[str] | None = None,
     ratio: float = 1.0,
     nulls: Sequence[Mapping[str, Importance]] = (),
 ) -> Pruning:
@@ -145,18 +147,23 @@ def pruning_matrix(
     Args:
         net: The net.
         importance: By parameter name.
-        accuracy: Measures the net as it is, one number per output, higher is better.
+        measure: Measures the net as it is, one number per output.
+        better: Whether a ``"higher"`` or a ``"lower"`` number is better, for each output; by default higher.
         ratio: See :func:`own_filters`.
         nulls: Importance from random gradients, some draws of it, for what chance gives.
     """
-    whole = tuple(accuracy())
+    whole = tuple(measure())
+    better = better or ["higher"] * len(whole)
     rows, counts = [], []
     for k in range(len(whole)):
         masks = own_filters(importance, k, ratio=ratio)
         counts.append(sum(int(mask.sum()) for mask in masks.values()))
         with pruned(net, masks):
             rows.append(
-                tuple((now - was) / was if was else 0.0 for now, was in zip(accuracy(), whole, strict=True))
+                tuple(
+                    relative_gain(now, was, way) if was else 0.0
+                    for now, was, way in zip(measure(), whole, better, strict=True)
+                )
             )
     sizes: dict[tuple[int, ...], int] = {}
     for found in importance.values():

@@ -1,4 +1,4 @@
-"""A finished run, opened for its diagnosis: the net, its training batches, its accuracy."""
+"""A finished run, opened for its diagnosis: the net, its training batches, its metrics."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ class Subject:
                 )  # fmt: skip
             yield next(epoch_of_batches)
 
-    def accuracy(self, split: SplitName) -> list[float]:
-        """Top-1 of every exit in percent, of the net as it is now."""
+    def metrics(self, split: SplitName) -> list[float]:
+        """The primary metric of every output, of the net as it is now."""
         images = self.data.val if split == "val" else self.data.test
         tasks = dict(self.net.outputs)
         measure = Evaluation(self.net, tasks, recorded_transform(dict(self.record)), self.recipe.batch_size)
@@ -129,7 +129,7 @@ def subject_of(
 
 
 def check_split(subject: Subject, split: SplitName) -> None:
-    """Check that there are images to measure accuracy on.
+    """Check that there are images to measure the outputs on.
 
     Raises:
         UserError: The run held out no validation images.
@@ -137,5 +137,5 @@ def check_split(subject: Subject, split: SplitName) -> None:
     if split == "val" and not len(subject.data.val):
         raise UserError(
             f"{subject.folder} held out no validation images (val_fraction=0); give `split='test'`, or leave "
-            "out what measures accuracy: `what=['conflict', 'filters', 'convergence']`"
+            "out what measures the outputs: `what=['conflict', 'filters', 'convergence']`"
         )

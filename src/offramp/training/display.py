@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+from offramp.tasks.outputs import heading
+
 __all__ = ["Display"]
 
 WIDTH = 80  # columns of a terminal; what does not fit is in metrics.csv
@@ -55,14 +57,13 @@ class Display:
     def epoch(self, row: Mapping[str, float]) -> None:
         """An epoch is done; the row is its line of metrics.csv.
 
-        Told are the loss, mean of the exits; top-1 on the validation images, mean and of the last exit; the
-        last learning rate; and the speed.
+        Told are the loss, mean of the outputs; the primary metric on the validation samples, mean and of the
+        last exit, or of each output that is no exit, by name; the last learning rate; and the speed.
         """
-        val = _of_exits(row, "val_top1_")
         self._line(
             f"epoch {row['epoch']:.0f}/{self.epochs}",
             f"loss {_mean(_of_exits(row, 'train_loss_')):.4g}",
-            f"val mean {_mean(val):.1f} last {val[-1]:.1f} %" if val else "",
+            *_validation(row),
             f"lr {row['lr']:.2g}",
             f"{row['images_per_second']:.0f} img/s",
         )
@@ -97,6 +98,18 @@ class Display:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.bar is not None:
             self.bar.stop()
+
+
+def _validation(row: Mapping[str, float]) -> list[str]:
+    """The columns ``val_METRIC_OUTPUT`` in words: exits by mean and last, other outputs by name."""
+    found = {key.removeprefix("val_"): value for key, value in row.items() if key.startswith("val_")}
+    metrics = {key.rpartition("_")[0] for key in found}
+    if len(metrics) != 1 or not all(key.rpartition("_")[2].isdigit() for key in found):
+        return [f"{key.replace('_', ' ')} {value:.4g}" for key, value in found.items()]
+    name, values = heading(metrics.pop()), [*found.values()]
+    if name.endswith(" %"):
+        return [f"val mean {_mean(values):.1f} last {values[-1]:.1f} %"]
+    return [f"val {name} mean {_mean(values):.4g} last {values[-1]:.4g}"]
 
 
 def _of_exits(row: Mapping[str, float], prefix: str) -> list[float]:

@@ -10,10 +10,9 @@ from offramp.analysis.convergence import Curves
 from offramp.analysis.pictures.canvas import canvas
 from offramp.analysis.pictures.lines import stroke
 from offramp.reports.plot_lines import wrapped
+from offramp.tasks.outputs import heading
 
 __all__ = ["draw_convergence"]
-
-_NAMES = {"val_top1": "validation top-1 (%)", "train_loss": "training loss"}
 
 
 def draw_convergence(path: Path, found: Sequence[Curves]) -> None:
@@ -26,7 +25,7 @@ def draw_convergence(path: Path, found: Sequence[Curves]) -> None:
         path: The picture's file.
         found: One per group, the baseline first.
     """
-    what = "val_top1" if all("val_top1_mean" in one.values for one in found) else "train_loss"
+    what = _quantity(found)
     alike = all(one.epochs == one.passes for one in found)
     axes_of = {"epochs": "epochs", "passes": "passes (epochs of joint training)"}
     if alike:
@@ -42,7 +41,7 @@ def draw_convergence(path: Path, found: Sequence[Curves]) -> None:
                 axes.grid(axis="y", color="0.9", linewidth=0.8)
                 axes.set_axisbelow(True)
             row[0].set_title(title, loc="left", fontsize=12)
-            row[0].set_ylabel(_NAMES[what])
+            row[0].set_ylabel(_in_words(what))
         for axes, name in zip(panels[-1], axes_of.values(), strict=True):
             axes.set_xlabel(name)
             axes.set_xlim(left=0)
@@ -53,6 +52,19 @@ def draw_convergence(path: Path, found: Sequence[Curves]) -> None:
             *panels[0][0].get_legend_handles_labels(), loc="outside right upper", frameon=False,
             fontsize=10, title=note, title_fontsize=9,
         )  # fmt: skip
+
+
+def _quantity(found: Sequence[Curves]) -> str:
+    """The validation metric if all curves have one, else the loss: ``val_top1``, ``train_loss``."""
+    common = set.intersection(*({name.rpartition("_")[0] for name in one.values} for one in found))
+    return next(iter(sorted(common - {"train_loss"})), "train_loss")
+
+
+def _in_words(quantity: str) -> str:
+    """``validation top-1 %`` for ``val_top1``."""
+    if quantity == "train_loss":
+        return "training loss"
+    return f"validation {heading(quantity.removeprefix('val_'))}"
 
 
 def _draw(axes: Any, x: Sequence[float], one: Curves, quantity: str, number: int) -> None:
