@@ -5,10 +5,15 @@ import pytest
 
 from offramp.analysis import curves
 from offramp.reports import Group, RunRecord
+from offramp.runs.result import Output, Result
+
+EXITS = 11  # at most; a row has the columns of those that were logged
 
 
 def run(seed, rows):
-    return RunRecord(Path(f"run{seed}"), "net", "joint", {}, "digits", seed, {}, {"exits": []}, tuple(rows))
+    exits = {f"exit {k}": Output({"top1": 50.0}, "top1", "higher") for k in range(1, EXITS + 1)}
+    result = Result("net", "joint", "digits", seed, exits)
+    return RunRecord(Path(f"run{seed}"), "net", "joint", {}, "digits", seed, {}, result, tuple(rows))
 
 
 def row(epoch, values, **more):
