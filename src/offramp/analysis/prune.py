@@ -39,7 +39,8 @@ class Pruning:
 
     Attributes:
         change: K rows of K numbers: M[k][j] = (m_j without the filters of k - m_j) / m_j, of the primary
-            metric m, with the sign turned where a lower one is better; 0 where m_j is 0, so that no part is lost.
+            metric m, with the sign turned where a lower one is better; 0 where m_j is 0, so that no part
+            is lost.
         filters: How many filters each output has for its own, |S_k|.
         shared: How many shared filters have a score.
         accuracy: Primary metric of every output with all filters, as the measure gave it.

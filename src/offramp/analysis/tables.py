@@ -81,7 +81,7 @@ def _filters(runs: Sequence[Findings]) -> str:
 
 def _pruning_title(by: str, images: str) -> str:
     return (
-        f"change of accuracy (%) on the {images} images without the filters that an exit needs most, {by}: "
+        f"change of the metric (%) on the {images} images without the filters that an exit needs most, {by}: "
         "its own, and the mean of the others"
     )
 

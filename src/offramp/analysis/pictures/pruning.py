@@ -1,4 +1,4 @@
-"""Fig 5 and 12 of DR-MGF: who loses accuracy without the filters that an exit needs most."""
+"""Fig 5 and 12 of DR-MGF: who gets worse without the filters that an exit needs most."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def draw_pruning(
             losses.set_title(f"{wrapped(label, 60)}\n{verdict}", loc="left", fontsize=11, fontweight="bold")
             _losses(losses, pruning)
             _owned(owned, pruning, None if chance is None else chance.get(label))
-        panels[-1][0].set_xlabel("change of its accuracy (%)\nframed: the exit itself, bold: who loses most")
+        panels[-1][0].set_xlabel("change of its metric (%)\nframed: the exit itself, bold: who loses most")
 
 
 def _losses(axes: Any, pruning: Pruning) -> None:
