@@ -55,9 +55,9 @@ def trained(method, seed):
     torch.manual_seed(seed)
     net = TwoHeads()
     bound = offramp.method(method).bind(net)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
     batch = toy(seed)
-    for _ in range(40):
+    for _ in range(100):
         optimizer.zero_grad()
         losses = bound.backward(batch.inputs, batch.targets)
         optimizer.step()

@@ -136,19 +136,19 @@ class Diagnosis:
         draw("filters", pictures.draw_filters, self._filters(), self._layers())
         draw(
             "importance", pictures.draw_pruning, self._of(lambda one: one.pruning),
-            "accuracy without the filters that an exit needs most\n"
+            "metric without the filters that an exit needs most\n"
             f"(by gradient norms, Eq 5; {self._images()})",
             self._of(lambda one: one.pruning and one.pruning.chance),
         )  # fmt: skip
         draw(
             "importance-same-owners", pictures.draw_pruning, self._of(lambda one: one.pruning_same_owners),
-            "accuracy without the filters that an exit needs most\n"
+            "metric without the filters that an exit needs most\n"
             f"(by gradient norms, among filters with the same owners; {self._images()})",
             self._of(lambda one: one.pruning_same_owners and one.pruning_same_owners.chance),
         )  # fmt: skip
         draw(
             "routes-importance", pictures.draw_pruning, self._routes(lambda routes: routes.pruning),
-            f"accuracy without the filters that an exit needs most\n(as learned; {self._images()})",
+            f"metric without the filters that an exit needs most\n(as learned; {self._images()})",
         )  # fmt: skip
         draw("similarity", pictures.draw_similarity, self._routes(lambda routes: routes.likeness))
         draw("routes", pictures.draw_routes, self._routes(lambda routes: routes.drawn))

@@ -30,7 +30,7 @@ class Compare:
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
     """folders that `offramp train` wrote"""
     out: str | None = None
-    """picture to draw, accuracy against FLOPs and the differences: .png, .svg or .pdf"""
+    """picture to draw, metrics against FLOPs and the differences: .png, .svg or .pdf"""
     pick_lr: bool = False
     """of a method's runs at several learning rates, take those that are best on the validation images"""
     published: str | None = None

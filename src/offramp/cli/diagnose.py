@@ -23,7 +23,7 @@ class Diagnose:
     conflict: conflict and gain of every batch, and their correlation. filters: the conflict on every shared
     filter. importance: what each exit loses without the filters that another one needs most. routes: the
     same with the importance that DR-MGF has learned, and how alike the exits' routes are. convergence:
-    accuracy against epochs and against passes.
+    metrics against epochs and against passes.
 
     The test set is left alone unless --split test says otherwise.
     """
@@ -50,7 +50,7 @@ class Diagnose:
     ratio: float = 1.0
     """how many times as much as the others an exit must need a filter of its own (published code: 1.1)"""
     split: Literal["val", "test"] = "val"
-    """images on which accuracy is measured after pruning"""
+    """images on which the outputs are measured after pruning"""
     output: Output = OUTPUT
 
     def run(self) -> Answer:

@@ -1,4 +1,4 @@
-"""``offramp eval``: a finished run's accuracies, computed again from its weights."""
+"""``offramp eval``: a finished run's metrics, computed again from its weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Evaluate"]
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Evaluate every exit of a finished run on the test set of its data, or of other data."""
+    """Evaluate every output of a finished run on the test set of its data, or of other data."""
 
     EXAMPLES: ClassVar[str] = """\
   offramp eval runs/dfs
