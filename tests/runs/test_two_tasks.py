@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 import offramp
+from offramp.counting.costs import Cost, ExitCost
 from offramp.data import Batch
 from offramp.nets import owners
-from offramp.nets.counting import Cost, ExitCost
 from offramp.reports import compare, result_table
 from offramp.runs.result import Result
 from offramp.tasks import Boxes, Classification
