@@ -133,3 +133,10 @@ def test_other_metrics_are_not_compared(make):
     runs = [make("a", exits(0.5, 0.4)), make("b", tasks(50.0, 0.5), method="dfs")]
     with pytest.raises(UserError, match=r"the metrics differs \(exit 1 abs_err \(lower is better\)"):
         compare(runs)
+
+
+def test_published_accuracies_do_not_stand_under_another_metric(make):
+    run = make("a", exits(0.5, 0.4), ensemble={"abs_err": 0.3})
+    comparison = compare([run], published="dfs-table2")
+    assert comparison.published.rows == {}
+    assert "none of its rows is shown" in comparison.table()

@@ -104,7 +104,8 @@ def compare(
     comparison = Comparison(tuple(groups), tuple(notes(groups, {key: usual.get(key) for key in differing})))
     if published is None:
         return comparison
-    return replace(comparison, published=published_rows(published, comparison.columns))
+    columns = comparison.columns if comparison.result.classifies_at_exits else []  # the tables' own metric
+    return replace(comparison, published=published_rows(published, columns))
 
 
 def _check_comparable(first: RunRecord, other: RunRecord) -> None:
