@@ -163,6 +163,11 @@ class BoundMethod(nn.Module):
             progress=epoch / epochs,
             average=mean if world_size() > 1 else None,
         )
+        if len(step.outputs) != len(step.tasks):
+            raise UserError(
+                f"{type(net).__name__} returns {len(step.outputs)} outputs and names {len(step.tasks)} in "
+                "`outputs`; give each Tensor that forward returns a name and a task"
+            )
         return OwnLosses(self.losses_of(step), step)
 
     def backward(

@@ -199,6 +199,11 @@ def refusals():
     def frozen():
         bound(net=tiny_net().requires_grad_(False)).backward(images, labels)
 
+    def unnamed():
+        net = Own()
+        net.outputs = {"class": Classification()}
+        bound(net=net).losses(torch.randn(6, 5), labels)
+
     def longer():
         first = bound()
         losses = first.losses(images, labels)
@@ -229,6 +234,7 @@ def refusals():
             lambda: bound().backward([2 * loss for loss in bound().losses(images, labels)]),
             "the very list that losses",
         ),
+        "unnamed": (unnamed, "Own returns 2 outputs and names 1"),
         "longer": (longer, "3 outputs have a target, and there are 4 losses"),
         "twice targets": (lambda: bound().losses(Batch(images, {"label": labels}), labels), "brings its"),
         "share": (lambda: bound().losses(images, labels, share=2.0), "above 0 and below 1; got 2.0"),

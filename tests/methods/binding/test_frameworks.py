@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,14 @@ class Accelerator:
     def backward(self, loss: Tensor) -> None:
         self.calls += 1
         (loss / self.steps).backward()
+
+
+@pytest.fixture(autouse=True)
+def _own_precision():
+    """Accelerate keeps the first precision of a process."""
+    yield
+    if "accelerate" in sys.modules:
+        sys.modules["accelerate"].state.AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.mark.parametrize("package", ["stand-in", "accelerate"])
@@ -219,7 +228,8 @@ def test_at_most_four_lines_of_a_plain_loop_change():
 @pytest.mark.filterwarnings("ignore")
 def test_accelerate_in_bf16(first, name):
     """Its prepared net returns copies of the features, and no row may be cut off at a copy."""
-    accelerator = pytest.importorskip("accelerate").Accelerator(mixed_precision="bf16", cpu=True)
+    accelerate = pytest.importorskip("accelerate")
+    accelerator = accelerate.Accelerator(mixed_precision="bf16", cpu=True)
     (images, labels), nets = next(batches()), (tiny_net().float(), tiny_net().float())
     images = images.float()
     bound = method(name).bind(nets[0])
