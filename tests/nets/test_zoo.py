@@ -6,6 +6,8 @@ from torch import fx, nn
 
 from offramp import Recipe, Run, UserError, fit, nets
 from offramp.nets import NETS, create
+from offramp.nets.text import build as build_text
+from offramp.nets.zoo.catalogue import build_named
 
 SMALL = {
     "vgg7": {"width": 2},
@@ -146,3 +148,13 @@ def test_builders_keep_their_name_signature_and_docstring():
         assert build.__name__ == name
         assert next(iter(inspect.signature(build).parameters)) == "num_classes"
         assert build.__doc__ and "images" in build.__doc__
+
+
+def test_a_net_is_told_the_shape_of_its_inputs_as_it_is_built():
+    net = build_named("vgg7", {"width": 2}, [3, 16, 16])
+    assert net.input_size == (3, 16, 16) and net.sample(2).shape == (2, 3, 16, 16)
+    assert net.spec == {"net": "vgg7", "width": 2}  # a run notes the shape with its data
+    assert build_text("vgg7:width=2", 5, (3, 16, 16)).input_size == (3, 16, 16)
+    assert build_named("vgg7", {"width": 2}).input_size == (3, 32, 32)
+    with pytest.raises(UserError, match="no argument 'input_size'"):
+        build_text("vgg7:input_size=16")

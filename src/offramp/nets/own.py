@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -32,7 +32,12 @@ def check_own(place: str, arguments: Mapping[str, Any]) -> None:
     _arguments(place, _find(place), arguments, num_classes=2)
 
 
-def build_own(place: str, arguments: Mapping[str, Any], num_classes: int | None = None) -> MultiExitNet:
+def build_own(
+    place: str,
+    arguments: Mapping[str, Any],
+    num_classes: int | None = None,
+    input_size: Sequence[int] | None = None,
+) -> MultiExitNet:
     """The net that stands at a place or is made there; ``net.spec`` notes the place and the arguments.
 
     Args:
@@ -40,6 +45,7 @@ def build_own(place: str, arguments: Mapping[str, Any], num_classes: int | None 
             of which a copy is taken.
         arguments: Of the function.
         num_classes: One more of them, if the function takes it and they do not have it.
+        input_size: Shape of one input without the batch axis; by default what the code says.
 
     Raises:
         UserError: The code cannot be imported, or fails (the line names file and line); it takes other
@@ -51,6 +57,8 @@ def build_own(place: str, arguments: Mapping[str, Any], num_classes: int | None 
         net: MultiExitNet = made(**given) if _is_function(made) else copy.deepcopy(made)
     check_exits(net, f"what {place} gives")
     net.spec = {"net": place, **given}
+    if input_size is not None:
+        net.input_size = tuple(input_size)
     return net
 
 

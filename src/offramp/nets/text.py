@@ -13,7 +13,7 @@ import torch
 from offramp.errors import UserError, guess
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.own import PLACE, build_own, check_own
-from offramp.nets.zoo.catalogue import NETS
+from offramp.nets.zoo.catalogue import NETS, build_named
 
 __all__ = ["build", "check", "parse_net", "sketch", "word"]
 
@@ -78,11 +78,10 @@ def build(
     """
     name, arguments = parse_net(text)
     if _is_own(name):
-        net = build_own(name, arguments, num_classes)
-    else:
-        net = _build_named(text, name, arguments, num_classes)
-    net.input_size = input_size or net.input_size
-    return net
+        return build_own(name, arguments, num_classes, input_size)
+    if num_classes is not None:
+        arguments = {"num_classes": num_classes} | arguments
+    return _build_named(text, name, arguments, input_size)
 
 
 def check(text: str) -> None:
@@ -110,12 +109,9 @@ def sketch(
     if num_classes is not None:
         arguments.setdefault("num_classes", num_classes)
     if _is_own(name):
-        net = build_own(name, arguments)
-    else:
-        with torch.device("meta"):
-            net = _build_named(text, name, arguments)
-    net.input_size = input_size or net.input_size
-    return net
+        return build_own(name, arguments, input_size=input_size)
+    with torch.device("meta"):
+        return _build_named(text, name, arguments, input_size)
 
 
 def _is_own(name: str) -> bool:
@@ -123,13 +119,13 @@ def _is_own(name: str) -> bool:
 
 
 def _build_named(
-    text: str, name: str, arguments: Mapping[str, Any], num_classes: int | None = None
+    text: str, name: str, arguments: Mapping[str, Any], input_size: tuple[int, ...] | None
 ) -> MultiExitNet:
     if name not in NETS:
         known = f"there are: {', '.join(NETS)}; one of your own is written path/to/file.py:build"
         raise UserError(f"no network {name!r}{guess(name, NETS)}; {known}")
     try:
-        return NETS[name](**({} if num_classes is None else {"num_classes": num_classes}) | dict(arguments))
+        return build_named(name, arguments, input_size)
     except UserError:
         raise
     except (RuntimeError, TypeError, ValueError) as error:  # torch's, at a value that makes no layer

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from offramp.errors import UserError
 from offramp.methods import METHODS, Method, method
-from offramp.nets import MultiExitNet, create
+from offramp.nets import MultiExitNet
 from offramp.nets.text import word
+from offramp.nets.zoo.catalogue import build_named
 from offramp.recipes.recipe import Recipe
 from offramp.runs.sets import open_recorded
 
@@ -30,9 +31,8 @@ def recorded_net(folder: Path, record: dict[str, Any]) -> MultiExitNet:
             f"{folder} holds weights of a network of your own, {word(spec)}, whose code is not run "
             "unasked; give it by `net=...`"
         )
-    net = create(**{"name": spec["net"], **{key: value for key, value in spec.items() if key != "net"}})
-    net.input_size = tuple(record["data"]["input_size"])
-    return net
+    arguments = {key: value for key, value in spec.items() if key != "net"}
+    return build_named(spec["net"], arguments, record["data"]["input_size"])
 
 
 def recorded_data(folder: Path, record: dict[str, Any], recipe: Recipe) -> ImageData:

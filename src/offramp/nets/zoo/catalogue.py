@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from offramp.errors import UserError, guess
@@ -14,7 +14,7 @@ from offramp.nets.zoo.vgg import vgg7, vgg16
 from offramp.nets.zoo.vgg_sdn import vgg_sdn
 from offramp.nets.zoo.wideresnet_sdn import wideresnet_sdn
 
-__all__ = ["NETS", "create", "named"]
+__all__ = ["NETS", "build_named", "create", "named"]
 
 NETS: dict[str, Callable[..., MultiExitNet]] = {
     build.__name__: build
@@ -52,4 +52,23 @@ def create(name: str, **kwargs: Any) -> MultiExitNet:
     Raises:
         UserError: No such network or argument, or a size below 1.
     """
-    return named(name)(**kwargs)
+    return build_named(name, kwargs)
+
+
+def build_named(
+    name: str, arguments: Mapping[str, Any], input_size: Sequence[int] | None = None
+) -> MultiExitNet:
+    """Build the named network for inputs of some shape.
+
+    Args:
+        name: A key of :data:`NETS`.
+        arguments: The builder's.
+        input_size: Shape of one input without the batch axis; by default the network's own.
+
+    Raises:
+        UserError: No such network or argument, or a size below 1.
+    """
+    net = named(name)(**arguments)
+    if input_size is not None:
+        net.input_size = tuple(input_size)
+    return net
