@@ -210,10 +210,10 @@ class BoundMethod(nn.Module):
         losses.check()
         done = self._done + step.share
         if step.more != (done < 1 - 1e-4) or done > 1 + 1e-4:
-            self._done = 0.0
+            # what the parts of an unfinished batch have left must not reach another one
             raise UserError(
-                f"shares of {done:g} of a batch have gone backward with more={step.more}; give more=True for "
-                "all micro-batches but the last, and shares that add up to 1"
+                f"micro-batches with shares of {done:g} in all, the last one with more={step.more}; shares "
+                "add up to 1, and all but the last say more=True (to leave a batch unfinished, bind anew)"
             )
         device = next(self.net.parameters()).device
         backward = backward_of(run, scaler, device, probe="losses" not in self.needs)

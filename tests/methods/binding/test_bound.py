@@ -199,6 +199,14 @@ def refusals():
     def frozen():
         bound(net=tiny_net().requires_grad_(False)).backward(images, labels)
 
+    def sharded():
+        class DTensor(nn.Parameter):
+            pass
+
+        net = Own()
+        net.trunk.weight = DTensor(net.trunk.weight.detach())
+        bound(net=net)
+
     def unnamed():
         net = Own()
         net.outputs = {"class": Classification()}
@@ -234,13 +242,17 @@ def refusals():
             lambda: bound().backward([2 * loss for loss in bound().losses(images, labels)]),
             "the very list that losses",
         ),
+        "sharded": (sharded, "sharded over processes .* bind it unsharded"),
         "unnamed": (unnamed, "Own returns 2 outputs and names 1"),
         "longer": (longer, "3 outputs have a target, and there are 4 losses"),
         "twice targets": (lambda: bound().losses(Batch(images, {"label": labels}), labels), "brings its"),
         "share": (lambda: bound().losses(images, labels, share=2.0), "above 0 and below 1; got 2.0"),
         "more alone": (lambda: bound().losses(images, labels, more=True), "above 0 and below 1"),
-        "unfinished": (unfinished, "shares of 0.75 of a batch"),
-        "first is last": (lambda: bound("cagrad").backward(images, labels, share=0.5), "shares of 0.5 of"),
+        "unfinished": (unfinished, "shares of 0.75 in all"),
+        "first is last": (
+            lambda: bound("cagrad").backward(images, labels, share=0.5),
+            "shares of 0.5 in all",
+        ),
         "whole": (
             lambda: bound("byot").losses(images, labels, share=0.5, more=True),
             "'byot' needs whole batches",
