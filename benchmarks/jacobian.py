@@ -37,7 +37,7 @@ import offramp.nets
 from offramp.data import Batch, ImageData, open_data, pipeline
 from offramp.methods.combiners import Backward
 from offramp.methods.combiners.cagrad import cagrad_weights
-from offramp.methods.combiners.jacobian import Jacobian, Refreshed
+from offramp.methods.combiners.jacobian import Jacobian, RefreshedWeights
 from offramp.methods.combiners.mgda import mgda_weights
 from offramp.methods.combiners.upgrad import upgrad_weights
 from offramp.methods.objectives import Step
@@ -157,7 +157,7 @@ def variants(net: nn.Module, names: list[str] | None = None) -> dict[str, tuple[
         return step
 
     def refreshed(scope: str, every: int, part: float) -> Callable:
-        combiner = Refreshed(Jacobian(net, scope), every=every, part=part)
+        combiner = RefreshedWeights(Jacobian(net, scope), every=every, part=part)
 
         def step(images: Tensor, targets: Tensor) -> None:
             losses, found = forward(net, images, targets)
@@ -331,16 +331,16 @@ def errors_of(
     owned = net.owners()
     net.owners = lambda: owned
     shared = [p for n, p in net.named_parameters() if len(owned[n]) > 1]
-    exact = Refreshed(Jacobian(net, scope))
+    exact = RefreshedWeights(Jacobian(net, scope))
     engines = {
-        variant: Refreshed(Jacobian(net, scope), every=every, part=part)
+        variant: RefreshedWeights(Jacobian(net, scope), every=every, part=part)
         for variant, (of, every, part) in REFRESHED.items()
         if of == scope
     }
     off: dict[str, list[float]] = {variant: [] for variant in engines}
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
 
-    def gradient(engine: Refreshed, images: Tensor, targets: Tensor) -> Tensor:
+    def gradient(engine: RefreshedWeights, images: Tensor, targets: Tensor) -> Tensor:
         net.zero_grad(set_to_none=True)
         losses, step = forward(net, images, targets)
         engine(losses, step, PLAIN, lambda block: METHODS[method](block.gramian()))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import offramp
 from offramp.forks import Equilibrium, install, partition
 from offramp.forks.scales import scales_of, with_scales
-from offramp.methods.combiners.jacobian.graph import levels_of
+from offramp.methods.combiners.jacobian.exit_graph import levels_of
 from offramp.nets import MultiExitNet
 
 

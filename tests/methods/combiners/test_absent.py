@@ -256,7 +256,7 @@ def test_no_memory_is_taken_for_that_of_other_rows(aggregator):
     """Two rows, but other ones: the second step is as if it were the first with these rows."""
     method = Aggregate(aggregator=aggregator)
     bound, _ = history(method, [(0,), (1,), (2,), ()])
-    memory = bound.weigh_of if hasattr(bound, "weigh_of") else bound.of
+    memory = bound.weightings if hasattr(bound, "weightings") else bound.aggregators
     assert len(memory) == 5  # the trunk with each of four sets of rows, the pair with its own at two steps
     _, mixed = history(method, [(2,), (1,)])
     net = decoders()

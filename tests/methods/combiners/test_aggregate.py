@@ -20,14 +20,14 @@ from offramp.methods.combiners.aligned_mtl import AlignedMTL
 from offramp.methods.combiners.cagrad import CAGrad, cagrad_weights
 from offramp.methods.combiners.graddrop import GradDrop
 from offramp.methods.combiners.imtl import IMTL, imtl_weights
-from offramp.methods.combiners.jacobian import Block
+from offramp.methods.combiners.jacobian import RowBlock
 from offramp.methods.combiners.mgda import MGDA, mgda_weights
 from offramp.methods.combiners.nash_mtl import NashMTL, nash_weights
 from offramp.methods.combiners.pcgrad import PCGrad
 from offramp.methods.combiners.scale import EXCEPTIONS
 from offramp.methods.combiners.torchjd_adapter import MEAN, REFUSED, SUM, UNIT_FREE
 from offramp.methods.combiners.upgrad import UPGrad, upgrad_weights
-from offramp.methods.combiners.weighted import Weighing
+from offramp.methods.combiners.weighted import BoundWeighted
 
 NAMED = {
     "pcgrad": PCGrad(),
@@ -66,7 +66,7 @@ class Rows:
 
     def blocks(self, losses, step, backward):
         owners = tuple(range(len(self.J)))
-        yield Block(owners, owners, [self.parameter], [[g.clone()] for g in self.J])
+        yield RowBlock(owners, owners, [self.parameter], [[g.clone()] for g in self.J])
 
 
 def on_rows(method, *Js):
@@ -414,7 +414,7 @@ def test_a_missing_extra_is_named(monkeypatch):
 
 def test_nothing_of_the_net_is_in_the_state():
     running = CAGrad().bind(build("vgg7"))
-    assert isinstance(running, Weighing)
+    assert isinstance(running, BoundWeighted)
     assert not list(running.parameters())
     assert list(running.state_dict()) == ["_extra_state"]
     with warnings.catch_warnings():
@@ -427,7 +427,7 @@ def test_who_needs_more_than_the_gramian():
 
     for name, method in TORCHJD.items():
         running = method.bind(build("vgg7"))
-        assert isinstance(running, Weighing) == (name not in MATRIX)
+        assert isinstance(running, BoundWeighted) == (name not in MATRIX)
 
 
 def test_the_table_of_methods_does_not_import_torchjd():

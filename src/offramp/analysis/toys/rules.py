@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from offramp.analysis.toys.problems import Problem
 from offramp.methods import method
 from offramp.methods.combiners import Backward, Combiner
-from offramp.methods.combiners.aggregate import Aggregating
+from offramp.methods.combiners.aggregate import BoundAggregator
 from offramp.methods.combiners.jacobian import LeanBlock
-from offramp.methods.combiners.weighted import Weighing
+from offramp.methods.combiners.weighted import BoundWeighted
 
 __all__ = ["COMBINERS", "Combined", "Points", "Rule", "rules"]
 
@@ -52,14 +52,14 @@ class Combined:
 
     def __init__(self, combiner: Combiner, starts: int, seed: int = 0) -> None:
         work = combiner.bind(Points(torch.zeros(starts, 2)), seed)
-        assert isinstance(work, (Aggregating, Weighing))
+        assert isinstance(work, (BoundAggregator, BoundWeighted))
         self.work = work
         self.owners = [(2 * s, 2 * s + 1) for s in range(starts)]
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Gradients ``[start, loss, parameter]`` -> directions ``[start, parameter]``."""
         work = self.work
-        if isinstance(work, Aggregating):
+        if isinstance(work, BoundAggregator):
             directions = [work.aggregate(owners, two) for owners, two in zip(self.owners, rows, strict=True)]
         else:
             weights = [work.weigh(_block(o, g)) for o, g in zip(self.owners, rows @ rows.mT, strict=True)]

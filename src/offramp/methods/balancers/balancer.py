@@ -1,4 +1,4 @@
-"""What every balancer is: a frozen set of options that weighs K losses."""
+"""Base of all balancers: a frozen set of options that weighs K losses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Balancer"]
 
 @dataclass(frozen=True, kw_only=True)
 class Balancer:
-    """K losses -> K weighted losses. The fields of a subclass are the method's options.
+    """Turns K losses into K weighted losses. The fields of a subclass are the method's options.
 
     It stands between objective and combiner. A weight acts on all that its loss reaches, heads and other
     parameters of one owner included, where the weights of a row combiner act on shared parameters alone.
@@ -29,7 +29,7 @@ class Balancer:
     reads_epochs: ClassVar[tuple[str, ...]] = ()
 
     def bind(self, net: nn.Module, seed: int = 0) -> Callable[[Sequence[Tensor], Step], list[Tensor]]:
-        """What weighs the losses while this net is trained.
+        """Bind the balancer to the net that is trained.
 
         A balancer that learns or remembers returns an ``nn.Module``. Its parameters are trained with the
         net's by the gradient of the weighted losses' sum, averaged over processes; its attribute
@@ -55,7 +55,7 @@ class Balancer:
         return f"{type(self).__name__} does not say that it can weigh the losses of micro-batches"
 
     def __call__(self, losses: Sequence[Tensor], step: Step) -> list[Tensor]:
-        """The weighted losses, apart from each other, in the order of the losses.
+        """Weigh the losses one by one, in their order.
 
         Fixed factors of the losses, an objective's ``weights``, come on top of what this returns.
 

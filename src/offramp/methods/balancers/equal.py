@@ -15,7 +15,7 @@ __all__ = ["Equal"]
 
 @dataclass(frozen=True, kw_only=True)
 class Equal(Balancer):
-    """The losses as they are."""
+    """Equal weights: the losses stay as they are."""
 
     whole_batch = ""
 

@@ -24,7 +24,7 @@ FORMS = {"regression": 0.5, "classification": 1.0}
 
 @dataclass(frozen=True, kw_only=True)
 class Uncertainty(Balancer):
-    """Weighted loss k is 1/2 exp(-s_k) L_k + 1/2 s_k, with a learned s_k = log sigma_k^2, at first 0.
+    """Weighs loss k as 1/2 exp(-s_k) L_k + 1/2 s_k, with a learned s_k = log sigma_k^2, at first 0.
 
     Where the losses stand still s_k goes to log L_k, and the weight to 1 / (2 L_k): the smallest loss, of
     exits usually the deepest one's, weighs most, and the sum descends 1/2 sum_k log L_k. It is not divided
@@ -54,11 +54,11 @@ class Uncertainty(Balancer):
             number(self, "log_variance_lr", "above 0 and at most 1e30", lambda lr: 0 < lr <= 1e30)
 
     def bind(self, net: nn.Module, seed: int = 0) -> Callable[[Sequence[Tensor], Step], list[Tensor]]:  # noqa: D102
-        return _Learned(self, len(net.outputs))  # type: ignore[arg-type]
+        return BoundUncertainty(self, len(net.outputs))  # type: ignore[arg-type]
 
 
-class _Learned(nn.Module):
-    """Uncertainty weighting at work: it holds the log variances s, ``[K]``."""
+class BoundUncertainty(nn.Module):
+    """Uncertainty weighting bound to a net; it holds the log variances s, ``[K]``."""
 
     def __init__(self, options: Uncertainty, outputs: int) -> None:
         super().__init__()
@@ -67,16 +67,16 @@ class _Learned(nn.Module):
         self.optimizer_settings: dict[str, float] = {"weight_decay": 0.0}
         if options.log_variance_lr is not None:
             self.optimizer_settings["lr"] = options.log_variance_lr
-        self.looked = False
+        self.checked = False
 
     def forward(self, losses: Sequence[Tensor], step: Step) -> list[Tensor]:
-        """The weighted losses.
+        """Weigh the losses by their learned variances.
 
         Raises:
             UserError: A loss of the first step is negative.
         """
-        if not self.looked:  # once, since looking waits for the device
-            self.looked = True
+        if not self.checked:  # once, since reading a value waits for the device
+            self.checked = True
             for k, value in zip(step.present, torch.stack(list(losses)).tolist(), strict=True):
                 if value < 0:
                     raise UserError(

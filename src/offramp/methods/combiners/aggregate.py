@@ -1,4 +1,4 @@
-"""Any aggregator of TorchJD that works on the gradient rows of one batch, by its class name."""
+"""A combiner made of any aggregator of TorchJD that works on the gradient rows of one batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from offramp.checks import is_number
 from offramp.errors import UserError
 from offramp.methods.combiners.backward import Backward
-from offramp.methods.combiners.jacobian import Block, Jacobian
+from offramp.methods.combiners.jacobian import Jacobian, RowBlock
 from offramp.methods.combiners.seeded import seeded
 from offramp.methods.combiners.torchjd_adapter import (
     MATRIX,
@@ -25,7 +25,7 @@ from offramp.methods.combiners.torchjd_adapter import (
 from offramp.methods.combiners.weighted import Key, Weigh, Weighted, rows_key
 from offramp.methods.objectives.step import Step
 
-__all__ = ["Aggregate", "Aggregating"]
+__all__ = ["Aggregate", "BoundAggregator"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +70,11 @@ class Aggregate(Weighted):
     def bind(self, net: nn.Module, seed: int = 0) -> nn.Module:  # noqa: D102
         if self.aggregator not in MATRIX:
             return super().bind(net, seed)
-        return Aggregating(net, self.shared, self.aggregator, self.arguments, seed)
+        return BoundAggregator(net, self.shared, self.aggregator, self.arguments, seed)
 
 
-class Aggregating(nn.Module):
-    """An aggregator of TorchJD at work on whole rows, one for each group.
+class BoundAggregator(nn.Module):
+    """Aggregators of TorchJD bound to a net, one for each group of parameters; they need whole rows.
 
     Args:
         net: The net, its forks in place.
@@ -92,13 +92,13 @@ class Aggregating(nn.Module):
         self.name, self.arguments = name, dict(arguments)
         self.leak = self.arguments.pop("leak", None)
         self.seed, self.steps = seed, 0
-        self.of: dict[Key, nn.Module] = {}
-        self.saved: dict[Key, dict[str, Any]] = {}
+        self.aggregators: dict[Key, nn.Module] = {}
+        self.restored: dict[Key, dict[str, Any]] = {}
 
     def forward(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:
         """Add a gradient to ``.grad`` of every parameter."""
         for block in self.jacobian.blocks(losses, step, backward):
-            assert isinstance(block, Block)
+            assert isinstance(block, RowBlock)
             matrix = block.matrix()
             if bool(matrix.isfinite().all()):
                 block.assign(self.aggregate(rows_key(block.owners, block.group), matrix))
@@ -107,26 +107,26 @@ class Aggregating(nn.Module):
         self.steps += not step.more
 
     def aggregate(self, key: Key, matrix: Tensor) -> Tensor:
-        """A group's rows ``[m, n]``, and the key of their memory -> the direction ``[n]``."""
-        made = key not in self.of
-        if made:
+        """Turn a group's rows ``[m, n]`` into a direction ``[n]``; the key is that of their memory."""
+        is_new = key not in self.aggregators
+        if is_new:
             aggregator = make_aggregator(self.name, self.arguments)
             if self.leak is not None:
                 aggregator.leak = matrix.new_full((len(matrix),), self.leak)
-            self.of[key] = aggregator
+            self.aggregators[key] = aggregator
         with torch.no_grad(), seeded(matrix.device, self.seed, self.steps, key):
-            if made and key in self.saved:
+            if is_new and key in self.restored:
                 with seeded(matrix.device):
-                    self.of[key](matrix)  # so that it sizes its state, which is then replaced
-                load_state(self.of[key], self.saved.pop(key))
-            vector = self.of[key](matrix)
+                    self.aggregators[key](matrix)  # so that it sizes its state, which is then replaced
+                load_state(self.aggregators[key], self.restored.pop(key))
+            vector = self.aggregators[key](matrix)
         return len(matrix) * vector if self.name in MEAN else vector
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Steps done, and what each group's aggregator remembers."""
-        states = {owners: state_of(aggregator) for owners, aggregator in self.of.items()}
-        return {"steps": self.steps, "states": {**self.saved, **states}}
+        """Number of steps, and state of each group's aggregator, for a checkpoint."""
+        states = {owners: state_of(aggregator) for owners, aggregator in self.aggregators.items()}
+        return {"steps": self.steps, "states": {**self.restored, **states}}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """The counterpart of :meth:`get_extra_state`."""
-        self.steps, self.saved, self.of = state["steps"], dict(state["states"]), {}
+        """Restore the steps and the aggregators' states from a checkpoint."""
+        self.steps, self.restored, self.aggregators = state["steps"], dict(state["states"]), {}

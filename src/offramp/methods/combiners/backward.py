@@ -1,4 +1,4 @@
-"""How a combiner gets gradients, whatever the precision and the number of processes."""
+"""The backward pass that combiners use, whatever the precision and the number of processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Backward"]
 
 @dataclass(frozen=True)
 class Backward:
-    """A backward pass, and what one must know to do without it.
+    """A backward pass, with the loss scale and the mean over processes for combiners that bypass it.
 
     Attributes:
         run: Adds a scalar's gradient to ``.grad``: scales the loss under fp16, averages over processes.

@@ -75,7 +75,7 @@ def cagrad_weights(gramian: Tensor, c: float) -> Tensor:
 
 
 def _direction(gradients: Points, c: float) -> np.ndarray:
-    """Weights of d, at the scale of the mean."""
+    """Weights of CAGrad's direction d, at the scale of the mean gradient."""
     points, m = gradients.points, len(gradients.norms)
     mean = np.full(m, 1 / m)
     center = mean @ points

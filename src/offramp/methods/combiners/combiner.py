@@ -1,4 +1,4 @@
-"""What every combiner is: a frozen set of options that turns K losses into gradients."""
+"""Base of all combiners: a frozen set of options that turns K losses into gradients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Combiner"]
 
 @dataclass(frozen=True, kw_only=True)
 class Combiner:
-    """K losses -> gradients. The fields of a subclass are the method's options.
+    """Turns K losses into gradients. The fields of a subclass are the method's options.
 
     Attributes:
         needs: What it works on: ``"losses"``, the ``"gramian"`` of their gradients, or these ``"rows"``
@@ -30,11 +30,11 @@ class Combiner:
 
     @property
     def passes(self) -> Passes:
-        """What a step costs, in passes of joint training; outputs are taken to stand at equal distances."""
+        """Cost of a step in passes of joint training, assuming evenly spaced outputs."""
         return Passes()
 
     def bind(self, net: nn.Module, seed: int = 0) -> Callable[[Sequence[Tensor], Step, Backward], None]:
-        """What combines while this net is trained.
+        """Bind the combiner to the net that is trained.
 
         A combiner that remembers returns an ``nn.Module``, whose state goes into the checkpoints.
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 from torch import nn
 
 from offramp.checks import choice, number
-from offramp.methods.combiners.aggregate import Aggregating
+from offramp.methods.combiners.aggregate import BoundAggregator
 from offramp.methods.combiners.combiner import Combiner
 from offramp.methods.combiners.jacobian import SCOPES
 from offramp.methods.passes import K, Passes
@@ -25,7 +25,7 @@ class GradDrop(Combiner):
     """Gradient sign dropout; in the mean over the draws it is the plain sum.
 
     Attributes:
-        leak: Share of a row that passes where its sign was not drawn; 0 in the paper, 1 is the plain sum.
+        leak: Fraction of a row that passes where its sign was not drawn; 0 in the paper, 1 is the plain sum.
         shared: Which parameters have rows: all that several losses reach, ``per_stage`` or in ``union``,
             which is the same here, element by element; those of the ``first`` stage; or ``all``, where heads,
             of one loss each, are left as they are.
@@ -48,4 +48,4 @@ class GradDrop(Combiner):
         return Passes(1, (K + 1) / 2)
 
     def bind(self, net: nn.Module, seed: int = 0) -> nn.Module:  # noqa: D102
-        return Aggregating(net, self.shared, "GradDrop", {"leak": float(self.leak)}, seed)
+        return BoundAggregator(net, self.shared, "GradDrop", {"leak": float(self.leak)}, seed)

@@ -22,8 +22,10 @@ __all__ = ["MGDA", "mgda_weights"]
 
 @dataclass(frozen=True, kw_only=True)
 class MGDA(Weighted):
-    """m times the shortest vector of the hull, exact; it follows the shortest gradient, and is 0 where none
-    of the losses can fall without another's rise."""
+    """m times the shortest vector of the gradients' convex hull, exact.
+
+    It follows the shortest gradient, and is 0 where none of the losses can fall without another's rise.
+    """
 
     def weighting(self) -> Weigh:  # noqa: D102
         return lambda gramian, last: mgda_weights(gramian)

@@ -1,4 +1,4 @@
-"""PCGrad: what of a gradient opposes another is taken away.
+"""PCGrad: each gradient loses its projection on the gradients that it opposes.
 
 Yu et al., "Gradient Surgery for Multi-Task Learning", NeurIPS 2020, arXiv:2001.06782, Algorithm 1.
 """

@@ -13,7 +13,7 @@ __all__ = ["by_output"]
 
 
 def by_output(losses: Sequence[Tensor], step: Step) -> list[Tensor]:
-    """The losses at the places of their outputs: K scalars, the one of an absent output without a graph.
+    """Put the losses at the places of their outputs: K scalars, that of an absent output without a graph.
 
     Args:
         losses: One scalar for each place in :attr:`Step.present`, in that order.

@@ -1,4 +1,4 @@
-"""The scale invariant: K equal rows give K times that row, as the plain sum does; and who breaks it.
+"""The scale invariant: K equal rows give K times that row, as the plain sum does; and the exceptions.
 
 Otherwise a method that averages would train the shared weights at lr / K, and no comparison were fair.
 """

@@ -1,4 +1,4 @@
-"""TorchJD's aggregators: which of them work on the gradient rows of one batch, and at what scale.
+"""Adapter to TorchJD: which of its aggregators work on the rows of one batch, and at what scale.
 
 https://torchjd.org; Quinton and Rey, "Jacobian Descent for Multi-Objective Optimization", arXiv:2406.16232.
 """
@@ -49,7 +49,7 @@ REFUSED = {
 
 
 def make_aggregator(name: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """An aggregator of TorchJD.
+    """Create an aggregator of TorchJD.
 
     Args:
         name: Its class.
@@ -133,16 +133,16 @@ class GramianWeighting:
         return len(gramian) * weights if self.scale else weights
 
     def state(self) -> dict[str, dict[str, Any]]:
-        """What it remembers from step to step."""
+        """State of the aggregator, for a checkpoint."""
         return state_of(self.aggregator) if self.saved is None else self.saved
 
     def load(self, state: dict[str, dict[str, Any]]) -> None:
-        """The counterpart of :meth:`state`; it takes effect at the next call."""
+        """Restore a state; it takes effect at the next call."""
         self.saved = state
 
 
 def state_of(module: nn.Module) -> dict[str, dict[str, Any]]:
-    """Buffers and numbers of a module and its parts. TorchJD's state_dict leaves some of them out."""
+    """Read buffers and numbers of a module and its parts; TorchJD's state_dict leaves some of them out."""
     return {
         path: {
             **{name: None if b is None else b.clone() for name, b in part._buffers.items()},
@@ -153,7 +153,7 @@ def state_of(module: nn.Module) -> dict[str, dict[str, Any]]:
 
 
 def load_state(module: nn.Module, state: Mapping[str, Mapping[str, Any]]) -> None:
-    """The counterpart of :func:`state_of`, for a module that was called on an input of the same shape."""
+    """Restore what :func:`state_of` read, in a module that was called on an input of the same shape."""
     for path, values in state.items():
         part = module.get_submodule(path)
         for name, value in values.items():
@@ -166,7 +166,7 @@ def _projector() -> Any:
     from torchjd.linalg import DualConeProjector
 
     class Projector(DualConeProjector):
-        """Ours in the place of quadprog's, which is under the GPL."""
+        """Projection onto the dual cone by our solver instead of quadprog, which is under the GPL."""
 
         def __call__(self, U: Tensor, G: Any) -> Tensor:
             points = points_of(G)

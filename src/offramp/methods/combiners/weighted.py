@@ -1,4 +1,4 @@
-"""Combiners that weigh the rows by their Gramian: what these methods have in common."""
+"""Base of the combiners that weigh gradient rows by their Gramian."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from offramp.checks import choice, number, switch, whole
 from offramp.errors import UserError
 from offramp.methods.combiners.backward import Backward
 from offramp.methods.combiners.combiner import Combiner
-from offramp.methods.combiners.jacobian import SCOPES, Block, Jacobian, LeanBlock, Refreshed
+from offramp.methods.combiners.jacobian import SCOPES, Jacobian, LeanBlock, RefreshedWeights, RowBlock
 from offramp.methods.combiners.seeded import seeded
 from offramp.methods.combiners.solvers import SolverFailed
 from offramp.methods.objectives.step import Step
 from offramp.methods.passes import K, Passes
 
-__all__ = ["Weigh", "Weighing", "Weighted"]
+__all__ = ["BoundWeighted", "Weigh", "Weighted"]
 
 Weigh = Callable[[Tensor, Tensor], Tensor]  # Gramian [m, m], the last weights [m] -> weights [m]
 Key = tuple[Any, ...]  # of a group's memory: see rows_key
@@ -29,7 +29,7 @@ Key = tuple[Any, ...]  # of a group's memory: see rows_key
 
 @dataclass(frozen=True, kw_only=True)
 class Weighted(Combiner):
-    """Weights the gradient rows of each group of shared parameters; a subclass says how.
+    """Weighs the gradient rows of each group of shared parameters; a subclass says how.
 
     The rows are weighted, not the losses: heads and whatever else has one owner keep their own loss's
     gradient, unless ``shared="all"`` puts them in the rows. Without conflict the direction has the scale of
@@ -66,13 +66,13 @@ class Weighted(Combiner):
 
     @property
     def _cheaper(self) -> list[str]:
-        """The options in use that find weights without keeping the rows."""
+        """Names of the options in use that find weights without keeping the rows."""
         used = {"lean": self.lean, "every": self.every > 1, "part": self.part < 1}
         return [name for name, on in used.items() if on]
 
     @property
     def whole_batch(self) -> str:
-        """As for any combiner: rows add up, while weights and inner products do not."""
+        """Why no batch can be cut into micro-batches: rows add up, weights and inner products do not."""
         return f"{' and '.join(self._cheaper)} would keep no rows to add to" if self._cheaper else ""
 
     @property
@@ -84,22 +84,22 @@ class Weighted(Combiner):
         return rows + Passes(0, 1) if self._cheaper else rows
 
     def weighting(self) -> Weigh:
-        """What weighs the rows of one group; called once for each.
+        """Create what weighs the rows of one group; called once for each group.
 
         It may raise SolverFailed. If it has a state it has methods ``state()`` and ``load(state)``.
         """
         raise NotImplementedError
 
     def plain(self, count: int) -> Tensor:
-        """Weights ``[count]`` of rows that nothing has weighed yet: those of the sum."""
+        """Weights ``[count]`` before any were found: those of the sum."""
         return torch.ones(count, dtype=torch.float64)
 
     def bind(self, net: nn.Module, seed: int = 0) -> nn.Module:  # noqa: D102
-        return Weighing(self, net, seed)
+        return BoundWeighted(self, net, seed)
 
 
 def rows_key(rows: tuple[int, ...], group: tuple[int, ...]) -> Key:
-    """What the memory of a group's rows goes by: its owners, and if some have no row in this step, which do.
+    """Key of the memory of a group's rows: its owners, and if some have no row in this step, which do.
 
     So each set of rows has a memory of its own, and no weight or moving average is taken for another row's.
 
@@ -110,8 +110,8 @@ def rows_key(rows: tuple[int, ...], group: tuple[int, ...]) -> Key:
     return rows if rows == group else (rows, group)
 
 
-class Weighing(nn.Module):
-    """A method that weighs rows, at work: it remembers each group's last weights.
+class BoundWeighted(nn.Module):
+    """A method that weighs rows, bound to a net; it remembers each group's last weights.
 
     A step without some of a group's rows, of outputs that are absent or whose gradient is zero, has a memory
     of its own for the rows that are left (:func:`rows_key`).
@@ -130,11 +130,11 @@ class Weighing(nn.Module):
         self.jacobian = Jacobian(net, method.shared, lean=method.lean)
         self.refreshed = None
         if method.every > 1 or method.part < 1:
-            self.refreshed = Refreshed(self.jacobian, every=method.every, part=method.part)
+            self.refreshed = RefreshedWeights(self.jacobian, every=method.every, part=method.part)
         self.weights: dict[Key, Tensor] = {}
-        self.weigh_of: dict[Key, Weigh] = {}
+        self.weightings: dict[Key, Weigh] = {}
         self.steps = 0
-        self.said = False
+        self.warned = False
 
     def forward(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:
         """Add a gradient to ``.grad`` of every parameter."""
@@ -145,8 +145,8 @@ class Weighing(nn.Module):
                 block.combine(self.weigh(block))
         self.steps += not step.more
 
-    def weigh(self, block: Block | LeanBlock) -> Tensor:
-        """A group's weights ``[m]``, float64 on the CPU.
+    def weigh(self, block: RowBlock | LeanBlock) -> Tensor:
+        """Find a group's weights ``[m]``, float64 on the CPU.
 
         They are infinite, and the memory is left alone, where the Gramian is not finite: an overflow under
         fp16 must reach ``.grad``, so that the step is skipped.
@@ -154,33 +154,34 @@ class Weighing(nn.Module):
         gramian, owners = block.gramian(), block.owners
         if not bool(gramian.isfinite().all()):
             return torch.full((len(owners),), torch.inf, dtype=torch.float64)
-        there = gramian.diagonal() > 0  # a row of zeros has no direction to weigh, and would end MGDA's
-        rows = tuple(owner for owner, nonzero in zip(owners, there.tolist(), strict=True) if nonzero)
+        is_nonzero = gramian.diagonal() > 0  # a row of zeros has no direction to weigh, and would end MGDA's
+        rows = tuple(owner for owner, nonzero in zip(owners, is_nonzero.tolist(), strict=True) if nonzero)
         weights = torch.ones(len(owners), dtype=torch.float64)
         if rows:
-            weights[there] = self._weights_of(gramian[there][:, there], rows_key(rows, block.group))
+            part = gramian[is_nonzero][:, is_nonzero]
+            weights[is_nonzero] = self._weights_of(part, rows_key(rows, block.group))
         return weights
 
     def _weights_of(self, gramian: Tensor, key: Key) -> Tensor:
-        """Weights of the rows that are not zero, ``[m]``; the last ones where the solver fails."""
-        if key not in self.weigh_of:
-            self.weigh_of[key] = self.method.weighting()
+        """Find the weights ``[m]`` of rows that are not zero; the last ones where the solver fails."""
+        if key not in self.weightings:
+            self.weightings[key] = self.method.weighting()
         last = self.weights.get(key, self.method.plain(len(gramian)))
-        weights = last.clone()
+        weights = last
         try:
             with seeded(gramian.device, self.seed, self.steps, key):
-                found = self.weigh_of[key](gramian, last)
-            if not bool(found.isfinite().all()):
+                solved = self.weightings[key](gramian, last)
+            if not bool(solved.isfinite().all()):
                 raise SolverFailed("the weights are not finite")
-            weights = found
+            weights = solved
         except (SolverFailed, np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:
-            self._say(error)
+            self._warn(error)
         self.weights[key] = weights
         return weights
 
-    def _say(self, error: Exception) -> None:
-        if not self.said:
-            self.said = True
+    def _warn(self, error: Exception) -> None:
+        if not self.warned:
+            self.warned = True
             warnings.warn(
                 f"{type(self.method).__name__} found no weights at step {self.steps + 1} ({error}); "
                 "it keeps the last ones, and will do so in silence from here on",
@@ -189,13 +190,13 @@ class Weighing(nn.Module):
             )
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Steps done; for each group the last weights and what its weighting remembers."""
-        states = {o: w.state() for o, w in self.weigh_of.items() if hasattr(w, "state")}
+        """Number of steps, last weights and state of each group's weighting, for a checkpoint."""
+        states = {key: w.state() for key, w in self.weightings.items() if hasattr(w, "state")}
         return {"steps": self.steps, "weights": dict(self.weights), "states": states}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """The counterpart of :meth:`get_extra_state`."""
+        """Restore the steps, the weights and the weightings' states from a checkpoint."""
         self.steps, self.weights = state["steps"], dict(state["weights"])
-        self.weigh_of = {owners: self.method.weighting() for owners in state["states"]}
-        for owners, one in state["states"].items():
-            self.weigh_of[owners].load(one)  # type: ignore[attr-defined]
+        self.weightings = {owners: self.method.weighting() for owners in state["states"]}
+        for owners, saved in state["states"].items():
+            self.weightings[owners].load(saved)  # type: ignore[attr-defined]

@@ -22,7 +22,7 @@ from offramp.checks import choice
 from offramp.errors import UserError
 from offramp.methods.combiners.backward import Backward
 from offramp.methods.combiners.combiner import Combiner
-from offramp.methods.combiners.jacobian import average_grads, keep_graphs, pull, reach
+from offramp.methods.combiners.jacobian import add_weighted_gradient, average_grads, keep_graphs, loss_inputs
 from offramp.methods.combiners.present import by_output
 from offramp.methods.objectives.step import Step
 from offramp.methods.passes import Passes
@@ -54,11 +54,11 @@ class Windows(Combiner):
 
     @property
     def passes(self) -> Passes:
-        """As for any combiner; for six or seven exits at equal distances."""
+        """Cost of a step in passes of joint training, for six or seven evenly spaced exits."""
         return Passes(1, 2 if self.window.startswith("overlap") else 1)
 
     def bind(self, net: nn.Module, seed: int = 0) -> Windows:
-        """Look whether the net has blocks to reach.
+        """Check that the net has separate stages.
 
         Raises:
             UserError: It has no stages, or two of them share a parameter.
@@ -77,7 +77,7 @@ class Windows(Combiner):
     def __call__(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:  # noqa: D102
         net: Any = step.net
         losses = by_output(losses, step)
-        found = reach(losses, step)
+        inputs = loss_inputs(losses, step)
         starts = first_blocks(self.window, len(losses))
         order = sorted({starts[k] for k, loss in enumerate(losses) if loss.requires_grad}, reverse=True)
         here = replace(backward, average=None)
@@ -88,16 +88,16 @@ class Windows(Combiner):
             for b in range(first, members[-1] + 1):
                 modules += [net.stages[b], *net.forks[b : b + 1]]
             wanted = dict.fromkeys(p for module in modules for p in module.parameters() if p.requires_grad)
-            wanted.update({p: None for k in members for p in found[k].leaves})
+            wanted.update({p: None for k in members for p in inputs[k].leaves})
             ones = dict.fromkeys(members, 1.0)
-            pull(losses, ones, list(wanted), here, keep_graph=first != order[-1])
+            add_weighted_gradient(losses, ones, list(wanted), here, keep_graph=first != order[-1])
             reached.update(wanted)
         if not step.more:
             average_grads(list(reached), backward)
 
 
 def first_blocks(window: str, exits: int) -> list[int]:
-    """For each loss the first block that it reaches, all from 0.
+    """First block that each loss reaches, counted from 0.
 
     Args:
         window: One of :data:`WINDOWS`.

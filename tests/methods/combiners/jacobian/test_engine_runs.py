@@ -311,22 +311,22 @@ class Counting:
         self.peak = 0
 
     def __enter__(self):
-        from offramp.methods.combiners.jacobian.rows import Rows
+        from offramp.methods.combiners.jacobian.row_buffer import RowBuffer
 
-        self.take, outer = Rows.take, self
+        self.take, outer = RowBuffer.take, self
 
         def take(rows, one, grads):
             outer.take(rows, one, grads)
-            held = sum(g.numel() for row in rows.found for g in row.values())
+            held = sum(g.numel() for row in rows.rows for g in row.values())
             outer.peak = max(outer.peak, held)
 
-        Rows.take = take
+        RowBuffer.take = take
         return self
 
     def __exit__(self, *_):
-        from offramp.methods.combiners.jacobian.rows import Rows
+        from offramp.methods.combiners.jacobian.row_buffer import RowBuffer
 
-        Rows.take = self.take
+        RowBuffer.take = self.take
 
 
 @pytest.mark.parametrize("name", ["vgg7", "decoders"])

@@ -67,19 +67,19 @@ def test_exits_in_a_row_cost_a_triangle_of_stages():
     net = build("vgg7")
     passes = plan(forward(net, *batch("vgg7", net)))
     count = net.num_exits
-    stages = [one for one in passes if one.start is not None]
-    assert [one.loss for one in passes if one.start is None] == [5, 4, 3, 2, 1, 0]  # deepest first
-    assert [(one.start, one.loss) for one in stages] == [
+    stages = [one for one in passes if one.from_level is not None]
+    assert [one.loss for one in passes if one.from_level is None] == [5, 4, 3, 2, 1, 0]  # deepest first
+    assert [(one.from_level, one.loss) for one in stages] == [
         (k, j) for k in reversed(range(count - 1)) for j in range(k, count)
     ]
-    assert all(one.free == (one.loss == count - 1) for one in stages)  # the last one frees the stage
+    assert all(one.frees == (one.loss == count - 1) for one in stages)  # the last one frees the stage
 
 
 @pytest.mark.parametrize("name", ["resnet18", "msdnet", "attached"])
 def test_the_graph_is_freed_stage_by_stage(name):
     net = build(name)
     passes = plan(forward(net, *batch(name, net)))
-    assert {one.start for one in passes if one.free and one.start is not None} == set(
+    assert {one.from_level for one in passes if one.frees and one.from_level is not None} == set(
         range(net.num_exits - 1)
     )
 
@@ -87,7 +87,7 @@ def test_the_graph_is_freed_stage_by_stage(name):
 def test_no_trunk_is_a_pass_for_each_loss():
     net = build("vgg7")
     passes = plan(forward(net, *batch("vgg7", net), trunk=False))
-    assert [(one.loss, one.start, one.free) for one in passes] == [
+    assert [(one.loss, one.from_level, one.frees) for one in passes] == [
         (j, None, j == 0) for j in (5, 4, 3, 2, 1, 0)
     ]
 
@@ -103,7 +103,7 @@ def test_features_made_from_each_other_are_no_cut():
         outputs.append(head(x))
     step = exit_step(net, outputs, targets, trunk=trunk[:-1])
     assert isinstance(trunk[1], tuple)
-    assert all(one.start is None for one in plan(step))
+    assert all(one.from_level is None for one in plan(step))
     rows = plain_loop(net, losses_of(forward(net, images, targets)))
     names = {p: n for n, p in net.named_parameters()}
     for block in Jacobian(net).blocks(losses_of(step), step, PLAIN):

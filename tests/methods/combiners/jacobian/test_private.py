@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from offramp.methods.combiners import Backward
 from offramp.methods.combiners.jacobian import Jacobian
-from offramp.methods.combiners.jacobian.private import settle
+from offramp.methods.combiners.jacobian.private import fill_private_gradients
 
 
 class Backwards(TorchDispatchMode):
@@ -69,7 +69,7 @@ def private(net):
 def test_the_graph_above_is_freed(net):
     step = forward(net, *batch("resnet18", net))
     losses = losses_of(step)
-    stand_ins, settled = settle(losses, step.trunk, private(net), 1.0)
+    stand_ins, settled = fill_private_gradients(losses, step.trunk, private(net), 1.0)
     assert settled == {*net.stages[-1].parameters(), *net.heads.parameters()}
     torch.testing.assert_close(torch.stack(stand_ins), torch.stack(losses))
     for loss in losses:
@@ -81,7 +81,7 @@ def test_a_head_that_keeps_less_than_its_gradient_waits():
     net = build("vgg7")  # its heads are a mean and a linear layer
     step = forward(net, *batch("vgg7", net))
     losses = losses_of(step)
-    stand_ins, settled = settle(losses, step.trunk, private(net), 1.0)
+    stand_ins, settled = fill_private_gradients(losses, step.trunk, private(net), 1.0)
     assert [a is b for a, b in zip(stand_ins, losses, strict=True)] == [True] * 5 + [False]
     assert settled == {*net.stages[-1].parameters(), *net.heads[-1].parameters()}
 
@@ -92,7 +92,7 @@ def test_a_loss_scale_is_taken_off_again(net):
     found = []
     for scale in (1.0, 1024.0):
         step = forward(net, images, targets)
-        stand_ins, _ = settle(losses_of(step), step.trunk, private(net), scale)
+        stand_ins, _ = fill_private_gradients(losses_of(step), step.trunk, private(net), scale)
         found.append(torch.autograd.grad(sum(stand_ins), list(net.stages[0].parameters())))
     torch.testing.assert_close(found[0], found[1])
 
@@ -104,7 +104,7 @@ def test_losses_that_share_operations_are_left_alone(net):
     losses[0], losses[1] = losses[0] + both, losses[1] + 2 * both
     need = private(net)
     need[0] = need[1] = {**need[0], **need[1]}
-    stand_ins, settled = settle(losses, step.trunk, need, 1.0)
+    stand_ins, settled = fill_private_gradients(losses, step.trunk, need, 1.0)
     assert [a is b for a, b in zip(stand_ins, losses, strict=True)] == [True, True, False, False]
     assert settled.isdisjoint([*net.heads[0].parameters(), *net.heads[1].parameters()])
 
@@ -116,7 +116,7 @@ def test_a_parameter_that_a_loss_uses_twice_counts_once(net):
     losses[2] = losses[2].detach()  # so that the last loss has two stages to itself
     losses[3] = losses[3] + sum(p.square().sum() for p in net.stages[2].parameters())
     wanted = torch.autograd.grad(losses[3], list(net.stages[2].parameters()), retain_graph=True)
-    settle(losses, step.trunk, private(net), 1.0)
+    fill_private_gradients(losses, step.trunk, private(net), 1.0)
     for parameter, gradient in zip(net.stages[2].parameters(), wanted, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)
 
@@ -134,7 +134,7 @@ def test_a_parameter_below_the_level_stays_in_the_graph():
         dict.fromkeys([*past, *heads[1].parameters()]),
     ]
     wanted = torch.autograd.grad(losses[1], past, retain_graph=True)
-    stand_ins, _ = settle(losses, [(one, two)], need, 1.0)
+    stand_ins, _ = fill_private_gradients(losses, [(one, two)], need, 1.0)
     assert stand_ins[1] is losses[1]
     torch.testing.assert_close(torch.autograd.grad(stand_ins[1], past), wanted)
 
@@ -143,7 +143,7 @@ def test_a_stand_in_is_made_also_where_gradients_are_off(net):
     step = forward(net, *batch("resnet18", net))
     losses = losses_of(step)
     with torch.no_grad():
-        stand_ins, _ = settle(losses, step.trunk, private(net), 1.0)
+        stand_ins, _ = fill_private_gradients(losses, step.trunk, private(net), 1.0)
     assert all(loss.requires_grad for loss in stand_ins)
 
 

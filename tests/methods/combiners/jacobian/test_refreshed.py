@@ -8,7 +8,7 @@ import pytest
 import torch
 from jacobian_cases import PLAIN, batch, build, expected, forward, groups, losses_of, plain_loop, weights
 
-from offramp.methods.combiners.jacobian import Jacobian, Refreshed
+from offramp.methods.combiners.jacobian import Jacobian, RefreshedWeights
 
 
 class Weigh:
@@ -51,7 +51,7 @@ def net():
 
 @pytest.mark.parametrize("shared", ["union", "first"])
 def test_weights_are_kept_for_some_steps(net, shared):
-    refreshed, weigh = Refreshed(Jacobian(net, shared), every=3), Weigh()
+    refreshed, weigh = RefreshedWeights(Jacobian(net, shared), every=3), Weigh()
     step = step_with_part(net)
     rows = plain_loop(net, losses_of(step))
     for count, times in enumerate((1, 1, 1, 2, 2)):
@@ -64,7 +64,7 @@ def test_weights_are_kept_for_some_steps(net, shared):
 
 
 def test_the_gramian_of_a_part(net):
-    refreshed, weigh, asked = Refreshed(Jacobian(net, "union"), part=0.5), Weigh(), []
+    refreshed, weigh, asked = RefreshedWeights(Jacobian(net, "union"), part=0.5), Weigh(), []
     step = step_with_part(net, asked=asked)
     refreshed(losses_of(step), step, PLAIN, weigh)
     assert asked == [0.5]
@@ -79,11 +79,11 @@ def test_the_gramian_of_a_part(net):
 
 def test_a_checkpoint_holds_the_weights_and_their_age(net):
     weigh = Weigh()
-    first = Refreshed(Jacobian(net, "union"), every=4)
+    first = RefreshedWeights(Jacobian(net, "union"), every=4)
     for _ in range(2):
         step = step_with_part(net)
         first(losses_of(step), step, PLAIN, weigh)
-    second = Refreshed(Jacobian(net, "union"), every=4)
+    second = RefreshedWeights(Jacobian(net, "union"), every=4)
     second.load_state_dict(first.state_dict())
     assert second.weights == first.weights
     for _ in range(2):
@@ -96,7 +96,7 @@ def test_a_checkpoint_holds_the_weights_and_their_age(net):
 
 
 def test_weights_that_are_not_finite_are_not_kept(net):
-    refreshed = Refreshed(Jacobian(net, "union"), every=4)
+    refreshed = RefreshedWeights(Jacobian(net, "union"), every=4)
     answers = iter([float("inf"), 2.0])
     seen = []
     for _ in range(3):

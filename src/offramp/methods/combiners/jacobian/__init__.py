@@ -1,22 +1,22 @@
-"""The Jacobian engine: gradient rows of several losses on what they share, and what is made of them."""
+"""The Jacobian engine: gradient rows of several losses on shared parameters, and how to combine them."""
 
-from offramp.methods.combiners.jacobian.block import Block
 from offramp.methods.combiners.jacobian.compiled import keep_graphs
 from offramp.methods.combiners.jacobian.engine import Jacobian
-from offramp.methods.combiners.jacobian.graph import reach
+from offramp.methods.combiners.jacobian.exit_graph import loss_inputs
 from offramp.methods.combiners.jacobian.groups import SCOPES
-from offramp.methods.combiners.jacobian.lean import LeanBlock, pull
-from offramp.methods.combiners.jacobian.refreshed import Refreshed
-from offramp.methods.combiners.jacobian.rows import average_grads
+from offramp.methods.combiners.jacobian.lean_block import LeanBlock, add_weighted_gradient
+from offramp.methods.combiners.jacobian.refreshed import RefreshedWeights
+from offramp.methods.combiners.jacobian.row_block import RowBlock
+from offramp.methods.combiners.jacobian.row_buffer import average_grads
 
 __all__ = [
     "SCOPES",
-    "Block",
     "Jacobian",
     "LeanBlock",
-    "Refreshed",
+    "RefreshedWeights",
+    "RowBlock",
+    "add_weighted_gradient",
     "average_grads",
     "keep_graphs",
-    "pull",
-    "reach",
+    "loss_inputs",
 ]

@@ -1,4 +1,4 @@
-"""Compiled nets under several backward passes."""
+"""Makes compiled nets safe under several backward passes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Jacobian engine: the gradient of each loss on what several losses share, from one forward pass.
+"""The Jacobian engine: gradients of each loss on shared parameters, from one forward pass.
 
 Rows cover the parameters with two or more owners (:meth:`MultiExitNet.owners`), in groups
 (:mod:`~offramp.methods.combiners.jacobian.groups`), or with ``shared="all"`` every parameter. Every other
@@ -10,11 +10,10 @@ its stage is: the rows of the stages under way are kept, as few as saves memory
 
 **Lean** keeps K x K numbers: rows are added to the Gramian and dropped, then one weighted backward pass
 through the shared part gives the combined gradient, for the price of that pass and of a graph that stays
-until then; what a loss has to itself is done with before
-(:mod:`~offramp.methods.combiners.jacobian.private`). It is for ``union``, ``first`` and ``all``, whose one
-vector of weights is known only when the last row is, and pays where the rows outweigh the graph. With
-``per_stage`` the weights differ from stage to stage, so a weighted pass would be a pass for each loss
-again, and the rows under way are few already.
+until then; what a loss has to itself gets its gradient before (:mod:`.private`). It is for ``union``,
+``first`` and ``all``, whose one vector of weights is known only when the last row is, and pays where the rows
+outweigh the graph. With ``per_stage`` the weights differ from stage to stage, so a weighted pass would be a
+pass for each loss again, and the rows under way are few already.
 """
 
 from __future__ import annotations
@@ -27,17 +26,17 @@ from torch import Tensor, nn
 
 from offramp.forks.scales import scales_of
 from offramp.methods.combiners.backward import Backward
-from offramp.methods.combiners.jacobian.block import Block
 from offramp.methods.combiners.jacobian.compiled import keep_graphs
 from offramp.methods.combiners.jacobian.cuts import choose_cuts
-from offramp.methods.combiners.jacobian.graph import Reach, reach
+from offramp.methods.combiners.jacobian.exit_graph import LossInputs, loss_inputs
 from offramp.methods.combiners.jacobian.groups import group_parameters
-from offramp.methods.combiners.jacobian.lean import LeanBlock, lean_blocks, pull
+from offramp.methods.combiners.jacobian.lean_block import LeanBlock, add_weighted_gradient, lean_blocks
 from offramp.methods.combiners.jacobian.passes import plan_passes
-from offramp.methods.combiners.jacobian.plan import Plan, make_plan
-from offramp.methods.combiners.jacobian.private import settle
-from offramp.methods.combiners.jacobian.rows import Rows, average_grads
-from offramp.methods.combiners.jacobian.run import run_passes
+from offramp.methods.combiners.jacobian.private import fill_private_gradients
+from offramp.methods.combiners.jacobian.row_block import RowBlock
+from offramp.methods.combiners.jacobian.row_buffer import RowBuffer, average_grads
+from offramp.methods.combiners.jacobian.row_plan import RowPlan, plan_rows
+from offramp.methods.combiners.jacobian.run_passes import run_passes
 from offramp.methods.combiners.present import by_output
 from offramp.methods.objectives.step import Step
 
@@ -72,14 +71,14 @@ class Jacobian:
         }
         self.groups = group_parameters(self._outputs_of, shared)
         self._cuts: dict[tuple[Any, ...], list[int]] = {}
-        self._planned: tuple[list[Reach], list[int], Plan] | None = None
-        self._found: list[dict[Tensor, Tensor]] | None = None  # rows of the batch's micro-batches so far
+        self._planned: tuple[list[LossInputs], list[int], RowPlan] | None = None
+        self._partial_rows: list[dict[Tensor, Tensor]] | None = None  # of the micro-batches so far
         keep_graphs()
 
     def blocks(
         self, losses: Sequence[Tensor], step: Step, backward: Backward
-    ) -> Iterator[Block] | Iterator[LeanBlock]:
-        """Each group's rows as soon as they are complete; what is in no group gets its gradient by the way.
+    ) -> Iterator[RowBlock] | Iterator[LeanBlock]:
+        """Yield each group's rows when they are complete; fill ``.grad`` of what is in no group on the way.
 
         Take all blocks: the work goes on as they are taken, and it uses the graph up. Of a batch that is cut
         into micro-batches (:attr:`Step.more`) they come with the last one; until then all rows are kept.
@@ -97,7 +96,7 @@ class Jacobian:
         return self._lean(losses, step, backward) if self.lean else self._rows(losses, step, backward)
 
     def gramians(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> list[LeanBlock]:
-        """The groups' inner products alone: ``.grad`` and the graph are left as they are."""
+        """Inner products of each group's rows; ``.grad`` and the graph are left as they are."""
         losses = by_output(losses, step)
         return self._products(losses, step, self._plan(losses, step), backward)
 
@@ -118,21 +117,23 @@ class Jacobian:
         """
         losses = by_output(losses, step)
         plan = self._plan(losses, step)
-        losses, settled = self._settle(losses, step, plan, backward)
-        self._fill_plain(losses, plan, settled, backward)
+        losses, filled = self._fill_private(losses, step, plan, backward)
+        self._fill_plain(losses, plan, filled, backward)
         ones = dict.fromkeys(range(len(losses)), 1.0)
         for group in plan.groups:
             known = {**ones, **weights.get(group.owners, {})}
-            pull(losses, known, group.parameters, backward, keep_graph=group is not plan.groups[-1])
+            add_weighted_gradient(
+                losses, known, group.parameters, backward, keep_graph=group is not plan.groups[-1]
+            )
 
-    def _plan(self, losses: Sequence[Tensor], step: Step) -> Plan:
-        """The last step's plan, or a new one if the losses read something else now."""
-        reaches, present = reach(losses, step), step.present
+    def _plan(self, losses: Sequence[Tensor], step: Step) -> RowPlan:
+        """Plan which parameters get rows, anew only if the losses read other outputs than before."""
+        reaches, present = loss_inputs(losses, step), step.present
         for k in range(len(losses)):
             if k not in present:
-                reaches[k] = Reach(frozenset({k}), {})  # what it reads where it has a target
+                reaches[k] = LossInputs(frozenset({k}), {})  # what it reads where it has a target
         if self._planned is None or self._planned[:2] != (reaches, present):
-            self._planned = reaches, present, make_plan(self._outputs_of, reaches, self.shared, present)
+            self._planned = reaches, present, plan_rows(self._outputs_of, reaches, self.shared, present)
             self._cuts = {}
         return self._planned[2]
 
@@ -144,7 +145,7 @@ class Jacobian:
         *,
         graph_stays: bool,
     ) -> list[Any] | None:
-        """The features at which to cut the graph, chosen once for each size of them."""
+        """Features at which to cut the graph, chosen once for each size of them."""
         if step.trunk is None:
             return None
         # behind frozen stages no gradient flows
@@ -156,59 +157,63 @@ class Jacobian:
             self._cuts[key] = choose_cuts(losses, trunk, need, graph_stays=graph_stays, rows_stay=rows_stay)
         return [trunk[k] for k in self._cuts[key]]
 
-    def _rows(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> Iterator[Block]:
+    def _rows(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> Iterator[RowBlock]:
         plan = self._plan(losses, step)
         trunk = self._trunk(losses, step, plan.need, graph_stays=False)
         passes = plan_passes(losses, trunk, plan.need)
-        last = {id(plan.group_of.get(p)): i for i, one in enumerate(passes) for p in one.parameters}
-        rows = Rows(plan.group_of, losses, backward, self._found)
+        last_pass = {
+            id(plan.group_of.get(p)): i for i, planned in enumerate(passes) for p in planned.parameters
+        }
+        rows = RowBuffer(plan.group_of, losses, backward, self._partial_rows)
         ready = () if step.more else plan.groups
-        for i, (one, grads) in enumerate(run_passes(passes, losses, trunk, scale=backward.scale)):
-            rows.take(one, grads)
+        for i, (done, grads) in enumerate(run_passes(passes, losses, trunk, scale=backward.scale)):
+            rows.take(done, grads)
             for group in ready:
                 # a group that only micro-batches before have reached is complete from the start
-                if last.get(id(group), 0) == i and (owners := rows.owners(group)):
+                if last_pass.get(id(group), 0) == i and (owners := rows.owners(group)):
                     parameters = list(group.parameters)
-                    yield Block(  # of which nothing stays here: a row is freed as soon as it is used up
+                    yield RowBlock(  # of which nothing stays here: a row is freed as soon as it is used up
                         owners,
                         group.owners,
                         parameters,
                         [rows.pop(j, parameters) for j in owners],
                         backward.scale,
                     )
-        self._found = rows.found if step.more else None
+        self._partial_rows = rows.rows if step.more else None
         if step.more:
             return
-        if any(rows.found):
+        if any(rows.rows):
             raise ValueError("the micro-batches of one batch reach different parameters")
         average_grads(self._net_only(plan.plain), backward)
 
     def _lean(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> Iterator[LeanBlock]:
         plan = self._plan(losses, step)
-        losses, settled = self._settle(losses, step, plan, backward)
+        losses, filled = self._fill_private(losses, step, plan, backward)
         blocks = self._products(losses, step, plan, backward)
-        self._fill_plain(losses, plan, settled, backward)  # now, lest they and rows be kept together
+        self._fill_plain(losses, plan, filled, backward)  # now, lest they and rows be kept together
         yield from blocks
 
-    def _settle(
-        self, losses: Sequence[Tensor], step: Step, plan: Plan, backward: Backward
+    def _fill_private(
+        self, losses: Sequence[Tensor], step: Step, plan: RowPlan, backward: Backward
     ) -> tuple[list[Tensor], set[Tensor]]:
-        """Do with what each loss has to itself; where that is a part of the rows, nothing is settled yet."""
+        """Fill ``.grad`` of what one loss has to itself, unless that is a part of the rows (``all``)."""
         if self.shared == "all":
             return list(losses), set()
-        return settle(losses, step.trunk, plan.need, backward.scale)
+        return fill_private_gradients(losses, step.trunk, plan.need, backward.scale)
 
     def _fill_plain(
-        self, losses: Sequence[Tensor], plan: Plan, settled: Collection[Tensor], backward: Backward
+        self, losses: Sequence[Tensor], plan: RowPlan, filled: Collection[Tensor], backward: Backward
     ) -> None:
-        """Fill ``.grad`` of what is in no group, but for what is settled; and average all of it."""
-        rest = [p for p in plan.plain if p not in settled]
+        """Fill ``.grad`` of the other parameters without rows, and average those of all of them."""
+        rest = [p for p in plan.plain if p not in filled]
         ones = dict.fromkeys(range(len(losses)), 1.0)
-        pull(losses, ones, rest, dataclasses.replace(backward, average=None), keep_graph=bool(plan.groups))
+        add_weighted_gradient(
+            losses, ones, rest, dataclasses.replace(backward, average=None), keep_graph=bool(plan.groups)
+        )
         average_grads(self._net_only(plan.plain), backward)
 
     def _products(
-        self, losses: Sequence[Tensor], step: Step, plan: Plan, backward: Backward
+        self, losses: Sequence[Tensor], step: Step, plan: RowPlan, backward: Backward
     ) -> list[LeanBlock]:
         if step.share < 1:
             raise ValueError("without rows, those of a batch's micro-batches cannot be added up")
@@ -217,5 +222,5 @@ class Jacobian:
         return lean_blocks(plan.groups, need, losses, trunk, backward)
 
     def _net_only(self, parameters: Sequence[Tensor]) -> list[Tensor]:
-        """Without those of the objective, whose gradients are averaged by whoever trains it."""
+        """The parameters that are the net's: who trains the objective averages the others' gradients."""
         return [p for p in parameters if p in self._outputs_of]

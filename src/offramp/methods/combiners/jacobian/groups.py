@@ -9,13 +9,13 @@ from torch import Tensor
 
 from offramp.errors import UserError, guess
 
-__all__ = ["SCOPES", "Group", "group_parameters"]
+__all__ = ["SCOPES", "ParameterGroup", "group_parameters"]
 
 SCOPES = ("per_stage", "union", "first", "all")
 
 
 @dataclass(frozen=True)
-class Group:
+class ParameterGroup:
     """Parameters whose gradients are combined together.
 
     Attributes:
@@ -26,8 +26,8 @@ class Group:
     owners: tuple[int, ...]
     parameters: tuple[Tensor, ...]
 
-    def restricted(self, present: Mapping[Tensor, frozenset[int]], fewest: int) -> Group | None:
-        """What of the group has rows in a step where some outputs have no loss.
+    def restricted(self, present: Mapping[Tensor, frozenset[int]], fewest: int) -> ParameterGroup | None:
+        """Restrict the group to the parameters that have rows where some outputs have no loss.
 
         Args:
             present: For each parameter those of its owners that have a loss.
@@ -39,11 +39,11 @@ class Group:
         parameters = tuple(p for p in self.parameters if len(present[p]) >= fewest)
         if len(frozenset[int]().union(*(present[p] for p in parameters))) < 2:
             return None
-        return Group(self.owners, parameters)
+        return ParameterGroup(self.owners, parameters)
 
 
-def group_parameters(owners: Mapping[Tensor, frozenset[int]], shared: str) -> list[Group]:
-    """The groups of parameters that several losses reach.
+def group_parameters(owners: Mapping[Tensor, frozenset[int]], shared: str) -> list[ParameterGroup]:
+    """Group the parameters that several losses reach.
 
     For nested exits "shared" has three readings, and a fourth takes in what is not shared:
 
@@ -79,4 +79,4 @@ def group_parameters(owners: Mapping[Tensor, frozenset[int]], shared: str) -> li
     elif shared == "first" and alike:
         most = max(map(len, alike))
         alike = {indices: parameters for indices, parameters in alike.items() if len(indices) == most}
-    return [Group(tuple(sorted(indices)), tuple(found)) for indices, found in alike.items()]
+    return [ParameterGroup(tuple(sorted(indices)), tuple(found)) for indices, found in alike.items()]

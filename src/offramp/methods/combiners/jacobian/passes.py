@@ -1,14 +1,34 @@
 """The backward passes that give each loss's gradient, planned so that the graph is freed on the way.
 
-``autograd.grad`` of a loss down to the feature of a stage runs, and frees, only what lies above it. So the
-passes go from the deepest stage to the first: at stage k one for each loss that reaches it, from the
-gradients at its output to its parameters and to the gradients at its input. The last of them frees the
-stage's part of the graph, which the plain loop over the losses keeps to the end. Both run the same
-operations.
+The graph of a step with three exits; the forward pass goes to the right, the backward passes to the left::
 
-What lies where is read from the graph of the step at hand. A loss that reaches two stages by ways of its own
-gets a plain pass, and so do all if the features do not cut the graph (a tuple of which one tensor is made
-from another, a parameter that two stages use) or if there are none (a compiled net, decoders side by side).
+    stage 0 --- level 0 --- stage 1 --- level 1 --- stage 2 --- head 2 --- loss 2
+                   |                       |
+                   +--- head 0 --- loss 0  +--- head 1 --- loss 1
+
+*Level k* is the feature behind stage k, one or several tensors. ``heads[j]`` is the region between loss j and
+the next level (of the last loss: head and last stage), ``stages[k]`` the one between levels k and k - 1.
+
+``autograd.grad`` of a loss down to a level runs, and frees, only what lies in between. So the passes go from
+the deepest region to the first: one for each loss through its head, and at each stage one for each loss that
+has come there, from its gradients at level k to those of the parameters and at level k - 1. The last of them
+frees the region, which a plain loop over the losses keeps to the end. The operations are the same.
+
+A loss is one of three cases, read from the graph of the step at hand (:mod:`.exit_graph`):
+
+* *cut at levels*, as above: the rule;
+* *early*: its head has operations in common with a region that ends at another level, as a fork that computes
+  something. Its pass through the head runs first and frees nothing; from there on it is as the rule;
+* *whole*: it reads several levels, as a feature distance does, or a parameter on both sides of one. It gets
+  one pass from the loss to all parameters, first of all, which frees nothing.
+
+All losses get whole passes, and the last one frees the graph, where there are no levels (a compiled net,
+decoders side by side) or where they do not separate the graph (a tuple of features of which one is made from
+another, a parameter that two stages use).
+
+This relies on torch for three things: ``autograd.grad`` runs no operation that is not between its outputs
+and inputs; without ``retain_graph`` it frees what those it ran have saved, and nothing else; and an operation
+that saves nothing can run again after that.
 """
 
 from __future__ import annotations
@@ -20,106 +40,126 @@ from typing import Any
 
 from torch import Tensor
 
-from offramp.methods.combiners.jacobian.graph import Walk, saves, survey
+from offramp.methods.combiners.jacobian.exit_graph import ExitGraph, Region, exit_graph_of, saves
 
-__all__ = ["Pass", "plan_passes"]
+__all__ = ["BackwardPass", "plan_passes"]
 
-_Way = tuple[int, int | None, Walk]  # a loss, the level it starts from or None, what it goes through
+Parameters = AbstractSet[Tensor] | Mapping[Tensor, None]
 
 
 @dataclass(frozen=True)
-class Pass:
-    """One call of ``autograd.grad``.
+class BackwardPass:
+    """One call of ``autograd.grad``, for one loss through one region.
 
     Attributes:
         loss: Whose gradient.
-        start: The level it starts from, or None for the loss itself.
+        from_level: The level whose gradients it starts from, or None: it starts from the loss.
         parameters: Whose gradients it gives.
-        into: The level at which it stops and leaves gradients for a later pass, or None.
-        free: Whether nothing behind it needs this part of the graph.
+        to_level: The level at which it leaves gradients for a later pass, or None: nothing is wanted below.
+        frees: Whether no later pass needs the region.
     """
 
     loss: int
-    start: int | None
+    from_level: int | None
     parameters: list[Tensor]
-    into: int | None
-    free: bool
+    to_level: int | None
+    frees: bool
 
 
 def plan_passes(
-    losses: Sequence[Tensor],
-    trunk: Sequence[Any] | None,
-    need: Sequence[AbstractSet[Tensor] | Mapping[Tensor, None]],
-) -> list[Pass]:
-    """The passes of a step, in order.
+    losses: Sequence[Tensor], trunk: Sequence[Any] | None, need: Sequence[Parameters]
+) -> list[BackwardPass]:
+    """The backward passes of a step, in order.
 
     Args:
-        losses: Scalars.
+        losses: K scalars.
         trunk: The features between the stages, from the first on; level k is behind stage k.
         need: For each loss the parameters whose gradients are wanted, as a set or the keys of a dict.
     """
-    live, levels, stages, heads, apart = survey(losses, trunk, need)
-    loose = [j for j in live if len(heads[j].stops) > 1 or _meets_again(heads[j], stages)]
-    if not levels or len(loose) == len(live) or not apart:
+    graph = exit_graph_of(losses, trunk, need)
+    live, heads = graph.live, graph.heads
+    whole = [j for j in live if len(heads[j].stops) > 1 or _returns(heads[j], graph)]
+    if not graph.levels or len(whole) == len(live) or not graph.separable:
         # From the last loss to the first, since what only deep exits share is complete early then.
-        return [Pass(j, None, list(need[j]), None, j == live[0]) for j in reversed(live)]
+        return [BackwardPass(j, None, list(need[j]), None, j == live[0]) for j in reversed(live)]
 
-    early = [j for j in live if j not in loose and _entangled(j, heads, stages, same_end=False)]
-    passes = [Pass(j, None, list(need[j]), None, False) for j in loose]
-    passes += [one for j in early for one in _through((j, None, heads[j]), need, stages)]
-    for k in reversed(range(-1, len(levels))):  # all ways that end at level k
-        ways: list[_Way] = [
-            (j, None, heads[j])
-            for j in reversed(live)
-            if j not in (*loose, *early) and max(heads[j].stops, default=-1) == k
-        ]
-        if k + 1 < len(levels):
-            # Ascending: the deepest exit uses the most of the stage, so it is the one to free it.
-            arrived = sorted(one.loss for one in passes if one.into == k + 1)
-            ways += [(j, k + 1, stages[k + 1]) for j in arrived]
-        ending: list[Pass] = []
-        for way in reversed(ways):
-            alone = way[1] is None and not _entangled(way[0], heads, stages, same_end=True)
-            ending += _through(way, need, stages, free=alone or not ending)
-        passes += reversed(ending)
+    early = [j for j in live if j not in whole and _shares_operations(j, graph, same_end=False)]
+    passes = [BackwardPass(j, None, list(need[j]), None, False) for j in whole]
+    passes += [made for j in early for made in _pass_through(heads[j], j, None, need, graph)]
+    cut = [j for j in live if j not in whole and j not in early]
+    for level in reversed(range(-1, len(graph.levels))):
+        passes += _passes_down_to(level, cut, passes, need, graph)
     return passes
 
 
-def _through(
-    way: _Way,
-    need: Sequence[AbstractSet[Tensor] | Mapping[Tensor, None]],
-    stages: Sequence[Walk],
+def _passes_down_to(
+    level: int,
+    cut: Sequence[int],
+    before: Sequence[BackwardPass],
+    need: Sequence[Parameters],
+    graph: ExitGraph,
+) -> list[BackwardPass]:
+    """All passes that end at a level: through the heads there, then through the stage above it.
+
+    Args:
+        level: The level; -1 is the end of the graph.
+        cut: The losses whose graphs are cut at levels.
+        before: The passes that come first.
+        need: For each loss the parameters whose gradients are wanted.
+        graph: The step's.
+    """
+    starts: list[tuple[int, int | None, Region]] = [
+        (j, None, graph.heads[j]) for j in reversed(cut) if max(graph.heads[j].stops, default=-1) == level
+    ]
+    above = level + 1
+    if above < len(graph.levels):
+        # Ascending: the deepest exit uses the most of the stage, so it is the one to free it.
+        arrived = sorted(done.loss for done in before if done.to_level == above)
+        starts += [(j, above, graph.stages[above]) for j in arrived]
+    backwards: list[BackwardPass] = []
+    for loss, start, region in reversed(starts):
+        alone = start is None and not _shares_operations(loss, graph, same_end=True)
+        backwards += _pass_through(region, loss, start, need, graph, frees=alone or not backwards)
+    return backwards[::-1]
+
+
+def _pass_through(
+    region: Region,
+    loss: int,
+    from_level: int | None,
+    need: Sequence[Parameters],
+    graph: ExitGraph,
     *,
-    free: bool = False,
-) -> list[Pass]:
-    """The pass of a loss through a region, and on to the level behind it if it wants anything from there."""
-    loss, start, region = way
-    behind = max(region.stops, default=-1)
-    more = any(p in need[loss] for stage in stages[: behind + 1] for p in stage.leaves)
+    frees: bool = False,
+) -> list[BackwardPass]:
+    """The pass of a loss through a region; none if nothing is wanted in it or below."""
+    end = max(region.stops, default=-1)
+    goes_on = any(p in need[loss] for stage in graph.stages[: end + 1] for p in stage.leaves)
     parameters = [p for p in region.leaves if p in need[loss]]
-    return [Pass(loss, start, parameters, behind if more else None, free)] if parameters or more else []
+    if not parameters and not goes_on:
+        return []
+    return [BackwardPass(loss, from_level, parameters, end if goes_on else None, frees)]
 
 
-def _meets_again(head: Walk, stages: Sequence[Walk]) -> bool:
-    """Whether a parameter is in use both before and behind the level where a loss's pass stops."""
-    behind = stages[: max(head.stops, default=-1) + 1]
-    return any(not set(stage.leaves).isdisjoint(head.leaves) for stage in behind)
+def _returns(head: Region, graph: ExitGraph) -> bool:
+    """Whether a parameter is in use both above and below the level where a loss's first pass stops."""
+    below = graph.stages[: max(head.stops, default=-1) + 1]
+    return any(not set(stage.leaves).isdisjoint(head.leaves) for stage in below)
 
 
-def _entangled(j: int, heads: dict[int, Walk], stages: Sequence[Walk], *, same_end: bool) -> bool:
-    """Whether a loss shares operations with another loss or a stage, which would find them freed.
+def _shares_operations(j: int, graph: ExitGraph, *, same_end: bool) -> bool:
+    """Whether loss j's head has operations in common with other regions, which would find them freed.
 
     Args:
         j: The loss.
-        heads: What each loss goes through first.
-        stages: What lies between the levels.
-        same_end: Look at what ends at the same level as this loss does, or at all else.
+        graph: The step's.
+        same_end: Whether to look at the regions that end at the level where the head does, or at the others.
     """
-    end = heads[j].stops
-    others = [*stages, *(heads[i] for i in heads if i != j)]
+    head = graph.heads[j]
+    others = [*graph.stages, *(other for i, other in graph.heads.items() if i != j)]
     return any(
         saves(node)
         for other in others
-        if (other.stops == end) == same_end
-        for node in heads[j].nodes & other.nodes
+        if (other.stops == head.stops) == same_end
+        for node in head.nodes & other.nodes
     )

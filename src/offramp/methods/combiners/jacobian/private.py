@@ -1,4 +1,4 @@
-"""What a loss has to itself, done with before what it shares.
+"""Gradients of what one loss has to itself, filled before those of what it shares.
 
 A head, or a last stage that no other loss goes through, gets its gradient from one pass, whatever the weights
 on the shared part turn out to be. That pass stops where other losses join, frees the graph above, and a
@@ -14,21 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from offramp.methods.combiners.jacobian.block import accumulate
-from offramp.methods.combiners.jacobian.cuts import kept
-from offramp.methods.combiners.jacobian.graph import Walk, saves, survey
-from offramp.methods.combiners.jacobian.run import unshared
+from offramp.methods.combiners.jacobian.cuts import saved_bytes
+from offramp.methods.combiners.jacobian.exit_graph import Region, exit_graph_of, saves
+from offramp.methods.combiners.jacobian.row_block import accumulate
+from offramp.methods.combiners.jacobian.run_passes import in_own_memory
 
-__all__ = ["settle"]
+__all__ = ["fill_private_gradients"]
 
 
-def settle(
+def fill_private_gradients(
     losses: Sequence[Tensor],
     trunk: Sequence[Any] | None,
     need: Sequence[Mapping[Tensor, None]],
     scale: float,
 ) -> tuple[list[Tensor], set[Tensor]]:
-    """Add to ``.grad`` what belongs to one loss alone, where that frees more memory than the stand-in takes.
+    """Fill ``.grad`` of what one loss has to itself, where that frees more memory than the stand-in takes.
 
     Args:
         losses: K scalars.
@@ -40,38 +40,38 @@ def settle(
         The losses, or what stands in for them: scalars of the same value and gradients. And the parameters
         that have theirs.
     """
-    live, levels, stages, heads, apart = survey(losses, trunk, need)
-    stand_ins, settled = list(losses), set[Tensor]()
-    if not apart:
-        return stand_ins, settled
+    live, levels, stages, heads, separable = exit_graph_of(losses, trunk, need)
+    stand_ins, filled = list(losses), set[Tensor]()
+    if not separable:
+        return stand_ins, filled
     for j in live:
-        region = _private(j, stages, heads, need)
+        region = _private_region(j, stages, heads, need)
         if region is None:
             continue
         (level,) = region.stops
         tensors = levels[level]
-        if sum(kept(node) for node in region.nodes if saves(node)) < sum(t.nbytes for t in tensors):
+        if sum(saved_bytes(node) for node in region.nodes if saves(node)) < sum(t.nbytes for t in tensors):
             continue
         parameters = [p for p in region.leaves if p in need[j]]
         seed = torch.full_like(losses[j], scale)
-        found = torch.autograd.grad(losses[j], [*parameters, *tensors], seed, allow_unused=True)
-        mine, waiting = found[: len(parameters)], found[len(parameters) :]
-        for parameter, grad in zip(parameters, unshared(mine, waiting), strict=True):
+        grads = torch.autograd.grad(losses[j], [*parameters, *tensors], seed, allow_unused=True)
+        mine, waiting = grads[: len(parameters)], grads[len(parameters) :]
+        for parameter, grad in zip(parameters, in_own_memory(mine, waiting), strict=True):
             if grad is not None:
                 accumulate(parameter, grad)
-        settled.update(parameters)
-        there = [(t, g) for t, g in zip(tensors, waiting, strict=True) if g is not None]
+        filled.update(parameters)
+        known = [(t, g) for t, g in zip(tensors, waiting, strict=True) if g is not None]
         with torch.enable_grad():
             stand_ins[j] = _StandIn.apply(
-                losses[j].detach(), scale, [g for _, g in there], *(t for t, _ in there)
+                losses[j].detach(), scale, [g for _, g in known], *(t for t, _ in known)
             )
-    return stand_ins, settled
+    return stand_ins, filled
 
 
-def _private(
-    j: int, stages: Sequence[Walk], heads: Mapping[int, Walk], need: Sequence[Mapping[Tensor, None]]
-) -> Walk | None:
-    """What a loss goes through alone, down to the level where others join; None if there is no such level."""
+def _private_region(
+    j: int, stages: Sequence[Region], heads: Mapping[int, Region], need: Sequence[Mapping[Tensor, None]]
+) -> Region | None:
+    """Region of one loss alone, down to the level where others join; None if there is no such level."""
     others = {i: head for i, head in heads.items() if i != j}
     joined = max((max(head.stops, default=-1) for head in others.values()), default=-1)
     wanted = set[Tensor]().union(*(need[i] for i in others))
@@ -89,11 +89,11 @@ def _private(
     elsewhere = [*below, *stages[entry + 1 :], *others.values()]
     if any(saves(node) for part in elsewhere for node in part.nodes & nodes):
         return None  # another loss would find it freed
-    return Walk(nodes, list(leaves), {level})
+    return Region(nodes, list(leaves), {level})
 
 
 class _StandIn(torch.autograd.Function):
-    """A loss whose gradient at some tensors is known."""
+    """Autograd function of a loss whose gradients at some tensors are known."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, scale: float, gradients: Sequence[Tensor], *_: Tensor) -> Tensor:

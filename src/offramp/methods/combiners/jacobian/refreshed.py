@@ -1,4 +1,4 @@
-"""Weights below the price of the loop: from a part of the batch, or kept for some steps.
+"""Weights that cost less than a pass for each loss: from a part of the batch, or kept for some steps.
 
 Exact weights take one backward pass for each loss at every step. Weights change slowly, and their Gramian is
 an average, so both can be had for less: the Gramian of the first share p of the batch takes p times the
@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 from offramp.methods.combiners.backward import Backward
 from offramp.methods.combiners.jacobian.engine import Jacobian
-from offramp.methods.combiners.jacobian.lean import LeanBlock
+from offramp.methods.combiners.jacobian.lean_block import LeanBlock
 from offramp.methods.objectives.step import Step
 
-__all__ = ["Refreshed"]
+__all__ = ["RefreshedWeights"]
 
 
-class Refreshed(nn.Module):
-    """Weighted backward passes whose weights are found anew now and then.
+class RefreshedWeights(nn.Module):
+    """Weighted backward passes whose weights are refreshed every few steps, or from a part of the batch.
 
     Its state, the weights and how old they are, goes into checkpoints. Steps in which outputs are absent
     have weights and an age of their own, for each set of absent outputs: weights are made for rows together.
@@ -45,7 +45,7 @@ class Refreshed(nn.Module):
     def forward(
         self, losses: Sequence[Tensor], step: Step, backward: Backward, weigh: Callable[[LeanBlock], Tensor]
     ) -> None:
-        """Fill ``.grad``.
+        """Fill ``.grad`` by one weighted backward pass, and refresh the weights when they are due.
 
         Args:
             losses: One scalar for each output that has a target, in order.
@@ -70,7 +70,7 @@ class Refreshed(nn.Module):
         weigh: Callable[[LeanBlock], Tensor],
         kept: dict[tuple[int, ...], dict[int, float]],
     ) -> bool:
-        """Replace the kept weights of each group. Whether all of the new ones are finite."""
+        """Replace the kept weights of each group; return whether all of the new ones are finite."""
         finite = True
         if self.part < 1:
             if step.part is None:
@@ -85,11 +85,11 @@ class Refreshed(nn.Module):
         return finite
 
     def get_extra_state(self) -> dict[str, Any]:
-        """The weights and their ages."""
+        """Kept weights and their ages, for a checkpoint."""
         return {"ages": self.ages, "weights": self.weights}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """The counterpart of :meth:`get_extra_state`."""
+        """Restore the weights and their ages from a checkpoint."""
         if "age" in state:  # written when every output was present in every step
             state = {"ages": {(): state["age"]}, "weights": {(): state["weights"]}}
         self.ages, self.weights = state["ages"], state["weights"]

@@ -1,4 +1,4 @@
-"""What several methods solve with: small dense problems in float64, by NumPy on the CPU."""
+"""Solvers that several methods share: small dense problems in float64, by NumPy on the CPU."""
 
 from offramp.methods.combiners.solvers.cone import dual_cone_push
 from offramp.methods.combiners.solvers.hull import ZERO, hull_minimum

@@ -57,7 +57,7 @@ def hull_minimum(
 def _minimum_on(
     active: list[int], weights: np.ndarray, points: np.ndarray, linear: np.ndarray, radius: float
 ) -> tuple[np.ndarray, list[int]]:
-    """The minimum over the hull of the active points, or of those of them that are left at it."""
+    """Minimise over the hull of the active points, dropping those whose weight becomes 0."""
     while True:
         now = weights[active]
         goal, bounded = _affine_minimum(points[active], linear, radius)
@@ -81,7 +81,7 @@ def _minimum_on(
 
 
 def _affine_minimum(points: np.ndarray, linear: np.ndarray, radius: float) -> tuple[np.ndarray, bool]:
-    """The minimum over the affine hull of the points: its weights and True.
+    """Minimise over the affine hull of the points: weights of the minimum and True.
 
     If there is none, because the function falls without end: a direction in which it does, and False.
     """

@@ -1,4 +1,4 @@
-"""A Gramian as points: rows of few coordinates that have the same inner products."""
+"""Factors a Gramian into points, vectors of few coordinates with the same inner products."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["Points", "SolverFailed", "points_of"]
 
 
 class SolverFailed(ArithmeticError):
-    """A solver found no weights: there are none, or it did not converge."""
+    """Raised where a solver found no weights: there are none, or it did not converge."""
 
 
 @dataclass(frozen=True)
 class Points:
-    """m rows g_k = norms[k] units[k], up to a rotation.
+    """m vectors g_k = norms[k] units[k], up to a rotation.
 
     Attributes:
         units: ``[m, r]``, each of norm 1, where r is the rank.
@@ -28,7 +28,7 @@ class Points:
 
     @property
     def points(self) -> np.ndarray:
-        """The rows themselves, ``[m, r]``."""
+        """The vectors g_k, ``[m, r]``."""
         return self.norms[:, None] * self.units
 
 

@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 from offramp.methods.combiners.backward import Backward
-from offramp.methods.combiners.jacobian.block import accumulate, gramian
-from offramp.methods.combiners.jacobian.groups import Group
+from offramp.methods.combiners.jacobian.groups import ParameterGroup
 from offramp.methods.combiners.jacobian.passes import plan_passes
-from offramp.methods.combiners.jacobian.rows import Rows, average
-from offramp.methods.combiners.jacobian.run import run_passes, unshared
+from offramp.methods.combiners.jacobian.row_block import accumulate, gramian
+from offramp.methods.combiners.jacobian.row_buffer import RowBuffer, average
+from offramp.methods.combiners.jacobian.run_passes import in_own_memory, run_passes
 
-__all__ = ["LeanBlock", "lean_blocks", "pull"]
+__all__ = ["LeanBlock", "add_weighted_gradient", "lean_blocks"]
 
 
 @dataclass(frozen=True)
 class LeanBlock:
-    """What is left of a group's rows: their inner products, and the graph to combine them through.
+    """The inner products of a group's rows, and the graph to combine the rows through.
 
     Attributes:
         owners: The outputs (0-based) whose losses have a row.
@@ -42,7 +42,7 @@ class LeanBlock:
     keep_graph: bool
 
     def gramian(self) -> Tensor:
-        """The rows' inner products, ``[m, m]`` in float64 on the CPU. Not finite where fp16 overflowed."""
+        """Inner products of the rows, ``[m, m]`` in float64 on the CPU. Not finite where fp16 overflowed."""
         return self.products
 
     def combine(self, weights: Tensor) -> None:
@@ -52,17 +52,17 @@ class LeanBlock:
             weights: ``[m]``, one for each owner.
         """
         known = dict(zip(self.owners, weights.tolist(), strict=True))
-        pull(self.losses, known, self.parameters, self.backward, keep_graph=self.keep_graph)
+        add_weighted_gradient(self.losses, known, self.parameters, self.backward, keep_graph=self.keep_graph)
 
 
 def lean_blocks(
-    groups: Sequence[Group],
+    groups: Sequence[ParameterGroup],
     need: Sequence[Mapping[Tensor, None]],
     losses: Sequence[Tensor],
     trunk: Sequence[Any] | None,
     backward: Backward,
 ) -> list[LeanBlock]:
-    """The inner products of each group's rows.
+    """Inner products of each group's rows, without keeping the rows.
 
     A parameter's rows are dropped when the last of them is there: with a trunk those of a few stages are kept
     at any time, without one all of them. The graph stays.
@@ -75,18 +75,18 @@ def lean_blocks(
         backward: Their scale, and how to average over processes.
     """
     passes = plan_passes(losses, trunk, need)
-    last = {p: i for i, one in enumerate(passes) for p in one.parameters}
+    last = {p: i for i, planned in enumerate(passes) for p in planned.parameters}
     totals = [torch.zeros(len(losses), len(losses), dtype=torch.float64) for _ in groups]
     present: list[set[int]] = [set() for _ in groups]
-    rows = Rows({p for group in groups for p in group.parameters}, losses, backward)
+    rows = RowBuffer({p for group in groups for p in group.parameters}, losses, backward)
     ran = run_passes(passes, losses, trunk, scale=backward.scale, keep_graph=True)
-    for i, (one, grads) in enumerate(ran):
-        rows.take(one, grads)
+    for i, (done, grads) in enumerate(ran):
+        rows.take(done, grads)
         for group, total, seen in zip(groups, totals, present, strict=True):
-            done = tuple(p for p in group.parameters if last.get(p) == i)
-            owners = rows.owners(Group(group.owners, done)) if done else ()
+            complete = tuple(p for p in group.parameters if last.get(p) == i)
+            owners = rows.owners(ParameterGroup(group.owners, complete)) if complete else ()
             seen.update(owners)
-            total[_square(owners)] += gramian([rows.pop(j, done) for j in owners], done)
+            total[_square(owners)] += gramian([rows.pop(j, complete) for j in owners], complete)
     return [
         LeanBlock(
             owners := tuple(sorted(seen)),
@@ -102,7 +102,7 @@ def lean_blocks(
     ]
 
 
-def pull(
+def add_weighted_gradient(
     losses: Sequence[Tensor],
     weights: Mapping[int, float],
     parameters: Sequence[Tensor],
@@ -130,7 +130,7 @@ def pull(
         allow_unused=True,
     )
     mean = backward.average
-    mine = unshared(grads) if mean is None else average(grads, parameters, mean)
+    mine = in_own_memory(grads) if mean is None else average(grads, parameters, mean)
     for parameter, grad in zip(parameters, mine, strict=True):
         if grad is not None:
             accumulate(parameter, grad)

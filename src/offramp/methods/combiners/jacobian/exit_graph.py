@@ -1,4 +1,9 @@
-"""Walks through the autograd graph of a step: what a loss reads, and what lies between two places."""
+"""The exit graph: how stages, heads and losses of a step lie in autograd's graph.
+
+The drawing is in :mod:`~offramp.methods.combiners.jacobian.passes`. Of autograd this reads
+``Node.next_functions``, the ``variable`` of a leaf's node, gradient edges, and the ``_raw_saved_*``
+attributes of nodes.
+"""
 
 from __future__ import annotations
 
@@ -16,27 +21,27 @@ from offramp.methods.objectives.step import Step
 
 __all__ = [
     "Edge",
-    "Reach",
-    "Survey",
-    "Walk",
+    "ExitGraph",
+    "LossInputs",
+    "Region",
     "edge",
+    "exit_graph_of",
     "levels_of",
-    "reach",
+    "loss_inputs",
+    "region_behind",
     "saves",
-    "survey",
-    "walk",
 ]
 
 Edge = tuple[Node, int]  # a tensor's place in the graph: what made it, and which of its outputs it is
 
 
-class Walk(NamedTuple):
-    """What a walk came by.
+class Region(NamedTuple):
+    """Operations of the autograd graph between two places.
 
     Attributes:
         nodes: Operations.
         leaves: Tensors that want a gradient, most of them parameters.
-        stops: Labels of the stops.
+        stops: The levels at which it ends.
     """
 
     nodes: set[Node]
@@ -44,27 +49,28 @@ class Walk(NamedTuple):
     stops: set[int]
 
 
-class Survey(NamedTuple):
-    """Where the features between the stages lie in the graph of a step.
+class ExitGraph(NamedTuple):
+    """The autograd graph of a step, divided at the features between the stages.
 
     Attributes:
         live: The losses that want a gradient.
         levels: The tensors of each feature through which a gradient flows; level k is behind stage k.
         stages: What lies behind each level, as far as the level before.
         heads: What lies between each of these losses and the next level.
-        apart: Whether the graph can be cut at the levels: the stages have nothing in common, all ways between
-            them lead through the features, and no feature has a hook, which would run on both sides of a cut.
+        separable: Whether the graph can be cut at the levels: the stages have nothing in common, all ways
+            between them lead through the features, and no feature has a hook, which would run on both sides
+            of a cut.
     """
 
     live: list[int]
     levels: list[list[Tensor]]
-    stages: list[Walk]
-    heads: dict[int, Walk]
-    apart: bool
+    stages: list[Region]
+    heads: dict[int, Region]
+    separable: bool
 
 
-class Reach(NamedTuple):
-    """What a loss reads.
+class LossInputs(NamedTuple):
+    """The outputs and parameters that a loss is computed from.
 
     Attributes:
         outputs: Indices of the outputs of the net, of which it may also read a feature.
@@ -77,13 +83,13 @@ class Reach(NamedTuple):
 
 
 def edge(tensor: Tensor) -> Edge:
-    """Where a tensor that requires a gradient has its place in the graph."""
-    found = get_gradient_edge(tensor)
-    return found.node, found.output_nr
+    """Place in the graph of a tensor that requires a gradient."""
+    place = get_gradient_edge(tensor)
+    return place.node, place.output_nr
 
 
-def walk(roots: Iterable[Node], stops: Mapping[Edge, int]) -> Walk:
-    """All that is behind some operations (and these themselves), as far as the stops."""
+def region_behind(roots: Iterable[Node], stops: Mapping[Edge, int]) -> Region:
+    """Collect some operations and all that they were made from, as far as the stops."""
     stack = list(roots)
     seen, leaves, hit = set(stack), [], set()
     nodes = set()
@@ -101,13 +107,13 @@ def walk(roots: Iterable[Node], stops: Mapping[Edge, int]) -> Walk:
             elif behind not in seen:
                 seen.add(behind)
                 stack.append(behind)
-    return Walk(nodes, leaves, hit)
+    return Region(nodes, leaves, hit)
 
 
-def survey(
+def exit_graph_of(
     losses: Sequence[Tensor], trunk: Sequence[Any] | None, need: Sequence[Collection[Tensor]]
-) -> Survey:
-    """Look at the graph of a step.
+) -> ExitGraph:
+    """Divide the graph of a step into its stages and heads.
 
     Args:
         losses: Scalars.
@@ -117,25 +123,25 @@ def survey(
     live = [j for j, loss in enumerate(losses) if loss.requires_grad and need[j]]
     levels = levels_of(trunk)
     stops = {edge(t): k for k, tensors in enumerate(levels) for t in tensors}
-    stages = [walk((edge(t)[0] for t in tensors), stops) for tensors in levels]
-    heads = {j: walk([edge(losses[j])[0]], stops) for j in live}
+    stages = [region_behind((edge(t)[0] for t in tensors), stops) for tensors in levels]
+    heads = {j: region_behind([edge(losses[j])[0]], stops) for j in live}
     inside = [node for stage in stages for node in (*stage.nodes, *stage.leaves)]
-    apart = (
+    separable = (
         len(stops) == sum(map(len, levels))
         and len(set(inside)) == len(inside)
         and all(stage.stops <= {k - 1} for k, stage in enumerate(stages))
         and not any(t._backward_hooks for tensors in levels for t in tensors)
     )
-    return Survey(live, levels, stages, heads, apart)
+    return ExitGraph(live, levels, stages, heads, separable)
 
 
 def levels_of(trunk: Sequence[Any] | None) -> list[list[Tensor]]:
-    """The tensors of each feature through which a gradient flows."""
+    """Tensors through which a gradient flows, for each feature."""
     return [[gateway(t) for t in scales_of(feature) if t.requires_grad] for feature in trunk or ()]
 
 
-def reach(losses: Sequence[Tensor], step: Step) -> list[Reach]:
-    """What each loss reads of the net's outputs, features and stages."""
+def loss_inputs(losses: Sequence[Tensor], step: Step) -> list[LossInputs]:
+    """Find the outputs of the net, and the other leaves, that each loss is computed from."""
     stops = {
         edge(gateway(tensor)): k
         for whole in (step.trunk, step.features, step.outputs)
@@ -143,11 +149,13 @@ def reach(losses: Sequence[Tensor], step: Step) -> list[Reach]:
         for tensor in scales_of(entry)
         if tensor is not None and tensor.requires_grad
     }
-    found = []
+    inputs = []
     for loss in losses:
-        _, leaves, hit = walk([edge(loss)[0]], stops) if loss.requires_grad else Walk(set(), [], set())
-        found.append(Reach(frozenset(hit), dict.fromkeys(leaves)))
-    return found
+        _, leaves, hit = (
+            region_behind([edge(loss)[0]], stops) if loss.requires_grad else Region(set(), [], set())
+        )
+        inputs.append(LossInputs(frozenset(hit), dict.fromkeys(leaves)))
+    return inputs
 
 
 def saves(node: Node) -> bool:
@@ -162,5 +170,5 @@ def saves(node: Node) -> bool:
 
 @functools.cache
 def _kind_saves(kind: type[Node]) -> bool:
-    """The same of a kind of built-in operation; one that wrote into a view hides what it saves."""
+    """Whether a kind of built-in operation keeps tensors; one that wrote into a view hides what it keeps."""
     return kind.__name__ == "CopySlices" or any(name.startswith("_raw_saved") for name in dir(kind))

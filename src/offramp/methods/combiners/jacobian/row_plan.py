@@ -1,4 +1,4 @@
-"""What the losses of a step want: groups of parameters that get rows, and who is differentiated by what."""
+"""Which parameters get rows in a step, and which gradients each loss has to give."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from offramp.methods.combiners.jacobian.graph import Reach
-from offramp.methods.combiners.jacobian.groups import Group, group_parameters
+from offramp.methods.combiners.jacobian.exit_graph import LossInputs
+from offramp.methods.combiners.jacobian.groups import ParameterGroup, group_parameters
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["RowPlan", "plan_rows"]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Groups, and what each loss is differentiated by.
+class RowPlan:
+    """Which parameters get rows in a step, and which gradients each loss has to give.
 
     Attributes:
         groups: Parameters that get rows.
@@ -24,19 +24,19 @@ class Plan:
         plain: The parameters that get the plain sum of their gradients.
     """
 
-    groups: list[Group]
-    group_of: dict[Tensor, Group]
+    groups: list[ParameterGroup]
+    group_of: dict[Tensor, ParameterGroup]
     need: list[dict[Tensor, None]]
     plain: list[Tensor]
 
 
-def make_plan(
+def plan_rows(
     outputs_of: Mapping[Tensor, frozenset[int]],
-    reaches: Sequence[Reach],
+    reaches: Sequence[LossInputs],
     shared: str,
     present: Collection[int],
-) -> Plan:
-    """The plan for losses that read these outputs.
+) -> RowPlan:
+    """Plan the rows of losses that read these outputs.
 
     A loss reaches a parameter if it reads one of the outputs that the parameter reaches. As a rule loss k
     reads output k alone; a teacher that is not detached is an exception.
@@ -63,4 +63,4 @@ def make_plan(
     groups = [left for group in groups if (left := group.restricted(owners, fewest)) is not None]
     group_of = {p: group for group in groups for p in group.parameters}
     need = [{p: None for p, found in owners.items() if j in found} for j in range(len(reaches))]
-    return Plan(groups, group_of, need, [p for p, found in owners.items() if found and p not in group_of])
+    return RowPlan(groups, group_of, need, [p for p, found in owners.items() if found and p not in group_of])

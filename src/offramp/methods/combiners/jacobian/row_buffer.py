@@ -1,4 +1,4 @@
-"""Gradients as the passes of a step bring them, on their way into rows and ``.grad``."""
+"""Where gradients go as the backward passes of a step give them: into rows, or into ``.grad``."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import torch
 from torch import Tensor
 
 from offramp.methods.combiners.backward import Backward
-from offramp.methods.combiners.jacobian.block import Row, accumulate
-from offramp.methods.combiners.jacobian.groups import Group
-from offramp.methods.combiners.jacobian.passes import Pass
+from offramp.methods.combiners.jacobian.groups import ParameterGroup
+from offramp.methods.combiners.jacobian.passes import BackwardPass
+from offramp.methods.combiners.jacobian.row_block import Row, accumulate
 from offramp.tasks.task import wide
 
-__all__ = ["Rows", "average", "average_grads"]
+__all__ = ["RowBuffer", "average", "average_grads"]
 
 
-class Rows:
+class RowBuffer:
     """Keeps the gradients of some parameters loss by loss; those of all others go into ``.grad``.
 
     Args:
         kept: The parameters whose gradients are kept.
         losses: K scalars.
         backward: Their scale, and how to average over processes.
-        found: What was kept of the micro-batches before, to add to.
+        rows: What was kept of the micro-batches before, to add to.
     """
 
     def __init__(
@@ -31,16 +31,16 @@ class Rows:
         kept: Collection[Tensor],
         losses: Sequence[Tensor],
         backward: Backward,
-        found: list[dict[Tensor, Tensor]] | None = None,
+        rows: list[dict[Tensor, Tensor]] | None = None,
     ) -> None:
         self.kept, self.backward = kept, backward
         self.live = [loss.requires_grad for loss in losses]
-        self.found: list[dict[Tensor, Tensor]] = found or [{} for _ in losses]
+        self.rows: list[dict[Tensor, Tensor]] = rows or [{} for _ in losses]
 
-    def take(self, one: Pass, grads: list[Tensor | None]) -> None:
-        """Take a pass's gradients over; the list is empty afterwards."""
-        row = self.found[one.loss]
-        for parameter, grad in zip(one.parameters, grads, strict=True):
+    def take(self, done: BackwardPass, grads: list[Tensor | None]) -> None:
+        """Take over the gradients of a pass that has run; the list is empty afterwards."""
+        row = self.rows[done.loss]
+        for parameter, grad in zip(done.parameters, grads, strict=True):
             if grad is None:
                 continue
             if parameter not in self.kept:
@@ -51,28 +51,28 @@ class Rows:
                 row[parameter] = grad
         grads.clear()
 
-    def owners(self, group: Group) -> tuple[int, ...]:
-        """The group's owners that have a gradient on any of its parameters in this step."""
+    def owners(self, group: ParameterGroup) -> tuple[int, ...]:
+        """Owners of the group that have a gradient on any of its parameters in this step."""
         if self.backward.average is not None:  # what every process can know, or one would wait for another
             return tuple(j for j in group.owners if self.live[j])
-        return tuple(j for j in group.owners if any(p in self.found[j] for p in group.parameters))
+        return tuple(j for j in group.owners if any(p in self.rows[j] for p in group.parameters))
 
     def pop(self, owner: int, parameters: Sequence[Tensor]) -> Row:
-        """One finished row: averaged over the processes, without the scale, in float32 or wider."""
-        row: Row = [self.found[owner].pop(p, None) for p in parameters]
+        """Remove a finished row and return it: mean over processes, loss scale removed, float32 or wider."""
+        row: Row = [self.rows[owner].pop(p, None) for p in parameters]
         if self.backward.average is not None:
             row = list(average(row, parameters, self.backward.average))
         row = [None if g is None else wide(g) for g in row]
-        there = [g for g in row if g is not None]
-        if self.backward.scale != 1 and there:
-            torch._foreach_mul_(there, 1 / self.backward.scale)
+        nonzero = [g for g in row if g is not None]
+        if self.backward.scale != 1 and nonzero:
+            torch._foreach_mul_(nonzero, 1 / self.backward.scale)
         return row
 
 
 def average(
     grads: Iterable[Tensor | None], parameters: Sequence[Tensor], mean: Callable[[Tensor], None]
 ) -> list[Tensor]:
-    """The mean of gradients over the processes, by one message; None counts as zeros."""
+    """Mean of gradients over the processes, by one message; None counts as zeros."""
     whole = [torch.zeros_like(p) if g is None else g for g, p in zip(grads, parameters, strict=True)]
     flat = torch.cat([g.reshape(-1) for g in whole])
     mean(flat)

@@ -1,4 +1,4 @@
-"""Gradient rows of a group of parameters, and what can be made of them."""
+"""Gradient rows of a group of parameters: their Gramian, and their combinations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Block", "Row", "accumulate", "gramian"]
+__all__ = ["Row", "RowBlock", "accumulate", "gramian"]
 
 Row = list[
     Tensor | None
@@ -18,10 +18,10 @@ CHUNK = 1 << 18  # numbers of each row that the Gramian copies at a time: few ca
 
 
 @dataclass
-class Block:
+class RowBlock:
     """The gradient rows of m losses on n numbers: those of a group of parameters.
 
-    Rows are in float32 or wider, free of the loss scale, and means over the processes.
+    RowBuffer are in float32 or wider, free of the loss scale, and means over the processes.
 
     Attributes:
         owners: The outputs (0-based) whose losses have a row. A row of zeros by construction is not one.
@@ -39,11 +39,11 @@ class Block:
     scale: float = 1.0
 
     def gramian(self) -> Tensor:
-        """The rows' inner products, ``[m, m]`` in float64 on the CPU. Not finite where fp16 overflowed."""
+        """Inner products of the rows, ``[m, m]`` in float64 on the CPU. Not finite where fp16 overflowed."""
         return gramian(self.rows, self.parameters)
 
     def matrix(self) -> Tensor:
-        """The rows as a matrix ``[m, n]``, copied; for what works element by element."""
+        """Copy of the rows as a matrix ``[m, n]``, for methods that work element by element."""
         return torch.stack([_flat(row, self.parameters) for row in self.rows])
 
     def combine(self, weights: Tensor) -> None:
