@@ -103,7 +103,7 @@ def _epoch(net: MultiExitNet, method: Method, images: int) -> _Epoch:
                 own = getattr(context.bound.combiner, name)
                 setattr(context.bound.combiner, name, tally.aside()(own))
         with tally.at_work():
-            for index, part in enumerate(loop.parts):
+            for index, part in enumerate(loop.phases):
                 marks = [tally.macs]
                 loop.begin(index, PROGRESS)
                 for _ in range(1 if every == 1 else 2):

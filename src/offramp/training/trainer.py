@@ -103,7 +103,7 @@ class Trainer:
         self.average = Average(net, recipe.average) if recipe.average else None
         share = recipe.batch_size // fabric.world_size
         steps = data.train.num_batches(share, drop_last=True, world=fabric.world_size)
-        self.plan = Plan(self.loop.parts, steps)
+        self.plan = Plan(self.loop.phases, steps)
         self.passes = method.passes.joint(len(self.tasks))
         self.state = State.start(len(self.tasks), fabric.device)
         self.signals = Signals()
@@ -149,7 +149,7 @@ class Trainer:
                 Display(self.recipe.epochs, self.plan.total, done=self._steps_done, quiet=self.quiet)
             )
             while self.state.epoch < self.recipe.epochs:
-                for part in range(self.state.part, len(self.loop.parts)):
+                for part in range(self.state.part, len(self.loop.phases)):
                     self._part(part, display)
                     self._end_part(part, log, display)
                 row = self._row()
@@ -165,7 +165,7 @@ class Trainer:
         if state.step == 0:
             state.begin_part()
             self.loop.begin(part, self._progress)
-        batches = self.feed.part(self.loop.parts[part], state.epoch, state.step, steps)
+        batches = self.feed.part(self.loop.phases[part], state.epoch, state.step, steps)
         began = time.perf_counter() - state.seconds
         for batch in batches:
             losses = self.loop.step(part, batch, self._progress)
@@ -185,13 +185,13 @@ class Trainer:
 
     def _end_part(self, part: int, log: Log | None, display: Display) -> None:
         """If an epoch has several parts, each gets a line of its own, and a checkpoint if others follow."""
-        rows = self.state.next_part(self.loop.parts[part].name, self.columns)
-        if len(self.loop.parts) > 1:
+        rows = self.state.next_part(self.loop.phases[part].name, self.columns)
+        if len(self.loop.phases) > 1:
             if log is not None:
                 log.write_parts(self.state.part_rows)
             for row in rows:
                 display.part(row)
-        if part + 1 < len(self.loop.parts):
+        if part + 1 < len(self.loop.phases):
             self._save()
 
     def _row(self) -> dict[str, float]:
@@ -209,14 +209,14 @@ class Trainer:
         """That of the last step."""
         whole = self.plan.epoch_steps
         done = self.state.epoch * whole
-        if self.state.part == len(self.loop.parts):
+        if self.state.part == len(self.loop.phases):
             return learning_rate(self.recipe, done + whole - 1, whole)
         return self._progress.lr
 
     def _check(self, trouble: str | None) -> None:
         if trouble := first(trouble, self.fabric.device):
             fp32 = "" if self.recipe.precision == "fp32" else ", or in fp32"
-            part = self.loop.parts[min(self.state.part, len(self.loop.parts) - 1)]
+            part = self.loop.phases[min(self.state.part, len(self.loop.phases) - 1)]
             folder = " into another folder" if self.folder else ""  # to resume would repeat it
             kept = f"; the last good checkpoint, {self.saved}, stands" if self.saved else ""
             raise UserError(
@@ -229,7 +229,7 @@ class Trainer:
         if signum := highest(self.signals.received, self.fabric.device):
             self._save()
             name, state = signal.Signals(signum).name, self.state
-            part = self.loop.parts[state.part].name
+            part = self.loop.phases[state.part].name
             epoch = f"epoch {state.epoch + 1}{part and f', {part},'}"
             raise Interrupted(
                 signum,

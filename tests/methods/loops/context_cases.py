@@ -69,7 +69,7 @@ def bench(net, name: str = "dr-mgf", recipe: Recipe = RECIPE, **options):
 def run_epoch(work, epoch: int, count: int, epochs: int = RECIPE.epochs, lr: float = RECIPE.lr):
     """One epoch: every part with `count` batches, or its share of them."""
     work.context.net.train()
-    for part, one in enumerate(work.parts):
+    for part, one in enumerate(work.phases):
         progress = Progress(epoch, epoch / epochs, lr)
         work.begin(part, progress)
         for batch in batches(epoch, one.draw, max(1, round(one.share * count))):

@@ -83,7 +83,7 @@ def test_head_k_is_that_of_stage_k_to_the_last_bit():
     from offramp.methods.loops import Progress
 
     progress = Progress(0, 0.0, 0.05)
-    for part, one in enumerate(work.parts):
+    for part, one in enumerate(work.phases):
         work.begin(part, progress)
         for batch in batches(0, one.draw, 3):
             work.step(part, batch, progress)

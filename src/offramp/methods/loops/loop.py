@@ -1,4 +1,4 @@
-"""How an epoch is organised: parts, each one run over training images, one batch at a time."""
+"""How an epoch is organised: in phases, each one run over training samples, batch by batch."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["BoundLoop", "Loop", "Losses", "Phase", "Progress"]
 
 @dataclass(frozen=True)
 class Phase:
-    """One run over training images within an epoch, as one process sees it.
+    """One run over training samples within an epoch, as one process sees it.
 
     Attributes:
-        name: What the log calls it; empty if the epoch has no other part.
+        name: What the log calls it; empty if the epoch has no other phase.
         share: Share of an epoch's steps.
         draw: Which of the epoch's random orders (from 0) the images come in.
         draws: How many such orders an epoch has.
@@ -80,21 +80,21 @@ class BoundLoop:
     """A loop at work on one net.
 
     Attributes:
-        parts: The parts of every epoch, in order.
+        phases: The phases of every epoch, in order.
         apart: Whether the processes hold different states.
     """
 
-    parts: Sequence[Phase]
+    phases: Sequence[Phase]
     apart: bool = False
 
-    def begin(self, part: int, progress: Progress) -> None:
-        """Before the first step of a part."""
+    def begin(self, phase: int, progress: Progress) -> None:
+        """Prepare the first step of a phase (its index)."""
 
-    def step(self, part: int, batch: Batch, progress: Progress) -> Losses:
+    def step(self, phase: int, batch: Batch, progress: Progress) -> Losses:
         """Train on one batch.
 
         Args:
-            part: Index of the part.
+            phase: Index of the phase.
             batch: The samples.
             progress: When this is.
 
@@ -103,8 +103,8 @@ class BoundLoop:
         """
         raise NotImplementedError
 
-    def end(self, part: int, progress: Progress) -> None:
-        """After the last step of a part."""
+    def end(self, phase: int, progress: Progress) -> None:
+        """Conclude a phase (its index) after its last step."""
 
     def state(self) -> dict[str, Any]:
         """All that a checkpoint needs beside the net, as plain values and tensors."""

@@ -36,22 +36,22 @@ class Minibatch(Loop):
 
 
 class _Descent(BoundLoop):
-    parts = (Phase(),)
+    phases = (Phase(),)
 
     def __init__(self, context: LoopContext) -> None:
         self.context = context
         modules = (context.net, context.bound)
         self.optimizer = context.optimizer([p for m in modules for p in m.parameters() if p.requires_grad])
 
-    def step(self, part: int, batch: Batch, progress: Progress) -> Losses:
+    def step(self, phase: int, batch: Batch, progress: Progress) -> Losses:
         context = self.context
         for group in self.optimizer.param_groups:
             group["lr"] = progress.lr * group.get("lr_factor", 1.0)  # the recipe's groups
         self.optimizer.zero_grad()
-        parts = batch.split(context.accumulate)
+        micro_batches = batch.split(context.accumulate)
         losses = [
-            self._descend(some, batch, progress, more=number < len(parts))
-            for number, some in enumerate(parts, 1)
+            self._descend(some, batch, progress, more=number < len(micro_batches))
+            for number, some in enumerate(micro_batches, 1)
         ]
         context.update(self.optimizer, context.net, context.bound)
         return Losses(torch.stack([each.values for each in losses]).sum(0), losses[0].outputs)

@@ -56,7 +56,7 @@ class Stages(BoundLoop):
         self.holder = {task: place % fabric.world_size for place, task in enumerate(tasks[:whole])}
         apart = [task for task, rank in self.holder.items() if rank == fabric.global_rank]
         mine = apart + tasks[whole:]
-        self.parts = (
+        self.phases = (
             *(
                 Phase(
                     f"stage {task + 1}/{len(tasks)}", options.stage_fraction, task, len(tasks) + 1, whole=True
@@ -81,15 +81,15 @@ class Stages(BoundLoop):
         self.copies = Copies(self.owners)
         self.factors: list[float] = []
 
-    def begin(self, part: int, progress: Progress) -> None:  # noqa: D102
-        if part == 0:
+    def begin(self, phase: int, progress: Progress) -> None:  # noqa: D102
+        if phase == 0:
             # of tied tensors the first name stands for all
             state = self.context.net.state_dict()
             self.start = {name: tensor.clone() for name, tensor in state.items() if name in self.owners}
             self.copies = Copies(self.owners)
             if self.routes is not None:
                 self.routes.settle()
-        task, fusing = self.parts[part].draw, part + 1 == len(self.parts)
+        task, fusing = self.phases[phase].draw, phase + 1 == len(self.phases)
         # stages do not depend on each other: what an objective remembers moves on in the fusion only
         self.context.bound.train(fusing)
         if fusing:
@@ -105,17 +105,17 @@ class Stages(BoundLoop):
             self._put({n: t for n, t in self.start.items() if n in parameters or not carried})
             self.factors = self.options.factors(self.stage, task, progress)
 
-    def step(self, part: int, batch: Batch, progress: Progress) -> Losses:  # noqa: D102
-        fusing = part + 1 == len(self.parts)
+    def step(self, phase: int, batch: Batch, progress: Progress) -> Losses:  # noqa: D102
+        fusing = phase + 1 == len(self.phases)
         self.context.bound.train(fusing)
         if fusing:
             return self.fusing.step(self.copies, batch, progress)
-        task = self.parts[part].draw
+        task = self.phases[phase].draw
         return self.stage.step(task, self.factors, batch, progress, together=task not in self.holder)
 
-    def end(self, part: int, progress: Progress) -> None:  # noqa: D102
-        task = self.parts[part].draw
-        if part + 1 == len(self.parts):
+    def end(self, phase: int, progress: Progress) -> None:  # noqa: D102
+        task = self.phases[phase].draw
+        if phase + 1 == len(self.phases):
             merged = self.copies.statistics(self.context.net) if self.options.merge else {}
             self._put(self.fusing.end(self.copies, progress) | merged)
             self.start, self.copies = {}, Copies(self.owners)
