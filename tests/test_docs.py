@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from itertools import permutations
 from pathlib import Path
 
 import pytest
 
-from offramp import UserError
+from offramp import Recipe, UserError
+from offramp.data.pipelines import PIPELINES
 from offramp.methods import METHODS, method
 from offramp.methods.method import AXES
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "offramp"
 PAGES = ROOT / "docs" / "methods"
 INDEX = PAGES / "README.md"
 DOCUMENTS = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted(PAGES.glob("*.md")),
 ]
@@ -58,6 +61,14 @@ def test_combinations_that_a_page_names(page):
                 method(name[0])
         else:
             assert method(name[0]).name in ("+".join(p) for p in permutations(name[0].split("+")))
+
+
+def test_the_page_of_the_recipes_has_all_settings_and_their_defaults():
+    page = (ROOT / "docs" / "recipes.md").read_text()
+    told = {cells[0].strip("`"): cells[1].strip("`") for cells in table(page, "setting")}
+    assert told == {f.name: str(getattr(Recipe(), f.name)) for f in fields(Recipe)}
+    for name in [*PIPELINES, *(path.stem for path in (PACKAGE / "recipes" / "published").glob("*.yaml"))]:
+        assert f"`{name}`" in page
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

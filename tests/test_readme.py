@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands there, and its commands are what the command line takes."""
+"""What README and guides show runs as it stands there, and their commands are what the command line takes."""
 
 from __future__ import annotations
 
@@ -8,37 +8,98 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 
 from offramp import UserError
 from offramp.cli.main import COMMANDS, EXAMPLES
 from offramp.cli.parse import parse
+from offramp.methods import METHODS
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+COMMAND_LINE = ROOT / "docs" / "command_line.md"
 
 
-def blocks(language: str) -> list[str]:
+def blocks(document: Path, language: str) -> list[str]:
     """The fenced blocks of a language; every other piece between fences is prose."""
-    fenced = re.split(r"^```", README.read_text(), flags=re.MULTILINE)[1::2]
+    fenced = re.split(r"^```", document.read_text(), flags=re.MULTILINE)[1::2]
     return [body for word, _, body in (block.partition("\n") for block in fenced) if word == language]
 
 
-def test_the_python_of_the_readme(capsys):
+def run(document: Path, code: str, names: dict[str, object]) -> dict[str, object]:
+    exec(compile(code, str(document), "exec"), names)
+    return names
+
+
+def sides(diff: str) -> tuple[str, str]:
+    """A diff's text before and after."""
+    lines = diff.splitlines()
+    return tuple("\n".join(line[1:] for line in lines if line[:1] != other) for other in "+-")
+
+
+def small_loader():
+    random = torch.Generator().manual_seed(0)
+    images, labels = torch.randn(4, 3, 64, 64, generator=random), torch.arange(4)
+    return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, labels), batch_size=2)
+
+
+def test_the_diff_of_the_readme_puts_exits_on_a_network_and_trains_it():
+    (diff,) = blocks(README, "diff")
+    before, after = sides(diff)
+    assert len(diff.splitlines()) <= 14
+    plain = run(README, before, {"loader": small_loader()})
+    assert plain["net"](torch.randn(2, 3, 64, 64)).shape == (2, 10)
+
+    torch.manual_seed(0)
+    names = run(README, after, {"loader": small_loader()})
+    net = names["net"]
+    assert [logits.shape for logits in net(torch.randn(2, 3, 64, 64))] == [(2, 10)] * 4
+    torch.manual_seed(0)
+    untrained = run(README, after, {"loader": []})["net"].state_dict()
+    same = {name for name, old in untrained.items() if torch.equal(old, net.state_dict()[name])}
+    assert not same & dict(net.named_parameters()).keys()  # every weight has moved
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/guide.md", "docs/tasks.md"])
+def test_the_python_of_a_page(name, capsys):
     names: dict[str, object] = {}
-    for block in blocks("python"):
-        exec(compile(block, str(README), "exec"), names)
-    assert "ensemble" in capsys.readouterr().out
-    assert len(names["logits"]) == 3
+    if name == "README.md":  # goes on from the diff, whose network takes its time
+        names = run(README, "import offramp\nnet = offramp.nets.vgg7(num_classes=10, width=4)", names)
+    for block in blocks(ROOT / name, "python"):
+        run(ROOT / name, block, names)
+    said = capsys.readouterr().out
+    assert ("age {'error':" if name == "docs/tasks.md" else "ensemble") in said
+
+
+def test_the_task_of_the_guide_has_ten_lines():
+    task = blocks(ROOT / "docs" / "tasks.md", "python")[0].partition("@dataclass")[2]
+    assert len([line for line in task.splitlines()[1:] if line]) <= 10
+
+
+def presets() -> set[str]:
+    """Rows that set options of another row, whose name theirs goes on from."""
+    return {
+        name
+        for name, row in METHODS.items()
+        for other, plain in METHODS.items()
+        if name.startswith(f"{other}-") and row.axes == plain.axes
+    }
+
+
+def test_the_table_of_methods():
+    rows = re.findall(r"^\| \[(.+?)\]\((.+?)\) \| (.+) \|$", README.read_text(), flags=re.MULTILINE)
+    told = {name: (page, *rest.split(" | ")) for name, page, rest in rows}
+    assert told == {
+        name: (f"docs/methods/{name}.md", ", ".join(m.axes) or "-", m.summary, str(m.passes), m.paper)
+        for name, m in METHODS.items()
+        if name not in presets()
+    }
 
 
 def commands(text: str) -> list[list[str]]:
-    """The words after ``offramp`` of each line that begins so; dots stand for those of the line before."""
-    found: list[list[str]] = []
-    for line in re.findall(r"^ *offramp (.*)", text, flags=re.MULTILINE):
-        name, *words = shlex.split(re.sub(r" {2,}\(.*", "", line), comments=True)
-        if words[:1] == ["..."]:
-            words = [*found[-1][1:], *words[1:]]
-        found.append([name, *words])
-    return found
+    """The words after ``offramp`` of each line that begins so."""
+    lines = re.findall(r"^ *offramp (.*)", text, flags=re.MULTILINE)
+    return [shlex.split(re.sub(r" {2,}\(.*", "", line), comments=True) for line in lines]
 
 
 def understood(name: str, *words: str) -> object:
@@ -50,8 +111,8 @@ def kind(name: str) -> type:
     return getattr(import_module(f"offramp.cli.{module}"), command)
 
 
-def test_the_commands_of_the_readme():
-    lines = commands("".join(blocks("")))
+def test_the_commands_of_the_command_line_s_page():
+    lines = commands("".join(blocks(COMMAND_LINE, "")))
     assert {name for name, *_ in lines} == set(COMMANDS)
     for words in lines:
         understood(*words)

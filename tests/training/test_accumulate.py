@@ -163,7 +163,7 @@ def test_checked_when_the_recipe_is_built(value):
 
 
 def test_no_more_micro_batches_than_images():
-    with pytest.raises(UserError, match="accumulate is 9, must be at most batch_size, 8"):
+    with pytest.raises(UserError, match=r"^recipe: accumulate is 9, must be at most batch_size, 8"):
         Recipe(batch_size=8, accumulate=9)
     with pytest.raises(UserError, match="accumulate is 5, must be at most 4: each of the 2 processes"):
         _check_batch(Recipe(batch_size=8, accumulate=5), processes=2)

@@ -18,6 +18,7 @@ from offramp.methods import METHODS
 from offramp.methods.objectives import TaskLoss
 from offramp.nets import vgg_sdn
 from offramp.runs import checkpoint
+from offramp.tasks import Boxes
 from offramp.training import Interrupted
 
 RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05, augment="none", checkpoint_every=2)
@@ -31,6 +32,13 @@ def refused(*arguments, words, **rest):
     for word in words:
         assert str(word) in message
     return message
+
+
+def test_a_task_whose_target_the_data_lack():
+    net = tiny_net()
+    net.task = Boxes()
+    words = ["look for box among the targets", "has label alone", "bind(net)"]
+    refused(net, tiny_data(), "joint", RECIPE, words=words)
 
 
 @pytest.fixture(scope="module")

@@ -140,9 +140,7 @@ class Recipe:
         whole(self, "batch_size", 1)
         whole(self, "accumulate", 1)
         if self.accumulate > self.batch_size:
-            raise UserError(
-                f"recipe: accumulate is {self.accumulate}, must be at most batch_size, {self.batch_size}"
-            )
+            raise UserError(f"accumulate is {self.accumulate}, must be at most batch_size, {self.batch_size}")
         whole(self, "seed", 0, below=2**63)  # torch's generators take no more
         whole(self, "checkpoint_every", 0)
         for name in ("train_limit", "test_limit", "size", "image_channels"):
