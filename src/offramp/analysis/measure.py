@@ -118,7 +118,7 @@ def _pruning(
 
 def _routes(subject: Subject, settings: Settings, tell: Callable[[str], None]) -> RouteFindings:
     routes = read_routes(subject.routes_file)
-    outputs = subject.net.num_exits
+    outputs = len(subject.net.outputs)
     shapes = {name: tuple(p.shape[:2]) for name, p in subject.net.named_parameters()}
     for name, route in routes.items():
         if shapes.get(name) != tuple(route.importance.shape[1:]) or max(route.owners) >= outputs:

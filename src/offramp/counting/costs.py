@@ -19,8 +19,10 @@ from offramp.counting.conventions import CONVENTIONS, Convention
 from offramp.counting.meter import Meter
 from offramp.errors import UserError
 from offramp.nets.exits import Part, exits
+from offramp.nets.multi_exit import MultiExitNet
+from offramp.nets.net import Net
 from offramp.nets.sample import make_sample
-from offramp.nets.separate import Net, Separate
+from offramp.nets.separate import Separate
 from offramp.unchanged import unchanged
 
 __all__ = ["Cost", "ExitCost", "cost"]
@@ -58,11 +60,11 @@ class Cost:
 
 
 def cost(net: Net, input_size: tuple[int, ...] | None = None, convention: str | None = None) -> Cost:
-    """Parameters and operations of every exit, for one sample.
+    """Parameters and operations of every output, for one sample.
 
     Args:
-        net: Any multi-exit net, with or without forks installed; of separate networks each is counted for
-            itself.
+        net: Any net. Of separate networks each is counted for itself. Of a net without stages, the parameters
+            of an output are those that its loss reaches, and its operations are unknown.
         input_size: Shape of one sample without the batch axis; by default that of ``net.sample(1)``.
         convention: How to count; by default ``net.convention``, which published figures of the net follow.
             ``thop``: products + 4 per batch-norm element + 1 per average-pool output + 11 per bilinear
@@ -73,10 +75,12 @@ def cost(net: Net, input_size: tuple[int, ...] | None = None, convention: str | 
     Raises:
         UserError: Unknown convention, or an input that the net cannot take.
     """
-    name = convention or net.convention
+    name = convention or getattr(net, "convention", "macs")
     if name not in CONVENTIONS:
         raise UserError(f"no counting convention {name!r}; there are: {', '.join(CONVENTIONS)}")
     rule = CONVENTIONS[name]
+    if not isinstance(net, (MultiExitNet, Separate)):
+        return Cost(name, _params(net), _without_stages(net), (f"{type(net).__name__}: it has no stages",))
     sample = make_sample(net, 1, tuple(input_size)) if input_size else net.sample(1)
     if isinstance(net, Separate):
         runs = [
@@ -90,12 +94,21 @@ def cost(net: Net, input_size: tuple[int, ...] | None = None, convention: str | 
         )
     stages, forks, heads = [*net.stages], [*net.forks], [*net.heads]
     run = _dry_run(stages, forks, heads, sample, rule)
-    found = []
+    costs = []
     for k in range(net.num_exits):
-        tried = slice(0 if rule.all_heads else k, k + 1)
-        parts = [*stages[: k + 1], *forks[: k + 1], *heads[tried]]
-        found.append(ExitCost(_params(*parts), _sum([*run.stages[: k + 1], *run.heads[tried]])))
-    return Cost(name, _params(net), tuple(found), tuple(run.unknown))
+        counted_heads = slice(0 if rule.all_heads else k, k + 1)
+        parts = [*stages[: k + 1], *forks[: k + 1], *heads[counted_heads]]
+        costs.append(ExitCost(_params(*parts), _sum([*run.stages[: k + 1], *run.heads[counted_heads]])))
+    return Cost(name, _params(net), tuple(costs), tuple(run.unknown))
+
+
+def _without_stages(net: Net) -> tuple[ExitCost, ...]:
+    """Costs of the outputs of a net whose forward pass is one piece."""
+    owners, parameters = net.owners(), dict(net.named_parameters())
+    return tuple(
+        ExitCost(sum(parameters[name].numel() for name, outputs in owners.items() if k in outputs), None)
+        for k in range(len(net.outputs))
+    )
 
 
 def _params(*modules: nn.Module) -> int:

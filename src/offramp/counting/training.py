@@ -10,10 +10,11 @@ import torch
 from offramp.counting.operators import without_formula
 from offramp.counting.tally import Tally
 from offramp.errors import UserError
+from offramp.nets.sample import sample_of
 from offramp.unchanged import unchanged
 
 if TYPE_CHECKING:
-    from offramp.nets.separate import Net
+    from offramp.nets.net import Net
 
 __all__ = ["PaperOperations", "paper_operations", "training_macs"]
 
@@ -36,7 +37,7 @@ def training_macs(net: Net) -> int:
     with unchanged(net), torch.enable_grad():
         net.train()
         with tally.at_work():
-            loss = torch.stack([logits.sum() for logits in net(net.sample(batch))]).sum()
+            loss = torch.stack([logits.sum() for logits in net(sample_of(net, batch))]).sum()
             torch.autograd.grad(loss, [p for p in net.parameters() if p.requires_grad], allow_unused=True)
     if tally.hiding:
         raise UserError(f"the operations of a training step are unknown: {without_formula(tally.hiding)}")

@@ -15,6 +15,7 @@ from offramp.errors import UserError
 from offramp.methods.combiners import Backward
 from offramp.methods.combiners.jacobian import average_grads
 from offramp.methods.objectives import Step
+from offramp.nets.net import check_net
 from offramp.tasks import Task
 
 __all__ = ["OwnLosses", "average_gradients", "backward_of", "batch_of", "unwrap"]
@@ -163,10 +164,5 @@ def unwrap(model: nn.Module) -> tuple[nn.Module, nn.Module]:
             "the net is sharded over processes (FSDP or a DTensor), and methods need whole gradients; "
             "bind it unsharded"
         )
-    for attribute in ("outputs", "owners"):
-        if not hasattr(net, attribute):
-            raise UserError(
-                f"{type(net).__name__} has no {attribute}; give a net with exits, e.g. by "
-                "offramp.attach(backbone, at=['layer1', 'layer2']), or one with outputs and owners of its own"
-            )
+    check_net(net, "net")
     return net, model

@@ -225,10 +225,10 @@ class Method:
                 f"use offramp.fit(net, data, method={self.name!r})"
             )
         inner, model = unwrap(net)
-        self.prepare(inner)  # type: ignore[arg-type]
+        self.prepare(cast("Net", inner))
         return BoundMethod(self, inner, seed, model).to(next(inner.parameters()).device)
 
-    def prepare(self, net: MultiExitNet) -> Net:
+    def prepare(self, net: Net) -> Net:
         """Install the method's forks on the net, in place; gain forks that are on it already make way.
 
         Returns:
@@ -237,13 +237,17 @@ class Method:
         Raises:
             UserError: The method has plain forks and the net does not, or the forks do not fit the net.
         """
-        if not hasattr(net, "forks"):
-            if self.forks:
-                raise UserError(
-                    f"{self.name!r} works on the forks of a MultiExitNet, and {type(net).__name__} has none; "
-                    "take a method without forks"
+        if not isinstance(net, MultiExitNet):
+            if self.forks or self.separate:
+                part, other = (
+                    ("stages", "another method") if self.separate else ("forks", "one without forks")
                 )
-        elif self.forks:
+                raise UserError(
+                    f"{self.name!r} works on the {part} of a MultiExitNet, and {type(net).__name__} has "
+                    f"none; take {other}"
+                )
+            return net
+        if self.forks:
             if any(isinstance(fork, GainFork) for fork in net.forks):
                 remove(net)
             install(net, self.forks)

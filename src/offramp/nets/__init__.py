@@ -1,10 +1,11 @@
-"""Networks with several exits, and what turns any backbone into one."""
+"""Networks with several outputs, those with exits among them, and what gives a backbone exits."""
 
 from offramp.nets.attaching import attach
 from offramp.nets.multi_exit import Feature, MultiExitNet
+from offramp.nets.net import Net
 from offramp.nets.ownership import owners
 from offramp.nets.passage import Passage, last_linear
-from offramp.nets.separate import Net, Separate
+from offramp.nets.separate import Separate
 from offramp.nets.zoo.catalogue import NETS, create
 from offramp.nets.zoo.msdnet import msdnet_cifar, msdnet_imagenet
 from offramp.nets.zoo.resnet import resnet18

@@ -11,9 +11,9 @@ from offramp.errors import UserError
 from offramp.forks.fork import Fork
 from offramp.nets.channel_axis import Axes, ChannelAxis, channel_axes, look
 from offramp.nets.exits import Exit, exits
-from offramp.nets.ownership import owners
+from offramp.nets.net import Net
 from offramp.nets.passage import Passage, kept_exits, passage
-from offramp.nets.sample import Example, make_sample
+from offramp.nets.sample import Example
 from offramp.tasks import Classification, Task
 from offramp.tasks.outputs import exit_name
 
@@ -22,7 +22,7 @@ __all__ = ["Feature", "MultiExitNet"]
 Feature = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 
-class MultiExitNet(nn.Module):
+class MultiExitNet(Net):
     """K stages in a row; after stage k a fork hands its feature to head k and to stage k+1.
 
     A feature is a Tensor ``[N, C, ...]`` or a tuple, NamedTuple, list or dict of Tensors (MSDNet's scales,
@@ -46,9 +46,6 @@ class MultiExitNet(nn.Module):
     Raises:
         UserError: Fewer than two exits, or stages and heads differ in number.
     """
-
-    # What tables call it, and how it was built: {"net": name, **arguments}. By default its class.
-    spec: dict[str, object] | None = None
 
     def __init__(
         self,
@@ -79,7 +76,8 @@ class MultiExitNet(nn.Module):
         self.example = example
         self.channel_axis = channel_axis
         self.convention = convention
-        self.task = Classification() if task is None else task
+        task = Classification() if task is None else task
+        self.outputs = {exit_name(k): task for k in range(1, len(self.heads) + 1)}
 
     @property
     def num_exits(self) -> int:
@@ -128,23 +126,6 @@ class MultiExitNet(nn.Module):
                 ``call("stage" | "fork" | "head", module, *inputs)``.
         """
         return kept_exits(self, x) if keep else exits(self.stages, self.forks, self.heads, x, call)
-
-    @property
-    def outputs(self) -> dict[str, Task]:
-        """The task of each exit, by the exit's name."""
-        return {exit_name(k): self.task for k in range(1, self.num_exits + 1)}
-
-    def owners(self) -> dict[str, frozenset[int]]:
-        """The exits (0-based) whose losses reach each parameter; see :func:`~offramp.nets.owners`."""
-        return owners(self, self.sample(1))
-
-    def sample(self, n: int) -> Any:
-        """An input of n samples to look at the net with, where values do not matter.
-
-        The rows of ``example``, repeated, where the net has one; else random floats ``[n, *input_size]`` in
-        the dtype and on the device of the parameters. Torch's random state stays as it was.
-        """
-        return make_sample(self, n, self.input_size, self.example)
 
     def channel_axes(self) -> list[Axes]:
         """For exits 1 to K-1, the channel axis of each Tensor of the feature, found by one look.

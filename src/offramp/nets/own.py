@@ -16,9 +16,10 @@ from torch import nn
 
 from offramp.errors import UserError, guess
 from offramp.nets.multi_exit import MultiExitNet
+from offramp.nets.net import check_net
 from offramp.nets.users_code import blamed, find
 
-__all__ = ["PLACE", "build_own", "check_exits", "check_own"]
+__all__ = ["PLACE", "build_own", "check_own"]
 
 PLACE = re.compile(r"(?P<module>.+?\.py|[\w.]+):[^\W\d]\w*(?=:|$)", re.DOTALL)  # arguments may follow
 
@@ -55,29 +56,11 @@ def build_own(
     given = _arguments(place, made, arguments, num_classes)
     with blamed(place.rpartition(":")[0], f"cannot build {place}"):
         net: MultiExitNet = made(**given) if _is_function(made) else copy.deepcopy(made)
-    check_exits(net, f"what {place} gives")
+    check_net(net, f"what {place} gives")
     net.spec = {"net": place, **given}
     if input_size is not None:
         net.input_size = tuple(input_size)
     return net
-
-
-def check_exits(net: object, name: str) -> None:
-    """Whether something is a multi-exit net.
-
-    Args:
-        net: The thing.
-        name: What a message calls it.
-
-    Raises:
-        UserError: It is a plain backbone, or no network at all.
-    """
-    if not isinstance(net, MultiExitNet):
-        backbone = " without exits" if isinstance(net, nn.Module) else ""
-        raise UserError(
-            f"{name} is a {type(net).__name__}{backbone}, not a MultiExitNet; use offramp.attach in it, "
-            "e.g. offramp.attach(backbone, at=['layer1', 'layer2'])"
-        )
 
 
 def _find(place: str) -> Any:

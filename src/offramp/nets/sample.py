@@ -1,4 +1,4 @@
-"""An input to look at a net with."""
+"""An input to look at a net with, where its values do not matter."""
 
 from __future__ import annotations
 
@@ -9,22 +9,41 @@ from torch import Tensor, nn
 
 from offramp.errors import UserError
 
-__all__ = ["Example", "make_sample"]
+__all__ = ["Example", "make_sample", "sample_of"]
 
 Example = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 
 
-def make_sample(net: nn.Module, n: int, input_size: tuple[int, ...], example: Example | None = None) -> Any:
+def sample_of(net: nn.Module, n: int) -> Any:
+    """An input of n samples for any net: its own ``sample(n)``, or one of its ``example`` or ``input_size``.
+
+    Raises:
+        UserError: It has none of them.
+    """
+    if hasattr(net, "sample"):
+        return net.sample(n)  # type: ignore[operator]
+    return make_sample(net, n, getattr(net, "input_size", None), getattr(net, "example", None))
+
+
+def make_sample(
+    net: nn.Module, n: int, input_size: tuple[int, ...] | None, example: Example | None = None
+) -> Any:
     """An input of n samples: the rows of ``example``, repeated, or random floats ``[n, *input_size]``.
 
     Floats have the dtype of the net's first parameter of floats, and all is on the device of that; integers
     stay integers. The values are the same every time, and torch's random state stays as it was.
 
     Raises:
-        UserError: A size that is not positive.
+        UserError: Neither size nor example, or a size that is not positive.
     """
+    if example is None and input_size is None:
+        raise UserError(
+            f"{type(net).__name__} does not say what its inputs are like; set its `input_size`, the shape of "
+            "one input such as (3, 32, 32)"
+        )
     like = next(filter(Tensor.is_floating_point, net.parameters()), torch.empty(0))
     if example is None:
+        assert input_size is not None
         if min(input_size, default=1) < 1:
             raise UserError(f"there is no sample of size {tuple(input_size)}; all of its sizes are positive")
         values = torch.randn(n, *input_size, generator=torch.Generator().manual_seed(0))

@@ -15,14 +15,12 @@ from torch import Tensor, nn
 
 from offramp.nets.exits import exits, reads_previous
 from offramp.nets.multi_exit import MultiExitNet
-from offramp.nets.sample import make_sample
-from offramp.tasks import Task
-from offramp.tasks.outputs import exit_name
+from offramp.nets.net import Net
 
-__all__ = ["Net", "Separate"]
+__all__ = ["Separate"]
 
 
-class Separate(nn.Module):
+class Separate(Net):
     """K networks in one: the k-th is a copy of the stages up to exit k and of its head.
 
     Where a head reads the logits of the exit before, the earlier heads that make them are copied too, and
@@ -37,16 +35,16 @@ class Separate(nn.Module):
     def __init__(self, net: MultiExitNet) -> None:
         super().__init__()
         self.nets = nn.ModuleList(copy.deepcopy(_alone(net, k)) for k in range(net.num_exits))
+        self.outputs = net.outputs
         self.input_size, self.example, self.convention = net.input_size, net.example, net.convention
-        self.task = net.task
 
     @property
     def heads(self) -> list[nn.Module]:
         """All heads of the networks."""
-        found: list[nn.Module] = []
-        for one in self.nets:
-            found += one.heads if isinstance(one, _Chain) else [one[-1]]  # type: ignore[index]
-        return found
+        heads: list[nn.Module] = []
+        for net in self.nets:
+            heads += net.heads if isinstance(net, _Chain) else [net[-1]]  # type: ignore[index]
+        return heads
 
     @property
     def num_exits(self) -> int:
@@ -56,15 +54,6 @@ class Separate(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Logits of every network, shallow to deep: K tensors ``[N, classes]``."""
         return [net(x) for net in self.nets]
-
-    def sample(self, n: int) -> Any:
-        """An input of n samples to look at the networks with; see :meth:`MultiExitNet.sample`."""
-        return make_sample(self, n, self.input_size, self.example)
-
-    @property
-    def outputs(self) -> dict[str, Task]:
-        """The task of each network, by the name of the exit it is a copy of."""
-        return {exit_name(k): self.task for k in range(1, self.num_exits + 1)}
 
     def owners(self) -> dict[str, frozenset[int]]:
         """The network that each parameter belongs to."""
@@ -92,6 +81,3 @@ def _alone(net: MultiExitNet, k: int) -> nn.Module:
     if not reads_previous(net.heads[k]):
         return nn.Sequential(*below, net.heads[k])
     return _Chain([nn.Sequential(*below), *above], net.heads[first : k + 1])
-
-
-Net = MultiExitNet | Separate

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from offramp.errors import UserError
 from offramp.methods import Method
-from offramp.nets import NETS, MultiExitNet
+from offramp.nets import NETS, Net
 from offramp.nets.builder import completed
 from offramp.recipes.recipe import Recipe
 from offramp.runs.formats import completed_options, completed_recipe, renamed_options
@@ -35,7 +35,7 @@ __all__ = [
 DECISIVE = ("net", "method", "options", "data", "recipe")  # a run goes on with the same of each
 
 
-def describe(net: MultiExitNet, method: Method, data: ImageData, recipe: Recipe) -> dict[str, Any]:
+def describe(net: Net, method: Method, data: ImageData, recipe: Recipe) -> dict[str, Any]:
     """The content of ``run.json``."""
     from offramp.data import pipeline
 
@@ -174,11 +174,12 @@ def _difference(before: Any, now: Any) -> str:
     return f"it was {before!r}, is {now!r}"
 
 
-def _spec(net: MultiExitNet) -> dict[str, object]:
+def _spec(net: Net) -> dict[str, object]:
     """How the library built the net; of one's own, its name and a digest of its tensors' names and shapes."""
-    spec = net.spec or {"net": type(net).__name__}
-    if net.spec and net.spec["net"] in NETS:
-        return spec
+    built = getattr(net, "spec", None)  # a net of a user's own need not have it
+    if built and built["net"] in NETS:
+        return built
+    spec = built or {"net": type(net).__name__}
     shapes = [(name, tuple(tensor.shape)) for name, tensor in net.state_dict().items()]
     return {**spec, "shapes": hashlib.sha256(repr(shapes).encode()).hexdigest()[:12]}
 

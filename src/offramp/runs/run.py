@@ -10,8 +10,8 @@ import torch
 from offramp.counting import cost
 from offramp.errors import UserError
 from offramp.methods import Method
-from offramp.nets import MultiExitNet, Net
-from offramp.nets.own import check_exits
+from offramp.nets import Net
+from offramp.nets.net import check_net
 from offramp.recipes.recipe import Recipe
 from offramp.runs.evaluation import Evaluation
 from offramp.runs.record import check_method, read_record, read_result
@@ -55,7 +55,7 @@ class Run:
     def open(
         cls,
         folder: str | Path,
-        net: MultiExitNet | None = None,
+        net: Net | None = None,
         *,
         method: Method | None = None,
         averaged: bool = False,
@@ -87,7 +87,7 @@ class Run:
             net = recorded_net(folder, record)
             if torch.cuda.is_available():
                 net.cuda()
-        check_exits(net, "net")
+        check_net(net, "net")
         if method is None:
             method = recorded_method(folder, record)
         else:

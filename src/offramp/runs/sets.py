@@ -13,6 +13,7 @@ from offramp.errors import UserError, guess
 from offramp.modes import evaluating
 from offramp.nets import Net
 from offramp.recipes.recipe import Recipe
+from offramp.tasks import Classification
 
 if TYPE_CHECKING:
     from offramp.data import ImageData, Transform
@@ -30,8 +31,9 @@ def open_set(source: Any, recipe: Recipe, net: Net | None = None) -> ImageData:
 
     settings = {name: getattr(recipe, name) for name in SETTINGS}
     settings["channels"] = settings.pop("image_channels")
-    if net is not None and recipe.image_channels is None and len(net.input_size) == 3:
-        settings["channels"] = net.input_size[0]
+    size: tuple[int, ...] = getattr(net, "input_size", ())
+    if recipe.image_channels is None and len(size) == 3:
+        settings["channels"] = size[0]
     return open_data(_lasting(source), **settings)
 
 
@@ -104,7 +106,8 @@ def check_fits(net: Net, data: ImageData, trained_on: Sequence[str] | None = Non
     Raises:
         UserError: It does not.
     """
-    ours, theirs = tuple(net.input_size), tuple(data.input_size)
+    theirs = tuple(data.input_size)
+    ours = tuple(getattr(net, "input_size", theirs))  # a net of a user's own need not say
     if ours != theirs:
         square = len(ours) == 3 and ours[0] == theirs[0] and ours[1] == ours[2]
         remedy = f"cut them to that size by `size={ours[1]}`" if square else "give images of that size"
@@ -115,14 +118,15 @@ def check_fits(net: Net, data: ImageData, trained_on: Sequence[str] | None = Non
     with torch.no_grad(), evaluating(net):
         image = torch.zeros(1, *data.input_size, device=next(net.parameters()).device)
         try:
-            classes = {logits.shape[-1] for logits in net(image)}
+            outputs = zip(net.outputs.values(), net(image), strict=True)
+            classes = {output.shape[-1] for task, output in outputs if isinstance(task, Classification)}
         except (RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(
                 f"the net cannot take images of {tuple(data.input_size)}, those of {data.name} ({reason}); "
                 "cut them by `size=...` to what it takes, or take another net"
             ) from None
-    if classes != {data.num_classes}:
+    if classes - {data.num_classes}:
         raise UserError(
             f"the net's exits tell {' or '.join(map(str, sorted(classes)))} classes apart, "
             f"{data.name} has {data.num_classes}; build it with as many, e.g. num_classes={data.num_classes}"

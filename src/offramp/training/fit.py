@@ -15,7 +15,8 @@ from offramp.errors import UserError
 from offramp.forks import remove
 from offramp.methods import Method
 from offramp.methods import method as named_method
-from offramp.nets import MultiExitNet
+from offramp.nets import MultiExitNet, Net
+from offramp.nets.net import check_net
 from offramp.recipes.recipe import Recipe
 from offramp.runs.extension import check_extension, extend, is_longer
 from offramp.runs.files import write_file, write_folder
@@ -37,7 +38,7 @@ __all__ = ["fit"]
 
 
 def fit(
-    net: MultiExitNet,
+    net: Net,
     data: Any,
     method: str | Method | None = None,
     recipe: Recipe | None = None,
@@ -47,16 +48,17 @@ def fit(
     quiet: bool = False,
     device: str = "auto",
 ) -> Run:
-    """Train a multi-exit network, in place, evaluate it once on the test set and leave it in evaluation mode.
+    """Train a network, in place, evaluate it once on the test set and leave it in evaluation mode.
 
     The weights after the last epoch are the result: nothing is selected, and the test set is read at the end
     only. Started by ``torchrun``, the processes share every batch. Seeds torch's global random numbers. On a
     CPU the process keeps the memory that a step frees (:mod:`offramp.training.memory`).
 
     Args:
-        net: The network; it ends on the device it was trained on. The method ``separate`` trains copies and
-            leaves it alone. What is in evaluation mode while the net is not, and what is in evaluation mode
-            and all frozen, stays so (:mod:`offramp.training.modes`).
+        net: The network, one with exits or of your own (:class:`~offramp.nets.Net` says what it has); it ends
+            on the device it was trained on. The method ``separate`` trains copies and leaves it alone. What
+            is in evaluation mode while the net is not, and what is in evaluation mode and all frozen, stays
+            so (:mod:`offramp.training.modes`).
         data: What :func:`offramp.data.open_data` opens (under the recipe's settings: a folder,
             a name, or a Python data set), or an opened set.
         method: Name of a method, which takes ``recipe.options``; or a :class:`~offramp.methods.Method`. By
@@ -77,6 +79,7 @@ def fit(
         UserError: A mistake that the user can mend; a checkpoint that was good stays.
         Interrupted: SIGINT or SIGTERM came, and a checkpoint was written. It is a KeyboardInterrupt.
     """
+    check_net(net, "net")
     folder = None if out is None else Path(out)
     before = read_record(folder) if folder is not None and resume and folder.exists() else None
     if folder is not None and before is not None:
@@ -114,7 +117,7 @@ def fit(
             trainer.train()
         keep = row.lasting
     finally:
-        if row.forks and not keep:
+        if isinstance(net, MultiExitNet) and row.forks and not keep:
             remove(net)
     trained.eval()  # its new forks too
     written, average = folder if fabric.is_global_zero else None, trainer.average

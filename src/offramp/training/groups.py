@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from offramp.errors import UserError
 from offramp.nets import Net
 from offramp.recipes.recipe import Recipe
 
@@ -33,7 +34,7 @@ def grouped(parameters: Iterable[Any], recipe: Recipe, net: Net, *others: nn.Mod
     own = _own_settings(others)
     if not recipe.own_groups and not own:
         return parameters
-    heads = {id(p) for head in net.heads for p in head.parameters()}
+    heads = _heads(net, recipe)
     light = {id(p) for module in (net, *others) for p in _norms_and_biases(module)} - own.keys()
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in parameters:
@@ -53,6 +54,21 @@ def grouped(parameters: Iterable[Any], recipe: Recipe, net: Net, *others: nn.Mod
         {"params": members, "lr_factor": factor, "weight_decay": decay}
         for (factor, decay), members in groups.items()
     ]
+
+
+def _heads(net: Net, recipe: Recipe) -> set[int]:
+    """Ids of the parameters of the net's heads.
+
+    Raises:
+        UserError: The recipe has settings for heads, and the net does not say which modules those are.
+    """
+    heads = getattr(net, "heads", None)
+    if heads is None and (recipe.head_lr_factor, recipe.head_decay) != (1.0, None):
+        raise UserError(
+            f"head_lr_factor and head_decay are for heads, and {type(net).__name__} has none by that name; "
+            "set its `heads`, a ModuleList, or leave them out"
+        )
+    return {id(p) for head in heads or () for p in head.parameters()}
 
 
 def _own_settings(modules: Iterable[nn.Module]) -> dict[int, Mapping[str, float]]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from offramp.errors import UserError
 from offramp.nets import Net
+from offramp.nets.sample import sample_of
 from offramp.recipes.recipe import Recipe
 from offramp.unchanged import unchanged
 
@@ -50,7 +51,7 @@ def _trouble(net: Net) -> str | None:
     for name, tensor in itertools.chain(net.named_parameters(), net.named_buffers()):
         if tensor.dim() == 5:
             return f"{name} has 5 dimensions"
-    images = net.sample(2)
+    images = sample_of(net, 2)
     if not isinstance(images, Tensor) or images.dim() != 4:
         return "its input is no [N, C, H, W]"
     try:

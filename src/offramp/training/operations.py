@@ -19,7 +19,8 @@ from offramp.methods import Method
 from offramp.methods.bound import BoundMethod
 from offramp.methods.combiners.weighted import Weighted
 from offramp.methods.loops import LoopContext, Progress
-from offramp.nets import MultiExitNet, Net
+from offramp.nets import Net
+from offramp.nets.sample import sample_of
 from offramp.recipes.recipe import Recipe
 from offramp.training.modes import in_training_mode
 from offramp.training.optimizer import build_optimizer
@@ -52,7 +53,7 @@ class Operations:
     unknown: tuple[str, ...] = ()
 
 
-def training_operations(net: MultiExitNet, method: Method) -> Operations:
+def training_operations(net: Net, method: Method) -> Operations:
     """Count what a method's training computes for each image, as the method really does it.
 
     A copy of the net is trained for an epoch with one batch in each part, for batches of three sizes. What
@@ -88,7 +89,7 @@ class _Epoch:
     hiding: list[str]  # operators that cannot be counted
 
 
-def _epoch(net: MultiExitNet, method: Method, images: int) -> _Epoch:
+def _epoch(net: Net, method: Method, images: int) -> _Epoch:
     """An epoch of one batch in each part, on a copy of the net."""
     every = _weighted(method).every  # of so many steps the first alone finds weights
     tally = Tally()
@@ -125,7 +126,7 @@ def _bench(net: Net, method: Method, images: int) -> LoopContext:
     def optimizer(parameters: Iterable[Any]) -> _FabricOptimizer:
         return cast("_FabricOptimizer", fabric.setup_optimizers(build_optimizer(parameters, RECIPE)))
 
-    inputs = net.sample(images)
+    inputs = sample_of(net, images)
     with torch.no_grad(), unchanged(net):
         outputs = zip(net.outputs.values(), net(inputs), strict=True)
         batch = Batch(inputs, {task.target: task.example_target(output) for task, output in outputs})

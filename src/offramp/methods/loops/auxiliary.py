@@ -35,7 +35,7 @@ def landscape_rates(
     batches = list(context.batches(progress.epoch, BATCHES))
     trained = {name: p for name, p in context.net.named_parameters() if p.requires_grad}
     points = torch.linspace(-cap, cap, POINTS, dtype=torch.float64).tolist()
-    rates = [0.0] * context.net.num_exits
+    rates = [0.0] * len(context.net.outputs)
     with measuring(context.net):  # between two points a loss moves by less than dropout makes it
         for other in range(len(rates)):
             if other == task:
@@ -63,7 +63,7 @@ def equal_norms(stage: Stage, progress: Progress) -> list[float]:
         weights = {n: p for n, p in context.net.named_parameters() if n in stage.shared}
         found = []
         with measuring(context.net):
-            for task in range(context.net.num_exits):
+            for task in range(len(context.net.outputs)):
                 gradient = _gradient(stage, None, task, progress, batches, weights)
                 found.append(sum(float(g.square().sum()) for g in gradient.values()) ** 0.5)
         old = stage.norms.get("values", found)

@@ -22,7 +22,7 @@ def owners_of_state(net: Net) -> dict[str, tuple[int, ...]]:
     found = {name: tuple(sorted(owners)) for name, owners in own.items()}
     for path, module in net.named_modules():
         names = [f"{path}.{name}" if path else name for name, _ in module.named_parameters(recurse=False)]
-        owners = {k for name in names for k in own.get(name, ())} or range(net.num_exits)
+        owners = {k for name in names for k in own.get(name, ())} or range(len(net.outputs))
         for name, _ in module.named_buffers(path, recurse=False):
             found[name] = tuple(sorted(owners))
     return found

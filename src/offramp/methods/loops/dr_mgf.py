@@ -131,7 +131,7 @@ class DRMGF(Staged):
         Raises:
             UserError: Not one stage weight per exit.
         """
-        weights, exits = self.stage_weights, context.net.num_exits
+        weights, exits = self.stage_weights, len(context.net.outputs)
         if isinstance(weights, tuple) and len(weights) != exits:
             raise UserError(f"stage_weights are {len(weights)}, exits {exits}; give one weight per exit")
         return Routes(
@@ -149,7 +149,7 @@ class DRMGF(Staged):
         )
 
     def factors(self, stage: Stage, task: int, progress: Progress) -> list[float]:  # noqa: D102
-        tasks = stage.context.net.num_exits
+        tasks = len(stage.context.net.outputs)
         scales: Sequence[float] = [1.0] * tasks
         if self.stage_weights == EQUAL:
             scales = equal_norms(stage, progress)

@@ -73,8 +73,8 @@ class MetaGF(Staged):
         net = stage.context.net
         name = str((getattr(net, "spec", None) or {}).get("net"))
         heeded: Sequence[float] = HEEDED.get(name, ())
-        if len(heeded) != net.num_exits:
-            heeded = (1.0,) * net.num_exits
+        if len(heeded) != len(net.outputs):
+            heeded = (1.0,) * len(net.outputs)
         tau = stage.taus(progress)[task]
         return [tau * (1.0 if k == task else self.auxiliary * v) for k, v in enumerate(heeded)]
 
@@ -82,7 +82,7 @@ class MetaGF(Staged):
         self, context: LoopContext, shared: Mapping[str, tuple[int, ...]], routes: Routes | None
     ) -> Fusion:
         channel = self.granularity == "channel"
-        last = context.net.num_exits - 1
+        last = len(context.net.outputs) - 1
         shapes = {name: p.shape for name, p in context.net.named_parameters() if name in shared}
         return Fusion(
             shared,

@@ -67,7 +67,7 @@ class Stage:
     def taus(self, progress: Progress) -> list[float]:
         """Every task's factor from the ramp; 1 without it."""
         if self.tops is None:
-            return [1.0] * self.context.net.num_exits
+            return [1.0] * len(self.context.net.outputs)
         return taus(self.tops, progress.epoch / self.context.epochs)
 
     def forward(

@@ -50,7 +50,7 @@ class Stages(BoundLoop):
         self.owners = owners_of_state(net)
         shared = {name: self.owners[name] for name, _ in net.named_parameters() if len(self.owners[name]) > 1}
         _check(context, options, shared)
-        tasks = list(range(net.num_exits))[:: -1 if options.deepest_first else 1]
+        tasks = list(range(len(net.outputs)))[:: -1 if options.deepest_first else 1]
         whole = len(tasks) - len(tasks) % fabric.world_size
         # each process takes every N-th of the stages; what does not divide, all do together
         self.holder = {task: place % fabric.world_size for place, task in enumerate(tasks[:whole])}

@@ -1,0 +1,84 @@
+"""What any network has that can be trained here: named outputs, each with a task."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from offramp.errors import UserError
+from offramp.nets.ownership import owners
+from offramp.nets.sample import Example, make_sample
+from offramp.tasks import Task
+
+__all__ = ["Net", "check_net"]
+
+
+class Net(nn.Module):
+    """A network with K named outputs, each with a task.
+
+    A network of your own inherits from it and has ``outputs``, ``input_size`` and ``forward``. It need not
+    inherit: any module with ``outputs``, ``forward`` and ``owners`` will do, and with ``input_size`` or
+    ``sample`` where an input is needed to look at the network with.
+
+    Attributes:
+        outputs: The task of each output by the output's name, in the order of the outputs.
+        input_size: Shape of one input without the batch axis, for dry runs and counting.
+        example: An input for them where floats of that shape are none: a Tensor ``[N, ...]``, or a tuple or
+            dict of such Tensors.
+        convention: How :func:`offramp.cost` counts the net unless told otherwise, a key of
+            :data:`~offramp.counting.conventions.CONVENTIONS`.
+        spec: What tables call the net, and how it was built: ``{"net": name, **arguments}``. By default its
+            class.
+    """
+
+    outputs: Mapping[str, Task]
+    input_size: tuple[int, ...]
+    example: Example | None = None
+    convention: str = "macs"
+    spec: dict[str, object] | None = None
+
+    @abstractmethod
+    def forward(self, x: Any) -> list[Tensor]:
+        """What each output gives: K Tensors ``[N, ...]``."""
+
+    def owners(self) -> dict[str, frozenset[int]]:
+        """The outputs (0-based) whose losses reach each parameter; see :func:`~offramp.nets.owners`."""
+        return owners(self, self.sample(1))
+
+    def sample(self, n: int) -> Any:
+        """An input of n samples to look at the net with, where values do not matter.
+
+        The rows of ``example``, repeated, where the net has one; else random floats ``[n, *input_size]`` in
+        the dtype and on the device of the parameters. Torch's random state stays as it was.
+
+        Raises:
+            UserError: The net has neither.
+        """
+        return make_sample(self, n, getattr(self, "input_size", None), self.example)
+
+
+def check_net(net: object, name: str) -> None:
+    """Whether something is a net: a module with ``outputs`` and ``owners``.
+
+    Args:
+        net: The thing.
+        name: What a message calls it.
+
+    Raises:
+        UserError: It is a plain backbone, or no network at all.
+    """
+    if isinstance(net, nn.Module) and hasattr(net, "outputs"):
+        if hasattr(net, "owners"):
+            return
+        raise UserError(
+            f"{type(net).__name__} has no owners(); inherit from offramp.nets.Net, which finds them, "
+            "or write it"
+        )
+    backbone = " without exits" if isinstance(net, nn.Module) else ""
+    raise UserError(
+        f"{name} is a {type(net).__name__}{backbone}, not a MultiExitNet; use offramp.attach in it, e.g. "
+        "offramp.attach(backbone, at=['layer1', 'layer2']), or inherit from offramp.nets.Net"
+    )

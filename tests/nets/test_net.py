@@ -1,0 +1,121 @@
+"""Nets of a user's own are trained, counted and opened again; what they lack is asked for in one line."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import offramp
+from offramp import Recipe, UserError
+from offramp.counting import training_macs
+from offramp.nets import MultiExitNet, Net, Separate, vgg7
+from offramp.tasks import Classification
+
+SIZE = (3, 32, 32)
+TRUNK, HEAD = 12 * 6 + 6, 6 * 10 + 10  # parameters
+
+
+def parts() -> tuple[nn.Module, nn.Module, nn.Module]:
+    torch.manual_seed(0)
+    trunk = nn.Sequential(nn.AvgPool2d(16), nn.Flatten(), nn.Linear(12, 6), nn.Tanh())
+    return trunk, nn.Linear(6, 10), nn.Linear(6, 10)
+
+
+class Bare(nn.Module):
+    """Nothing that the library asks for but outputs, forward and owners."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.one, self.two = parts()
+        self.outputs = {"one": Classification(), "two": Classification(label_smoothing=0.1)}
+
+    def forward(self, x):
+        feature = self.trunk(x)
+        return [self.one(feature), self.two(feature)]
+
+    def owners(self):
+        of = {"trunk": {0, 1}, "one": {0}, "two": {1}}
+        return {name: frozenset(of[name.partition(".")[0]]) for name, _ in self.named_parameters()}
+
+
+class NoOwners(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(2, 2)
+        self.outputs = {"one": Classification()}
+
+
+class Inheriting(Net):
+    """The same network, whose owners and samples the library finds."""
+
+    input_size = SIZE
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.one, self.two = parts()
+        self.outputs = {"one": Classification(), "two": Classification(label_smoothing=0.1)}
+
+    def forward(self, x):
+        feature = self.trunk(x)
+        return [self.one(feature), self.two(feature)]
+
+
+def test_owners_and_samples_are_found():
+    net = Inheriting()
+    assert net.owners() == Bare().owners()
+    assert net.sample(4).shape == (4, *SIZE)
+    net.example = torch.full((1, *SIZE), 7.0)
+    assert net.sample(3).eq(7).all() and len(net.sample(3)) == 3
+
+
+def test_an_input_is_asked_for_where_one_is_needed():
+    net = Bare()
+    with pytest.raises(UserError, match="Bare does not say what its inputs are like; set its `input_size`"):
+        training_macs(net)
+    net.input_size = SIZE
+    assert training_macs(net) == 2 * 12 * 6 + 3 * 2 * 6 * 10  # the trunk reads images, which want no gradient
+
+
+@pytest.mark.parametrize("make", [Bare, Inheriting])
+def test_an_output_costs_the_parameters_that_its_loss_reaches(make):
+    counted = offramp.cost(make())
+    assert [exit.params for exit in counted.exits] == [TRUNK + HEAD] * 2
+    assert counted.params == TRUNK + 2 * HEAD
+    assert all(exit.flops is None for exit in counted.exits) and counted.unknown
+
+
+@pytest.mark.parametrize("make", [Bare, Inheriting])
+@pytest.mark.parametrize("method", ["joint", "cagrad", "uncertainty", "meta-gf", "dr-mgf"])
+def test_it_is_trained_and_opened_again(make, method, tmp_path):
+    recipe = Recipe(epochs=1, batch_size=32, train_limit=64, test_limit=32)
+    run = offramp.fit(make(), "digits", method, recipe, tmp_path / "run", quiet=True)
+    assert list(run.result.outputs) == ["one", "two"]
+    again = offramp.Run.open(tmp_path / "run", make())
+    assert again.evaluate().outputs == run.result.outputs
+
+
+@pytest.mark.parametrize(
+    ("net", "method", "settings", "message"),
+    [
+        (Bare, "separate", {}, "'separate' works on the stages of a MultiExitNet, and Bare has none"),
+        (Bare, "dfs", {}, "'dfs' works on the forks of a MultiExitNet, and Bare has none"),
+        (
+            Bare,
+            "joint",
+            {"head_decay": 0.0},
+            "Bare has none by that name; set its `heads`",
+        ),
+        (NoOwners, "joint", {}, r"NoOwners has no owners\(\); inherit from offramp.nets.Net"),
+        (lambda: nn.Linear(2, 2), "joint", {}, "net is a Linear without exits.* use offramp.attach"),
+    ],
+)
+def test_what_is_missing_is_asked_for(net, method, settings, message):
+    recipe = Recipe(epochs=1, batch_size=32, train_limit=64, test_limit=32, **settings)
+    with pytest.raises(UserError, match=message):
+        offramp.fit(net(), "digits", method, recipe, quiet=True)
+
+
+def test_the_library_s_nets_are_such_nets():
+    net = vgg7(width=4)
+    assert issubclass(MultiExitNet, Net) and issubclass(Separate, Net)
+    assert list(Separate(net).outputs) == list(net.outputs) == [f"exit {k}" for k in range(1, 7)]
