@@ -1,1 +1,1 @@
-"""Published tables and recipes, as data."""
+"""Published tables, as data."""

@@ -6,29 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from offramp.errors import UserError, guess
+from offramp.nets import zoo
 from offramp.nets.multi_exit import MultiExitNet
-from offramp.nets.zoo.msdnet import msdnet_cifar, msdnet_imagenet
-from offramp.nets.zoo.resnet import resnet18
-from offramp.nets.zoo.resnet_sdn import resnet_sdn
-from offramp.nets.zoo.vgg import vgg7, vgg16
-from offramp.nets.zoo.vgg_sdn import vgg_sdn
-from offramp.nets.zoo.wideresnet_sdn import wideresnet_sdn
 
 __all__ = ["NETS", "build_named", "create", "named"]
 
-NETS: dict[str, Callable[..., MultiExitNet]] = {
-    build.__name__: build
-    for build in (
-        vgg7,
-        vgg16,
-        resnet18,
-        msdnet_cifar,
-        msdnet_imagenet,
-        vgg_sdn,
-        resnet_sdn,
-        wideresnet_sdn,
-    )
-}
+NETS: dict[str, Callable[..., MultiExitNet]] = {name: getattr(zoo, name) for name in zoo.__all__}
 
 
 def named(name: str) -> Callable[..., MultiExitNet]:
