@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
+from importlib import import_module
 from itertools import permutations
 from pathlib import Path
 
 import pytest
 
+import offramp
 from offramp import Recipe, UserError
 from offramp.data.pipelines import PIPELINES
 from offramp.methods import METHODS, method
@@ -23,6 +25,9 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted(PAGES.glob("*.md")),
 ]
+
+# the changelog names what was there once
+WORDS = [path for path in (*DOCUMENTS, *sorted((ROOT / "results").rglob("*.md"))) if path.stem != "CHANGELOG"]
 
 
 def table(text: str, first: str) -> list[list[str]]:
@@ -77,12 +82,56 @@ def test_links_lead_somewhere(document):
         assert (document.parent / target).exists(), target
 
 
+def test_the_house_is_the_tree():
+    told = [cells[0].strip("`/") for cells in table((ROOT / "CONTRIBUTING.md").read_text(), "folder")]
+    assert all((PACKAGE / folder / "__init__.py").exists() for folder in told)
+    rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    axes = {path.parent.name for path in (PACKAGE / "methods").glob("*/__init__.py")}
+    assert rooms | {f"methods/{axis}" for axis in axes} <= set(told)
+
+
 def test_the_code_in_the_contributing_guide_is_the_code():
     blocks = re.findall(
         r"^```python\n# (\S+)\n(.*?)^```", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE | re.DOTALL
     )
-    assert len(blocks) == 3
+    assert len(blocks) == 9
     for path, body in blocks:
         code = (ROOT / path).read_text()
         for line in filter(None, body.splitlines()):
             assert f"\n{line}" in code, f"{path}: {line}"
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "row"),
+    [
+        ("Boxes", "tasks/boxes.py", "tasks/__init__.py"),
+        ("resnet18", "nets/zoo/resnet.py", "nets/zoo/__init__.py"),
+        ("Uncertainty", "methods/balancers/uncertainty.py", "methods/table.py"),
+        ("DivergenceDistillation", "methods/objectives/divergence.py", "methods/table.py"),
+    ],
+)
+def test_one_file_and_one_row(name, file, row):
+    """What the guide adds is imported where its row is, and nowhere else."""
+    module = "offramp." + file.removesuffix(".py").replace("/", ".")
+    line = re.compile(rf"^from {re.escape(module)} import .*\b{name}\b", re.MULTILINE)
+    importing = [path for path in PACKAGE.rglob("*.py") if line.search(path.read_text())]
+    assert importing == [PACKAGE / row]
+
+
+def resolved(name: str) -> object:
+    """What a dotted name stands for; a module of it is imported if need be."""
+    found: object = offramp
+    for part in name.split(".")[1:]:
+        if not hasattr(found, part):
+            import_module(f"{found.__name__}.{part}")
+        found = getattr(found, part)
+    return found
+
+
+@pytest.mark.parametrize("document", WORDS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_names_and_paths_in_a_document_are_those_of_the_code(document):
+    text = document.read_text()
+    for name in re.findall(r"\bofframp(?:\.[A-Za-z_]\w*)+", text):
+        resolved(name)
+    for path in re.findall(r"`([a-z]\w*/[\w./-]+\.(?:py|md))`", text):
+        assert (ROOT / path).exists() or (PACKAGE / path).exists(), path
