@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from offramp import Recipe, UserError
+from offramp.cli.sweep import parse_factors
 from offramp.sweeps.file import read_sweep
-from offramp.sweeps.sweep import parse_factors
 from offramp.sweeps.trials import trials
 
 GOOD = {

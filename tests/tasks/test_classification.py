@@ -43,6 +43,9 @@ def test_a_class_of_weight_0_does_not_count():
     values, weights = task.loss(LOGITS, torch.tensor([0, 1, 2, 3, 0, 1, 2]))
     assert weights.tolist() == [0, 1, 1, 1, 0, 1, 1]
     assert values[0] == values[4] == 0
+    logits = LOGITS.clone().requires_grad_()
+    loss(task, logits, torch.tensor([0, 1, 2, 3, 0, 1, 2])).backward()
+    assert logits.grad.isfinite().all() and not logits.grad[[0, 4]].any()
 
 
 def test_probabilities_as_targets_weigh_by_their_classes():

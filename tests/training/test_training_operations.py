@@ -129,7 +129,7 @@ def test_every_further_image_costs_the_same(row):
 
 
 def test_routed_stages_cost_what_raw_ones_do(monkeypatch):
-    monkeypatch.setattr(operations, "MOMENT", operations.MOMENT._replace(epoch=0, progress=0.0))
+    monkeypatch.setattr(operations, "PROGRESS", operations.PROGRESS._replace(epoch=0, fraction=0.0))
     assert training_operations(by_hand(), METHODS["dr-mgf"]).macs == STAGED
 
 

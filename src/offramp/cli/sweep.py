@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from typing import Annotated, ClassVar
 
 import tyro
 
 from offramp.cli.answer import OUTPUT, Answer, Output
+from offramp.errors import UserError
 
-__all__ = ["SweepOf"]
+__all__ = ["SweepOf", "parse_factors"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class SweepOf:
         """Train what is not finished yet, compare all."""
         from offramp.reports import compare, write_report
         from offramp.sweeps.file import read_sweep
-        from offramp.sweeps.sweep import parse_factors, sweep
+        from offramp.sweeps.sweep import sweep
 
         plan = read_sweep(self.file, data=self.data, out=self.out)
         factors = parse_factors("1" if self.lr is None else self.lr)
@@ -59,3 +61,19 @@ class SweepOf:
         document = write_report(comparison, plan.out)
         failed = [{**asdict(failure), "log": str(failure.log)} for failure in swept.failures]
         return Answer({**document, "failed": failed}, comparison.table(), trouble=swept.error)
+
+
+def parse_factors(text: str) -> tuple[Fraction, ...]:
+    """``"1/3,1,3"`` -> the factors.
+
+    Raises:
+        UserError: Not numbers above 0, or one of them twice.
+    """
+    try:
+        factors = tuple(Fraction(part.strip()) for part in text.split(","))
+        different = {f"{float(f):.3g}" for f in factors}
+    except (ValueError, ZeroDivisionError, OverflowError):
+        factors, different = (), set()
+    if not factors or min(factors) <= 0 or len(different) < len(factors):
+        raise UserError(f"learning-rate factors {text!r} must be different numbers above 0, e.g. 1/3,1,3")
+    return factors

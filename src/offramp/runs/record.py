@@ -19,7 +19,7 @@ from offramp.runs.formats import completed_options, completed_recipe, renamed_op
 from offramp.runs.shape import RECORD, check_result, check_shape, shortened
 
 if TYPE_CHECKING:
-    from offramp.data import ImageData
+    from offramp.data import ImageData, Transform
 
 __all__ = [
     "as_json",
@@ -35,11 +35,16 @@ __all__ = [
 DECISIVE = ("net", "method", "options", "data", "recipe")  # a run goes on with the same of each
 
 
-def describe(net: Net, method: Method, data: ImageData, recipe: Recipe) -> dict[str, Any]:
-    """The content of ``run.json``."""
-    from offramp.data import pipeline
+def describe(net: Net, method: Method, data: ImageData, recipe: Recipe, clean: Transform) -> dict[str, Any]:
+    """The content of ``run.json``.
 
-    _, clean = pipeline(recipe.augment, data)
+    Args:
+        net: The network.
+        method: With its options.
+        data: The opened set.
+        recipe: With every setting decided.
+        clean: Normalises the images that the net is measured on.
+    """
     record = {
         "net": _spec(net),
         "method": method.name,

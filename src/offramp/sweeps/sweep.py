@@ -18,7 +18,7 @@ from offramp.sweeps.jobs import Ended, run_jobs, share_of_cores
 from offramp.sweeps.trials import check_trials, trials
 from offramp.training.interrupt import Interrupted
 
-__all__ = ["Failure", "Swept", "parse_factors", "sweep"]
+__all__ = ["Failure", "Swept", "sweep"]
 
 
 @dataclass(frozen=True)
@@ -116,22 +116,6 @@ def sweep(
                 stop.signum, f"{stop}; {done} of {len(runs)} runs are finished; the same command goes on"
             ) from None
     return Swept(tuple(run.folder for run in runs if run.finished), tuple(failures))
-
-
-def parse_factors(text: str) -> tuple[Fraction, ...]:
-    """``"1/3,1,3"`` -> the factors.
-
-    Raises:
-        UserError: Not numbers above 0, or one of them twice.
-    """
-    try:
-        factors = tuple(Fraction(part.strip()) for part in text.split(","))
-        different = {f"{float(f):.3g}" for f in factors}
-    except (ValueError, ZeroDivisionError, OverflowError):
-        factors, different = (), set()
-    if not factors or min(factors) <= 0 or len(different) < len(factors):
-        raise UserError(f"learning-rate factors {text!r} must be different numbers above 0, e.g. 1/3,1,3")
-    return factors
 
 
 def _failure(ended: Ended) -> Failure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import sys
@@ -15,13 +16,11 @@ from offramp.errors import UserError
 from offramp.methods.bound import BoundMethod
 from offramp.nets.text import build, check
 from offramp.recipes.recipe import Recipe
-from offramp.runs.extension import check_extension, is_longer
-from offramp.runs.record import check_same, describe, read_record
-from offramp.runs.sets import check_fits, open_set
+from offramp.runs.record import read_record
+from offramp.runs.sets import open_set
 from offramp.sweeps.file import Entry, Sweep
 from offramp.sweeps.jobs import Job
-from offramp.training.layout import with_layout
-from offramp.training.method_checks import check_method
+from offramp.training.setup import set_up
 
 if TYPE_CHECKING:
     from offramp.data import ImageData
@@ -130,14 +129,8 @@ def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
         if new:
             checked.add(run.entry.label)
             data.train.num_batches(recipe.batch_size, drop_last=True)
-            check_method(recipe, run.entry.method)
-            check_fits(net, data)
-        before = read_record(run.folder) if run.folder.exists() else None
-        record = describe(net, run.entry.method, data, with_layout(recipe, net, before))
-        if before is not None and is_longer(before, record):
-            check_extension(run.folder, before, record, run.entry.method)
-        elif before is not None:
-            check_same(run.folder, before, record)
+        brought = dataclasses.replace(recipe, options={})  # the method has them
+        set_up(net, data, run.entry.method, brought, run.folder, resume=True)
         if new:
             try:
                 BoundMethod(run.entry.method, run.entry.method.prepare(net))

@@ -72,7 +72,7 @@ class Classification(Task):
             if weight is not None:
                 weights = weights * weight[target.clamp(min=0)]
         if weight is not None:  # torch's values are weighted already
-            values = torch.where(weights > 0, values / weights, 0)
+            values = torch.where(weights > 0, values / torch.where(weights > 0, weights, 1), 0)
         return values, weights
 
     def example_target(self, output: Tensor) -> Tensor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +16,17 @@ from offramp.distributed.launch import launch
 from offramp.errors import UserError
 from offramp.forks import remove
 from offramp.methods import Method
-from offramp.methods import method as named_method
 from offramp.nets import MultiExitNet, Net
 from offramp.nets.net import check_net
-from offramp.recipes.recipe import Recipe
-from offramp.runs.extension import check_extension, extend, is_longer
-from offramp.runs.files import write_file, write_folder
-from offramp.runs.record import as_json, check_same, describe, read_record
-from offramp.runs.recorded import recorded_method
+from offramp.recipes import Recipe
+from offramp.runs.folder import RunFolder
 from offramp.runs.result import Result
 from offramp.runs.run import Run
-from offramp.runs.sets import check_fits, open_set
 from offramp.runs.shape import shortened
-from offramp.runs.weights import weights_bytes
 from offramp.say import say
-from offramp.training.layout import with_layout
 from offramp.training.memory import keep_freed_memory
-from offramp.training.method_checks import check_method
 from offramp.training.modes import in_training_mode
+from offramp.training.setup import set_up
 from offramp.training.trainer import Trainer
 
 __all__ = ["fit"]
@@ -81,59 +76,49 @@ def fit(
     """
     check_net(net, "net")
     folder = None if out is None else Path(out)
-    before = read_record(folder) if folder is not None and resume and folder.exists() else None
-    if folder is not None and before is not None:
-        row, recipe = _resumed(folder, before, method, recipe)
-    else:
-        recipe = recipe or Recipe()
-        row = _method(method or "joint", recipe)
-    check_method(recipe, row)
-    if not isinstance(data, ImageData):
-        data = open_set(data, recipe, net)
-    check_fits(net, data)
-    recipe = with_layout(recipe, net, before)
-    record = describe(net, row, data, recipe)
-    if folder is not None and _finished(folder, before, record, row):
-        return Run.open(folder, net, method=row)
+    setup = set_up(net, data, method, recipe, folder, resume=resume)
+    data, method, recipe = setup.data, setup.method, setup.recipe
+    if folder is not None and setup.finished:
+        return Run.open(folder, net, method=method)
     fabric = launch(recipe.precision, device)
     if fabric.device.type == "cpu":
         keep_freed_memory()
     _check_batch(recipe, fabric.world_size)
     fabric.barrier()  # every process has looked before one writes
     torch.manual_seed(recipe.seed + fabric.global_rank)
-    trained = row.prepare(net)
-    keep = False
-    try:
+    kept = RunFolder(folder, writes=fabric.is_global_zero)
+    with _forks_on(net, method) as trained:
         counted = cost(trained)
         with in_training_mode(trained) as staying:
-            trainer = Trainer(trained, data, row, recipe, fabric, folder, quiet=quiet)
-            if folder is not None and fabric.is_global_zero:
-                if before is None:
-                    write_folder(folder, {"run.json": as_json(record)})  # from here on the run is there
-                elif is_longer(before, record):
-                    extend(folder, record)
+            trainer = Trainer(trained, setup, fabric, kept, quiet=quiet)
+            kept.begin(setup.record, setup.before)
             if not quiet and fabric.is_global_zero:
                 _say_at_the_start(data, staying, counted)
             trainer.train()
-        keep = row.lasting
-    finally:
-        if isinstance(net, MultiExitNet) and row.forks and not keep:
-            remove(net)
     trained.eval()  # its new forks too
-    written, average = folder if fabric.is_global_zero else None, trainer.average
-    if written is not None:  # before anything that may fail
-        kept = trainer.loop.files() | (average.files(trained) if average else {})
-        for name, content in {**kept, "weights.safetensors": weights_bytes(trained)}.items():
-            write_file(written / name, content)
-    evaluation = trainer.evaluation
-    result = Result.of(evaluation.tasks, evaluation(data.test), counted, record)
+    average, evaluation = trainer.average, trainer.evaluation
+    # before anything that may fail
+    kept.keep(trained, trainer.loop.files() | (average.files(trained) if average else {}))
+    result = Result.of(evaluation.tasks, evaluation(data.test), counted, setup.record)
     if average:
         with average.applied(trained):
             result = dataclasses.replace(result, averaged=evaluation(data.test))
-    if written is not None:  # last, since it says that the run is finished
-        write_file(written / "result.json", as_json(result.to_json()))
+    kept.finish(result)
     fabric.barrier()
-    return Run(net=trained, method=row, record=record, result=result, folder=folder, data=data)
+    return Run(net=trained, method=method, record=setup.record, result=result, folder=folder, data=data)
+
+
+@contextmanager
+def _forks_on(net: MultiExitNet, method: Method) -> Iterator[Net]:
+    """The net as the method trains it; its forks come off again unless they are part of what was trained."""
+    trained = method.prepare(net)
+    done = False
+    try:
+        yield trained
+        done = True
+    finally:
+        if isinstance(net, MultiExitNet) and method.forks and not (done and method.lasting):
+            remove(net)
 
 
 def _say_at_the_start(data: ImageData, staying: list[str], counted: Cost) -> None:
@@ -153,40 +138,3 @@ def _check_batch(recipe: Recipe, processes: int) -> None:
             f"accumulate is {recipe.accumulate}, must be at most {share}: each of the {processes} processes "
             "has so many images of a batch"
         )
-
-
-def _method(method: str | Method, recipe: Recipe) -> Method:
-    if isinstance(method, str):
-        return named_method(method, recipe.options)
-    if recipe.options:
-        raise UserError(f"options {dict(recipe.options)} go with a method's name; this Method brings its own")
-    return method
-
-
-def _resumed(
-    folder: Path, before: dict[str, Any], method: str | Method | None, recipe: Recipe | None
-) -> tuple[Method, Recipe]:
-    """Method and recipe, those of the run where they are not given."""
-    if recipe is None:
-        brought: dict[str, Any] = {"options": {}} if isinstance(method, Method) else {}  # which has its own
-        recipe = Recipe.from_dict(before["recipe"] | brought)
-    if method is None:
-        return recorded_method(folder, before).with_options(recipe.options), recipe
-    return _method(method, recipe), recipe
-
-
-def _finished(folder: Path, before: dict[str, Any] | None, record: dict[str, Any], method: Method) -> bool:
-    """Whether the run is done already.
-
-    Raises:
-        UserError: The folder is there but must not be, or it holds another run.
-    """
-    if before is None:
-        if folder.exists():
-            raise UserError(f"{folder} exists; choose another folder, or go on with its run by `resume=True`")
-        return False
-    if is_longer(before, record):
-        check_extension(folder, before, record, method)
-        return False
-    check_same(folder, before, record)
-    return (folder / "result.json").is_file()

@@ -6,19 +6,15 @@ import contextlib
 import signal
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from offramp.distributed.collectives import first, highest
 from offramp.errors import UserError
-from offramp.methods import Method
 from offramp.methods.bound import BoundMethod
 from offramp.methods.loops import LoopContext, Progress
 from offramp.nets import Net
-from offramp.recipes.recipe import Recipe
-from offramp.runs import checkpoint
 from offramp.runs.evaluation import Evaluation
-from offramp.runs.log import Log
+from offramp.runs.folder import RunFolder
 from offramp.tasks.outputs import column
 from offramp.training.average import Average
 from offramp.training.display import Display
@@ -30,6 +26,7 @@ from offramp.training.placement import place
 from offramp.training.plan import Plan
 from offramp.training.rehearsal import rehearse
 from offramp.training.schedule import learning_rate
+from offramp.training.setup import Setup
 from offramp.training.state import State, capture, restore
 from offramp.training.tasks import tasks_of
 from offramp.training.watch import Watch, weights_trouble
@@ -37,8 +34,6 @@ from offramp.training.watch import Watch, weights_trouble
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from lightning_fabric.wrappers import _FabricOptimizer
-
-    from offramp.data import ImageData
 
 __all__ = ["Trainer"]
 
@@ -52,34 +47,28 @@ class Trainer:
 
     Args:
         net: As the method prepared it.
-        data: Training and validation sets.
-        method: The method.
-        recipe: How to train.
+        setup: Data, method, recipe and transforms of the run.
         fabric: Device, precision, processes.
-        folder: Run folder, or None to keep nothing.
+        folder: What the run keeps.
         quiet: Show no progress.
     """
 
     def __init__(
         self,
         net: Net,
-        data: ImageData,
-        method: Method,
-        recipe: Recipe,
+        setup: Setup,
         fabric: Fabric,
-        folder: Path | None,
+        folder: RunFolder,
         *,
         quiet: bool,
     ) -> None:
-        from offramp.data import pipeline
-
+        data, method, recipe = setup.data, setup.method, setup.recipe
         self.net, self.data = net, data
         self.recipe, self.fabric, self.folder = recipe, fabric, folder
-        transform, clean = pipeline(recipe.augment, data, mixup=recipe.mixup, cutmix=recipe.cutmix)
-        self.feed = Feed(data, transform, recipe, fabric)
+        self.feed = Feed(data, setup.augment, recipe, fabric)
         self.tasks = tasks_of(net, recipe, data)
         self.columns = [*map(column, self.tasks)]
-        self.evaluation = Evaluation(net, self.tasks, clean, recipe.batch_size, fabric)
+        self.evaluation = Evaluation(net, self.tasks, setup.clean, recipe.batch_size, fabric)
         plain_backward = "losses" in method.needs and not method.loop.own_backward
         model = place(net, recipe, fabric, plain_backward=plain_backward)
         self.bound = BoundMethod(method, net, recipe.seed).to(fabric.device)
@@ -107,7 +96,6 @@ class Trainer:
         self.passes = method.passes.joint(len(self.tasks))
         self.state = State.start(len(self.tasks), fabric.device)
         self.signals = Signals()
-        self.saved: Path | None = None
         self.watch = Watch([*self.tasks], loss_scaling=recipe.precision == "fp16", device=fabric.device)
         self.look_every = 1 if fabric.device.type == "cpu" and fabric.world_size == 1 else LOOK_EVERY
         self.quiet = quiet or not fabric.is_global_zero
@@ -141,21 +129,19 @@ class Trainer:
         """
         self._restore()
         with contextlib.ExitStack() as stack:
-            log = None
-            if self.folder is not None:
+            if self.folder.path is not None:
                 self.signals = stack.enter_context(catch_signals())
-                log = Log(self.folder, self.state.epoch) if self.fabric.is_global_zero else None
+            self.folder.open_log(self.state.epoch)
             display = stack.enter_context(
                 Display(self.recipe.epochs, self.plan.total, done=self._steps_done, quiet=self.quiet)
             )
             while self.state.epoch < self.recipe.epochs:
                 for part in range(self.state.part, len(self.loop.phases)):
                     self._part(part, display)
-                    self._end_part(part, log, display)
+                    self._end_part(part, display)
                 row = self._row()
                 self.state.next_epoch(row)
-                if log is not None:
-                    log.write(self.state.rows)
+                self.folder.log_epoch(self.state.rows)
                 self._save()
                 display.epoch(row)
                 self._look()
@@ -183,12 +169,11 @@ class Trainer:
                 self._save()
         self.loop.end(part, self._progress)
 
-    def _end_part(self, part: int, log: Log | None, display: Display) -> None:
+    def _end_part(self, part: int, display: Display) -> None:
         """If an epoch has several parts, each gets a line of its own, and a checkpoint if others follow."""
         rows = self.state.next_part(self.loop.phases[part].name, self.columns)
         if len(self.loop.phases) > 1:
-            if log is not None:
-                log.write_parts(self.state.part_rows)
+            self.folder.log_phases(self.state.part_rows)
             for row in rows:
                 display.part(row)
         if part + 1 < len(self.loop.phases):
@@ -206,7 +191,7 @@ class Trainer:
 
     @property
     def _lr(self) -> float:
-        """That of the last step."""
+        """Learning rate of the most recent step."""
         whole = self.plan.epoch_steps
         done = self.state.epoch * whole
         if self.state.part == len(self.loop.phases):
@@ -217,8 +202,9 @@ class Trainer:
         if trouble := first(trouble, self.fabric.device):
             fp32 = "" if self.recipe.precision == "fp32" else ", or in fp32"
             part = self.loop.phases[min(self.state.part, len(self.loop.phases) - 1)]
-            folder = " into another folder" if self.folder else ""  # to resume would repeat it
-            kept = f"; the last good checkpoint, {self.saved}, stands" if self.saved else ""
+            folder = " into another folder" if self.folder.path else ""  # to resume would repeat it
+            good = self.folder.last_checkpoint
+            kept = f"; the last good checkpoint, {good}, stands" if good else ""
             raise UserError(
                 f"{trouble} (lr {self._lr:.3g}): train anew{folder} with {part.remedy}{fp32}{kept}"
             )
@@ -234,30 +220,28 @@ class Trainer:
             raise Interrupted(
                 signum,
                 f"stopped by {name} at {epoch} after step {state.step}; "
-                f"go on with the run in {self.folder} by `resume=True`",
+                f"go on with the run in {self.folder.path} by `resume=True`",
             )
 
     def _save(self) -> None:
         """Write a checkpoint, unless it would be a bad one."""
-        if self.folder is None:
+        if self.folder.path is None:
             return
         self._check(self.watch.trouble(self.plan) or weights_trouble(self.net))
         state = capture(self.state, self.loop, self.fabric)
         if self.average:
             state["average"] = self.average.tensors
-        if self.fabric.is_global_zero:
-            step = self.plan.before(self.state.part) + self.state.step
-            self.saved = checkpoint.save(self.folder, self.net, state, step=step)
+        step = self.plan.before(self.state.part) + self.state.step
+        self.folder.save(self.net, state, step=step)
         self.fabric.barrier()
 
     def _restore(self) -> None:
         """Go to the last checkpoint; write the first one if there is none."""
-        found = None if self.folder is None else checkpoint.last(self.folder)
+        there = self.folder.find_checkpoint()
         self.fabric.barrier()  # all processes have looked before one writes
-        if found is None:
+        if not there:
             return self._save()
-        values = checkpoint.load(found, self.net)
+        values = self.folder.load(self.net)
         self.state = restore(values, self.loop, self.fabric)
         if self.average:
             self.average.load(values["average"])
-        self.saved = found

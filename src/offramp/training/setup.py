@@ -1,0 +1,117 @@
+"""What a training run is made of, agreed on before anything is trained or written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from offramp.data import ImageData, Transform, pipeline
+from offramp.errors import UserError
+from offramp.methods import Method
+from offramp.methods import method as named_method
+from offramp.nets import Net
+from offramp.recipes import Recipe
+from offramp.runs.extension import check_extension, is_longer
+from offramp.runs.record import check_same, describe, read_record
+from offramp.runs.recorded import recorded_method
+from offramp.runs.sets import check_fits, open_set
+from offramp.training.layout import with_layout
+from offramp.training.method_checks import check_method
+
+__all__ = ["Setup", "set_up"]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A run before its first step.
+
+    Attributes:
+        data: The opened set.
+        method: The method with its options.
+        recipe: The recipe with every setting decided.
+        augment: What is done to training images.
+        clean: What is done to images that the net is measured on: the normalisation alone.
+        record: The content of ``run.json``.
+        before: What ``run.json`` says already; None for a new run.
+        finished: Whether the run is there and done.
+    """
+
+    data: ImageData
+    method: Method
+    recipe: Recipe
+    augment: Transform
+    clean: Transform
+    record: dict[str, Any]
+    before: dict[str, Any] | None
+    finished: bool
+
+
+def set_up(
+    net: Net,
+    data: Any,
+    method: str | Method | None,
+    recipe: Recipe | None,
+    folder: Path | None,
+    *,
+    resume: bool,
+) -> Setup:
+    """Put the pieces of a run together, those of the run to resume where they are not given.
+
+    The arguments are those of :func:`~offramp.training.fit`.
+
+    Raises:
+        UserError: They do not fit each other, or the run that is there.
+    """
+    before = read_record(folder) if folder is not None and resume and folder.exists() else None
+    if folder is not None and before is not None:
+        method, recipe = _resumed(folder, before, method, recipe)
+    else:
+        recipe = recipe or Recipe()
+        method = _method(method or "joint", recipe)
+    check_method(recipe, method)
+    if not isinstance(data, ImageData):
+        data = open_set(data, recipe, net)
+    check_fits(net, data)
+    recipe = with_layout(recipe, net, before)
+    augment, clean = pipeline(recipe.augment, data, mixup=recipe.mixup, cutmix=recipe.cutmix)
+    record = describe(net, method, data, recipe, clean)
+    finished = folder is not None and _finished(folder, before, record, method)
+    return Setup(data, method, recipe, augment, clean, record, before, finished)
+
+
+def _method(method: str | Method, recipe: Recipe) -> Method:
+    if isinstance(method, str):
+        return named_method(method, recipe.options)
+    if recipe.options:
+        raise UserError(f"options {dict(recipe.options)} go with a method's name; this Method brings its own")
+    return method
+
+
+def _resumed(
+    folder: Path, before: dict[str, Any], method: str | Method | None, recipe: Recipe | None
+) -> tuple[Method, Recipe]:
+    """Method and recipe, those of the run where they are not given."""
+    if recipe is None:
+        brought: dict[str, Any] = {"options": {}} if isinstance(method, Method) else {}  # which has its own
+        recipe = Recipe.from_dict(before["recipe"] | brought)
+    if method is None:
+        return recorded_method(folder, before).with_options(recipe.options), recipe
+    return _method(method, recipe), recipe
+
+
+def _finished(folder: Path, before: dict[str, Any] | None, record: dict[str, Any], method: Method) -> bool:
+    """Whether the run is done already.
+
+    Raises:
+        UserError: The folder is there but must not be, or it holds another run.
+    """
+    if before is None:
+        if folder.exists():
+            raise UserError(f"{folder} exists; choose another folder, or go on with its run by `resume=True`")
+        return False
+    if is_longer(before, record):
+        check_extension(folder, before, record, method)
+        return False
+    check_same(folder, before, record)
+    return (folder / "result.json").is_file()
