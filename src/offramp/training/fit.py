@@ -109,7 +109,7 @@ def fit(
 
 
 @contextmanager
-def _forks_on(net: MultiExitNet, method: Method) -> Iterator[Net]:
+def _forks_on(net: Net, method: Method) -> Iterator[Net]:
     """The net as the method trains it; its forks come off again unless they are part of what was trained."""
     trained = method.prepare(net)
     done = False
