@@ -26,6 +26,7 @@ DOCUMENTS = [
     *sorted(PAGES.glob("*.md")),
 ]
 
+MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if ":`" in path.read_text()]
 # the changelog names what was there once
 WORDS = [path for path in (*DOCUMENTS, *sorted((ROOT / "results").rglob("*.md"))) if path.stem != "CHANGELOG"]
 
@@ -135,3 +136,9 @@ def test_names_and_paths_in_a_document_are_those_of_the_code(document):
         resolved(name)
     for path in re.findall(r"`([a-z]\w*/[\w./-]+\.(?:py|md))`", text):
         assert (ROOT / path).exists() or (PACKAGE / path).exists(), path
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_docstrings_refer_to_what_is_there(path):
+    for name in re.findall(r":[a-z]+:`(?:[^`<]*<)?~?(offramp\.[\w.]+)>?`", path.read_text()):
+        resolved(name)

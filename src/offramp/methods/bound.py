@@ -23,7 +23,7 @@ __all__ = ["BoundMethod"]
 
 
 class Parts(Protocol):
-    """The parts of a method that work on a step, as :class:`~offramp.methods.method.Method` has them."""
+    """The parts of a method that work on a step, as :class:`~offramp.methods.Method` has them."""
 
     @property
     def name(self) -> str:
@@ -55,7 +55,7 @@ class Parts(Protocol):
 
 
 class BoundMethod(nn.Module):
-    """A method at work on one net, made by :meth:`Method.bind <offramp.methods.method.Method.bind>`.
+    """A method at work on one net, made by :meth:`Method.bind <offramp.methods.Method.bind>`.
 
     Its parameters are what the method learns beside the net (log variances, adapters), for the optimiser to
     train too; its state is what the method remembers from step to step. The net is in neither.

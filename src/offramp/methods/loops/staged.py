@@ -36,8 +36,8 @@ class Staged(Loop):
             as in the authors' code.
         merge: Take the mixture of the stages' running statistics instead of those of the fused net.
         deepest_first: The order of the stages.
-        ramp: Multiply a stage's losses by its task's tau (:class:`~offramp.methods.objectives.Ramp`, epochs
-            from 0), and each of the fusion's by its own.
+        ramp: Multiply a stage's losses by its task's tau (:class:`~offramp.methods.objectives.ramp.Ramp`,
+            epochs from 0), and each of the fusion's by its own.
         fusion_lr: Learning rate of what the fusion learns, by Adam.
         fusion_gamma: Its factor in the second half of the epochs.
         ema: Share of its old value that what the fusion learns goes back to after an epoch. DR-MGF: after
