@@ -44,7 +44,7 @@ class MultiExitNet(Net):
         task: What every exit predicts; by default the classes of ``label``.
 
     Raises:
-        UserError: Fewer than two exits, or stages and heads differ in number.
+        UserError: Fewer than two exits, stages and heads differ in number, or ``task`` is none.
     """
 
     def __init__(
@@ -71,6 +71,8 @@ class MultiExitNet(Net):
                 f"a multi-exit net needs at least two exits, got {len(self.heads)}; "
                 "with one exit there is nothing to share and nothing to resolve"
             )
+        if not isinstance(task, Task | None):
+            raise UserError(f"task is a Task such as offramp.tasks.Classification(), got {task!r}")
         self.forks = nn.ModuleList(Fork() for _ in self.stages[:-1])
         self.input_size = input_size
         self.example = example

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from offramp.errors import UserError
 from offramp.forks.scales import scales_of, with_scales
+from offramp.nets._last_linear import Read, Watch, opened
 from offramp.nets.exits import Exit, Part, exits, reads_previous
-from offramp.nets.last_linear import Read, Watch, opened
 from offramp.unchanged import unchanged
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from offramp.errors import UserError, guess
+from offramp.nets._own import PLACE, build_own, check_own
 from offramp.nets.multi_exit import MultiExitNet
-from offramp.nets.own import PLACE, build_own, check_own
 from offramp.nets.zoo.catalogue import NETS, build_named
 
 __all__ = ["build", "check", "parse_net", "sketch", "word"]

@@ -10,8 +10,8 @@ from typing import Any
 
 from offramp.errors import UserError
 from offramp.methods import Method, method
-from offramp.nets.builder import completed
 from offramp.nets.text import word
+from offramp.nets.zoo.builder import completed
 from offramp.runs.formats import completed_options, completed_recipe
 from offramp.runs.record import read_file
 from offramp.runs.result import Result

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from offramp.errors import UserError
 from offramp.methods import Method
 from offramp.nets import NETS, Net
-from offramp.nets.builder import completed
+from offramp.nets.zoo.builder import completed
 from offramp.recipes.recipe import Recipe
 from offramp.runs.formats import completed_options, completed_recipe, renamed_options
 from offramp.runs.shape import RECORD, check_result, check_shape, shortened

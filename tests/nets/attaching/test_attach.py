@@ -17,6 +17,7 @@ from offramp.counting import training_macs
 from offramp.forks import partition
 from offramp.nets import last_linear
 from offramp.nets.attaching import _by_graph
+from offramp.tasks import Classification
 
 SIZE = (3, 8, 8)
 
@@ -738,3 +739,11 @@ def test_mode_switch_in_a_module_of_its_own_is_no_obstacle():
 def test_an_input_size_that_is_no_shape():
     with pytest.raises(UserError, match=r"input_size is the shape of one input.*got 8"):
         attach(Plain(), ["conv1"], input_size=8)
+
+
+def test_every_exit_has_the_task_that_is_given():
+    task = Classification(target="breed", label_smoothing=0.1)
+    assert attach(Plain(), ["bn1"], input_size=SIZE, task=task).outputs == {"exit 1": task, "exit 2": task}
+    assert attach(Plain(), ["bn1"], input_size=SIZE).outputs["exit 1"] == Classification()
+    with pytest.raises(UserError, match="got 'label'"):
+        attach(Plain(), ["bn1"], input_size=SIZE, task="label")

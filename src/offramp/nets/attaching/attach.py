@@ -21,6 +21,7 @@ from offramp.nets.attaching._replay_stage import ReplayStage
 from offramp.nets.channel_axis import ChannelAxis
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.sample import Example, make_sample
+from offramp.tasks import Task
 from offramp.unchanged import unchanged
 
 __all__ = ["attach"]
@@ -36,6 +37,7 @@ def attach(
     example: Example | None = None,
     channel_axis: ChannelAxis | None = None,
     heads: Sequence[nn.Module] | None = None,
+    task: Task | None = None,
 ) -> MultiExitNet:
     """Split ``backbone`` after the modules named in ``at`` and put an exit after each.
 
@@ -77,6 +79,7 @@ def attach(
         channel_axis: Where the layers do not tell: the axis of the channels, one for all exits or a mapping
             from exit (from 1) to axis.
         heads: Your own heads, one for each exit but the last, each from the feature to logits.
+        task: What every exit predicts; by default the classes of ``label``.
 
     Returns:
         A net with ``len(at) + 1`` exits, or one for each of ``stages``; each module in the mode (train or
@@ -108,6 +111,7 @@ def attach(
         input_size=tuple(input_size),
         example=example,
         channel_axis=channel_axis,
+        task=task,
     )
     _copy_modes(net, backbone)
     return net

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from offramp.nets.builder import builder
 from offramp.nets.multi_exit import MultiExitNet
+from offramp.nets.zoo.builder import builder
 
 __all__ = ["msdnet_cifar", "msdnet_imagenet"]
 

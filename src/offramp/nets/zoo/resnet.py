@@ -11,8 +11,8 @@ import itertools
 
 from torch import Tensor, nn
 
-from offramp.nets.builder import builder
 from offramp.nets.multi_exit import MultiExitNet
+from offramp.nets.zoo.builder import builder
 
 __all__ = ["resnet18"]
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from offramp.errors import UserError
-from offramp.nets.builder import builder
 from offramp.nets.multi_exit import MultiExitNet
+from offramp.nets.zoo.builder import builder
 from offramp.nets.zoo.resnet import BasicBlock
 from offramp.nets.zoo.sdn import residual_layers, sdn
 

@@ -13,8 +13,8 @@ from torch import nn
 
 from offramp.errors import UserError
 from offramp.forks.slicing import SliceFork
-from offramp.nets.builder import builder
 from offramp.nets.multi_exit import MultiExitNet
+from offramp.nets.zoo.builder import builder
 
 __all__ = ["vgg7", "vgg16"]
 

@@ -1,4 +1,4 @@
-"""Which axis of a feature holds its channels, told by the layers that write it and those that read it."""
+"""Run a net once and see which axis of each feature the layers around it take for the channels'."""
 
 from __future__ import annotations
 
@@ -12,46 +12,47 @@ from torch import nn
 
 from offramp.errors import UserError
 from offramp.forks.scales import scales_of
-from offramp.nets.axis_labels import Axes, Labels
+from offramp.nets.channel_axis._labels import Labels
+from offramp.nets.channel_axis._moves import Axes
 from offramp.nets.exits import Part, exits
 from offramp.unchanged import unchanged
 
-__all__ = ["Axes", "ChannelAxis", "channel_axes", "given_for", "look"]
+__all__ = ["ChannelAxis", "channel_axes", "given_for", "look"]
 
 ChannelAxis = int | Mapping[int, int]
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a look has seen of one Tensor that a stage returns.
+class Observed:
+    """What one run shows of a Tensor that a stage returns.
 
     Attributes:
         shape: Its shape.
-        told: The axes that layers read or write as that of the channels.
+        axes: The axes that layers read or write as that of the channels.
         floats: Whether it holds floats.
         learned: Whether a parameter has had a part in it, so that gradients can flow through it.
     """
 
     shape: tuple[int, ...]
-    told: frozenset[int]
+    axes: frozenset[int]
     floats: bool
     learned: bool
 
     def has_channels(self, *, main: bool) -> bool:
         """Whether there is a channel axis to know: not in integers, nor in what has no gradient."""
-        return self.floats and len(self.shape) > 1 and (main or self.learned or len(self.told) == 1)
+        return self.floats and len(self.shape) > 1 and (main or self.learned or len(self.axes) == 1)
 
     def axis(self, exit: int, given: int | None, *, main: bool = True) -> int:
-        """The channel axis: what the user says of a main Tensor, what layers tell, or what the user says.
+        """The channel axis: the one that layers use, unless another is given for a main Tensor.
 
         Raises:
             UserError: The layers do not tell, or not the same, and none is given; or there is no such axis.
         """
-        certain = {1} if len(self.shape) == 2 else self.told
+        certain = {1} if len(self.shape) == 2 else self.axes
         if len(certain) == 1 and (given is None or not main or len(self.shape) == 2):
             return next(iter(certain))
         if given is None:
-            why = f"layers read or write axes {sorted(self.told)}" if self.told else "no layer tells"
+            why = f"layers read or write axes {sorted(self.axes)}" if self.axes else "no layer tells"
             raise UserError(
                 f"which axis of the feature of exit {exit}, {[*self.shape]}, holds its channels is not "
                 f"certain ({why}); say it by `channel_axis=`, an axis for all exits or such as {{{exit}: 1}}"
@@ -65,7 +66,7 @@ class Seen:
         return axis
 
 
-def look(stages: Sequence[nn.Module], heads: Sequence[nn.Module], sample: Any) -> list[tuple[Seen, ...]]:
+def look(stages: Sequence[nn.Module], heads: Sequence[nn.Module], sample: Any) -> list[tuple[Observed, ...]]:
     """Run stages and heads once and see what reads and writes each Tensor between the stages.
 
     A convolution or batch norm has its channels in axis 1, a linear layer or layer norm in the last one; what
@@ -99,18 +100,23 @@ def look(stages: Sequence[nn.Module], heads: Sequence[nn.Module], sample: Any) -
                 pass
     return [
         tuple(
-            Seen(tuple(t.shape), frozenset(labels.told[k, i]), t.is_floating_point(), labels.of(t).learned)
+            Observed(
+                tuple(t.shape),
+                frozenset(labels.channel_axes[k, i]),
+                t.is_floating_point(),
+                labels.of(t).learned,
+            )
             for i, t in enumerate(feature)
         )
         for k, feature in enumerate(features)
     ]
 
 
-def channel_axes(features: Sequence[Sequence[Seen]], given: ChannelAxis | None = None) -> list[Axes]:
+def channel_axes(features: Sequence[Sequence[Observed]], given: ChannelAxis | None = None) -> list[Axes]:
     """The channel axis of every Tensor of the features, positive.
 
     Args:
-        features: What a :func:`look` has seen.
+        features: What :func:`look` returns.
         given: What counts where that is not certain: one axis for all exits, or a mapping from exit (from 1).
 
     Returns:
@@ -123,17 +129,17 @@ def channel_axes(features: Sequence[Sequence[Seen]], given: ChannelAxis | None =
     _check_given(given, len(features))
     return [
         tuple(
-            seen.axis(exit, given_for(given, exit), main=seen is feature[-1])
-            if seen.has_channels(main=seen is feature[-1])
+            tensor.axis(exit, given_for(given, exit), main=tensor is feature[-1])
+            if tensor.has_channels(main=tensor is feature[-1])
             else None
-            for seen in feature
+            for tensor in feature
         )
         for exit, feature in enumerate(features, start=1)
     ]
 
 
 def given_for(given: ChannelAxis | None, exit: int) -> int | None:
-    """What the user says about an exit (from 1)."""
+    """The given channel axis of an exit (from 1); None if none is given for it."""
     return given.get(exit) if isinstance(given, Mapping) else given
 
 
@@ -147,7 +153,7 @@ def _check_given(given: ChannelAxis | None, exits: int) -> None:
 
 @contextmanager
 def _no_fused_attention() -> Iterator[None]:
-    """Transformer layers of torch do not become one operator, whose layers could not be seen."""
+    """Keep torch's transformer layers from running as one operator, whose inner layers could not be seen."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from offramp.nets.axis_moves import Axes, indexed_axes, moved_axes, reshaped_axes
+from offramp.nets.channel_axis._moves import Axes, indexed_axes, moved_axes, reshaped_axes
 
-__all__ = ["Axes", "Label", "Labels"]
+__all__ = ["Label", "Labels"]
 
 
 def _names(line: str) -> frozenset[str]:
@@ -46,7 +46,7 @@ _RESHAPE = _names("flatten view reshape view_as reshape_as squeeze unsqueeze unf
 
 @dataclass
 class Label:
-    """What is known of a Tensor.
+    """Where the axes of a Tensor come from, and which one holds its channels.
 
     Attributes:
         channels: The axis of its channels.
@@ -71,30 +71,31 @@ class Label:
 
 
 class Labels(TorchFunctionMode):
-    """Labels Tensors while functions of torch run.
+    """Gives every Tensor a label while functions of torch run.
 
     Attributes:
-        told: For Tensor i of feature k, under ``(k, i)``, the axes that layers have told to be its channels'.
+        channel_axes: For Tensor i of feature k, under ``(k, i)``, the axes that layers have used as its
+            channels'.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.labels: dict[int, tuple[Tensor, Label]] = {}  # the Tensor is kept, so that its id stays its own
-        self.told: dict[tuple[int, int], set[int]] = {}
+        self.channel_axes: dict[tuple[int, int], set[int]] = {}
 
     def enter(self, k: int, feature: Sequence[Any]) -> None:
-        """From here on, what is made of ``feature`` tells about it."""
+        """Follow the axes of feature k from here on."""
         for i, tensor in enumerate(feature):
             if isinstance(tensor, Tensor):
                 with torch._C.DisableTorchFunction():
                     before = self.of(tensor)
                     known = before.channels
                     axes = tuple(range(tensor.ndim))
-                self.told[k, i] = set() if known is None else {known}
+                self.channel_axes[k, i] = set() if known is None else {known}
                 self.labels[id(tensor)] = tensor, replace(before, sources={**before.sources, (k, i): axes})
 
     def of(self, tensor: Tensor) -> Label:
-        """What is known of a Tensor."""
+        """The label of a Tensor; an empty one if nothing is known of it."""
         return self.labels[id(tensor)][1] if id(tensor) in self.labels else Label()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -120,7 +121,7 @@ class Labels(TorchFunctionMode):
             return Label(out.ndim - 1)
         if (axis := _channel_axis(name, first, args, kwargs)) is not None:
             for tensor in read if name == "multi_head_attention_forward" else [first]:
-                self._tell(self.of(tensor), axis if tensor.ndim == first.ndim else tensor.ndim - 1)
+                self._note(self.of(tensor), axis if tensor.ndim == first.ndim else tensor.ndim - 1)
             return Label(axis if axis == 1 and name in _CHANNELS_FIRST else out.ndim - 1)
         if name in _POOLS and out.ndim == first.ndim:
             label = self.of(first)
@@ -137,10 +138,10 @@ class Labels(TorchFunctionMode):
             return self.of(first).moved(origin)
         return Label()
 
-    def _tell(self, label: Label, axis: int) -> None:
+    def _note(self, label: Label, axis: int) -> None:
         for key, axes in label.sources.items():
-            if axis < len(axes) and (told := axes[axis]) is not None:
-                self.told[key].add(told)
+            if axis < len(axes) and (own := axes[axis]) is not None:
+                self.channel_axes[key].add(own)
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -1,4 +1,4 @@
-"""Which axis of a Tensor each axis of a moved, reshaped or indexed one is."""
+"""Which axis of a Tensor becomes which when the Tensor is moved, reshaped or indexed."""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ from typing import Any
 from torch import nn
 
 from offramp.errors import UserError, guess
+from offramp.nets._imported import blamed, find
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.net import check_net
-from offramp.nets.users_code import blamed, find
 
 __all__ = ["PLACE", "build_own", "check_own"]
 
