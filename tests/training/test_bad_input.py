@@ -12,16 +12,31 @@ import signal
 import pytest
 import torch
 from tiny_runs import STEPS, Tripwire, tiny_data, tiny_net
+from torch import nn
 
 from offramp import Recipe, Run, UserError, fit
 from offramp.methods import METHODS
 from offramp.methods.objectives import TaskLoss
-from offramp.nets import vgg_sdn
+from offramp.nets import Net, vgg_sdn
 from offramp.runs import checkpoint
-from offramp.tasks import Boxes
+from offramp.tasks import Boxes, Classification
 from offramp.training import Interrupted
 
 RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05, augment="none", checkpoint_every=2)
+
+
+class TwoHeads(Net):
+    input_size = (3, 8, 8)
+
+    def __init__(self, outputs):
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+        self.heads = nn.ModuleList([nn.Linear(4, 3), nn.Linear(4, 4)])
+        self.outputs = outputs
+
+    def forward(self, x):
+        feature = self.trunk(x)
+        return [head(feature) for head in self.heads]
 
 
 def refused(*arguments, words, **rest):
@@ -34,11 +49,14 @@ def refused(*arguments, words, **rest):
     return message
 
 
-def test_a_task_whose_target_the_data_lack():
-    net = tiny_net()
-    net.task = Boxes()
-    words = ["look for box among the targets", "has label alone", "bind(net)"]
-    refused(net, tiny_data(), "joint", RECIPE, words=words)
+@pytest.mark.parametrize("method", ["joint", "dr-mgf"])
+@pytest.mark.parametrize("tasks", [[Boxes()] * 2, [Classification(), Boxes()]])
+def test_a_task_whose_target_the_data_lack(tasks, method, tmp_path):
+    net = TwoHeads(dict(zip(("first", "second"), tasks, strict=True)))
+    lacking = "first" if tasks[0] == tasks[1] else "second"
+    words = [f"{lacking} looks for 'box' among the targets", "has 'label' alone", "bind(net)"]
+    refused(net, tiny_data(), method, RECIPE, tmp_path / "run", words=words)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture(scope="module")

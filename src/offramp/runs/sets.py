@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from offramp.data.batches import LABEL
 from offramp.errors import UserError, guess
 from offramp.modes import evaluating
 from offramp.nets import Net
@@ -95,7 +96,7 @@ def _lasting(source: Any) -> Any:
 
 
 def check_fits(net: Net, data: ImageData, trained_on: Sequence[str] | None = None) -> None:
-    """Whether the net takes images of this size and tells these classes apart.
+    """Whether the set has the net's targets, images of its size and its classes.
 
     Args:
         net: The network.
@@ -106,6 +107,7 @@ def check_fits(net: Net, data: ImageData, trained_on: Sequence[str] | None = Non
     Raises:
         UserError: It does not.
     """
+    _check_targets(net, data)
     theirs = tuple(data.input_size)
     ours = tuple(getattr(net, "input_size", theirs))  # a net of a user's own need not say
     if ours != theirs:
@@ -138,6 +140,15 @@ def check_fits(net: Net, data: ImageData, trained_on: Sequence[str] | None = Non
             f"the net was trained on the classes {reprlib.repr(known)}, "
             f"{data.name} has {reprlib.repr(found)}; give the same classes in the same order"
         )
+
+
+def _check_targets(net: Net, data: ImageData) -> None:
+    for name, task in net.outputs.items():
+        if task.target != LABEL:
+            raise UserError(
+                f"{name} looks for {task.target!r} among the targets, and {data.name} has {LABEL!r} alone; "
+                "train it in your own loop, by offramp.method(...).bind(net)"
+            )
 
 
 def _words(classes: Sequence[str]) -> bool:

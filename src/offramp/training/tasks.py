@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from offramp.data.batches import LABEL
 from offramp.errors import UserError
 from offramp.nets import Net
 from offramp.recipes.recipe import Recipe
@@ -23,15 +22,8 @@ def tasks_of(net: Net, recipe: Recipe, data: ImageData) -> dict[str, Task]:
     """The task of each output by the output's name; those that classify take the recipe's settings.
 
     Raises:
-        UserError: The recipe has settings of classification that do not fit the net or the data, or no task
-            looks for what the data have.
+        UserError: The recipe has settings of classification that do not fit the net or the data.
     """
-    keys = dict.fromkeys(task.target for task in net.outputs.values())
-    if LABEL not in keys:
-        raise UserError(
-            f"the net's outputs look for {', '.join(keys)} among the targets, and {data.name} has "
-            f"{LABEL} alone; train it in your own loop, by offramp.method(...).bind(net)"
-        )
     given: dict[str, Any] = {}
     if recipe.label_smoothing:
         given["label_smoothing"] = recipe.label_smoothing
