@@ -18,6 +18,7 @@ from offramp.methods import METHODS
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 COMMAND_LINE = ROOT / "docs" / "command_line.md"
+PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "results").rglob("*.md"))]
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -118,6 +119,12 @@ def test_the_commands_of_the_command_line_s_page():
         understood(*words)
     with pytest.raises(UserError, match="no flag --dataset"):
         understood(*("--dataset" if word == "--data" else word for word in lines[0]))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_commands_of_a_page(page):
+    for words in commands("".join(blocks(page, ""))):
+        understood(*words)
 
 
 def test_the_examples_of_the_help():
