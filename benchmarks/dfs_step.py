@@ -12,16 +12,13 @@ VGG7, width 64, batch 100, 3x32x32, beta 0.5.
 from __future__ import annotations
 
 import argparse
-import functools
-import importlib
 import statistics
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import torch
 import torch.nn.functional as F
+from _another import another
 from _clock import DTYPES, Clock, precision
 from _result import result_file, write_result
 
@@ -32,32 +29,11 @@ from offramp.training.memory import keep_freed_memory
 VARIANTS = ("joint", "fused", "split", "cat")
 
 
-@functools.cache
-def another(source: Path) -> ModuleType:
-    """The package of another checkout, beside this one's in the same process."""
-    ours = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "offramp"}
-    for name in ours:
-        del sys.modules[name]
-    sys.path.insert(0, str(source))
-    try:
-        for name in ("offramp.nets", "offramp.forks"):
-            importlib.import_module(name)
-        theirs = sys.modules["offramp"]
-        if not str(theirs.__file__).startswith(str(source.resolve())):
-            raise SystemExit(f"--against {source} holds no package offramp")
-        return theirs
-    finally:
-        sys.path.pop(0)
-        for name in [n for n in sys.modules if n.partition(".")[0] == "offramp"]:
-            del sys.modules[name]
-        sys.modules.update(ours)
-
-
 def build(name: str, variant: str, layout: str, args: argparse.Namespace) -> torch.nn.Module:
     torch.manual_seed(0)
     key = "growth" if name.startswith("msdnet") else "width"
     size = {key: args.width} if args.width else {}
-    package = another(args.against) if variant == "before" else offramp
+    package = another(args.against, "nets", "forks") if variant == "before" else offramp
     net = package.nets.create(name, num_classes=args.classes, **size).to(args.device)
     if layout == "channels_last":
         net = net.to(memory_format=torch.channels_last)

@@ -76,14 +76,14 @@ def rows(folder: Path) -> list[dict[str, str]]:
         ]
 
 
-def assert_resumes_to(left_alone, folder: Path) -> None:
-    """A run in the folder, begun with method dfs, goes on to the very bits of (recipe, folder, run)."""
+def assert_resumes_to(left_alone, folder: Path, method: str = "dfs") -> None:
+    """A run in the folder, begun with the method, goes on to the very bits of (recipe, folder, run)."""
     from offramp import fit
     from offramp.runs import checkpoint
 
     recipe, reference, run = left_alone
     net = tiny_net(seed=99)  # the checkpoint's weights must be all that counts
-    resumed = fit(net, tiny_data(), "dfs", recipe, folder, resume=True, quiet=True)
+    resumed = fit(net, tiny_data(), method, recipe, folder, resume=True, quiet=True)
     expected = run.net.state_dict()
     assert net.state_dict().keys() == expected.keys()
     for name, tensor in net.state_dict().items():

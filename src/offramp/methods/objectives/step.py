@@ -68,7 +68,8 @@ class Step:
         values, weights = task.loss(output, self.targets[task.target])
         if task not in self._totals:  # outputs of one task have the samples in common
             total = weights.sum() if self.whole is None else self.share * self._whole_weight(task, output)
-            self._totals[task] = total if self.average is None else self.average(total)
+            total = total if self.average is None else self.average(total)
+            self._totals[task] = torch.where(total > 0, total, 1)  # a batch in which nothing counts: loss 0
         return (weights * values).sum() / self._totals[task]
 
     def _whole_weight(self, task: Task, output: Tensor) -> Tensor:
