@@ -72,11 +72,11 @@ def data(args: argparse.Namespace) -> Batch:
 
 def in_fusion(loop: BoundLoop, batch: Batch) -> int:
     """Take a loop through its stages, one step each, to its last part."""
-    for part in range(len(loop.parts) - 1):
+    for part in range(len(loop.phases) - 1):
         loop.begin(part, NOW)
         loop.step(part, batch, NOW)
         loop.end(part, NOW)
-    last = len(loop.parts) - 1
+    last = len(loop.phases) - 1
     loop.begin(last, NOW)
     return last
 
@@ -114,7 +114,7 @@ def steps(args: argparse.Namespace) -> dict[str, Any]:
 def memory(args: argparse.Namespace) -> dict[str, float]:
     loop: Any = work("dr-mgf", args)
     in_fusion(loop, data(args))
-    loop.step(len(loop.parts) - 1, data(args), NOW)
+    loop.step(len(loop.phases) - 1, data(args), NOW)
     state = loop.state()
     stages, fusion = state["optimizers"][:-1], state["optimizers"][-1]
     kinds = {
@@ -144,7 +144,7 @@ def epoch(args: argparse.Namespace) -> None:
     for _ in range(2):
         loop.context.fabric.barrier()
         begin = time.perf_counter()
-        for part in range(len(loop.parts)):
+        for part in range(len(loop.phases)):
             loop.begin(part, NOW)
             for _ in range(args.steps):
                 loop.step(part, batch, NOW)

@@ -165,7 +165,7 @@ def test_bad_options(options, words):
 
 
 def test_as_many_stage_weights_as_exits():
-    with pytest.raises(UserError, match="stage_weights are 3, exits 2"):
+    with pytest.raises(UserError, match="stage_weights are 3, outputs 2; give one weight per output"):
         fit(
             tiny_net(),
             tiny_data(),

@@ -59,8 +59,8 @@ class State:
     def add(self, losses: Losses) -> None:
         """Count one more step's losses; those that are not finite do not count."""
         finite = losses.values.isfinite()
-        self.loss_sum[losses.at] += torch.where(finite, losses.values, 0)
-        self.loss_count[losses.at] += finite
+        self.loss_sum[losses.index] += torch.where(finite, losses.values, 0)
+        self.loss_count[losses.index] += finite
         self.step += 1
 
     def next_part(self, name: str, outputs: Sequence[str]) -> list[dict[str, Any]]:

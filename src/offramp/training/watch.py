@@ -35,7 +35,7 @@ class Watch:
     def see(self, losses: Losses, step: int) -> None:
         """Note a step's losses; steps count from 0 over the whole run."""
         bad = torch.zeros_like(self.streak, dtype=torch.bool)
-        bad[losses.at] = ~losses.values.isfinite()
+        bad[losses.index] = ~losses.values.isfinite()
         self.streak = torch.where(bad, self.streak + 1, 0)
         gone = (self.streak >= self.patience) & (self.since < 0)
         self.since = torch.where(gone, step, self.since)

@@ -9,7 +9,7 @@ from context_cases import batches, bench, tiny_net
 from torch.func import functional_call
 
 from offramp.methods.loops import Progress
-from offramp.methods.loops.auxiliary import equal_norms, landscape_rates
+from offramp.methods.loops.staged._loss_factors import equal_norms, landscape_rates
 
 LATER = Progress(1, 0.5, 5.0)  # a rate so high that the landscape bends within half a step
 
@@ -31,11 +31,12 @@ def test_rates_are_where_the_own_loss_is_lowest_on_the_way_of_each_other_task():
     buffers = {n: b.clone() for n, b in net.named_buffers()}
     parameters = dict(net.named_parameters())
     found = {
-        task: landscape_rates(work.stage, task, LATER, cap=0.5, weights=[1.0, 1.0, 0.5]) for task in range(3)
+        task: landscape_rates(work.training, task, LATER, cap=0.5, weights=[1.0, 1.0, 0.5])
+        for task in range(3)
     }
     inner = 0
-    for task, rates in found.items():
-        for other in {0, 1, 2} - {task}:
+    for k, rates in found.items():
+        for other in {0, 1, 2} - {k}:
             grads = torch.autograd.grad(
                 mean_loss(net, parameters, other), list(parameters.values()), allow_unused=True
             )
@@ -46,7 +47,7 @@ def test_rates_are_where_the_own_loss_is_lowest_on_the_way_of_each_other_task():
                     n: p.detach() if g is None else p.detach() - c * LATER.lr * (0.5 if other == 2 else 1) * g
                     for (n, p), g in zip(parameters.items(), grads, strict=True)
                 }
-                losses[c] = mean_loss(net, moved, task).item()
+                losses[c] = mean_loss(net, moved, k).item()
             best = min(losses, key=losses.get)
             assert rates[other] == pytest.approx(max(0.0, best), abs=1e-12)
             inner += 0 < best < 0.5
@@ -58,7 +59,7 @@ def test_factors_make_shared_gradients_equally_long():
     net = tiny_net()
     work = bench(net, stage_weights="equal-norms")
     net.train()
-    factors = equal_norms(work.stage, LATER)
+    factors = equal_norms(work.training, LATER)
     shared = [p for n, p in net.named_parameters() if len(work.owners[n]) > 1]
     norms = []
     for k in range(3):
@@ -69,7 +70,7 @@ def test_factors_make_shared_gradients_equally_long():
     scaled = [f * n for f, n in zip(factors, norms, strict=True)]
     assert scaled == pytest.approx([sum(norms) / 3] * 3)
     assert max(norms) > 1.05 * min(norms)
-    assert equal_norms(work.stage, LATER) == factors  # once an epoch
+    assert equal_norms(work.training, LATER) == factors  # once an epoch
 
 
 def dropping(net):
@@ -84,7 +85,7 @@ def test_dropout_does_not_blur_the_landscape():
     for net in (tiny_net(), dropping(tiny_net())):
         work = bench(net, routed_share=0.0)
         net.train()
-        found += [landscape_rates(work.stage, k, LATER, cap=0.5, weights=[1.0] * 3) for k in range(3)]
+        found += [landscape_rates(work.training, k, LATER, cap=0.5, weights=[1.0] * 3) for k in range(3)]
         assert all(module.training for module in net.modules())
     assert found[:3] == found[3:]
     assert any(0 < rate < 0.5 for rates in found for rate in rates)

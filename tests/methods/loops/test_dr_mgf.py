@@ -8,8 +8,8 @@ from context_cases import RECIPE, batches, bench, run_epoch, tiny_net
 from plain_dr_mgf import PlainDRMGF
 from torch import nn
 
-from offramp.methods.loops.copies import Copies
-from offramp.methods.loops.kernels import gated, weighted_mean
+from offramp.methods.loops.staged._copies import Copies
+from offramp.methods.loops.staged._functions import gated, weighted_mean
 
 
 @pytest.fixture(autouse=True)
@@ -24,8 +24,8 @@ def start_of(work):
     """The first importance variables, task by task."""
     return {
         k: {
-            name: work.routes.nu[f"{name.replace('.', '/')}:{k}"].detach().clone()
-            for name, owners in work.routes.owners.items()
+            name: work.importance.nu[f"{name.replace('.', '/')}:{k}"].detach().clone()
+            for name, owners in work.importance.owners.items()
             if k in owners
         }
         for k in range(work.context.net.num_exits)
@@ -201,12 +201,12 @@ def test_passes_are_counted_as_they_happen(monkeypatch, name, forward, backward,
         return plain(*arguments, **rest)
 
     monkeypatch.setattr(torch.Tensor, "backward", backward_)
-    for optimizer in work.stage.optimizers.values():
+    for optimizer in work.training.optimizers.values():
         optimizer.optimizer.register_step_post_hook(
             lambda *_: counts.__setitem__("stage", counts["stage"] + 1)
         )
-    if work.fusing.optimizer is not None:
-        work.fusing.optimizer.optimizer.register_step_post_hook(
+    if work.fusion.optimizer is not None:
+        work.fusion.optimizer.optimizer.register_step_post_hook(
             lambda *_: counts.__setitem__("fusion", counts["fusion"] + 1)
         )
     run_epoch(work, 0, 5)
@@ -274,7 +274,7 @@ def test_what_one_step_of_the_fusion_does_to_a_scale(name, ratio):
     net = tiny_net()
     work = bench(net, name)
     run_epoch(work, 0, 1)
-    scales = torch.cat([work.fusion.scale(n).detach().flatten() for n in work.fusion.variables]) / 1e-3
+    scales = torch.cat([work.mean.scale(n).detach().flatten() for n in work.mean.variables]) / 1e-3
     moved = scales[(scales - 1).abs() > 1e-9]  # a kernel that no loss depends on stays
     down, up = (moved - abs(1 - ratio)).abs() < 1e-2 * ratio, (moved - (1 + ratio)).abs() < 1e-2 * ratio
     assert (down | up).all()

@@ -83,27 +83,27 @@ def test_the_variables_go_back_by_a_share_of_their_way():
     run_epoch(work, 0, 1)
     far = bench(tiny_net(), "meta-gf", ema=0.0)
     run_epoch(far, 0, 1)
-    for name, value in work.fusion.values().items():
+    for name, value in work.mean.values().items():
         first = torch.tensor([5.0 if k == 2 else 1.0 for k in work.shared[name]])
         first = first.double().reshape(-1, *[1] * (value.dim() - 1))
-        torch.testing.assert_close(value, 0.9 * first + 0.1 * far.fusion.values()[name])
+        torch.testing.assert_close(value, 0.9 * first + 0.1 * far.mean.values()[name])
 
 
 def test_frozen_it_learns_in_the_first_epoch_only():
     work = bench(tiny_net(), "meta-gf", frozen=True)
     run_epoch(work, 0, 2)
-    after = work.fusion.values()
+    after = work.mean.values()
     run_epoch(work, 1, 2)
-    torch.testing.assert_close(work.fusion.values(), after, rtol=0, atol=0)
+    torch.testing.assert_close(work.mean.values(), after, rtol=0, atol=0)
     free = bench(tiny_net(), "meta-gf")
     run_epoch(free, 0, 2)
     run_epoch(free, 1, 2)
-    assert any((free.fusion.values()[n] - v).abs().max() > 1e-3 for n, v in after.items())
+    assert any((free.mean.values()[n] - v).abs().max() > 1e-3 for n, v in after.items())
 
 
 def test_published_nets_have_rates_of_their_own():
     works = [bench(create("vgg_sdn", num_classes=3, width=1), "meta-gf", ramp=ramp) for ramp in (False, True)]
-    factors, ramped = (work.options.factors(work.stage, 2, Progress(1, 0.5, 0.1)) for work in works)
+    factors, ramped = (work.options.factors(work.training, 2, Progress(1, 0.5, 0.1)) for work in works)
     assert factors == pytest.approx([0.3, 0.06, 1.0, 0.06, 0.075, 0.09, 0.1])
     # under the ramp all of them carry the coefficient of the stage's own exit: min(.45, .01 + .45 e / E)
     assert ramped == pytest.approx([0.235 * f for f in factors])

@@ -8,7 +8,7 @@ from context_cases import CLASSES, bench, run_epoch
 from torch import nn
 
 from offramp.data import Batch
-from offramp.methods.loops.routes import LATERAL, Routes
+from offramp.methods.loops.staged._importance import LATERAL, Importance
 from offramp.nets import MultiExitNet
 
 
@@ -34,7 +34,7 @@ def routes_of(net, **options):
         "lateral": "paper", "mixed": False, "init": "kaiming", "sign": "abs", "pointwise": False,
         "penalty": 0.0, "decay": 0.0, "seed": 0,
     }  # fmt: skip
-    return Routes(net, owners, **usual | options)
+    return Importance(net, owners, **usual | options)
 
 
 @pytest.mark.parametrize("quirks", [False, True])
@@ -43,16 +43,16 @@ def test_a_module_called_twice_is_routed_once(quirks):
     net = net_of(Twice())
     work = bench(net, official_quirks=quirks)
     name = "stages.0.conv.weight"
-    work.routes.settle()
+    work.importance.fix_defaults()
     raw = net.get_parameter(name)
-    routed = work.routes.weights(dict(net.named_parameters()), 0)[name]
+    routed = work.importance.gated_weights(dict(net.named_parameters()), 0)[name]
     x = torch.randn(2, 3, 6, 6, dtype=torch.float64)
     seen = []
     net.forks[0].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
     from offramp.methods.loops import Progress
 
     batch = Batch(x, {"label": torch.zeros(2, dtype=torch.int64)})
-    work.stage.forward(0, batch, Progress(0, 0.0, 0.1))
+    work.training.forward(0, batch, Progress(0, 0.0, 0.1))
     second = raw if quirks else routed
     wanted = nn.functional.conv2d(nn.functional.conv2d(x, routed, padding=1), second, padding=1)
     torch.testing.assert_close(seen[-1], wanted)
@@ -92,7 +92,7 @@ def test_first_values():
     assert torch.equal(alike.nu[key(0)], alike.nu[key(1)])
     assert not torch.equal(apart.nu[key(0)], apart.nu[key(1)])
     soft = routes_of(net, sign="softplus")
-    torch.testing.assert_close(soft.importance("stages.0.weight"), alike.importance("stages.0.weight"))
+    torch.testing.assert_close(soft.of("stages.0.weight"), alike.of("stages.0.weight"))
 
 
 def test_rows_of_eq_7_have_about_the_energy_of_he_s_initialisation():
@@ -111,5 +111,5 @@ def test_one_by_one_kernels_are_routed_on_request_and_can_turn():
     name = "stages.0.weight"
     with torch.no_grad():
         routes.nu["stages/0/weight:0"].neg_()
-    weights = routes.weights({name: net.stages[0].weight}, 0)[name].detach()
+    weights = routes.gated_weights({name: net.stages[0].weight}, 0)[name].detach()
     assert torch.equal(weights.sign(), -net.stages[0].weight.detach().sign())

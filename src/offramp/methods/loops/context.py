@@ -14,7 +14,7 @@ from offramp.data.batch import Batch
 from offramp.distributed.collectives import mean, mean_all
 from offramp.methods.bound import BoundMethod
 from offramp.methods.combiners import Backward
-from offramp.methods.loops.loop import Progress
+from offramp.methods.loops.progress import Progress
 from offramp.methods.objectives import Step
 from offramp.nets import Net
 from offramp.tasks import Task

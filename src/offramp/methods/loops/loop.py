@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from offramp.data.batch import Batch
+from offramp.methods.loops.context import LoopContext
+from offramp.methods.loops.progress import Progress
+from offramp.methods.objectives import Step
 from offramp.methods.passes import Passes
 
-if TYPE_CHECKING:
-    from offramp.methods.loops.context import LoopContext
-
-__all__ = ["BoundLoop", "Loop", "Losses", "Phase", "Progress"]
+__all__ = ["BoundLoop", "Loop", "Losses", "Phase"]
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class Phase:
 
     Attributes:
         name: What the log calls it; empty if the epoch has no other phase.
-        share: Share of an epoch's steps.
-        draw: Which of the epoch's random orders (from 0) the images come in.
+        share: Fraction of the steps of a run over all training samples that the phase has.
+        draw: Which of the epoch's random orders (from 0) the samples come in.
         draws: How many such orders an epoch has.
         whole: Whether every process gets whole batches, instead of its share of each.
-        remedy: What helps if a loss is no longer finite.
+        remedy: What to advise where a loss is no longer finite.
     """
 
     name: str = ""
@@ -39,56 +39,45 @@ class Phase:
     remedy: str = "a lower lr or with clip, e.g. clip=1"
 
 
-class Progress(NamedTuple):
-    """How far the training is.
-
-    Attributes:
-        epoch: Whole epochs done.
-        fraction: Of the training, from 0 to 1.
-        lr: The recipe's learning rate now.
-    """
-
-    epoch: int
-    fraction: float
-    lr: float
-
-
-class Losses(NamedTuple):
+@dataclass(frozen=True)
+class Losses:
     """The losses of a step, without gradient.
 
     Attributes:
         values: One for each output that had one.
-        outputs: Their places among the net's outputs, in rising order.
+        outputs: Indices of these outputs among the net's, in rising order.
     """
 
     values: Tensor
     outputs: Sequence[int]
 
     @classmethod
-    def of(cls, losses: Sequence[Tensor], outputs: Sequence[int]) -> Losses:
-        """The losses of some outputs."""
-        return cls(torch.stack(list(losses)).detach(), outputs)
+    def of(cls, step: Step, losses: Sequence[Tensor]) -> Losses:
+        """The losses of a step's present outputs; none where the batch has no target at all."""
+        device = step.outputs[0].device
+        values = torch.stack([loss.detach() for loss in losses]) if losses else torch.zeros(0, device=device)
+        return cls(values, step.present)
 
     @property
-    def at(self) -> slice | list[int]:
-        """What picks the outputs out of a Tensor ``[K]``; a slice waits for no device."""
+    def index(self) -> slice | list[int]:
+        """Index of the outputs into a Tensor ``[K]``; if possible a slice, which waits for no device."""
         n = len(self.outputs)
         return slice(n) if [*self.outputs] == [*range(n)] else [*self.outputs]
 
 
 class BoundLoop:
-    """A loop at work on one net.
+    """A loop that trains one net.
 
     Attributes:
         phases: The phases of every epoch, in order.
-        apart: Whether the processes hold different states.
+        apart: Whether each process has a state of its own, all of which go into a checkpoint.
     """
 
     phases: Sequence[Phase]
     apart: bool = False
 
     def begin(self, phase: int, progress: Progress) -> None:
-        """Prepare the first step of a phase (its index)."""
+        """Prepare the first step of a phase, given by its index."""
 
     def step(self, phase: int, batch: Batch, progress: Progress) -> Losses:
         """Train on one batch.
@@ -96,7 +85,7 @@ class BoundLoop:
         Args:
             phase: Index of the phase.
             batch: The samples.
-            progress: When this is.
+            progress: How far the training is.
 
         Returns:
             The losses before the step, of the outputs that ran and had a target.
@@ -104,18 +93,18 @@ class BoundLoop:
         raise NotImplementedError
 
     def end(self, phase: int, progress: Progress) -> None:
-        """Conclude a phase (its index) after its last step."""
+        """Conclude a phase, given by its index, after its last step."""
 
     def state(self) -> dict[str, Any]:
-        """All that a checkpoint needs beside the net, as plain values and tensors."""
+        """Everything that a checkpoint needs beside the net, as plain values and tensors."""
         raise NotImplementedError
 
     def load(self, state: dict[str, Any]) -> None:
-        """Put back what :meth:`state` gave."""
+        """Restore what :meth:`state` returned."""
         raise NotImplementedError
 
     def files(self) -> dict[str, bytes]:
-        """What the finished run keeps beside the net: file name -> content."""
+        """Files that the finished run keeps beside the net: file name -> content."""
         return {}
 
 
@@ -131,17 +120,17 @@ class Loop:
 
     @property
     def reads_epochs(self) -> tuple[str, ...]:
-        """What of it depends on how many epochs there will be."""
+        """Options whose effect depends on how many epochs there will be."""
         return ()
 
     @property
     def reads_data(self) -> tuple[str, ...]:
-        """What of it decides by the losses how much an epoch computes, so that nobody can count it before."""
+        """Options under which the losses decide how much an epoch computes, which nobody can count before."""
         return ()
 
     @property
     def passes(self) -> Passes | None:
-        """Cost of an epoch in passes over the training images; None: the combiner's, at every step."""
+        """Cost of an epoch in passes over the training samples; None: the combiner's, at every step."""
         return None
 
     @property
@@ -150,7 +139,7 @@ class Loop:
         return f"the steps of {type(self).__name__} are made of whole batches"
 
     def bind(self, context: LoopContext) -> BoundLoop:
-        """What organises the epochs while a net is trained.
+        """Bind the loop to a net and the means to train it.
 
         Raises:
             UserError: The net or the rest of the method does not fit the loop.

@@ -20,7 +20,8 @@ import torch
 
 from offramp.data.batch import Batch
 from offramp.methods.loops.context import LoopContext
-from offramp.methods.loops.loop import BoundLoop, Loop, Losses, Phase, Progress
+from offramp.methods.loops.loop import BoundLoop, Loop, Losses, Phase
+from offramp.methods.loops.progress import Progress
 
 __all__ = ["Minibatch"]
 

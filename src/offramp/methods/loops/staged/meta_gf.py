@@ -1,4 +1,4 @@
-"""Meta-GF: stages with constant auxiliary rates, fused by meta-learned weights.
+"""Meta-GF: a phase per output with constant auxiliary rates, fused by meta-learned weights.
 
 Sun, Li, Xu, "Meta-GF: Training Dynamic-Depth Neural Networks Harmoniously", ECCV 2022.
 """
@@ -14,16 +14,20 @@ from torch import Tensor
 
 from offramp.checks import choice, number, switch
 from offramp.methods.loops.context import LoopContext
-from offramp.methods.loops.fusion import Fusion
-from offramp.methods.loops.loop import Progress
-from offramp.methods.loops.routes import Routes
-from offramp.methods.loops.stage import Stage
-from offramp.methods.loops.staged import Staged
+from offramp.methods.loops.loop import BoundLoop
+from offramp.methods.loops.progress import Progress
+from offramp.methods.loops.staged._bound import BoundStagedLoop
+from offramp.methods.loops.staged._copies import owners_of_state, shared_parameters
+from offramp.methods.loops.staged._fusion import adam
+from offramp.methods.loops.staged._learned_mean import LearnedMean
+from offramp.methods.loops.staged._options import StagedLoop
+from offramp.methods.loops.staged._output_training import OutputTraining
+from offramp.nets import MultiExitNet
 
 __all__ = ["MetaGF"]
 
-# by the net's name: how much a stage heeds each exit beside its own, in auxiliary rates; else 1 each
-HEEDED = {
+# name of a net -> v_j of its exits as factors of the auxiliary rate; 1 each on other nets
+PUBLISHED = {
     "vgg_sdn": (3.0, 0.6, 0.45, 0.6, 0.75, 0.9, 1.0),
     "resnet_sdn": (1.0, 1.0, 0.6, 0.6, 0.75, 0.9, 1.0),
     "msdnet_cifar": (1.0, 1.0, 0.6, 0.6, 0.75, 0.9, 1.0),
@@ -31,8 +35,8 @@ HEEDED = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class MetaGF(Staged):
-    """Stage k descends CE_k + sum over j != k of v_j CE_j; shared tensors are means with learned weights.
+class MetaGF(StagedLoop):
+    """Phase k descends f_k + sum over j != k of v_j f_j; shared tensors are means with learned weights.
 
     The defaults are those of the authors' VGG-SDN script for CIFAR-100, but for ``ramp``, ``optimizers`` and
     ``statistics``, which keep the comparison with other methods fair; only the v_j go by the network. As
@@ -42,8 +46,8 @@ class MetaGF(Staged):
         auxiliary: Rate that the published v_j of the SDN networks and MSDNet-CIFAR are multiplied by; v_j is
             the rate itself on other nets.
         granularity: ``channel``: weights exp(T w) for each output channel, from w = 1, and 5 for the last
-            exit (VGG-SDN). ``tensor``: one weight sigmoid(w) for each tensor, from w = 1, for which the
-            authors take ``ema=0.9`` and ``fusion_gamma=1`` (ResNet-SDN, MSDNet).
+            exit of a multi-exit net (VGG-SDN). ``tensor``: one weight sigmoid(w) for each tensor, from w = 1,
+            for which the authors take ``ema=0.9`` and ``fusion_gamma=1`` (ResNet-SDN, MSDNet).
         sharpness: T.
         frozen: Learn in the first epoch only, as the authors' scripts for ResNet and MSDNet do by oversight.
 
@@ -66,29 +70,41 @@ class MetaGF(Staged):
         number(self, "sharpness", "above 0", lambda t: t > 0)
         switch(self, "frozen")
 
-    def learns(self, progress: Progress) -> bool:  # noqa: D102
-        return not self.frozen or progress.epoch == 0
+    def learns_in(self, epoch: int) -> bool:  # noqa: D102
+        return not self.frozen or epoch == 0
 
-    def factors(self, stage: Stage, task: int, progress: Progress) -> list[float]:  # noqa: D102
-        net = stage.context.net
+    def bind(self, context: LoopContext) -> BoundLoop:  # noqa: D102
+        owners = owners_of_state(context.net)
+        shared = shared_parameters(context.net, owners)
+        mean = self._mean(context, shared)
+        return BoundStagedLoop(
+            context,
+            self,
+            owners=owners,
+            mean=mean,
+            optimizer=adam(mean.variables.values(), self.fusion_lr, context.fabric),
+            factors=self.factors,
+        )
+
+    def factors(self, training: OutputTraining, output: int, progress: Progress) -> list[float]:
+        """Factor of each loss in the phase of an output."""
+        net, outputs = training.context.net, len(training.context.tasks)
         name = str((getattr(net, "spec", None) or {}).get("net"))
-        heeded: Sequence[float] = HEEDED.get(name, ())
-        if len(heeded) != len(net.outputs):
-            heeded = (1.0,) * len(net.outputs)
-        tau = stage.taus(progress)[task]
-        return [tau * (1.0 if k == task else self.auxiliary * v) for k, v in enumerate(heeded)]
+        rates: Sequence[float] = PUBLISHED.get(name, ())
+        if len(rates) != outputs:
+            rates = (1.0,) * outputs
+        tau = training.taus(progress)[output]
+        return [tau * (1.0 if k == output else self.auxiliary * v) for k, v in enumerate(rates)]
 
-    def fusion(  # noqa: D102
-        self, context: LoopContext, shared: Mapping[str, tuple[int, ...]], routes: Routes | None
-    ) -> Fusion:
+    def _mean(self, context: LoopContext, shared: Mapping[str, tuple[int, ...]]) -> LearnedMean:
         channel = self.granularity == "channel"
-        last = len(context.net.outputs) - 1
+        deepest = len(context.tasks) - 1 if channel and isinstance(context.net, MultiExitNet) else None
         shapes = {name: p.shape for name, p in context.net.named_parameters() if name in shared}
-        return Fusion(
+        return LearnedMean(
             shared,
             {name: shape[:1] if channel else shape[:0] for name, shape in shapes.items()},
             positive=self._positive,
-            start=lambda task: 5.0 if channel and task == last else 1.0,
+            start=lambda output: 5.0 if output == deepest else 1.0,
             like=next(context.net.parameters()),
         )
 

@@ -1,4 +1,4 @@
-"""What a finished run keeps of its routes: ``routes.safetensors``."""
+"""Routes of a finished run of DR-MGF: ``routes.safetensors`` in its folder."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from offramp.errors import UserError
-from offramp.methods.loops.fusion import Fusion
-from offramp.methods.loops.routes import Routes
+from offramp.methods.loops.staged._importance import Importance
+from offramp.methods.loops.staged._learned_mean import LearnedMean
 
 __all__ = ["Route", "read_routes", "routes_bytes"]
 
@@ -22,12 +22,12 @@ OWNERS = "owners"
 
 @dataclass(frozen=True)
 class Route:
-    """How much the tasks need each kernel of one convolution.
+    """How much the outputs need each kernel of one convolution.
 
     Attributes:
         owners: The outputs (from 0, ascending) that own the weight.
         importance: \\|nu\\|, ``[owners, m, n]``, not normalised.
-        scale: The fusion's learned factors of it, ``[owners, m, n]``; ones where none are learned.
+        scale: Factors of it that the fusion learned, ``[owners, m, n]``; ones where it learns none.
     """
 
     owners: tuple[int, ...]
@@ -35,21 +35,21 @@ class Route:
     scale: Tensor
 
 
-def routes_bytes(routes: Routes, fusion: Fusion) -> bytes:
-    """The routes in the safetensors format."""
+def routes_bytes(variables: Importance, mean: LearnedMean) -> bytes:
+    """Routes in the safetensors format."""
     tensors = {}
-    for name in routes.owners:
-        importance = routes.importance(name).detach()
-        scale = fusion.scale(name)
+    for name in variables.owners:
+        importance = variables.of(name).detach()
+        scale = mean.scale(name)
         tensors[f"{name}/importance"] = importance.cpu().contiguous()
         tensors[f"{name}/scale"] = (
             (torch.ones_like(importance) if scale is None else scale.detach()).cpu().contiguous()
         )
-    return safetensors.torch.save(tensors, metadata={OWNERS: json.dumps(routes.owners)})
+    return safetensors.torch.save(tensors, metadata={OWNERS: json.dumps(variables.owners)})
 
 
 def read_routes(path: str | Path) -> dict[str, Route]:
-    """The routes of a finished run, by parameter name.
+    """Read the routes of a finished run, by parameter name.
 
     Args:
         path: ``routes.safetensors`` in its folder.
@@ -62,9 +62,9 @@ def read_routes(path: str | Path) -> dict[str, Route]:
             owners = json.loads(file.metadata()[OWNERS])
             return {
                 name: Route(
-                    tuple(tasks), *(file.get_tensor(f"{name}/{what}") for what in ("importance", "scale"))
+                    tuple(outputs), *(file.get_tensor(f"{name}/{field}") for field in ("importance", "scale"))
                 )
-                for name, tasks in owners.items()
+                for name, outputs in owners.items()
             }
     except FileNotFoundError:
         raise UserError(

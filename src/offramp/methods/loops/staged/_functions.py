@@ -1,4 +1,4 @@
-"""Two operations on weights whose gradients are cheaper by hand than by autograd."""
+"""Gated kernels and weighted means, with gradients that are cheaper by hand than by autograd."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TINY = 1e-12  # below this a kernel has no direction
 
 
 def gated(weight: Tensor, gate: Tensor) -> Tensor:
-    """Kernels of unit length, each times its gate (DR-MGF, Eq 8).
+    """Scale kernels to unit length and multiply each by its gate (DR-MGF, Eq 8).
 
     Args:
         weight: ``[m, n, ...]``; the kernel of output i and input j is ``weight[i, j]``.
@@ -30,7 +30,7 @@ def gated(weight: Tensor, gate: Tensor) -> Tensor:
 
 
 def weighted_mean(tensors: Sequence[Tensor], weights: Tensor) -> Tensor:
-    """The mean of equally shaped constants under learned positive weights (DR-MGF, Eq 9 and 10).
+    """Mean of equally shaped constants under learned positive weights (DR-MGF, Eq 9 and 10).
 
     Since the weights are normalised, ``w0 + sum_k a_k (W_k - w0) / sum_k a_k`` is the same for every w0.
 
@@ -65,24 +65,24 @@ class _Gated(Function):
 class _WeightedMean(Function):
     @staticmethod
     def forward(ctx: Any, weights: Tensor, *tensors: Tensor) -> Tensor:
-        shares = weights / weights.sum(0)
-        ctx.save_for_backward(weights, shares, *tensors)
+        fractions = weights / weights.sum(0)
+        ctx.save_for_backward(weights, fractions, *tensors)
         first, *others = tensors
-        mean = first * _over(shares[0], first)
-        for share, tensor in zip(shares[1:], others, strict=True):
-            mean.addcmul_(tensor, _over(share, tensor))
+        mean = first * _over(fractions[0], first)
+        for fraction, tensor in zip(fractions[1:], others, strict=True):
+            mean.addcmul_(tensor, _over(fraction, tensor))
         return mean
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        weights, shares, *tensors = ctx.saved_tensors
+        weights, fractions, *tensors = ctx.saved_tensors
         axes = tuple(range(weights.dim() - 1, grad.dim()))
         along = torch.stack([(grad * tensor).sum(axes) if axes else grad * tensor for tensor in tensors])
-        along -= (shares * along).sum(0)
+        along -= (fractions * along).sum(0)
         return along / weights.sum(0), *(None for _ in tensors)
 
 
 def _over(small: Tensor, large: Tensor) -> Tensor:
-    """With axes of length 1 behind, to be multiplied with a Tensor of more axes."""
+    """Append axes of length 1, for a product with a Tensor of more axes."""
     return small.reshape(*small.shape, *(1,) * (large.dim() - small.dim()))

@@ -1,4 +1,4 @@
-"""Which kernels a task needs: importance variables that gate a net's weights (DR-MGF, Eq 6 to 8)."""
+"""Importance of each kernel to each output, which gates the weights (DR-MGF, Eq 6 to 8)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from offramp.methods.loops.kernels import gated
+from offramp.methods.loops.staged._functions import gated
 from offramp.nets import Net
 
-__all__ = ["CONVOLUTIONS", "INITS", "LATERAL", "SIGNS", "Routes", "normalised"]
+__all__ = ["CONVOLUTIONS", "INITS", "LATERAL", "SIGNS", "Importance", "normalised"]
 
 TINY = 1e-10
 
@@ -33,7 +33,7 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def normalised(importance: Tensor) -> Tensor:
-    """Importance as the fusion takes it: the inputs of each filter sum to 1 (DR-MGF, Eq 10).
+    """Scale importance so that the inputs of each filter sum to 1, as the fusion takes it (DR-MGF, Eq 10).
 
     Args:
         importance: Not negative, ``[..., m, n]``.
@@ -41,28 +41,29 @@ def normalised(importance: Tensor) -> Tensor:
     return importance / (importance.sum(-1, keepdim=True) + TINY)
 
 
-class Routes(nn.Module):
-    """Importance variables nu_k, one per kernel and task, and the weights that they gate.
+class Importance(nn.Module):
+    """Importance variables nu_k, one per kernel and output, and the weights that they gate.
 
-    Routed are the weights of convolutions that two or more tasks own; of a 1x1 convolution only if asked for:
-    a kernel of one element has no direction to learn, so that the sign of its nu takes that part.
+    Gated are the weights of convolutions that two or more outputs own; of a 1x1 convolution only if asked
+    for: a kernel of one element has no direction to learn, so that the sign of its nu takes that part.
 
     Args:
         net: The net, freshly initialised.
-        owners: Of each parameter.
+        owners: Outputs that own each parameter, by its name.
         lateral: How the inputs of a filter compete, a key of :data:`LATERAL`.
-        mixed: Stage k sees a mixture of all owners' gates, 10 parts its own, and trains all of them. If not,
-            it is gated by its own, and where it has none by the mean of the owners' at the epoch's beginning.
-        init: One of :data:`INITS`: Kaiming's normal distribution, the same or another for each task; or the
+        mixed: The phase of output k sees a mixture of all owners' gates, 10 parts its own, and trains all of
+            them. If not, it is gated by its own, and where it has none by the mean of the owners' at the
+            epoch's beginning.
+        init: One of :data:`INITS`: Kaiming's normal distribution, the same or another for each output; or the
             norms of the net's own kernels, with which routing starts as (nearly) the identity.
         sign: How nu is made positive, a key of :data:`SIGNS`.
-        pointwise: Whether to route 1x1 convolutions.
-        penalty: Factor of the squares of a task's nu in its stage's loss.
+        pointwise: Whether to gate 1x1 convolutions too.
+        penalty: Factor of the squares of an output's nu in the loss of its phase.
         decay: Weight decay of nu.
-        seed: Of the initial values.
+        seed: Seed of the initial values.
         quirks: Do as the authors' code does in two places that look like oversights: a module that is called
-            several times in one pass is routed at its first call only; and a stage leaves every convolution
-            of a single task with kernels of the norms that they had in the beginning.
+            several times in one pass is gated at its first call only; and a phase leaves every convolution of
+            a single output with kernels of the norms that they had in the beginning.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Routes(nn.Module):
         self.positive, inverse = SIGNS[sign]
         self.owners: dict[str, tuple[int, ...]] = {}
         self.pointwise: set[str] = set()
-        self.settled: dict[str, Tensor] = {}
+        self.defaults: dict[str, Tensor] = {}
         self.nu = nn.ParameterDict()
         self.penalty, self.decay, self.quirks = penalty, decay, quirks
         self.norms: dict[str, Tensor] = {}
@@ -103,50 +104,50 @@ class Routes(nn.Module):
             if point:
                 self.pointwise.add(name)
             start = _start(module.weight, init, random)
-            for task in owners[name]:
+            for output in owners[name]:
                 if init == "kaiming-apart":
                     start = _start(module.weight, init, random)
-                self.nu[_key(name, task)] = nn.Parameter(inverse(start).clone())
+                self.nu[_key(name, output)] = nn.Parameter(inverse(start).clone())
 
-    def trained(self, task: int) -> list[nn.Parameter]:
-        """The variables that a task's stage trains: its own, or all of them if gates are mixed."""
-        return list(self.parameters()) if self.mixed else self.own(task)
+    def trained(self, output: int) -> list[nn.Parameter]:
+        """Variables that the phase of an output trains: its own, or all of them if gates are mixed."""
+        return list(self.parameters()) if self.mixed else self.own(output)
 
-    def own(self, task: int) -> list[nn.Parameter]:
-        """nu of one task."""
-        return [self.nu[_key(name, task)] for name, owners in self.owners.items() if task in owners]
+    def own(self, output: int) -> list[nn.Parameter]:
+        """Variables nu of one output."""
+        return [self.nu[_key(name, output)] for name, owners in self.owners.items() if output in owners]
 
-    def gate(self, name: str, task: int) -> Tensor:
-        """The gates of one weight in one task's stage, ``[m, n]``."""
+    def gate(self, name: str, output: int) -> Tensor:
+        """Gates of one weight in the phase of an output, ``[m, n]``."""
         owners = self.owners[name]
         if self.mixed:
-            parts = [(10.0 if k == task else 1.0) * self._lateral(name, k) for k in owners]
-            return torch.stack(parts).sum(0) / (len(owners) + 9 * (task in owners))
-        return self._lateral(name, task) if task in owners else self.settled[name]
+            parts = [(10.0 if k == output else 1.0) * self._lateral(name, k) for k in owners]
+            return torch.stack(parts).sum(0) / (len(owners) + 9 * (output in owners))
+        return self._lateral(name, output) if output in owners else self.defaults[name]
 
-    def settle(self) -> None:
-        """Note the owners' mean gates for the tasks that own nothing of a weight, whatever their order."""
+    def fix_defaults(self) -> None:
+        """Fix the gates of outputs that do not own a weight: for this epoch, the mean of its owners'."""
         with torch.no_grad():
             for name, owners in self.owners.items():
-                self.settled[name] = torch.stack([self._lateral(name, k) for k in owners]).mean(0)
+                self.defaults[name] = torch.stack([self._lateral(name, k) for k in owners]).mean(0)
 
-    def weights(self, tensors: Mapping[str, Tensor], task: int) -> dict[str, Tensor]:
-        """The gated weights of one task's stage, by name, of a net's parameters."""
-        return {name: gated(tensors[name], self.gate(name, task)) for name in self.owners}
+    def gated_weights(self, tensors: Mapping[str, Tensor], output: int) -> dict[str, Tensor]:
+        """Gated weights of the phase of an output, by name, made of a net's parameters."""
+        return {name: gated(tensors[name], self.gate(name, output)) for name in self.owners}
 
-    def importance(self, name: str) -> Tensor:
-        """How much the owners need each kernel of a weight, ``[owners, m, n]``, not negative."""
+    def of(self, name: str) -> Tensor:
+        """Importance of each kernel of a weight to its owners, ``[owners, m, n]``, not negative."""
         return torch.stack([self.positive(self.nu[_key(name, k)]) for k in self.owners[name]])
 
-    def get_extra_state(self) -> dict[str, dict[str, Tensor]]:  # noqa: D102
-        return {"settled": self.settled, "norms": self.norms}
+    def get_extra_state(self) -> dict[str, dict[str, Tensor]]:
+        return {"settled": self.defaults, "norms": self.norms}
 
-    def set_extra_state(self, state: dict[str, dict[str, Tensor]]) -> None:  # noqa: D102
-        self.settled, self.norms = state["settled"], state["norms"]
+    def set_extra_state(self, state: dict[str, dict[str, Tensor]]) -> None:
+        self.defaults, self.norms = state["settled"], state["norms"]
 
     @contextmanager
     def first_calls(self, net: Net, weights: Mapping[str, Tensor]) -> Iterator[None]:
-        """With the quirks, a routed module reads its raw weight from its second call on."""
+        """With the quirks, have a gated module read its raw weight from its second call on."""
         handles = []
         for name in self.owners if self.quirks else ():
             module, raw = net.get_submodule(name.removesuffix(".weight")), weights[name]
@@ -157,12 +158,12 @@ class Routes(nn.Module):
             for handle in handles:
                 handle.remove()
 
-    def rewritten(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """With the quirks, the single tasks' convolutions with the norms of the beginning; else nothing."""
+    def with_first_norms(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """With the quirks, a single output's convolutions with their first kernel norms; else none."""
         return {name: gated(tensors[name], norms) for name, norms in self.norms.items()}
 
-    def _lateral(self, name: str, task: int) -> Tensor:
-        nu = self.nu[_key(name, task)]
+    def _lateral(self, name: str, output: int) -> Tensor:
+        nu = self.nu[_key(name, output)]
         gate = self.lateral(self.positive(nu))
         return gate * nu.sign() if name in self.pointwise else gate
 
@@ -171,12 +172,12 @@ def _take(raw: Tensor, module: nn.Module, inputs: object, output: object) -> Non
     module._parameters["weight"] = raw  # type: ignore[assignment]  # functional_call puts the parameter back
 
 
-def _key(name: str, task: int) -> str:
-    return f"{name.replace('.', '/')}:{task}"  # a module's parameters have no dots in their names
+def _key(name: str, output: int) -> str:
+    return f"{name.replace('.', '/')}:{output}"  # a module's parameters have no dots in their names
 
 
 def _start(weight: Tensor, init: str, random: torch.Generator) -> Tensor:
-    """Positive first values, ``[m, n]``."""
+    """First values of nu, positive, ``[m, n]``."""
     kernels = weight.detach().flatten(2)
     if init == "norm":
         return kernels.norm(dim=2) + TINY

@@ -1,0 +1,235 @@
+"""Epochs of Meta-GF and DR-MGF: one phase per output from a common start, then a fusion phase.
+
+DR-MGF, Algorithm 1. The phase of an output trains a copy of the net on this output's loss first, with the
+others as auxiliary losses. The fusion trains nothing but the weights of the mean that becomes the net. Given
+the common start no output's phase depends on another's, so that processes divide them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+from offramp.data.batch import Batch
+from offramp.distributed.collectives import broadcast
+from offramp.errors import UserError
+from offramp.methods.loops.context import LoopContext
+from offramp.methods.loops.loop import BoundLoop, Losses, Phase
+from offramp.methods.loops.progress import Progress
+from offramp.methods.loops.staged._copies import Copies
+from offramp.methods.loops.staged._fusion import Fusion
+from offramp.methods.loops.staged._importance import Importance
+from offramp.methods.loops.staged._learned_mean import LearnedMean
+from offramp.methods.loops.staged._options import StagedLoop
+from offramp.methods.loops.staged._output_training import OutputTraining
+from offramp.methods.loops.staged.routes import routes_bytes
+
+if TYPE_CHECKING:
+    from lightning_fabric.wrappers import _FabricOptimizer
+
+__all__ = ["BoundStagedLoop"]
+
+Factors = Callable[[OutputTraining, int, Progress], list[float]]
+
+
+class BoundStagedLoop(BoundLoop):
+    """A loop of output phases and fusion that trains one net.
+
+    Between two epochs the net is the plain net that is evaluated; in between it is the scratch pad of the
+    present phase.
+
+    Args:
+        context: The net, the method and the means to train.
+        options: Options of the loop.
+        owners: Outputs that own each parameter and buffer, by its name.
+        mean: Mean that the fusion takes.
+        optimizer: What trains the weights of the mean; None if nothing is learned.
+        factors: Training, output, progress -> factor of each loss in the output's phase, found before it.
+        importance: The importance variables, if the method has any.
+
+    Raises:
+        UserError: The outputs share nothing; the objective learns; phases that go in turn meet processes.
+    """
+
+    apart = True
+
+    def __init__(
+        self,
+        context: LoopContext,
+        options: StagedLoop,
+        *,
+        owners: Mapping[str, tuple[int, ...]],
+        mean: LearnedMean,
+        optimizer: _FabricOptimizer | None,
+        factors: Factors,
+        importance: Importance | None = None,
+    ) -> None:
+        self.context, self.options, self.owners = context, options, owners
+        self.mean, self.find_factors, self.importance = mean, factors, importance
+        self.shared = mean.owners
+        _check(context, options, self.shared)
+        fabric = context.fabric
+        outputs = list(range(len(context.tasks)))[:: -1 if options.deepest_first else 1]
+        divided = len(outputs) - len(outputs) % fabric.world_size
+        # each process takes every N-th of the outputs; what does not divide, all train together
+        self.holders = {output: place % fabric.world_size for place, output in enumerate(outputs[:divided])}
+        alone = [output for output, rank in self.holders.items() if rank == fabric.global_rank]
+        mine = alone + outputs[divided:]
+        self.phases = (
+            *(_output_phase(output, len(outputs), options) for output in mine),
+            _fusion_phase(len(outputs), options),
+        )
+        self.training = OutputTraining(context, options, importance, mine, self.shared)
+        self.fusion = Fusion(context, options, mean, optimizer, self.training.taus)
+        self.start: dict[str, Tensor] = {}
+        self.copies = Copies(owners)
+        self.factors: list[float] = []
+
+    def begin(self, phase: int, progress: Progress) -> None:
+        if phase == 0:
+            # of tied tensors the first name stands for all
+            state = self.context.net.state_dict()
+            self.start = {name: tensor.clone() for name, tensor in state.items() if name in self.owners}
+            self.copies = Copies(self.owners)
+            if self.importance is not None:
+                self.importance.fix_defaults()
+        output = self._output(phase)
+        # outputs' phases do not depend on each other: what an objective remembers moves in the fusion only
+        self.context.bound.train(output is None)
+        if output is None:
+            self._agree()
+            self._gather()
+            self._put(self.start | self.copies.unfused(self.context.net, self.shared))
+            self.fusion.begin()
+        else:
+            if output not in self.holders:
+                self._agree()
+            parameters = dict(self.context.net.named_parameters())
+            carried = self.options.statistics == "carried"
+            self._put({n: t for n, t in self.start.items() if n in parameters or not carried})
+            self.factors = self.find_factors(self.training, output, progress)
+
+    def step(self, phase: int, batch: Batch, progress: Progress) -> Losses:
+        output = self._output(phase)
+        self.context.bound.train(output is None)
+        if output is None:
+            return self.fusion.step(self.copies, batch, progress)
+        together = output not in self.holders
+        return self.training.step(output, self.factors, batch, progress, together=together)
+
+    def end(self, phase: int, progress: Progress) -> None:
+        output = self._output(phase)
+        if output is None:
+            merged = self.copies.statistics(self.context.net) if self.options.merge else {}
+            self._put(self.fusion.end(self.copies, progress) | merged)
+            self.start, self.copies = {}, Copies(self.owners)
+        else:
+            self.copies.keep(output, self.training.state_for(output, progress))
+
+    def _output(self, phase: int) -> int | None:
+        """Output that a phase trains the net for; None: it is the fusion."""
+        return None if phase + 1 == len(self.phases) else self.phases[phase].draw
+
+    def _put(self, tensors: Mapping[str, Tensor]) -> None:
+        """Set tensors of the net, by name."""
+        state = self.context.net.state_dict()
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                state[name].copy_(tensor)
+
+    def _agree(self) -> None:
+        """Give all processes one loss scale, before they share batches."""
+        precision = self.context.fabric.strategy.precision
+        if self.context.fabric.world_size > 1:
+            held = [precision.state_dict()]
+            dist.broadcast_object_list(held, 0)
+            precision.load_state_dict(held[0])
+
+    def _gather(self) -> None:
+        """Give every process what the phases of the others have left."""
+        fabric = self.context.fabric
+        like = {n: t for n, t in self.context.net.state_dict().items() if n in self.owners}
+        self.copies.exchange(like, self.holders)
+        if fabric.world_size > 1 and self.importance is not None:
+            for output, rank in self.holders.items():
+                for nu in self.importance.own(output):
+                    broadcast([nu], rank)
+
+    def _optimizers(self) -> list[torch.optim.Optimizer]:
+        """Each optimiser once, in an order that checkpoints rely on."""
+        distinct = {id(o.optimizer): o.optimizer for o in self.training.optimizers.values()}
+        return [*distinct.values(), *([self.fusion.optimizer.optimizer] if self.fusion.optimizer else [])]
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "net": dict(self.context.net.state_dict()),
+            "method": self.context.bound.state_dict(),
+            "start": self.start,
+            "copies": self.copies.kept,
+            "factors": self.factors,
+            "norms": self.training.norms,
+            "routes": {} if self.importance is None else dict(self.importance.state_dict()),
+            "fusion": self.mean.values(),
+            "first": self.fusion.first,
+            "previous": self.fusion.previous,
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers()],
+            "precision": self.context.fabric.strategy.precision.state_dict(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        device = self.context.fabric.device
+        # an optimiser moves its own values, but for Adam's count of steps, which stays on the CPU
+        moved = {name: value for name, value in state.items() if name != "optimizers"}
+        state = {**state, **tree_map_only(Tensor, lambda tensor: tensor.to(device), moved)}
+        self._put(state["net"])
+        self.context.bound.load_state_dict(state["method"])
+        self.start, self.copies.kept = state["start"], state["copies"]
+        self.factors, self.training.norms = state["factors"], state["norms"]
+        if self.importance is not None:
+            self.importance.load_state_dict(state["routes"])
+        self.mean.put(state["fusion"])
+        self.fusion.first, self.fusion.previous = state["first"], state["previous"]
+        for optimizer, values in zip(self._optimizers(), state["optimizers"], strict=True):
+            optimizer.load_state_dict(values)
+        self.context.fabric.strategy.precision.load_state_dict(state["precision"])
+
+    def files(self) -> dict[str, bytes]:
+        if self.importance is None:
+            return {}
+        return {"routes.safetensors": routes_bytes(self.importance, self.mean)}
+
+
+def _output_phase(output: int, outputs: int, options: StagedLoop) -> Phase:
+    name = f"stage {output + 1}/{outputs}"  # the papers' word
+    return Phase(name, options.stage_fraction, draw=output, draws=outputs + 1, whole=True)
+
+
+def _fusion_phase(outputs: int, options: StagedLoop) -> Phase:
+    remedy = "a lower fusion_lr, or a lower lr of the stages before it"
+    return Phase(
+        "fusion", options.fusion_fraction, draw=outputs, draws=outputs + 1, whole=True, remedy=remedy
+    )
+
+
+def _check(context: LoopContext, options: StagedLoop, shared: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse what phases from a common start cannot do."""
+    if not shared:
+        raise UserError(
+            "no two outputs of this net share a trainable parameter, so there is nothing to fuse; "
+            "train it with the method joint"
+        )
+    if next(context.bound.parameters(), None) is not None:
+        raise UserError(
+            "this objective learns layers of its own, which stages from a common start would pull apart; "
+            "take another objective, e.g. kd, or another loop"
+        )
+    if context.fabric.world_size > 1 and options.in_turn:
+        raise UserError(
+            "these stages go in turn and cannot be shared out; train in one process, "
+            "or give `gate='own', optimizers='per-task', statistics='common'`"
+        )
