@@ -1,4 +1,4 @@
-"""The plain loop: one batch, one step of the optimiser.
+"""Plain loop: one batch, one step of the optimiser.
 
 To fit in memory a batch can be cut into micro-batches of nearly equal size. One after the other goes forward
 and backward and is freed. The losses of each count for its share of the batch, and what they leave adds up to
@@ -51,20 +51,23 @@ class _Descent(BoundLoop):
         self.optimizer.zero_grad()
         micro_batches = batch.split(context.accumulate)
         losses = [
-            self._descend(some, batch, progress, more=number < len(micro_batches))
-            for number, some in enumerate(micro_batches, 1)
+            self._descend(micro_batch, batch, progress, more=number < len(micro_batches))
+            for number, micro_batch in enumerate(micro_batches, 1)
         ]
-        context.update(self.optimizer, context.net, context.bound)
+        if losses[0].outputs:  # some output has a target
+            context.update(self.optimizer, context.net, context.bound)
         return Losses(torch.stack([each.values for each in losses]).sum(0), losses[0].outputs)
 
-    def _descend(self, some: Batch, batch: Batch, progress: Progress, *, more: bool) -> Losses:
-        """Gradients of a micro-batch. Its part of the losses; nothing else of it stays in memory."""
+    def _descend(self, micro_batch: Batch, batch: Batch, progress: Progress, *, more: bool) -> Losses:
+        """Add a micro-batch's gradients; its part of the losses, and nothing else of it stays in memory."""
         context = self.context
         with context.averaging(now=not more):
-            step = context.forward(some, progress, whole=None if some is batch else batch, more=more)
+            whole = None if micro_batch is batch else batch
+            step = context.forward(micro_batch, progress, whole=whole, more=more)
             losses = context.bound.losses_of(step)
-            context.bound.combine(losses, step, context.backward())
-        return Losses(step.share * torch.stack(list(losses)).detach(), step.present)
+            if losses:
+                context.bound.combine(losses, step, context.backward())
+        return Losses.of(step, [step.share * loss.detach() for loss in losses])
 
     def state(self) -> dict[str, Any]:
         return {"method": self.context.bound.state_dict(), "optimizer": self.optimizer.optimizer.state_dict()}
