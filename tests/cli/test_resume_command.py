@@ -24,7 +24,7 @@ VGG = ["--net", "vgg7:width=4"]
 def killed(offramp, monkeypatch):
     """Trains until the end of the first epoch, before its checkpoint, or does not begin."""
 
-    def train(folder, *words, before="_end_part"):
+    def train(folder, *words, before="_end_phase"):
         def die(*_, **__):
             raise KeyboardInterrupt
 
@@ -41,7 +41,7 @@ def assert_same(folder, other):
         assert (folder / name).read_bytes() == (other / name).read_bytes(), name
 
 
-@pytest.mark.parametrize("before", ["_end_part", "_restore"])
+@pytest.mark.parametrize("before", ["_end_phase", "_restore"])
 def test_the_folder_alone_goes_on(offramp, killed, tmp_path, before):
     killed(tmp_path / "run", *WORDS, *VGG, "--epochs", "2", before=before)
     code, out, err = offramp("train", "--resume", "--out", tmp_path / "run", "--json")

@@ -21,7 +21,7 @@ def shown(capsys):
     def lines(epochs, *rows, part=False):
         with Display(epochs, 10) as display:
             for one in rows:
-                (display.part if part else display.epoch)(one)
+                (display.phase if part else display.epoch)(one)
         return capsys.readouterr().err.splitlines()
 
     return lines

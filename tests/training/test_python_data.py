@@ -82,14 +82,14 @@ def test_every_kind_trains_the_same_resumes_and_evaluates(kind, expected, tmp_pa
 
 def stop_in_the_second_epoch(monkeypatch):
     """Training ends after two of its three steps."""
-    part = Feed.part
+    phase = Feed.phase
 
     def stopping(self, which, epoch, start, steps):
-        yield from part(self, which, epoch, start, steps if epoch == 0 else 2)
+        yield from phase(self, which, epoch, start, steps if epoch == 0 else 2)
         if epoch:
             raise ZeroDivisionError
 
-    monkeypatch.setattr(Feed, "part", stopping)
+    monkeypatch.setattr(Feed, "phase", stopping)
 
 
 def test_a_stopped_run_goes_on_with_the_same_data_only(expected, tmp_path, monkeypatch):

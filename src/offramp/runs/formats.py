@@ -1,4 +1,4 @@
-"""Recipes and options in run records that were written before there were all of today's."""
+"""Files of runs from before the library knew all that it knows today, read in this one place."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from offramp.errors import UserError
 from offramp.methods import method
 from offramp.recipes.recipe import Recipe
 
-__all__ = ["completed_options", "completed_recipe", "renamed_options"]
+__all__ = ["completed_options", "completed_recipe", "renamed_options", "renamed_state"]
 
 # Settings whose default is no longer what the library did before it had them.
 OF_THEIR_TIME = {"channels_last": False, "val_split": False}
 # Options that went to several parts of a method, before such a name had to be qualified.
 FOR_ALL_PARTS = ("scales",)
+# What checkpoints called the phases of an epoch.
+OF_PHASES = {"part": "phase", "part_began": "phase_began", "part_rows": "phase_rows"}
 
 
 def completed_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,3 +45,8 @@ def renamed_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         several = key in FOR_ALL_PARTS and len(row.named(key)) > 1
         found |= dict.fromkeys(row.named(key) if several else [key], value)
     return found
+
+
+def renamed_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint's state by its names of today."""
+    return {OF_PHASES.get(key, key): value for key, value in state.items()}

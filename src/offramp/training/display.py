@@ -68,8 +68,8 @@ class Display:
             f"{row['images_per_second']:.0f} img/s",
         )
 
-    def part(self, row: Mapping[str, Any]) -> None:
-        """A part of an epoch is done; the row is its line of parts.csv."""
+    def phase(self, row: Mapping[str, Any]) -> None:
+        """A phase of an epoch is done; the row is its line of parts.csv."""
         trained = [loss for loss in _of_exits(row, "train_loss_") if not math.isnan(loss)]
         self._line(
             f"epoch {row['epoch']:.0f}/{self.epochs}",

@@ -1,4 +1,4 @@
-"""The training batches of each part of an epoch."""
+"""The training batches of each phase of an epoch."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Feed:
     def __init__(self, data: ImageData, transform: Transform, recipe: Recipe, fabric: Fabric) -> None:
         self.data, self.transform, self.recipe, self.fabric = data, transform, recipe, fabric
 
-    def part(self, part: Phase, epoch: int, start: int, steps: int) -> Iterator[Batch]:
-        """The batches of a part from batch `start` on."""
+    def phase(self, phase: Phase, epoch: int, start: int, steps: int) -> Iterator[Batch]:
+        """The batches of a phase from batch `start` on."""
         return itertools.islice(
-            self._batches(epoch * part.draws + part.draw, start, whole=part.whole), steps - start
+            self._batches(epoch * phase.draws + phase.draw, start, whole=phase.whole), steps - start
         )
 
     def few(self, number: int, count: int) -> Iterator[Batch]:

@@ -1,4 +1,4 @@
-"""The parts of an epoch, counted in steps."""
+"""The phases of an epoch, counted in steps."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ class Plan:
     """Which step of a run is which.
 
     Attributes:
-        parts: The parts of an epoch.
+        phases: The phases of an epoch.
         epoch_steps: Steps that a run over all training images takes.
     """
 
-    parts: Sequence[Phase]
+    phases: Sequence[Phase]
     epoch_steps: int
 
-    def steps(self, part: int) -> int:
-        """How many steps a part has; at least one."""
-        return max(1, round(self.parts[part].share * self.epoch_steps))
+    def steps(self, phase: int) -> int:
+        """How many steps a phase has; at least one."""
+        return max(1, round(self.phases[phase].share * self.epoch_steps))
 
     @property
     def total(self) -> int:
-        """How many steps an epoch has, all parts together."""
-        return self.before(len(self.parts))
+        """How many steps an epoch has, all phases together."""
+        return self.before(len(self.phases))
 
-    def before(self, part: int) -> int:
-        """How many steps of an epoch come before a part."""
-        return sum(map(self.steps, range(part)))
+    def before(self, phase: int) -> int:
+        """How many steps of an epoch come before a phase."""
+        return sum(map(self.steps, range(phase)))
 
     def where(self, step: int) -> str:
         """Words for a step, counted from 0 over the whole run."""
         epoch, step = divmod(step, self.total)
-        part = max(p for p in range(len(self.parts)) if self.before(p) <= step)
-        name = self.parts[part].name
-        return f"epoch {epoch + 1}, {f'{name}, ' if name else ''}step {step - self.before(part) + 1}"
+        phase = max(p for p in range(len(self.phases)) if self.before(p) <= step)
+        name = self.phases[phase].name
+        return f"epoch {epoch + 1}, {f'{name}, ' if name else ''}step {step - self.before(phase) + 1}"

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from offramp.distributed.collectives import gather, mean
 from offramp.methods.loops import BoundLoop, Losses
+from offramp.runs.formats import renamed_state
 from offramp.training import rng
 
 if TYPE_CHECKING:
@@ -24,37 +25,37 @@ class State:
     """Everything that moves during a run, but for weights, the loop's own state and random numbers.
 
     Attributes:
-        loss_sum: Sum of the batch losses in this part of the epoch, output by output: float32 ``[K]``.
+        loss_sum: Sum of the batch losses in this phase of the epoch, output by output: float32 ``[K]``.
         loss_count: How many of them were finite: float32 ``[K]``.
         epoch: Whole epochs done.
-        part: Parts of this epoch done.
-        step: Steps done in this part.
+        phase: Parts of this epoch done.
+        step: Steps done in this phase.
         seconds: Time spent on this epoch's steps.
-        part_began: How many of these seconds went before this part.
+        phase_began: How many of these seconds went before this phase.
         rows: The lines of metrics.csv so far.
-        part_rows: The lines of parts.csv so far.
+        phase_rows: The lines of parts.csv so far.
     """
 
     loss_sum: Tensor
     loss_count: Tensor
     epoch: int = 0
-    part: int = 0
+    phase: int = 0
     step: int = 0
     seconds: float = 0.0
-    part_began: float = 0.0
+    phase_began: float = 0.0
     rows: list[dict[str, float]] = field(default_factory=list)
-    part_rows: list[dict[str, Any]] = field(default_factory=list)
+    phase_rows: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def start(cls, outputs: int, device: torch.device) -> State:
         """Before the first step."""
         return cls(torch.zeros(outputs, device=device), torch.zeros(outputs, device=device))
 
-    def begin_part(self) -> None:
-        """Before a part's first step."""
+    def begin_phase(self) -> None:
+        """Before a phase's first step."""
         self.loss_sum.zero_()
         self.loss_count.zero_()
-        self.part_began = self.seconds
+        self.phase_began = self.seconds
 
     def add(self, losses: Losses) -> None:
         """Count one more step's losses; those that are not finite do not count."""
@@ -63,23 +64,23 @@ class State:
         self.loss_count[losses.index] += finite
         self.step += 1
 
-    def next_part(self, name: str, outputs: Sequence[str]) -> list[dict[str, Any]]:
-        """Close a part; its lines of parts.csv, one for each part that a process was at.
+    def next_phase(self, name: str, outputs: Sequence[str]) -> list[dict[str, Any]]:
+        """Close a phase; its lines of parts.csv, one for each phase that a process was at.
 
         Args:
-            name: The part's.
+            name: The phase's.
             outputs: What the columns call the outputs.
         """
-        mine = (name, self.loss_sum / self.loss_count, self.seconds - self.part_began)
+        mine = (name, self.loss_sum / self.loss_count, self.seconds - self.phase_began)
         found = gather(mine)
         rows = []
-        for part in dict.fromkeys(name for name, _, _ in found):
-            losses, seconds = zip(*((losses, s) for name, losses, s in found if name == part), strict=True)
+        for phase in dict.fromkeys(name for name, _, _ in found):
+            losses, seconds = zip(*((losses, s) for name, losses, s in found if name == phase), strict=True)
             means = torch.stack(losses).mean(0).tolist()  # nan: did not run
             named = {f"train_loss_{k}": loss for k, loss in zip(outputs, means, strict=True)}
-            rows.append({"epoch": self.epoch + 1, "part": part, **named, "seconds": max(seconds)})
-        self.part_rows += rows
-        self.part, self.step = self.part + 1, 0
+            rows.append({"epoch": self.epoch + 1, "part": phase, **named, "seconds": max(seconds)})
+        self.phase_rows += rows
+        self.phase, self.step = self.phase + 1, 0
         return rows
 
     def row(
@@ -90,7 +91,7 @@ class State:
         Args:
             outputs: What the columns call the outputs.
             lr: Its last learning rate.
-            images: How many it trained on, all parts together.
+            images: How many it trained on, all phases together.
             passes: What the training has cost so far, in epochs of joint training.
             val: Its validation, as columns.
         """
@@ -108,7 +109,7 @@ class State:
     def next_epoch(self, row: Mapping[str, float]) -> None:
         """Close an epoch with its line of metrics.csv."""
         self.rows.append(dict(row))
-        self.epoch, self.part, self.step, self.seconds = self.epoch + 1, 0, 0, 0.0
+        self.epoch, self.phase, self.step, self.seconds = self.epoch + 1, 0, 0, 0.0
 
 
 def capture(state: State, loop: BoundLoop, fabric: Fabric) -> dict[str, Any]:
@@ -133,5 +134,6 @@ def restore(values: dict[str, Any], loop: BoundLoop, fabric: Fabric) -> State:
     loss_sum, loss_count = (tensor.to(fabric.device) for tensor in values["losses"][fabric.global_rank])
     fabric.strategy.precision.load_state_dict(values["precision"])
     loop.load(values["loop"][fabric.global_rank if loop.apart else 0])
+    values = renamed_state(values)
     plain = {f.name: values[f.name] for f in fields(State) if f.name in values}
     return State(loss_sum=loss_sum, loss_count=loss_count, **plain)

@@ -107,13 +107,13 @@ class Trainer:
     @property
     def _steps_done(self) -> int:
         state = self.state
-        return state.epoch * self.plan.total + self.plan.before(state.part) + state.step
+        return state.epoch * self.plan.total + self.plan.before(state.phase) + state.step
 
     @property
     def _progress(self) -> Progress:
-        """Every part of an epoch takes the learning rate through the same values."""
-        whole, part = self.plan.epoch_steps, self.state.part
-        done = self.state.epoch * whole + self.state.step * whole // self.plan.steps(part)
+        """Every phase of an epoch takes the learning rate through the same values."""
+        whole, phase = self.plan.epoch_steps, self.state.phase
+        done = self.state.epoch * whole + self.state.step * whole // self.plan.steps(phase)
         return Progress(
             epoch=self.state.epoch,
             fraction=done / (self.recipe.epochs * whole),
@@ -136,9 +136,9 @@ class Trainer:
                 Display(self.recipe.epochs, self.plan.total, done=self._steps_done, quiet=self.quiet)
             )
             while self.state.epoch < self.recipe.epochs:
-                for part in range(self.state.part, len(self.loop.phases)):
-                    self._part(part, display)
-                    self._end_part(part, display)
+                for phase in range(self.state.phase, len(self.loop.phases)):
+                    self._run_phase(phase, display)
+                    self._end_phase(phase, display)
                 row = self._row()
                 self.state.next_epoch(row)
                 self.folder.log_epoch(self.state.rows)
@@ -146,37 +146,37 @@ class Trainer:
                 display.epoch(row)
                 self._look()
 
-    def _part(self, part: int, display: Display) -> None:
-        state, recipe, steps = self.state, self.recipe, self.plan.steps(part)
+    def _run_phase(self, phase: int, display: Display) -> None:
+        state, recipe, steps = self.state, self.recipe, self.plan.steps(phase)
         if state.step == 0:
-            state.begin_part()
-            self.loop.begin(part, self._progress)
-        batches = self.feed.part(self.loop.phases[part], state.epoch, state.step, steps)
+            state.begin_phase()
+            self.loop.begin(phase, self._progress)
+        batches = self.feed.phase(self.loop.phases[phase], state.epoch, state.step, steps)
         began = time.perf_counter() - state.seconds
         for batch in batches:
-            losses = self.loop.step(part, batch, self._progress)
+            losses = self.loop.step(phase, batch, self._progress)
             if self.average:
                 self.average.update()
             self.watch.see(losses, self._steps_done)
             state.add(losses)
             state.seconds = time.perf_counter() - began
-            seen = (self.plan.before(part) + state.step) * recipe.batch_size
+            seen = (self.plan.before(phase) + state.step) * recipe.batch_size
             display.step(state.epoch, seen / state.seconds)
             signalled = self.signals.received and self.fabric.world_size == 1
             if state.step % self.look_every == 0 or state.step == steps or signalled:
                 self._look()
             if recipe.checkpoint_every and state.step % recipe.checkpoint_every == 0:
                 self._save()
-        self.loop.end(part, self._progress)
+        self.loop.end(phase, self._progress)
 
-    def _end_part(self, part: int, display: Display) -> None:
-        """If an epoch has several parts, each gets a line of its own, and a checkpoint if others follow."""
-        rows = self.state.next_part(self.loop.phases[part].name, self.columns)
+    def _end_phase(self, phase: int, display: Display) -> None:
+        """If an epoch has several phases, each gets a line of its own, and a checkpoint if others follow."""
+        rows = self.state.next_phase(self.loop.phases[phase].name, self.columns)
         if len(self.loop.phases) > 1:
-            self.folder.log_phases(self.state.part_rows)
+            self.folder.log_phases(self.state.phase_rows)
             for row in rows:
-                display.part(row)
-        if part + 1 < len(self.loop.phases):
+                display.phase(row)
+        if phase + 1 < len(self.loop.phases):
             self._save()
 
     def _row(self) -> dict[str, float]:
@@ -194,19 +194,19 @@ class Trainer:
         """Learning rate of the most recent step."""
         whole = self.plan.epoch_steps
         done = self.state.epoch * whole
-        if self.state.part == len(self.loop.phases):
+        if self.state.phase == len(self.loop.phases):
             return learning_rate(self.recipe, done + whole - 1, whole)
         return self._progress.lr
 
     def _check(self, trouble: str | None) -> None:
         if trouble := first(trouble, self.fabric.device):
             fp32 = "" if self.recipe.precision == "fp32" else ", or in fp32"
-            part = self.loop.phases[min(self.state.part, len(self.loop.phases) - 1)]
+            phase = self.loop.phases[min(self.state.phase, len(self.loop.phases) - 1)]
             folder = " into another folder" if self.folder.path else ""  # to resume would repeat it
             good = self.folder.last_checkpoint
             kept = f"; the last good checkpoint, {good}, stands" if good else ""
             raise UserError(
-                f"{trouble} (lr {self._lr:.3g}): train anew{folder} with {part.remedy}{fp32}{kept}"
+                f"{trouble} (lr {self._lr:.3g}): train anew{folder} with {phase.remedy}{fp32}{kept}"
             )
 
     def _look(self) -> None:
@@ -215,8 +215,8 @@ class Trainer:
         if signum := highest(self.signals.received, self.fabric.device):
             self._save()
             name, state = signal.Signals(signum).name, self.state
-            part = self.loop.phases[state.part].name
-            epoch = f"epoch {state.epoch + 1}{part and f', {part},'}"
+            phase = self.loop.phases[state.phase].name
+            epoch = f"epoch {state.epoch + 1}{phase and f', {phase},'}"
             raise Interrupted(
                 signum,
                 f"stopped by {name} at {epoch} after step {state.step}; "
@@ -231,7 +231,7 @@ class Trainer:
         state = capture(self.state, self.loop, self.fabric)
         if self.average:
             state["average"] = self.average.tensors
-        step = self.plan.before(self.state.part) + self.state.step
+        step = self.plan.before(self.state.phase) + self.state.step
         self.folder.save(self.net, state, step=step)
         self.fabric.barrier()
 
