@@ -5,7 +5,7 @@ An epoch of DR-MGF costs K + 1 epochs of joint training, so curves over epochs a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from statistics import fmean
@@ -17,7 +17,7 @@ from offramp.tasks.outputs import column
 __all__ = ["Curves", "curves"]
 
 # What is made of a quantity's values at the K outputs.
-_OUTPUTS = {"mean": fmean, "last": lambda values: values[-1]}
+_OUTPUTS: dict[str, Callable[[Sequence[float]], float]] = {"mean": fmean, "last": lambda values: values[-1]}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -97,7 +97,7 @@ def null_similarities(
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=draw, dtype=torch.float64)
 
-    kinds = {
+    kinds: dict[str, Callable[[int, int], Tensor]] = {
         "half-normal": lambda m, n: normal(2, m * n).abs(),
         "uniform": lambda m, n: torch.rand(2, m * n, generator=draw, dtype=torch.float64),
         "kernel norms": lambda m, n: normal(2, m * n, side * side).norm(dim=-1),

@@ -95,7 +95,7 @@ class Operators(TorchDispatchMode):
     """
 
     def __init__(self, known: Iterable[Any]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.known = set(known)
         self.hiding: list[str] = []
         self._met: set[int] = set()
@@ -117,4 +117,5 @@ class Operators(TorchDispatchMode):
 
 
 def _memory(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    address: int = tensor.untyped_storage()._cdata
+    return address

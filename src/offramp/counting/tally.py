@@ -55,5 +55,5 @@ class _Counter(FlopCounterMode):
         self.mod_tracker = _NoModules()  # type: ignore[assignment]
 
 
-class _NoModules(nullcontext):
+class _NoModules(nullcontext[None]):
     parents = frozenset({"Global"})

@@ -63,4 +63,6 @@ def as_list(labels: Any) -> Sequence[Any]:
     """Labels as plain Python values, all at once."""
     if isinstance(labels, torch.Tensor):
         labels = labels.detach().cpu().numpy()
-    return labels.reshape(len(labels)).tolist() if hasattr(labels, "tolist") and len(labels) else labels
+    whole = hasattr(labels, "tolist") and len(labels)
+    values: Sequence[Any] = labels.reshape(len(labels)).tolist() if whole else labels
+    return values

@@ -81,7 +81,7 @@ def _told(rows: SampleRows, name: str) -> tuple[Rows, list[str]]:
     return rows, notes
 
 
-def _of_loader(loader: torch_data.DataLoader, name: str, columns: Columns) -> tuple[Rows, list[str]]:
+def _of_loader(loader: torch_data.DataLoader[Any], name: str, columns: Columns) -> tuple[Rows, list[str]]:
     dataset, sampler = loader.dataset, loader.sampler
     if isinstance(sampler, torch_data.DistributedSampler):
         raise UserError(

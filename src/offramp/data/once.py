@@ -51,7 +51,7 @@ def read_once(samples: Iterable[Any], why: str, name: str, columns: Columns) -> 
     ]
 
 
-def unbatched(loader: DataLoader) -> Iterator[Any]:
+def unbatched(loader: DataLoader[Any]) -> Iterator[Any]:
     """The samples of a DataLoader's batches one by one."""
     for batch in loader:
         if loader.batch_sampler is None:
@@ -65,5 +65,7 @@ def unbatched(loader: DataLoader) -> Iterator[Any]:
 
 def _bytes(part: Any) -> int:
     if hasattr(part, "getbands"):
-        return len(part.getbands()) * part.width * part.height
-    return getattr(part, "nbytes", 0)
+        size: int = len(part.getbands()) * part.width * part.height
+    else:
+        size = getattr(part, "nbytes", 0)
+    return size

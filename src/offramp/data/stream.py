@@ -116,7 +116,7 @@ class StreamSplit(Batches):
             yield images
 
 
-class _Batches(Dataset):
+class _Batches(Dataset[Tensor | UserError]):
     """What a worker does: the rows of a batch -> images ``[B, C, H, W]``."""
 
     def __init__(self, rows: Rows, split: StreamSplit, key: tuple[int, int], *, resized_crop: bool) -> None:

@@ -103,7 +103,8 @@ class TableRows:
             return read_image(self.table.folder / path, f"{self.where(row)}, {path}")
         if content is None:
             raise UserError(f"{self.where(row)}: no image ({self._image!r} is null); fill or remove the row")
-        return content
+        image: bytes = content
+        return image
 
 
 def no_images(type_: pa.DataType) -> str | None:

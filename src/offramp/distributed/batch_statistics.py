@@ -11,10 +11,10 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from offramp.autograd import Function
 from offramp.distributed.collectives import mean as mean_over_processes
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def _forward(layer: _BatchNorm, x: Tensor) -> Tensor:
     common = means.mean(0)
     variance = (variances + (means - common).square()).mean(0)
     _count(layer, common, variance, x.numel() // x.shape[1] * dist.get_world_size())
-    return _Norm.apply(x, layer.weight, layer.bias, common, variance, layer.eps)
+    normalised: Tensor = _Norm.apply(x, layer.weight, layer.bias, common, variance, layer.eps)
+    return normalised
 
 
 def _count(layer: _BatchNorm, mean: Tensor, variance: Tensor, samples: int) -> None:

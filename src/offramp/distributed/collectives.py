@@ -54,7 +54,8 @@ def first(text: str | None, device: torch.device) -> str | None:
     """The text of the first process that has one."""
     if not highest(text is not None, device):
         return None
-    return next(text for text in gather(text) if text is not None)
+    texts: list[str | None] = gather(text)
+    return next(text for text in texts if text is not None)
 
 
 def gather(value: Any) -> list[Any]:

@@ -32,7 +32,7 @@ class HandOutCut:
         self.axis, self.split, self.source = axis, split, source
         self.gains = (tuple(gains.head.tolist()), tuple(gains.next.tolist()))
         self.plain = HandOutJoined(gains, axis)
-        self.routings: dict[tuple, Routing] = {}
+        self.routings: dict[tuple[tuple[int, int], ...], Routing] = {}
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What head and next stage get of a Tensor."""
@@ -90,5 +90,5 @@ def _is_transformed_or_traced() -> bool:
     return (
         torch._C._functorch.peek_interpreter_stack() is not None
         or forward_ad._current_level >= 0
-        or torch.jit.is_tracing()
+        or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     )

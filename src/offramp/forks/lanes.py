@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
-from torch.autograd import Function
 
+from offramp.autograd import Function
 from offramp.forks.channels import Channels
 from offramp.forks.routing import Routing, memory_format
 
@@ -20,7 +21,8 @@ def branch(feature: Tensor, routing: Routing) -> list[Tensor]:
 
 def join(value: Tensor, lane: Tensor, live: Channels, axis: int) -> Tensor:
     """An ordinary Tensor with a value, whose gradient takes the lane; it shares the value's memory."""
-    return _Join.apply(value, lane, live, axis)
+    joined: Tensor = _Join.apply(value, lane, live, axis)
+    return joined
 
 
 def stand_in(like: Tensor, shape: Sequence[int]) -> Tensor:
@@ -35,20 +37,21 @@ def resized(shape: Sequence[int], axis: int, length: int) -> tuple[int, ...]:
 
 def lane_of_live(x: Tensor, live: Channels, axis: int) -> Tensor:
     """A lane for the live channels of any Tensor, which gets zeros in the others."""
-    return _Lane.apply(x, live, axis)
+    lane: Tensor = _Lane.apply(x, live, axis)
+    return lane
 
 
 class _Branch(Function):
     """Feature -> lanes; backward writes the readers' gradients side by side."""
 
     @staticmethod
-    def forward(ctx, feature: Tensor, routing: Routing) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, feature: Tensor, routing: Routing) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
         ctx.routing, ctx.shape, ctx.memory_format = routing, feature.shape, memory_format(feature)
         return tuple(stand_in(feature, resized(feature.shape, routing.axis, c.count)) for c in routing.live)
 
     @staticmethod
-    def backward(ctx, *grads):
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, None]:
         if all(grad is None for grad in grads):
             return None, None
         return ctx.routing.gather(grads, ctx.shape, ctx.memory_format), None
@@ -58,12 +61,12 @@ class _Join(Function):
     """(value, lane) -> the value; backward hands the live channels to the lane."""
 
     @staticmethod
-    def forward(ctx, value: Tensor, lane: Tensor, live: Channels, axis: int) -> Tensor:
+    def forward(ctx: Any, value: Tensor, lane: Tensor, live: Channels, axis: int) -> Tensor:
         ctx.live, ctx.axis = live, axis
         return value.view_as(value)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None, None]:
         return None, ctx.live.of(grad, ctx.axis), None, None
 
 
@@ -71,11 +74,11 @@ class _Lane(Function):
     """Any Tensor -> a lane of its live channels; backward puts zeros in the others."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, live: Channels, axis: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, live: Channels, axis: int) -> Tensor:
         ctx.routing = Routing.single(live, axis)
         ctx.shape, ctx.memory_format = x.shape, memory_format(x)
         return stand_in(x, resized(x.shape, axis, live.count))
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         return ctx.routing.gather([grad], ctx.shape, ctx.memory_format), None, None

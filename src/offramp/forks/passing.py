@@ -15,8 +15,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import Function
 
+from offramp.autograd import Function
 from offramp.forks.channels import Channels
 from offramp.forks.cut import Cut
 from offramp.forks.feature import cut_of, implements, lane_of, with_cut
@@ -100,7 +100,9 @@ def _(input: Tensor, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> A
     return _mean(input, cut, lambda x: torch.mean(x, dim, keepdim), dims, keepdim)
 
 
-def _mean(x: Tensor, cut: Cut, function: Callable, dims: tuple[int, ...], keepdim: bool) -> Tensor:
+def _mean(
+    x: Tensor, cut: Cut, function: Callable[[Tensor], Tensor], dims: tuple[int, ...], keepdim: bool
+) -> Tensor:
     """A mean over whole axes: the gradient is spread over the map as a view, never written out."""
     lane = _MeanLane.apply(lane_of(x, cut), dims, keepdim)
     axis = cut.axis if keepdim else cut.axis - sum(d < cut.axis for d in dims)
@@ -111,13 +113,13 @@ class _MeanLane(Function):
     """The lane of a mean; its values are never read, so there are none."""
 
     @staticmethod
-    def forward(ctx, lane, dims, keepdim):
+    def forward(ctx: Any, lane: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
         ctx.dims, ctx.keepdim, ctx.shape = dims, keepdim, lane.shape
         kept = [1 if i in dims else n for i, n in enumerate(lane.shape) if keepdim or i not in dims]
         return stand_in(lane, kept)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         if not ctx.keepdim:
             for dim in ctx.dims:
                 grad = grad.unsqueeze(dim)

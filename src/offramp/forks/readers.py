@@ -7,14 +7,14 @@ where Deep Feature Surgery saves its operations (ECCV 2024, Eq 13: the products 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import Function
 
+from offramp.autograd import Function
 from offramp.forks.channels import Channels
 from offramp.forks.cut import Cut
 from offramp.forks.feature import cut_of, implements, read, twin
@@ -86,14 +86,23 @@ def _split(layer: Callable[..., Tensor], x: Tensor, cut: Cut, weight: Tensor, bi
 
 class _Convolution(Function):
     @staticmethod
-    def forward(ctx, value, lane, weight, bias, live, geometry, convolve):
+    def forward(
+        ctx: Any,
+        value: Tensor,
+        lane: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        live: Channels,
+        geometry: Sequence[tuple[int, ...]],
+        convolve: Callable[..., Tensor],
+    ) -> Tensor:
         ctx.live, ctx.geometry = live, geometry
         ctx.bias_sizes = None if bias is None else list(bias.shape)
         ctx.save_for_backward(value, lane, weight)
         return convolve(value, weight, bias, *geometry)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         value, lane, weight = ctx.saved_tensors
         _, to_lane, to_weight, to_bias, *_ = ctx.needs_input_grad
         rest = (*map(list, ctx.geometry), False, [0] * len(ctx.geometry[0]), 1)
@@ -116,13 +125,15 @@ class _Convolution(Function):
 
 class _Linear(Function):
     @staticmethod
-    def forward(ctx, value, lane, weight, bias, live):
+    def forward(
+        ctx: Any, value: Tensor, lane: Tensor, weight: Tensor, bias: Tensor | None, live: Channels
+    ) -> Tensor:
         ctx.live = live
         ctx.save_for_backward(value, lane, weight)
         return F.linear(value, weight, bias)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         value, lane, weight = ctx.saved_tensors
         _, to_lane, to_weight, to_bias, _ = ctx.needs_input_grad
         value = _in_graph(value, lane, ctx.live, value.dim() - 1)

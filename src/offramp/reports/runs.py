@@ -89,7 +89,8 @@ class RunRecord:
             row = method(self.method, self.options)
         except UserError:
             return None
-        return row.passes.joint(len(self.result.outputs)) * self.recipe["epochs"]
+        epochs: int = self.recipe["epochs"]
+        return row.passes.joint(len(self.result.outputs)) * epochs
 
 
 def read_run(folder: str | Path) -> RunRecord:

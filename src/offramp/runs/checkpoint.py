@@ -78,7 +78,7 @@ def load(folder: Path, net: nn.Module) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about foreign files; the error says it
-            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(
             f"{path} holds more than plain values and could run code: not read; {remedy}"

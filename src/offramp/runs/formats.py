@@ -31,7 +31,8 @@ def completed_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         known = method(name).options
     except UserError:  # a Method of the user's own
         return dict(options)
-    return json.loads(json.dumps(known)) | renamed_options(name, options)
+    defaults: dict[str, Any] = json.loads(json.dumps(known))  # as a record holds them
+    return defaults | renamed_options(name, options)
 
 
 def renamed_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

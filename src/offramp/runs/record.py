@@ -65,7 +65,8 @@ def describe(net: Net, method: Method, data: ImageData, recipe: Recipe, clean: T
         "versions": {name: _version(name) for name in ("offramp", "torch", "lightning-fabric", "numpy")}
         | {"python": platform.python_version()},
     }
-    return _from_json(as_json(record))  # what the file gives back, so that records compare equal
+    in_file: dict[str, Any] = _from_json(as_json(record))  # so that it compares equal with the file's
+    return in_file
 
 
 def is_run(folder: Path) -> bool:
@@ -181,7 +182,7 @@ def _difference(before: Any, now: Any) -> str:
 
 def _spec(net: Net) -> dict[str, object]:
     """How the library built the net; of one's own, its name and a digest of its tensors' names and shapes."""
-    built = getattr(net, "spec", None)  # a net of a user's own need not have it
+    built: dict[str, object] | None = getattr(net, "spec", None)  # a net of a user's own need not have it
     if built and built["net"] in NETS:
         return built
     spec = built or {"net": type(net).__name__}

@@ -119,7 +119,7 @@ class BoundAggregator(nn.Module):
                 with seeded(matrix.device):
                     self.aggregators[key](matrix)  # so that it sizes its state, which is then replaced
                 load_state(self.aggregators[key], self.restored.pop(key))
-            vector = self.aggregators[key](matrix)
+            vector: Tensor = self.aggregators[key](matrix)
         return len(matrix) * vector if self.name in MEAN else vector
 
     def get_extra_state(self) -> dict[str, Any]:

@@ -88,7 +88,9 @@ def _direction(gradients: Points, c: float) -> np.ndarray:
         reach = float(np.linalg.norm(push @ gradients.units))
         push /= gradients.norms
         if reach <= c * length * (1 + 1e-9):
-            return mean + push
+            bent: np.ndarray = mean + push
+            return bent
         weights = hull_minimum(points, center / length, c, start=push / push.sum())
     x = weights @ points
-    return mean + c * length / np.linalg.norm(x) * weights
+    longest: np.ndarray = mean + c * length / np.linalg.norm(x) * weights
+    return longest

@@ -64,4 +64,5 @@ def imtl_weights(gramian: Tensor, max_weight: float) -> Tensor:
     if projections.min() < 1e-9:
         raise SolverFailed("no direction has equal projections on all gradients: two of them are opposite")
     total = weights.sum().abs() / len(norms)
-    return weights / torch.maximum(total, weights.abs().max() / max_weight)
+    scaled: Tensor = weights / torch.maximum(total, weights.abs().max() / max_weight)
+    return scaled

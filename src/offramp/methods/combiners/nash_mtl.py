@@ -145,8 +145,9 @@ def _interior(gramian: Tensor, cosines: np.ndarray) -> np.ndarray:
     progress = cosines @ hull
     if progress.min() <= 1e-12:
         raise SolverFailed("the bargaining game has no solution: the gradients balance one another")
-    w = hull + 0.5 * progress.min() / len(hull)  # a row can take away as much as its weight
-    return w * np.sqrt(np.e / (w * (cosines @ w)).min())
+    w: np.ndarray = hull + 0.5 * progress.min() / len(hull)  # a row can take away as much as its weight
+    w *= np.sqrt(np.e / (w * (cosines @ w)).min())
+    return w
 
 
 def _round(matrix: np.ndarray, slope: np.ndarray, start: np.ndarray) -> np.ndarray:

@@ -84,7 +84,7 @@ def make_aggregator(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         raise UserError(f"alpha of FairGrad must be a number above 0, got {arguments['alpha']!r}")
     extra = {"projector": _projector()} if name in ("DualProj", "UPGrad") else {}
     try:
-        made = kind(**arguments, **extra)
+        made: nn.Module = kind(**arguments, **extra)
         if name not in MATRIX:  # some of them look at their arguments only when they run
             with seeded(torch.device("cpu")):
                 _weighting(made)(torch.eye(2, dtype=torch.float64))
@@ -125,7 +125,7 @@ class GramianWeighting:
             load_state(self.aggregator, self.saved)
             self.saved = None
         try:
-            weights = weighting(gramian).detach().to("cpu", torch.float64)
+            weights: Tensor = weighting(gramian).detach().to("cpu", torch.float64)
         except ValueError as error:  # of a solver that it calls
             raise SolverFailed(f"{type(self.aggregator).__name__}: {error}") from None
         if self.last_first:

@@ -174,7 +174,7 @@ class BoundWeighted(nn.Module):
             if not bool(solved.isfinite().all()):
                 raise SolverFailed("the weights are not finite")
             weights = solved
-        except (SolverFailed, np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:
+        except (SolverFailed, np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
             self._warn(error)
         self.weights[key] = weights
         return weights

@@ -60,7 +60,8 @@ class _LastAndPrevious(nn.Module):
         self.head = head
 
     def forward(self, feature: Sequence[Tensor], logits: Tensor | None) -> Tensor:
-        return self.head(feature[-1], logits)
+        output: Tensor = self.head(feature[-1], logits)
+        return output
 
 
 def _of_last(head: nn.Module) -> nn.Module:

@@ -30,13 +30,13 @@ class Uses(TorchFunctionMode):
 
     def __enter__(self) -> Uses:
         self._handle = register_module_forward_pre_hook(lambda module, _: self._note(module))
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        super().__exit__(kind, error, where)
+        super().__exit__(kind, error, where)  # type: ignore[no-untyped-call]
         self._handle.remove()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

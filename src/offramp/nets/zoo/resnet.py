@@ -53,7 +53,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, reads, H, W]`` -> ``[N, channels, H / stride, W / stride]``."""
-        return self.relu(self.main(x) + self.shortcut(x))
+        output: Tensor = self.relu(self.main(x) + self.shortcut(x))
+        return output
 
 
 class Attention(nn.Module):
@@ -71,7 +72,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, channels, H, W]``, with even H and W -> the same shape."""
-        return self.map(x) * x
+        weighed: Tensor = self.map(x) * x
+        return weighed
 
 
 def _attention_head(channels: int, last: int, num_classes: int) -> nn.Sequential:

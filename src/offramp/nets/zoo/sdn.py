@@ -35,7 +35,8 @@ class MixedPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, C, H, W]`` -> ``[N, C, H // window, W // window]``."""
-        return self.alpha * self.max(x) + (1 - self.alpha) * self.average(x)
+        mixed: Tensor = self.alpha * self.max(x) + (1 - self.alpha) * self.average(x)
+        return mixed
 
 
 def internal_classifier(channels: int, side: int, num_classes: int) -> nn.Sequential:

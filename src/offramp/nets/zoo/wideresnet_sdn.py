@@ -59,4 +59,5 @@ class PreActivationBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, reads, H, W]`` -> ``[N, channels, H / stride, W / stride]``."""
-        return self.main(x) + self.shortcut(x)
+        output: Tensor = self.main(x) + self.shortcut(x)
+        return output

@@ -81,4 +81,5 @@ def _rows(part: Region, need: Sequence[Mapping[Tensor, None]]) -> int:
 
 def saved_bytes(node: Any) -> float:
     """Estimate from its outputs how many bytes an operation keeps for its backward pass."""
-    return SAVED_FRACTION * sum(math.prod(made.shape) * made.dtype.itemsize for made in node._input_metadata)
+    outputs: int = sum(math.prod(made.shape) * made.dtype.itemsize for made in node._input_metadata)
+    return SAVED_FRACTION * outputs

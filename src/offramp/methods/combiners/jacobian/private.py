@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from offramp.autograd import Function
 from offramp.methods.combiners.jacobian.cuts import saved_bytes
 from offramp.methods.combiners.jacobian.exit_graph import Region, exit_graph_of, saves
 from offramp.methods.combiners.jacobian.row_block import accumulate
@@ -92,7 +93,7 @@ def _private_region(
     return Region(nodes, list(leaves), {level})
 
 
-class _StandIn(torch.autograd.Function):
+class _StandIn(Function):
     """Autograd function of a loss whose gradients at some tensors are known."""
 
     @staticmethod

@@ -29,7 +29,8 @@ class Points:
     @property
     def points(self) -> np.ndarray:
         """The vectors g_k, ``[m, r]``."""
-        return self.norms[:, None] * self.units
+        points: np.ndarray = self.norms[:, None] * self.units
+        return points
 
 
 def points_of(gramian: Tensor) -> Points:

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+
+from offramp.autograd import Function
 
 __all__ = ["gated", "weighted_mean"]
 
@@ -26,7 +27,8 @@ def gated(weight: Tensor, gate: Tensor) -> Tensor:
         ``gate * weight / ||weight||``, in the shape and memory format of the weight. Its gradient with
         respect to the weight is orthogonal to each kernel, and zero for a kernel of one element.
     """
-    return _Gated.apply(weight, gate)
+    product: Tensor = _Gated.apply(weight, gate)
+    return product
 
 
 def weighted_mean(tensors: Sequence[Tensor], weights: Tensor) -> Tensor:
@@ -41,7 +43,8 @@ def weighted_mean(tensors: Sequence[Tensor], weights: Tensor) -> Tensor:
     Returns:
         ``sum_k a_k W_k / sum_k a_k``, in the shape and memory format of the first Tensor.
     """
-    return _WeightedMean.apply(weights, *tensors)
+    mean: Tensor = _WeightedMean.apply(weights, *tensors)
+    return mean
 
 
 class _Gated(Function):

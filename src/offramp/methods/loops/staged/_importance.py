@@ -164,7 +164,7 @@ class Importance(nn.Module):
 
     def _lateral(self, name: str, output: int) -> Tensor:
         nu = self.nu[_key(name, output)]
-        gate = self.lateral(self.positive(nu))
+        gate: Tensor = self.lateral(self.positive(nu))
         return gate * nu.sign() if name in self.pointwise else gate
 
 
@@ -180,6 +180,8 @@ def _start(weight: Tensor, init: str, random: torch.Generator) -> Tensor:
     """First values of nu, positive, ``[m, n]``."""
     kernels = weight.detach().flatten(2)
     if init == "norm":
-        return kernels.norm(dim=2) + TINY
+        norms: Tensor = kernels.norm(dim=2)
+        return norms + TINY
     draws = torch.randn(kernels.shape[:2], generator=random, dtype=weight.dtype)
-    return (draws.abs() * (2 / weight.shape[1]) ** 0.5 + TINY).to(weight.device)
+    sizes: Tensor = draws.abs() * (2 / weight.shape[1]) ** 0.5
+    return (sizes + TINY).to(weight.device)
