@@ -99,7 +99,7 @@ def record(backbone: nn.Module, holders: set[str], inputs: Any) -> Recording:
     """
     recording = Recording()
     counts: Counter[str] = Counter()
-    versions: list[list[tuple[Tensor, int]]] = []
+    versions: list[list[tuple[Tensor, int | None]]] = []
 
     def note(name: str, output: Any) -> None:
         leaves = pytree.tree_leaves(output)
@@ -109,7 +109,7 @@ def record(backbone: nn.Module, holders: set[str], inputs: Any) -> Recording:
                     f"module '{name}' returns a {type(leaf).__name__}, and it runs beside a cut inside code "
                     f"that torch.fx cannot trace; cut elsewhere, or {STAGES}"
                 )
-        versions.append([(leaf, leaf._version) for leaf in leaves if isinstance(leaf, Tensor)])
+        versions.append([(leaf, _version(leaf)) for leaf in leaves if isinstance(leaf, Tensor)])
         recording.calls.append(Call((name, counts[name]), Template(copied(output))))
         counts[name] += 1
 
@@ -124,6 +124,11 @@ def record(backbone: nn.Module, holders: set[str], inputs: Any) -> Recording:
             if name not in holders and name.rpartition(".")[0] in holders:
                 stack.callback(module.register_forward_hook(returned(note, name)).remove)
         recording.output = call_with(backbone, inputs)
-    written = [any(tensor._version > before for tensor, before in call) for call in versions]
+    written = [any(b is None or t._version > b for t, b in call) for call in versions]
     recording.calls = [replace(call, written=w) for call, w in zip(recording.calls, written, strict=True)]
     return recording
+
+
+def _version(tensor: Tensor) -> int | None:
+    """How often it was written to; None if torch does not count, which may mean that it is."""
+    return None if tensor.is_inference() else tensor._version

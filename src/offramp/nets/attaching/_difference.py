@@ -2,130 +2,136 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from offramp.nets.attaching._interface import STAGES, call_with, logits_of
+from offramp.nets.attaching._first_difference import first_difference
+from offramp.nets.attaching._in_parts import Run, both
+from offramp.nets.attaching._interface import STAGES
 from offramp.nets.attaching._parts import Parts
 
 __all__ = ["difference"]
 
-_Key = tuple[nn.Module, str, int]  # a module, whether it reads or returns, and how often it had before
-
 
 def difference(parts: Parts, backbone: nn.Module, samples: Sequence[Any], *, own: bool) -> str | None:
-    """How the last exit differs from the backbone, if it does, on some samples and in both modes.
+    """How the parts in a row differ from the backbone, if they do.
 
-    What of the backbone is in no stage is in the other mode meanwhile, since nothing will ever set it.
+    Compared are logits in both modes, one sample after the other, and what buffers hold then; gradients in
+    train mode; and logits under autocast. All is left as it was.
 
     Args:
         parts: The backbone, cut.
-        backbone: The whole. Run both under :func:`~offramp.unchanged.unchanged`.
+        backbone: The whole.
         samples: What to run them on.
         own: Whether the stages are the user's own.
     """
-    for mode in (True, False):
-        for sample in samples:
-            backbone.train(mode)
-            whole = logits_of(_drawn(partial(call_with, backbone, sample)))
-            _set_mode(parts, backbone, mode)
-            split = _drawn(partial(_in_a_row, [*parts.stages, parts.end], sample))
-            if not _close(split, whole):
-                name, when = type(backbone).__name__, "train" if mode else "eval"
-                if own:
-                    return f"{_first(parts, backbone, mode, sample)} in {name}'s own forward in {when} mode"
-                return (
-                    f"{name} in {when} mode gives other logits split than whole; move what its forward "
-                    f"draws, counts or remembers into a module of its own, or {STAGES}"
-                )
+    name = type(backbone).__name__
+    tries = [*product((True, False), samples)]
+    whole, split = both(parts, backbone, partial(_logits_and_buffers, backbone, tries))
+    other = (key for key, a, b in zip(tries, whole[0], split[0], strict=True) if not _close(b, a))
+    if own and (found := next(other, None)):
+        first, when = first_difference(parts, backbone, *found), "train" if found[0] else "eval"
+        return f"{first} in {name}'s own forward in {when} mode"
+    remedy = "move what its forward draws, counts or remembers into a module of its own"
+    for training, _ in other:
+        when = "train" if training else "eval"
+        return f"{name} in {when} mode gives other logits split than whole; {remedy}, or {STAGES}"
+    if own:
+        remedy = "run in the stages under no_grad, autocast and the like what its forward runs there"
+    for what in _beyond_values(parts, backbone, samples[0], whole[1], split[1]):
+        return f"{name} {what}; {remedy}{'' if own else f', or {STAGES}'}"
     return None
+
+
+def _beyond_values(
+    parts: Parts,
+    backbone: nn.Module,
+    sample: Any,
+    buffers: Mapping[str, Tensor],
+    of_split: Mapping[str, Tensor],
+) -> Iterator[str]:
+    """What is not alike though logits are."""
+    for key, value in buffers.items():
+        if not _close(of_split[key], value):
+            yield f"writes something else to its buffer '{key}' split than whole"
+    whole, split = both(parts, backbone, partial(_gradients, backbone, sample))
+    if whole is not None:
+        yield from _other_gradients(whole, split)
+    theirs, ours = both(parts, backbone, partial(_logits_under_autocast, sample))
+    if theirs is not None and not _close(ours, theirs):
+        yield "gives other logits split than whole under autocast"
+
+
+def _logits_and_buffers(
+    backbone: nn.Module, tries: Sequence[tuple[bool, Any]], run: Run
+) -> tuple[list[Any], dict[str, Tensor]]:
+    with torch.no_grad():
+        logits = [run(training, sample) for training, sample in tries]
+    return logits, {name: buffer.clone() for name, buffer in backbone.named_buffers()}
+
+
+def _logits_under_autocast(sample: Any, run: Run) -> Any:
+    """Those in train mode; None where the backbone cannot run so."""
+    device = next(leaf.device.type for leaf in pytree.tree_leaves(sample) if isinstance(leaf, Tensor))
+    if not torch.amp.is_autocast_available(device):
+        return None
+    try:
+        with torch.no_grad(), torch.autocast(device, torch.bfloat16):
+            return run(True, sample)
+    except Exception:  # whatever a user's forward raises when it gets bfloat16
+        return None
 
 
 def _close(split: Any, whole: Tensor) -> bool:
     """Equal bit for bit, but for devices where one layer run twice differs in its last bits."""
-    slack = torch.finfo(whole.dtype).eps ** 0.5 * whole.nan_to_num().abs().max().item()
-    return (
-        isinstance(split, Tensor)
-        and split.shape == whole.shape
-        and torch.allclose(split, whole, rtol=0, atol=slack, equal_nan=True)
-    )
+    if not isinstance(split, Tensor) or (split.shape, split.dtype) != (whole.shape, whole.dtype):
+        return False
+    slack = 0.0
+    if whole.is_floating_point() and whole.device.type != "cpu":
+        slack = torch.finfo(whole.dtype).eps ** 0.5 * whole.nan_to_num().abs().max().item()
+    return torch.allclose(split, whole, rtol=0, atol=slack, equal_nan=True)
 
 
-def _set_mode(parts: Parts, backbone: nn.Module, mode: bool) -> None:
-    backbone.train(not mode)
-    for module in (*parts.stages, parts.end):
-        module.train(mode)
+def _gradients(backbone: nn.Module, sample: Any, run: Run) -> dict[str, Tensor | None] | None:
+    """Those of a mean of the logits with random weights, in train mode; None where there are none."""
+    parameters = {name: p for name, p in backbone.named_parameters() if p.requires_grad}
+    try:
+        with torch.enable_grad():
+            logits = run(True, sample)
+        if not logits.requires_grad:
+            return dict.fromkeys(parameters)
+        weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
+        found = torch.autograd.grad(logits, [*parameters.values()], weights, allow_unused=True)
+    except Exception:  # whatever there is that cannot be trained, in a user's forward too
+        return None
+    return dict(zip(parameters, found, strict=True))
 
 
-def _drawn(run: Callable[[], Any]) -> Any:
-    torch.manual_seed(0)
-    with torch.no_grad():
-        return run()
+def _other_gradients(
+    whole: Mapping[str, Tensor | None], split: Mapping[str, Tensor | None] | None
+) -> Iterator[str]:
+    """What is said of gradients that are not equal, up to the order in which their terms are added."""
+    if split is None:
+        yield "cannot be trained split, but whole"
+        return
+    sizes = {name: 0.0 if g is None else _norm(g) for name, g in whole.items()}
+    for name, theirs in whole.items():
+        ours = split[name]
+        if ours is None or theirs is None:
+            if ours is not theirs:
+                some, none = ("whole", "split") if ours is None else ("split", "whole")
+                yield f"gives '{name}' a gradient {some}, and none {none}"
+            continue
+        eps = torch.finfo(theirs.dtype).eps
+        if _norm(ours - theirs) > max(eps**0.5 * sizes[name], 32 * eps * max(sizes.values())):
+            yield f"gives '{name}' another gradient split than whole"
 
 
-def _in_a_row(stages: Sequence[nn.Module], x: Any) -> Any:
-    for stage in stages:
-        x = stage(x)
-    return x
-
-
-def _first(parts: Parts, backbone: nn.Module, mode: bool, sample: Any) -> str:
-    """The stage in which a module of the backbone first reads or returns another Tensor than in the whole."""
-    names = {module: name for name, module in backbone.named_modules()}
-    backbone.train(mode)
-    whole = dict(_seen(backbone, lambda _: call_with(backbone, sample)))
-    _set_mode(parts, backbone, mode)
-    stages = [*parts.stages[:-1], nn.Sequential(parts.stages[-1], parts.end)]
-    outputs, ends = [sample], []
-
-    def in_stages(seen: Sequence[Any]) -> None:
-        for stage in stages:
-            outputs.append(stage(outputs[-1]))
-            ends.append(len(seen))
-
-    for position, (key, tensors) in enumerate(_seen(backbone, in_stages)):
-        if key not in whole or not _same(tensors, whole[key]):
-            (module, does, _), k = key, bisect_right(ends, position) + 1
-            name = f"'{names[module]}'"
-            if does == "reads" and k > 1 and _same(tensors, _tensors(outputs[k - 1])):
-                return _told(k - 1, f"it returns another Tensor than {name} reads")
-            return _told(k, f"{name} {does} another Tensor there than")
-    return _told(len(stages), "it returns other logits than are made")
-
-
-def _told(stage: int, why: str) -> str:
-    return f"stage {stage} is the first that differs: {why}"
-
-
-def _seen(backbone: nn.Module, run: Callable[[Sequence[Any]], Any]) -> list[tuple[_Key, list[Tensor]]]:
-    """What each module of the backbone reads and returns meanwhile, in order."""
-    seen: list[tuple[_Key, list[Tensor]]] = []
-    counts: Counter[tuple[nn.Module, str]] = Counter()
-
-    def note(does: str, module: nn.Module, *values: Any) -> None:
-        seen.append(((module, does, counts[module, does]), [t.clone() for t in _tensors(values[-1])]))
-        counts[module, does] += 1
-
-    with ExitStack() as stack:
-        for module in backbone.modules():
-            if not isinstance(module, torch.jit.ScriptModule):  # which takes no hooks
-                stack.callback(module.register_forward_pre_hook(partial(note, "reads")).remove)
-                stack.callback(module.register_forward_hook(partial(note, "returns")).remove)
-        _drawn(lambda: run(seen))
-    return seen
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
-
-
-def _same(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
-    return len(some) == len(others) and all(map(torch.equal, some, others))
+def _norm(gradient: Tensor) -> float:
+    return gradient.to_dense().nan_to_num().norm().item()

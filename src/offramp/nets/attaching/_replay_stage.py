@@ -9,8 +9,10 @@ the modules runs again, for batches of any size and whatever it does.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -78,10 +80,10 @@ class ReplayStage(nn.Module):
             answer = call.result.filled([next(rest) for _ in call.result.tensors()])
             gates[name].answers[number] = copied(answer) if call.written else answer
         try:
-            try:
+            output = None
+            # a forward that is left at a cut cannot undo its torch.set_grad_enabled(False)
+            with torch.set_grad_enabled(torch.is_grad_enabled()), suppress(Reached):
                 output = call_with(self.backbone, inputs)
-            except Reached:
-                output = None
             if self.stop is None:
                 return gates[self.final].results[-1] if self.final else logits_of(output)
             if output is not None:
@@ -95,7 +97,12 @@ class ReplayStage(nn.Module):
                 tensor if needed else tensor.new_zeros(()).expand(tensor.shape)
                 for tensor, needed in zip([*carried, *made[:-1]], self.needed, strict=True)
             ]
-            return (*pytree.tree_leaves(inputs), *tensors, made[-1])
+            return (*pytree.tree_leaves(inputs), *map(_for_autograd, [*tensors, made[-1]]))
         finally:
             for gate in gates.values():
                 gate.calls, gate.answers, gate.results = 0, {}, []
+
+
+def _for_autograd(tensor: Tensor) -> Tensor:
+    """The Tensor as a head can train on it, made under inference_mode or not."""
+    return tensor.clone() if tensor.is_inference() else tensor

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import zip_longest
 from operator import attrgetter
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from offramp.errors import UserError
+from offramp.nets.attaching._contexts import autocast_everywhere
 from offramp.nets.attaching._tracer import IsTraining, Tracer
 from offramp.unchanged import unchanged
 
@@ -97,8 +100,10 @@ def _trace_once(
     backbone: nn.Module, names: Sequence[str], holders: set[nn.Module], *, training: bool
 ) -> Trace:
     modules = [backbone.get_submodule(name) for name in names]
-    tracer = Tracer(modules, holders, training)
-    with unchanged(backbone):
+    # regions that enter autocast show in one mode, and those that leave it in the other
+    autocast = nullcontext() if training else autocast_everywhere()
+    with unchanged(backbone), torch.enable_grad(), autocast:
+        tracer = Tracer(modules, holders, training)
         try:
             graph = tracer.trace(backbone)
         except Exception as error:  # whatever a user's forward raises when its input is symbolic

@@ -7,7 +7,13 @@ from typing import Any
 
 from torch import fx, nn
 
-__all__ = ["IsTraining", "Tracer"]
+from offramp.nets.attaching._contexts import contexts
+
+__all__ = ["Entered", "IsTraining", "Tracer"]
+
+
+class Entered(Exception):
+    """The forward runs something under no_grad, autocast or the like, which a graph would not."""
 
 
 class IsTraining(nn.Module):
@@ -19,6 +25,8 @@ class IsTraining(nn.Module):
 
 class Tracer(fx.Tracer):
     """Enters the modules in ``holders`` only and notes what cuts return.
+
+    Raises :class:`Entered` at what runs in other contexts than the tracer was made in.
 
     Args:
         cuts: The modules to cut after.
@@ -33,6 +41,12 @@ class Tracer(fx.Tracer):
         self.holders = holders
         self.mode = training
         self.flags: list[fx.Node] = []
+        self.contexts = contexts()
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        if contexts() != self.contexts:
+            raise Entered
+        return super().create_node(*args, **kwargs)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return m not in self.holders

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from offramp.errors import UserError
@@ -27,6 +28,7 @@ from offramp.unchanged import unchanged
 __all__ = ["attach"]
 
 
+@torch.inference_mode(False)  # gradients are looked at, and heads made to be trained
 def attach(
     backbone: nn.Module,
     at: Sequence[str] | None = None,
@@ -131,8 +133,7 @@ def _cut(
     for cut in ways:
         parts = cut()
         if parts is not None:
-            with unchanged(backbone, *parts.stages):
-                reason = difference(parts, backbone, samples, own=stages is not None) or ""
+            reason = difference(parts, backbone, samples, own=stages is not None) or ""
             if not reason:
                 return parts
     raise UserError(reason)
