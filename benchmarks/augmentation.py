@@ -40,7 +40,7 @@ def main() -> None:
     torch.manual_seed(0)
     net = offramp.nets.vgg7(num_classes=100, width=64).to(memory_format=torch.channels_last)
     optimiser = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
-    batch = crop_flip(images, generator).contiguous(memory_format=torch.channels_last)
+    batch = crop_flip.images(images, generator).contiguous(memory_format=torch.channels_last)
 
     def step() -> None:
         loss = torch.stack([F.cross_entropy(o, labels) for o in net(batch)]).sum()
@@ -50,8 +50,8 @@ def main() -> None:
 
     work = {
         "step": step,
-        "crop + flip + cutout": lambda: crop_flip(cutout(images, generator), generator),
-        "crop + flip + autoaugment + cutout": lambda: everything(images, generator),
+        "crop + flip + cutout": lambda: crop_flip.images(cutout(images, generator), generator),
+        "crop + flip + autoaugment + cutout": lambda: everything.images(images, generator),
     }
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for round in range(args.rounds + 2):

@@ -41,9 +41,10 @@ def _batches(name: str, device: str) -> Mapping[str, Finding]:
         list(noise().train.batches(32, transform=pipeline(name, noise())[0], device=where, shuffle=True))
         for where in ("cpu", device)
     ]
-    for (wanted, labels), (images, same) in zip(*found, strict=True):
-        apart = max(apart, float((images.cpu() - wanted).abs().max()))
-        elsewhere += images.device.type != device or not torch.equal(same.cpu(), labels)
+    for wanted, batch in zip(*found, strict=True):
+        apart = max(apart, float((batch.inputs.cpu() - wanted.inputs).abs().max()))
+        same = torch.equal(batch.targets["label"].cpu(), wanted.targets["label"])
+        elsewhere += batch.inputs.device.type != device or not same
     # One fused multiply-add more or less, of values up to 3; but for brightness, whose rounding to a whole
     # level a last bit may decide.
     return {"largest difference": Finding(apart, 1e-5), "wrong labels or device": Finding(elsewhere, 0)}
