@@ -8,9 +8,18 @@ from contextlib import contextmanager
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-__all__ = ["STAYED", "buffers_kept", "evaluating", "measuring", "modes_kept", "to_training"]
+__all__ = [
+    "STAYED",
+    "all_frozen",
+    "buffers_kept",
+    "evaluating",
+    "measuring",
+    "modes_kept",
+    "outermost_in_eval",
+    "to_training",
+]
 
-STAYED = "_stays_in_eval_mode"  # attribute of a module that the last training left in evaluation mode
+STAYED = "_stays_in_eval_mode"  # attribute of a module: whether the last training left it in evaluation mode
 
 
 @contextmanager
@@ -44,7 +53,8 @@ def to_training(net: nn.Module) -> None:
     A net that comes in training mode is in them: what was put into evaluation mode by hand stays there. Of a
     net that comes in evaluation mode all is trained but for two kinds of modules, with whatever is in them:
     those whose parameters are all frozen, since the statistics of a frozen backbone shall not move; and those
-    that the training before left in evaluation mode, so that two trainings treat a net alike.
+    that the training before left in evaluation mode. Two trainings treat a net alike: what was frozen in the
+    one before, and in training mode all the same, is so again.
     """
     if not net.training:
         came = {module: module.training for module in net.modules()}
@@ -54,10 +64,23 @@ def to_training(net: nn.Module) -> None:
             module.training = came[module]
 
 
-def _stays(module: nn.Module) -> bool:
+def outermost_in_eval(module: nn.Module, name: str = "") -> Iterator[str]:
+    """Names of the outermost modules that are in evaluation mode; "" is the module itself."""
+    if not module.training:
+        yield name
+        return
+    for child, inner in module.named_children():
+        yield from outermost_in_eval(inner, f"{name}.{child}" if name else child)
+
+
+def all_frozen(module: nn.Module) -> bool:
+    """Whether a module has parameters, and none of them is trained."""
     parameters = list(module.parameters())
-    frozen = bool(parameters) and not any(p.requires_grad for p in parameters)
-    return not module.training and (frozen or STAYED in vars(module))
+    return bool(parameters) and not any(p.requires_grad for p in parameters)
+
+
+def _stays(module: nn.Module) -> bool:
+    return not module.training and vars(module).get(STAYED, all_frozen(module))
 
 
 @contextmanager

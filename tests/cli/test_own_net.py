@@ -81,8 +81,24 @@ def test_a_module_level_net_starts_from_the_seed_and_goes_on(offramp, refused, t
     train("mine:net", "whole", "--method", "joint")
     words = ("train", "--data", "digits", "--epochs", 1, *LIMITS, "--method", "joint", "--out", "whole")
     assert offramp(*words, "--net", "mine:net", "--resume")[0] == 0
-    line = refused(*words, "--net", "mine.py:build", "--resume")
-    assert "holds a run with another net: net was 'mine:net', is 'mine.py:build'" in line
+    line = refused(*words, "--net", "mine:build:width=5", "--resume")
+    assert "holds a run with another net: shapes was" in line
+
+
+def test_a_stopped_run_goes_on_from_another_folder(offramp, train, folder, tmp_path, monkeypatch):
+    """The place of the code is spelled otherwise there; what counts is that it builds such a net."""
+    train("mine.py:build:width=5", "here", "--method", "joint")
+    before = (folder / "here" / "run.json").read_bytes()
+    (folder / "here" / "result.json").unlink()
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    shutil.copy(folder / "mine.py", tmp_path / "mine.py")
+    words = ("train", "--resume", "--out", folder / "here", "--net", "../mine.py:build:width=5")
+    code, _, err = offramp(*words)
+    assert code == 0, err
+    assert (folder / "here" / "run.json").read_bytes() == before
+    result = json.loads((folder / "here" / "result.json").read_text())
+    assert result["net"] == "mine.py:build"  # as it was called when the run began
 
 
 def test_a_run_of_python_is_opened_by_the_commands(offramp, folder, monkeypatch, tmp_path):

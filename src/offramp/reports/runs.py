@@ -11,8 +11,7 @@ from typing import Any
 from offramp.errors import UserError
 from offramp.methods import Method, method
 from offramp.nets.text import word
-from offramp.nets.zoo.builder import completed
-from offramp.runs.formats import completed_options, completed_recipe
+from offramp.runs.formats import as_of_today
 from offramp.runs.record import read_file
 from offramp.runs.result import Result
 from offramp.runs.shape import check_result, check_shape
@@ -103,15 +102,15 @@ def read_run(folder: str | Path) -> RunRecord:
     run, found = (read_file(folder / name) for name in ("run.json", "result.json"))
     check_shape(run, _RUN, folder / "run.json")
     check_result(found, folder / "result.json")
-    result = Result.from_json(found)
+    run, result = as_of_today(run, folder / "run.json"), Result.from_json(found)
     return RunRecord(
         folder=folder,
-        net=word(completed(run["net"])),
+        net=word(run["net"]),
         method=run["method"],
-        options=completed_options(run["method"], run["options"]),
+        options=run["options"],
         data=result.data,
         seed=run["seed"],
-        recipe=completed_recipe(run["recipe"]),
+        recipe=run["recipe"],
         result=result,
         epochs=_epochs(folder / "metrics.csv"),
         shapes=str(run["net"].get("shapes", "")),

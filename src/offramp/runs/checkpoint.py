@@ -6,11 +6,13 @@ one rename, complete; only then are the older ones deleted. The latest one count
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 import re
 import shutil
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from offramp.errors import UserError
 from offramp.runs.files import disk_errors, write_folder
 from offramp.runs.weights import load_weights, weights_bytes
 
-__all__ = ["last", "load", "save"]
+__all__ = ["fitting", "last", "load", "save"]
 
 _NAME = re.compile(r"epoch-(\d+)-step-(\d+)$")
 
@@ -88,3 +90,21 @@ def load(folder: Path, net: nn.Module) -> dict[str, Any]:
         raise UserError(f"{path} is cut short or damaged ({reason}); {remedy}") from None
     load_weights(net, folder / "weights.safetensors")
     return state
+
+
+@contextlib.contextmanager
+def fitting(folder: Path) -> Iterator[None]:
+    """Turn what goes wrong as a checkpoint's state is put back into one line.
+
+    Raises:
+        UserError: The state is of another training: of other trained parameters, another optimiser, or what
+            is no state at all.
+    """
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}".split("\n")[0]
+        raise UserError(
+            f"{folder / 'state.pt'} is of another training than this one ({reason}); freeze the same parts "
+            "of the net as the run did, or train anew into another folder"
+        ) from error

@@ -10,7 +10,7 @@ from offramp.errors import UserError
 from offramp.methods import Method
 from offramp.runs import checkpoint
 from offramp.runs.files import disk_errors, write_file, write_folder
-from offramp.runs.record import as_json, check_same, read_record
+from offramp.runs.record import check_same, read_record, record_json
 
 __all__ = ["check_extension", "extend", "is_longer"]
 
@@ -63,7 +63,7 @@ def extend(folder: Path, record: dict[str, Any]) -> None:
         write_folder(kept, files)
         with disk_errors(result):
             result.unlink()  # before the new record, under which it would be a false result
-    write_file(folder / "run.json", as_json(record))
+    write_file(folder / "run.json", record_json(record))
 
 
 def _of_the_schedule(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from offramp.runs import checkpoint
 from offramp.runs.extension import extend, is_longer
 from offramp.runs.files import write_file, write_folder
 from offramp.runs.log import Log
-from offramp.runs.record import as_json
+from offramp.runs.record import as_json, record_json
 from offramp.runs.result import Result
 from offramp.runs.weights import weights_bytes
 
@@ -50,7 +50,7 @@ class RunFolder:
             return
         assert self.path is not None
         if before is None:
-            write_folder(self.path, {"run.json": as_json(record)})  # from here on the run is there
+            write_folder(self.path, {"run.json": record_json(record)})  # from here on the run is there
         elif is_longer(before, record):
             extend(self.path, record)
 
@@ -76,10 +76,10 @@ class RunFolder:
             assert self.path is not None
             self.last_checkpoint = checkpoint.save(self.path, net, state, step=step)
 
-    def find_checkpoint(self) -> bool:
-        """Look for the last checkpoint, in every process; whether there is one."""
+    def find_checkpoint(self) -> Path | None:
+        """Look for the last checkpoint, in every process."""
         self.last_checkpoint = None if self.path is None else checkpoint.last(self.path)
-        return self.last_checkpoint is not None
+        return self.last_checkpoint
 
     def load(self, net: nn.Module) -> dict[str, Any]:
         """Put the weights of the checkpoint that was found into the net, and return its state."""

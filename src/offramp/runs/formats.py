@@ -1,17 +1,28 @@
-"""Files of runs from before the library knew all that it knows today, read in this one place."""
+"""Files of runs from before the library knew all that it knows today, read in this one place.
+
+The formats of ``run.json``:
+
+1. (No ``format`` in it.) A method's options stand twice: all of them in ``options``, those that were given in
+   ``recipe`` too.
+2. They stand in ``options`` alone. ``frozen`` and ``eval_mode`` name the parts of the net that the training
+   leaves as they are (:mod:`offramp.runs.left_alone`).
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from offramp.errors import UserError
 from offramp.methods import method
+from offramp.nets.zoo.builder import completed
 from offramp.recipes.recipe import Recipe
 
-__all__ = ["completed_options", "completed_recipe", "renamed_options", "renamed_state"]
+__all__ = ["FORMAT", "as_of_today", "as_stored", "renamed_state"]
 
+FORMAT = 2
 # Settings whose default is no longer what the library did before it had them.
 OF_THEIR_TIME = {"channels_last": False, "val_split": False}
 # Options that went to several parts of a method, before such a name had to be qualified.
@@ -20,23 +31,50 @@ FOR_ALL_PARTS = ("scales",)
 OF_PHASES = {"part": "phase", "part_began": "phase_began", "part_rows": "phase_rows"}
 
 
-def completed_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """A recorded recipe with every setting; one that it lacks is what training did at its time."""
-    return {**Recipe().to_dict(), **OF_THEIR_TIME, **recipe}
+def as_of_today(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """A record of any format, complete: settings and options that it lacks are those of its time.
+
+    The recipe gets those options of the method that are not at their defaults.
+
+    Args:
+        record: As a ``run.json`` has it, with the keys ``net``, ``method``, ``options`` and ``recipe``.
+        path: The file.
+
+    Raises:
+        UserError: A later version of the library has written it.
+    """
+    number = record.get("format", 1)
+    if type(number) is not int or not 1 <= number <= FORMAT:
+        raise UserError(
+            f"{path} is of format {number!r}, and this version of offramp reads formats up to {FORMAT}; "
+            "take the version that wrote it, or a later one"
+        )
+    name = record["method"]
+    defaults = _defaults(name)
+    options = (defaults or {}) | _renamed(name, record["options"])
+    chosen = {key: value for key, value in options.items() if defaults and defaults.get(key) != value}
+    recipe = {**Recipe().to_dict(), **OF_THEIR_TIME, **record["recipe"], "options": chosen}
+    today = {"format": FORMAT, "net": completed(record["net"]), "options": options, "recipe": recipe}
+    return {**record, **today}
 
 
-def completed_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Recorded options of a method, by their names of today; one that the record lacks is at its default."""
+def as_stored(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A complete record as ``run.json`` has it."""
+    recipe = {key: value for key, value in record["recipe"].items() if key != "options"}
+    return {**record, "recipe": recipe}
+
+
+def _defaults(name: str) -> dict[str, Any] | None:
+    """A method's options at their defaults, as JSON has them; None of a Method of the user's own."""
     try:
-        known = method(name).options
-    except UserError:  # a Method of the user's own
-        return dict(options)
-    defaults: dict[str, Any] = json.loads(json.dumps(known))  # as a record holds them
-    return defaults | renamed_options(name, options)
+        options: dict[str, Any] = json.loads(json.dumps(method(name).options))
+    except UserError:
+        return None
+    return options
 
 
-def renamed_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a method as they were given, by their names of today."""
+def _renamed(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Recorded options of a method by their names of today."""
     try:
         row = method(name)
     except UserError:

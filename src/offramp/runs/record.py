@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from offramp.errors import UserError
 from offramp.methods import Method
 from offramp.nets import NETS, Net
-from offramp.nets.zoo.builder import completed
 from offramp.recipes.recipe import Recipe
-from offramp.runs.formats import completed_options, completed_recipe, renamed_options
+from offramp.runs.formats import FORMAT, as_of_today, as_stored
+from offramp.runs.left_alone import left_alone
 from offramp.runs.shape import RECORD, check_result, check_shape, shortened
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ __all__ = [
     "read_file",
     "read_record",
     "read_result",
+    "record_json",
 ]
 
 DECISIVE = ("net", "method", "options", "data", "recipe")  # a run goes on with the same of each
@@ -46,7 +47,9 @@ def describe(net: Net, method: Method, data: ImageData, recipe: Recipe, clean: T
         clean: Normalises the images that the net is measured on.
     """
     record = {
+        "format": FORMAT,
         "net": _spec(net),
+        **left_alone(net),
         "method": method.name,
         "options": method.options,
         "data": {
@@ -65,8 +68,8 @@ def describe(net: Net, method: Method, data: ImageData, recipe: Recipe, clean: T
         "versions": {name: _version(name) for name in ("offramp", "torch", "lightning-fabric", "numpy")}
         | {"python": platform.python_version()},
     }
-    in_file: dict[str, Any] = _from_json(as_json(record))  # so that it compares equal with the file's
-    return in_file
+    # what the file gives back, so that records compare equal
+    return as_of_today(_from_json(record_json(record)), Path("run.json"))
 
 
 def is_run(folder: Path) -> bool:
@@ -83,14 +86,11 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / "run.json"
     record = read_file(path)
     check_shape(record, RECORD, path)
-    record["net"] = completed(record["net"])
-    record["recipe"] = completed_recipe(record["recipe"])
-    record["options"] = completed_options(record["method"], record["options"])
+    record = as_of_today(record, path)
     try:
         Recipe.from_dict(record["recipe"])
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    record["recipe"]["options"] = renamed_options(record["method"], record["recipe"]["options"])
     return record
 
 
@@ -113,18 +113,24 @@ def check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> Non
         UserError: It was started with something else; the line names what.
     """
     for key in DECISIVE:
-        old, new = before[key], now[key]
-        if key == "data":  # the same set may lie elsewhere by now
-            old, new = old | {"source": None}, new | {"source": None}
-        if (
-            key == "recipe"
-        ):  # options are compared as the method's, the use of val_split by the data's numbers
-            old, new = ({**each, "options": None, "val_split": None} for each in (old, new))
+        old, new = _comparable(key, before[key], now[key])
         if old != new:
             raise UserError(
                 f"{folder} holds a run with another {key}: {_difference(old, new)}; "
                 "give what it was started with, or choose another folder"
             )
+
+
+def _comparable(key: str, old: Any, new: Any) -> tuple[Any, Any]:
+    """What a run was started with and what it is to go on with, without what decides nothing."""
+    if key == "data":  # the same set may lie elsewhere by now
+        return old | {"source": None}, new | {"source": None}
+    if key == "recipe":  # options are compared as the method's, the use of val_split by the data's numbers
+        old, new = ({**each, "options": None, "val_split": None} for each in (old, new))
+    if key == "net" and "shapes" in old and "shapes" in new:  # code of one's own, which may be spelled anew
+        both = (old.keys() & new.keys()) - {"net"}
+        old, new = ({name: each[name] for name in sorted(both)} for each in (old, new))
+    return old, new
 
 
 def check_method(folder: Path, before: dict[str, Any], method: Method) -> None:
@@ -135,6 +141,11 @@ def check_method(folder: Path, before: dict[str, Any], method: Method) -> None:
     """
     options = _from_json(as_json(method.options))
     check_same(folder, before, before | {"method": method.name, "options": options})
+
+
+def record_json(record: dict[str, Any]) -> bytes:
+    """A record as ``run.json`` holds it."""
+    return as_json(as_stored(record))
 
 
 def as_json(content: Any) -> bytes:

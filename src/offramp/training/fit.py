@@ -91,6 +91,7 @@ def fit(
         counted = cost(trained)
         with in_training_mode(trained) as staying:
             trainer = Trainer(trained, setup, fabric, kept, quiet=quiet)
+            trainer.restore()  # before the record changes: a run that cannot go on stays as it is
             kept.begin(setup.record, setup.before)
             if not quiet and fabric.is_global_zero:
                 _say_at_the_start(data, staying, counted)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from offramp.modes import STAYED, to_training
+from offramp.modes import STAYED, all_frozen, outermost_in_eval, to_training
 
 __all__ = ["in_training_mode"]
 
@@ -24,21 +24,13 @@ def in_training_mode(net: nn.Module) -> Iterator[list[str]]:
     came = {module: module.training for module in net.modules()}
     try:
         to_training(net)
-        yield list(_outermost_in_eval(net))
+        yield list(outermost_in_eval(net))
     except BaseException:
         for module, training in came.items():
             module.training = training
         raise
     for module in net.modules():
         vars(module).pop(STAYED, None)
-        if not module.training:
-            vars(module)[STAYED] = True
+        if not module.training or all_frozen(module):
+            vars(module)[STAYED] = not module.training
     net.eval()
-
-
-def _outermost_in_eval(module: nn.Module, name: str = "") -> Iterator[str]:
-    if not module.training:
-        yield name
-        return
-    for child, inner in module.named_children():
-        yield from _outermost_in_eval(inner, f"{name}.{child}" if name else child)

@@ -13,6 +13,7 @@ from offramp.methods import method as named_method
 from offramp.nets import Net
 from offramp.recipes import Recipe
 from offramp.runs.extension import check_extension, is_longer
+from offramp.runs.left_alone import check_left_alone
 from offramp.runs.record import check_same, describe, read_record
 from offramp.runs.recorded import recorded_method
 from offramp.runs.sets import check_fits, open_set
@@ -77,6 +78,8 @@ def set_up(
     augment, clean = pipeline(recipe.augment, data, mixup=recipe.mixup, cutmix=recipe.cutmix)
     record = describe(net, method, data, recipe, clean)
     finished = folder is not None and _finished(folder, before, record, method)
+    if before is not None:
+        record["net"] = before["net"]  # a place of code as it was spelled when the run began
     return Setup(data, method, recipe, augment, clean, record, before, finished)
 
 
@@ -112,6 +115,9 @@ def _finished(folder: Path, before: dict[str, Any] | None, record: dict[str, Any
         return False
     if is_longer(before, record):
         check_extension(folder, before, record, method)
-        return False
-    check_same(folder, before, record)
-    return (folder / "result.json").is_file()
+    else:
+        check_same(folder, before, record)
+        if (folder / "result.json").is_file():
+            return True
+    check_left_alone(folder, before, record)
+    return False

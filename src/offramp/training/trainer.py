@@ -13,6 +13,7 @@ from offramp.errors import UserError
 from offramp.methods.bound import BoundMethod
 from offramp.methods.loops import LoopContext, Progress
 from offramp.nets import Net
+from offramp.runs import checkpoint
 from offramp.runs.evaluation import Evaluation
 from offramp.runs.folder import RunFolder
 from offramp.tasks.outputs import column
@@ -120,14 +121,31 @@ class Trainer:
             lr=learning_rate(self.recipe, done, whole),
         )
 
+    def restore(self) -> None:
+        """Go to the last checkpoint of the run folder, if there is one; nothing is written.
+
+        Raises:
+            UserError: It cannot be read, or is not of this net and method.
+        """
+        found = self.folder.find_checkpoint()
+        self.fabric.barrier()  # all processes have looked before one writes
+        if found is None:
+            return
+        values = self.folder.load(self.net)
+        with checkpoint.fitting(found):
+            self.state = restore(values, self.loop, self.fabric)
+            if self.average:
+                self.average.load(values["average"])
+
     def train(self) -> None:
         """Run the epochs that are left.
 
         Raises:
-            UserError: A loss is no longer finite, a checkpoint cannot be read, or the disk is full.
+            UserError: A loss is no longer finite, or the disk is full.
             Interrupted: SIGINT or SIGTERM came, and a checkpoint was written.
         """
-        self._restore()
+        if self.folder.last_checkpoint is None:
+            self._save()  # so that there is one from here on
         with contextlib.ExitStack() as stack:
             if self.folder.path is not None:
                 self.signals = stack.enter_context(catch_signals())
@@ -234,14 +252,3 @@ class Trainer:
         step = self.plan.before(self.state.phase) + self.state.step
         self.folder.save(self.net, state, step=step)
         self.fabric.barrier()
-
-    def _restore(self) -> None:
-        """Go to the last checkpoint; write the first one if there is none."""
-        there = self.folder.find_checkpoint()
-        self.fabric.barrier()  # all processes have looked before one writes
-        if not there:
-            return self._save()
-        values = self.folder.load(self.net)
-        self.state = restore(values, self.loop, self.fabric)
-        if self.average:
-            self.average.load(values["average"])
