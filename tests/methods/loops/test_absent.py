@@ -14,8 +14,10 @@ from torch import nn
 from torch.func import functional_call
 
 from offramp.data import Batch
+from offramp.errors import UserError
 from offramp.methods.loops import Progress
 from offramp.methods.loops.staged._loss_factors import equal_norms, landscape_rates
+from offramp.methods.objectives.divergence import DivergenceDistillation
 from offramp.nets import Net
 from offramp.tasks import Boxes, Classification
 
@@ -175,3 +177,10 @@ def test_norms_of_absent_outputs_wait():
     both = training.norms["values"]
     assert both[1] > 0
     assert both[0] == pytest.approx(known[0])  # of the same batch
+
+
+@pytest.mark.parametrize("name", ["kd", "kd+dr-mgf", "kl"])
+def test_outputs_of_several_tasks_do_not_teach_each_other(name):
+    objective = {"kl": DivergenceDistillation()}.get(name)
+    with pytest.raises(UserError, match="distillation compares the class probabilities of all outputs"):
+        objective.bind(ThreeHeads()) if objective else bench(ThreeHeads(), name)

@@ -1,6 +1,7 @@
 """Distillation against loops over plain numbers and against the public code's losses."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,9 @@ from steps import exit_step
 from offramp.methods.objectives import TaskLoss
 from offramp.methods.objectives.distillation import Distillation
 from offramp.methods.objectives.divergence import DivergenceDistillation
+from offramp.tasks import Classification
+
+NET = SimpleNamespace(outputs={"exit 1": Classification(), "exit 2": Classification()})
 
 
 def probabilities(logits, temperature):
@@ -57,7 +61,7 @@ def published(z, targets, *, share, temperature, scale):
 )
 def test_kd_is_the_published_sum(golden, make_step, options, numbers):
     step = make_step()
-    losses = Distillation(**options).bind(step.net)(step)
+    losses = Distillation(**options).bind(NET)(step)
     expected = published(golden["z"], step.targets["label"].tolist(), **numbers)
     assert len(losses) == 4
     torch.testing.assert_close(sum(losses).item(), expected, rtol=1e-6 if not options else 1e-12, atol=0)
@@ -99,7 +103,7 @@ def test_kd_msdnet_by_its_formula(golden, make_step):
 @pytest.mark.parametrize("objective", [Distillation(), Distillation(anneal=False), DivergenceDistillation()])
 def test_the_teacher_learns_from_the_labels_alone(make_step, objective):
     step = make_step()
-    losses = objective.bind(step.net)(step)
+    losses = objective.bind(NET)(step)
     for k in range(3):
         grads = torch.autograd.grad(losses[k], step.outputs, retain_graph=True, allow_unused=True)
         assert [i for i, grad in enumerate(grads) if grad is not None] == [k]
@@ -118,7 +122,7 @@ def test_labels_are_smoothed_and_soft_targets_are_not(make_step, objective):
 def test_losses_are_float32_or_wider(make_step, objective):
     narrow = make_step(dtype=torch.bfloat16)
     same = exit_step(None, [z.detach().float() for z in narrow.outputs], narrow.targets["label"])
-    start = objective.bind(None)
+    start = objective.bind(NET)
     for ours, theirs in zip(start(narrow), objective(same), strict=True):
         assert ours.dtype == torch.float32
         torch.testing.assert_close(ours, theirs)
@@ -130,7 +134,7 @@ UNSURE = torch.zeros(6, 10)
 
 def test_temperature_grows_after_a_confident_batch_and_never_falls():
     targets = torch.arange(6)
-    losses = Distillation().bind(None)
+    losses = Distillation().bind(NET)
     student = torch.randn(6, 10, generator=torch.Generator().manual_seed(0))
     for teacher, used, after in [
         (UNSURE, 1.0, 1.0),
@@ -150,13 +154,13 @@ def test_confidence_is_that_of_the_tempered_probabilities():
     teacher = torch.tensor([[1.0, 0.0]])  # 0.73 at T=1, and above 0.5 at any temperature of two classes
     three = torch.tensor([[1.0, 0.0, 0.0]])  # 0.576 at T=1, 0.5 at T = 1/ln 2 = 1.4427
     for logits, grows in ((teacher, True), (three, False)):
-        losses = Distillation(temperature=1.5).bind(None)
+        losses = Distillation(temperature=1.5).bind(NET)
         losses(exit_step(None, [logits, logits], torch.tensor([0])))
         assert (losses.temperature.item() > 1.5) == grows
 
 
 def test_temperature_stays_in_evaluation_mode():
-    losses = Distillation().bind(None).eval()
+    losses = Distillation().bind(NET).eval()
     losses(exit_step(None, [SURE, SURE], torch.arange(6)))
     assert losses.temperature == 1
 
@@ -167,11 +171,11 @@ def test_annealing_goes_on_exactly_from_a_checkpoint():
         exit_step(None, [torch.randn(6, 10, generator=generator), 2 * SURE / (i + 1)], torch.arange(6))
         for i in range(12)
     ]
-    through = Distillation().bind(None)
+    through = Distillation().bind(NET)
     for step in steps[:6]:
         through(step)
     assert through.temperature > 1.2
-    resumed = Distillation().bind(None)
+    resumed = Distillation().bind(NET)
     resumed.load_state_dict(through.state_dict())
     for step in steps[6:]:
         assert torch.equal(torch.stack(through(step)), torch.stack(resumed(step)))
@@ -185,7 +189,7 @@ def test_processes_keep_one_temperature(monkeypatch):
     monkeypatch.setattr(dist, "get_world_size", lambda: 2)
     for other, grows in ((0.5, True), (0.3, False)):
         monkeypatch.setattr(dist, "all_reduce", lambda tensor, other=other: tensor.add_(other))
-        losses = Distillation().bind(None)
+        losses = Distillation().bind(NET)
         losses(exit_step(None, [teacher, teacher], torch.arange(6)))
         assert (losses.temperature.item() > 1) == grows
 

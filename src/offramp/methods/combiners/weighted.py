@@ -15,7 +15,14 @@ from offramp.checks import choice, number, switch, whole
 from offramp.errors import UserError
 from offramp.methods.combiners.backward import Backward
 from offramp.methods.combiners.combiner import Combiner
-from offramp.methods.combiners.jacobian import SCOPES, Jacobian, LeanBlock, RefreshedWeights, RowBlock
+from offramp.methods.combiners.jacobian import (
+    SCOPES,
+    Jacobian,
+    LeanBlock,
+    RefreshedWeights,
+    RowBlock,
+    keep_graphs,
+)
 from offramp.methods.combiners.seeded import seeded
 from offramp.methods.combiners.solvers import SolverFailed
 from offramp.methods.objectives.step import Step
@@ -95,6 +102,7 @@ class Weighted(Combiner):
         return torch.ones(count, dtype=torch.float64)
 
     def bind(self, net: nn.Module, seed: int = 0) -> nn.Module:  # noqa: D102
+        keep_graphs()
         return BoundWeighted(self, net, seed)
 
 

@@ -41,7 +41,7 @@ class LoopContext:
         batches: A few training batches, a pure function of a number: (number, how many) -> batches.
         tasks: The task of each of the net's outputs, as the recipe sets it.
         epochs: How many there will be.
-        seed: The run's.
+        seed: Seed of the run.
         compiled: Whether the model is compiled; the features between its stages are out of reach then.
         clip: Largest norm of the whole gradient; 0 leaves it alone.
         accumulate: How many micro-batches a batch is cut into.
@@ -68,24 +68,24 @@ class LoopContext:
         whole: Batch | None = None,
         more: bool = False,
         together: bool = True,
-        **how: Any,
+        **keywords: Any,
     ) -> Step:
-        """One forward pass.
+        """Run the net on a batch.
 
         Args:
             batch: The samples.
-            progress: When this is.
+            progress: How far the training is.
             whole: What the batch is a micro-batch of; None: it is all.
             more: Whether other micro-batches follow.
             together: Whether the processes share the batch, rather than have one each.
-            how: Further keywords of the model.
+            keywords: Further keywords of the model.
         """
         return self.bound.step(
             batch,
             self.model,
             self.tasks,
             reach={"features"} if self.compiled else {"features", "trunk"},
-            how=how,
+            how=keywords,
             progress=progress.fraction,
             epoch=progress.epoch,
             epochs=self.epochs,
@@ -96,23 +96,23 @@ class LoopContext:
         )
 
     def averaging(self, *, now: bool) -> AbstractContextManager[Any]:
-        """Around forward and backward: whether Fabric's backward passes average over the processes."""
+        """Context of forward and backward that says whether Fabric averages over the processes now."""
         if now or "losses" not in self.bound.needs:  # rows are averaged by the combiner
             return nullcontext()
         return self.fabric.no_backward_sync(self.model)  # type: ignore[arg-type]
 
     def backward(self) -> Backward:
-        """How gradients are got, at the present scale of the loss."""
+        """Backward pass for combiners, at the present scale of the loss."""
         average = (lambda tensor: mean_all([tensor])) if self.fabric.world_size > 1 else None
         return Backward(self.fabric.backward, self.scale(), average)
 
     def scale(self) -> float:
-        """What a backward pass multiplies the loss by."""
+        """Factor that a backward pass multiplies the loss by."""
         scaler = getattr(self.fabric.strategy.precision, "scaler", None)
         return 1.0 if scaler is None else float(scaler.scale(torch.ones((), device=self.fabric.device)))
 
     def update(self, optimizer: _FabricOptimizer, *modules: nn.Module) -> None:
-        """Clip the gradient of the modules, and take a step."""
+        """Clip the gradient of the modules, and take a step of the optimiser."""
         if self.clip:
             # under loss scaling an overflow is normal: the scaler sees it too and skips the step
             self.fabric.clip_gradients(

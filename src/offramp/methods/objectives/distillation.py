@@ -15,7 +15,7 @@ from offramp.checks import number, switch
 from offramp.distributed.collectives import mean
 from offramp.methods.objectives.objective import Objective
 from offramp.methods.objectives.step import Step
-from offramp.tasks.soft_targets import soft_loss, soft_targets
+from offramp.tasks.soft_targets import check_soft_targets, soft_loss, soft_targets
 
 __all__ = ["Distillation"]
 
@@ -67,6 +67,7 @@ class Distillation(Objective):
             number(self, "scale", "above 0, or '10/K' as published for CIFAR", lambda v: v > 0)
 
     def bind(self, net: nn.Module, seed: int = 0) -> Callable[[Step], list[Tensor]]:  # noqa: D102
+        check_soft_targets(net.outputs.values())  # type: ignore[operator]
         return _Annealed(self) if self.anneal else self
 
     def __call__(self, step: Step) -> list[Tensor]:

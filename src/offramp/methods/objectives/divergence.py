@@ -6,14 +6,15 @@ the DR-MGF paper (arXiv 2305.19844, Table 5) trains MSDNet.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from offramp.checks import choice, number
 from offramp.methods.objectives.objective import Objective
 from offramp.methods.objectives.step import Step
-from offramp.tasks.soft_targets import divergence, soft_targets
+from offramp.tasks.soft_targets import check_soft_targets, divergence, soft_targets
 
 __all__ = ["DivergenceDistillation"]
 
@@ -52,6 +53,10 @@ class DivergenceDistillation(Objective):
         number(self, "alpha", "from 0 to 1", lambda v: 0 <= v <= 1)
         number(self, "temperature", "above 0", lambda v: v > 0)
         choice(self, "reduction", ("batchmean", "mean"))
+
+    def bind(self, net: nn.Module, seed: int = 0) -> Callable[[Step], list[Tensor]]:  # noqa: D102
+        check_soft_targets(net.outputs.values())  # type: ignore[operator]
+        return self
 
     def __call__(self, step: Step) -> list[Tensor]:  # noqa: D102
         targets = soft_targets(step.outputs[-1], self.temperature)

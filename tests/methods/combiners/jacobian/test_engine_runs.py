@@ -143,6 +143,8 @@ def test_a_compiled_forward():
     net = build("vgg7")
     images, targets = batch("vgg7", net)
     engines = [Jacobian(net, shared, lean=lean) for shared, lean in ENGINES]
+    assert torch._functorch.config.donated_buffer  # making one changes nothing in torch
+    keep_graphs()
     compiled = torch.compile(net, backend="aot_eager")
     sum(losses_of(exit_step(net, compiled(images), targets))).backward()  # its buffers must not be given away
     rows = plain_loop(net, losses_of(forward(net, images, targets, trunk=False)))

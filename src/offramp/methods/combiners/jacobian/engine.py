@@ -26,7 +26,6 @@ from torch import Tensor, nn
 
 from offramp.forks.scales import scales_of
 from offramp.methods.combiners.backward import Backward
-from offramp.methods.combiners.jacobian.compiled import keep_graphs
 from offramp.methods.combiners.jacobian.cuts import choose_cuts
 from offramp.methods.combiners.jacobian.exit_graph import LossInputs, loss_inputs
 from offramp.methods.combiners.jacobian.groups import group_parameters
@@ -52,7 +51,8 @@ class Jacobian:
         for block in jacobian.blocks(losses, step, backward):
             block.combine(weigh(block.gramian()))
 
-    The losses must be made apart from each other: a list of scalars, not the entries of one Tensor.
+    The losses must be made apart from each other: a list of scalars, not the entries of one Tensor. Call
+    :func:`~offramp.methods.combiners.jacobian.keep_graphs` before a net is compiled that is to go through it.
 
     Args:
         net: A module with ``owners()`` and K outputs, its forks in place.
@@ -73,7 +73,6 @@ class Jacobian:
         self._cuts: dict[tuple[Any, ...], list[int]] = {}
         self._planned: tuple[list[LossInputs], list[int], RowPlan] | None = None
         self._partial_rows: list[dict[Tensor, Tensor]] | None = None  # of the micro-batches so far
-        keep_graphs()
 
     def blocks(
         self, losses: Sequence[Tensor], step: Step, backward: Backward
