@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from offramp.forks import Gains, passing, readers  # noqa: F401
-from offramp.forks.cutting import HandOutCut
+from offramp.forks import Gains, _channelwise, _readers  # noqa: F401
+from offramp.forks._hand_out_cut import HandOutCut
 
 
 def handed(x: Tensor, mask: Sequence[int], axis: int = 1, *, split: bool = False) -> Tensor:

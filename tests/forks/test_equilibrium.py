@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from offramp import UserError
 from offramp.counting import training_macs
 from offramp.forks import Equilibrium, Fork, Partition, Place, install, partition, remove
-from offramp.forks.lanes import branch, join
-from offramp.forks.routing import Routing
+from offramp.forks._gradient_sum import GradientSum
+from offramp.forks._lanes import branch, join
 from offramp.nets import MultiExitNet
 
 EXACT = {"rtol": 0, "atol": 1e-11}
@@ -204,7 +204,7 @@ def test_operations_are_those_of_the_cut_alone():
 @pytest.mark.parametrize("gains", [(0.25, 0.75), (0.5, 0.25), (1, 1), (2, 1)], ids=str)
 def test_equal_gains_for_all_channels(gains):
     """The sum itself is the feature's gradient, in the feature's layout, whoever sends something back."""
-    routing = Routing.plan([[float(g)] * 4 for g in gains], axis=1)
+    gradient_sum = GradientSum.plan([[float(g)] * 4 for g in gains], axis=1)
     x = torch.randn(2, 4, 5, 5, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
     ups = [torch.randn(2, 4, 5, 5, dtype=torch.float64), torch.randn(2, 4, 1, 1, dtype=torch.float64)]
     for used in ((0, 1), (0,), (1,)):
@@ -212,7 +212,7 @@ def test_equal_gains_for_all_channels(gains):
         feature.register_hook(
             lambda g, seen=seen: seen.append(g.is_contiguous(memory_format=torch.channels_last))
         )
-        lanes = zip(branch(feature, routing), routing.live, strict=True)
+        lanes = zip(branch(feature, gradient_sum), gradient_sum.live, strict=True)
         readers = [join(feature.detach(), lane, live, 1) for lane, live in lanes]
         (got,) = torch.autograd.grad(sum((readers[r] * ups[r]).sum() for r in used), x)
         expected = sum(gains[r] * ups[r].expand(2, 4, 5, 5) for r in used)

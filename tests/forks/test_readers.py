@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from offramp.forks import partition
-from offramp.forks.lanes import branch, join
-from offramp.forks.routing import Routing
+from offramp.forks._gradient_sum import GradientSum
+from offramp.forks._lanes import branch, join
 from offramp.nets import MultiExitNet
 
 MASKS = {
@@ -124,8 +124,8 @@ def test_gradients_of_several_readers_add_up_with_their_gains():
     gains = [torch.tensor([0, 1, 0.5, 0]), torch.tensor([2, 0, 1, 0]), torch.tensor([1, 1, 1, 0])]
     x = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
     ups = [torch.randn(2, 4, 3, dtype=torch.float64, generator=generator) for _ in gains]
-    routing = Routing.plan([g.tolist() for g in gains], axis=1)
-    lanes = zip(branch(x, routing), routing.live, strict=True)
+    gradient_sum = GradientSum.plan([g.tolist() for g in gains], axis=1)
+    lanes = zip(branch(x, gradient_sum), gradient_sum.live, strict=True)
     tensors = [join(x.detach(), lane, live, 1) for lane, live in lanes]
     assert all(torch.equal(t, x) for t in tensors)
     for used in itertools.product([True, False], repeat=3):
@@ -177,10 +177,12 @@ def test_channels_last_features_keep_their_layout():
     seen = []
     feature = x * 1
     feature.register_hook(lambda grad: seen.append(grad.is_contiguous(memory_format=torch.channels_last)))
-    routing = Routing.plan([[1, 1, 0, 0], [0, 0, 1, 1]], axis=1)
-    first, second = branch(feature, routing)
+    gradient_sum = GradientSum.plan([[1, 1, 0, 0], [0, 0, 1, 1]], axis=1)
+    first, second = branch(feature, gradient_sum)
     value = feature.detach()
-    (join(value, first, routing.live[0], 1) * 2 + join(value, second, routing.live[1], 1)).sum().backward()
+    (
+        join(value, first, gradient_sum.live[0], 1) * 2 + join(value, second, gradient_sum.live[1], 1)
+    ).sum().backward()
     assert seen == [True]
     assert x.grad[0, :, 0, 0].tolist() == [2, 2, 1, 1]
 

@@ -1,4 +1,4 @@
-"""The ways in which papers count operations: what they add to the products, and which heads they include.
+"""Conventions by which papers count operations: what they add to the products, which heads they include.
 
 *Products* are the multiply-accumulates of convolutions, linear layers, matrix products and attention,
 without biases; every convention counts them, one operation each.
@@ -18,7 +18,7 @@ __all__ = ["CONVENTIONS", "Convention"]
 
 @dataclass(frozen=True)
 class Convention:
-    """A way to count.
+    """A convention for counting operations and parameters.
 
     Attributes:
         all_heads: Whether an exit's cost includes the heads of the earlier exits (for an answer that tried
@@ -31,7 +31,7 @@ class Convention:
 
 
 def _window(layer: Any, x: Tensor, y: Tensor) -> int:
-    """Every output of a pooling layer looks at a whole window."""
+    """Operations of a pooling layer: a whole window for every output."""
     kernel = layer.kernel_size
     return y.numel() * (kernel**2 if isinstance(kernel, int) else math.prod(kernel))
 

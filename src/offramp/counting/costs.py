@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from offramp.counting._meter import Meter
 from offramp.counting.conventions import CONVENTIONS, Convention
-from offramp.counting.meter import Meter
 from offramp.errors import UserError
 from offramp.nets.exits import Part, exits
 from offramp.nets.multi_exit import MultiExitNet
@@ -30,7 +30,7 @@ __all__ = ["Cost", "ExitCost", "cost"]
 
 @dataclass(frozen=True)
 class ExitCost:
-    """What it takes to answer at one exit.
+    """Parameters and operations that one exit needs.
 
     Attributes:
         params: Number of parameters.
@@ -44,7 +44,7 @@ class ExitCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a net costs, in raw counts.
+    """Parameters and operations of a net, in raw counts.
 
     Attributes:
         convention: How it was counted, a key of :data:`~offramp.counting.conventions.CONVENTIONS`.
@@ -84,12 +84,13 @@ def cost(net: Net, input_size: tuple[int, ...] | None = None, convention: str | 
     sample = make_sample(net, 1, tuple(input_size)) if input_size else net.sample(1)
     if isinstance(net, Separate):
         runs = [
-            _dry_run([one], [], [nn.Identity()], sample, rule, f"nets.{k}") for k, one in enumerate(net.nets)
+            _dry_run([each], [], [nn.Identity()], sample, rule, f"nets.{k}")
+            for k, each in enumerate(net.nets)
         ]
         return Cost(
             name,
             _params(net),
-            tuple(ExitCost(_params(one), run.stages[0]) for one, run in zip(net.nets, runs, strict=True)),
+            tuple(ExitCost(_params(each), run.stages[0]) for each, run in zip(net.nets, runs, strict=True)),
             tuple(reason for run in runs for reason in run.unknown),
         )
     stages, forks, heads = [*net.stages], [*net.forks], [*net.heads]
@@ -134,13 +135,13 @@ def _dry_run(
     rule: Convention,
     root: str = "",
 ) -> _Run:
-    """One sample through the parts; ``root`` begins the names of what is unknown."""
+    """Count the operations of every part on one sample; ``root`` begins the names of what is unknown."""
     parts = {"stages": stages, "forks": forks, "heads": heads}
     with unchanged(*stages, *forks, *heads), torch.no_grad():
         net = nn.ModuleDict({name: nn.ModuleList(modules) for name, modules in parts.items()}).eval()
         names = {m: name.replace("stages.0", root, 1) if root else name for name, m in net.named_modules()}
         meter = Meter(rule, names)
-        found = _Run([], [], meter.unknown)
+        run = _Run([], [], meter.unknown)
         counts: list[int | None] = []  # since the exit before
 
         def counted(part: Part, module: nn.Module, *inputs: Any) -> Any:
@@ -152,11 +153,11 @@ def _dry_run(
             try:
                 for _ in exits(stages, forks, heads, sample, counted):
                     *stage, head = counts
-                    found.stages.append(_sum(stage))
-                    found.heads.append(head)
+                    run.stages.append(_sum(stage))
+                    run.heads.append(head)
                     counts.clear()
             except RuntimeError as error:
                 reason = str(error).splitlines()[0]
                 size = f" of size {tuple(sample.shape[1:])}" if isinstance(sample, Tensor) else ""
                 raise UserError(f"the net cannot take one sample{size}: {reason}") from error
-    return found
+    return run

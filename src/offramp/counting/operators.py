@@ -1,4 +1,4 @@
-"""What operators cost beyond torch's own formulas, and which of them hide products that nobody counts."""
+"""Formulas for operators that torch miscounts, and a watch for operators whose products nobody counts."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ _aten = torch.ops.aten
 
 
 def _recurrent(x: Sequence[int], w_x: Sequence[int], w_h: Sequence[int], *_: Any, **__: Any) -> int:
-    """One layer of an LSTM in one direction: both matrices at every one of the steps ``[T, N, D]``."""
+    """Operations of one LSTM layer in one direction: both matrices at each of the steps ``[T, N, D]``."""
     return 2 * x[0] * x[1] * (math.prod(w_x) + math.prod(w_h))
 
 
 def _recurrent_backward(*args: Any, **_: Any) -> int:
-    """As much again for the gradient of what it reads, and for that of the matrices."""
+    """Operations of an LSTM layer's backward pass: twice those of the forward pass."""
     return 2 * _recurrent(*args)
 
 
 def _cudnn(x: Sequence[int], weights: Sequence[Sequence[int]], *_: Any, **__: Any) -> int:
-    """The same of all layers and directions."""
+    """Operations of a recurrent network under cuDNN, all layers and directions."""
     return 2 * x[0] * x[1] * sum(math.prod(w) for w in weights if len(w) == 2)
 
 
 def _convolution_backward(
     grad: Sequence[int], x: Sequence[int], weight: Sequence[int], *args: Any, **_: Any
 ) -> int:
-    """As many products for each gradient that is asked for; torch's formula over-counts grouped ones."""
+    """Operations of a convolution's gradients; torch's own formula over-counts grouped ones."""
     transposed, mask = args[4], args[7]
     product = 2 * math.prod(weight) * grad[0] * math.prod(x[2:] if transposed else grad[2:])
     return product * (int(mask[0]) + int(mask[1]))
@@ -65,7 +65,7 @@ _HIDING = (
 
 
 def without_formula(operators: Iterable[str]) -> str:
-    """Why something cannot be counted, in words."""
+    """Say that operators cannot be counted, and what gives them a formula."""
     return (
         f"torch's FlopCounterMode has no formula for {', '.join(sorted(set(operators)))}; "
         "torch.utils.flop_counter.register_flop_formula gives an operator one"
@@ -74,7 +74,7 @@ def without_formula(operators: Iterable[str]) -> str:
 
 @contextmanager
 def plain_attention() -> Iterator[None]:
-    """Take attention apart: fused it is one operator, often without a formula; its parts have one each."""
+    """Have attention run as plain products, which have formulas, and not as one fused operator."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -85,7 +85,7 @@ def plain_attention() -> Iterator[None]:
 
 
 class Operators(TorchDispatchMode):
-    """Sees the operators that run, below autograd.
+    """Watches the operators that run, below autograd.
 
     Args:
         known: Operators with a formula.
@@ -98,22 +98,22 @@ class Operators(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.known = set(known)
         self.hiding: list[str] = []
-        self._met: set[int] = set()
+        self._read: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operator, and note it."""
+        """Run the operator, and note its name and what it read."""
         namespace, name = getattr(func, "namespace", ""), func.__name__.split(".")[0]
         packet = getattr(func, "overloadpacket", func)
         opaque = namespace not in _TORCHS or name.startswith(_HIDING)
         if opaque and packet not in self.known:
             self.hiding.append(f"{namespace}.{name}")
         if not getattr(func, "is_view", False):
-            self._met.update(_memory(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
+            self._read.update(_memory(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
         return func(*args, **(kwargs or {}))
 
-    def met(self, tensor: Tensor) -> bool:
+    def has_read(self, tensor: Tensor) -> bool:
         """Whether an operator has read a tensor, and not only looked at it in another shape."""
-        return _memory(tensor) in self._met
+        return _memory(tensor) in self._read
 
 
 def _memory(tensor: Tensor) -> int:

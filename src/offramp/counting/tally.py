@@ -1,4 +1,4 @@
-"""Counts the products of whatever runs, forward and backward."""
+"""A tally of the products of whatever runs, forward and backward."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Tally"]
 
 
 class Tally:
-    """Multiply-accumulates of the convolutions and matrix products that really run.
+    """Counts the multiply-accumulates of the convolutions and matrix products that really run.
 
     Attributes:
         hiding: Names of the operators that ran and may hold products, but have no formula.
@@ -27,18 +27,18 @@ class Tally:
 
     @property
     def macs(self) -> int:
-        """The count so far."""
+        """Multiply-accumulates counted so far."""
         return (self._counter.get_total_flops() - self._aside) // 2  # a multiplication and an addition each
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Count what runs meanwhile, once."""
+        """Count what runs in the ``with`` block; use it once."""
         with plain_attention(), self._operators, self._counter:
             yield
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Leave out what runs meanwhile."""
+        """Leave out what runs in the ``with`` block."""
         before, hiding = self._counter.get_total_flops(), len(self.hiding)
         try:
             yield
@@ -48,7 +48,7 @@ class Tally:
 
 
 class _Counter(FlopCounterMode):
-    """Counts without a look at modules, whose hooks on their inputs would have whole gradients computed."""
+    """Torch's counter without hooks on modules, which would have whole gradients of features computed."""
 
     def __init__(self, **how: object) -> None:
         super().__init__(**how)  # type: ignore[arg-type]

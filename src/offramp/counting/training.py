@@ -1,4 +1,4 @@
-"""What a training step costs in operations: counted on the real net, and by the paper's model (Eq 10-14)."""
+"""Operations of a training step: counted on the real net, and by the paper's model (Eq 10-14)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ class PaperOperations:
 
 
 def paper_operations(exits: int) -> PaperOperations:
-    """Eq 10-14: all features and weights N x N, a head as dear as a layer, products cost 2 N^3.
+    """The paper's count for a net with so many exits: all features and weights N x N (Eq 10-14).
+
+    A head is as dear as a layer, and a product costs 2 N^3.
 
     No real net is like that: its heads are far cheaper than its layers, so that the saving depends on beta.
     """

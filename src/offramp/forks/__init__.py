@@ -7,7 +7,7 @@ those of several rules multiply::
     install(net, [Partition(beta=0.5), Equilibrium()])
 
 :mod:`~offramp.forks.partition` says what Deep Feature Surgery is, :mod:`~offramp.forks.equilibrium` what
-gradient equilibrium is, :mod:`~offramp.forks.feature` and :mod:`~offramp.forks.readers` how cutting saves
+gradient equilibrium is, :mod:`~offramp.forks.feature` and :mod:`~offramp.forks._readers` how cutting saves
 time.
 """
 

@@ -33,7 +33,7 @@ __all__ = ["Equilibrium"]
 
 @dataclass(frozen=True)
 class Equilibrium:
-    """Gradient equilibrium; the default is the authors'.
+    """The rule of gradient equilibrium; the default is the authors'.
 
     Attributes:
         scales: Of a feature that is a tuple: scale the gradient of the ``coarsest`` (last) or of ``all``.
@@ -49,7 +49,7 @@ class Equilibrium:
         choice(self, "scales", SCALES)
 
     def gains(self, place: Place) -> Gains | None:
-        """The same for all channels; None at a finer scale that is left alone."""
+        """Equal gains for all channels of a place; None at a finer scale that is left alone."""
         if not place.among(self.scales):
             return None
         later = place.num_exits - place.exit

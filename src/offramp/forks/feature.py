@@ -4,11 +4,11 @@
 still computes the gradient of every channel. A :class:`Feature` has the same values and the same gradient,
 for whoever wraps, hooks, detaches or computes with it. What it knows besides is its :class:`Cut`: in which
 channels the gradient goes nowhere. Convolutions and linear layers that meet it
-(:mod:`~offramp.forks.readers`) never compute that gradient, and what keeps channels apart
-(:mod:`~offramp.forks.passing`) hands the knowledge on. Every other operation sees the Tensor alone, so a
+(:mod:`~offramp.forks._readers`) never compute that gradient, and what keeps channels apart
+(:mod:`~offramp.forks._channelwise`) hands the knowledge on. Every other operation sees the Tensor alone, so a
 network needs no tracing, and no layer of it changes.
 
-In the graph, a feature that a fork hands out has two ways back. The lane (:mod:`~offramp.forks.lanes`)
+In the graph, a feature that a fork hands out has two ways back. The lane (:mod:`~offramp.forks._lanes`)
 stands for its live channels and brings home the gradient of the layers that read the cut. The Tensor itself
 is joined to the lane by an operation whose backward pass keeps the live channels. So the Tensor's own
 gradient is whole only if no layer has read it: who asks for it before gets it, who asks after is refused.
@@ -24,8 +24,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from offramp.errors import UserError
-from offramp.forks.cut import Cut
-from offramp.forks.lanes import lane_of_live
+from offramp.forks._cut import Cut
+from offramp.forks._lanes import lane_of_live
 
 __all__ = ["Feature", "cut_of", "gateway", "implements", "lane_of", "ordinary", "read", "twin", "with_cut"]
 
@@ -36,27 +36,27 @@ _COMPILED: dict[Any, Handler] = {}  # those that a compiled program follows
 
 
 def implements(*functions: Any, compiled: bool = False) -> Callable[[Handler], Handler]:
-    """Decorator: what these functions do when a :class:`Feature` is among their arguments.
+    """Decorator: register a handler of these functions for arguments among which is a :class:`Feature`.
 
     Args:
         *functions: As ``__torch_function__`` is given them.
         compiled: Whether they do so in a compiled program as well.
     """
 
-    def note(do: Handler) -> Handler:
-        _HANDLERS.update(dict.fromkeys(functions, do))
+    def register(handler: Handler) -> Handler:
+        _HANDLERS.update(dict.fromkeys(functions, handler))
         if compiled:
-            _COMPILED.update(dict.fromkeys(functions, do))
-        return do
+            _COMPILED.update(dict.fromkeys(functions, handler))
+        return handler
 
-    return note
+    return register
 
 
 class Feature(Tensor):
     """A Tensor that may know its :class:`Cut`; operations without a handler return ordinary Tensors.
 
     Attributes:
-        cut: What is known of its gradient.
+        cut: In which channels its gradient is dropped.
         twin: The ordinary Tensor that it was made of, and that stands for it in a compiled program.
     """
 
@@ -99,7 +99,7 @@ def ordinary(x: Tensor) -> Tensor:
 
 
 def twin(x: Tensor) -> Tensor:
-    """The ordinary Tensor that the feature was made of; its gradient goes past the feature."""
+    """The ordinary Tensor that a feature was made of, whose gradient goes past the feature."""
     if type(x) is not Feature:
         return x
     x.cut.read()
@@ -107,16 +107,16 @@ def twin(x: Tensor) -> Tensor:
 
 
 def gateway(x: Tensor) -> Tensor:
-    """The Tensor by which all gradient leaves the feature, what layers left out of it included."""
+    """The Tensor through which all of a feature's gradient passes, also what layers send by its lane."""
     return x.twin if type(x) is Feature and not x.cut.is_watched else x
 
 
 def with_cut(x: Tensor, cut: Cut) -> Tensor:
-    """A Tensor that knows its cut; the Tensor itself where the cut has nothing to say.
+    """Attach a cut to a Tensor, which becomes a :class:`Feature`; as it is if all its channels are live.
 
     Args:
         x: A Tensor whose gradient in the channels that are not live goes nowhere, or is zeroed on its way.
-        cut: What is known of it.
+        cut: Its cut.
     """
     if cut.live.is_all or type(x) not in (Tensor, Feature) or not x.requires_grad:
         return x
@@ -134,9 +134,10 @@ def _made_of(x: Tensor, cut: Cut) -> Feature:
 
 
 def cut_of(x: Any) -> Cut | None:
-    """What is known of a Tensor's gradient: nothing, once it or a view of it has been written to.
+    """The cut of a Tensor that a layer may rely on; None once the Tensor or a view of it was written to.
 
-    Nor without gradients, where a lane would lead nowhere, nor if somebody watches what it was made from.
+    Nor is there one without gradients, where a lane would lead nowhere, nor if somebody watches what it was
+    made from.
     """
     if type(x) is not Feature or not torch.is_grad_enabled():
         return None
@@ -161,7 +162,7 @@ def lane_of(x: Tensor, cut: Cut) -> Tensor:
 
 
 def read(x: Tensor, cut: Cut) -> tuple[Tensor, Tensor]:
-    """The value of a feature, without gradient, and its lane."""
+    """The value of a feature, without gradient, and its lane, for a layer that reads the cut."""
     cut.read()
     lane = lane_of(x, cut)
     if torch.compiler.is_compiling():
@@ -175,7 +176,7 @@ _grad_fn: Any = Tensor.grad_fn.__get__  # type: ignore[union-attr]  # to mypy a 
 
 @implements(Tensor.register_hook, Tensor.retain_grad, _grad_fn, compiled=True)
 def _(x: Any, *_: Any) -> Any:
-    """Whoever wants to see a feature's whole gradient gets it: from now on all of it is computed."""
+    """Compute a feature's whole gradient from now on, since somebody will look at it."""
     return _watched(x)
 
 
@@ -190,7 +191,7 @@ def _(*_: Any, inputs: Any = None, **__: Any) -> Any:
 
 
 def _watched(inputs: Any) -> Any:
-    """The gradient with respect to a feature is right unless a layer has left out a part already."""
+    """Have the whole gradient of every feature among the inputs computed from now on."""
     for x in inputs if isinstance(inputs, (list, tuple)) else (inputs,):
         if type(x) is Feature:
             x.cut.watch()
@@ -200,7 +201,7 @@ def _watched(inputs: Any) -> Any:
 
 
 def _views(result: Any, cut: Cut) -> Any:
-    """Views of what a fork hands out stay Features, so that a write to them is refused as one to it is."""
+    """Make views of a feature Features, so that a write to them is refused as one to the feature is."""
     if cut.ancestors and cut.version is not None:
         return result
     if type(result) in (tuple, list):

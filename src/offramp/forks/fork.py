@@ -1,4 +1,4 @@
-"""What crosses from one stage to its head and to the next stage."""
+"""Forks: each hands a stage's feature to its head and to the next stage."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class GainFork(Fork):
     def forward(self, feature: Any) -> tuple[Any, Any]:
         """The feature for the head, and the feature for the next stage."""
         scales = scales_of(feature)
-        pairs = [(x, x) if tool is None else tool(x) for tool, x in zip(self.hand_out, scales, strict=True)]
+        pairs = [(x, x) if hand is None else hand(x) for hand, x in zip(self.hand_out, scales, strict=True)]
         to_head, to_next = zip(*pairs, strict=True)
         return with_scales(feature, to_head), with_scales(feature, to_next)
 
     def extra_repr(self) -> str:  # noqa: D102
-        return ", ".join("plain" if tool is None else repr(tool) for tool in self.hand_out)
+        return ", ".join("plain" if hand is None else repr(hand) for hand in self.hand_out)

@@ -1,4 +1,4 @@
-"""A fork as a pair of per-channel gradient gains."""
+"""Per-channel gradient gains of a fork, one for each reader."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ class Gains:
     next: Tensor
 
     def __mul__(self, other: Gains) -> Gains:
-        """Two forks in one place."""
+        """Gains of two rules at one place."""
         return Gains(self.head * other.head, self.next * other.next)

@@ -72,7 +72,7 @@ class Partition:
 
     def __post_init__(self) -> None:
         bounds = "above 0 and below 1, the share of a feature's channels that later exits train"
-        number(self, "beta", bounds, lambda share: 0 < share < 1)
+        number(self, "beta", bounds, lambda beta: 0 < beta < 1)
         object.__setattr__(self, "where", _exits(self.where))
         object.__setattr__(self, "channels", _chosen(self.channels))
         for name in ("own_to_shared", "later_to_own"):
@@ -124,7 +124,7 @@ class Partition:
         return mask
 
     def gains(self, place: Place) -> Gains | None:
-        """The table above; None at a place that is not partitioned.
+        """Gains of own and shared channels at a place; None at one that is not partitioned.
 
         Raises:
             UserError: There is no such exit to partition, no such channel, or one part would be empty.
@@ -166,7 +166,7 @@ def _chosen(channels: Mapping[int, Sequence[int]] | None) -> dict[int, tuple[int
 
 
 def shared_count(beta: float, channels: int, rounding: str) -> int:
-    """C+ of C channels (the paper's rounding is Python's: half to even)."""
+    """Number of shared channels, C+, of C (the paper's rounding is Python's: half to even)."""
     if rounding == "floor":
         return int(beta * channels)
     if rounding == "multiple_of=8":

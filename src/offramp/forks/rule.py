@@ -1,4 +1,4 @@
-"""What a method does at the forks: a rule that names the gains at each place."""
+"""Rules: each names the gains at every place where a Tensor crosses a fork."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Place:
     """Where a Tensor crosses a fork.
 
     Attributes:
-        channels: C.
-        exit: Of the fork, from 1.
-        num_exits: Of the net; its last exit has no fork.
+        channels: Number of the Tensor's channels, C.
+        exit: The fork's exit, from 1.
+        num_exits: Number of the net's exits; the last has no fork.
         coarsest: Whether it is the last Tensor of its feature, as a feature of one Tensor is.
     """
 
@@ -29,12 +29,12 @@ class Place:
     coarsest: bool = True
 
     def among(self, scales: str) -> bool:
-        """Whether the place is one of the ``coarsest`` or of ``all``."""
+        """Whether a rule for the scales ``coarsest`` or ``all`` acts at this place."""
         return self.coarsest or scales == "all"
 
 
 class Rule(Protocol):
-    """Gains by place, such as :class:`~offramp.forks.Partition` or :class:`~offramp.forks.Equilibrium`.
+    """Names the gains at every place, as :class:`~offramp.forks.Partition` and others do.
 
     The gains of several rules multiply.
 

@@ -8,14 +8,14 @@ from operator import mul
 from typing import TYPE_CHECKING, Any
 
 from offramp.errors import UserError
-from offramp.forks import passing, readers  # noqa: F401  (what features can do)
-from offramp.forks.cutting import HandOutCut
+from offramp.forks import _channelwise, _readers  # noqa: F401  (they register what a Feature can do)
+from offramp.forks._hand_out_cut import HandOutCut
+from offramp.forks._hand_out_joined import HandOutJoined
+from offramp.forks._hand_out_zeroed import HandOutZeroed
+from offramp.forks._survey import features_of
 from offramp.forks.fork import Fork, GainFork
-from offramp.forks.joined import HandOutJoined
 from offramp.forks.partition import Partition
 from offramp.forks.rule import Place, Rule
-from offramp.forks.survey import features
-from offramp.forks.zero import HandOutZeroed
 
 if TYPE_CHECKING:
     from offramp.nets.multi_exit import MultiExitNet
@@ -54,19 +54,19 @@ def install(net: MultiExitNet, rules: Sequence[Rule]) -> MultiExitNet:
                 f"this net has forks of its own ({type(fork).__name__}), on which no rule can work; "
                 "build it with plain ones (for a vgg: without slice_beta)"
             )
-    found = features(net)
+    features = features_of(net)
     axes = net.channel_axes() if any(rule.per_channel for rule in rules) else None
     forks: list[Fork] = []
-    for exit, tensors in enumerate(found, start=1):
-        tools: list[Any] = []
+    for exit, tensors in enumerate(features, start=1):
+        handouts: list[Any] = []
         for i, x in enumerate(tensors):
             axis = 1 if axes is None else axes[exit - 1][i]  # equal gains need no axis
             if axis is None or not x.is_floating_point() or x.dim() < 2:
-                tools.append(None)  # carried along, without a gradient
+                handouts.append(None)  # carried along, without a gradient
                 continue
             place = Place(x.shape[axis], exit, net.num_exits, coarsest=i == len(tensors) - 1)
-            tools.append(_tool(place, axis, rules))
-        forks.append(GainFork(tools) if any(tools) else Fork())
+            handouts.append(_hand_out(place, axis, rules))
+        forks.append(GainFork(handouts) if any(handouts) else Fork())
     for i, fork in enumerate(forks):
         net.forks[i] = fork
     return net
@@ -93,14 +93,14 @@ def partition(net: MultiExitNet, options: Partition | None = None, **changes: An
 
 
 def remove(net: MultiExitNet) -> MultiExitNet:
-    """Take all rules off again, which leaves plain forks. Returns the net."""
+    """Take all rules off a net's forks again, which leaves plain forks; return the net."""
     for i, fork in enumerate(net.forks):
         if isinstance(fork, GainFork):
             net.forks[i] = Fork()
     return net
 
 
-def _tool(place: Place, axis: int, rules: Sequence[Rule]) -> Any:
+def _hand_out(place: Place, axis: int, rules: Sequence[Rule]) -> Any:
     """What hands out the Tensor at a place; None where no rule acts."""
     acting = [gains for rule in rules if (gains := rule.gains(place)) is not None]
     if not acting:
@@ -110,8 +110,8 @@ def _tool(place: Place, axis: int, rules: Sequence[Rule]) -> Any:
     if surgery is not None and surgery.impl == "cat" and surgery.reference == "on":
         return HandOutJoined(gains, axis)
     split = surgery is not None and surgery.impl == "split"
-    tool = HandOutCut(gains, axis, split=split, source=f"the feature of exit {place.exit}")
+    hand_out = HandOutCut(gains, axis, split=split, source=f"the feature of exit {place.exit}")
     if surgery is not None and surgery.reference == "zero":
         kept = surgery.gains(place)
-        return tool if kept is None else HandOutZeroed(tool, kept, axis)
-    return tool
+        return hand_out if kept is None else HandOutZeroed(hand_out, kept, axis)
+    return hand_out

@@ -1,4 +1,4 @@
-"""What is known of a feature's gradient: in which channels it goes nowhere, and who has looked at it."""
+"""The cut of a feature: in which channels its gradient is dropped, and who has read it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from offramp.errors import UserError
-from offramp.forks.channels import Channels
+from offramp.forks._channels import Channels
 
 __all__ = ["Cut"]
 
 
 @dataclass(eq=False)
 class Cut:
-    """What is known of a feature's gradient.
+    """Which channels of a feature have a gradient, and how it gets back.
 
     Attributes:
-        live: The channels whose gradient goes anywhere.
-        axis: Of the channels.
+        live: The channels whose gradient is not dropped.
+        axis: The axis of the channels.
         split: Whether readers run two layers and an add, as the authors' VGG does, instead of one.
         source: Which feature it was, for the errors.
         lane: Brings the gradient of the live channels home, ``[N, ..., live, ...]``; made when it is first
@@ -41,15 +41,15 @@ class Cut:
     is_watched: bool = field(default=False, init=False)
 
     def read(self) -> None:
-        """Note that a layer leaves out a part of its gradient, and so of what it was made from."""
+        """Note that a layer computes the feature's gradient in part only, and so that of its ancestors."""
         for cut in (self, *self.ancestors):
             cut.was_read = True
 
     def watch(self) -> None:
-        """Have all of its gradient computed from now on.
+        """Have the feature's whole gradient computed from now on.
 
         Raises:
-            UserError: It is too late.
+            UserError: A layer has read the feature already.
         """
         if self.was_read and not self.is_watched:
             raise UserError(
@@ -61,7 +61,7 @@ class Cut:
     def derived(
         self, live: Channels, *others: Cut, axis: int | None = None, lane: Tensor | None = None
     ) -> Cut:
-        """The cut of what an operation makes of the feature, and of others."""
+        """The cut of the result of an operation on the feature, and perhaps on others."""
         ancestors = (self, *self.ancestors)
         for other in others:
             ancestors = (*dict.fromkeys((*ancestors, other, *other.ancestors)),)

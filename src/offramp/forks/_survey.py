@@ -1,4 +1,4 @@
-"""A look at the features that cross the forks of a network, which leaves the network as it was."""
+"""Run a network once to get the features that cross its forks; the network is left as it was."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from offramp.unchanged import unchanged
 if TYPE_CHECKING:
     from offramp.nets.multi_exit import MultiExitNet
 
-__all__ = ["features"]
+__all__ = ["features_of"]
 
 
-def features(net: MultiExitNet) -> list[tuple[Tensor, ...]]:
+def features_of(net: MultiExitNet) -> list[tuple[Tensor, ...]]:
     """The feature of each exit but the last, for a batch of two in evaluation mode.
 
     Args:
@@ -27,17 +27,17 @@ def features(net: MultiExitNet) -> list[tuple[Tensor, ...]]:
         UserError: A stage or head fails, a stage returns anything but Tensors, or a head or stage overwrites
             the feature that it reads.
     """
-    found: list[tuple[Tensor, ...]] = []
+    features: list[tuple[Tensor, ...]] = []
 
     def call(part: str, module: nn.Module, *inputs: Any) -> Any:
         if part == "fork":
             return module(*inputs)
         if part == "head":
-            return _read(module, f"head {len(found)}", *inputs)
-        name = f"stage {len(found) + 1}"
+            return _read(module, f"head {len(features)}", *inputs)
+        name = f"stage {len(features) + 1}"
         feature = _read(module, name, *inputs)
-        found.append(scales_of(feature))
-        if not all(isinstance(t, Tensor) for t in found[-1]):
+        features.append(scales_of(feature))
+        if not all(isinstance(t, Tensor) for t in features[-1]):
             raise UserError(
                 f"{name} returns neither a Tensor nor a tuple, list or dict of Tensors; "
                 "a feature must be one of them"
@@ -49,11 +49,11 @@ def features(net: MultiExitNet) -> list[tuple[Tensor, ...]]:
         net.eval()
         for _ in net.exits(net.sample(2), call=call):
             pass
-    return found[:-1]
+    return features[:-1]
 
 
 def _read(reader: nn.Module, name: str, feature: Any, *previous: Any) -> Any:
-    """What a reader makes of a copy of the feature; the first stage may do with its input what it likes.
+    """Run a stage or head on a copy of its feature and refuse one that overwrites it, but for stage 1.
 
     Args:
         reader: A stage or head.

@@ -1,4 +1,4 @@
-"""Operations that keep channels apart, and so keep the channels dead whose gradient goes nowhere.
+"""Channelwise operations on features: their results have a cut too.
 
 A ReLU, a pooling, a concatenation: a convolution behind one of them need not compute the gradient of its
 dead input channels either. An operation that is missing here costs time alone, since its result is an
@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from offramp.autograd import Function
-from offramp.forks.channels import Channels
-from offramp.forks.cut import Cut
+from offramp.forks._channels import Channels
+from offramp.forks._cut import Cut
+from offramp.forks._lanes import stand_in
 from offramp.forks.feature import cut_of, implements, lane_of, with_cut
-from offramp.forks.lanes import stand_in
 
 # Value by value, whatever the axis of the channels.
 _ELEMENTWISE: tuple[Any, ...] = (

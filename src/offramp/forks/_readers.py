@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from offramp.autograd import Function
-from offramp.forks.channels import Channels
-from offramp.forks.cut import Cut
+from offramp.forks._channels import Channels
+from offramp.forks._cut import Cut
+from offramp.forks._gradient_sum import memory_format
+from offramp.forks._lanes import join
 from offramp.forks.feature import cut_of, implements, read, twin
-from offramp.forks.lanes import join
-from offramp.forks.routing import memory_format
 
 _convolution_backward = torch.ops.aten.convolution_backward.default
 

@@ -1,4 +1,4 @@
-"""A feature for each reader as joined detached channels: plain PyTorch, right everywhere, no saving."""
+"""Hand a feature out as joined detached channels: plain PyTorch, right everywhere, no saving."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["HandOutJoined"]
 
 
 class HandOutJoined:
-    """To each reader the feature with its gains built in, as the authors' ResNet and MSDNet do.
+    """Hands each reader the feature with its gains built in, as the authors' ResNet and MSDNet do.
 
     Args:
-        gains: Of head and next stage, ``[C]``.
-        axis: Of the channels.
+        gains: Gains of head and next stage, ``[C]``.
+        axis: The axis of the channels.
     """
 
     def __init__(self, gains: Gains, axis: int) -> None:
@@ -29,7 +29,7 @@ class HandOutJoined:
         ]
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What head and next stage get of a Tensor."""
+        """The Tensor for the head, and the Tensor for the next stage."""
         head, following = (_joined(x, blocks, self.axis) for blocks in self.blocks)
         return head, following
 
@@ -38,7 +38,7 @@ class HandOutJoined:
 
 
 def _joined(x: Tensor, blocks: Sequence[tuple[float, int]], axis: int) -> Tensor:
-    """The Tensor, whose gradient is multiplied by a gain in each block of channels."""
+    """The same values, with the gradient multiplied by a gain in each block of channels."""
     gains, lengths = zip(*blocks, strict=True)
     parts = [_scaled(part, gain) for part, gain in zip(x.split(lengths, axis), gains, strict=True)]
     return torch.cat(parts, axis) if len(parts) > 1 else parts[0]

@@ -1,4 +1,4 @@
-"""Where the gradients of a feature's readers go: per-channel gains, planned once and run at every step."""
+"""The gradient of a feature as a sum over its readers: planned once, computed at every step."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from offramp.forks.channels import Channels
+from offramp.forks._channels import Channels
 
-__all__ = ["Routing", "memory_format"]
+__all__ = ["GradientSum", "memory_format"]
 
 MANY = 8  # from so many segments on, one concatenation is quicker than to write each by itself
 
@@ -29,13 +29,13 @@ class _Segment(NamedTuple):
     terms: tuple[_Term, ...]
 
 
-class Routing:
-    """The gradient of a feature as a gain-weighted sum over its readers, channel by channel.
+class GradientSum:
+    """Sums the gradients of a feature's readers, each times its gain, channel by channel.
 
     A reader sends back the gradient of its *live* channels only, those whose gain is not 0.
 
     Attributes:
-        axis: Of the channels in the feature.
+        axis: The axis of the channels in the feature.
         live: The live channels of each reader.
     """
 
@@ -43,8 +43,8 @@ class Routing:
         self.axis, self.live, self._segments = axis, tuple(live), tuple(segments)
 
     @classmethod
-    def plan(cls, gains: Sequence[Sequence[float]], axis: int) -> Routing:
-        """The routing for C gains of each reader; gains 1, 1 are the plain fork."""
+    def plan(cls, gains: Sequence[Sequence[float]], axis: int) -> GradientSum:
+        """Plan the sum for C gains of each reader; gains 1, 1 are the plain fork."""
         table = list(zip(*gains, strict=True))
         segments, sent, start = [], [0] * len(gains), 0
         for row, group in groupby(table):
@@ -57,8 +57,8 @@ class Routing:
         return cls(axis, [Channels.where(gain != 0 for gain in row) for row in gains], segments)
 
     @classmethod
-    def single(cls, live: Channels, axis: int) -> Routing:
-        """The routing for one reader with gains 0 and 1."""
+    def single(cls, live: Channels, axis: int) -> GradientSum:
+        """Plan the sum for one reader with gains 0 and 1."""
         segments, sent = [], 0
         for start, stop in sorted(live.runs + live.rest().runs):
             terms = (_Term(0, 1.0, sent),) if (start, stop) in live.runs else ()
@@ -69,13 +69,13 @@ class Routing:
     def gather(
         self, grads: Sequence[Tensor | None], shape: Sequence[int], memory_format: torch.memory_format
     ) -> Tensor:
-        """The feature's gradient: every channel is written once, with no zero fill under a sum.
+        """Compute the feature's gradient, writing every channel once, with no zero fill under a sum.
 
         Args:
             grads: For each reader the gradient of its live channels, or None where nothing came back; not
                 all of them None.
-            shape: Of the feature.
-            memory_format: Of the feature.
+            shape: Shape of the feature.
+            memory_format: Memory format of the feature.
         """
         some = next(grad for grad in grads if grad is not None)
         parts = [self._sum(segment, grads) for segment in self._segments]
@@ -120,7 +120,7 @@ class Routing:
 
 
 def memory_format(x: Tensor) -> torch.memory_format:
-    """The layout of a map ``[N, C, H, W]`` or ``[N, C, D, H, W]``; of anything else, the default one."""
+    """Memory format of a map ``[N, C, H, W]`` or ``[N, C, D, H, W]``; of anything else the default one."""
     kind = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.dim())
     return kind if kind is not None and x.is_contiguous(memory_format=kind) else torch.contiguous_format
 

@@ -1,4 +1,4 @@
-"""Counts the operations of modules while they run."""
+"""A meter of the operations of modules while they run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Meter"]
 
 
 class Meter:
-    """Counts products, and what a convention counts besides.
+    """Counts the operations of modules by a convention, products and all else.
 
     Args:
         rule: The convention.
@@ -33,11 +33,11 @@ class Meter:
         self.counter = FlopCounterMode(display=False, custom_mapping=FORMULAS)
         self.operators = Operators(self.counter.flop_registry)
         self.before: dict[nn.Module, int] = {}
-        self.extra = self.last = self.told = 0
+        self.extra = self.last = self.reported = 0
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Count what runs meanwhile."""
+        """Count the operations of what runs in the ``with`` block."""
         with ExitStack() as stack:
             for module in self.names:
                 if isinstance(module, torch.jit.ScriptModule):  # which takes no hooks
@@ -52,39 +52,39 @@ class Meter:
             yield
 
     def read(self, part: nn.Module) -> int | None:
-        """The operations since it was last called, of a part that has run; None if some are unknown."""
+        """The operations of a part that has run since the last call; None if some are unknown."""
         if self.operators.hiding:
-            self._say_hiding(part)
+            self._report_hiding(part)
         closed = [m for m in part.modules() if isinstance(m, torch.jit.ScriptModule)]
         if closed and self.rule.extra:
-            self._say(closed[0], "its layers are compiled by torch.jit and cannot be told apart")
+            self._report(closed[0], "its layers are compiled by torch.jit and cannot be told apart")
         before, self.last = self.last, self.counter.get_total_flops() // 2 + self.extra
-        told, self.told = self.told, len(self.unknown)
-        return self.last - before if told == self.told else None
+        reported, self.reported = self.reported, len(self.unknown)
+        return self.last - before if reported == self.reported else None
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         self.before[module] = self.counter.get_total_flops()
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
         if self.operators.hiding:  # the innermost module leaves first
-            self._say_hiding(module)
-        elif self.counter.get_total_flops() == self.before[module] and not self._weights_met(module):
-            self._say(module, "its weights take part in nothing that torch sees")
+            self._report_hiding(module)
+        elif self.counter.get_total_flops() == self.before[module] and not self._weights_read(module):
+            self._report(module, "its weights take part in nothing that torch sees")
         for kind, operations in self.rule.extra.items():
             if isinstance(module, kind):
                 self.extra += operations(module, _tensor(args), _tensor(out))
 
-    def _weights_met(self, module: nn.Module) -> bool:
-        """Whether each weight of a module's own that looks like a matrix was read by some operator."""
+    def _weights_read(self, module: nn.Module) -> bool:
+        """Whether some operator has read each weight of a module's own that looks like a matrix."""
         own = [p for p in module.parameters(recurse=False) if p.numel() > max(p.shape, default=1)]
-        return all(map(self.operators.met, own))
+        return all(map(self.operators.has_read, own))
 
-    def _say_hiding(self, module: nn.Module) -> None:
+    def _report_hiding(self, module: nn.Module) -> None:
         why = without_formula(self.operators.hiding)
         self.operators.hiding.clear()
-        self._say(module, why)
+        self._report(module, why)
 
-    def _say(self, module: nn.Module, why: str) -> None:
+    def _report(self, module: nn.Module, why: str) -> None:
         self.unknown.append(f"{self.names[module]} ({type(module).__name__}): {why}")
 
 

@@ -1,4 +1,7 @@
-"""The fork without feature referencing, by zero fill (Deep Feature Surgery, Eq 6; the authors' MSDNet)."""
+"""Hand a feature out without feature referencing, by zero fill.
+
+Deep Feature Surgery, Eq 6, as in the authors' MSDNet.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,14 @@ __all__ = ["HandOutZeroed"]
 
 @dataclass(frozen=True)
 class HandOutZeroed:
-    """The head reads zeros in place of the shared channels, the next stage in place of the own ones.
+    """Hands the head zeros in place of the shared channels, and the next stage in place of the own ones.
 
     This changes values, in training and after it: such a fork stays on the net.
 
     Attributes:
         referenced: The fork with referencing.
         kept: The partition's gains, 0 and 1; here they multiply the values as well.
-        axis: Of the channels.
+        axis: The axis of the channels.
     """
 
     referenced: Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -29,7 +32,7 @@ class HandOutZeroed:
     axis: int
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What head and next stage get of a Tensor."""
+        """The Tensor for the head, and the Tensor for the next stage."""
         to_head, to_next = self.referenced(x)
         shape = [-1 if d == self.axis else 1 for d in range(x.dim())]
         return (

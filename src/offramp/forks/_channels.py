@@ -26,7 +26,7 @@ class Channels:
 
     @classmethod
     def where(cls, chosen: Iterable[bool]) -> Channels:
-        """The channels whose flag, one of C, is true."""
+        """The channels whose flag is true, of C flags."""
         flags = list(chosen)
         runs, start = [], 0
         for flag, group in groupby(flags, key=bool):
@@ -38,21 +38,21 @@ class Channels:
 
     @classmethod
     def every(cls, total: int) -> Channels:
-        """All of C channels."""
+        """The subset of all C channels."""
         return cls(total, ((0, total),))
 
     @property
     def count(self) -> int:
-        """How many channels there are in the subset."""
+        """Number of channels in the subset."""
         return sum(stop - start for start, stop in self.runs)
 
     @property
     def is_all(self) -> bool:
-        """Whether no channel is missing."""
+        """Whether the subset holds all C channels."""
         return self.count == self.total
 
     def of(self, tensor: Tensor, dim: int) -> Tensor:
-        """These channels of a Tensor, along its axis ``dim``: a view of one run, a copy of several."""
+        """The subset's channels of a Tensor along axis ``dim``: a view of one run, a copy of several."""
         if self.is_all:
             return tensor
         parts = [tensor.narrow(dim, start, stop - start) for start, stop in self.runs]
@@ -61,13 +61,13 @@ class Channels:
         return torch.cat(parts, dim) if parts else tensor.narrow(dim, 0, 0)
 
     def rest(self) -> Channels:
-        """The other channels."""
+        """The complement: the channels that are not in the subset."""
         ends = [0, *(end for run in self.runs for end in run), self.total]
         gaps = zip(ends[::2], ends[1::2], strict=True)
         return Channels(self.total, tuple((start, stop) for start, stop in gaps if start < stop))
 
     def union(self, other: Channels) -> Channels:
-        """The channels of one or the other subset."""
+        """The union with another subset of the same C channels."""
         runs: list[tuple[int, int]] = []
         for start, stop in sorted(self.runs + other.runs):
             if runs and start <= runs[-1][1]:
