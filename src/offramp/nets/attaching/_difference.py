@@ -134,4 +134,4 @@ def _other_gradients(
 
 
 def _norm(gradient: Tensor) -> float:
-    return gradient.to_dense().nan_to_num().norm().item()
+    return float(gradient.to_dense().nan_to_num().norm().item())
