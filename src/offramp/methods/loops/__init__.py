@@ -1,4 +1,4 @@
-"""How an epoch is organised."""
+"""Loops: how an epoch is organised."""
 
 from offramp.methods.loops.context import LoopContext
 from offramp.methods.loops.loop import BoundLoop, Loop, Losses, Phase

@@ -1,4 +1,4 @@
-"""What a loop works with: a net, a method, and the means to train the one by the other."""
+"""The net, the method and the means to train that a loop is bound to."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["LoopContext"]
 
 @dataclass(frozen=True)
 class LoopContext:
-    """What a loop works with.
+    """The net, the method and the means to train that a loop is bound to.
 
     Attributes:
         model: The net's forward pass under precision and data parallelism, perhaps compiled. If the loop

@@ -1,4 +1,4 @@
-"""How far the training is, as loops are told at every step."""
+"""Progress of a training, which loops get with every step."""
 
 from __future__ import annotations
 

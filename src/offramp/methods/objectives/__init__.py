@@ -1,4 +1,4 @@
-"""A step's outputs -> K losses."""
+"""Objectives: a step's outputs become one loss each."""
 
 from offramp.methods.objectives.objective import Objective
 from offramp.methods.objectives.step import Step

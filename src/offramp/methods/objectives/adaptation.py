@@ -1,4 +1,4 @@
-"""Features of every exit, brought to the length of the last exit's."""
+"""Linear layers that bring the features of every exit to the length of the last exit's."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Adaptation(nn.Module):
         self.layers.to(next(net.parameters()))
 
     def forward(self, step: Step) -> list[Tensor]:
-        """The K losses of a step with features."""
+        """Losses of a step with features, one per exit."""
         if step.features is None:
             raise ValueError("this objective needs a step with features")
         *features, target = map(wide, step.features)

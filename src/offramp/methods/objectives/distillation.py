@@ -71,7 +71,7 @@ class Distillation(Objective):
         return _Annealed(self) if self.anneal else self
 
     def __call__(self, step: Step) -> list[Tensor]:
-        """The K losses at the temperature of the start."""
+        """Losses of a step at the temperature of the start."""
         return self.losses(step, soft_targets(step.outputs[-1], self.temperature), self.temperature)
 
     def losses(self, step: Step, targets: Tensor, temperature: float | Tensor) -> list[Tensor]:
@@ -90,7 +90,7 @@ class Distillation(Objective):
 
 
 class _Annealed(nn.Module):
-    """Distillation that remembers its temperature."""
+    """Distillation with an annealed temperature, which it remembers."""
 
     temperature: Tensor
 

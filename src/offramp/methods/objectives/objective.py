@@ -1,4 +1,4 @@
-"""What every objective is: a frozen set of options that turns a step into K losses."""
+"""Base of the objectives: options, and the losses of a step."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["Objective"]
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """A step's outputs -> K losses. The fields of a subclass are the method's options.
+    """Turns a step into one loss for each output with a target. A subclass's fields are the method's options.
 
     Attributes:
         needs: What a step must bring beside the outputs: ``"features"``.
-        reads_epochs: What of it depends on how many epochs there will be.
+        reads_epochs: What in it depends on how many epochs there will be.
         weights: Fixed factors of the K losses; by default 1 each.
 
     Raises:
@@ -39,14 +39,14 @@ class Objective:
         object.__setattr__(self, "weights", found)
 
     def bind(self, net: nn.Module, seed: int = 0) -> Callable[[Step], list[Tensor]]:
-        """What gives the losses while this net is trained.
+        """Bind the objective to the net that is trained.
 
         An objective that learns or remembers returns an ``nn.Module``: its parameters are trained with the
         net's, its state goes into the checkpoints, and neither is part of the trained net.
 
         Args:
             net: The net.
-            seed: The run's, for what the objective draws by itself.
+            seed: Seed of the run, for what the objective draws by itself.
 
         Raises:
             UserError: The net lacks what the objective needs.
@@ -59,5 +59,5 @@ class Objective:
         return f"{type(self).__name__} does not say that its losses are means over samples"
 
     def __call__(self, step: Step) -> list[Tensor]:
-        """K scalars, in float32 or wider."""
+        """Losses of a step: a scalar in float32 or wider for each output that has a target."""
         raise NotImplementedError

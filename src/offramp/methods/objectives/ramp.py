@@ -57,7 +57,7 @@ class Ramp(Objective):
         return partial(self.losses, tau_max(net))
 
     def __call__(self, step: Step) -> list[Tensor]:
-        """The K losses, with the operations counted anew."""
+        """Losses of a step, with the net's operations counted anew."""
         return self.losses(tau_max(step.net), step)
 
     def losses(self, highest: Sequence[float], step: Step) -> list[Tensor]:
@@ -71,13 +71,13 @@ class Ramp(Objective):
         return [weights[k] * step.loss(k) for k in step.present]
 
 
-def taus(highest: Sequence[float], share: float) -> list[float]:
-    """tau_k of every exit after a share of the epochs."""
-    return [*(min(top, 0.01 + share * top) for top in highest), 1.0]
+def taus(highest: Sequence[float], fraction: float) -> list[float]:
+    """Weights tau_k of every exit after a fraction of the epochs."""
+    return [*(min(top, 0.01 + fraction * top) for top in highest), 1.0]
 
 
 def tau_max(net: nn.Module) -> tuple[float, ...]:
-    """The largest weight of each exit but the last.
+    """Largest weight tau_max_k of each exit but the last.
 
     Raises:
         UserError: The net's operations cannot be counted.

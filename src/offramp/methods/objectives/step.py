@@ -1,4 +1,4 @@
-"""What one training step holds, as objectives and combiners see it."""
+"""One training step as objectives and combiners see it."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ class Step:
 
     @property
     def present(self) -> list[int]:
-        """The outputs that have a target in this batch, by their places; the others have no loss."""
+        """Indices of the outputs that have a target in this batch; the others have no loss."""
         return [k for k in range(len(self.outputs)) if self.tasks[k].target in self.targets]
 
     def loss(self, k: int) -> Tensor:
-        """The loss of the k-th output (from 0) by its task: a scalar, in float32 or wider.
+        """Loss of the k-th output (from 0) by its task: a scalar, in float32 or wider.
 
         Of a micro-batch, its share times the loss adds up to the loss of the whole batch.
         """
@@ -73,7 +73,7 @@ class Step:
         return (weights * values).sum() / self._totals[task]
 
     def _whole_weight(self, task: Task, output: Tensor) -> Tensor:
-        """How much all samples of the whole batch count, which their outputs have no part in."""
+        """Sum of the weights of the whole batch's samples, which do not depend on the outputs' values."""
         assert self.whole is not None
         parts = self.whole[task.target].split(len(output))
         blank = output.detach().new_zeros(output.shape)

@@ -1,4 +1,4 @@
-"""Every output's loss by its own task: the objective of joint training (Deep Feature Surgery, Eq 3)."""
+"""Loss of each output by its own task: the objective of joint training (Deep Feature Surgery, Eq 3)."""
 
 from __future__ import annotations
 
