@@ -1,4 +1,4 @@
-"""Code of a user's own: found and imported, and blamed with file and line where it fails."""
+"""Import a user's own code, and name file and line where it fails."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["blamed", "find"]
 
 
 def find(module: str, attribute: str) -> Any:
-    """What a module has under a name.
+    """Import a module and return what it has under a name.
 
     Args:
         module: A module that can be imported from here, or a file that ends in ``.py``.
@@ -38,7 +38,7 @@ def find(module: str, attribute: str) -> Any:
 
 @contextlib.contextmanager
 def blamed(module: str, what: str) -> Iterator[None]:
-    """Tell what goes wrong in a user's code in one line; modules that lie beside it can be imported.
+    """Turn any error of a user's code into one line; modules that lie beside it can be imported.
 
     Args:
         module: As for :func:`find`.
@@ -52,7 +52,7 @@ def blamed(module: str, what: str) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:
-        raise UserError(f"{what}: {_told(error, folder)}") from error
+        raise UserError(f"{what}: {_in_one_line(error, folder)}") from error
     finally:
         with contextlib.suppress(ValueError):  # the code may have taken it out
             sys.path.remove(str(folder))
@@ -90,7 +90,7 @@ def _from_path(module: str) -> ModuleType:
     )
 
 
-def _told(error: BaseException, folder: Path) -> str:
+def _in_one_line(error: BaseException, folder: Path) -> str:
     """Where in the user's folder it was raised, and what it says, in one line and in Python's words."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"

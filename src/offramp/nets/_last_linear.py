@@ -15,7 +15,7 @@ __all__ = ["Read", "Watch", "opened"]
 
 
 class Read(NamedTuple):
-    """A call of a linear layer."""
+    """A call of a linear layer: what it read, and what it returned."""
 
     layer: nn.Linear
     input: Tensor
@@ -45,7 +45,7 @@ class Read(NamedTuple):
 
 
 def opened(head: nn.Module) -> tuple[list[nn.Module], nn.Linear, list[nn.Module]] | None:
-    """The layers of a head before, at and after its last linear layer, if all that it does is call them.
+    """Split a head into the layers before, at and after its last linear layer, if it only calls them.
 
     None, if the head is no nn.Sequential of such layers or has hooks, which want it to be called; or if what
     follows has parameters of its own.
@@ -72,7 +72,7 @@ def _in_a_row(module: nn.Module) -> list[nn.Module]:
 
 
 class Watch:
-    """Sees which of the layers with parameters runs last, and what it reads if it is linear.
+    """Watches which layer with parameters runs last, and what it reads if it is linear.
 
     Args:
         parts: The modules that the layers are in.
@@ -103,7 +103,7 @@ class Watch:
     def _ends(self, layer: nn.Linear, args: Any, kwargs: Any, output: Tensor) -> None:
         self.read = Read(layer, args[0] if args else kwargs["input"], output)
 
-    def found(self) -> Read | None:
+    def last_call(self) -> Read | None:
         """The call of the linear layer that ran last; None, if another layer with parameters came after."""
         return self.read if self.read is not None and self.read.layer is self.last else None
 

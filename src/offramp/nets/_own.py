@@ -25,7 +25,7 @@ PLACE = re.compile(r"(?P<module>.+?\.py|[\w.]+):[^\W\d]\w*(?=:|$)", re.DOTALL)  
 
 
 def check_own(place: str, arguments: Mapping[str, Any]) -> None:
-    """Import the code, and see whether it has such a net or function, which takes these arguments.
+    """Check that the code at a place can be imported, and that its net or function takes the arguments.
 
     Raises:
         UserError: It cannot be imported, or has no such thing.
@@ -39,7 +39,7 @@ def build_own(
     num_classes: int | None = None,
     input_size: Sequence[int] | None = None,
 ) -> MultiExitNet:
-    """The net that stands at a place or is made there; ``net.spec`` notes the place and the arguments.
+    """Build or copy the net at a place in a user's code; ``net.spec`` notes the place and the arguments.
 
     Args:
         place: A module, or a file that ends in ``.py``; a colon; the name of a function in it, or of a net,
@@ -75,7 +75,7 @@ def _is_function(made: Any) -> bool:
 def _arguments(
     place: str, made: Any, arguments: Mapping[str, Any], num_classes: int | None = None
 ) -> dict[str, Any]:
-    """What to call a function with; nothing for what is none.
+    """The keyword arguments for a function; none for a net.
 
     Raises:
         UserError: It takes no such argument, or needs another one.

@@ -13,7 +13,7 @@ Part = Literal["stage", "fork", "head"]
 
 
 class Exit(NamedTuple):
-    """One exit of a forward pass, in the graph.
+    """What a forward pass gives at one exit, in the graph.
 
     Attributes:
         number: Which exit, from 1.

@@ -23,7 +23,7 @@ Feature = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 
 class MultiExitNet(Net):
-    """K stages in a row; after stage k a fork hands its feature to head k and to stage k+1.
+    """A network of K stages in a row; after stage k a fork hands its feature to head k and to stage k+1.
 
     A feature is a Tensor ``[N, C, ...]`` or a tuple, NamedTuple, list or dict of Tensors (MSDNet's scales,
     fine to coarse). The last stage has no fork: its feature goes to the last head only.
@@ -98,7 +98,7 @@ class MultiExitNet(Net):
         Args:
             x: The input.
             exits: Stop after so many exits, fewer than K.
-            keep: Return them together with what lies on the way, as a :class:`~offramp.nets.passage.Passage`.
+            keep: Return them together with the features, as a :class:`~offramp.nets.passage.Passage`.
         """
         if keep:
             return passage(self, x)
@@ -112,7 +112,7 @@ class MultiExitNet(Net):
     def exits(
         self, x: Feature, *, keep: bool = False, call: Callable[..., Any] | None = None
     ) -> Iterator[Exit]:
-        """The forward pass one exit at a time, shallow to deep.
+        """Run the forward pass one exit at a time, shallow to deep.
 
         Nothing that follows an exit runs before the next one is asked for, so ``break`` saves the rest::
 
@@ -124,13 +124,13 @@ class MultiExitNet(Net):
             x: The input.
             keep: Give each exit its ``feature`` too, and every Tensor of its trunk a place of its own in the
                 graph.
-            call: Calls each part of the net, unless what lies on the way is kept:
+            call: Calls each part of the net, unless features are kept:
                 ``call("stage" | "fork" | "head", module, *inputs)``.
         """
         return kept_exits(self, x) if keep else exits(self.stages, self.forks, self.heads, x, call)
 
     def channel_axes(self) -> list[Axes]:
-        """For exits 1 to K-1, the channel axis of each Tensor of the feature, found by one look.
+        """Find, for exits 1 to K-1, the channel axis of each Tensor of the feature, by running the net once.
 
         None stands for a Tensor that is only carried along and has no gradient. The net stays as it was.
 

@@ -1,4 +1,4 @@
-"""What any network has that can be trained here: named outputs, each with a task."""
+"""A net: a network with named outputs, each with a task."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Net(nn.Module):
 
     @abstractmethod
     def forward(self, x: Any) -> list[Tensor]:
-        """What each output gives: K Tensors ``[N, ...]``."""
+        """The outputs, in their order: K Tensors ``[N, ...]``."""
 
     def owners(self) -> dict[str, frozenset[int]]:
         """The outputs (0-based) whose losses reach each parameter; see :func:`~offramp.nets.owners`."""
@@ -61,10 +61,10 @@ class Net(nn.Module):
 
 
 def check_net(net: object, name: str) -> None:
-    """Whether something is a net: a module with ``outputs`` and ``owners``.
+    """Check that something is a net: a module with ``outputs`` and ``owners``.
 
     Args:
-        net: The thing.
+        net: What should be a net.
         name: What a message calls it.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Which outputs' losses reach each parameter."""
+"""Ownership: which outputs' losses reach each parameter."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def owners(net: nn.Module, inputs: Any) -> dict[str, frozenset[int]]:
         tied parameters the first name stands for all. The net is left as it was: parameters, buffers,
         gradients, modes and random state; hooks of the user's own do not run.
     """
-    found: dict[str, set[int]] = {name: set() for name, _ in net.named_parameters()}
+    reaching: dict[str, set[int]] = {name: set() for name, _ in net.named_parameters()}
     for parameter, buffer, x in (
         (_near, _same, inputs),
         (_positive, _neutral, tree_map_only(Tensor, _absolute, inputs)),
@@ -45,16 +45,16 @@ def owners(net: nn.Module, inputs: Any) -> dict[str, frozenset[int]]:
             net.eval()
             for name, k, reached in _gradients(net, x, random):
                 if reached:
-                    found[name].add(k)
+                    reaching[name].add(k)
                 else:
                     doubt = True
         if not doubt:
             break
-    return {name: frozenset(indices) for name, indices in found.items()}
+    return {name: frozenset(indices) for name, indices in reaching.items()}
 
 
 def _gradients(net: nn.Module, inputs: Any, random: torch.Generator) -> Iterator[tuple[str, int, bool]]:
-    """(parameter, output, whether not zero) for each gradient that is not None."""
+    """Yield (parameter, output, whether not zero) for each gradient that is not None."""
     live = {name: p for name, p in net.named_parameters() if p.requires_grad}
     with torch.enable_grad():
         outputs: Sequence[Tensor] = net(inputs)
@@ -77,7 +77,7 @@ def _moved(
     buffer: Callable[[str, Tensor], Tensor],
     random: torch.Generator,
 ) -> Iterator[None]:
-    """Other values in the net's tensors for a while; the tensors stay the same ones, if tied too."""
+    """Put other values into the net's tensors in the ``with`` block; tied tensors stay tied."""
     kept = [(tensor, tensor.data) for tensor in (*net.parameters(), *net.buffers())]
     try:
         for p in net.parameters():
@@ -96,7 +96,7 @@ def _absolute(tensor: Tensor) -> Tensor:
 
 
 def _near(parameter: Tensor, noise: Tensor) -> Tensor:
-    """Moved by up to a tenth of its own size, or by up to 0.1 if it is all zeros."""
+    """A parameter moved by up to a tenth of its own size, or by up to 0.1 if it is all zeros."""
     size = parameter.square().mean().sqrt()
     return parameter + 0.1 * torch.where(size > 0, size, 1) * (2 * noise - 1)
 
@@ -106,13 +106,13 @@ def _same(name: str, buffer: Tensor) -> Tensor:
 
 
 def _positive(parameter: Tensor, noise: Tensor) -> Tensor:
-    """Positive, and so small that activations stay small: a weight averages what it reads."""
+    """A positive parameter, so small that activations stay small: a weight averages what it reads."""
     fan_in = parameter[0].numel() if parameter.dim() > 1 else 1
     return (0.25 + 0.5 * noise) / fan_in
 
 
 def _neutral(name: str, buffer: Tensor) -> Tensor:
-    """Norm layers subtract nothing and scale nothing."""
+    """A buffer with which norm layers subtract nothing and scale nothing."""
     neutral = {"running_mean": torch.zeros_like, "running_var": torch.ones_like}
     return neutral.get(name.rsplit(".", 1)[-1], torch.clone)(buffer)
 

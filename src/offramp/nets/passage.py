@@ -1,4 +1,4 @@
-"""One pass through a multi-exit net that keeps what lies on the way."""
+"""A forward pass through a multi-exit net that keeps its features."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Passage", "kept_exits", "last_linear", "passage"]
 
 
 class Passage(NamedTuple):
-    """What a pass leaves behind, all of it in the graph.
+    """Outputs and features of one forward pass, all of them in the graph.
 
     Attributes:
         outputs: Logits of every exit: K tensors ``[N, classes]``.
@@ -36,14 +36,14 @@ class Passage(NamedTuple):
 
 
 def passage(net: MultiExitNet, x: Any) -> Passage:
-    """The forward pass of a net, with what lies on the way; its outputs are those of ``net(x)``."""
-    found = Passage([], [], [])
+    """Run the forward pass of a net and keep its features; its outputs are those of ``net(x)``."""
+    kept = Passage([], [], [])
     for exit in kept_exits(net, x):
-        found.outputs.append(exit.logits)
-        found.features.append(exit.feature)
+        kept.outputs.append(exit.logits)
+        kept.features.append(exit.feature)
         if exit.number <= len(net.forks):
-            found.trunk.append(exit.trunk)
-    return found
+            kept.trunk.append(exit.trunk)
+    return kept
 
 
 def last_linear(net: MultiExitNet, exit: int) -> nn.Linear:
@@ -51,10 +51,10 @@ def last_linear(net: MultiExitNet, exit: int) -> nn.Linear:
 
     Args:
         net: The net, which is run once to see, unless it is plain, and left as it was.
-        exit: From 1.
+        exit: The exit's number, from 1.
 
     Raises:
-        UserError: No linear layer does.
+        UserError: No linear layer makes the logits.
     """
     head = net.heads[exit - 1]
     parts = None if reads_previous(head) else opened(head)
@@ -75,7 +75,7 @@ def last_linear(net: MultiExitNet, exit: int) -> nn.Linear:
 
 
 def kept_exits(net: MultiExitNet, x: Any) -> Iterator[Exit]:
-    """The exits of a net one at a time, each with what the linear layer that made its logits read."""
+    """Run a net one exit at a time, and keep for each the feature that its last linear layer reads."""
     keep = _Keep(net)
     for exit in exits(net.stages, net.forks, net.heads, x, keep):
         feature = None if keep.read is None else keep.read.feature(exit.logits)
@@ -114,7 +114,7 @@ class _Keep:
         if layers is None:
             with Watch([module]) as watch:
                 output = module(*inputs)
-            self.read = watch.found()
+            self.read = watch.last_call()
             return output
         before, linear, after = layers  # without hooks, which break the graphs of torch.compile
         (x,) = inputs

@@ -15,7 +15,7 @@ Example = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 
 
 def sample_of(net: nn.Module, n: int) -> Any:
-    """An input of n samples for any net: its own ``sample(n)``, or one of its ``example`` or ``input_size``.
+    """An input of n samples for any net: of its ``sample(n)``, its ``example`` or its ``input_size``.
 
     Raises:
         UserError: It has none of them.
@@ -28,7 +28,7 @@ def sample_of(net: nn.Module, n: int) -> Any:
 def make_sample(
     net: nn.Module, n: int, input_size: tuple[int, ...] | None, example: Example | None = None
 ) -> Any:
-    """An input of n samples: the rows of ``example``, repeated, or random floats ``[n, *input_size]``.
+    """Make an input of n samples: the rows of ``example``, repeated, or random floats ``[n, *input_size]``.
 
     Floats have the dtype of the net's first parameter of floats, and all is on the device of that; integers
     stay integers. The values are the same every time, and torch's random state stays as it was.

@@ -1,4 +1,4 @@
-"""One network per exit, with nothing shared: a yardstick, and not of conflict alone.
+"""Separate networks, one per exit, with nothing shared: a yardstick, and not of conflict alone.
 
 Beside a joint network it differs in four things at once: no gradient of another exit disturbs (conflict), no
 weight has to serve several exits (capacity), no shallow loss trains the first layers of a deep exit (deep
@@ -40,7 +40,7 @@ class Separate(Net):
 
     @property
     def heads(self) -> list[nn.Module]:
-        """All heads of the networks."""
+        """The heads of all networks."""
         heads: list[nn.Module] = []
         for net in self.nets:
             heads += net.heads if isinstance(net, _Chain) else [net[-1]]  # type: ignore[index]
@@ -48,7 +48,7 @@ class Separate(Net):
 
     @property
     def num_exits(self) -> int:
-        """How many networks there are (K)."""
+        """Number of networks (K)."""
         return len(self.nets)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -73,7 +73,7 @@ class _Chain(nn.Module):
 
 
 def _alone(net: MultiExitNet, k: int) -> nn.Module:
-    """What makes the logits of exit k (from 0), of the net's own modules."""
+    """The net's own modules that make the logits of exit k (from 0), as one module."""
     first = k  # of the heads in a row that end with head k
     while first and reads_previous(net.heads[first]):
         first -= 1

@@ -1,4 +1,4 @@
-"""A network as one word: ``vgg7``, ``vgg7:width=16`` with arguments, ``file.py:build`` for one's own."""
+"""Networks as text: ``vgg7``, ``vgg7:width=16`` with arguments, ``file.py:build`` for one's own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["build", "check", "parse_net", "sketch", "word"]
 
 
 def parse_net(text: str) -> tuple[str, dict[str, Any]]:
-    """``"vgg7:width=16,num_classes=10"`` -> ``("vgg7", {"width": 16, "num_classes": 10})``.
+    """Read a network's name and arguments: ``"vgg7:width=16"`` -> ``("vgg7", {"width": 16})``.
 
     Values are Python literals; a bare word is text. The name of a network of one's own holds a colon.
 
@@ -45,7 +45,7 @@ def parse_net(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def word(spec: Mapping[str, Any]) -> str:
-    """What tables call a network: ``{"net": "vgg7", "width": 16}`` -> ``vgg7:width=16``.
+    """The text of a network, as tables have it: ``{"net": "vgg7", "width": 16}`` -> ``vgg7:width=16``.
 
     Args:
         spec: How it was built, as ``run.json`` has it. What follows from the data is left out, and so are
@@ -65,7 +65,7 @@ def word(spec: Mapping[str, Any]) -> str:
 def build(
     text: str, num_classes: int | None = None, input_size: tuple[int, ...] | None = None
 ) -> MultiExitNet:
-    """The network that the text names.
+    """Build the network that a text names.
 
     Args:
         text: The text.
@@ -100,7 +100,7 @@ def check(text: str) -> None:
 def sketch(
     text: str, num_classes: int | None = None, input_size: tuple[int, ...] | None = None
 ) -> MultiExitNet:
-    """The network for counting: without memory for its weights, unless it is one's own.
+    """Build a network for counting: without memory for its weights, unless it is one's own.
 
     Raises:
         UserError: As :func:`build`; or it does not take a number of classes.

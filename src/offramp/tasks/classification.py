@@ -1,4 +1,4 @@
-"""Classification: one class for every sample, by cross-entropy, told as top-1 and top-5."""
+"""Classification: one class for every sample, by cross-entropy, measured as top-1 and top-5."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NO_LABEL = -100  # torch's own ignore_index
 
 @dataclass(frozen=True, kw_only=True)
 class Classification(Task):
-    """Tell classes apart: cross-entropy, and the percentage of samples that are right.
+    """Single-label classification: cross-entropy loss, top-1 and top-5 accuracy.
 
     Outputs are logits ``[N, classes]``. Targets are class indices ``[N]``, where -100 stands for a sample
     without a label, or the classes' probabilities ``[N, classes]``, as mixed images have them. ``top5``

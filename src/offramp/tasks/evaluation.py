@@ -17,7 +17,7 @@ __all__ = ["Metrics", "evaluate", "same_task"]
 
 @dataclass(frozen=True)
 class Metrics:
-    """How good the outputs of a network are.
+    """Metrics of every output of a network, and of their ensemble.
 
     Attributes:
         outputs: Output -> metric -> value, for the outputs that some sample had a target for.
@@ -74,6 +74,6 @@ def evaluate(
 
 
 def same_task(tasks: Mapping[str, Task]) -> Task | None:
-    """The one task that all of several outputs have, as the exits of a network do."""
+    """The task that all outputs share, as the exits of a network do; None if they differ."""
     first = next(iter(tasks.values()))
     return first if len(tasks) > 1 and all(task == first for task in tasks.values()) else None

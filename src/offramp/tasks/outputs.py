@@ -1,4 +1,4 @@
-"""Outputs by name: what tables and log files call them."""
+"""Names of outputs and metrics in tables and log files."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _HEADINGS = {"top1": "top-1 %", "top5": "top-5 %", "iou": "IoU %"}
 
 
 def exit_name(number: int) -> str:
-    """What the k-th exit (from 1) is called: ``exit 3``."""
+    """The name of the k-th exit (from 1): ``exit 3``."""
     return f"{_EXIT}{number}"
 
 
 def column(output: str) -> str:
-    """An output's name as part of a column's: ``3`` for ``exit 3``; other names as they are."""
+    """The part of a column's name that stands for an output: ``3`` for ``exit 3``, else its name."""
     return output.removeprefix(_EXIT)
 
 

@@ -1,4 +1,4 @@
-"""What distillation compares: an output's tempered probabilities with those of its teacher.
+"""Soft targets: distillation compares an output's tempered probabilities with its teacher's.
 
 Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015: p^T = softmax(z / T).
 """
@@ -31,7 +31,7 @@ def soft_targets(teacher: Tensor, temperature: float | Tensor) -> Tensor:
 
 
 def soft_loss(student: Tensor, targets: Tensor, temperature: float | Tensor) -> Tensor:
-    """The batch mean of -sum_c q_c log p^T_c.
+    """Cross-entropy of tempered probabilities with soft targets: the batch mean of -sum_c q_c log p^T_c.
 
     Its gradient is that of the Kullback-Leibler divergence of p^T from q: the two differ by the entropy of q.
 
@@ -44,7 +44,7 @@ def soft_loss(student: Tensor, targets: Tensor, temperature: float | Tensor) -> 
 
 
 def divergence(student: Tensor, targets: Tensor, temperature: float | Tensor, reduction: str) -> Tensor:
-    """The Kullback-Leibler divergence of p^T from q.
+    """Kullback-Leibler divergence of a student's tempered probabilities p^T from soft targets q.
 
     Args:
         student: Logits ``[N, classes]``, which give p^T.
@@ -60,7 +60,7 @@ def divergence(student: Tensor, targets: Tensor, temperature: float | Tensor, re
 
 
 def check_soft_targets(tasks: Iterable[Task]) -> None:
-    """Whether every output tells the same classes apart, so that one can teach another.
+    """Check that every output tells the same classes apart, so that one can teach another.
 
     Raises:
         UserError: An output has another task.

@@ -1,4 +1,4 @@
-"""A task: what one output of a network predicts, how wrong it is, and how that is told."""
+"""The base class of tasks: what one output of a network predicts, its loss and its metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Task", "percent", "wide"]
 
 
 class Task(ABC):
-    """What an output predicts.
+    """What one output of a network predicts, its loss and its metrics.
 
     A task of your own is a subclass with the attributes and the three methods below; see
     :class:`~offramp.tasks.Boxes` for one. A frozen dataclass is a good form, since a task holds options and
@@ -71,7 +71,7 @@ class Task(ABC):
 
 
 def wide(tensor: Tensor) -> Tensor:
-    """The Tensor in float32, or as it is where that is wider."""
+    """Convert a Tensor to float32, unless it is wider already."""
     return tensor.float() if tensor.itemsize < 4 else tensor
 
 

@@ -1,4 +1,4 @@
-"""What every function of the zoo does besides building: it checks its arguments and notes them."""
+"""The decorator of the zoo's functions: it checks their arguments and notes them in ``net.spec``."""
 
 from __future__ import annotations
 
@@ -51,5 +51,5 @@ def builder(build: Callable[P, MultiExitNet]) -> Callable[P, MultiExitNet]:
 
 
 def completed(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A note on how a net was built, with what the library did when it had no argument for it yet."""
+    """Complete an old ``net.spec`` with the arguments that it lacks, as the library built then."""
     return {**spec, **{key: spec.get(key, old) for key, old in _BEFORE.get(spec["net"], {}).items()}}

@@ -1,4 +1,4 @@
-"""The networks by name."""
+"""The catalogue of the zoo: its networks by name."""
 
 from __future__ import annotations
 
