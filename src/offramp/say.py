@@ -1,4 +1,4 @@
-"""One line to the person who waits, on stderr, so that stdout stays free for results."""
+"""Print a line for the person who waits, on stderr, so that stdout stays free for results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a run stands, on disk: the last good checkpoint is there at every moment.
+"""Checkpoints of a run on disk: the last good one is there at every moment.
 
 ``checkpoint/epoch-00003-step-0000017/`` holds ``weights.safetensors`` and ``state.pt``. A new one appears by
 one rename, complete; only then are the older ones deleted. The latest one counts, whatever happens between.

@@ -17,7 +17,7 @@ __all__ = ["Log"]
 
 
 class Log:
-    """One row per epoch.
+    """The log of a run: a row for each epoch.
 
     Args:
         run: The run folder.

@@ -149,7 +149,7 @@ def record_json(record: dict[str, Any]) -> bytes:
 
 
 def as_json(content: Any) -> bytes:
-    """As the files of a run folder are written."""
+    """JSON as the files of a run folder hold it."""
     return (json.dumps(content, indent=1) + "\n").encode()
 
 

@@ -100,7 +100,7 @@ class Run:
 
     @property
     def recipe(self) -> Recipe:
-        """How it was trained."""
+        """The recipe that the run was trained by."""
         return Recipe.from_dict(self.record["recipe"])
 
     def open_data(self) -> ImageData:

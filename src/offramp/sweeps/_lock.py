@@ -1,4 +1,4 @@
-"""One sweep at a time in a folder, as long as any of its runs is at work."""
+"""A lock on a sweep's folder, held as long as any of its runs is at work."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def _seeds(values: Any) -> tuple[int, ...]:
 
 
 def _entry(value: Any, base: Recipe) -> Entry:
-    """One item of ``methods``; options that come with the recipe go to the methods that have them."""
+    """Read an item of ``methods``; options that come with the recipe go to the methods that have them."""
     own = {"method": value} if isinstance(value, str) else value
     if not isinstance(own, dict) or not isinstance(own.get("method"), str):
         raise UserError(f"methods: {value!r} must be a name, or a mapping with the key method")

@@ -46,7 +46,7 @@ class Trial:
 
     @property
     def finished(self) -> bool:
-        """Whether its result is there, that of all its epochs."""
+        """Whether the run is done, with all the epochs that the sweep asks for."""
         if not (self.folder / "result.json").is_file():
             return False
         return bool(read_record(self.folder)["recipe"]["epochs"] == self.recipe.epochs)
@@ -66,7 +66,7 @@ class Trial:
 
 
 def trials(sweep: Sweep, factors: Sequence[Fraction]) -> list[Trial]:
-    """All runs: seed by seed, so that what is there after an interruption can be paired.
+    """The runs of a sweep: seed by seed, so that what is there after an interruption can be paired.
 
     Args:
         sweep: Methods and seeds.

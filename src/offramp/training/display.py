@@ -45,7 +45,7 @@ class Display:
             self.task = self.bar.add_task("training", total=epochs * steps, completed=done, rate="")
 
     def step(self, epoch: int, images_per_second: float) -> None:
-        """One more step of an epoch (from 0) is done."""
+        """Show that another step of an epoch (from 0) is done."""
         if self.bar is not None:
             self.bar.update(
                 self.task,
@@ -79,7 +79,7 @@ class Display:
         )
 
     def _line(self, *fields: str) -> None:
-        """One line, of so many of the fields as fit it."""
+        """Print a line of as many of the fields as fit it."""
         if self.quiet:
             return
         told = [field for field in fields if field]

@@ -1,4 +1,4 @@
-"""Which memory format a net is trained in."""
+"""The memory format that a net is trained in."""
 
 from __future__ import annotations
 

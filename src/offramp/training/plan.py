@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from offramp.methods.loops import Phase
 
-__all__ = ["Plan"]
+__all__ = ["EpochPlan"]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Which step of a run is which.
+class EpochPlan:
+    """Counts the steps of a run, phase by phase.
 
     Attributes:
         phases: The phases of an epoch.

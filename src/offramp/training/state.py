@@ -1,4 +1,4 @@
-"""Where a run stands between two steps."""
+"""The state of a run between two steps."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class State:
     def row(
         self, outputs: Sequence[str], *, lr: float, images: int, passes: float, val: Mapping[str, float]
     ) -> dict[str, float]:
-        """This epoch's line of metrics.csv.
+        """The line of metrics.csv for the epoch that is done.
 
         Args:
             outputs: What the columns call the outputs.
@@ -113,7 +113,7 @@ class State:
 
 
 def capture(state: State, loop: BoundLoop, fabric: Fabric) -> dict[str, Any]:
-    """All that a checkpoint holds beside the weights, as plain values and tensors."""
+    """What a checkpoint holds beside the weights, as plain values and tensors."""
     mine = loop.state()
     plain = {name: value for name, value in vars(state).items() if not isinstance(value, Tensor)}
     return plain | {

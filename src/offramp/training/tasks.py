@@ -43,7 +43,7 @@ def tasks_of(net: Net, recipe: Recipe, data: ImageData) -> dict[str, Task]:
 
 
 def _class_weights(recipe: Recipe, data: ImageData) -> list[float]:
-    """One weight per class; balanced, each class that is there has the same sum of weights."""
+    """The weight of each class; balanced, the samples of each class weigh the same in all."""
     if recipe.class_weights == "balanced":
         images = torch.bincount(data.train.labels.cpu(), minlength=data.num_classes).double()
         return torch.where(images > 0, images.sum() / (images.count_nonzero() * images), 0).tolist()

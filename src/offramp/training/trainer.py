@@ -24,7 +24,7 @@ from offramp.training.groups import grouped
 from offramp.training.interrupt import Interrupted, Signals, catch_signals
 from offramp.training.optimizer import build_optimizer
 from offramp.training.placement import place
-from offramp.training.plan import Plan
+from offramp.training.plan import EpochPlan
 from offramp.training.rehearsal import rehearse
 from offramp.training.schedule import learning_rate
 from offramp.training.setup import Setup
@@ -93,7 +93,7 @@ class Trainer:
         self.average = Average(net, recipe.average) if recipe.average else None
         share = recipe.batch_size // fabric.world_size
         steps = data.train.num_batches(share, drop_last=True, world=fabric.world_size)
-        self.plan = Plan(self.loop.phases, steps)
+        self.plan = EpochPlan(self.loop.phases, steps)
         self.passes = method.passes.joint(len(self.tasks))
         self.state = State.start(len(self.tasks), fabric.device)
         self.signals = Signals()

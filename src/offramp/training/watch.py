@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from offramp.methods.loops import Losses
 from offramp.tasks.outputs import names_in_words
-from offramp.training.plan import Plan
+from offramp.training.plan import EpochPlan
 
 __all__ = ["Watch", "weights_trouble"]
 
@@ -40,7 +40,7 @@ class Watch:
         gone = (self.streak >= self.patience) & (self.since < 0)
         self.since = torch.where(gone, step, self.since)
 
-    def trouble(self, plan: Plan) -> str | None:
+    def trouble(self, plan: EpochPlan) -> str | None:
         """The outputs whose loss is not finite, and since when; or None. Waits for the device."""
         since = self.since.tolist()
         bad = {name: step for name, step in zip(self.outputs, since, strict=True) if step >= 0}
