@@ -23,7 +23,6 @@ from offramp.methods.method import KINDS, Method
 from offramp.methods.objectives import Objective
 from offramp.nets import MultiExitNet
 from offramp.tasks import Classification
-from offramp.training.fit import _check_batch
 from offramp.training.method_checks import check_method
 from offramp.training.optimizer import build_optimizer
 from offramp.training.placement import place
@@ -165,8 +164,6 @@ def test_checked_when_the_recipe_is_built(value):
 def test_no_more_micro_batches_than_images():
     with pytest.raises(UserError, match=r"^recipe: accumulate is 9, must be at most batch_size, 8"):
         Recipe(batch_size=8, accumulate=9)
-    with pytest.raises(UserError, match="accumulate is 5, must be at most 4: each of the 2 processes"):
-        _check_batch(Recipe(batch_size=8, accumulate=5), processes=2)
 
 
 def test_norm_layers_are_asked_about_a_micro_batch(tmp_path):

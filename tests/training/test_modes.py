@@ -174,7 +174,7 @@ def own_head(width, norm):
 def test_a_batch_of_one_that_norm_layers_cannot_take_is_one_line(tmp_path, method):
     stages = [nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)]
     net = MultiExitNet(stages, [own_head(4, nn.BatchNorm1d(4)) for _ in stages], input_size=(3, 8, 8))
-    with pytest.raises(UserError, match=r"heads\.0\.2 \(BatchNorm1d\).*batch_size of 2 or more"):
+    with pytest.raises(UserError, match=r"heads\.0\.2 \(BatchNorm1d\).*two or more .*: take `batch_size=2`"):
         fit(net, tiny_data(), method, RECIPE.replace(batch_size=1), tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
     net.heads.eval()  # statistics that do not move ask for no batch

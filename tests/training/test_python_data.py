@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Tenso
 from offramp import Recipe, Run, UserError, fit
 from offramp.data import open_data
 from offramp.nets import MultiExitNet
-from offramp.runs.formats import completed_recipe
+from offramp.runs.formats import as_of_today
 from offramp.runs.sets import check_fits, open_recorded
 from offramp.training.feed import Feed
 
@@ -180,6 +180,7 @@ def test_an_old_record_knew_no_validation_split_and_had_a_class_for_each_number(
     folder_of_gaps(tmp_path)
     recipe = {k: v for k, v in RECIPE.to_dict().items() if k not in ("classes", "channels", "val_split")}
     data = {"source": str(tmp_path), "classes": ["0", "1", "2", "3"], "input_size": [3, 8, 8]}
-    opened = open_recorded({"data": data, "recipe": completed_recipe(recipe)})
+    record = {"net": {"net": "vgg7"}, "method": "joint", "options": {}, "data": data, "recipe": recipe}
+    opened = open_recorded(as_of_today(record, tmp_path / "run.json"))
     assert (len(opened.train), len(opened.val)) == (5, 1)
     assert opened.num_classes == 4 and opened.test.labels.tolist() == [0, 3, 0, 3, 0, 3]

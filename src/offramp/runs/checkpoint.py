@@ -102,6 +102,8 @@ def fitting(folder: Path) -> Iterator[None]:
     """
     try:
         yield
+    except UserError:
+        raise
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}".split("\n")[0]
         raise UserError(

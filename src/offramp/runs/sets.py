@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from offramp.data.batches import LABEL
 from offramp.errors import UserError, guess
@@ -110,6 +111,8 @@ def check_fits(net: Net, data: ImageData, trained_on: Sequence[str] | None = Non
     _check_targets(net, data)
     theirs = tuple(data.input_size)
     ours = tuple(getattr(net, "input_size", theirs))  # a net of a user's own need not say
+    if ours != theirs and ours[1:] == theirs[1:]:
+        raise UserError(_about_channels(data, ours[0]))
     if ours != theirs:
         square = len(ours) == 3 and ours[0] == theirs[0] and ours[1] == ours[2]
         remedy = f"cut them to that size by `size={ours[1]}`" if square else "give images of that size"
@@ -118,11 +121,13 @@ def check_fits(net: Net, data: ImageData, trained_on: Sequence[str] | None = Non
             f"{remedy}, or take a net whose input_size is theirs"
         )
     with torch.no_grad(), evaluating(net):
-        image = torch.zeros(1, *data.input_size, device=next(net.parameters()).device)
         try:
-            outputs = zip(net.outputs.values(), net(image), strict=True)
+            outputs = zip(net.outputs.values(), net(_blank(net, theirs)), strict=True)
             classes = {output.shape[-1] for task, output in outputs if isinstance(task, Classification)}
         except (RuntimeError, ValueError) as error:
+            for channels in (1, 3, 4):  # as image files can be read
+                if channels != theirs[0] and _takes(net, (channels, *theirs[1:])):
+                    raise UserError(_about_channels(data, channels)) from None
             reason = str(error).splitlines()[0]
             raise UserError(
                 f"the net cannot take images of {tuple(data.input_size)}, those of {data.name} ({reason}); "
@@ -149,6 +154,27 @@ def _check_targets(net: Net, data: ImageData) -> None:
                 f"{name} looks for {task.target!r} among the targets, and {data.name} has {LABEL!r} alone; "
                 "train it in your own loop, by offramp.method(...).bind(net)"
             )
+
+
+def _blank(net: Net, size: tuple[int, ...]) -> Tensor:
+    """A black image."""
+    return torch.zeros(1, *size, device=next(net.parameters()).device)
+
+
+def _takes(net: Net, size: tuple[int, ...]) -> bool:
+    try:
+        net(_blank(net, size))
+    except (RuntimeError, ValueError):
+        return False
+    return True
+
+
+def _about_channels(data: ImageData, reads: int) -> str:
+    has = data.input_size[0]
+    return (
+        f"the net reads images of {reads} channels, those of {data.name} have {has}; have them read with "
+        f"{reads} by `image_channels={reads}`, or take a net that reads {has}"
+    )
 
 
 def _words(classes: Sequence[str]) -> bool:

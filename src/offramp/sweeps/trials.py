@@ -20,6 +20,7 @@ from offramp.runs.record import read_record
 from offramp.runs.sets import open_set
 from offramp.sweeps.file import Entry, Sweep
 from offramp.sweeps.jobs import Job
+from offramp.training.batch_size import check_batch_size
 from offramp.training.setup import set_up
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
         net = build(sweep.net, data.num_classes, data.input_size)
         if new:
             checked.add(run.entry.label)
-            data.train.num_batches(recipe.batch_size, drop_last=True)
+            check_batch_size(recipe, len(data.train))
         brought = dataclasses.replace(recipe, options={})  # the method has them
         set_up(net, data, run.entry.method, brought, run.folder, resume=True)
         if new:

@@ -13,7 +13,6 @@ import torch
 from offramp.counting import Cost, cost
 from offramp.data import ImageData
 from offramp.distributed.launch import launch
-from offramp.errors import UserError
 from offramp.forks import remove
 from offramp.methods import Method
 from offramp.nets import MultiExitNet, Net
@@ -24,6 +23,7 @@ from offramp.runs.result import Result
 from offramp.runs.run import Run
 from offramp.runs.shape import shortened
 from offramp.say import say
+from offramp.training.batch_size import check_batch_size
 from offramp.training.memory import keep_freed_memory
 from offramp.training.modes import in_training_mode
 from offramp.training.setup import set_up
@@ -83,7 +83,7 @@ def fit(
     fabric = launch(recipe.precision, device)
     if fabric.device.type == "cpu":
         keep_freed_memory()
-    _check_batch(recipe, fabric.world_size)
+    check_batch_size(recipe, len(data.train), fabric.world_size)
     fabric.barrier()  # every process has looked before one writes
     torch.manual_seed(recipe.seed + fabric.global_rank)
     kept = RunFolder(folder, writes=fabric.is_global_zero)
@@ -129,13 +129,3 @@ def _say_at_the_start(data: ImageData, staying: list[str], counted: Cost) -> Non
         say(f"in evaluation mode throughout, as it came: {shortened(staying)}")
     if counted.unknown:
         say(f"FLOPs of some exits are unknown: {'; '.join(counted.unknown)}")
-
-
-def _check_batch(recipe: Recipe, processes: int) -> None:
-    if recipe.batch_size % processes:
-        raise UserError(f"batch_size {recipe.batch_size} does not divide among {processes} processes")
-    if recipe.accumulate > (share := recipe.batch_size // processes):
-        raise UserError(
-            f"accumulate is {recipe.accumulate}, must be at most {share}: each of the {processes} processes "
-            "has so many images of a batch"
-        )

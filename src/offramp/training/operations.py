@@ -97,7 +97,7 @@ def _epoch(net: Net, method: Method, images: int) -> _Epoch:
     trained = method.prepare(copy.deepcopy(net).cpu())
     with in_training_mode(trained), torch.enable_grad():
         context = _bench(trained, method, images)
-        rehearse(context, images, PROGRESS)
+        rehearse(context, images, PROGRESS, "count with more images")
         loop = method.loop.bind(context)
         for name in ("weigh", "aggregate"):  # a combiner's algebra with the gradients
             if hasattr(context.bound.combiner, name):

@@ -17,13 +17,14 @@ __all__ = ["rehearse"]
 _ONE_VALUE, _ONE_PIXEL = "Expected more than 1 value per channel", "Expected more than 1 spatial element"
 
 
-def rehearse(context: LoopContext, images: int, progress: Progress) -> None:
+def rehearse(context: LoopContext, images: int, progress: Progress, remedy: str) -> None:
     """Run a forward pass and the losses as the first step will, and leave everything as it was.
 
     Args:
         context: What the loop works with; its net is in the modes that it is trained in.
         images: How many the net gets at a time in this process.
         progress: The run's first.
+        remedy: How to give the net two images or more at a time.
 
     Raises:
         UserError: A norm layer has a single value to normalise, or no loss reaches anything trainable.
@@ -41,7 +42,9 @@ def rehearse(context: LoopContext, images: int, progress: Progress) -> None:
         except ValueError as error:
             if _ONE_VALUE not in str(error) and _ONE_PIXEL not in str(error):
                 raise
-            raise UserError(_about_norm(entered[-1], net.get_submodule(entered[-1]), images)) from None
+            raise UserError(
+                _about_norm(entered[-1], net.get_submodule(entered[-1]), images, remedy)
+            ) from None
     if not any(loss.requires_grad for loss in losses):
         raise UserError(
             "all that the losses reach is frozen, so that there is nothing to train; unfreeze a part of the "
@@ -49,7 +52,7 @@ def rehearse(context: LoopContext, images: int, progress: Progress) -> None:
         )
 
 
-def _about_norm(name: str, norm: nn.Module, images: int) -> str:
+def _about_norm(name: str, norm: nn.Module, images: int, remedy: str) -> str:
     what = f"{name} ({type(norm).__name__})"
     if images > 1:
         return (
@@ -58,5 +61,5 @@ def _about_norm(name: str, norm: nn.Module, images: int) -> str:
         )
     return (
         f"{what} normalises over the batch, and gets one value per channel from one image at a time; "
-        "take a batch_size of 2 or more for each process and micro-batch"
+        f"two or more are needed for each process and micro-batch: {remedy}"
     )

@@ -18,6 +18,7 @@ from offramp.runs.evaluation import Evaluation
 from offramp.runs.folder import RunFolder
 from offramp.tasks.outputs import column
 from offramp.training.average import Average
+from offramp.training.batch_size import remedy
 from offramp.training.display import Display
 from offramp.training.feed import Feed
 from offramp.training.groups import grouped
@@ -88,7 +89,8 @@ class Trainer:
             accumulate=recipe.accumulate,
         )
         together = 1 if method.loop.own_backward else fabric.world_size
-        rehearse(context, recipe.batch_size // together // recipe.accumulate, START)
+        images = recipe.batch_size // together // recipe.accumulate
+        rehearse(context, images, START, remedy(recipe, len(data.train), together))
         self.loop = method.loop.bind(context)
         self.average = Average(net, recipe.average) if recipe.average else None
         share = recipe.batch_size // fabric.world_size

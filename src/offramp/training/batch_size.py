@@ -1,0 +1,45 @@
+"""Whether batches can be filled, and cut for processes and micro-batches; remedies that meet every demand."""
+
+from __future__ import annotations
+
+from offramp.errors import UserError
+from offramp.recipes import Recipe
+
+__all__ = ["check_batch_size", "remedy"]
+
+
+def check_batch_size(recipe: Recipe, images: int, processes: int = 1) -> None:
+    """Whether the training images fill a batch, and each process gets an image for each of its micro-batches.
+
+    Args:
+        recipe: With ``batch_size`` and ``accumulate``.
+        images: How many there are to train on.
+        processes: How many share a batch.
+
+    Raises:
+        UserError: They do not; what the line proposes is not refused in turn.
+    """
+    batch, share = recipe.batch_size, recipe.batch_size // processes
+    if images < batch:
+        trouble = f"{images} images do not fill one batch of {batch}"
+    elif batch % processes:
+        trouble = f"batch_size {batch} does not divide among {processes} processes"
+    elif recipe.accumulate > share:
+        trouble = (
+            f"accumulate is {recipe.accumulate}, and each of the {processes} processes has only {share} "
+            "images of a batch"
+        )
+    else:
+        return
+    raise UserError(f"{trouble}; {remedy(recipe, images, processes)}")
+
+
+def remedy(recipe: Recipe, images: int, processes: int = 1) -> str:
+    """What to do about a batch: settings near the recipe's with two images or more in each micro-batch."""
+    least = 2 * processes
+    if images < least:
+        return f"give {least} images or more"
+    batch = max(min(recipe.batch_size, images) // processes * processes, least)
+    settings = {"batch_size": batch, "accumulate": min(recipe.accumulate, batch // least)}
+    changed = [f"{name}={value}" for name, value in settings.items() if value != getattr(recipe, name)]
+    return f"take `{', '.join(changed)}`"
