@@ -14,7 +14,7 @@ __all__ = ["ArrayRows"]
 
 
 class ArrayRows:
-    """An array of images beside one of labels.
+    """A split of two arrays: images and labels.
 
     Args:
         images: ``[N, H, W]`` (gray), ``[N, C, H, W]``, as an array also ``[N, H, W, C]``; or a list.
@@ -47,7 +47,7 @@ class ArrayRows:
         return len(self._images)
 
     def labels(self) -> Labels:
-        """The labels, whatever they are."""
+        """The labels as they are stored."""
         return Labels.of(as_list(self._labels), self.where)
 
     def stored(self, row: int) -> Any:
@@ -55,7 +55,7 @@ class ArrayRows:
         return self._images[row]
 
     def where(self, row: int) -> str:
-        """Which sample, from 0."""
+        """The number of the sample, from 0, for an error."""
         return f"{self._name}, sample {row}"
 
 

@@ -15,7 +15,7 @@ __all__ = ["Batch"]
 
 @dataclass(frozen=True)
 class Batch:
-    """N samples: what a network reads, and what it should say about them.
+    """A batch of N samples: what a network reads, and the targets of its tasks.
 
     Attributes:
         inputs: ``[N, ...]``, or several such Tensors by name, as text has them.
@@ -30,24 +30,24 @@ class Batch:
         return len(first)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        """The batch with every Tensor of it changed."""
+        """Apply a function to every Tensor of the batch."""
         inputs: Any = self.inputs
         inputs = change(inputs) if isinstance(inputs, Tensor) else {n: change(x) for n, x in inputs.items()}
         return Batch(inputs, {name: change(target) for name, target in self.targets.items()})
 
     def first(self, n: int) -> Batch:
-        """The first n samples."""
+        """The batch of the first n samples."""
         return self.map(lambda tensor: tensor[:n])
 
     def split(self, count: int) -> list[Batch]:
-        """So many parts of nearly equal size, in order, the larger ones first."""
+        """Split the batch into parts of nearly equal size, in order, the larger ones first."""
         if count == 1:
             return [self]
         places = torch.arange(len(self)).tensor_split(count)
         return [self.map(operator.itemgetter(slice(int(p[0]), int(p[-1]) + 1))) for p in places]
 
     def share(self, rank: int, world: int) -> Batch:
-        """Every `world`-th sample, beginning with number `rank`."""
+        """The samples of one process of several: every `world`-th, beginning with number `rank`."""
         return self if world == 1 else self.map(lambda tensor: tensor[rank::world])
 
     def to(self, device: torch.device | str) -> Batch:

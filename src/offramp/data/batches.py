@@ -51,7 +51,7 @@ class Batches(ABC):
         rank: int = 0,
         world: int = 1,
     ) -> Iterator[Batch]:
-        """One epoch of batches, a pure function of the arguments.
+        """Yield the batches of one epoch, a pure function of the arguments.
 
         Args:
             batch_size: Images per batch and rank.
@@ -64,8 +64,8 @@ class Batches(ABC):
             start: The first batch to give; it and all later ones are those of the whole epoch.
             shuffle: A new order each epoch.
             drop_last: Leave out a last batch that is not full.
-            rank: This process's number among `world` that share the epoch.
-            world: How many processes share the epoch.
+            rank: This process's number among the `world` that divide the epoch.
+            world: How many processes divide the epoch.
 
         Yields:
             Batches of images ``[B, C, H, W]`` with the target ``label``, int64 ``[B]``, on `device`.

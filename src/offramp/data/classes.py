@@ -62,12 +62,12 @@ class Classes:
         return self._places.get(str(value))
 
     def find(self, splits: Mapping[str, Labelled]) -> dict[str, tuple[Tensor, Tensor]]:
-        """The rows of each split whose labels are not ignored, and their classes, both int64 ``[N]``.
+        """Find the rows of each split whose labels are not ignored, and their classes, both int64 ``[N]``.
 
         Raises:
             UserError: A row has no label, or one that is no class; or no row is left.
         """
-        found, strangers = {}, {}
+        chosen, strangers = {}, {}
         for split, (rows, labels) in splits.items():
             if (labels.codes == -1).any():
                 raise UserError(f"{rows.where(labels.first(None))}: no label; label or remove the row")
@@ -81,12 +81,12 @@ class Classes:
             places = [known.get(value) for value in labels.values]
             classes = np.array([-1 if place is None else place for place in places], np.int64)[labels.codes]
             kept = np.flatnonzero(classes >= 0)
-            found[split] = torch.from_numpy(kept), torch.from_numpy(classes[kept])
+            chosen[split] = torch.from_numpy(kept), torch.from_numpy(classes[kept])
         for split, values in strangers.items():
             if values:
-                emptied = any(strangers[s] and not len(kept) for s, (kept, _) in found.items())
+                emptied = any(strangers[s] and not len(kept) for s, (kept, _) in chosen.items())
                 raise UserError(self._about(split, strangers, splits, can_ignore=not emptied))
-        return found
+        return chosen
 
     def _about(
         self,
@@ -96,7 +96,7 @@ class Classes:
         *,
         can_ignore: bool,
     ) -> str:
-        """One line on the labels of a split that are no classes; its remedies are good for all splits."""
+        """Say which labels of a split are no classes, with remedies that are good for all splits."""
         rows, labels = splits[split]
         label = min(strangers[split], key=labels.first)
         negative = is_number(label) and label < 0
@@ -119,7 +119,7 @@ class Classes:
 
 
 def classes_of(split: Labelled, given: int | Sequence[object] | None, ignored: Iterable[object]) -> Classes:
-    """The classes of a set.
+    """Decide which classes a set has.
 
     Those that the set names, seen or not; or else those given; or else the different labels of its training
     split in their order, whatever they are.
@@ -148,9 +148,9 @@ def classes_of(split: Labelled, given: int | Sequence[object] | None, ignored: I
     used = [value for value in labels.values if str(value) not in left_out]
     kinds = {type(value): value for value in reversed(used)}  # the first of each
     if len(kinds) > 1:
-        one, other = sorted(kinds.values(), key=labels.first)[:2]
+        first, other = sorted(kinds.values(), key=labels.first)[:2]
         raise UserError(
-            f"{rows.where(labels.first(one))}: label {one!r} is of another kind than {other!r} "
+            f"{rows.where(labels.first(first))}: label {first!r} is of another kind than {other!r} "
             f"({rows.where(labels.first(other))}); make all of them numbers, or all words"
         )
     if isinstance(given, int) and int in kinds:

@@ -18,11 +18,11 @@ WHAT = {"image": "images", "label": "labels"}
 
 @dataclass(frozen=True)
 class Columns:
-    """The choice of the columns.
+    """The columns of images and labels that a user names, or the usual ones.
 
     Attributes:
-        image: Of the images; None: by its usual name, or the only one declared so.
-        label: Of the labels, likewise.
+        image: Column of the images; None: by its usual name, or the only one declared so.
+        label: Column of the labels, likewise.
         insist: Whether data without columns, or without these, are refused.
     """
 
@@ -37,7 +37,7 @@ class Columns:
         unfit: Callable[[str, str], str | None] = lambda role, column: None,
         declared: Mapping[str, Collection[str]] | None = None,
     ) -> tuple[str, str]:
-        """The columns of the images and of the labels.
+        """Choose the columns of the images and of the labels.
 
         Args:
             name: What the table is called.
@@ -49,7 +49,7 @@ class Columns:
         Raises:
             UserError: A column is missing or holds something else; one line says so of both.
         """
-        found, faults = {}, []
+        picked, faults = {}, []
         for role, chosen in (("image", self.image), ("label", self.label)):
             if (chosen is not None and chosen in columns) or (chosen is not None and self.insist):
                 candidates = [chosen]
@@ -59,7 +59,7 @@ class Columns:
             there = [column for column in candidates if column in columns]
             fit = [column for column in there if unfit(role, column) is None]
             if fit:
-                found[role] = fit[0]
+                picked[role] = fit[0]
             elif there:
                 faults.append(
                     f"column {there[0]!r} holds {unfit(role, there[0])}; choose another by `{role}=...`"
@@ -73,10 +73,10 @@ class Columns:
                 faults.append(f"{missing} among {', '.join(columns)}; choose it by `{role}=...`")
         if faults:
             raise UserError(f"{name}: {', and '.join(faults)}")
-        return found["image"], found["label"]
+        return picked["image"], picked["label"]
 
     def refuse(self, name: str) -> None:
-        """Data without columns.
+        """Refuse a choice of columns for data that have none.
 
         Raises:
             UserError: A column was chosen.

@@ -1,4 +1,4 @@
-"""Random numbers that somebody else's code draws: from the global generators, as a function of a key."""
+"""Seed the global random generators by a key, for code that draws from them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def drawing(*key: int) -> Iterator[None]:
 
 
 def states() -> tuple[Any, ...]:
-    """Where the generators stand, to be compared."""
+    """The states of the global generators, to be compared."""
     numpy = np.random.get_state(legacy=False)
     return (
         random.getstate(),

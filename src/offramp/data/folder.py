@@ -30,19 +30,19 @@ class FolderRows:
     random = False
 
     def __init__(self, folder: Path) -> None:
-        found = sorted(p.name for p in folder.iterdir() if p.is_dir() and not hidden(p))
-        if not found:
+        folders = sorted(p.name for p in folder.iterdir() if p.is_dir() and not hidden(p))
+        if not folders:
             raise UserError(f"{folder} has no class folders; put its images into {folder.name}/<class>/")
-        self.class_names: tuple[str, ...] = tuple(found)
+        self.class_names: tuple[str, ...] = tuple(folders)
         self._paths: list[Path] = []
         codes: list[int] = []
-        for code, name in enumerate(found):
+        for code, name in enumerate(folders):
             images = sorted(_images(folder / name))
             if not images:
                 raise UserError(f"{folder / name} holds no images; fill or remove the class folder")
             self._paths += images
             codes += [code] * len(images)
-        self._labels = Labels(found, np.array(codes, np.int64))
+        self._labels = Labels(folders, np.array(codes, np.int64))
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -60,12 +60,12 @@ class FolderRows:
         return read_image(self._paths[row], self.where(row))
 
     def where(self, row: int) -> str:
-        """The image file."""
+        """The image file of a row."""
         return str(self._paths[row])
 
 
 def hidden(path: Path) -> bool:
-    """Whether a file or folder is none for its user's eyes, such as ``.ipynb_checkpoints``."""
+    """Whether a file or folder is hidden, such as ``.ipynb_checkpoints``."""
     return path.name.startswith(".")
 
 

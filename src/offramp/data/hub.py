@@ -22,7 +22,7 @@ __all__ = ["HubTable", "load_hub"]
 
 @contextmanager
 def _one_voice() -> Iterator[None]:
-    """The hub's client says nothing of its retries meanwhile: what comes of them is said once, by us."""
+    """Silence the hub client's messages on its retries; what comes of them is said once, by us."""
     loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
     try:
@@ -48,16 +48,16 @@ class HubTable:
         self.order: np.ndarray | None = None if chosen is None else chosen.column(0).to_numpy()
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """One column, not copied."""
+        """A column, not copied."""
         return self._table.column(name)
 
     def where(self, row: int) -> str:
-        """The split and the row."""
+        """The split and the row, for an error."""
         return f"{self.name}, row {row}"
 
 
 def load_hub(name: str, **files: object) -> dict[str, HubTable]:
-    """Fetch a data set into the local cache, or find it there.
+    """Load a data set of the hub, which is fetched into the local cache unless it is there.
 
     Args:
         name: ``organisation/set``, or a builder such as ``parquet`` with its `files`.
@@ -69,11 +69,11 @@ def load_hub(name: str, **files: object) -> dict[str, HubTable]:
     datasets = extra("datasets")
     try:
         with _one_voice():
-            found = datasets.load_dataset(name, **files)
+            splits = datasets.load_dataset(name, **files)
     except Exception as error:  # network, authorisation, configuration, builder: a dozen unrelated types
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"no folder {name!r} here, and the hub does not give it ({reason}); check name and network, "
             "or give a folder with train.parquet and test.parquet"
         ) from error
-    return {split: HubTable(f"{name} {split}", data) for split, data in found.items()}
+    return {split: HubTable(f"{name} {split}", data) for split, data in splits.items()}

@@ -87,7 +87,7 @@ def plain(label: Any) -> Any:
 
 
 def is_number(value: object) -> bool:
-    """Whether a label is a whole number, and no truth value."""
+    """Whether a label is a whole number; a truth value is none."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 

@@ -1,4 +1,4 @@
-"""Data that a user has as Python objects: which kind of object holds which samples."""
+"""Data sets that are Python objects: which kind of object holds which samples."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KINDS = (
 
 
 def called(data: object) -> str:
-    """What tables and errors call an object."""
+    """The name of an object in tables and errors."""
     if isinstance(data, torch_data.DataLoader):
         return called(data.dataset)
     if isinstance(data, torch_data.Subset):
@@ -35,7 +35,7 @@ def called(data: object) -> str:
 
 
 def rows_of(data: Any, name: str, columns: Columns) -> tuple[Rows, list[str]]:
-    """The rows of one split, and what its user should know of them, line by line.
+    """The rows of one split, and notes on them for the user, line by line.
 
     Args:
         data: Any object but a mapping of splits.
@@ -60,13 +60,13 @@ def rows_of(data: Any, name: str, columns: Columns) -> tuple[Rows, list[str]]:
     text = isinstance(data, (str, bytes, Mapping))
     once = isinstance(data, torch_data.IterableDataset)
     if hasattr(data, "__len__") and hasattr(data, "__getitem__") and not text and not once:
-        return _told(SampleRows(data, name, columns, _labels(data), _class_names(data)), name)
+        return _with_notes(SampleRows(data, name, columns, _labels(data), _class_names(data)), name)
     if isinstance(data, Iterable) and not text:
         return read_once(data, f"{name} can only be read from its beginning", name, columns)
     raise UserError(f"{name} is no data set; give {KINDS}")
 
 
-def _told(rows: SampleRows, name: str) -> tuple[Rows, list[str]]:
+def _with_notes(rows: SampleRows, name: str) -> tuple[Rows, list[str]]:
     notes = []
     if rows.random:
         seeds = (
@@ -104,7 +104,7 @@ def _of_loader(loader: torch_data.DataLoader[Any], name: str, columns: Columns) 
 
 
 def _of_hugging_face(data: Any, name: str, columns: Columns) -> tuple[Rows, list[str]]:
-    """Straight from its table, or through its format if it has one, or no image files."""
+    """The rows of a Hugging Face data set: of its table, or through its format if it has one."""
     if not len(data):
         raise UserError(f"{name} has no samples; give some")
     features = data.features
@@ -116,11 +116,11 @@ def _of_hugging_face(data: Any, name: str, columns: Columns) -> tuple[Rows, list
         data = data.with_format("numpy")
     names = getattr(features[label], "names", None)
     labels = data.with_format(None)[label][:] if label in data.column_names else None
-    return _told(SampleRows(data, name, columns, labels, tuple(names) if names else None), name)
+    return _with_notes(SampleRows(data, name, columns, labels, tuple(names) if names else None), name)
 
 
 def _is_pair_of_columns(data: Any) -> bool:
-    """Whether it is (images, labels), and not a pair of samples."""
+    """Whether data are (images, labels), and not a pair of samples."""
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         return False
     arrays = all(hasattr(part, "shape") and len(part.shape) for part in data)
@@ -132,18 +132,18 @@ def _is_pair_of_columns(data: Any) -> bool:
 
 
 def _labels(data: Any) -> Any:
-    """All labels, where a data set of torch's or torchvision's has them at hand."""
+    """All labels of a data set of torch or torchvision, if it has them at hand."""
     if isinstance(data, torch_data.Subset):
         inner = _labels(data.dataset)
         return None if inner is None else [inner[i] for i in data.indices]
     for name in ("targets", "labels"):
-        found = getattr(data, name, None)
+        labels = getattr(data, name, None)
         if (
-            hasattr(found, "__len__")
-            and hasattr(found, "__getitem__")
-            and not isinstance(found, (str, Mapping))
+            hasattr(labels, "__len__")
+            and hasattr(labels, "__getitem__")
+            and not isinstance(labels, (str, Mapping))
         ):
-            return found
+            return labels
     if isinstance(data, list) and all(
         isinstance(sample, (tuple, list)) and len(sample) == 2 for sample in data
     ):
@@ -152,8 +152,8 @@ def _labels(data: Any) -> Any:
 
 
 def _class_names(data: Any) -> tuple[str, ...] | None:
-    """What a data set of torchvision's calls its classes."""
+    """The class names of a torchvision data set, if it has them."""
     if isinstance(data, torch_data.Subset):
         return _class_names(data.dataset)
-    found = getattr(data, "classes", None)
-    return tuple(map(str, found)) if isinstance(found, (list, tuple)) and found else None
+    names = getattr(data, "classes", None)
+    return tuple(map(str, names)) if isinstance(names, (list, tuple)) and names else None

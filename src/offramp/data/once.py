@@ -1,4 +1,4 @@
-"""Data that can only be read from beginning to end: they are, once, and kept in memory."""
+"""Read data that come in one order only, once, and keep them in memory."""
 
 from __future__ import annotations
 

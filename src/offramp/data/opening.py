@@ -203,7 +203,7 @@ def _labelled(
 
 
 def _hold_out(part: Chosen, fraction: float, seed: int) -> tuple[Chosen, Chosen]:
-    """The training and the validation rows."""
+    """Hold validation rows out of the training rows."""
     rows, classes = part
     held = 0 if fraction == 0 else max(1, round(fraction * len(rows)))
     if held >= len(rows):
@@ -214,7 +214,7 @@ def _hold_out(part: Chosen, fraction: float, seed: int) -> tuple[Chosen, Chosen]
 
 
 def _cut(name: str, part: Chosen, limit: int | None, seed: int) -> Chosen:
-    """So many of the rows."""
+    """Limit the rows of a split to so many of them."""
     if limit is None:
         return part
     rows, classes = part
@@ -227,7 +227,7 @@ def _cut(name: str, part: Chosen, limit: int | None, seed: int) -> Chosen:
 
 
 def _gaps(classes: Classes, split: Labelled) -> list[str]:
-    """What to say of whole numbers that are not 0, 1, 2, ..."""
+    """A note on labels that are whole numbers, but not 0, 1, 2, ..."""
     _, labels = split
     names = classes.names
     if (
@@ -252,7 +252,7 @@ def _load(rows: Rows, part: Chosen, size: int | None, channels: int | None) -> S
 def _digest(
     splits: dict[str, Labelled], chosen: dict[str, Chosen], classes: Classes, channels: int | None
 ) -> str:
-    """What tells data that exist in Python only from others: all labels, and some training images."""
+    """A digest of data that exist in Python only: of all labels, and of some training images."""
     content = hashlib.sha256(repr(classes.names).encode())
     for split in sorted(chosen):
         content.update(split.encode())

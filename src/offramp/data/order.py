@@ -15,7 +15,7 @@ __all__ = ["Draw", "batch_order", "generator", "num_batches", "stratified"]
 
 
 class Draw(IntEnum):
-    """What random numbers are for. Each purpose has streams of its own."""
+    """Purposes of random numbers, each with streams of its own."""
 
     ORDER = 0
     AUGMENT = 1
@@ -29,7 +29,7 @@ def generator(purpose: Draw, *key: int) -> Generator:
 
 
 def stratified(labels: Tensor, count: int, *, seed: int) -> Tensor:
-    """A random choice of `count` samples in which each class has its share, within one sample.
+    """A random choice of `count` samples in proportion to the classes, within one sample.
 
     The samples are shuffled, sorted by class, and picked at even distances.
 
@@ -77,7 +77,7 @@ def batch_order(
 ) -> Iterator[tuple[int, Tensor]]:
     """Number and indices (int64 ``[batch_size]`` or fewer) of one epoch's batches, from batch `start` on.
 
-    The ranks share each batch of ``batch_size * world`` samples, so that all take the same number of steps.
+    The ranks divide each batch of ``batch_size * world`` samples, so that all take the same number of steps.
     No sample comes twice; a last batch of fewer samples than ranks leaves some ranks an empty one.
     """
     if shuffle:

@@ -27,12 +27,12 @@ def find_parquet(folder: Path, split: str) -> list[Path]:
     """
     subfolders = sorted(path for path in folder.iterdir() if path.is_dir() and not hidden(path))
     for places in ([folder], [folder / "data"], subfolders):
-        found = [files for place in places if (files := _files(place, split))]
-        if len(found) > 1:
-            names = ", ".join(str(files[0].parent) for files in found)
+        candidates = [files for place in places if (files := _files(place, split))]
+        if len(candidates) > 1:
+            names = ", ".join(str(files[0].parent) for files in candidates)
             raise UserError(f"{folder} holds several data sets ({names}); give one of these folders")
-        if found:
-            return found[0]
+        if candidates:
+            return candidates[0]
     return []
 
 

@@ -39,7 +39,7 @@ TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSP
 
 
 class Unfit(ValueError):
-    """What is wrong with an image, and the remedy."""
+    """An image that cannot be used, with the reason and the remedy."""
 
 
 def picture(stored: Any, channels: int | None = None) -> Picture:
@@ -72,7 +72,7 @@ def picture(stored: Any, channels: int | None = None) -> Picture:
 
 
 def size_of(image: Picture) -> tuple[int, int, int]:
-    """Channels, height and width."""
+    """Channels, height and width of an image."""
     if isinstance(image, Tensor):
         channels, height, width = image.shape
         return channels, height, width
@@ -80,7 +80,7 @@ def size_of(image: Picture) -> tuple[int, int, int]:
 
 
 def pixels(image: Picture) -> Tensor:
-    """``[C, H, W]``, uint8 or float32."""
+    """An image as a Tensor ``[C, H, W]``, uint8 or float32."""
     if isinstance(image, Tensor):
         return image
     levels = torch.from_numpy(np.array(image))

@@ -78,7 +78,7 @@ def _affine(mean: Levels, std: Levels, device: torch.device) -> tuple[Tensor, Te
 
 
 class Pipeline(NamedTuple):
-    """What is done to training images, and the channel statistics (None: the training set's own)."""
+    """A named pipeline: augmentation of training images, and channel statistics (None: the set's own)."""
 
     steps: tuple[Step, ...]
     statistics: tuple[Levels, Levels] | None

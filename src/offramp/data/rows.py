@@ -12,13 +12,13 @@ __all__ = ["Rows", "decode"]
 
 
 class Rows(Protocol):
-    """What a kind of storage offers."""
+    """A split in any kind of storage: its images and labels, one by one."""
 
     random: bool  # whether an image is another one each time it is read
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """What the classes 0, 1, ... are called; None: they have no names."""
+        """Names of the classes 0, 1, ...; None if they have none."""
 
     def __len__(self) -> int: ...
 
@@ -29,7 +29,7 @@ class Rows(Protocol):
         """One image: a file's content, a PIL image, an array or a Tensor."""
 
     def where(self, row: int) -> str:
-        """How an error names the row."""
+        """The name of a row in an error."""
 
 
 def decode(
@@ -39,7 +39,7 @@ def decode(
 
     Args:
         rows: Where it is stored.
-        row: Which one.
+        row: The row's number.
         channels: How many it must have; image files and PIL images are converted, and have 3 by default.
         size: The channels, height and width that it must have, if any.
 

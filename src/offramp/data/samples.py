@@ -86,7 +86,7 @@ class SampleRows:
         return self._pair(row)[0]
 
     def where(self, row: int) -> str:
-        """Which sample, from 0."""
+        """The number of the sample, from 0, for an error."""
         return f"{self._name}, sample {row}"
 
     def _probe(self, row: int) -> None:

@@ -35,7 +35,7 @@ KNOWN = ("digits",)
 
 @dataclass(frozen=True)
 class Found:
-    """The splits of a source, not decoded.
+    """What a source holds: its splits, not decoded.
 
     Attributes:
         name: What tables call it.
@@ -53,7 +53,7 @@ class Found:
 
 
 def find(source: Any, columns: Columns) -> Found:
-    """The splits of a source.
+    """Find the splits of a source.
 
     Raises:
         UserError: Nothing is there, the training split is missing or empty, or a file is damaged.

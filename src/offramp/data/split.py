@@ -30,7 +30,7 @@ class Split(Batches):
         return self.images.dtype
 
     def sample(self, count: int) -> Tensor:
-        """All images, which are at hand anyway."""
+        """All images of the split, whatever the count."""
         return self.images
 
     @property

@@ -79,7 +79,7 @@ class StreamSplit(Batches):
         return Split(self._images(torch.arange(len(self))), self.labels)
 
     def sample(self, count: int) -> Tensor:
-        """So many images, evenly spread over the split: ``[n, C, H, W]``."""
+        """Decode some images, evenly spread over the split: ``[n, C, H, W]``."""
         return self._images(torch.tensor(spaced(len(self), count)))
 
     def _images(self, index: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ class StreamSplit(Batches):
 
 
 class _Batches(Dataset[Tensor | UserError]):
-    """What a worker does: the rows of a batch -> images ``[B, C, H, W]``."""
+    """A worker's data set: decodes the rows of a batch to images ``[B, C, H, W]``."""
 
     def __init__(self, rows: Rows, split: StreamSplit, key: tuple[int, int], *, resized_crop: bool) -> None:
         self.rows, self.key, self.resized_crop = rows, key, resized_crop

@@ -31,13 +31,13 @@ class Table(Protocol):
 
     @property
     def order(self) -> np.ndarray | None:
-        """Which row of the columns each row is; None: the same."""
+        """The row of the columns that each row is; None if they are in the same order."""
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Read one column."""
 
     def where(self, row: int) -> str:
-        """How an error names the row."""
+        """The name of a row in an error."""
 
 
 class TableRows:
@@ -75,7 +75,7 @@ class TableRows:
         return self.table.num_rows
 
     def where(self, row: int) -> str:
-        """How an error names the row."""
+        """The name of a row in an error."""
         return self.table.where(row)
 
     def labels(self) -> Labels:
