@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from offramp.errors import UserError
 from offramp.modes import modes_kept
+from offramp.nets.attaching._batch_axis import check_apart, check_batch_first
 from offramp.nets.attaching._by_graph import by_graph
 from offramp.nets.attaching._by_replay import by_replay
 from offramp.nets.attaching._by_stages import Stage, by_stages
@@ -107,9 +108,12 @@ def attach(
             "leave num_classes out, or replace its last layer first"
         )
     parts = _cut(backbone, at, stages, samples)
+    check_batch_first(parts, samples, own=stages is not None)
+    ends = [*make_heads(parts, samples[0], classes, channel_axis, heads), parts.end]
+    check_apart(parts.stages, ends, samples[0])
     net = MultiExitNet(
         parts.stages,
-        [*make_heads(parts, samples[0], classes, channel_axis, heads), parts.end],
+        ends,
         input_size=tuple(input_size),
         example=example,
         channel_axis=channel_axis,
