@@ -74,7 +74,7 @@ def _holders(backbone: nn.Module, names: Sequence[str]) -> set[str]:
 
 
 def _ends(names: Sequence[str], recording: Recording) -> list[int]:
-    """For each cut, how many calls there are up to it."""
+    """Number of calls up to each cut."""
     ran = [call.key[0] for call in recording.calls]
     for name in names:
         if ran.count(name) != 1:

@@ -1,4 +1,4 @@
-"""What the modules around the cuts call in one forward pass."""
+"""Record what the modules around the cuts call in one forward pass."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ class Template:
         return self  # nothing in it changes
 
     def tensors(self) -> list[Tensor]:
-        """The Tensors in it."""
+        """The Tensors in the value."""
         return [leaf for leaf in pytree.tree_leaves(self.value) if isinstance(leaf, Tensor)]
 
     def filled(self, tensors: Sequence[Tensor]) -> Any:
-        """The value with other Tensors."""
+        """The value with other Tensors in place of its own."""
         rest = iter(tensors)
         return pytree.tree_map_only(Tensor, lambda _: next(rest), self.value)
 
     def emptied(self) -> Template:
-        """The same without what the Tensors hold."""
+        """A copy with empty Tensors, to be kept without their memory."""
         return Template(pytree.tree_map_only(Tensor, lambda _: torch.empty(0), self.value))
 
 
 @dataclass(frozen=True)
 class Call:
-    """A call of a module: which one, and what it returned.
+    """A call of a module by one that holds a cut, and its result.
 
     Attributes:
         key: The module and the number of the call.
@@ -61,7 +61,7 @@ class Call:
         return self  # nothing in it changes
 
     def emptied(self) -> Call:
-        """The same without what the Tensors hold."""
+        """A copy with empty Tensors, to be kept without their memory."""
         return replace(self, result=self.result.emptied())
 
 
@@ -82,7 +82,7 @@ class Recording:
 
 
 def copied(value: Any) -> Any:
-    """The value with its Tensors in memory of their own."""
+    """Copy the Tensors of a value."""
     return pytree.tree_map_only(Tensor, torch.clone, value)
 
 

@@ -1,4 +1,4 @@
-"""What a backbone must be like before it is cut."""
+"""Checks of a backbone before it is cut."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["check_names", "check_values", "run_whole"]
 
 
 def check_names(backbone: nn.Module, at: Sequence[str] | None) -> None:
-    """Whether ``at`` names modules of the backbone.
+    """Check that ``at`` names modules of the backbone.
 
     Raises:
         UserError: It does not.
@@ -31,7 +31,7 @@ def check_names(backbone: nn.Module, at: Sequence[str] | None) -> None:
 
 
 def check_name(backbone: nn.Module, name: str) -> None:
-    """Whether the backbone has such a module.
+    """Check that the backbone has a module of that name.
 
     Raises:
         UserError: It has none.
@@ -45,7 +45,7 @@ def check_name(backbone: nn.Module, name: str) -> None:
 
 
 def check_values(module: nn.Module) -> None:
-    """Whether all parameters and buffers of a module have values.
+    """Check that all parameters and buffers of a module have values.
 
     Raises:
         UserError: One is lazy, or on the meta device.

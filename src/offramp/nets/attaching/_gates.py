@@ -15,14 +15,14 @@ __all__ = ["Gate", "Reached", "skeleton"]
 
 
 class Reached(BaseException):
-    """The stage's cut has been reached; no error, so that no ``except Exception`` of a forward sees it."""
+    """Ends a stage at its cut; no Exception, so that no ``except Exception`` of a forward catches it."""
 
 
 class Gate(nn.Module):
-    """Stands for a module that a holder calls.
+    """Stands in for a module that a holder calls.
 
     Args:
-        name: Of the module.
+        name: Name of the module.
         module: The module.
         runs: Whether it belongs to this stage.
     """

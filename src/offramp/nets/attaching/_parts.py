@@ -1,4 +1,4 @@
-"""What a way of cutting a backbone gives."""
+"""The parts of a backbone that was cut."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Parts:
     """A backbone cut into stages.
 
     Args:
-        stages: These.
+        stages: The stages, one more than there are cuts.
         outputs: What a head reads at each cut.
         carry: For each cut, whether the feature is a tuple that carries other Tensors too.
         end: The last head.
@@ -30,7 +30,7 @@ class Parts:
 
 
 def feature_of(name: str, output: object) -> Tensor:
-    """What a module or stage returned, if a head can read it.
+    """Check that a head can read what a module or stage returned, and return it.
 
     Raises:
         UserError: It is no Tensor of floats, or has no channels.

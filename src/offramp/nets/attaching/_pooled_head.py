@@ -10,7 +10,7 @@ __all__ = ["Last", "Mean", "pooled_head"]
 
 
 class Last(nn.Module):
-    """Of a feature that carries other Tensors along, the last one."""
+    """Picks the last Tensor of a feature, past those that are carried along."""
 
     def forward(self, feature: tuple[Tensor, ...]) -> Tensor:
         return feature[-1]

@@ -16,7 +16,7 @@ __all__ = ["Uses"]
 
 
 class Uses(TorchFunctionMode):
-    """Sees which modules, parameters and buffers of a backbone are used meanwhile.
+    """Watches which modules, parameters and buffers of a backbone are used in the ``with`` block.
 
     Args:
         backbone: The backbone. Use this under :func:`~offramp.unchanged.unchanged`.
@@ -51,7 +51,7 @@ class Uses(TorchFunctionMode):
             self.met[id(part)] = self.names[id(part)]
 
     def check(self, stage: nn.Module, number: int) -> None:
-        """Whether the stage holds what was used since the last check.
+        """Check that the stage holds what was used since the last check.
 
         Raises:
             UserError: It does not.
