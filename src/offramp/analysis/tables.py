@@ -10,7 +10,7 @@ from offramp.analysis.convergence import Curves
 from offramp.analysis.findings import Findings
 from offramp.analysis.prune import Pruning
 from offramp.analysis.settings import Settings
-from offramp.reports.table import aligned, signed
+from offramp.text_table import aligned, signed
 
 __all__ = ["tables"]
 

@@ -49,7 +49,7 @@ class CostOf:
         """Count."""
         from offramp.counting import cost
         from offramp.nets.text import parse_net, sketch
-        from offramp.reports.table import aligned
+        from offramp.text_table import aligned
 
         method = self._method()
         size = None if self.size is None else (3, self.size, self.size)
@@ -132,7 +132,7 @@ def _saved(operations: int | None, joint: int | None) -> float | None:
 
 
 def _training_text(training: dict[str, Any]) -> str:
-    from offramp.reports.table import aligned
+    from offramp.text_table import aligned
 
     paper = training["paper"]
     rows = [

@@ -80,7 +80,7 @@ class Methods:
     def run(self) -> Answer:
         """Describe each row of the table of methods."""
         from offramp.methods import METHODS
-        from offramp.reports.table import aligned
+        from offramp.text_table import aligned
 
         rows = METHODS.values()
         document = [

@@ -13,6 +13,7 @@ time.
 
 from offramp.forks.equilibrium import Equilibrium
 from offramp.forks.fork import Fork, GainFork
+from offramp.forks.forked_net import ForkedNet
 from offramp.forks.gains import Gains
 from offramp.forks.partition import Partition
 from offramp.forks.rule import Place, Rule
@@ -22,6 +23,7 @@ from offramp.forks.surgery import install, partition, remove
 __all__ = [
     "Equilibrium",
     "Fork",
+    "ForkedNet",
     "GainFork",
     "Gains",
     "Partition",

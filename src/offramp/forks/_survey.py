@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from offramp.errors import UserError
+from offramp.forks.forked_net import ForkedNet
 from offramp.forks.scales import scales_of, with_scales
 from offramp.unchanged import unchanged
-
-if TYPE_CHECKING:
-    from offramp.nets.multi_exit import MultiExitNet
 
 __all__ = ["features_of"]
 
 
-def features_of(net: MultiExitNet) -> list[tuple[Tensor, ...]]:
+def features_of(net: ForkedNet) -> list[tuple[Tensor, ...]]:
     """The feature of each exit but the last, for a batch of two in evaluation mode.
 
     Args:

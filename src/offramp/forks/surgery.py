@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import reduce
 from operator import mul
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from offramp.errors import UserError
 from offramp.forks import _channelwise, _readers  # noqa: F401  (they register what a Feature can do)
@@ -14,16 +14,16 @@ from offramp.forks._hand_out_joined import HandOutJoined
 from offramp.forks._hand_out_zeroed import HandOutZeroed
 from offramp.forks._survey import features_of
 from offramp.forks.fork import Fork, GainFork
+from offramp.forks.forked_net import ForkedNet
 from offramp.forks.partition import Partition
 from offramp.forks.rule import Place, Rule
 
-if TYPE_CHECKING:
-    from offramp.nets.multi_exit import MultiExitNet
-
 __all__ = ["install", "partition", "remove"]
 
+Net = TypeVar("Net", bound=ForkedNet)
 
-def install(net: MultiExitNet, rules: Sequence[Rule]) -> MultiExitNet:
+
+def install(net: Net, rules: Sequence[Rule]) -> Net:
     """Put rules on the forks of a multi-exit network, in place; where several act, their gains multiply.
 
     A :class:`Partition` among them says how the forks work (its ``impl`` and ``reference``); without one
@@ -72,7 +72,7 @@ def install(net: MultiExitNet, rules: Sequence[Rule]) -> MultiExitNet:
     return net
 
 
-def partition(net: MultiExitNet, options: Partition | None = None, **changes: Any) -> MultiExitNet:
+def partition(net: Net, options: Partition | None = None, **changes: Any) -> Net:
     """Put Deep Feature Surgery on a multi-exit network, in place.
 
     Args:
@@ -92,7 +92,7 @@ def partition(net: MultiExitNet, options: Partition | None = None, **changes: An
     return install(net, [options or Partition(**changes)])
 
 
-def remove(net: MultiExitNet) -> MultiExitNet:
+def remove(net: Net) -> Net:
     """Take all rules off a net's forks again, which leaves plain forks; return the net."""
     for i, fork in enumerate(net.forks):
         if isinstance(fork, GainFork):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from offramp.errors import UserError
 from offramp.forks.fork import Fork
+from offramp.forks.forked_net import ForkedNet
 from offramp.nets.channel_axis import Axes, ChannelAxis, channel_axes, look
 from offramp.nets.exits import Exit, exits
 from offramp.nets.net import Net
@@ -22,7 +23,7 @@ __all__ = ["Feature", "MultiExitNet"]
 Feature = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 
-class MultiExitNet(Net):
+class MultiExitNet(Net, ForkedNet):
     """A network of K stages in a row; after stage k a fork hands its feature to head k and to stage k+1.
 
     A feature is a Tensor ``[N, C, ...]`` or a tuple, NamedTuple, list or dict of Tensors (MSDNet's scales,
@@ -80,11 +81,6 @@ class MultiExitNet(Net):
         self.convention = convention
         task = Classification() if task is None else task
         self.outputs = {exit_name(k): task for k in range(1, len(self.heads) + 1)}
-
-    @property
-    def num_exits(self) -> int:
-        """How many exits the net has (K)."""
-        return len(self.heads)
 
     @overload
     def forward(self, x: Feature, *, exits: int | None = None) -> list[Tensor]: ...

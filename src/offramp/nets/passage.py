@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from offramp.errors import UserError
+from offramp.forks.forked_net import ForkedNet
 from offramp.forks.scales import scales_of, with_scales
 from offramp.nets._last_linear import Read, Watch, opened
 from offramp.nets.exits import Exit, Part, exits, reads_previous
 from offramp.unchanged import unchanged
-
-if TYPE_CHECKING:
-    from offramp.nets.multi_exit import MultiExitNet
 
 __all__ = ["Passage", "kept_exits", "last_linear", "passage"]
 
@@ -35,7 +33,7 @@ class Passage(NamedTuple):
     trunk: list[Any]
 
 
-def passage(net: MultiExitNet, x: Any) -> Passage:
+def passage(net: ForkedNet, x: Any) -> Passage:
     """Run the forward pass of a net and keep its features; its outputs are those of ``net(x)``."""
     kept = Passage([], [], [])
     for exit in kept_exits(net, x):
@@ -46,7 +44,7 @@ def passage(net: MultiExitNet, x: Any) -> Passage:
     return kept
 
 
-def last_linear(net: MultiExitNet, exit: int) -> nn.Linear:
+def last_linear(net: ForkedNet, exit: int) -> nn.Linear:
     """The layer that turns an exit's feature into its logits.
 
     Args:
@@ -74,7 +72,7 @@ def last_linear(net: MultiExitNet, exit: int) -> nn.Linear:
     return layer
 
 
-def kept_exits(net: MultiExitNet, x: Any) -> Iterator[Exit]:
+def kept_exits(net: ForkedNet, x: Any) -> Iterator[Exit]:
     """Run a net one exit at a time, and keep for each the feature that its last linear layer reads."""
     keep = _Keep(net)
     for exit in exits(net.stages, net.forks, net.heads, x, keep):
@@ -90,7 +88,7 @@ class _Keep:
         read: The call of the linear layer that made them, if one did.
     """
 
-    def __init__(self, net: MultiExitNet) -> None:
+    def __init__(self, net: ForkedNet) -> None:
         self.read: Read | None = None
         # a backbone's last head may hold functions alone: its last linear layer stands in the stage
         self._bare = None if any(True for _ in net.heads[-1].parameters()) else net.heads[-1]

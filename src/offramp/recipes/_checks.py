@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from offramp.checks import is_number, whole
 from offramp.errors import UserError, guess
 
-if TYPE_CHECKING:
-    from offramp.recipes.recipe import Recipe
-
 __all__ = ["check_class_weights", "check_labels", "check_milestones", "check_options"]
 
 
-def check_labels(recipe: Recipe) -> None:
+def check_labels(recipe: Any) -> None:
     """Names of columns, and labels as plain values; lists of labels are kept as lists."""
     for name in ("image", "label"):
         value = getattr(recipe, name)
@@ -27,15 +24,15 @@ def check_labels(recipe: Recipe) -> None:
         values = value if isinstance(value, (list, tuple)) else [value]
         if value is not None and not (values and all(isinstance(v, (bool, int, str)) for v in values)):
             raise UserError(f"{name} is {value!r}, must be whole numbers or words")
-    if isinstance(recipe.classes, list) and len(set(map(str, recipe.classes))) < len(recipe.classes):
+    classes = recipe.classes
+    if isinstance(classes, list) and len(set(map(str, classes))) < len(classes):
         raise UserError("classes has a name twice; give each once")
-    if recipe.classes is not None and not isinstance(recipe.classes, list):
+    if classes is not None and not isinstance(classes, list):
         whole(recipe, "classes", 1)
 
 
-def check_class_weights(recipe: Recipe) -> None:
-    """Factors of 0 or more, kept as a list, or ``"balanced"``."""
-    weights = recipe.class_weights
+def check_class_weights(weights: object) -> None:
+    """Factors of 0 or more, or ``"balanced"``."""
     if weights is None or weights == "balanced":
         return
     if not isinstance(weights, (list, tuple)) or not all(is_number(w) and w >= 0 for w in weights):
@@ -44,21 +41,17 @@ def check_class_weights(recipe: Recipe) -> None:
         )
     if not any(weights):
         raise UserError("class_weights are all 0, so that nothing is learned; give a class a weight above 0")
-    object.__setattr__(recipe, "class_weights", [*weights])
 
 
-def check_milestones(recipe: Recipe) -> None:
+def check_milestones(schedule: str, milestones: Sequence[int], epochs: int) -> None:
     """Growing epochs, within the run if its schedule uses them."""
-    steps = recipe.milestones
-    whole = all(isinstance(m, int) and not isinstance(m, bool) and m > 0 for m in steps)
-    if not whole or list(steps) != sorted(set(steps)):
-        raise UserError(f"milestones are {list(steps)}, must be growing whole numbers above 0")
-    if recipe.schedule == "multistep" and not steps:
+    whole = all(isinstance(m, int) and not isinstance(m, bool) and m > 0 for m in milestones)
+    if not whole or list(milestones) != sorted(set(milestones)):
+        raise UserError(f"milestones are {list(milestones)}, must be growing whole numbers above 0")
+    if schedule == "multistep" and not milestones:
         raise UserError("schedule multistep needs milestones, e.g. `milestones=[60, 80]`")
-    if recipe.schedule == "multistep" and steps[-1] >= recipe.epochs:
-        raise UserError(
-            f"milestone {steps[-1]} is not within {recipe.epochs} epochs; set milestones that are"
-        )
+    if schedule == "multistep" and milestones[-1] >= epochs:
+        raise UserError(f"milestone {milestones[-1]} is not within {epochs} epochs; set milestones that are")
 
 
 def check_options(options: Mapping[str, Any], fields: list[str]) -> None:

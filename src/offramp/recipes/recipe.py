@@ -174,8 +174,10 @@ class Recipe:
         if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
             raise UserError("nesterov needs momentum above 0; set momentum, or `nesterov=False`")
         check_labels(self)
-        check_class_weights(self)
-        check_milestones(self)
+        check_class_weights(self.class_weights)
+        if isinstance(self.class_weights, (list, tuple)):
+            object.__setattr__(self, "class_weights", list(self.class_weights))
+        check_milestones(self.schedule, self.milestones, self.epochs)
 
     @property
     def own_groups(self) -> bool:
@@ -223,7 +225,7 @@ class Recipe:
             kept = {key: value for key, value in before.items() if key not in options}
             fields["options"] = kept | options  # in the order in which they were given
         if "epochs" in fields and not fields.keys() & {"milestones", "schedule"}:
-            fields |= shorter(self, fields["epochs"])
+            fields |= shorter(self.schedule, self.milestones, self.epochs, fields["epochs"])
         return dataclasses.replace(self, **fields)
 
     def with_settings(self, settings: Iterable[str]) -> Recipe:

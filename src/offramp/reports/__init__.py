@@ -6,8 +6,9 @@ from offramp.reports.paired import Difference, Spread, paired_difference, spread
 from offramp.reports.plot import plot
 from offramp.reports.runs import RunRecord, read_run
 from offramp.reports.search import Tried
-from offramp.reports.table import aligned, count, result_table, signed
 from offramp.reports.write import write_report
+from offramp.runs.table import result_table
+from offramp.text_table import aligned, count, signed
 
 __all__ = [
     "Comparison",

@@ -7,9 +7,9 @@ from typing import Any
 
 from offramp.reports.groups import Group
 from offramp.reports.published import PublishedRows
-from offramp.reports.table import aligned, count
 from offramp.runs.result import Result
 from offramp.tasks.outputs import are_exits, column, heading
+from offramp.text_table import aligned, count
 
 __all__ = [
     "comparison_text",

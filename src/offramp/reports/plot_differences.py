@@ -9,8 +9,8 @@ from offramp.reports._text import unit_of_differences
 from offramp.reports.comparison import Comparison
 from offramp.reports.paired import ENOUGH_SEEDS, Difference
 from offramp.reports.plot_lines import wrapped
-from offramp.reports.table import signed
 from offramp.runs.result import Result
+from offramp.text_table import signed
 
 __all__ = ["draw_differences"]
 

@@ -141,6 +141,6 @@ class Run:
 
     def table(self) -> str:
         """Aligned text: parameters, FLOPs, top-1 and top-5 of every exit, then average and ensemble."""
-        from offramp.reports.table import result_table
+        from offramp.runs.table import result_table
 
         return result_table(self.result)

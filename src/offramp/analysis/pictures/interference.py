@@ -11,7 +11,7 @@ from offramp.analysis.conflict import OutputInterference, pooled
 from offramp.analysis.pictures.canvas import canvas
 from offramp.analysis.pictures.exits import exit_colour, exit_legend, exit_marker
 from offramp.reports.plot_lines import wrapped
-from offramp.reports.table import signed
+from offramp.text_table import signed
 
 __all__ = ["draw_interference"]
 

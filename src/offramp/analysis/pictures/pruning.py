@@ -10,7 +10,7 @@ from offramp.analysis.pictures.canvas import canvas
 from offramp.analysis.pictures.exits import exit_colour
 from offramp.analysis.prune import Pruning
 from offramp.reports.plot_lines import wrapped
-from offramp.reports.table import signed
+from offramp.text_table import signed
 
 __all__ = ["draw_pruning"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from offramp.analysis.toys.descent import Descent
 from offramp.analysis.toys.plot import draw
 from offramp.errors import UserError
-from offramp.reports.table import aligned
+from offramp.text_table import aligned
 
 __all__ = ["table", "write"]
 
