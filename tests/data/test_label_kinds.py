@@ -57,6 +57,31 @@ def test_gaps_are_told_and_ordinary_labels_are_not(folder_of):
     assert "1, 5, 9: 3 classes" in note
 
 
+@pytest.mark.parametrize(
+    ("labels", "ignored", "told"),
+    [
+        ([0, 1, 2], 77, "no image has the label 77; the labels are [0, 1, 2]"),
+        ([0, 1, 2], True, "no image has the label True; the labels"),
+        ([0, 1, 2], [2, 77, -1], "no image has the label -1, 77; the labels"),
+        (["cat", "dog"], "Cat", "no image has the label Cat; the labels are ['cat', 'dog']"),
+        ([0, 1, 2], 2, None),
+        ([True, False], True, None),
+        ([0, 1, -1], -1, None),
+    ],
+)
+def test_a_label_to_ignore_that_is_not_there_is_told(folder_of, labels, ignored, told):
+    notes = open_data(folder_of(labels, labels[:2]), val_fraction=0, ignore_label=ignored).notes
+    notes = [note for note in notes if note.startswith("ignore_label")]
+    assert len(notes) == (told is not None)
+    if told is not None:
+        assert notes[0].startswith(f"ignore_label: {told}")
+
+
+def test_a_label_of_the_test_split_alone_is_there(folder_of):
+    data = open_data(folder_of([0, 1, 2], [1, 9]), val_fraction=0, ignore_label=9)
+    assert data.notes == () and len(data.test) == 1
+
+
 @pytest.mark.parametrize("label", [7, "emu"])
 def test_a_label_of_the_test_split_that_is_no_class_names_its_row(folder_of, label):
     train = [0, 1, 2] if label == 7 else ["cat", "dog", "cat"]

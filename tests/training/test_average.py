@@ -109,3 +109,16 @@ def test_loops_of_stages_say_why_not(method):
 def test_checked_when_the_recipe_is_built(value):
     with pytest.raises(UserError, match=r"recipe: average is .*, must be a number from 0 to below 1"):
         Recipe(average=value)
+
+
+def test_one_that_is_lost_is_told(tmp_path, capsys):
+    folder = tmp_path / "run"
+    done = fit(tiny_net(), tiny_data(), "joint", RECIPE.replace(epochs=1), folder, quiet=True)
+    assert not capsys.readouterr().err
+    (folder / "average.safetensors").unlink()
+    again = fit(tiny_net(), tiny_data(), "joint", RECIPE.replace(epochs=1), folder, resume=True, quiet=True)
+    assert again.result == done.result
+    told = capsys.readouterr().err
+    assert told.startswith(f"{folder / 'average.safetensors'} is missing: ") and told.count("\n") == 1
+    with pytest.raises(UserError, match=r"average\.safetensors is missing; restore it from a copy, or open"):
+        Run.open(folder, tiny_net(), averaged=True)

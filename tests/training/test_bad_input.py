@@ -15,6 +15,7 @@ from tiny_runs import STEPS, Tripwire, tiny_data, tiny_net
 from torch import nn
 
 from offramp import Recipe, Run, UserError, fit
+from offramp.data import open_data
 from offramp.methods import METHODS
 from offramp.methods.objectives import TaskLoss
 from offramp.nets import Net, vgg_sdn
@@ -57,6 +58,32 @@ def test_a_task_whose_target_the_data_lack(tasks, method, tmp_path):
     words = [f"{lacking} looks for 'box' among the targets", "has 'label' alone", "bind(net)"]
     refused(net, tiny_data(), method, RECIPE, tmp_path / "run", words=words)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("says_its_size", [True, False])
+@pytest.mark.parametrize(("reads", "has"), [(3, 1), (1, 3), (4, 3)])
+def test_images_of_other_channels(says_its_size, reads, has, tmp_path):
+    """Whether the net says what it reads, or was built for images of the set's shape."""
+    net = tiny_net()
+    net.stages[0][0] = torch.nn.Conv2d(reads, 4, 3, 2, 1)
+    images = torch.randint(0, 256, (40, has, 8, 8), dtype=torch.uint8)
+    data = open_data((images, torch.arange(40) % 3))
+    net.input_size = (reads, 8, 8) if says_its_size else (has, 8, 8)
+    line = refused(net, data, "joint", RECIPE, words=[f"`image_channels={reads}`", f"a net that reads {has}"])
+    assert "size=" not in line
+
+
+def test_a_net_whose_size_is_at_fault_is_not_told_of_channels():
+    net = tiny_net()
+    net.heads[0] = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4 * 8 * 8, 3))
+    refused(net, tiny_data(), "joint", RECIPE, words=["cut them by `size=...`"])
+
+
+def test_a_set_of_one_class_is_told(capsys):
+    data = open_data((torch.randint(0, 256, (24, 3, 8, 8), dtype=torch.uint8), ["cat"] * 20 + ["dog"] * 4))
+    data.train.labels.zero_()
+    fit(tiny_net(classes=2), data, "joint", RECIPE.replace(epochs=1))
+    assert "all training images are of one class, cat: there is nothing" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

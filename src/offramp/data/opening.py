@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from offramp.data.classes import Classes, Labelled, classes_of
 from offramp.data.columns import Columns
 from offramp.data.draws import drawing
 from offramp.data.image_data import ImageData
-from offramp.data.labels import is_number
+from offramp.data.labels import Labels, is_number
 from offramp.data.order import stratified
 from offramp.data.pictures import pixels
 from offramp.data.rows import Rows, decode
@@ -136,7 +137,8 @@ def _opened(
 ) -> ImageData:
     _check_numbers(val_fraction, seed, size)
     ignored = ignore_label if isinstance(ignore_label, (list, tuple)) else [ignore_label]
-    splits = _labelled(found, val_split=val_split, classes=classes)
+    everything = {name: (rows, rows.labels()) for name, rows in found.splits.items()}
+    splits = _labelled(found, everything, val_split=val_split, classes=classes)
     decided = classes_of(splits["train"], classes, [label for label in ignored if label is not None])
     chosen = decided.find(splits)
 
@@ -161,7 +163,12 @@ def _opened(
         train=load("train", train),
         val=load("val", chosen["val"]) if "val" in chosen else load("train", held),
         load_test=lambda: load(stored, tested),
-        notes=[*found.notes, *_gaps(decided, splits["train"]), *last],
+        notes=[
+            *found.notes,
+            *_gaps(decided, splits["train"]),
+            *_nowhere(decided.ignored, [labels for _, labels in everything.values()]),
+            *last,
+        ],
         digest=_digest(splits, chosen, decided, channels) if found.in_python else None,
         named=found.splits["train"].class_names is not None,
     )
@@ -177,10 +184,14 @@ def _check_numbers(val_fraction: float, seed: int, size: int | None) -> None:
 
 
 def _labelled(
-    found: Found, *, val_split: bool, classes: int | Sequence[object] | None
+    found: Found,
+    everything: Mapping[str, Labelled],
+    *,
+    val_split: bool,
+    classes: int | Sequence[object] | None,
 ) -> dict[str, Labelled]:
     """The splits that have labels; where no test split has, validation takes its place."""
-    splits = {name: (rows, rows.labels()) for name, rows in found.splits.items()}
+    splits = dict(everything)
     classed = set(map(str, classes)) if isinstance(classes, Sequence) else set()
     for name, (_, labels) in list(splits.items()):
         missing = [
@@ -240,6 +251,15 @@ def _gaps(classes: Classes, split: Labelled) -> list[str]:
     return [
         f"the labels are not 0 ... {len(names) - 1} but {few}: {len(names)} classes, called by their labels"
     ]
+
+
+def _nowhere(ignored: Iterable[str], labels: Sequence[Labels]) -> list[str]:
+    """What to say of labels to leave out that are not there."""
+    there = list(dict.fromkeys(value for each in labels for value in each.values))
+    absent = sorted(set(ignored) - set(map(str, there)))
+    if not absent:
+        return []
+    return [f"ignore_label: no image has the label {', '.join(absent)}; the labels are {reprlib.repr(there)}"]
 
 
 def _load(rows: Rows, part: Chosen, size: int | None, channels: int | None) -> Split | StreamSplit:

@@ -19,6 +19,7 @@ from offramp.runs.recorded import recorded_method, recorded_net
 from offramp.runs.result import Result
 from offramp.runs.sets import check_fits, open_other_set, open_recorded, recorded_transform
 from offramp.runs.weights import load_weights
+from offramp.say import say
 
 if TYPE_CHECKING:
     from offramp.data import ImageData
@@ -78,11 +79,17 @@ class Run:
         record = read_record(folder)
         result = Result.from_json(read_result(folder))
         weights = folder / ("average.safetensors" if averaged else "weights.safetensors")
-        if averaged and not weights.is_file():
+        if averaged and result.averaged is None:
             raise UserError(
                 f"{folder} keeps no moving average of the weights; train with `Recipe(average=0.999)`, or "
                 "open it without `averaged=True`"
             )
+        if result.averaged is not None and not (lost := folder / "average.safetensors").is_file():
+            if averaged:
+                raise UserError(
+                    f"{lost} is missing; restore it from a copy, or open the run without `averaged=True`"
+                )
+            say(f"{lost} is missing: the averaged weights whose result the run has can no longer be opened")
         if net is None:
             net = recorded_net(folder, record)
             if torch.cuda.is_available():
@@ -133,6 +140,8 @@ class Run:
             data = self.open_data()
         elif not isinstance(data, ImageData):  # the limits are of the run's own set
             data = open_other_set(data, self.record, **settings)
+            for note in data.notes:
+                say(note)
         check_fits(self.net, data, self.record["data"]["classes"])
         tasks = dict(self.net.outputs)
         evaluation = Evaluation(self.net, tasks, recorded_transform(self.record), recipe.batch_size)
