@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -185,8 +186,11 @@ def test_a_norm_over_the_pixels_of_one_pixel_is_one_line():
     shrinking = nn.Sequential(nn.Conv2d(4, 4, 8), nn.InstanceNorm2d(4, track_running_stats=True))
     heads = [nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, CLASSES)) for _ in range(2)]
     net = MultiExitNet([nn.Conv2d(3, 4, 3, 1, 1), shrinking], heads, input_size=(3, 8, 8))
-    with pytest.raises(UserError, match=r"stages\.1\.1 \(InstanceNorm2d\).*1x1.*larger images"):
-        fit(net, tiny_data(), "joint", RECIPE, quiet=True)
-    shrinking[1] = nn.InstanceNorm2d(4)
-    with pytest.raises(UserError, match=r"more than 1 spatial element.*size"):
-        fit(net, tiny_data(), "joint", RECIPE, quiet=True)
+    for norm, batch_size in itertools.product(
+        (nn.InstanceNorm2d(4, track_running_stats=True), nn.InstanceNorm2d(4), nn.GroupNorm(4, 4)), (1, 4)
+    ):
+        shrinking[1] = norm
+        line = rf"^stages\.1\.1 \({type(norm).__name__}\).*1x1.*larger images"
+        with pytest.raises(UserError, match=line):
+            fit(net, tiny_data(), "joint", RECIPE.replace(batch_size=batch_size), quiet=True)
+        assert not any(module._forward_pre_hooks for module in net.modules())

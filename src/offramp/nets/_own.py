@@ -65,7 +65,13 @@ def build_own(
 
 def _find(place: str) -> Any:
     module, _, attribute = place.rpartition(":")
-    return find(module, attribute)
+    made = find(module, attribute)
+    if not callable(made):  # as nets are too
+        raise UserError(
+            f"{place} is a {type(made).__name__}, no net and no function; "
+            "name a net with several outputs, or a function that returns one"
+        )
+    return made
 
 
 def _is_function(made: Any) -> bool:

@@ -14,6 +14,7 @@ from offramp.data.batches import LABEL
 from offramp.errors import UserError, guess
 from offramp.modes import evaluating
 from offramp.nets import Net
+from offramp.nets.single_values import norms_named
 from offramp.recipes.recipe import Recipe
 from offramp.tasks import Classification
 
@@ -122,8 +123,11 @@ def check_fits(net: Net, data: ImageData, trained_on: Sequence[str] | None = Non
         )
     with torch.no_grad(), evaluating(net):
         try:
-            outputs = zip(net.outputs.values(), net(_blank(net, theirs)), strict=True)
+            with norms_named(net):
+                outputs = zip(net.outputs.values(), net(_blank(net, theirs)), strict=True)
             classes = {output.shape[-1] for task, output in outputs if isinstance(task, Classification)}
+        except UserError:  # says what to do itself
+            raise
         except (RuntimeError, ValueError) as error:
             for channels in (1, 3, 4):  # as image files can be read
                 if channels != theirs[0] and _takes(net, (channels, *theirs[1:])):
