@@ -79,5 +79,14 @@ def test_a_signal_to_one_stops_both_and_the_run_resumes_bit_for_bit(out, method)
 
 
 @pytest.mark.slow
+def test_a_head_that_no_loss_reaches_is_one_line(out):
+    for rank in (0, 1):
+        line = (out / f"unreached-{rank}").read_text()
+        assert line.startswith("no loss reaches ['heads.0.3.weight', 'heads.0.3.bias'], for whose gradients")
+        assert "train in one process" in line
+    assert not (out / "unreached").exists()
+
+
+@pytest.mark.slow
 def test_only_one_process_reports(out):
     assert (out / "stderr").read_text().count("epoch 1/3") == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from tiny_runs import Tripwire, tiny_data, tiny_net
 
-from offramp import Recipe, fit
+from offramp import Recipe, UserError, fit
 from offramp.training import Interrupted
 
 RECIPE = Recipe(epochs=3, batch_size=8, lr=0.05, augment="none")
@@ -44,6 +44,11 @@ def main(out: Path) -> None:
         except Interrupted as stop:
             (out / f"{stopped.name}-{os.environ['RANK']}").write_text(str(stop.signum))
         fit(tiny_net(seed=9), tiny_data(), method, RECIPE, stopped, resume=True, device="cpu", quiet=True)
+    try:
+        unreached = RECIPE.replace(weights=[0, 1])
+        fit(tiny_net(), tiny_data(), "joint", unreached, out / "unreached", device="cpu", quiet=True)
+    except UserError as error:
+        (out / f"unreached-{os.environ['RANK']}").write_text(str(error))
     torch.distributed.barrier()  # a process that leaves while another still works may end it
     torch.distributed.destroy_process_group()
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
 
 from offramp.errors import UserError
 from offramp.methods.loops import LoopContext, Progress
 from offramp.nets.single_values import norms_named
+from offramp.runs.shape import shortened
 from offramp.unchanged import unchanged
 
 __all__ = ["rehearse"]
@@ -22,15 +27,33 @@ def rehearse(context: LoopContext, images: int, progress: Progress, remedy: str)
         remedy: How to give the net two images or more at a time.
 
     Raises:
-        UserError: A norm layer has a single value to normalise, or no loss reaches anything trainable.
+        UserError: A norm layer has a single value to normalise; no loss reaches anything trainable; or none
+            reaches a part whose gradient other processes wait for.
     """
     net = context.net
     with unchanged(net, context.bound), norms_named(net, images, remedy):
         batch = next(context.batches(0, 1)).first(min(images, 2))
         plain = dataclasses.replace(context, model=net, compiled=False)  # nothing is compiled for two images
         losses = context.bound.losses_of(plain.forward(batch, progress, together=False))
+        if isinstance(context.model, nn.Module) and context.fabric.world_size > 1:
+            _check_reached(net, losses)
     if not any(loss.requires_grad for loss in losses):
         raise UserError(
             "all that the losses reach is frozen, so that there is nothing to train; unfreeze a part of the "
             "net with requires_grad_(True), or give an exit that has one a weight above 0"
+        )
+
+
+def _check_reached(net: nn.Module, losses: Sequence[Tensor]) -> None:
+    """DistributedDataParallel waits in each step for the gradient of everything that is trained."""
+    trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    reaching = [loss for loss in losses if loss.requires_grad]
+    if not reaching or not trained:
+        return
+    found = torch.autograd.grad(reaching, [*trained.values()], allow_unused=True)
+    missed = [name for name, gradient in zip(trained, found, strict=True) if gradient is None]
+    if missed:
+        raise UserError(
+            f"no loss reaches {shortened(missed)}, for whose gradients several processes would wait; "
+            "train in one process, without torchrun, or freeze these parts with requires_grad_(False)"
         )
