@@ -18,7 +18,7 @@ from offramp import Recipe, Run, UserError, fit
 from offramp.data import open_data
 from offramp.methods import METHODS
 from offramp.methods.objectives import TaskLoss
-from offramp.nets import Net, vgg_sdn
+from offramp.nets import MultiExitNet, Net, vgg_sdn
 from offramp.runs import checkpoint
 from offramp.tasks import Boxes, Classification
 from offramp.training import Interrupted
@@ -303,3 +303,23 @@ def test_images_that_the_net_cannot_take():
     net = vgg_sdn(num_classes=3, width=4)
     net.input_size = (3, 8, 8)  # as the command line sets it; the pooling of its heads does not fit
     refused(net, tiny_data(), "joint", RECIPE, words=["cannot take images of (3, 8, 8)", "another net"])
+
+
+def test_logits_whose_first_axis_is_not_the_batch():
+    """A head that takes the mean over the batch of features ``[T, N, C]``, with as many steps as images."""
+
+    class Steps(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(2).permute(2, 0, 1)  # [N, C, 2, 2] -> [T, N, C]
+
+    class Mean(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean(1)
+
+    stages = [
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(2), Steps()),
+        nn.Identity(),
+    ]
+    heads = [nn.Sequential(Mean(), nn.Linear(4, 3)) for _ in stages]
+    net = MultiExitNet(stages, heads, input_size=(3, 8, 8))
+    refused(net, tiny_data(), "joint", RECIPE, words=["[4, 3] for one image", "not the batch", "batch_first"])

@@ -125,7 +125,8 @@ def check_fits(net: Net, data: ImageData, trained_on: Sequence[str] | None = Non
         try:
             with norms_named(net):
                 outputs = zip(net.outputs.values(), net(_blank(net, theirs)), strict=True)
-            classes = {output.shape[-1] for task, output in outputs if isinstance(task, Classification)}
+            logits = [output for task, output in outputs if isinstance(task, Classification)]
+            classes = {output.shape[-1] for output in logits}
         except UserError:  # says what to do itself
             raise
         except (RuntimeError, ValueError) as error:
@@ -137,6 +138,12 @@ def check_fits(net: Net, data: ImageData, trained_on: Sequence[str] | None = Non
                 f"the net cannot take images of {tuple(data.input_size)}, those of {data.name} ({reason}); "
                 "cut them by `size=...` to what it takes, or take another net"
             ) from None
+    for output in logits:
+        if output.ndim == 2 and len(output) != 1:
+            raise UserError(
+                f"an output of the net is {[*output.shape]} for one image: its first axis is not the batch; "
+                "permute the feature that its head reads, or build its layers with batch_first=True"
+            )
     if classes - {data.num_classes}:
         raise UserError(
             f"the net's exits tell {' or '.join(map(str, sorted(classes)))} classes apart, "

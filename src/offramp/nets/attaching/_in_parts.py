@@ -21,6 +21,8 @@ _Seen = TypeVar("_Seen")
 def both(parts: Parts, backbone: nn.Module, look: Callable[[Run], _Seen]) -> tuple[_Seen, _Seen]:
     """What ``look`` sees of the whole, and of the parts, which start from the same state and leave it so.
 
+    Where it sees nothing of the whole (None), the parts are not run.
+
     What of the backbone is in no part is in the other mode meanwhile, since nothing will ever set it.
 
     Args:
@@ -41,11 +43,12 @@ def both(parts: Parts, backbone: nn.Module, look: Callable[[Run], _Seen]) -> tup
             x = part(x)
         return x
 
-    seen = []
-    for run in (whole, split):
-        with unchanged(backbone, *parts.stages, parts.end):
-            seen.append(look(run))
-    return seen[0], seen[1]
+    with unchanged(backbone, *parts.stages, parts.end):
+        of_whole = look(whole)
+    if of_whole is None:
+        return of_whole, of_whole
+    with unchanged(backbone, *parts.stages, parts.end):
+        return of_whole, look(split)
 
 
 def set_mode(parts: Parts, backbone: nn.Module, training: bool) -> None:
