@@ -1,6 +1,7 @@
 """Records of every format are read as records of today; an option is stored once."""
 
 import json
+import re
 
 import pytest
 from tiny_runs import tiny_data, tiny_net
@@ -88,6 +89,20 @@ def test_a_method_and_the_recipe_of_a_run_train_another_one(run):
 def test_options_that_a_method_brings_are_those_of_its_record(run):
     own = train(run.folder.parent / "own", RECIPE.replace(options={}), method("dfs", {"beta": 0.75}))
     assert own.record == run.record
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"frozen": 3}, "'frozen' in its run.json is 3"),
+        ({"eval_mode": None}, "'eval_mode' in its run.json is None"),
+        ({"frozen": ["a", 1]}, r"'frozen[1]' in its run.json is 1"),
+    ],
+)
+def test_parts_that_are_no_names_are_refused(run, changes, says):
+    edit(run.folder, **changes)
+    with pytest.raises(UserError, match=re.escape(says)):
+        read_record(run.folder)
 
 
 @pytest.mark.parametrize("number", [3, 0, "2", None, [2], 1.5])

@@ -86,6 +86,8 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / "run.json"
     record = read_file(path)
     check_shape(record, RECORD, path)
+    for key in {"frozen", "eval_mode"} & record.keys():
+        check_shape(record[key], [str], path, key)
     record = as_of_today(record, path)
     try:
         Recipe.from_dict(record["recipe"])
