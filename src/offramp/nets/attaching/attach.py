@@ -47,9 +47,10 @@ def attach(
     Head k reads the output of module ``at[k]``: the mean over all axes but the batch and the channels, and a
     Linear, whether the channels come first (``[N, C, H, W]``, ``[N, C, L]``) or last (``[N, T, C]``,
     ``[N, H, W, C]``), which the layers around the cut tell.
-    The last exit is the backbone's own output, bit for bit. Where later stages read more than the cut
-    module's output (a skip connection over the cut), the stage's feature is a tuple: what is carried, and
-    last that output.
+    The last exit is the backbone's own output, bit for bit, with its gradients: what the backbone runs under
+    no_grad or outside of autocast runs so in the net. Each feature has the batch in its first axis. Where
+    later stages read more than the cut module's output (a skip connection over the cut), the stage's feature
+    is a tuple: what is carried, and last that output.
 
     Where a backbone cannot be split at a name, give its ``stages`` instead: all that its forward runs, in
     order, with an exit after each stage but the last, whose output is the backbone's. Each is the name of a
