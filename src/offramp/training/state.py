@@ -28,7 +28,7 @@ class State:
         loss_sum: Sum of the batch losses in this phase of the epoch, output by output: float32 ``[K]``.
         loss_count: How many of them were finite: float32 ``[K]``.
         epoch: Whole epochs done.
-        phase: Parts of this epoch done.
+        phase: Phases of this epoch done.
         step: Steps done in this phase.
         seconds: Time spent on this epoch's steps.
         phase_began: How many of these seconds went before this phase.
