@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -9,8 +11,8 @@ from torch import nn
 import offramp
 from offramp import Recipe, UserError
 from offramp.counting import training_macs
-from offramp.nets import MultiExitNet, Net, Separate, vgg7
-from offramp.tasks import Classification
+from offramp.nets import MultiExitNet, Net, Separate, owners, vgg7
+from offramp.tasks import Classification, Task
 
 SIZE = (3, 32, 32)
 TRUNK, HEAD = 12 * 6 + 6, 6 * 10 + 10  # parameters
@@ -119,3 +121,70 @@ def test_the_library_s_nets_are_such_nets():
     net = vgg7(width=4)
     assert issubclass(MultiExitNet, Net) and issubclass(Separate, Net)
     assert list(Separate(net).outputs) == list(net.outputs) == [f"exit {k}" for k in range(1, 7)]
+
+
+class Two(nn.Module):
+    """A net of one's own; its owners are what a test says."""
+
+    def __init__(self, owners, outputs=None):
+        super().__init__()
+        self.trunk = nn.Linear(3, 4)
+        self.ends = nn.ModuleList([nn.Linear(4, 2), nn.Linear(4, 2)])
+        self.outputs = outputs or {"a": Classification(), "b": Classification()}
+        self.said = owners
+
+    def forward(self, x):
+        return [end(self.trunk(x).relu()) for end in self.ends]
+
+    def owners(self):
+        return self.said(self)
+
+
+@pytest.mark.parametrize(
+    ("said", "match"),
+    [
+        (
+            lambda net: {p: frozenset({0, 1}) for p in net.parameters()},
+            r"does not name ends.0.bias",
+        ),
+        (lambda net: {n: {0, 1} for n, _ in net.named_parameters()}, r"owners\(\) returns .*to a frozenset"),
+        (lambda net: {n: frozenset({2}) for n, _ in net.named_parameters()}, r"outputs \(0 to 1\)"),
+        (lambda net: {n: frozenset({"a"}) for n, _ in net.named_parameters()}, r"outputs \(0 to 1\)"),
+        (lambda net: {"trunk.weight": frozenset({0})}, "does not name ends.0.bias"),
+    ],
+)
+def test_owners_that_no_method_could_go_by(said, match):
+    with pytest.raises(UserError, match=match):
+        offramp.method("pcgrad").bind(Two(said))
+
+
+def test_outputs_are_tasks_by_name():
+    @dataclasses.dataclass
+    class Mutable(Task):
+        target: str = "label"
+        primary = "loss"
+        better = "lower"
+        loss = counts = metrics = None
+
+    for outputs, match in (
+        ([Classification()] * 2, "must map the name of each output to its task"),
+        ({"a": Mutable(), "b": Classification()}, "make it a frozen dataclass"),
+    ):
+        with pytest.raises(UserError, match=match):
+            offramp.method("joint").bind(Two(lambda net: owners(net, torch.randn(2, 3)), outputs))
+
+
+def test_owners_leave_nothing_in_autocast_and_take_nothing_from_it():
+    torch.manual_seed(0)
+    net = offramp.nets.vgg7(num_classes=5, width=4)
+    nn.init.zeros_(net.heads[0][-1].weight)
+    x, expected = torch.randn(2, 3, 32, 32), net.owners()
+    net.eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        before = net(x)
+        assert net.owners() == expected
+        torch.clear_autocast_cache()
+        net.owners()
+        assert all(torch.equal(a, b) for a, b in zip(before, net(x), strict=True))
+    with torch.inference_mode():
+        assert net.owners() == expected

@@ -88,6 +88,8 @@ def test_metrics_leave_out_samples_without_a_label():
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0, must be a number from 0 to below 1"),
         ({"class_weights": [0, 0]}, "not all 0"),
         ({"class_weights": [1, -1]}, "a factor of 0 or more per class"),
+        ({"class_weights": 5}, "one number per class"),
+        ({"class_weights": "balanced"}, "one number per class"),
     ],
 )
 def test_values_out_of_range(options, match):
@@ -113,3 +115,5 @@ def test_boxes():
     assert values[1] == pytest.approx((2 * (0.25 - 0.05)) / 4)  # two of four coordinates are off by 0.25
     inside_out = torch.tensor([[0.5, 0.5, 0.0, 0.0]])
     assert task.counts(inside_out, target[:1])[0] == 0
+    point = torch.tensor([[0.5, 0.5, 0.5, 0.5]])
+    assert task.counts(inside_out, point).tolist() == [0, 1]

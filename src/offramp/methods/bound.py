@@ -124,7 +124,8 @@ class BoundMethod(nn.Module):
             inputs: What the net reads; or a :class:`~offramp.data.Batch`, which has its targets.
             targets: A Tensor, if all outputs have targets in common; or key of a task's target -> Tensor,
                 without the keys that no sample has a target for.
-            share: Share (0 to 1) of the whole batch, if this is one of its micro-batches.
+            share: Share (0 to 1) of the whole batch, if this is one of its micro-batches: of its samples, or
+                of their weights where samples count differently.
             more: Whether other micro-batches of the same batch follow.
 
         Returns:

@@ -256,7 +256,9 @@ def method(name: str, options: Mapping[str, Any] | None = None, /, **settings: A
     """
     if options is not None and settings:
         raise UserError("give method() its options in a mapping or by keyword, not both")
-    names = name.split("+")
+    if not isinstance(name, str) or not isinstance(options or {}, Mapping):
+        raise UserError(f"method() takes a name and a mapping of options, got {name!r} and {options!r}")
+    names = [each.strip() for each in name.split("+")]
     for one in names:
         if not one:
             raise UserError(f"method {name!r} lacks a name beside its '+', e.g. dfs+kd")

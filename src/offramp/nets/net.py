@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -72,6 +73,9 @@ def check_net(net: object, name: str) -> None:
     """
     if isinstance(net, nn.Module) and hasattr(net, "outputs"):
         if hasattr(net, "owners"):
+            _check_outputs(net)
+            if not isinstance(net, Net):  # whose owners are found
+                _check_owners(net)
             return
         raise UserError(
             f"{type(net).__name__} has no owners(); inherit from offramp.nets.Net, which finds them, "
@@ -82,3 +86,34 @@ def check_net(net: object, name: str) -> None:
         f"{name} is a {type(net).__name__}{backbone}, not a MultiExitNet; use offramp.attach in it, e.g. "
         "offramp.attach(backbone, at=['layer1', 'layer2']), or inherit from offramp.nets.Net"
     )
+
+
+def _check_outputs(net: nn.Module) -> None:
+    outputs: Any = net.outputs
+    tasks = list(outputs.values()) if isinstance(outputs, Mapping) else []
+    if not tasks or not all(isinstance(task, Task) for task in tasks):
+        raise UserError(
+            f"{type(net).__name__}.outputs is {outputs!r}, must map the name of each output to its task, "
+            "e.g. {'label': offramp.tasks.Classification()}"
+        )
+    for task in tasks:
+        if type(task).__hash__ is None:
+            raise UserError(
+                f"the task {type(task).__name__} cannot be told from others; make it a frozen dataclass"
+            )
+
+
+def _check_owners(net: nn.Module) -> None:
+    owned: Any = net.owners()  # type: ignore[operator]
+    names = {name for name, p in net.named_parameters() if p.requires_grad}
+    places = range(len(net.outputs))  # type: ignore[arg-type]
+    right = isinstance(owned, Mapping) and all(
+        isinstance(ks, frozenset) and all(k in places for k in ks) for ks in owned.values()
+    )
+    if not right or not names <= owned.keys():
+        missing = sorted(names - owned.keys())[:1] if right else []
+        what = f"does not name {missing[0]}" if missing else f"returns {reprlib.repr(owned)}"
+        raise UserError(
+            f"{type(net).__name__}.owners() {what}; it maps the name of every parameter to a frozenset of "
+            f"the outputs (0 to {len(places) - 1}) whose losses reach it, as offramp.nets.owners() does"
+        )

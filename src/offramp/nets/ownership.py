@@ -41,7 +41,8 @@ def owners(net: nn.Module, inputs: Any) -> dict[str, frozenset[int]]:
     ):
         random = torch.Generator().manual_seed(0)
         doubt = False
-        with unchanged(net), _moved(net, parameter, buffer, random):
+        with unchanged(net), _plain_arithmetic(net), _moved(net, parameter, buffer, random):
+            x = tree_map_only(Tensor, torch.clone, x)  # it may have been made in inference mode
             net.eval()
             for name, k, reached in _gradients(net, x, random):
                 if reached:
@@ -51,6 +52,14 @@ def owners(net: nn.Module, inputs: Any) -> dict[str, frozenset[int]]:
         if not doubt:
             break
     return {name: frozenset(indices) for name, indices in reaching.items()}
+
+
+@contextmanager
+def _plain_arithmetic(net: nn.Module) -> Iterator[None]:
+    """No autocast, which keeps low-precision copies of the weights that it met, and no inference mode."""
+    device = next(net.parameters()).device.type
+    with torch.inference_mode(mode=False), torch.autocast(device, enabled=False):
+        yield
 
 
 def _gradients(net: nn.Module, inputs: Any, random: torch.Generator) -> Iterator[tuple[str, int, bool]]:

@@ -136,7 +136,8 @@ class Result:
     def average(self) -> float | None:
         """Mean of the outputs' primary metric (Deep Feature Surgery, Table 3); None if they have several."""
         primaries = {output.primary for output in self.outputs.values()}
-        return fmean(output.value for output in self.outputs.values()) if len(primaries) == 1 else None
+        values = [output.value for output in self.outputs.values()]
+        return sum(values) / len(values) if len(primaries) == 1 else None
 
     def delta_m(self, baseline: Result) -> float:
         """Mean relative change for the worse against a baseline, in percent: below 0 is a gain.
@@ -148,13 +149,18 @@ class Result:
             baseline: A result with outputs of the same names.
 
         Raises:
-            UserError: The baseline lacks an output, or has 0 there.
+            UserError: The baseline lacks an output, measures it otherwise, or has 0 there.
         """
         losses = []
         for name, output in self.outputs.items():
             before = baseline.outputs.get(name)
             if before is None:
                 raise UserError(f"the baseline has no output {name!r}; compare results of the same outputs")
+            if (before.primary, before.better) != (output.primary, output.better):
+                raise UserError(
+                    f"output {name!r} is measured by {output.primary}, the baseline's by {before.primary}; "
+                    "compare results of the same tasks"
+                )
             losses.append(-100 * relative_gain(output.value, before.value, output.better))
         return fmean(losses)
 
@@ -184,7 +190,7 @@ class Result:
         if self.classifies_at_exits and found.ensemble is not None:
             return {
                 "exits": [{**values, **cost[name]} for name, values in found.outputs.items()],
-                "average_top1": fmean(values["top1"] for values in found.outputs.values()),
+                "average_top1": sum(values["top1"] for values in found.outputs.values()) / len(found.outputs),
                 "ensemble_top1": found.ensemble["top1"],
             }
         return {

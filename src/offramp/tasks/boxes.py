@@ -43,7 +43,8 @@ class Boxes(Task):
         overlap = _area(
             torch.cat([torch.maximum(output, target)[:, :2], torch.minimum(output, target)[:, 2:]], 1)
         )
-        iou = overlap / (_area(output) + _area(target) - overlap)
+        union = _area(output) + _area(target) - overlap
+        iou = torch.where(union > 0, overlap / union, 0)  # two boxes without area have nothing in common
         return torch.stack([torch.where(known, iou, 0).sum(), known.sum()]).double()
 
     def metrics(self, counts: Tensor) -> dict[str, float]:

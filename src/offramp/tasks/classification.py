@@ -31,7 +31,8 @@ class Classification(Task):
     Attributes:
         target: Key of the class indices among a batch's targets.
         label_smoothing: Mass of the target that is spread over all classes.
-        class_weights: How much the samples of each class count; by default 1 each.
+        class_weights: How much the samples of each class count; by default 1 each. A sample of a class of
+            weight 0 does not count at all, its share of smoothed labels included.
 
     Raises:
         UserError: A value out of its range.
@@ -47,7 +48,10 @@ class Classification(Task):
         number(self, "label_smoothing", "from 0 to below 1", lambda v: 0 <= v < 1)
         if self.class_weights is None:
             return
-        weights = tuple(self.class_weights)
+        given = self.class_weights
+        if isinstance(given, str) or not hasattr(given, "__iter__"):
+            raise UserError(f"class_weights are one number per class, e.g. [1, 1, 2], got {given!r}")
+        weights = tuple(given.tolist() if isinstance(given, Tensor) else given)
         if not all(is_number(w) and w >= 0 for w in weights) or not any(weights):
             raise UserError(
                 f"class_weights are a factor of 0 or more per class, not all 0, e.g. [1, 1, 2], got {weights}"

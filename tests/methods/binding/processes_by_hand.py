@@ -37,4 +37,5 @@ if __name__ == "__main__":
         for wrapped in (False, True):
             weights = trained(name, wrapped=wrapped, rank=rank, world=world)
             torch.save(weights, Path(sys.argv[1]) / f"{name}-{wrapped}-{rank}.pt")
+    dist.barrier()  # a process that leaves while another still works may end it
     dist.destroy_process_group()

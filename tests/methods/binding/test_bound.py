@@ -243,7 +243,7 @@ def refusals():
             "the very list that losses",
         ),
         "sharded": (sharded, "sharded over processes .* bind it unsharded"),
-        "unnamed": (unnamed, "Own returns 2 outputs and names 1"),
+        "unnamed": (unnamed, r"maps the name of every parameter to a frozenset of the outputs \(0 to 0\)"),
         "longer": (longer, "3 outputs have a target, and there are 4 losses"),
         "twice targets": (lambda: bound().losses(Batch(images, {"label": labels}), labels), "brings its"),
         "share": (lambda: bound().losses(images, labels, share=2.0), "above 0 and below 1; got 2.0"),
