@@ -30,7 +30,7 @@ def channels_first(x: Tensor) -> Tensor:
 
 
 def unknown(x: Tensor) -> Tensor:
-    return x.sort(0).values
+    return x.sort(-1).values
 
 
 class Mixer(nn.Module):
