@@ -21,7 +21,7 @@ def is_number(value: object) -> bool:
 
 
 def number(part: object, name: str, bounds: str, allowed: Callable[[float], bool]) -> None:
-    """Refuse all but a finite number within bounds.
+    """Check that an option is a finite number within bounds.
 
     Args:
         part: What has the option.
@@ -75,7 +75,7 @@ def whole(part: object, name: str, least: int, *, below: int | None = None) -> N
 
 
 def choice(part: object, name: str, choices: Sequence[str | int]) -> None:
-    """Refuse all but a few values.
+    """Check that an option is one of a few values.
 
     Raises:
         UserError: It is another one.

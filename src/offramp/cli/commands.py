@@ -30,7 +30,7 @@ COMMANDS = {
 
 
 def load(name: str) -> Any:
-    """A command's frozen dataclass.
+    """Import a command, a frozen dataclass, by its name.
 
     Raises:
         UserError: It needs a package that is not installed.

@@ -38,7 +38,7 @@ class Compare:
     output: Output = OUTPUT
 
     def run(self) -> Answer:
-        """Read, group, compare, draw."""
+        """Compare the runs, and draw the picture if one is asked for."""
         from offramp.reports import compare, plot
 
         comparison = compare(self.runs, pick_lr=self.pick_lr, published=self.published)

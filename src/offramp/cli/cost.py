@@ -46,7 +46,7 @@ class CostOf:
     output: Output = OUTPUT
 
     def run(self) -> Answer:
-        """Count."""
+        """Count the operations of the network, and of a training by the method."""
         from offramp.counting import cost
         from offramp.nets.text import parse_net, sketch
         from offramp.text_table import aligned

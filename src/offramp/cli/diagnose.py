@@ -54,7 +54,7 @@ class Diagnose:
     output: Output = OUTPUT
 
     def run(self) -> Answer:
-        """Measure, write, tell."""
+        """Diagnose the runs, and write numbers and pictures."""
         from offramp.analysis import Settings, diagnose
 
         settings = Settings(self.what, self.batches, self.step, self.unit, self.ratio, self.split)

@@ -37,7 +37,7 @@ class Evaluate:
     output: Output = OUTPUT
 
     def run(self) -> Answer:
-        """Evaluate."""
+        """Evaluate the net of a run on a test set."""
         from offramp.recipes.file import setting
         from offramp.reports import result_table
         from offramp.runs import Run

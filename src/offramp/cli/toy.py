@@ -45,7 +45,7 @@ class Toy:
     output: Output = OUTPUT
 
     def run(self) -> Answer:
-        """Descend, tell, write."""
+        """Run the methods on the toy problem, and write numbers and pictures."""
         from offramp.analysis.toys import Coupled, Landscape, Problem, descend, table, write
 
         problems: list[Problem] = [Landscape(self.starts), Coupled(self.delta)]

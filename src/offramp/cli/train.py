@@ -58,7 +58,7 @@ class Train:
     output: Output = OUTPUT
 
     def run(self) -> Answer:
-        """Train to the end."""
+        """Train the network to the end of its recipe."""
         import torch
 
         from offramp.nets.text import build, check

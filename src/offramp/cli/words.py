@@ -51,7 +51,7 @@ def _flags(code: str, command: str) -> str | None:
 
 
 def _parsed(code: str) -> Any:
-    """A call of a plain name, or None."""
+    """The parsed call in a piece of Python, if it calls a plain name; else None."""
     try:
         call = ast.parse(code, mode="eval").body
     except (SyntaxError, ValueError):

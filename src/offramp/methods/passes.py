@@ -28,7 +28,7 @@ class Linear:
         return replace(self, over=self.over * whole)
 
     def of(self, outputs: int) -> float:
-        """The number for so many outputs."""
+        """The value of the expression for a number of outputs K."""
         return (self.slope * outputs + self.constant) / self.over
 
     def __str__(self) -> str:

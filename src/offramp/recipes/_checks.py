@@ -32,7 +32,7 @@ def check_labels(recipe: Any) -> None:
 
 
 def check_class_weights(weights: object) -> None:
-    """Factors of 0 or more, or ``"balanced"``."""
+    """Check the class weights: factors of 0 or more, or ``"balanced"``."""
     if weights is None or weights == "balanced":
         return
     if not isinstance(weights, (list, tuple)) or not all(is_number(w) and w >= 0 for w in weights):

@@ -189,7 +189,7 @@ def _about_channels(data: ImageData, reads: int) -> str:
 
 
 def _words(classes: Sequence[str]) -> bool:
-    """Whether no class is called by a number."""
+    """Whether the classes have names other than numbers."""
     return not any(name.removeprefix("-").isdecimal() for name in classes)
 
 

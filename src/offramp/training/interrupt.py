@@ -24,7 +24,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Signals:
-    """The first signal that came, or 0."""
+    """Holds the number of the first signal that came, or 0."""
 
     received: int = 0
 

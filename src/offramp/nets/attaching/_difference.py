@@ -56,7 +56,7 @@ def _beyond_values(
     buffers: Mapping[str, Tensor],
     of_split: Mapping[str, Tensor],
 ) -> Iterator[str]:
-    """What is not alike though logits are."""
+    """Differences in gradients, buffers or precision between two runs whose logits agree."""
     for key, value in buffers.items():
         if not _close(of_split.get(key), value):
             yield f"writes something else to its buffer '{key}' split than whole"

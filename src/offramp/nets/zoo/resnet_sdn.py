@@ -22,7 +22,7 @@ class LaterReLU(nn.ReLU):
     """A ReLU left to the next stage. Counts of operations have it here, as those of the published network."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """What it reads."""
+        """The Tensor that comes in, the sum of a block before its last ReLU."""
         return x
 
 
