@@ -19,7 +19,7 @@ ROOMS = (
     "counting",
     "distributed",
     "methods.options", "methods.passes", "methods.objectives", "methods.balancers", "methods.combiners",
-    "methods._own_loop", "methods.bound",  # a method at work on a net, which a loop drives
+    "methods.bound",        # a method at work on a net, which a loop drives
     "methods.loops", "methods",
     "recipes",
     "runs",                 # a run on disk

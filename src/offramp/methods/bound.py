@@ -1,17 +1,15 @@
-"""A method bound to a net: what trains the net, in the library's loops and in a user's own."""
+"""A method bound to a net: a batch -> a step, its losses, and their gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from offramp.data.batch import Batch
-from offramp.distributed.collectives import mean, mean_all, world_size
+from offramp.distributed.collectives import mean_all
 from offramp.errors import UserError
-from offramp.methods._own_loop import OwnLosses, average_gradients, backward_of, batch_of
 from offramp.methods.balancers import Balancer, Equal
 from offramp.methods.combiners import Backward, Combiner
 from offramp.methods.objectives import Objective, Step
@@ -19,7 +17,7 @@ from offramp.modes import buffers_kept
 from offramp.nets import MultiExitNet
 from offramp.tasks import Task
 
-__all__ = ["BoundMethod"]
+__all__ = ["BoundMethod", "Parts"]
 
 
 class Parts(Protocol):
@@ -55,7 +53,7 @@ class Parts(Protocol):
 
 
 class BoundMethod(nn.Module):
-    """A method at work on one net, made by :meth:`Method.bind <offramp.methods.Method.bind>`.
+    """A method at work on one net, for a loop that goes through :meth:`step` to :meth:`combine`.
 
     Its parameters are what the method learns beside the net (log variances, adapters), for the optimiser to
     train too; its state is what the method remembers from step to step. The net is in neither.
@@ -64,7 +62,6 @@ class BoundMethod(nn.Module):
         method: The method.
         net: The net, its forks in place.
         seed: Of what the method draws by itself.
-        model: What to call in the net's stead, such as the compiled net; by default the net.
 
     Attributes:
         net: The net.
@@ -74,9 +71,7 @@ class BoundMethod(nn.Module):
             weights.
     """
 
-    def __init__(
-        self, method: Parts, net: nn.Module, seed: int = 0, model: Callable[..., Any] | None = None
-    ) -> None:
+    def __init__(self, method: Parts, net: nn.Module, seed: int = 0) -> None:
         super().__init__()
         outputs: Mapping[str, Task] = net.outputs  # type: ignore[assignment]
         self.method, self.needs = method, method.needs
@@ -86,10 +81,6 @@ class BoundMethod(nn.Module):
                 f"weights are {len(self.weights)}, exits {len(outputs)}; give one weight per exit"
             )
         self._net = (net,)  # in a tuple, since it is no part of this module
-        self._model = (net if model is None else model,)
-        self._forks = tuple(getattr(net, "forks", ()))
-        self._when: tuple[int, int] | None = None
-        self._done = 0.0  # share of the batch whose micro-batches have gone backward
         self.objective = method.objective.bind(net, seed)
         self.balancer = method.balancer.bind(net, seed)
         self.combiner = method.combiner.bind(net, seed)
@@ -98,143 +89,6 @@ class BoundMethod(nn.Module):
     def net(self) -> nn.Module:
         """The net that the method trains."""
         return self._net[0]
-
-    # a user's own loop
-
-    def progress(self, epoch: int, epochs: int) -> None:
-        """Say how far the training is, at the beginning of each epoch; some methods' losses depend on it.
-
-        Args:
-            epoch: Whole epochs done.
-            epochs: How many there will be.
-
-        Raises:
-            UserError: No such epoch.
-        """
-        if not 0 <= epoch < epochs:
-            raise UserError(f"of {epochs} epochs, 0 to {epochs - 1} can be done before one; got {epoch}")
-        self._when = epoch, epochs
-
-    def losses(
-        self, inputs: Any, targets: Any = None, *, share: float = 1.0, more: bool = False
-    ) -> OwnLosses:
-        """Run the net on a batch.
-
-        Args:
-            inputs: What the net reads; or a :class:`~offramp.data.Batch`, which has its targets.
-            targets: A Tensor, if all outputs have targets in common; or key of a task's target -> Tensor,
-                without the keys that no sample has a target for.
-            share: Share (0 to 1) of the whole batch, if this is one of its micro-batches: of its samples, or
-                of their weights where samples count differently.
-            more: Whether other micro-batches of the same batch follow.
-
-        Returns:
-            A list of scalars in the graph, one for each output that has a target. To add to a loss, assign
-            the sum to its place: ``losses[0] = losses[0] + penalty``.
-
-        Raises:
-            UserError: Targets that are of no task; a method whose losses depend on the epoch, before
-                :meth:`progress`; a micro-batch for a method that needs whole batches; or other forks on the
-                net than the method's.
-        """
-        net, model = self.net, self._model[0]
-        if tuple(getattr(net, "forks", ())) != self._forks:
-            raise UserError(
-                f"the net's forks are no longer those that {self.method.name!r} was bound to; bind it anew"
-            )
-        if self._when is None and self.method.reads_epochs:
-            raise UserError(
-                f"{' and '.join(self.method.reads_epochs)} of {self.method.name!r} depends on the epoch; "
-                "call progress(epoch, epochs) at the beginning of each"
-            )
-        self._check_micro_batch(share, more=more)
-        batch = batch_of(inputs, targets, net.outputs)  # type: ignore[arg-type]
-        epoch, epochs = self._when or (0, 1)
-        # a wrapped forward pass may copy what it returns, and the copies lead nowhere
-        plain = model is net and "forward" not in vars(net) and net._compiled_call_impl is None
-        step = self.step(
-            batch,
-            _as_now(model, next(net.parameters()).device),
-            [*net.outputs.values()],  # type: ignore[operator]
-            reach={"features", "trunk"} if plain else {"features"},
-            share=share,
-            more=more,
-            epoch=epoch,
-            epochs=epochs,
-            progress=epoch / epochs,
-            average=mean if world_size() > 1 else None,
-        )
-        if len(step.outputs) != len(step.tasks):
-            raise UserError(
-                f"{type(net).__name__} returns {len(step.outputs)} outputs and names {len(step.tasks)} in "
-                "`outputs`; give each Tensor that forward returns a name and a task"
-            )
-        return OwnLosses(self.losses_of(step), step)
-
-    def backward(
-        self,
-        inputs: Any,
-        targets: Any = None,
-        *,
-        share: float = 1.0,
-        more: bool = False,
-        run: Callable[[Tensor], Any] | None = None,
-        scaler: torch.amp.GradScaler | None = None,
-    ) -> Tensor:
-        """Add the method's gradient to ``.grad`` of the net's parameters and of this module's.
-
-        Over several processes the gradient is averaged, whether or not the net is wrapped for it. With
-        micro-batches it is there after the last one.
-
-        Args:
-            inputs: What :meth:`losses` returned; or inputs as it takes them.
-            targets: As in :meth:`losses`.
-            share: As in :meth:`losses`.
-            more: As in :meth:`losses`.
-            run: What goes backward from a loss, such as ``accelerator.backward`` or Lightning's
-                ``self.manual_backward``; by default ``Tensor.backward``. It is called once.
-            scaler: A GradScaler, instead of ``run``: gradients are left at its scale.
-
-        Returns:
-            The losses without gradient, ``[K]``; not a number for an output without a target.
-
-        Raises:
-            UserError: As :meth:`losses`; or nothing that the losses reach is trainable.
-        """
-        if isinstance(inputs, OwnLosses):
-            if targets is not None or share != 1 or more:
-                raise UserError("losses bring their targets, share and more; give these to losses()")
-            losses = inputs
-        else:
-            losses = self.losses(inputs, targets, share=share, more=more)
-        step = losses.step
-        losses.check()
-        done = self._done + step.share
-        if step.more != (done < 1 - 1e-4) or done > 1 + 1e-4:
-            # what the parts of an unfinished batch have left must not reach another one
-            raise UserError(
-                f"micro-batches with shares of {done:g} in all, the last one with more={step.more}; shares "
-                "add up to 1, and all but the last say more=True (to leave a batch unfinished, bind anew)"
-            )
-        device = next(self.net.parameters()).device
-        backward = backward_of(run, scaler, device, probe="losses" not in self.needs)
-        with torch.autocast(device.type, enabled=False):  # it would round what weights are made of
-            self.combine(losses, step, backward)
-        self._done = done if step.more else 0.0
-        if not step.more and "losses" in self.needs:  # rows are averaged by the combiner
-            average_gradients(self.net, backward)
-        return losses.values()
-
-    def _check_micro_batch(self, share: float, *, more: bool) -> None:
-        if not 0 < share <= 1 or (more and share == 1):
-            raise UserError(f"share is a micro-batch's part of its batch, above 0 and below 1; got {share!r}")
-        if share < 1 and self.method.whole_batch:
-            raise UserError(
-                f"{self.method.name!r} needs whole batches, since {' and '.join(self.method.whole_batch)}; "
-                "leave share and more out"
-            )
-
-    # any loop
 
     def step(
         self,
@@ -316,15 +170,3 @@ class BoundMethod(nn.Module):
             self.weights[k] * (loss if self.weights[k] else loss.detach())
             for k, loss in zip(step.present, losses, strict=True)
         ]
-
-
-def _as_now(model: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
-    """The model under the autocast of this progress, also when it is called later."""
-    kind = device.type
-    enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
-
-    def forward(*inputs: Any, **how: Any) -> Any:
-        with torch.autocast(kind, dtype, enabled=enabled):
-            return model(*inputs, **how)
-
-    return forward if enabled else model

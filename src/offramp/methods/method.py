@@ -11,13 +11,13 @@ from torch import nn
 
 from offramp.errors import UserError, guess
 from offramp.forks import Fork, GainFork, Rule, SliceFork, install, remove
-from offramp.methods._own_loop import unwrap
+from offramp.methods._handed_over import unwrap
 from offramp.methods.balancers import Balancer, Equal
-from offramp.methods.bound import BoundMethod
 from offramp.methods.combiners import Combiner, Sum
 from offramp.methods.loops import Loop, Minibatch
 from offramp.methods.objectives import Objective, TaskLoss
 from offramp.methods.options import Options
+from offramp.methods.own_loop import OwnLoopMethod
 from offramp.methods.passes import K, Passes
 from offramp.nets import MultiExitNet, Net, Separate
 
@@ -202,7 +202,7 @@ class Method:
 
     # at work
 
-    def bind(self, net: nn.Module, seed: int = 0) -> BoundMethod:
+    def bind(self, net: nn.Module, seed: int = 0) -> OwnLoopMethod:
         """Bind the method to a net, to train it in a loop of your own.
 
         The method's forks are installed on the net, in place; :func:`offramp.remove` takes them off again.
@@ -226,7 +226,7 @@ class Method:
             )
         inner, model = unwrap(net)
         self.prepare(cast("Net", inner))
-        return BoundMethod(self, inner, seed, model).to(next(inner.parameters()).device)
+        return OwnLoopMethod(self, inner, seed, model).to(next(inner.parameters()).device)
 
     def prepare(self, net: Net) -> Net:
         """Install the method's forks on the net, in place; gain forks that are on it already make way.
