@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from offramp import UserError
+from offramp.cli._parse import parse
 from offramp.cli.main import COMMANDS, EXAMPLES
-from offramp.cli.parse import parse
 from offramp.methods import METHODS
 
 ROOT = Path(__file__).parents[1]

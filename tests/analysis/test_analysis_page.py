@@ -16,14 +16,14 @@ def text():
 
 
 def test_commands_and_flags(text):
-    from offramp.cli.diagnose import Diagnose
-    from offramp.cli.parse import parse
+    from offramp.cli._diagnose import DiagnoseCommand
+    from offramp.cli._parse import parse
 
     commands = re.findall(r"^offramp diagnose (.*)", text, flags=re.MULTILINE)
     assert len(commands) == 3
     for words in commands:
-        parse(Diagnose, "offramp diagnose", shlex.split(words, comments=True))
-    flags = {field.name for field in dataclasses.fields(Diagnose)} | {"json"}
+        parse(DiagnoseCommand, "offramp diagnose", shlex.split(words, comments=True))
+    flags = {field.name for field in dataclasses.fields(DiagnoseCommand)} | {"json"}
     assert {word.replace("-", "_") for word in re.findall(r"--([a-z][a-z-]*)", text)} <= flags
 
 

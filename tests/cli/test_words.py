@@ -2,7 +2,7 @@
 
 import pytest
 
-from offramp.cli.words import in_flags
+from offramp.cli._words import in_flags
 
 
 @pytest.mark.parametrize(

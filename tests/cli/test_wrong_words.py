@@ -78,6 +78,6 @@ def test_one_line_code_2_and_nothing_written(refused, place, words, says, json_m
 
 
 def test_every_command_is_tried():
-    from offramp.cli.commands import COMMANDS
+    from offramp.cli._commands import COMMANDS
 
     assert COMMANDS.keys() <= {words[0] for words, _ in WRONG}

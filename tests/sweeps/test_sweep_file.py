@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from offramp import Recipe, UserError
-from offramp.cli.sweep import parse_factors
+from offramp.cli._sweep import parse_factors
 from offramp.sweeps.file import read_sweep
 from offramp.sweeps.trials import trials
 
@@ -84,14 +84,14 @@ def test_runs_are_seed_by_seed_and_name_the_factor_of_the_learning_rate(sweep_fi
 
 
 def test_the_command_of_a_run_is_its_recipe(sweep_file):
-    from offramp.cli.parse import parse
-    from offramp.cli.train import Train
+    from offramp.cli._parse import parse
+    from offramp.cli._train import TrainCommand
 
     plan = read_sweep(sweep_file(milestones="[1]", schedule="multistep", augment='"none"', train_limit=64))
     for run in trials(plan, (Fraction(1), Fraction(1, 3))):
         job = run.job(plan)
         assert job.words[1:4] == ["-m", "offramp", "train"]
-        command = parse(Train, "offramp train", job.words[4:])
+        command = parse(TrainCommand, "offramp train", job.words[4:])
         assert command._recipe(None) == run.recipe
         assert (command.data, command.net, command.method) == (plan.data, plan.net, run.entry.method.name)
         assert (command.out, command.resume) == (str(run.folder), True)

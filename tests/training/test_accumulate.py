@@ -13,7 +13,7 @@ from tiny_runs import CLASSES, Tripwire, rows, tiny_data, tiny_net
 from torch import nn
 
 from offramp import Recipe, UserError, fit
-from offramp.cli.words import in_flags
+from offramp.cli._words import in_flags
 from offramp.data import Batch
 from offramp.distributed.launch import launch
 from offramp.methods import method

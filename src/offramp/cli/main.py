@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 
 from offramp import __version__
-from offramp.cli.answer import Answer, emit
-from offramp.cli.commands import COMMANDS, load
-from offramp.cli.guard import guarded
+from offramp.cli._answer import Answer, emit
+from offramp.cli._commands import COMMANDS, load
+from offramp.cli._guard import guarded
 from offramp.errors import UserError, guess
 
 __all__ = ["main"]
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, words: Sequence[str]) -> None:
-    from offramp.cli.parse import parse  # says so where tyro is missing
+    from offramp.cli._parse import parse  # says so where tyro is missing
 
     command = parse(load(name), f"offramp {name}", words)
     with contextlib.redirect_stdout(sys.stderr):  # stdout is for the answer alone

@@ -1,4 +1,4 @@
-"""Words -> a command's frozen dataclass, by tyro; what it does not understand becomes one line."""
+"""Parse a command line into the command's frozen dataclass, with tyro; a mistake becomes one line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from offramp.cli.answer import emit
+from offramp.cli._answer import emit
 from offramp.errors import UserError, guess
 
 try:
@@ -37,9 +37,9 @@ def parse(command: type[C], prog: str, words: Sequence[str]) -> C:
     """
     _check_flags(_flags(command), prog, words)
     _check_required(command, prog, words)
-    told, complaint = io.StringIO(), io.StringIO()
+    help_page, complaint = io.StringIO(), io.StringIO()
     try:
-        with contextlib.redirect_stdout(told), contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stdout(help_page), contextlib.redirect_stderr(complaint):
             return tyro.cli(
                 command,
                 prog=prog,
@@ -47,10 +47,10 @@ def parse(command: type[C], prog: str, words: Sequence[str]) -> C:
                 args=words,
                 config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
             )
-    except SystemExit as end:
-        if end.code:
+    except SystemExit as error:
+        if error.code:
             raise UserError(f"{_one_line(complaint.getvalue())}; see {prog} --help") from None
-    emit(told.getvalue().rstrip())
+    emit(help_page.getvalue().rstrip())
     raise SystemExit(0)
 
 
@@ -83,15 +83,15 @@ def _check_flags(flags: Sequence[str], prog: str, words: Sequence[str]) -> None:
 
 
 def _check_required(command: Any, prog: str, words: Sequence[str]) -> None:
-    given = {word.split("=")[0].replace("_", "-") for word in words}
-    if not given & {"-h", "--help"}:
+    given_flags = {word.split("=")[0].replace("_", "-") for word in words}
+    if not given_flags & {"-h", "--help"}:
         unless = getattr(command, "UNLESS", {})
         required = [
             f
             for f in dataclasses.fields(command)
-            if f.default is dataclasses.MISSING or (f.name in unless and unless[f.name] not in given)
+            if f.default is dataclasses.MISSING or (f.name in unless and unless[f.name] not in given_flags)
         ]
-        missing = [_flag(f) for f in required if not _positional(f) and _flag(f) not in given]
+        missing = [_flag(f) for f in required if not _positional(f) and _flag(f) not in given_flags]
         if missing:
             raise UserError(f"missing: {', '.join(missing)}; see {prog} --help")
 

@@ -8,14 +8,14 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from offramp.cli.answer import OUTPUT, Answer, Output
+from offramp.cli._answer import OUTPUT, Answer, Output
 from offramp.errors import UserError
 
-__all__ = ["SweepOf", "parse_factors"]
+__all__ = ["SweepCommand", "parse_factors"]
 
 
 @dataclass(frozen=True)
-class SweepOf:
+class SweepCommand:
     """Train several methods with several seeds under one recipe, then compare them: one table, one picture.
 
     FILE is YAML: data, net, out, seeds, methods, and any setting of the recipe (or recipe: its name or file).
@@ -50,17 +50,17 @@ class SweepOf:
 
         plan = read_sweep(self.file, data=self.data, out=self.out)
         factors = parse_factors("1" if self.lr is None else self.lr)
-        swept = sweep(plan, jobs=self.jobs, factors=factors)
-        if swept.error is not None and not swept.finished:
-            raise swept.error
-        comparison = compare(swept.finished, pick_lr=len(factors) > 1)
-        if swept.failures:
-            names = ", ".join(failure.name for failure in swept.failures)
+        outcome = sweep(plan, jobs=self.jobs, factors=factors)
+        if outcome.error is not None and not outcome.finished:
+            raise outcome.error
+        comparison = compare(outcome.finished, pick_lr=len(factors) > 1)
+        if outcome.failures:
+            names = ", ".join(failure.name for failure in outcome.failures)
             note = f"the runs that failed are not in this table, nor is their cost: {names}"
             comparison = replace(comparison, notes=(*comparison.notes, note))
         document = write_report(comparison, plan.out)
-        failed = [{**asdict(failure), "log": str(failure.log)} for failure in swept.failures]
-        return Answer({**document, "failed": failed}, comparison.table(), trouble=swept.error)
+        failures = [{**asdict(failure), "log": str(failure.log)} for failure in outcome.failures]
+        return Answer({**document, "failed": failures}, comparison.table(), trouble=outcome.error)
 
 
 def parse_factors(text: str) -> tuple[Fraction, ...]:

@@ -7,14 +7,14 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from offramp.cli.answer import OUTPUT, Answer, Output
-from offramp.cli.net import net_of
+from offramp.cli._answer import OUTPUT, Answer, Output
+from offramp.cli._net import net_of
 
-__all__ = ["Evaluate"]
+__all__ = ["EvalCommand"]
 
 
 @dataclass(frozen=True)
-class Evaluate:
+class EvalCommand:
     """Evaluate every output of a finished run on the test set of its data, or of other data."""
 
     EXAMPLES: ClassVar[str] = """\

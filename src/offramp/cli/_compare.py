@@ -7,13 +7,13 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from offramp.cli.answer import OUTPUT, Answer, Output
+from offramp.cli._answer import OUTPUT, Answer, Output
 
-__all__ = ["Compare"]
+__all__ = ["CompareCommand"]
 
 
 @dataclass(frozen=True)
-class Compare:
+class CompareCommand:
     """Put finished runs side by side: a table, paired differences to joint training, a picture.
 
     Runs of one method that differ in their seed only count as one: mean and spread. The difference is

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from offramp.cli.answer import OUTPUT, Answer, Output
+from offramp.cli._answer import OUTPUT, Answer, Output
 from offramp.errors import UserError
 
 if TYPE_CHECKING:
     from offramp.methods import Method
 
-__all__ = ["CostOf"]
+__all__ = ["CostCommand"]
 
 
 @dataclass(frozen=True)
-class CostOf:
+class CostCommand:
     """Count params and FLOPs of every exit, in the net's published convention, for one image.
 
     With a method, training MACs too, for each image of an epoch: the true count, and the paper's Eq 10-14.
@@ -54,28 +54,28 @@ class CostOf:
         method = self._method()
         size = None if self.size is None else (3, self.size, self.size)
         net = sketch(self.net, self.classes, size)
-        counted = cost(net)
+        net_cost = cost(net)
         name, arguments = parse_net(self.net)
         document = {
             "net": name,
             "arguments": arguments,
             "input_size": list(net.input_size),
-            "convention": counted.convention,
-            "params": counted.params,
-            "exits": [{"params": e.params, "flops": e.flops} for e in counted.exits],
+            "convention": net_cost.convention,
+            "params": net_cost.params,
+            "exits": [{"params": e.params, "flops": e.flops} for e in net_cost.exits],
         }
         rows = [
             [str(k), f"{e.params:,}", "unknown" if e.flops is None else f"{e.flops:,}"]
-            for k, e in enumerate(counted.exits, start=1)
+            for k, e in enumerate(net_cost.exits, start=1)
         ]
         image = f"{'x'.join(map(str, net.input_size))} image"
         text = (
             f"{aligned(['exit', 'params', 'FLOPs'], rows)}\n\n"
-            f"{counted.params:,} params in all; FLOPs for one {image}, counted as {counted.convention}"
+            f"{net_cost.params:,} params in all; FLOPs for one {image}, counted as {net_cost.convention}"
         )
-        if counted.unknown:
-            document["unknown"] = list(counted.unknown)
-            text += "".join(f"\nunknown: {reason}" for reason in counted.unknown)
+        if net_cost.unknown:
+            document["unknown"] = list(net_cost.unknown)
+            text += "".join(f"\nunknown: {reason}" for reason in net_cost.unknown)
         if method is not None:
             document["training"] = training = self._training(method, size)
             text += f"\n\n{_training_text(training)}"
@@ -93,7 +93,7 @@ class CostOf:
         return None if self.method is None else method(self.method, options)
 
     def _training(self, method: Method, size: tuple[int, ...] | None) -> dict[str, Any]:
-        """MACs for each training image of an epoch, beside joint training's: true, and by the paper's."""
+        """Training MACs per image of an epoch beside those of joint training, counted and by the paper."""
         from offramp.counting import paper_operations
         from offramp.forks import Partition
         from offramp.methods import METHODS
@@ -101,28 +101,31 @@ class CostOf:
         from offramp.training.operations import training_operations
 
         net = build(self.net, self.classes, size)
-        joint, counted = (training_operations(net, one) for one in (METHODS["joint"], method))
+        joint = training_operations(net, METHODS["joint"])
+        operations = training_operations(net, method)
         paper = paper_operations(net.num_exits)
-        modelled = None
+        paper_count = None
         if not set(method.axes) - {"fork", "objective"} and not method.objective.needs:
-            modelled = paper.dfs if any(isinstance(rule, Partition) for rule in method.forks) else paper.joint
+            paper_count = (
+                paper.dfs if any(isinstance(rule, Partition) for rule in method.forks) else paper.joint
+            )
         training: dict[str, Any] = {
             "method": method.name,
             "options": method.options,
-            "macs": counted.macs,
+            "macs": operations.macs,
             "joint_macs": joint.macs,
-            "saved_percent": _saved(counted.macs, joint.macs),
+            "saved_percent": _saved(operations.macs, joint.macs),
             "paper": {
                 "unit": "N^3 operations",
-                "operations": modelled,
+                "operations": paper_count,
                 "joint_operations": paper.joint,
-                "saved_percent": _saved(modelled, paper.joint),
+                "saved_percent": _saved(paper_count, paper.joint),
             },
         }
-        if counted.once:
-            training["macs_once_an_epoch"] = counted.once
-        if counted.unknown:
-            training["unknown"] = list(counted.unknown)
+        if operations.once:
+            training["macs_once_an_epoch"] = operations.once
+        if operations.unknown:
+            training["unknown"] = list(operations.unknown)
         return training
 
 
@@ -138,7 +141,7 @@ def _training_text(training: dict[str, Any]) -> str:
     rows = [
         ["joint", _count(training["joint_macs"]), _count(paper["joint_operations"], " N^3")],
         [training["method"], _count(training["macs"]), _count(paper["operations"], " N^3", "not modelled")],
-        _compared(training, paper),
+        _last_row(training, paper),
     ]
     lines = [
         aligned(["training", "MACs, one image", "paper's model"], rows),
@@ -158,9 +161,9 @@ def _count(operations: int | None, unit: str = "", unknown: str = "unknown") -> 
     return unknown if operations is None else f"{operations:,}{unit}"
 
 
-def _compared(*parts: dict[str, Any]) -> list[str]:
-    """What each part saves, or how many times joint training it is."""
-    saved = [part["saved_percent"] for part in parts]
-    if (saved[0] or 0) < 0:
-        return ["times joint", *("" if each is None else f"{1 - each / 100:.3f}" for each in saved)]
-    return ["saved", *("" if each is None else f"{each:.2f} %" for each in saved)]
+def _last_row(*parts: dict[str, Any]) -> list[str]:
+    """Last row of the table: the percentage that each part saves, or the multiple of joint training."""
+    percents = [part["saved_percent"] for part in parts]
+    if (percents[0] or 0) < 0:
+        return ["times joint", *("" if p is None else f"{1 - p / 100:.3f}" for p in percents)]
+    return ["saved", *("" if p is None else f"{p:.2f} %" for p in percents)]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from offramp.cli.answer import OUTPUT, Answer, Output
+from offramp.cli._answer import OUTPUT, Answer, Output
 
-__all__ = ["Toy"]
+__all__ = ["ToyCommand"]
 
 
 @dataclass(frozen=True)
-class Toy:
+class ToyCommand:
     """See what every combiner and DR-MGF do on two problems of two losses and two parameters.
 
     Problem a is the landscape of CAGrad's and Nash-MTL's toy, by Adam; b is convex, its losses coupled

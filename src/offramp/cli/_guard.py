@@ -1,4 +1,4 @@
-"""Turns whatever ends a command into one line on stderr and an exit code."""
+"""Turn whatever ends a command into one line on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
-from offramp.cli.words import in_flags
+from offramp.cli._words import in_flags
 from offramp.errors import UserError
 
 __all__ = ["Outcome", "guarded"]
@@ -33,7 +33,7 @@ class Outcome:
     code: int = 0
 
 
-class _Stopped(KeyboardInterrupt):
+class _StopSignal(KeyboardInterrupt):
     """SIGTERM or SIGHUP, raised where the program is, as Ctrl-C is."""
 
     def __init__(self, signum: int) -> None:
@@ -69,8 +69,8 @@ def _explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, UserError):
         return 2, str(error)
     if isinstance(error, OSError) and error.errno in _REMEDIES:
-        where = error.filename or "while writing"
-        return 2, f"{error.strerror}: {where}; {_REMEDIES[error.errno]}"
+        file = error.filename or "while writing"
+        return 2, f"{error.strerror}: {file}; {_REMEDIES[error.errno]}"
     return 1, (
         f"internal error: {type(error).__name__}: {error} -- "
         "this is a fault of offramp's; please report it with what the same command and --debug print"
@@ -80,17 +80,17 @@ def _explain(error: BaseException) -> tuple[int, str]:
 @contextlib.contextmanager
 def _signals_raised() -> Iterator[None]:
     """SIGTERM and SIGHUP raise, so that what is open gets closed; an ignored signal (nohup) stays so."""
-    before = {}
+    handlers = {}
     if threading.current_thread() is threading.main_thread():
         for signum in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):  # Windows has no SIGHUP
             if signal.getsignal(signum) == signal.SIG_DFL:
-                before[signum] = signal.signal(signum, _raise)
+                handlers[signum] = signal.signal(signum, _raise)
     try:
         yield
     finally:
-        for signum, handler in before.items():
+        for signum, handler in handlers.items():
             signal.signal(signum, handler)
 
 
 def _raise(signum: int, frame: FrameType | None) -> NoReturn:
-    raise _Stopped(signum)
+    raise _StopSignal(signum)

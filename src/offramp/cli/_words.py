@@ -15,7 +15,7 @@ import shlex
 from collections.abc import Collection
 from typing import Any
 
-from offramp.cli.commands import COMMANDS, load
+from offramp.cli._commands import COMMANDS, load
 
 __all__ = ["in_flags"]
 
@@ -30,7 +30,7 @@ def in_flags(text: str, command: str) -> str:
         text: The message.
         command: The command that was given, e.g. ``train``.
     """
-    return re.sub("`([^`]+)`", lambda quoted: _flags(quoted[1], command) or quoted[0], text)
+    return re.sub("`([^`]+)`", lambda match: _flags(match[1], command) or match[0], text)
 
 
 def _flags(code: str, command: str) -> str | None:
@@ -64,7 +64,7 @@ def _flag(name: str, value: Any, fields: Collection[str]) -> str:
         setting = f"{name}={_text(value)}"
         return f"--set {shlex.quote(setting)}" if "set" in fields else setting
     values = [] if value is True else value if isinstance(value, (list, tuple)) else [value]
-    return " ".join([f"--{name.replace('_', '-')}", *(shlex.quote(_text(one)) for one in values)])
+    return " ".join([f"--{name.replace('_', '-')}", *(shlex.quote(_text(item)) for item in values)])
 
 
 def _text(value: Any) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from offramp.cli.answer import OUTPUT, Answer, Output
+from offramp.cli._answer import OUTPUT, Answer, Output
 
-__all__ = ["Methods", "Nets"]
+__all__ = ["MethodsCommand", "NetsCommand"]
 
 LEGEND = """\
 K exits, F a forward pass, B a backward pass.
@@ -30,7 +30,7 @@ Which to try first:
 
 
 @dataclass(frozen=True)
-class Nets:
+class NetsCommand:
     """List the networks, their exits and the arguments that --net takes after a colon."""
 
     EXAMPLES: ClassVar[str] = """\
@@ -64,7 +64,7 @@ class Nets:
 
 
 @dataclass(frozen=True)
-class Methods:
+class MethodsCommand:
     """List the training methods: what each chooses, needs and costs, and its options with the defaults.
 
     Methods that choose on different axes combine: --method dfs+kd. An option may carry the name of its

@@ -1,4 +1,4 @@
-"""``--net`` of the commands that look at finished runs."""
+"""The ``--net`` flag of the commands that look at finished runs."""
 
 from __future__ import annotations
 

@@ -9,15 +9,15 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from offramp.cli.answer import OUTPUT, Answer, Output
-from offramp.cli.net import net_of
+from offramp.cli._answer import OUTPUT, Answer, Output
+from offramp.cli._net import net_of
 from offramp.errors import UserError
 
-__all__ = ["Diagnose"]
+__all__ = ["DiagnoseCommand"]
 
 
 @dataclass(frozen=True)
-class Diagnose:
+class DiagnoseCommand:
     """Look at finished runs of one net on one data set: numbers, and a picture of each thing.
 
     conflict: conflict and gain of every batch, and their correlation. filters: the conflict on every shared
@@ -60,10 +60,10 @@ class Diagnose:
         settings = Settings(self.what, self.batches, self.step, self.unit, self.ratio, self.split)
         folder = self._folder()
         net = net_of(self.runs, self.net)
-        found = diagnose(
+        diagnosis = diagnose(
             self.runs, settings, net=net, tell=lambda line: print(line, file=sys.stderr, flush=True)
         )
-        return Answer(found.write(folder), f"{found.table()}\n\npictures and numbers: {folder}")
+        return Answer(diagnosis.write(folder), f"{diagnosis.table()}\n\npictures and numbers: {folder}")
 
     def _folder(self) -> Path:
         if self.out is None and len(self.runs) > 1:

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from offramp.cli.answer import OUTPUT, Answer, Output
+from offramp.cli._answer import OUTPUT, Answer, Output
 from offramp.errors import UserError
 
 if TYPE_CHECKING:
     from offramp.recipes import Recipe
 
-__all__ = ["Train"]
+__all__ = ["TrainCommand"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train:
+class TrainCommand:
     """Train a net on a data set with a method, then evaluate every exit on the test set.
 
     The number of classes and the size of the images come from the data. With --resume the run folder alone
@@ -68,17 +68,17 @@ class Train:
         from offramp.training import fit
 
         folder = Path(self.out)
-        before = self._record()
-        recipe = self._recipe(before)
-        self._check_method(before, recipe)  # a mistake here shall not wait until the images are decoded
+        record = self._record()
+        recipe = self._recipe(record)
+        self._check_method(record, recipe)  # a mistake here shall not wait until the images are decoded
         torch.manual_seed(recipe.seed)  # a net of the user's own may be made as its file is imported
         net = None
         if self.net is not None:
             check(self.net)
-        elif before is not None:
-            net = recorded_net(folder, before)
-        if self.data is None and before is not None:
-            data = recorded_data(folder, before, recipe)
+        elif record is not None:
+            net = recorded_net(folder, record)
+        if self.data is None and record is not None:
+            data = recorded_data(folder, record, recipe)
         else:
             data = open_set(str(self.data), recipe)
         if net is None:
@@ -103,27 +103,27 @@ class Train:
             raise UserError(f"no run in {folder} to resume; start one with {', '.join(missing)}")
         return None
 
-    def _recipe(self, before: dict[str, Any] | None) -> Recipe:
+    def _recipe(self, record: dict[str, Any] | None) -> Recipe:
         from offramp.recipes import Recipe
 
-        own: Sequence[tuple[str, int | None]] = (("epochs", self.epochs), ("seed", self.seed))
+        flags: Sequence[tuple[str, int | None]] = (("epochs", self.epochs), ("seed", self.seed))
         settings = [text for texts in self.set for text in texts]
-        settings += [f"{key}={value}" for key, value in own if value is not None]
+        settings += [f"{key}={value}" for key, value in flags if value is not None]
         if self.recipe:
             recipe = Recipe.load(self.recipe)
         else:
-            recipe = Recipe() if before is None else Recipe.from_dict(before["recipe"])
+            recipe = Recipe() if record is None else Recipe.from_dict(record["recipe"])
         return recipe.with_settings(settings)
 
-    def _check_method(self, before: dict[str, Any] | None, recipe: Recipe) -> None:
+    def _check_method(self, record: dict[str, Any] | None, recipe: Recipe) -> None:
         from offramp.methods import method
 
         if self.method is None:
             return
         name = method(self.method).name
-        if before is not None and name != before["method"]:
+        if record is not None and name != record["method"]:
             raise UserError(
-                f"{self.out} holds a run of method {before['method']}, not {name}; leave --method out, or "
+                f"{self.out} holds a run of method {record['method']}, not {name}; leave --method out, or "
                 "choose another folder"
             )
         method(self.method, recipe.options)

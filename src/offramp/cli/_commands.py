@@ -1,0 +1,43 @@
+"""Table of the commands: where each is defined and what it does."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__all__ = ["COMMANDS", "load"]
+
+# Command -> its module, its dataclass and its summary. A module is imported when its command is given.
+COMMANDS = {
+    "train": ("_train", "TrainCommand", "train a net on a data set with a method, and evaluate every exit"),
+    "eval": (
+        "_evaluate",
+        "EvalCommand",
+        "evaluate every exit of a run on the test set of its data, or of other data",
+    ),
+    "sweep": (
+        "_sweep",
+        "SweepCommand",
+        "train methods x seeds under one recipe, several at a time, and compare them",
+    ),
+    "compare": ("_compare", "CompareCommand", "put runs side by side: table, paired differences, picture"),
+    "diagnose": (
+        "_diagnose",
+        "DiagnoseCommand",
+        "see where the exits of runs conflict, and what each of them needs",
+    ),
+    "toy": ("_toy", "ToyCommand", "see what the methods do on two problems of two parameters"),
+    "cost": ("_cost", "CostCommand", "count params and FLOPs of every exit, and what training costs"),
+    "nets": ("_listing", "NetsCommand", "list the networks"),
+    "methods": ("_listing", "MethodsCommand", "list the training methods and their options"),
+}
+
+
+def load(name: str) -> Any:
+    """Import a command, a frozen dataclass, by its name.
+
+    Raises:
+        UserError: It needs a package that is not installed.
+    """
+    module, kind, _ = COMMANDS[name]
+    return getattr(importlib.import_module(f"offramp.cli.{module}"), kind)
