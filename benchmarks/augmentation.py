@@ -15,7 +15,7 @@ from _result import result_file, write_result
 
 import offramp.nets
 from offramp.data import ImageData, Split, pipeline
-from offramp.data.augment import cutout
+from offramp.data._augment import cutout
 
 
 def main() -> None:

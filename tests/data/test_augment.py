@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from offramp.data.augment import crop, cutout, flip
+from offramp.data._augment import crop, cutout, flip
 
 
 @pytest.fixture

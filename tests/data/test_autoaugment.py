@@ -5,9 +5,9 @@ import collections
 import pytest
 import torch
 
-from offramp.data import autoaugment as module
-from offramp.data.autoaugment import POLICY, autoaugment, magnitude
-from offramp.data.image_ops import OPS
+from offramp.data import _autoaugment as module
+from offramp.data._autoaugment import POLICY, autoaugment, magnitude
+from offramp.data._image_ops import OPS
 
 
 def test_magnitudes():

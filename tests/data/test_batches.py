@@ -7,8 +7,8 @@ import torch
 
 from offramp import UserError
 from offramp.data import Batch, Split, open_data
+from offramp.data._order import stratified
 from offramp.data.image_data import ImageData
-from offramp.data.order import stratified
 from offramp.data.pipelines import PIPELINES, Transform, pipeline
 
 

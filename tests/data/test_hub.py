@@ -7,7 +7,7 @@ import pytest
 from small_sets import noise, png, write_parquet
 
 from offramp import UserError
-from offramp.data import open_data, sources
+from offramp.data import _sources, open_data
 
 pytestmark = [
     pytest.mark.filterwarnings("default::DeprecationWarning"),
@@ -65,7 +65,7 @@ def test_a_damaged_image_of_a_hub_set_is_named(hub, monkeypatch):
 
 
 def test_large_parquet_files_are_mapped_through_datasets(hub, monkeypatch):
-    monkeypatch.setattr(sources, "LARGE", 100)
+    monkeypatch.setattr(_sources, "MAX_BYTES", 100)
     data = open_data(hub / "uoft-cs" / "cifar100", val_fraction=0)
     assert np.array_equal(data.train.images.permute(0, 2, 3, 1).numpy(), noise(12))
     assert data.classes == ("cat", "dog", "emu") and len(data.test) == 6

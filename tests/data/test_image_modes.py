@@ -12,7 +12,7 @@ from small_sets import noise
 
 from offramp import UserError
 from offramp.data import open_data
-from offramp.data.pictures import Unfit, picture, pixels
+from offramp.data._pictures import UnusableImage, picture, pixels
 
 COLOUR = Image.fromarray(noise(1, size=(6, 9))[0])
 
@@ -61,7 +61,7 @@ def test_sixteen_bits_become_eight_by_their_upper_half():
 @pytest.mark.parametrize("mode", ["F", "I"])
 def test_pixels_without_a_known_range_are_refused_by_name(mode):
     content = stored(COLOUR.convert("L").convert(mode), "TIFF")
-    with pytest.raises(Unfit, match="whose range is not known; save it with 8 or 16 bits"):
+    with pytest.raises(UnusableImage, match="whose range is not known; save it with 8 or 16 bits"):
         picture(content)
 
 
@@ -81,9 +81,9 @@ def test_arrays_keep_their_levels_and_tell_their_channels():
     assert read(array[:, :, 0]).shape == (1, 6, 9)
     twelve = np.zeros((8, 8, 12), np.float64)
     assert read(twelve, 12).shape == (12, 8, 8) and read(twelve, 12).dtype == np.float32
-    with pytest.raises(Unfit, match="does not tell the axis of the channels"):
+    with pytest.raises(UnusableImage, match="does not tell the axis of the channels"):
         picture(np.zeros((3, 8, 3), np.uint8))
-    with pytest.raises(Unfit, match="not finite"):
+    with pytest.raises(UnusableImage, match="not finite"):
         picture(torch.full((3, 4, 4), float("nan")))
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from offramp.data.autoaugment import magnitude
-from offramp.data.image_ops import OPS
+from offramp.data._autoaugment import magnitude
+from offramp.data._image_ops import OPS
 
 GRAY = (128, 128, 128)
 

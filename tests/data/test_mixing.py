@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from offramp.data import Batch
-from offramp.data.mixing import Mix
+from offramp.data._mixing import Mix
 
 LABELS = torch.tensor([0, 1, 2, 3, 4, 4])
 

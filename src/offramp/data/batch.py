@@ -26,8 +26,7 @@ class Batch:
     targets: Mapping[str, Tensor]
 
     def __len__(self) -> int:
-        first = self.inputs if isinstance(self.inputs, Tensor) else next(iter(self.inputs.values()))
-        return len(first)
+        return len(self.inputs if isinstance(self.inputs, Tensor) else next(iter(self.inputs.values())))
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """Apply a function to every Tensor of the batch."""
@@ -43,8 +42,8 @@ class Batch:
         """Split the batch into parts of nearly equal size, in order, the larger ones first."""
         if count == 1:
             return [self]
-        places = torch.arange(len(self)).tensor_split(count)
-        return [self.map(operator.itemgetter(slice(int(p[0]), int(p[-1]) + 1))) for p in places]
+        parts = torch.arange(len(self)).tensor_split(count)
+        return [self.map(operator.itemgetter(slice(int(part[0]), int(part[-1]) + 1))) for part in parts]
 
     def share(self, rank: int, world: int) -> Batch:
         """The samples of one process of several: every `world`-th, beginning with number `rank`."""

@@ -1,4 +1,4 @@
-"""The batches of an epoch, whatever the images lie in."""
+"""Base of the data splits: labelled images, served in the batches of an epoch."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Generator, Tensor
 
+from offramp.data._order import Draw, batch_order, generator, num_batches
 from offramp.data.batch import Batch
-from offramp.data.order import Draw, batch_order, generator, num_batches
 
 __all__ = ["BatchTransform", "Batches"]
 
@@ -18,7 +18,7 @@ LABEL = "label"  # key of the class indices among a batch's targets
 
 
 class Batches(ABC):
-    """Labelled images that are served in batches; a subclass says how the images are read.
+    """LabelledSplit images that are served in batches; a subclass says how the images are read.
 
     Attributes:
         labels: int64 ``[N]``.
@@ -28,13 +28,13 @@ class Batches(ABC):
 
     @abstractmethod
     def sample(self, count: int) -> Tensor:
-        """At least so many images (or all), spread over the split: ``[n, C, H, W]``, not augmented."""
+        """At least `count` images (or all), spread over the split: ``[n, C, H, W]``, not augmented."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def num_batches(self, batch_size: int, *, drop_last: bool = False, world: int = 1) -> int:
-        """How many batches an epoch has on each of `world` ranks."""
+        """Number of batches of an epoch on each of `world` ranks."""
         return num_batches(len(self), batch_size, drop_last=drop_last, world=world)
 
     def batches(
@@ -70,7 +70,7 @@ class Batches(ABC):
         Yields:
             Batches of images ``[B, C, H, W]`` with the target ``label``, int64 ``[B]``, on `device`.
         """
-        plan = list(
+        numbered = list(
             batch_order(
                 len(self),
                 batch_size,
@@ -83,14 +83,14 @@ class Batches(ABC):
                 world=world,
             )
         )
-        read = self._read(
-            [index for _, index in plan],
+        arrays = self._read(
+            [index for _, index in numbered],
             device=device,
             key=(seed, epoch),
             resized_crop=getattr(transform, "resized_crop", False),
             world=world,
         )
-        for (number, _), (images, labels) in zip(plan, read, strict=True):
+        for (number, _), (images, labels) in zip(numbered, arrays, strict=True):
             batch = Batch(images, {LABEL: labels})
             yield transform(batch, generator(Draw.AUGMENT, seed, epoch, number, rank))
 
@@ -104,7 +104,7 @@ class Batches(ABC):
         resized_crop: bool,
         world: int,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The planned batches of indices as images and labels, on the device.
+        """Yield images and labels of the planned batches of indices, on the device.
 
         What is drawn as an image is read follows from the key (seed, epoch) and its row. With `resized_crop`,
         a set that cuts its images as they are read gives random resized crops.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
+from offramp.data._statistics import Levels, statistics
 from offramp.data.split import Split
-from offramp.data.statistics import Levels, statistics
 from offramp.data.stream import StreamSplit
 from offramp.errors import UserError
 
@@ -19,8 +19,8 @@ class ImageData:
     """Three splits of labelled images.
 
     Args:
-        name: What tables call it.
-        source: What `open_data` opens again.
+        name: Its name in tables.
+        source: The text with which `open_data` opens it again.
         classes: Names of the classes, in the order of the labels.
         train: What the net learns from.
         val: Held out of the training set, for every choice that is made; may be empty.
@@ -71,9 +71,9 @@ class ImageData:
         """
         test = self._load_test()
         if test.input_size != self.input_size:
-            ours, theirs = (f"{w}x{h}" for _, h, w in (self.input_size, test.input_size))
+            train_size, test_size = (f"{w}x{h}" for _, h, w in (self.input_size, test.input_size))
             raise UserError(
-                f"{self.source}: the training images are {ours}, the test images {theirs}; "
+                f"{self.source}: the training images are {train_size}, the test images {test_size}; "
                 "cut all to squares of one size, e.g. by `size=224`"
             )
         return test

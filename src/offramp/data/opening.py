@@ -11,23 +11,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from offramp.data.classes import Classes, Labelled, classes_of
-from offramp.data.columns import Columns
-from offramp.data.draws import drawing
+from offramp.data._classes import Classes, LabelledSplit, decide_classes
+from offramp.data._columns import Columns
+from offramp.data._draws import seeded
+from offramp.data._labels import Labels, is_number
+from offramp.data._order import stratified
+from offramp.data._pictures import pixels
+from offramp.data._rows import Rows, decode
+from offramp.data._samples import evenly_spaced
+from offramp.data._sources import MAX_BYTES, Source, find_source
 from offramp.data.image_data import ImageData
-from offramp.data.labels import Labels, is_number
-from offramp.data.order import stratified
-from offramp.data.pictures import pixels
-from offramp.data.rows import Rows, decode
-from offramp.data.samples import spaced
-from offramp.data.sources import LARGE, Found, find
 from offramp.data.split import Split
 from offramp.data.stream import StreamSplit
 from offramp.errors import UserError
 
 __all__ = ["open_data", "open_other"]
 
-Chosen = tuple[Tensor, Tensor]  # rows and their classes, int64 [N] each
+Selection = tuple[Tensor, Tensor]  # rows of a split and their classes, int64 [N] each
 
 
 def open_data(
@@ -89,10 +89,10 @@ def open_data(
     Raises:
         UserError: The source is missing or damaged, a label is no class, or a number is out of range.
     """
-    found = find(source, Columns(image, label))
-    return _opened(
-        found, val_fraction=val_fraction, seed=seed, train_limit=train_limit, test_limit=test_limit,
-        size=size, val_split=val_split, channels=channels, classes=classes, ignore_label=ignore_label,
+    return _open(
+        find_source(source, Columns(image, label)), val_fraction=val_fraction, seed=seed,
+        train_limit=train_limit, test_limit=test_limit, size=size, val_split=val_split, channels=channels,
+        classes=classes, ignore_label=ignore_label,
     )  # fmt: skip
 
 
@@ -115,15 +115,15 @@ def open_other(
         source: As for :func:`open_data`.
         known: The net's classes, which a set that names none itself is taken to have.
     """
-    found = find(source, Columns(image, label, insist=False))
+    found = find_source(source, Columns(image, label, required=False))
     classes = known if found.splits["train"].class_names is None else None
-    return _opened(
+    return _open(
         found, val_fraction=0, size=size, channels=channels, classes=classes, ignore_label=ignore_label
     )
 
 
-def _opened(
-    found: Found,
+def _open(
+    source: Source,
     *,
     val_fraction: float,
     seed: int = 0,
@@ -137,40 +137,43 @@ def _opened(
 ) -> ImageData:
     _check_numbers(val_fraction, seed, size)
     ignored = ignore_label if isinstance(ignore_label, (list, tuple)) else [ignore_label]
-    everything = {name: (rows, rows.labels()) for name, rows in found.splits.items()}
-    splits = _labelled(found, everything, val_split=val_split, classes=classes)
-    decided = classes_of(splits["train"], classes, [label for label in ignored if label is not None])
-    chosen = decided.find(splits)
+    ignored = [label for label in ignored if label is not None]
+    all_splits = {name: (rows, rows.labels()) for name, rows in source.splits.items()}
+    splits = _labelled_splits(source, all_splits, val_split=val_split, classes=classes)
+    known_classes = decide_classes(
+        splits["train"], classes, [label for label in ignored if label is not None]
+    )
+    selections = known_classes.select(splits)
 
-    def load(split: str, part: Chosen) -> Split | StreamSplit:
-        return _load(splits[split][0], part, size, channels)
+    def load(split: str, selection: Selection) -> Split | StreamSplit:
+        return _load(splits[split][0], selection, size, channels)
 
-    held_fraction = 0.0 if "val" in chosen else val_fraction
-    train, held = _hold_out(_cut("train_limit", chosen["train"], train_limit, seed), held_fraction, seed)
-    if "test" in chosen:
-        stored, tested, last = "test", chosen["test"], []
+    fraction = 0.0 if "val" in selections else val_fraction
+    train, held = _hold_out(_cut("train_limit", selections["train"], train_limit, seed), fraction, seed)
+    if "test" in selections:
+        test_key, test, test_notes = "test", selections["test"], []
     else:  # only of Python objects; others are refused
-        stored, tested = "train", held if len(held[0]) else train
-        which = "validation images held out" if len(held[0]) else "images"
-        last = [
-            f"{found.name} has no test split: its {len(tested[0])} {which} are what is evaluated in the end"
+        test_key, test = "train", held if len(held[0]) else train
+        images = "validation images held out" if len(held[0]) else "images"
+        test_notes = [
+            f"{source.name} has no test split: its {len(test[0])} {images} are what is evaluated in the end"
         ]
-    tested = _cut("test_limit", tested, test_limit, 0)
+    test = _cut("test_limit", test, test_limit, 0)
     return ImageData(
-        name=found.name,
-        source=found.source,
-        classes=decided.names,
+        name=source.name,
+        source=source.text,
+        classes=known_classes.names,
         train=load("train", train),
-        val=load("val", chosen["val"]) if "val" in chosen else load("train", held),
-        load_test=lambda: load(stored, tested),
+        val=load("val", selections["val"]) if "val" in selections else load("train", held),
+        load_test=lambda: load(test_key, test),
         notes=[
-            *found.notes,
-            *_gaps(decided, splits["train"]),
-            *_nowhere(decided.ignored, [labels for _, labels in everything.values()]),
-            *last,
+            *source.notes,
+            *_numbering_note(known_classes, splits["train"]),
+            *_absent_labels(known_classes.ignored, [labels for _, labels in all_splits.values()]),
+            *test_notes,
         ],
-        digest=_digest(splits, chosen, decided, channels) if found.in_python else None,
-        named=found.splits["train"].class_names is not None,
+        digest=_digest(splits, selections, known_classes, channels) if source.in_python else None,
+        named=source.splits["train"].class_names is not None,
     )
 
 
@@ -183,52 +186,49 @@ def _check_numbers(val_fraction: float, seed: int, size: int | None) -> None:
         raise UserError(f"size={size} must be at least 1 pixel")
 
 
-def _labelled(
-    found: Found,
-    everything: Mapping[str, Labelled],
+def _labelled_splits(
+    source: Source,
+    all_splits: Mapping[str, LabelledSplit],
     *,
     val_split: bool,
     classes: int | Sequence[object] | None,
-) -> dict[str, Labelled]:
+) -> dict[str, LabelledSplit]:
     """The splits that have labels; where no test split has, validation takes its place."""
-    splits = dict(everything)
-    classed = set(map(str, classes)) if isinstance(classes, Sequence) else set()
+    splits = dict(all_splits)
+    listed = set(map(str, classes)) if isinstance(classes, Sequence) else set()
     for name, (_, labels) in list(splits.items()):
         missing = [
-            value for value in labels.values if is_number(value) and value < 0 and str(value) not in classed
+            value for value in labels.values if is_number(value) and value < 0 and str(value) not in listed
         ]
         if name != "train" and len(missing) == len(labels.values):  # published test sets are often without
             del splits[name]
     if "test" not in splits and "val" in splits:
         splits["test"] = splits.pop("val")
-    if "test" not in splits and not found.in_python:
-        none = (
-            f" with labels ({found.splits['test'].where(0)} and on: none)" if "test" in found.splits else ""
-        )
-        raise UserError(
-            f"{found.source} has no test split{none}; add one, e.g. test.parquet or test/<class>/"
-        )
+    if "test" not in splits and not source.in_python:
+        unlabelled = source.splits.get("test")
+        none = f" with labels ({unlabelled.location(0)} and on: none)" if unlabelled else ""
+        raise UserError(f"{source.text} has no test split{none}; add one, e.g. test.parquet or test/<class>/")
     if not val_split:
         splits.pop("val", None)
     return splits
 
 
-def _hold_out(part: Chosen, fraction: float, seed: int) -> tuple[Chosen, Chosen]:
+def _hold_out(selection: Selection, fraction: float, seed: int) -> tuple[Selection, Selection]:
     """Hold validation rows out of the training rows."""
-    rows, classes = part
-    held = 0 if fraction == 0 else max(1, round(fraction * len(rows)))
-    if held >= len(rows):
+    rows, classes = selection
+    count = 0 if fraction == 0 else max(1, round(fraction * len(rows)))
+    if count >= len(rows):
         raise UserError(f"val_fraction={fraction} leaves none of {len(rows)} images to train on; lower it")
     in_val = torch.zeros(len(rows), dtype=torch.bool)
-    in_val[stratified(classes, held, seed=seed)] = True
+    in_val[stratified(classes, count, seed=seed)] = True
     return (rows[~in_val], classes[~in_val]), (rows[in_val], classes[in_val])
 
 
-def _cut(name: str, part: Chosen, limit: int | None, seed: int) -> Chosen:
-    """Limit the rows of a split to so many of them."""
+def _cut(name: str, selection: Selection, limit: int | None, seed: int) -> Selection:
+    """Limit the rows of a split to a number of them."""
     if limit is None:
-        return part
-    rows, classes = part
+        return selection
+    rows, classes = selection
     if not 1 <= limit <= len(rows):
         raise UserError(
             f"{name}={limit} must be 1 to {len(rows)}, the images there are; leave it out to use all"
@@ -237,50 +237,52 @@ def _cut(name: str, part: Chosen, limit: int | None, seed: int) -> Chosen:
     return rows[index], classes[index]
 
 
-def _gaps(classes: Classes, split: Labelled) -> list[str]:
+def _numbering_note(classes: Classes, split: LabelledSplit) -> list[str]:
     """A note on labels that are whole numbers, but not 0, 1, 2, ..."""
     _, labels = split
     names = classes.names
     if (
-        classes.by_place
+        classes.by_index
         or not any(map(is_number, labels.values))
         or names == tuple(map(str, range(len(names))))
     ):
         return []
-    few = ", ".join(names if len(names) <= 8 else [*names[:5], "...", names[-1]])
+    shown = ", ".join(names if len(names) <= 8 else [*names[:5], "...", names[-1]])
     return [
-        f"the labels are not 0 ... {len(names) - 1} but {few}: {len(names)} classes, called by their labels"
+        f"the labels are not 0 ... {len(names) - 1} but {shown}: {len(names)} classes, called by their labels"
     ]
 
 
-def _nowhere(ignored: Iterable[str], labels: Sequence[Labels]) -> list[str]:
-    """What to say of labels to leave out that are not there."""
-    there = list(dict.fromkeys(value for each in labels for value in each.values))
-    absent = sorted(set(ignored) - set(map(str, there)))
+def _absent_labels(ignored: Iterable[str], labels: Sequence[Labels]) -> list[str]:
+    """A note on labels to ignore that no image has."""
+    present = list(dict.fromkeys(value for of_split in labels for value in of_split.values))
+    absent = sorted(set(ignored) - set(map(str, present)))
     if not absent:
         return []
-    return [f"ignore_label: no image has the label {', '.join(absent)}; the labels are {reprlib.repr(there)}"]
+    return [
+        f"ignore_label: no image has the label {', '.join(absent)}; the labels are {reprlib.repr(present)}"
+    ]
 
 
-def _load(rows: Rows, part: Chosen, size: int | None, channels: int | None) -> Split | StreamSplit:
-    chosen, classes = part
-    stream = StreamSplit(rows, chosen, classes, size=size, channels=channels)
-    small = len(chosen) * math.prod(stream.input_size) * stream.dtype.itemsize <= LARGE
-    return stream.decoded() if size is None and small and not rows.random else stream
+def _load(rows: Rows, selection: Selection, size: int | None, channels: int | None) -> Split | StreamSplit:
+    indices, classes = selection
+    stream = StreamSplit(rows, indices, classes, size=size, channels=channels)
+    fits = len(indices) * math.prod(stream.input_size) * stream.dtype.itemsize <= MAX_BYTES
+    return stream.decoded() if size is None and fits and not rows.random else stream
 
 
 def _digest(
-    splits: dict[str, Labelled], chosen: dict[str, Chosen], classes: Classes, channels: int | None
+    splits: dict[str, LabelledSplit], selections: dict[str, Selection], classes: Classes, channels: int | None
 ) -> str:
     """A digest of data that exist in Python only: of all labels, and of some training images."""
     content = hashlib.sha256(repr(classes.names).encode())
-    for split in sorted(chosen):
+    for split in sorted(selections):
         content.update(split.encode())
-        for numbers in chosen[split]:
+        for numbers in selections[split]:
             content.update(numbers.numpy().tobytes())
     rows, _ = splits["train"]
-    if getattr(rows, "exact", True):
-        for row in spaced(len(rows), 8):
-            with drawing(row):
+    if getattr(rows, "reproducible", True):
+        for row in evenly_spaced(len(rows), 8):
+            with seeded(row):
                 content.update(pixels(decode(rows, row, channels)).contiguous().numpy().tobytes())
     return content.hexdigest()[:16]

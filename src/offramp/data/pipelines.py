@@ -1,4 +1,4 @@
-"""The named pipelines: how training images are augmented and all images normalised."""
+"""The named pipelines: augmentation of training images and normalisation of all images."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from offramp.data.augment import crop, cutout, flip
-from offramp.data.autoaugment import autoaugment
+from offramp.data._augment import crop, cutout, flip
+from offramp.data._autoaugment import autoaugment
+from offramp.data._mixing import Mix
+from offramp.data._statistics import Levels
 from offramp.data.batch import Batch
 from offramp.data.batches import LABEL
 from offramp.data.image_data import SAMPLE, ImageData
-from offramp.data.mixing import Mix
-from offramp.data.statistics import Levels
 from offramp.data.stream import StreamSplit
 from offramp.errors import UserError, guess
 
 __all__ = ["PIPELINES", "Transform", "pipeline"]
 
-Step = Callable[[Tensor, Generator], Tensor]
+Augmentation = Callable[[Tensor, Generator], Tensor]
 
 
 @dataclass(frozen=True)
 class Transform:
-    """A batch of images -> augmented, normalised float32 images, with their targets.
+    """Turns a batch of images into augmented, normalised float32 images, with their targets.
 
     Attributes:
         mean: Channel means to subtract; levels 0 ... 255 count on the scale 0 ... 1, floats on their own.
@@ -39,7 +39,7 @@ class Transform:
 
     mean: Levels
     std: Levels
-    steps: tuple[Step, ...] = ()
+    steps: tuple[Augmentation, ...] = ()
     resized_crop: bool = False
     mix: Callable[[Batch, Generator], Batch] | None = None
 
@@ -51,10 +51,12 @@ class Transform:
         """
         if not isinstance(batch.inputs, Tensor):
             raise UserError("image augmentation meets named inputs; take `augment='none'`")
-        moved = [name for name in batch.targets if name != LABEL] if self.steps or self.resized_crop else []
-        if moved:
+        moves = self.steps or self.resized_crop
+        left_behind = [name for name in batch.targets if name != LABEL] if moves else []
+        if left_behind:
             raise UserError(
-                f"augmentation would move the images and not their {', '.join(moved)}; take `augment='none'`"
+                f"augmentation would move the images and not their {', '.join(left_behind)}; "
+                "take `augment='none'`"
             )
         batch = Batch(self.images(batch.inputs, generator), batch.targets)
         return batch if self.mix is None else self.mix(batch, generator)
@@ -80,7 +82,7 @@ def _affine(mean: Levels, std: Levels, device: torch.device) -> tuple[Tensor, Te
 class Pipeline(NamedTuple):
     """A named pipeline: augmentation of training images, and channel statistics (None: the set's own)."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[Augmentation, ...]
     statistics: tuple[Levels, Levels] | None
     resized_crop: bool = False
 
@@ -126,7 +128,7 @@ def pipeline(
         name: A key of :data:`PIPELINES`.
         data: The set that it is for.
         mixup: alpha of mixup, which mixes training images with each other
-            (:mod:`offramp.data.mixing`); 0: none.
+            (:mod:`offramp.data._mixing`); 0: none.
         cutmix: alpha of CutMix, likewise.
 
     Raises:
@@ -147,8 +149,8 @@ def pipeline(
     return Transform(mean, std, steps, resized_crop, mix), Transform(mean, std)
 
 
-def _check_published(name: str, steps: tuple[Step, ...], data: ImageData) -> None:
-    """Whether published statistics, and operations that count levels, are meant for images as these.
+def _check_published(name: str, steps: tuple[Augmentation, ...], data: ImageData) -> None:
+    """Check that published statistics, and operations that count levels, are meant for such images.
 
     Raises:
         UserError: They are not.

@@ -1,4 +1,4 @@
-"""A small set, decoded: images on a device, batches gathered and transformed by tensor operations."""
+"""A data split in memory: images on a device, batches gathered and transformed by tensor operations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A large set: images decoded by worker processes as they are needed."""
+"""A data split in storage: images decoded by worker processes as they are needed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from offramp.data._draws import seeded
+from offramp.data._geometry import centre_crop, random_resized_crop
+from offramp.data._pictures import Picture, pixels
+from offramp.data._rows import Rows, decode
+from offramp.data._samples import evenly_spaced
 from offramp.data.batches import Batches
-from offramp.data.draws import drawing
-from offramp.data.geometry import centre_crop, random_resized_crop
-from offramp.data.pictures import Picture, pixels
-from offramp.data.rows import Rows, decode
-from offramp.data.samples import spaced
 from offramp.data.split import Split
 from offramp.errors import UserError
 
@@ -26,34 +26,34 @@ FORK = sys.platform == "linux"  # there, workers start in no time and scripts ne
 
 
 class StreamSplit(Batches):
-    """Images in storage; those of any size are cut to squares, as the transform of `batches` wants them.
+    """Images in storage, decoded batch by batch and cut to squares if `size` is given.
 
     What is done to an image depends on (seed, epoch, row) alone, never on which worker does it.
 
     Args:
         rows: The stored split.
-        chosen: The rows that belong to this split, int64 ``[N]``.
+        selected: The rows that belong to this split, int64 ``[N]``.
         labels: Their labels, int64 ``[N]``.
         size: Side of the square that every image is cut to; None: images of one size, served as they are.
-        channels: How many an image has; None: image files have 3.
+        channels: Number of channels of an image; None: image files have 3.
 
     Attributes:
-        workers: How many processes decode; None: one per CPU, at most 8. 0: this process does.
+        workers: Number of processes that decode; None: one per CPU, at most 8. 0: this process does.
     """
 
     workers: int | None = None
 
     def __init__(
-        self, rows: Rows, chosen: Tensor, labels: Tensor, *, size: int | None, channels: int | None = None
+        self, rows: Rows, selected: Tensor, labels: Tensor, *, size: int | None, channels: int | None = None
     ) -> None:
         self.labels = labels
         self.size = size
-        self._rows, self._chosen, self._channels = rows, chosen, channels
-        with drawing(0):
-            first = pixels(decode(rows, int(chosen[0]) if len(chosen) else 0, channels))
-        self.dtype = first.dtype
-        height, width = (size, size) if size else first.shape[1:]
-        self.input_size = (len(first), height, width)
+        self._rows, self._selected, self._channels = rows, selected, channels
+        with seeded(0):
+            example = pixels(decode(rows, int(selected[0]) if len(selected) else 0, channels))
+        self.dtype = example.dtype
+        height, width = (size, size) if size else example.shape[1:]
+        self.input_size = (len(example), height, width)
 
     def _read(
         self,
@@ -80,15 +80,15 @@ class StreamSplit(Batches):
 
     def sample(self, count: int) -> Tensor:
         """Decode some images, evenly spread over the split: ``[n, C, H, W]``."""
-        return self._images(torch.tensor(spaced(len(self), count)))
+        return self._images(torch.tensor(evenly_spaced(len(self), count)))
 
     def _images(self, index: Tensor) -> Tensor:
         images = torch.empty((len(index), *self.input_size), dtype=self.dtype)
         workers = min(8, os.cpu_count() or 1) if FORK and len(index) > 5000 and self.workers is None else 0
-        places = torch.arange(len(index)).split(250)
-        plan = [index[place] for place in places]
-        for place, part in zip(places, self._stream(plan, workers=workers), strict=True):
-            images[place] = part
+        positions = torch.arange(len(index)).split(250)
+        plan = [index[part] for part in positions]
+        for part, decoded in zip(positions, self._stream(plan, workers=workers), strict=True):
+            images[part] = decoded
         return images
 
     def _stream(
@@ -100,11 +100,11 @@ class StreamSplit(Batches):
         workers: int = 0,
         pin_memory: bool = False,
     ) -> Iterator[Tensor]:
-        """The planned batches; what is drawn for an image follows from the key (seed, epoch) and its row."""
+        """Decode the planned batches; random crops follow from the key (seed, epoch) and the row."""
         loader = DataLoader(
-            _Batches(self._rows, self, key, resized_crop=resized_crop),
+            _RowDecoder(self._rows, self, key, resized_crop=resized_crop),
             batch_size=None,
-            sampler=(self._chosen[index].tolist() for index in plan),
+            sampler=(self._selected[index].tolist() for index in plan),
             num_workers=min(workers, len(plan)),
             multiprocessing_context="fork" if FORK and workers and plan else None,
             pin_memory=pin_memory,
@@ -116,7 +116,7 @@ class StreamSplit(Batches):
             yield images
 
 
-class _Batches(Dataset[Tensor | UserError]):
+class _RowDecoder(Dataset[Tensor | UserError]):
     """A worker's data set: decodes the rows of a batch to images ``[B, C, H, W]``."""
 
     def __init__(self, rows: Rows, split: StreamSplit, key: tuple[int, int], *, resized_crop: bool) -> None:
@@ -134,21 +134,21 @@ class _Batches(Dataset[Tensor | UserError]):
         return images
 
     def _pixels(self, row: int) -> Tensor:
-        found = pixels(self._square(row))
-        if found.dtype != self.dtype or len(found) != self.input_size[0]:
-            kinds = (f"{len(found)} channels of {found.dtype}", f"{self.input_size[0]} of {self.dtype}")
+        image = pixels(self._square(row))
+        if image.dtype != self.dtype or len(image) != self.input_size[0]:
+            kinds = (f"{len(image)} channels of {image.dtype}", f"{self.input_size[0]} of {self.dtype}")
             raise UserError(
-                f"{self.rows.where(row)}: {kinds[0]} where others have {kinds[1]}; make them alike"
+                f"{self.rows.location(row)}: {kinds[0]} where others have {kinds[1]}; make them alike"
             )
-        return found
+        return image
 
     def _square(self, row: int) -> Picture:
-        wanted = self.input_size if self.size is None else None
+        expected_size = self.input_size if self.size is None else None
         if self.rows.random:
-            with drawing(*self.key, row):
-                image = decode(self.rows, row, self.channels, wanted)
+            with seeded(*self.key, row):
+                image = decode(self.rows, row, self.channels, expected_size)
         else:
-            image = decode(self.rows, row, self.channels, wanted)
+            image = decode(self.rows, row, self.channels, expected_size)
         if self.size is None:
             return image
         if not self.resized_crop:

@@ -55,7 +55,7 @@ class Recipe:
         label_smoothing: Mass of the target spread over all classes.
         class_weights: How much the samples of each class count, one number per class; ``"balanced"`` counts
             them in inverse proportion to the class's share of the training images. None: 1 each.
-        mixup: alpha of mixup, which mixes training images with each other (:mod:`offramp.data.mixing`);
+        mixup: alpha of mixup, which mixes training images with each other (:mod:`offramp.data._mixing`);
             0: none.
         cutmix: alpha of CutMix, likewise; with both, each batch draws one of them.
         seed: Of the order of the images, the augmentation and dropout.

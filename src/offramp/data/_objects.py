@@ -1,4 +1,4 @@
-"""Data sets that are Python objects: which kind of object holds which samples."""
+"""Data sets that are Python objects: the rows of each kind of object."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 from torch.utils import data as torch_data
 
-from offramp.data.arrays import ArrayRows
-from offramp.data.columns import Columns
-from offramp.data.hub import HubTable
-from offramp.data.once import read_once, unbatched
-from offramp.data.rows import Rows
-from offramp.data.samples import SampleRows
-from offramp.data.table import TableRows, no_images
+from offramp.data._arrays import ArrayRows
+from offramp.data._columns import Columns
+from offramp.data._hub import HubTable
+from offramp.data._once import iter_samples, read_once
+from offramp.data._rows import Rows
+from offramp.data._samples import SampleRows
+from offramp.data._table import TableRows, not_images
 from offramp.errors import UserError
 
-__all__ = ["KINDS", "called", "rows_of"]
+__all__ = ["KINDS", "object_name", "open_rows"]
 
 KINDS = (
     "a folder or a name, a torch Dataset or DataLoader, a Hugging Face Dataset or DatasetDict, a list of "
@@ -25,43 +25,43 @@ KINDS = (
 )
 
 
-def called(data: object) -> str:
+def object_name(data: object) -> str:
     """The name of an object in tables and errors."""
     if isinstance(data, torch_data.DataLoader):
-        return called(data.dataset)
+        return object_name(data.dataset)
     if isinstance(data, torch_data.Subset):
-        return f"part of {called(data.dataset)}"
+        return f"part of {object_name(data.dataset)}"
     return type(data).__name__
 
 
-def rows_of(data: Any, name: str, columns: Columns) -> tuple[Rows, list[str]]:
+def open_rows(data: Any, name: str, columns: Columns) -> tuple[Rows, list[str]]:
     """The rows of one split, and notes on them for the user, line by line.
 
     Args:
         data: Any object but a mapping of splits.
-        name: What errors call it.
+        name: Its name in errors.
         columns: Which columns or keys hold the images and the labels.
 
     Raises:
         UserError: It is none of the kinds that are known.
     """
     if isinstance(data, torch_data.DataLoader):
-        return _of_loader(data, name, columns)
+        return _loader_rows(data, name, columns)
     if isinstance(data, torch_data.TensorDataset) and len(data.tensors) == 2:
         columns.refuse(name)
         images, labels = data.tensors
         return ArrayRows(images, labels, name), []
     if hasattr(data, "features") and hasattr(data, "with_format") and hasattr(data, "__len__"):
-        return _of_hugging_face(data, name, columns)
+        return _hugging_face_rows(data, name, columns)
     if _is_pair_of_columns(data):
         columns.refuse(name)
         images, labels = data
         return ArrayRows(images, labels, name), []
-    text = isinstance(data, (str, bytes, Mapping))
-    once = isinstance(data, torch_data.IterableDataset)
-    if hasattr(data, "__len__") and hasattr(data, "__getitem__") and not text and not once:
+    is_text = isinstance(data, (str, bytes, Mapping))
+    iterable_only = isinstance(data, torch_data.IterableDataset)
+    if hasattr(data, "__len__") and hasattr(data, "__getitem__") and not is_text and not iterable_only:
         return _with_notes(SampleRows(data, name, columns, _labels(data), _class_names(data)), name)
-    if isinstance(data, Iterable) and not text:
+    if isinstance(data, Iterable) and not is_text:
         return read_once(data, f"{name} can only be read from its beginning", name, columns)
     raise UserError(f"{name} is no data set; give {KINDS}")
 
@@ -70,48 +70,52 @@ def _with_notes(rows: SampleRows, name: str) -> tuple[Rows, list[str]]:
     notes = []
     if rows.random:
         seeds = (
-            "" if rows.exact else ", and not by the global seeds: a stopped run is not resumed bit for bit"
+            ""
+            if rows.reproducible
+            else ", and not by the global seeds: a stopped run is not resumed bit for bit"
         )
         notes.append(
             f"{name} draws random numbers of its own, for validation too{seeds}; "
             "augmentation comes after them, and `augment='none'` leaves it out"
         )
-    if rows.asked and len(rows) > 1000:
+    if rows.read_for_labels and len(rows) > 1000:
         notes.append(f"{name} has no `targets`, so that all {len(rows):,} samples are read for their labels")
     return rows, notes
 
 
-def _of_loader(loader: torch_data.DataLoader[Any], name: str, columns: Columns) -> tuple[Rows, list[str]]:
+def _loader_rows(loader: torch_data.DataLoader[Any], name: str, columns: Columns) -> tuple[Rows, list[str]]:
     dataset, sampler = loader.dataset, loader.sampler
     if isinstance(sampler, torch_data.DistributedSampler):
         raise UserError(
             f"the DataLoader of {name} gives each process a share, which is done here as well; "
             "give it without its DistributedSampler"
         )
-    each_once = type(sampler) is torch_data.SequentialSampler or (
+    covers_all = type(sampler) is torch_data.SequentialSampler or (
         type(sampler) is torch_data.RandomSampler
         and not sampler.replacement
         and sampler.num_samples == len(dataset)  # type: ignore[arg-type]
     )
-    if each_once and type(loader.batch_sampler) is torch_data.BatchSampler:
+    if covers_all and type(loader.batch_sampler) is torch_data.BatchSampler:
         if loader.collate_fn is torch_data.default_collate:
-            rows, notes = rows_of(dataset, name, columns)
+            rows, notes = open_rows(dataset, name, columns)
             return rows, [f"{name} is read in the recipe's batches and order, not its DataLoader's", *notes]
-        own = "collate_fn"
+        custom = "collate_fn"
     else:
-        own = type(sampler if each_once is False else loader.batch_sampler).__name__
-    return read_once(unbatched(loader), f"the DataLoader of {name} has a {own} of its own", name, columns)
+        custom = type(sampler if not covers_all else loader.batch_sampler).__name__
+    return read_once(
+        iter_samples(loader), f"the DataLoader of {name} has a {custom} of its own", name, columns
+    )
 
 
-def _of_hugging_face(data: Any, name: str, columns: Columns) -> tuple[Rows, list[str]]:
-    """The rows of a Hugging Face data set: of its table, or through its format if it has one."""
+def _hugging_face_rows(data: Any, name: str, columns: Columns) -> tuple[Rows, list[str]]:
+    """The rows of a Hugging Face data set, read from its table, or through its format if it has one."""
     if not len(data):
         raise UserError(f"{name} has no samples; give some")
     features = data.features
     image, label = columns.pick(name, list(features))
     table = HubTable(name, data)
     if data.format["type"] is None:
-        if no_images(table.schema.field(image).type) is None:
+        if not_images(table.schema.field(image).type) is None:
             return TableRows(table, columns), []
         data = data.with_format("numpy")
     names = getattr(features[label], "names", None)
@@ -134,8 +138,8 @@ def _is_pair_of_columns(data: Any) -> bool:
 def _labels(data: Any) -> Any:
     """All labels of a data set of torch or torchvision, if it has them at hand."""
     if isinstance(data, torch_data.Subset):
-        inner = _labels(data.dataset)
-        return None if inner is None else [inner[i] for i in data.indices]
+        labels = _labels(data.dataset)
+        return None if labels is None else [labels[i] for i in data.indices]
     for name in ("targets", "labels"):
         labels = getattr(data, name, None)
         if (

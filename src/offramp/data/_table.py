@@ -1,4 +1,4 @@
-"""Rows of a table: encoded images or their files' paths, and labels of any kind."""
+"""Rows of a table: encoded images or paths of image files, and labels of any kind."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from offramp.data.columns import Columns
-from offramp.data.extra import extra
-from offramp.data.folder import read_image
-from offramp.data.labels import MULTI_LABEL, Labels
+from offramp.data._columns import Columns
+from offramp.data._extra import extra
+from offramp.data._folder import read_image
+from offramp.data._labels import MULTI_LABEL, Labels
 from offramp.errors import UserError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Table", "TableRows", "no_images"]
+__all__ = ["Table", "TableRows", "not_images"]
 
 
 class Table(Protocol):
@@ -27,16 +27,16 @@ class Table(Protocol):
     name: str
     schema: pa.Schema  # with the Hugging Face features in its metadata, if there are any
     num_rows: int
-    folder: Path  # where paths of images begin
+    folder: Path  # to which the paths of images are relative
 
     @property
     def order(self) -> np.ndarray | None:
-        """The row of the columns that each row is; None if they are in the same order."""
+        """Position in the columns of each row; None if they are in the same order."""
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Read one column."""
 
-    def where(self, row: int) -> str:
+    def location(self, row: int) -> str:
         """The name of a row in an error."""
 
 
@@ -63,34 +63,36 @@ class TableRows:
             for role, kind in kinds.items()
         }
 
-        def unfit(role: str, column: str) -> str | None:
+        def misfit(role: str, column: str) -> str | None:
             type_ = table.schema.field(column).type
-            return no_images(type_) if role == "image" else _no_labels(type_)
+            return not_images(type_) if role == "image" else _not_labels(type_)
 
-        self._image, self._label = columns.pick(table.name, table.schema.names, unfit, declared)
-        names = features.get(self._label, {}).get("names")
+        self._image_column, self._label_column = columns.pick(
+            table.name, table.schema.names, misfit, declared
+        )
+        names = features.get(self._label_column, {}).get("names")
         self.class_names: tuple[str, ...] | None = tuple(names) if names else None
 
     def __len__(self) -> int:
         return self.table.num_rows
 
-    def where(self, row: int) -> str:
+    def location(self, row: int) -> str:
         """The name of a row in an error."""
-        return self.table.where(row)
+        return self.table.location(row)
 
     def labels(self) -> Labels:
         """The labels as they are stored; the column is read by itself."""
-        column = self.table.column(self._label)
+        column = self.table.column(self._label_column)
         if self.table.order is not None:
             column = column.take(extra("pyarrow").array(self.table.order))
-        return Labels.of_column(column, self.where)
+        return Labels.of_column(column, self.location)
 
     @cached_property
     def _images(self) -> pa.ChunkedArray:
-        return self.table.column(self._image)
+        return self.table.column(self._image_column)
 
-    def stored(self, row: int) -> bytes:
-        """One image's file content.
+    def image(self, row: int) -> bytes:
+        """The content of a row's image file.
 
         Raises:
             UserError: The row has none.
@@ -100,15 +102,17 @@ class TableRows:
         if isinstance(content, str):
             content, path = None, content
         if content is None and path:
-            return read_image(self.table.folder / path, f"{self.where(row)}, {path}")
+            return read_image(self.table.folder / path, f"{self.location(row)}, {path}")
         if content is None:
-            raise UserError(f"{self.where(row)}: no image ({self._image!r} is null); fill or remove the row")
+            raise UserError(
+                f"{self.location(row)}: no image ({self._image_column!r} is null); fill or remove the row"
+            )
         image: bytes = content
         return image
 
 
-def no_images(type_: pa.DataType) -> str | None:
-    """What a column of this type holds, if these are no images."""
+def not_images(type_: pa.DataType) -> str | None:
+    """Description of a column of this type, if it cannot hold images; else None."""
     types = extra("pyarrow.types")
     if types.is_struct(type_) and {field.name for field in type_} & {"bytes", "path"}:
         return None
@@ -123,11 +127,11 @@ def no_images(type_: pa.DataType) -> str | None:
     return f"{type_}, no images ({content})"
 
 
-def _no_labels(type_: pa.DataType) -> str | None:
-    """What a column of this type holds, if these are no labels; numbers are looked at one by one later."""
+def _not_labels(type_: pa.DataType) -> str | None:
+    """Description of a column of this type, if it cannot hold labels; numbers are looked at later."""
     types = extra("pyarrow.types")
     if types.is_dictionary(type_):
-        return _no_labels(type_.value_type)
+        return _not_labels(type_.value_type)
     kinds = ("boolean", "integer", "floating", "string", "large_string", "null")
     if any(getattr(types, f"is_{kind}")(type_) for kind in kinds):
         return None

@@ -1,4 +1,4 @@
-"""One image as it comes -> an upright image with levels 0 ... 255 (8 bits) or floats.
+"""Conversion of one image of any kind into an upright image with levels 0 ... 255 (8 bits) or floats.
 
 Image files and PIL images are turned as their EXIF orientation says and become gray, RGB or RGBA of 8 bits:
 
@@ -21,24 +21,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from offramp.data.extra import extra
+from offramp.data._extra import extra
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Picture", "Unfit", "picture", "pixels", "size_of"]
+__all__ = ["Picture", "UnusableImage", "picture", "pixels", "size_of"]
 
 Picture = Union["Image", Tensor]  # a Tensor is [C, H, W], uint8 or float32
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 ORIENTATION = 0x0112
-FEW = (1, 2, 3, 4)  # an axis of so many is one of channels, unless the other end has as few
+CHANNEL_COUNTS = (1, 2, 3, 4)  # an axis of such a length holds the channels, unless the other end has one too
 # Pillow's own exif_transpose also writes the metadata anew, which fails where a camera left them damaged.
 TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270",
          7: "TRANSVERSE", 8: "ROTATE_90"}  # fmt: skip
 
 
-class Unfit(ValueError):
+class UnusableImage(ValueError):
     """An image that cannot be used, with the reason and the remedy."""
 
 
@@ -48,10 +48,10 @@ def picture(stored: Any, channels: int | None = None) -> Picture:
     Args:
         stored: A file's content, a PIL image, or an array or Tensor: ``[H, W]``, ``[C, H, W]``, and for an
             array also ``[H, W, C]``.
-        channels: How many the image shall have; None: 3 for files and PIL images.
+        channels: Number of channels that the image shall have; None: 3 for files and PIL images.
 
     Raises:
-        Unfit: It is no image, or none that can be converted.
+        UnusableImage: It is no image, or none that can be converted.
     """
     if isinstance(stored, (bytes, bytearray, memoryview)):
         pil = extra("PIL.Image")
@@ -59,16 +59,16 @@ def picture(stored: Any, channels: int | None = None) -> Picture:
             image = pil.open(io.BytesIO(stored))
             image.load()
             return _converted(image, channels)
-        except Unfit:
+        except UnusableImage:
             raise
         except Exception as error:  # the codecs raise OSError, SyntaxError, EOFError, struct.error, ...
             reason = "in no known format" if isinstance(error, pil.UnidentifiedImageError) else error
-            raise Unfit(f"cannot decode the image ({reason}); replace or remove it") from error
+            raise UnusableImage(f"cannot decode the image ({reason}); replace or remove it") from error
     if hasattr(stored, "getbands"):
         return _converted(stored, channels)
     if hasattr(stored, "shape") or isinstance(stored, list):
         return _tensor(stored, channels)
-    raise Unfit(f"a {type(stored).__name__} is no image; give a PIL image, an array or a Tensor")
+    raise UnusableImage(f"a {type(stored).__name__} is no image; give a PIL image, an array or a Tensor")
 
 
 def size_of(image: Picture) -> tuple[int, int, int]:
@@ -90,25 +90,25 @@ def pixels(image: Picture) -> Tensor:
 def _converted(image: Image, channels: int | None) -> Image:
     mode = MODES.get(3 if channels is None else channels)
     if mode is None:
-        raise Unfit(
+        raise UnusableImage(
             f"an image file has 1, 3 or 4 channels, not {channels}; give arrays, or take a net that reads 3"
         )
     if turn := TURNS.get(image.getexif().get(ORIENTATION, 1)):
         image = image.transpose(getattr(extra("PIL.Image").Transpose, turn))
-    deep = image.mode == "I" and image.format in ("PNG", "PPM")  # 16 bits, as older Pillows open them
-    if image.mode.startswith("I;16") or deep:
+    is_16_bit = image.mode == "I" and image.format in ("PNG", "PPM")  # 16 bits, as older Pillows open them
+    if image.mode.startswith("I;16") or is_16_bit:
         image = extra("PIL.Image").fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):
-        what = "32-bit whole numbers" if image.mode == "I" else "floats"
-        raise Unfit(
-            f"its pixels are {what}, whose range is not known; save it with 8 or 16 bits, or give arrays"
+        kind = "32-bit whole numbers" if image.mode == "I" else "floats"
+        raise UnusableImage(
+            f"its pixels are {kind}, whose range is not known; save it with 8 or 16 bits, or give arrays"
         )
     elif image.mode in ("P", "PA"):
         image = image.convert("RGBA")  # with the palette's transparency, which Pillow would warn of
     try:
         return image if image.mode == mode else image.convert(mode)
     except ValueError as error:
-        raise Unfit(
+        raise UnusableImage(
             f"its colours are {image.mode}, which are not converted to {mode}; save it as {mode}"
         ) from error
 
@@ -117,36 +117,36 @@ def _tensor(stored: Any, channels: int | None) -> Tensor:
     try:
         values = stored.detach().cpu() if isinstance(stored, Tensor) else torch.from_numpy(np.array(stored))
     except (TypeError, ValueError) as error:  # of objects, of texts, or ragged
-        raise Unfit(
+        raise UnusableImage(
             f"an array of no numbers ({' '.join(str(error).split())}); give one of levels or floats"
         ) from error
     if values.is_complex() or values.ndim not in (2, 3) or not values.numel():
-        raise Unfit(
+        raise UnusableImage(
             f"of shape {tuple(values.shape)} and {str(values.dtype).removeprefix('torch.')}, "
             "which is no image; give [channels, height, width]"
         )
     values = values[None] if values.ndim == 2 else values.movedim(_channel_axis(stored, channels), 0)
     if channels not in (None, len(values)):
-        raise Unfit(
+        raise UnusableImage(
             f"of shape {tuple(values.shape)}, and {channels} channels are to be read; give so many, in front"
         )
     if values.dtype == torch.uint8:
         return values
     values = values.float()
     if not values.isfinite().all():
-        raise Unfit("it holds values that are not finite; replace them")
+        raise UnusableImage("it holds values that are not finite; replace them")
     return values
 
 
 def _channel_axis(stored: Any, channels: int | None) -> int:
-    """0 or 2: of a Tensor the first; of an array the one that is as long as channels are."""
+    """Axis of the channels, 0 or 2: of a Tensor the first; of an array the one with a number of channels."""
     if isinstance(stored, Tensor):
         return 0
     shape = np.shape(stored)
-    first, last = (n == channels if channels else n in FEW for n in (shape[0], shape[2]))
-    if first == last:
-        raise Unfit(
+    first_fits, last_fits = (n == channels if channels else n in CHANNEL_COUNTS for n in (shape[0], shape[2]))
+    if first_fits == last_fits:
+        raise UnusableImage(
             f"an array of shape {shape}, which does not tell the axis of the channels; "
             "give a Tensor [channels, height, width]"
         )
-    return 0 if first else 2
+    return 0 if first_fits else 2

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from offramp.data.labels import Labels
-from offramp.data.pictures import Picture, Unfit, picture, size_of
+from offramp.data._labels import Labels
+from offramp.data._pictures import Picture, UnusableImage, picture, size_of
 from offramp.errors import UserError
 
 __all__ = ["Rows", "decode"]
@@ -25,40 +25,41 @@ class Rows(Protocol):
     def labels(self) -> Labels:
         """The labels as they are stored."""
 
-    def stored(self, row: int) -> Any:
-        """One image: a file's content, a PIL image, an array or a Tensor."""
+    def image(self, row: int) -> Any:
+        """The image of a row as it is stored: a file's content, a PIL image, an array or a Tensor."""
 
-    def where(self, row: int) -> str:
+    def location(self, row: int) -> str:
         """The name of a row in an error."""
 
 
 def decode(
     rows: Rows, row: int, channels: int | None = None, size: tuple[int, int, int] | None = None
 ) -> Picture:
-    """One image, upright, with levels 0 ... 255 or floats.
+    """Decode the image of a row: upright, with levels 0 ... 255 or floats.
 
     Args:
-        rows: Where it is stored.
+        rows: The split that holds it.
         row: The row's number.
-        channels: How many it must have; image files and PIL images are converted, and have 3 by default.
+        channels: Number of channels that it must have; image files and PIL images are
+            converted, and have 3 by default.
         size: The channels, height and width that it must have, if any.
 
     Raises:
         UserError: It is no whole image, of a kind that cannot be converted, or of another size.
     """
-    stored = rows.stored(row)
     try:
-        image = picture(stored, channels)
-    except Unfit as error:
-        raise UserError(f"{rows.where(row)}: {error}") from error
-    found = size_of(image)
-    if size and found[1:] != size[1:]:
+        image = picture(rows.image(row), channels)
+    except UnusableImage as error:
+        raise UserError(f"{rows.location(row)}: {error}") from error
+    actual = size_of(image)
+    if size and actual[1:] != size[1:]:
         raise UserError(
-            f"{rows.where(row)}: {found[2]}x{found[1]} pixels where others have {size[2]}x{size[1]}; "
+            f"{rows.location(row)}: {actual[2]}x{actual[1]} pixels where others have {size[2]}x{size[1]}; "
             "have all cut to squares of one size as they are read, e.g. by `size=224`"
         )
-    if size and found[0] != size[0]:
+    if size and actual[0] != size[0]:
         raise UserError(
-            f"{rows.where(row)}: {found[0]} channels where others have {size[0]}; give all of them as many"
+            f"{rows.location(row)}: {actual[0]} channels where others have {size[0]}; "
+            "give all of them as many"
         )
     return image

@@ -1,4 +1,4 @@
-"""Hugging Face data sets: of the hub, by name, and as Python objects."""
+"""Hugging Face data sets: from the hub, by name, and as Python objects."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from offramp.data.extra import extra
+from offramp.data._extra import extra
 from offramp.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ __all__ = ["HubTable", "load_hub"]
 
 
 @contextmanager
-def _one_voice() -> Iterator[None]:
+def _quiet_hub() -> Iterator[None]:
     """Silence the hub client's messages on its retries; what comes of them is said once, by us."""
     loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
@@ -44,15 +44,15 @@ class HubTable:
         self.schema: pa.Schema = data.features.arrow_schema
         self.num_rows = len(data)
         self._table: pa.Table = data.data.table
-        chosen = data._indices  # of one that was shuffled, selected from or split
-        self.order: np.ndarray | None = None if chosen is None else chosen.column(0).to_numpy()
+        indices = data._indices  # of one that was shuffled, selected from or split
+        self.order: np.ndarray | None = None if indices is None else indices.column(0).to_numpy()
 
     def column(self, name: str) -> pa.ChunkedArray:
         """A column, not copied."""
         return self._table.column(name)
 
-    def where(self, row: int) -> str:
-        """The split and the row, for an error."""
+    def location(self, row: int) -> str:
+        """Name of a row in an error: its split and number."""
         return f"{self.name}, row {row}"
 
 
@@ -68,7 +68,7 @@ def load_hub(name: str, **files: object) -> dict[str, HubTable]:
     """
     datasets = extra("datasets")
     try:
-        with _one_voice():
+        with _quiet_hub():
             splits = datasets.load_dataset(name, **files)
     except Exception as error:  # network, authorisation, configuration, builder: a dozen unrelated types
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,4 +1,4 @@
-"""Which columns of a table, or keys of a sample, hold the images and the labels."""
+"""Columns of a table, or keys of a sample, that hold the images and the labels."""
 
 from __future__ import annotations
 
@@ -13,62 +13,62 @@ USUAL = {
     "image": ("image", "img", "pixel_values"),
     "label": ("label", "fine_label", "labels"),
 }  # CIFAR-100: fine_label
-WHAT = {"image": "images", "label": "labels"}
+PLURAL = {"image": "images", "label": "labels"}
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of images and labels that a user names, or the usual ones.
+    """The columns of images and labels: those that a user names, or else the usual ones.
 
     Attributes:
         image: Column of the images; None: by its usual name, or the only one declared so.
         label: Column of the labels, likewise.
-        insist: Whether data without columns, or without these, are refused.
+        required: Whether data without columns, or without these, are refused.
     """
 
     image: str | None = None
     label: str | None = None
-    insist: bool = True
+    required: bool = True
 
     def pick(
         self,
         name: str,
         columns: Collection[str],
-        unfit: Callable[[str, str], str | None] = lambda role, column: None,
+        misfit: Callable[[str, str], str | None] = lambda role, column: None,
         declared: Mapping[str, Collection[str]] | None = None,
     ) -> tuple[str, str]:
         """Choose the columns of the images and of the labels.
 
         Args:
-            name: What the table is called.
-            columns: Those there are.
-            unfit: Role (``image`` or ``label``) and column -> what the column holds, if it cannot serve; else
-                None.
+            name: Name of the table in errors.
+            columns: Names of its columns.
+            misfit: Role (``image`` or ``label``) and column -> description of what the column holds, if it
+                cannot serve; else None.
             declared: Role -> columns that the table itself declares to be such.
 
         Raises:
             UserError: A column is missing or holds something else; one line says so of both.
         """
         picked, faults = {}, []
-        for role, chosen in (("image", self.image), ("label", self.label)):
-            if (chosen is not None and chosen in columns) or (chosen is not None and self.insist):
-                candidates = [chosen]
+        for role, wanted in (("image", self.image), ("label", self.label)):
+            if wanted is not None and (wanted in columns or self.required):
+                candidates = [wanted]
             else:
-                only = (declared or {}).get(role, ())
-                candidates = [*USUAL[role], *(only if len(only) == 1 else ())]
-            there = [column for column in candidates if column in columns]
-            fit = [column for column in there if unfit(role, column) is None]
+                declared_columns = (declared or {}).get(role, ())
+                candidates = [*USUAL[role], *(declared_columns if len(declared_columns) == 1 else ())]
+            present = [column for column in candidates if column in columns]
+            fit = [column for column in present if misfit(role, column) is None]
             if fit:
                 picked[role] = fit[0]
-            elif there:
+            elif present:
                 faults.append(
-                    f"column {there[0]!r} holds {unfit(role, there[0])}; choose another by `{role}=...`"
+                    f"column {present[0]!r} holds {misfit(role, present[0])}; choose another by `{role}=...`"
                 )
             else:
                 missing = (
-                    f"no column {chosen!r}{guess(chosen, columns)}"
-                    if chosen
-                    else f"no column of {WHAT[role]}"
+                    f"no column {wanted!r}{guess(wanted, columns)}"
+                    if wanted
+                    else f"no column of {PLURAL[role]}"
                 )
                 faults.append(f"{missing} among {', '.join(columns)}; choose it by `{role}=...`")
         if faults:
@@ -84,5 +84,5 @@ class Columns:
         chosen = [
             f"`{role}={c!r}`" for role, c in (("image", self.image), ("label", self.label)) if c is not None
         ]
-        if chosen and self.insist:
+        if chosen and self.required:
             raise UserError(f"{name} has no columns to choose from; leave {' and '.join(chosen)} out")

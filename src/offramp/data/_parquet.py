@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offramp.data.extra import extra
-from offramp.data.folder import hidden
+from offramp.data._extra import extra
+from offramp.data._folder import hidden
 from offramp.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ def find_parquet(folder: Path, split: str) -> list[Path]:
         UserError: Several subfolders have such files, or a shard of a set is missing.
     """
     subfolders = sorted(path for path in folder.iterdir() if path.is_dir() and not hidden(path))
-    for places in ([folder], [folder / "data"], subfolders):
-        candidates = [files for place in places if (files := _files(place, split))]
+    for folders in ([folder], [folder / "data"], subfolders):
+        candidates = [files for parent in folders if (files := _files(parent, split))]
         if len(candidates) > 1:
             names = ", ".join(str(files[0].parent) for files in candidates)
             raise UserError(f"{folder} holds several data sets ({names}); give one of these folders")
@@ -64,11 +64,11 @@ class ParquetTable:
         self._files = files
         self._counts: list[int] = []
         for file in files:
-            with _reading(file) as opened:
-                self._counts.append(opened.metadata.num_rows)
+            with _open_parquet(file) as parquet_file:
+                self._counts.append(parquet_file.metadata.num_rows)
                 if file == files[0]:
-                    self.schema: pa.Schema = opened.schema_arrow
-                elif opened.schema_arrow.names != self.schema.names:
+                    self.schema: pa.Schema = parquet_file.schema_arrow
+                elif parquet_file.schema_arrow.names != self.schema.names:
                     raise UserError(f"{file} has other columns than {files[0].name}; fetch or make it again")
         self.num_rows = sum(self._counts)
 
@@ -76,15 +76,15 @@ class ParquetTable:
         """Read one column of all files."""
         chunks = []
         for file in self._files:
-            with _reading(file) as opened:
-                chunks += opened.read(columns=[name]).column(name).chunks
+            with _open_parquet(file) as parquet_file:
+                chunks += parquet_file.read(columns=[name]).column(name).chunks
             if chunks and chunks[-1].type != chunks[0].type:
                 kinds = f"{chunks[-1].type}, in {self._files[0].name} {chunks[0].type}"
                 raise UserError(f"{file}: column {name!r} holds {kinds}; make it again with the same columns")
         return extra("pyarrow").chunked_array(chunks)
 
-    def where(self, row: int) -> str:
-        """The file and the row in it."""
+    def location(self, row: int) -> str:
+        """Name of a row in an error: its file, and its number in that."""
         file = 0
         while row >= self._counts[file]:
             row -= self._counts[file]
@@ -93,11 +93,11 @@ class ParquetTable:
 
 
 @contextmanager
-def _reading(file: Path) -> Iterator[ParquetFile]:
+def _open_parquet(file: Path) -> Iterator[ParquetFile]:
     parquet = extra("pyarrow.parquet")
     try:
-        with parquet.ParquetFile(file) as opened:
-            yield opened
+        with parquet.ParquetFile(file) as parquet_file:
+            yield parquet_file
     except (extra("pyarrow").ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{file} is not a whole parquet file ({reason}); fetch or make it again") from error

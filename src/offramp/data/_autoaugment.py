@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from offramp.data.image_ops import OPS
+from offramp.data._image_ops import OPS
 
 __all__ = ["POLICY", "autoaugment", "magnitude"]
 
@@ -51,17 +51,17 @@ SIGNED = {
 
 
 def magnitude(op: str, index: int, sign: int = 1) -> float:
-    """What magnitude index 0 ... 9 of an operation means; `sign` (1 or -1) is for those that draw one."""
-    part = index / 9
+    """Magnitude of an operation at index 0 ... 9; `sign` (1 or -1) is for the operations that draw one."""
+    fraction = index / 9
     if op in SIGNED:
-        neutral, most = SIGNED[op]
-        return neutral + sign * part * most
+        neutral, largest = SIGNED[op]
+        return neutral + sign * fraction * largest
     if op == "rotate":
-        return part * 30  # degrees, counter-clockwise only
+        return fraction * 30  # degrees, counter-clockwise only
     if op == "posterize":
-        return round(8 - part * 4)  # bits kept
+        return round(8 - fraction * 4)  # bits kept
     if op == "solarize":
-        return 256 - part * 256  # threshold
+        return 256 - fraction * 256  # threshold
     return 0.0
 
 

@@ -1,4 +1,4 @@
-"""Which samples go where: seeds, stratified choices, and the order of batches."""
+"""Seeded generators, stratified choices of samples, and the order of batches."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def stratified(labels: Tensor, count: int, *, seed: int) -> Tensor:
 
     Args:
         labels: int64 ``[N]``.
-        count: How many, 0 ... N.
+        count: Number of samples to choose, 0 ... N.
         seed: The choice is a pure function of it.
 
     Returns:
@@ -43,24 +43,23 @@ def stratified(labels: Tensor, count: int, *, seed: int) -> Tensor:
     """
     shuffled = torch.randperm(len(labels), generator=generator(Draw.CHOICE, seed))
     by_class = shuffled[labels[shuffled].argsort(stable=True)]
-    at = (
-        (torch.arange(count) * 2 + 1) * len(labels) // (2 * max(count, 1))
-    )  # middles of `count` equal stretches
-    return by_class[at].sort().values
+    # the middles of `count` equal stretches
+    positions = (torch.arange(count) * 2 + 1) * len(labels) // (2 * max(count, 1))
+    return by_class[positions].sort().values
 
 
 def num_batches(samples: int, batch_size: int, *, drop_last: bool = False, world: int = 1) -> int:
-    """How many batches each of `world` ranks gets.
+    """Number of batches that each of `world` ranks gets.
 
     Raises:
         UserError: `drop_last` would drop every sample.
     """
-    together = batch_size * world
-    if drop_last and 0 < samples < together:
-        fitting = samples - samples % world
-        remedy = f"take a smaller one, e.g. `batch_size={fitting}`" if fitting > 1 else "give more images"
-        raise UserError(f"{samples} images do not fill one batch of {together}; {remedy}")
-    return samples // together if drop_last else -(-samples // together)
+    global_size = batch_size * world
+    if drop_last and 0 < samples < global_size:
+        largest = samples - samples % world
+        remedy = f"take a smaller one, e.g. `batch_size={largest}`" if largest > 1 else "give more images"
+        raise UserError(f"{samples} images do not fill one batch of {global_size}; {remedy}")
+    return samples // global_size if drop_last else -(-samples // global_size)
 
 
 def batch_order(
@@ -84,6 +83,6 @@ def batch_order(
         order = torch.randperm(samples, generator=generator(Draw.ORDER, seed, epoch))
     else:
         order = torch.arange(samples)
-    together = batch_size * world
+    global_size = batch_size * world
     for number in range(start, num_batches(samples, batch_size, drop_last=drop_last, world=world)):
-        yield number, order[number * together : (number + 1) * together][rank::world]
+        yield number, order[number * global_size : (number + 1) * global_size][rank::world]

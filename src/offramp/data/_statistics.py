@@ -11,7 +11,7 @@ Levels = tuple[float, ...]  # one number for each channel
 
 
 def statistics(images: Tensor) -> tuple[Levels, Levels]:
-    """Means and standard deviations of each channel; that of a blank one is never 0.
+    """Mean and standard deviation of each channel; the deviation of a blank channel is not 0.
 
     Args:
         images: ``[N, C, H, W]``; uint8 counts on the scale 0 ... 1.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from offramp.data.labels import Labels
+from offramp.data._labels import Labels
 from offramp.errors import UserError
 
 __all__ = ["FolderRows", "hidden", "read_image"]
@@ -51,15 +51,15 @@ class FolderRows:
         """The names of the class folders."""
         return self._labels
 
-    def stored(self, row: int) -> bytes:
+    def image(self, row: int) -> bytes:
         """One image file's content.
 
         Raises:
             UserError: It is a folder, a link to nothing, or not to be read.
         """
-        return read_image(self._paths[row], self.where(row))
+        return read_image(self._paths[row], self.location(row))
 
-    def where(self, row: int) -> str:
+    def location(self, row: int) -> str:
         """The image file of a row."""
         return str(self._paths[row])
 
@@ -69,17 +69,17 @@ def hidden(path: Path) -> bool:
     return path.name.startswith(".")
 
 
-def read_image(path: Path, where: str) -> bytes:
+def read_image(path: Path, location: str) -> bytes:
     """The content of an image file.
 
     Raises:
-        UserError: It is a folder, a link to nothing, or not to be read; the line begins with `where`.
+        UserError: It is a folder, a link to nothing, or not to be read; the line begins with `location`.
     """
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:  # a text with a null character is no path
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{where}: cannot read the image ({reason}); replace or remove it") from error
+        raise UserError(f"{location}: cannot read the image ({reason}); replace or remove it") from error
 
 
 def _images(folder: Path) -> Iterator[Path]:

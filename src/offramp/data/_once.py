@@ -7,38 +7,38 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from offramp.data.columns import Columns
-from offramp.data.draws import drawing
-from offramp.data.rows import Rows
-from offramp.data.samples import SampleRows
+from offramp.data._columns import Columns
+from offramp.data._draws import seeded
+from offramp.data._rows import Rows
+from offramp.data._samples import SampleRows
 from offramp.errors import UserError
 
-__all__ = ["read_once", "unbatched"]
+__all__ = ["iter_samples", "read_once"]
 
-MOST = 2 * 2**30  # bytes
+MAX_BYTES = 2 * 2**30  # bytes
 
 
-def read_once(samples: Iterable[Any], why: str, name: str, columns: Columns) -> tuple[Rows, list[str]]:
-    """Read all samples under a fixed seed.
+def read_once(samples: Iterable[Any], reason: str, name: str, columns: Columns) -> tuple[Rows, list[str]]:
+    """Read all samples of an iterable, once and under a fixed seed.
 
     Args:
         samples: Gives pairs (image, label), or mappings.
-        why: The reason, in words, for its user.
-        name: What errors call it.
+        reason: Why they are read so, in words for the user.
+        name: Its name in errors.
         columns: Which keys hold the image and the label.
 
     Raises:
-        UserError: They are more than fits, or no such pairs.
+        UserError: They take more than 2 GiB, or are no such pairs.
     """
     kept, size = [], 0
-    with drawing(0):
+    with seeded(0):
         for sample in samples:
             kept.append(sample)
             parts = sample.values() if isinstance(sample, Mapping) else sample
             size += sum(_bytes(part) for part in parts)
-            if size > MOST:
+            if size > MAX_BYTES:
                 raise UserError(
-                    f"{why}, and holds more than {MOST / 2**30:g} GiB; "
+                    f"{reason}, and holds more than {MAX_BYTES / 2**30:g} GiB; "
                     "give a Dataset with __len__ and __getitem__"
                 )
     labels = (
@@ -46,12 +46,12 @@ def read_once(samples: Iterable[Any], why: str, name: str, columns: Columns) -> 
     )
     rows = SampleRows(kept, name, columns, labels)
     return rows, [
-        f"{why}: its {len(kept)} samples are read once and are the same in every epoch; "
+        f"{reason}: its {len(kept)} samples are read once and are the same in every epoch; "
         "a stopped run goes on only if they are the same again"
     ]
 
 
-def unbatched(loader: DataLoader[Any]) -> Iterator[Any]:
+def iter_samples(loader: DataLoader[Any]) -> Iterator[Any]:
     """The samples of a DataLoader's batches one by one."""
     for batch in loader:
         if loader.batch_sampler is None:

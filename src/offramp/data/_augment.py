@@ -22,9 +22,9 @@ def crop(images: Tensor, generator: Generator, *, padding: int = 4, fill: int = 
     size, device = images.shape[-2:], images.device
     level = fill / 255 if images.is_floating_point() else fill
     padded = functional.pad(images, (padding,) * 4, value=level)
-    corner = torch.randint(2 * padding + 1, (2, len(images)), generator=generator).to(device)
+    corners = torch.randint(2 * padding + 1, (2, len(images)), generator=generator).to(device)
     windows = padded.unfold(2, size[0], 1).unfold(3, size[1], 1)  # a view: [B, C, top, left, H, W]
-    return windows[torch.arange(len(images), device=device), :, corner[0], corner[1]]
+    return windows[torch.arange(len(images), device=device), :, corners[0], corners[1]]
 
 
 def flip(images: Tensor, generator: Generator) -> Tensor:
@@ -45,7 +45,7 @@ def cutout(images: Tensor, generator: Generator, *, length: int = 16) -> Tensor:
 
 
 def _hole(size: int, count: int, length: int, generator: Generator) -> Tensor:
-    """Which positions along one axis the hole covers: bool ``[count, size]``."""
+    """Mask of the positions along one axis that the hole of each image covers: bool ``[count, size]``."""
     centre = torch.randint(size, (count, 1), generator=generator)
     position = torch.arange(size)
     return (position >= centre - length // 2) & (position < centre + length // 2)

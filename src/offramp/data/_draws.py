@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["drawing", "states"]
+__all__ = ["generator_states", "seeded"]
 
 
 @contextmanager
-def drawing(*key: int) -> Iterator[None]:
+def seeded(*key: int) -> Iterator[None]:
     """Seed the global generators of Python, NumPy and torch (CPU) by the key, and restore them after."""
-    before = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
+    previous = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
     seed = int(np.random.SeedSequence(key).generate_state(1)[0])
     random.seed(seed)
     np.random.seed(seed)
@@ -24,13 +24,13 @@ def drawing(*key: int) -> Iterator[None]:
     try:
         yield
     finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        torch.default_generator.set_state(before[2])
+        random.setstate(previous[0])
+        np.random.set_state(previous[1])
+        torch.default_generator.set_state(previous[2])
 
 
-def states() -> tuple[Any, ...]:
-    """The states of the global generators, to be compared."""
+def generator_states() -> tuple[Any, ...]:
+    """States of the global generators, in a form that compares equal where they are."""
     numpy = np.random.get_state(legacy=False)
     return (
         random.getstate(),

@@ -27,7 +27,7 @@ class Mix:
     area that is left, and the rest. Where both are given, each batch draws one of them.
 
     Attributes:
-        classes: How many there are.
+        classes: Number of classes.
         mixup: alpha of mixup; 0 leaves it out.
         cutmix: alpha of CutMix; 0 leaves it out.
     """
@@ -39,31 +39,33 @@ class Mix:
     def __call__(self, batch: Batch, generator: Generator) -> Batch:
         """Mix images ``[N, C, H, W]`` with class indices ``[N]``; the labels become ``[N, classes]``."""
         assert isinstance(batch.inputs, Tensor)
-        other = torch.randperm(len(batch), generator=generator).to(batch.inputs.device)
-        draw = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
-        cuts = draw.random() < 0.5 if self.mixup and self.cutmix else bool(self.cutmix)
-        alpha = self.cutmix if cuts else self.mixup
-        lam = float(draw.beta(alpha, alpha))
-        if cuts:
-            images, lam = _cut(batch.inputs, other, lam, draw)
+        partner = torch.randperm(len(batch), generator=generator).to(batch.inputs.device)
+        rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
+        use_cutmix = rng.random() < 0.5 if self.mixup and self.cutmix else bool(self.cutmix)
+        alpha = self.cutmix if use_cutmix else self.mixup
+        lam = float(rng.beta(alpha, alpha))
+        if use_cutmix:
+            images, lam = _cut(batch.inputs, partner, lam, rng)
         else:
-            images = batch.inputs * lam + batch.inputs[other] * (1 - lam)
-        return Batch(images, {name: self._labels(each, other, lam) for name, each in batch.targets.items()})
+            images = batch.inputs * lam + batch.inputs[partner] * (1 - lam)
+        return Batch(
+            images, {name: self._labels(labels, partner, lam) for name, labels in batch.targets.items()}
+        )
 
-    def _labels(self, labels: Tensor, other: Tensor, lam: float) -> Tensor:
+    def _labels(self, labels: Tensor, partner: Tensor, lam: float) -> Tensor:
         shares = F.one_hot(labels, self.classes).float()
-        return shares * lam + shares[other] * (1 - lam)
+        return shares * lam + shares[partner] * (1 - lam)
 
 
-def _cut(images: Tensor, other: Tensor, lam: float, draw: np.random.Generator) -> tuple[Tensor, float]:
+def _cut(images: Tensor, partner: Tensor, lam: float, rng: np.random.Generator) -> tuple[Tensor, float]:
     """The images with a box of their partners', and the share of the area that is their own."""
     height, width = images.shape[-2:]
     side = (1 - lam) ** 0.5
     (top, bottom), (left, right) = (
         np.clip([centre - round(size * side / 2), centre + round(size * side / 2)], 0, size)
-        for size, centre in ((height, draw.integers(height)), (width, draw.integers(width)))
+        for size, centre in ((height, rng.integers(height)), (width, rng.integers(width)))
     )
     images = images.clone()
     box = (..., slice(top, bottom), slice(left, right))
-    images[box] = images[other][box]
+    images[box] = images[partner][box]
     return images, 1 - (bottom - top) * (right - left) / (height * width)

@@ -1,4 +1,4 @@
-"""Where a data set is: a folder of parquet files or images, a name on the hub, or an object in Python."""
+"""Data sources: a folder of parquet files or images, a name on the hub, or an object in Python."""
 
 from __future__ import annotations
 
@@ -9,51 +9,51 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from offramp.data.arrays import ArrayRows
-from offramp.data.columns import Columns
-from offramp.data.digits import TEST, load_digits
-from offramp.data.folder import FolderRows
-from offramp.data.hub import load_hub
-from offramp.data.objects import KINDS, called, rows_of
-from offramp.data.parquet import ParquetTable, find_parquet
-from offramp.data.rows import Rows
-from offramp.data.table import Table, TableRows
+from offramp.data._arrays import ArrayRows
+from offramp.data._columns import Columns
+from offramp.data._digits import TEST, load_digits
+from offramp.data._folder import FolderRows
+from offramp.data._hub import load_hub
+from offramp.data._objects import KINDS, object_name, open_rows
+from offramp.data._parquet import ParquetTable, find_parquet
+from offramp.data._rows import Rows
+from offramp.data._table import Table, TableRows
 from offramp.errors import UserError, guess
 
-__all__ = ["LARGE", "Found", "find"]
+__all__ = ["MAX_BYTES", "Source", "find_source"]
 
-LARGE = 2 * 2**30  # bytes that are not taken into memory at once
+MAX_BYTES = 2 * 2**30  # sets above this size are not read into memory
 SPLITS = {
     "train": "train",
     "test": "test",
     "validation": "val",
     "valid": "val",
     "val": "val",
-}  # name -> what it is
+}  # name of a split in a source -> its name here
 KNOWN = ("digits",)
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a source holds: its splits, not decoded.
+class Source:
+    """A data set where it is stored: its splits, not decoded.
 
     Attributes:
-        name: What tables call it.
-        source: What opens it again.
+        name: Its name in tables.
+        text: The text with which it is opened again.
         splits: ``"train"``, and if there are any ``"val"`` and ``"test"``.
-        notes: What its user should know, line by line.
+        notes: Remarks for the user, line by line.
         in_python: Whether it is an object, which nobody opens again by its name.
     """
 
     name: str
-    source: str
+    text: str
     splits: dict[str, Rows]
     notes: tuple[str, ...] = ()
     in_python: bool = False
 
 
-def find(source: Any, columns: Columns) -> Found:
-    """Find the splits of a source.
+def find_source(source: Any, columns: Columns) -> Source:
+    """Find the splits of a data set by a name, a folder or an object.
 
     Raises:
         UserError: Nothing is there, the training split is missing or empty, or a file is damaged.
@@ -63,10 +63,10 @@ def find(source: Any, columns: Columns) -> Found:
     source = os.fspath(source)
     if source == "digits":
         columns.refuse(source)
-        return Found(source, source, _digits())
+        return Source(source, source, _digits())
     path = Path(source).expanduser()
     if path.is_dir():
-        return Found(path.resolve().name, source, _in_folder(path, columns))
+        return Source(path.resolve().name, source, _in_folder(path, columns))
     if path.exists():
         raise UserError(f"{source} is a file; give the folder that holds the training and the test split")
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source) and not path.parent.is_dir():
@@ -76,7 +76,7 @@ def find(source: Any, columns: Columns) -> Found:
         splits: dict[str, Rows] = {
             SPLITS[name]: TableRows(tables[name], columns) for name in reversed(SPLITS) if name in tables
         }
-        return Found(path.resolve().name, source, splits)
+        return Source(path.resolve().name, source, splits)
     if "/" not in source and "\\" not in source:
         raise UserError(
             f"no data set {source!r}{guess(source, KNOWN)}; "
@@ -111,14 +111,14 @@ def _in_folder(folder: Path, columns: Columns) -> dict[str, Rows]:
 
 def _table(files: list[Path]) -> Table:
     table = ParquetTable(files)
-    if sum(file.stat().st_size for file in files) > LARGE:
+    if sum(file.stat().st_size for file in files) > MAX_BYTES:
         large = load_hub("parquet", data_files={"train": [str(file) for file in files]})["train"]
         large.folder = files[0].parent
         return large
     return table
 
 
-def _in_python(data: Any, columns: Columns) -> Found:
+def _in_python(data: Any, columns: Columns) -> Source:
     parts = data if isinstance(data, Mapping) else {"train": data}
     notes: list[str] = []
     unused = [str(name) for name in parts if name not in SPLITS]
@@ -131,13 +131,13 @@ def _in_python(data: Any, columns: Columns) -> Found:
     splits: dict[str, Rows] = {}
     for name in reversed(SPLITS):
         if name in parts:
-            what = called(parts[name])
-            rows, told = rows_of(parts[name], f"{what} {name}" if parts is data else what, columns)
+            label = object_name(parts[name])
+            rows, row_notes = open_rows(parts[name], f"{label} {name}" if parts is data else label, columns)
             splits[SPLITS[name]] = rows
-            notes += told
+            notes += row_notes
     if "train" not in splits:
-        if columns.insist:
+        if columns.required:
             raise UserError(f"no split 'train' among {', '.join(map(str, parts))}; give it as well")
         splits = {"train": splits.get("test", splits.get("val"))}  # type: ignore[dict-item]
-    name = called(parts.get("train", next(iter(parts.values()))))
-    return Found(name, f"{name} in Python", splits, tuple(notes), in_python=True)
+    name = object_name(parts.get("train", next(iter(parts.values()))))
+    return Source(name, f"{name} in Python", splits, tuple(notes), in_python=True)

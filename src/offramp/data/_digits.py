@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from offramp.data.extra import extra
+from offramp.data._extra import extra
 
 __all__ = ["TEST", "load_digits"]
 
-TEST = 360  # how many of the last images are the test set
+TEST = 360  # the number of images at the end that are the test set
 
 
 def load_digits() -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""How one image of any size becomes a square: ImageNet's crops, on PIL images and on Tensors."""
+"""ImageNet's crops: one image of any size becomes a square, on PIL images and on Tensors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from offramp.data.pictures import Picture, size_of
+from offramp.data._pictures import Picture, size_of
 
 __all__ = ["centre_crop", "random_resized_crop"]
 
@@ -55,8 +55,8 @@ def _cut(image: Picture, left: int, top: int, width: int, height: int) -> Pictur
 
 
 def _resized(image: Picture, width: int, height: int) -> Picture:
-    """Bilinear, over all pixels that a new one covers, as Pillow has it."""
+    """Bilinear resize, over all pixels that a new one covers, as Pillow does it."""
     if not isinstance(image, Tensor):
         return image.resize((width, height), BILINEAR)
-    new = functional.interpolate(image[None].float(), (height, width), mode="bilinear", antialias=True)[0]
-    return new.round().to(torch.uint8) if image.dtype == torch.uint8 else new
+    resized = functional.interpolate(image[None].float(), (height, width), mode="bilinear", antialias=True)[0]
+    return resized.round().to(torch.uint8) if image.dtype == torch.uint8 else resized

@@ -1,4 +1,4 @@
-"""Labels as they are stored: whole numbers, words, truth values; other targets are refused by name."""
+"""Labels as they are stored: whole numbers, words, truth values; other kinds of target are refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from offramp.data.extra import extra
+from offramp.data._extra import extra
 from offramp.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,34 +27,34 @@ class Labels:
 
     Attributes:
         values: The different values that occur: whole numbers, words, truth values.
-        codes: Which of them each row has, int64 ``[N]``; -1: it has none.
+        codes: Index into `values` of each row, int64 ``[N]``; -1: no label.
     """
 
     values: list[Any]
     codes: np.ndarray
 
     @classmethod
-    def of(cls, labels: Iterable[Any], where: Callable[[int], str]) -> Labels:
-        """From labels one by one: plain values, or arrays and Tensors of one element.
+    def of(cls, labels: Iterable[Any], location: Callable[[int], str]) -> Labels:
+        """Collect labels one by one: plain values, or arrays and Tensors of one element.
 
         Args:
             labels: As they are stored.
-            where: How an error names a row.
+            location: Gives the name of a row in an error.
 
         Raises:
             UserError: One of them is no class; the line names the row and says what it is.
         """
-        places: dict[tuple[type, Any], int] = {}  # with their types, since True == 1
+        codes_of: dict[tuple[type, Any], int] = {}  # keyed with their types, since True == 1
         codes = []
         for row, label in enumerate(labels):
             value = plain(label)
-            _check(value, partial(where, row))
-            codes.append(-1 if value is None else places.setdefault((type(value), value), len(places)))
-        return cls([value for _, value in places], np.array(codes, np.int64))
+            _check(value, partial(location, row))
+            codes.append(-1 if value is None else codes_of.setdefault((type(value), value), len(codes_of)))
+        return cls([value for _, value in codes_of], np.array(codes, np.int64))
 
     @classmethod
-    def of_column(cls, column: pa.ChunkedArray, where: Callable[[int], str]) -> Labels:
-        """From a column of a table, as :meth:`of`."""
+    def of_column(cls, column: pa.ChunkedArray, location: Callable[[int], str]) -> Labels:
+        """Collect the labels of a table's column, as :meth:`of`."""
         if extra("pyarrow.types").is_dictionary(column.type):
             column = column.cast(column.type.value_type)
         encoded = extra("pyarrow.compute").dictionary_encode(column).combine_chunks()
@@ -62,18 +62,18 @@ class Labels:
         values = [plain(value) for value in encoded.dictionary.to_pylist()]
         labels = cls(values, codes)
         for value in values:
-            _check(value, lambda: where(labels.first(value)))  # noqa: B023  # called at once
+            _check(value, lambda: location(labels.first_row(value)))  # noqa: B023  # called at once
         if None in values:  # what was not a number
             codes[codes == values.index(None)] = -1
         return labels
 
-    def first(self, value: object) -> int:
-        """The first row with a value, or without a label (None)."""
+    def first_row(self, value: object) -> int:
+        """Number of the first row with a value, or without a label (None)."""
         code = -1 if value is None else self.values.index(value)
         return int(np.flatnonzero(self.codes == code)[0])
 
     def count(self, values: Iterable[object]) -> int:
-        """How many rows have one of these values."""
+        """Number of rows that have one of these values."""
         return int(np.isin(self.codes, [self.values.index(value) for value in values]).sum())
 
 
@@ -91,17 +91,17 @@ def is_number(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _check(value: Any, where: Callable[[], str]) -> None:
+def _check(value: Any, location: Callable[[], str]) -> None:
     if value is None or isinstance(value, (bool, int, str)):
         return
     if isinstance(value, float):
-        what = f"a number to be predicted ({value:g}, regression), and a class is needed"
+        problem = f"a number to be predicted ({value:g}, regression), and a class is needed"
     elif hasattr(value, "__len__") and not isinstance(value, (bytes, bytearray)):
-        what = MULTI_LABEL
+        problem = MULTI_LABEL
     else:
-        what = (
+        problem = (
             f"of type {type(value).__name__} ({reprlib.repr(value)}), not a whole number, word or truth value"
         )
     raise UserError(
-        f"{where()}: the label is {what}; give other labels, or choose their column by `label=...`"
+        f"{location()}: the label is {problem}; give other labels, or choose their column by `label=...`"
     )

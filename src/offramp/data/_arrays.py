@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from offramp.data.labels import MULTI_LABEL, Labels
+from offramp.data._labels import MULTI_LABEL, Labels
 from offramp.errors import UserError
 
 __all__ = ["ArrayRows"]
@@ -19,8 +19,8 @@ class ArrayRows:
     Args:
         images: ``[N, H, W]`` (gray), ``[N, C, H, W]``, as an array also ``[N, H, W, C]``; or a list.
         labels: ``[N]`` or ``[N, 1]``.
-        name: What errors call it.
-        class_names: What the classes 0, 1, ... are called, if they have names.
+        name: Its name in errors.
+        class_names: Names of the classes 0, 1, ..., if they have any.
 
     Raises:
         UserError: Not as many labels as images, none at all, or several labels for an image.
@@ -48,14 +48,14 @@ class ArrayRows:
 
     def labels(self) -> Labels:
         """The labels as they are stored."""
-        return Labels.of(as_list(self._labels), self.where)
+        return Labels.of(as_list(self._labels), self.location)
 
-    def stored(self, row: int) -> Any:
-        """One image."""
+    def image(self, row: int) -> Any:
+        """The image of a row."""
         return self._images[row]
 
-    def where(self, row: int) -> str:
-        """The number of the sample, from 0, for an error."""
+    def location(self, row: int) -> str:
+        """Name of a sample in an error: its number, from 0."""
         return f"{self._name}, sample {row}"
 
 
@@ -63,6 +63,6 @@ def as_list(labels: Any) -> Sequence[Any]:
     """Labels as plain Python values, all at once."""
     if isinstance(labels, torch.Tensor):
         labels = labels.detach().cpu().numpy()
-    whole = hasattr(labels, "tolist") and len(labels)
-    values: Sequence[Any] = labels.reshape(len(labels)).tolist() if whole else labels
+    is_array = hasattr(labels, "tolist") and len(labels)
+    values: Sequence[Any] = labels.reshape(len(labels)).tolist() if is_array else labels
     return values

@@ -1,0 +1,178 @@
+"""Classes of a data set and the class of each sample: one rule for labels of every kind."""
+
+from __future__ import annotations
+
+import reprlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from offramp.data._labels import Labels, is_number
+from offramp.data._rows import Rows
+from offramp.errors import UserError
+
+__all__ = ["MANY", "Classes", "LabelledSplit", "decide_classes"]
+
+MANY = 100_000  # above this number, different labels are more likely no classes
+LISTED = 12  # the largest number of values that a remedy spells out
+
+LabelledSplit = tuple[Rows, Labels]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes that a net tells apart, in their order.
+
+    Attributes:
+        names: Their names.
+        by_index: Whether a label that is a whole number is an index into `names`, not one of them.
+        ignored: Labels, as text, of samples to leave out.
+    """
+
+    names: tuple[str, ...]
+    by_index: bool
+    ignored: frozenset[str] = frozenset()
+
+    @cached_property
+    def _indices(self) -> Mapping[str, int]:
+        count = Counter(self.names)
+        return {name: index for index, name in enumerate(self.names) if count[name] == 1}
+
+    def index(self, value: Any, names: Sequence[str] | None) -> int | None:
+        """Class index of a label.
+
+        Args:
+            value: The label as it is stored.
+            names: Names of the classes 0, 1, ... in its own split, if that has any.
+
+        Returns:
+            Position in `names` of this object; None if there is none.
+        """
+        if is_number(value):
+            if names is not None and tuple(names) != self.names:  # e.g. the same classes in another order
+                return self._indices.get(names[value]) if 0 <= value < len(names) else None
+            if self.by_index:
+                return value if 0 <= value < len(self.names) else None
+        return self._indices.get(str(value))
+
+    def select(self, splits: Mapping[str, LabelledSplit]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Rows of each split whose labels are not ignored, and their classes, both int64 ``[N]``.
+
+        Raises:
+            UserError: A row has no label, or one that is no class; or no row is left.
+        """
+        selections, unknown = {}, {}
+        for split, (rows, labels) in splits.items():
+            if (labels.codes == -1).any():
+                raise UserError(f"{rows.location(labels.first_row(None))}: no label; label or remove the row")
+            indices = {
+                v: self.index(v, rows.class_names) for v in labels.values if str(v) not in self.ignored
+            }
+            if not indices:
+                raise UserError(
+                    f"{rows.location(0)}: its label is ignored, and so are all others of its split; "
+                    "leave fewer out by `ignore_label=...`"
+                )
+            unknown[split] = [value for value, index in indices.items() if index is None]
+            codes = [indices.get(value) for value in labels.values]
+            classes = np.array([-1 if index is None else index for index in codes], np.int64)[labels.codes]
+            kept = np.flatnonzero(classes >= 0)
+            selections[split] = torch.from_numpy(kept), torch.from_numpy(classes[kept])
+        for split, values in unknown.items():
+            if values:
+                emptied = any(unknown[s] and not len(kept) for s, (kept, _) in selections.items())
+                raise UserError(self._complaint(split, unknown, splits, can_ignore=not emptied))
+        return selections
+
+    def _complaint(
+        self,
+        split: str,
+        unknown: Mapping[str, list[Any]],
+        splits: Mapping[str, LabelledSplit],
+        *,
+        can_ignore: bool,
+    ) -> str:
+        """Say which labels of a split are no classes, with remedies that are good for all splits."""
+        rows, labels = splits[split]
+        label = min(unknown[split], key=labels.first_row)
+        negative = is_number(label) and label < 0
+        reason = "means that there is none" if negative else f"is none of {reprlib.repr(list(self.names))}"
+        remedies = ["correct it"]
+        if can_ignore:
+            ignorable = _sorted({value for values in unknown.values() for value in values})
+            ignore = ignorable[0] if len(ignorable) == 1 else ignorable
+            remedies.append(f"leave such rows out by `ignore_label={ignore!r}`")
+        if rows.class_names is None and not self.by_index:
+            used = _sorted(
+                {v for _, other in splits.values() for v in other.values if str(v) not in self.ignored}
+            )
+            shortened = f"[{used[0]!r}, ...]"
+            remedies.append(f"make it a class by `classes={used if len(used) <= LISTED else shortened}`")
+        count = labels.count(unknown[split])
+        return f"{rows.location(labels.first_row(label))}: label {label!r} {reason} ({count} such rows); " + (
+            ", or ".join(remedies)
+        )
+
+
+def decide_classes(
+    split: LabelledSplit, classes: int | Sequence[object] | None, ignored: Iterable[object]
+) -> Classes:
+    """Decide which classes a set has.
+
+    They are those that the set names, seen or not; or else those given; or else the different labels of the
+    training split in their order, whatever they are.
+
+    Args:
+        split: The training split.
+        classes: Their number, of labels that are whole numbers from 0 on, seen or not. Or all classes in
+            order: the labels themselves, or, where these are whole numbers, words for 0, 1, ...
+        ignored: Labels of samples to leave out.
+
+    Raises:
+        UserError: More different labels than classes are likely, or not the number given; or labels of
+            several kinds.
+    """
+    rows, labels = split
+    named, left_out = rows.class_names, frozenset(map(str, ignored))
+    if isinstance(classes, Sequence):
+        names = tuple(map(str, classes))
+        return Classes(names, not any(name.removeprefix("-").isdecimal() for name in names), left_out)
+    if named is not None:
+        if classes not in (None, len(named)):
+            raise UserError(
+                f"{rows.location(0)}: the set names {len(named)} classes itself; "
+                f"leave `classes={classes}` out"
+            )
+        return Classes(named, True, left_out)
+    used = [value for value in labels.values if str(value) not in left_out]
+    examples = {type(value): value for value in reversed(used)}  # the first of each type
+    if len(examples) > 1:
+        label, other = sorted(examples.values(), key=labels.first_row)[:2]
+        raise UserError(
+            f"{rows.location(labels.first_row(label))}: label {label!r} is of another kind than {other!r} "
+            f"({rows.location(labels.first_row(other))}); make all of them numbers, or all words"
+        )
+    if isinstance(classes, int) and int in examples:
+        return Classes(tuple(map(str, range(classes))), True, left_out)
+    values = sorted(value for value in used if not is_number(value) or value >= 0)
+    if classes is None and len(values) > MANY:
+        raise UserError(
+            f"{rows.location(0)} and on: {len(values):,} different labels, which are hardly classes; choose "
+            "another column by `label=...`, or say that they are, by "
+            f"`classes={len(values) if int not in examples else values[-1] + 1}`"
+        )
+    if classes not in (None, len(values)):
+        raise UserError(
+            f"{rows.location(0)} and on: {len(values)} different labels, not {classes}; leave `classes` out"
+        )
+    return Classes(tuple(map(str, values)), False, left_out)
+
+
+def _sorted(values: Iterable[Any]) -> list[Any]:
+    return sorted(values, key=lambda value: (isinstance(value, str), value))
