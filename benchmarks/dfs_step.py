@@ -24,7 +24,7 @@ from _result import result_file, write_result
 
 import offramp.forks
 import offramp.nets
-from offramp.training.memory import keep_freed_memory
+from offramp.memory import keep_freed_memory
 
 VARIANTS = ("joint", "fused", "split", "cat")
 
@@ -124,7 +124,7 @@ def main() -> None:
     )
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--release-memory", action="store_true", help="as without offramp.training.memory")
+    parser.add_argument("--release-memory", action="store_true", help="as without offramp.memory")
     parser.add_argument("--out", type=result_file)
     args = parser.parse_args()
     if args.device == "cpu" and not args.release_memory:

@@ -23,7 +23,7 @@ from _result import result_file, write_result
 import offramp.nets
 from offramp.data import Batch, open_data, pipeline
 from offramp.forks import partition
-from offramp.training.memory import keep_freed_memory
+from offramp.memory import keep_freed_memory
 
 PHASES = ("forward", "backward", "data", "other")
 
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--release-memory", action="store_true", help="as without offramp.training.memory")
+    parser.add_argument("--release-memory", action="store_true", help="as without offramp.memory")
     parser.add_argument("--out", type=result_file)
     args = parser.parse_args()
     if args.device == "cpu" and not args.release_memory:

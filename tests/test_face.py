@@ -15,6 +15,7 @@ import offramp
 FACE = {
     "MultiExitNet",
     "Recipe",
+    "Router",
     "Run",
     "UserError",
     "attach",

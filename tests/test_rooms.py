@@ -11,7 +11,7 @@ import offramp
 
 SOURCE = Path(offramp.__file__).parent.parent
 ROOMS = (
-    "errors", "say", "modes", "unchanged", "autograd", "text_table", "checks",
+    "errors", "say", "modes", "unchanged", "autograd", "text_table", "checks", "memory",
     "data",                 # batches of inputs and targets
     "tasks",                # what an output predicts
     "forks",                # what crosses from a stage to its readers
@@ -23,6 +23,7 @@ ROOMS = (
     "methods.loops", "methods",
     "recipes",
     "runs",                 # a run on disk
+    "exits",                # leaving early
     "training",
     "sweeps",
     "papers",

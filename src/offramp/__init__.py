@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from offramp import counting as counting
     from offramp import data as data
     from offramp import distributed as distributed
+    from offramp import exits as exits
     from offramp import forks as forks
     from offramp import methods, nets, tasks
     from offramp import papers as papers
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from offramp import training as training
     from offramp.counting import cost
     from offramp.data import open_data
+    from offramp.exits import Router
     from offramp.forks import partition, remove
     from offramp.methods import method
     from offramp.nets import MultiExitNet, attach
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MultiExitNet",
     "Recipe",
+    "Router",
     "Run",
     "UserError",
     "attach",
@@ -53,6 +56,7 @@ __version__ = "0.1.0"
 # Imported at the first use, so that `import offramp` is quick.
 _LATE = {
     "MultiExitNet": "offramp.nets",
+    "Router": "offramp.exits",
     "Recipe": "offramp.recipes",
     "Run": "offramp.runs",
     "attach": "offramp.nets",

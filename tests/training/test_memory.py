@@ -6,7 +6,7 @@ import pytest
 
 COUNT = """
 import resource, torch
-from offramp.training.memory import keep_freed_memory
+from offramp.memory import keep_freed_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(16 * 2**20)  # 64 MiB, beyond what the allocator would keep by itself
@@ -27,7 +27,7 @@ def test_freed_memory_is_used_again():
 
 
 def test_other_systems_are_left_alone(monkeypatch):
-    from offramp.training.memory import keep_freed_memory
+    from offramp.memory import keep_freed_memory
 
     monkeypatch.setattr(sys, "platform", "darwin")
     assert keep_freed_memory() is False

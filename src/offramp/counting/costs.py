@@ -51,12 +51,16 @@ class Cost:
         params: Number of parameters of the whole net.
         exits: One entry per exit, shallow to deep.
         unknown: Which parts of the net have operations that cannot be counted, and why.
+        stages: Operations of each stage, None where unknown; empty for a net without stages.
+        heads: Operations of each head, None where unknown.
     """
 
     convention: str
     params: int
     exits: tuple[ExitCost, ...]
     unknown: tuple[str, ...] = ()
+    stages: tuple[int | None, ...] = ()
+    heads: tuple[int | None, ...] = ()
 
 
 def cost(net: Net, input_size: tuple[int, ...] | None = None, convention: str | None = None) -> Cost:
@@ -100,7 +104,7 @@ def cost(net: Net, input_size: tuple[int, ...] | None = None, convention: str | 
         counted_heads = slice(0 if rule.all_heads else k, k + 1)
         parts = [*stages[: k + 1], *forks[: k + 1], *heads[counted_heads]]
         costs.append(ExitCost(_params(*parts), _sum([*run.stages[: k + 1], *run.heads[counted_heads]])))
-    return Cost(name, _params(net), tuple(costs), tuple(run.unknown))
+    return Cost(name, _params(net), tuple(costs), tuple(run.unknown), tuple(run.stages), tuple(run.heads))
 
 
 def _without_stages(net: Net) -> tuple[ExitCost, ...]:

@@ -14,6 +14,7 @@ from offramp.counting import Cost, cost
 from offramp.data import ImageData
 from offramp.distributed.launch import launch
 from offramp.forks import remove
+from offramp.memory import keep_freed_memory
 from offramp.methods import Method
 from offramp.nets import MultiExitNet, Net
 from offramp.nets.net import check_net
@@ -24,7 +25,6 @@ from offramp.runs.run import Run
 from offramp.runs.shape import shortened
 from offramp.say import say
 from offramp.training.batch_size import check_batch_size
-from offramp.training.memory import keep_freed_memory
 from offramp.training.modes import in_training_mode
 from offramp.training.setup import set_up
 from offramp.training.trainer import Trainer
@@ -47,7 +47,7 @@ def fit(
 
     The weights after the last epoch are the result: nothing is selected, and the test set is read at the end
     only. Started by ``torchrun``, the processes share every batch. Seeds torch's global random numbers. On a
-    CPU the process keeps the memory that a step frees (:mod:`offramp.training.memory`).
+    CPU the process keeps the memory that a step frees (:mod:`offramp.memory`).
 
     Args:
         net: The network, one with exits or of your own (:class:`~offramp.nets.Net` says what it has); it ends

@@ -1,7 +1,7 @@
-"""Training on a CPU without asking the operating system for the same memory at every step.
+"""Work on a CPU without asking the operating system for the same memory again and again.
 
-The C library hands large blocks back to the system as soon as they are free. A step's feature maps are such
-blocks, so every step has them mapped and cleared anew, page by page; ``benchmarks/README.md`` says what that
+The C library hands large blocks back to the system as soon as they are free. Feature maps are such blocks, so
+every forward pass has them mapped and cleared anew, page by page; ``benchmarks/README.md`` says what that
 takes. An accelerator's allocator keeps what it once got, and so does this.
 """
 

@@ -1,0 +1,50 @@
+"""The gate of an exit: which samples leave there."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from offramp.exits.confidence import Reading
+from offramp.exits.policy import Policy
+
+__all__ = ["Gate"]
+
+
+class Gate:
+    """Reads the logits of one exit by a policy.
+
+    Args:
+        policy: The policy.
+        exit: The exit's number, from 1; all samples leave at the last.
+        device: Where the logits are.
+    """
+
+    def __init__(self, policy: Policy, exit: int, device: torch.device | str = "cpu") -> None:
+        self.exit, self.last = exit, exit == policy.num_exits
+        self._rule = policy.rule
+        self._temperature = policy.temperatures[exit - 1]
+        threshold = None if self.last else policy.thresholds[exit - 1]
+        self._threshold: float | Tensor | None = (
+            torch.tensor(threshold, device=device) if isinstance(threshold, tuple) else threshold
+        )
+
+    def read(self, logits: Tensor, state: Tensor | None) -> Reading:
+        """Confidences and predictions of n samples.
+
+        Args:
+            logits: ``[n, classes]``.
+            state: What the evaluated exit before has left for them.
+        """
+        if self._temperature != 1:
+            logits = logits / self._temperature
+        return self._rule.read(self.exit, logits, state)
+
+    def leaves(self, reading: Reading) -> Tensor:
+        """Which samples leave: bool ``[n]``."""
+        threshold = self._threshold
+        if threshold is None:
+            return torch.full_like(reading.prediction, self.last, dtype=torch.bool)
+        if isinstance(threshold, Tensor):
+            threshold = threshold[reading.prediction]
+        return reading.confidence >= threshold

@@ -1,0 +1,66 @@
+"""The segments of a net: what runs from one place where samples may leave to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from offramp.nets.exits import exits, reads_previous
+
+__all__ = ["Segment", "heads_needed", "segments"]
+
+
+class Segment(nn.Module):
+    """Stages in a row, and the head of the last; no sample leaves in between.
+
+    Args:
+        stages: The stages.
+        heads: One for each; None where it is not needed, which the last always is.
+        exit: The number of the exit that it ends with, from 1.
+    """
+
+    def __init__(self, stages: Sequence[nn.Module], heads: Sequence[nn.Module | None], exit: int) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        self.heads = nn.ModuleList(heads)  # type: ignore[arg-type]  # None is allowed and skipped by torch
+        self.exit = exit
+
+    def forward(self, x: Any, previous: Tensor | None) -> tuple[Any, Tensor]:
+        """The last stage's feature and its exit's logits.
+
+        Args:
+            x: What the first stage reads.
+            previous: The logits of the exit before, None at the first.
+        """
+        *_, last = exits(self.stages, (), self.heads, x, previous=previous)
+        return last.trunk, last.logits
+
+
+def segments(
+    stages: Sequence[nn.Module], heads: Sequence[nn.Module], evaluated: Collection[int]
+) -> list[Segment]:
+    """Cut a net into segments.
+
+    Args:
+        stages: K modules.
+        heads: K modules.
+        evaluated: The numbers of the exits at which samples may leave, K among them.
+    """
+    needed = heads_needed(heads, evaluated)
+    kept = [head if k in needed else None for k, head in enumerate(heads, start=1)]
+    ends = sorted(evaluated)
+    return [
+        Segment(stages[start:end], kept[start:end], end)
+        for start, end in zip([0, *ends[:-1]], ends, strict=True)
+    ]
+
+
+def heads_needed(heads: Sequence[nn.Module], evaluated: Collection[int]) -> set[int]:
+    """The exits whose heads run: those evaluated, and those whose logits a needed head reads."""
+    needed = set(evaluated)
+    for k in range(len(heads), 1, -1):
+        if k in needed and reads_previous(heads[k - 1]):
+            needed.add(k - 1)
+    return needed

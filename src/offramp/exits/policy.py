@@ -1,0 +1,149 @@
+"""A policy: when samples leave a net, and what that was fitted on. It is a small JSON file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from offramp.checks import is_number, numbers
+from offramp.errors import UserError, guess
+from offramp.exits._fingerprint import fingerprint
+from offramp.exits.confidence import CONFIDENCES, Confidence, Ensemble
+from offramp.nets import MultiExitNet
+from offramp.runs.files import write_file
+
+__all__ = ["Policy", "Threshold"]
+
+Threshold = float | tuple[float, ...] | None
+VERSION = 1  # of the file's format
+
+
+@dataclass(frozen=True)
+class Policy:
+    """When samples leave: each at the first evaluated exit whose confidence reaches the exit's threshold.
+
+    Attributes:
+        thresholds: One for each exit but the last: a number, or one for each predicted class; None where the
+            exit is not evaluated, so that its head costs nothing.
+        confidence: A key of :data:`~offramp.exits.CONFIDENCES`.
+        temperatures: What the logits of each of the K exits are divided by (Guo et al., ICML 2017); empty: 1.
+        ensemble: The fitted weights, if the confidence is ``ensemble``.
+        net: Digest of the weights of the net that it is for; None: any net of as many exits.
+        calibration: What it was fitted on and for, as :func:`offramp.calibrate` notes it.
+
+    Raises:
+        UserError: A value out of its range.
+    """
+
+    thresholds: Sequence[Threshold]
+    confidence: str = "max-softmax"
+    temperatures: Sequence[float] = ()
+    ensemble: Ensemble | None = None
+    net: str | None = None
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        thresholds = tuple(tuple(t) if isinstance(t, (list, tuple)) else t for t in self.thresholds)
+        object.__setattr__(self, "thresholds", thresholds)
+        if isinstance(self.temperatures, (list, tuple)):
+            object.__setattr__(self, "temperatures", tuple(self.temperatures) or (1.0,) * self.num_exits)
+        if self.confidence not in CONFIDENCES:
+            raise UserError(
+                f"no confidence {self.confidence!r}{guess(self.confidence, CONFIDENCES)}; "
+                f"there are: {', '.join(CONFIDENCES)}"
+            )
+        for exit, threshold in enumerate(thresholds, start=1):
+            values = threshold if isinstance(threshold, tuple) else (threshold,)
+            if threshold is not None and not (values and all(map(is_number, values))):
+                raise UserError(
+                    f"the threshold of exit {exit} is {threshold!r}, must be a number, one for each class, "
+                    "or None where the exit is not evaluated"
+                )
+        if not thresholds:
+            raise UserError("a policy has a threshold for each exit but the last, this one has none")
+        temperatures = numbers(
+            self,
+            "temperatures",
+            f"{self.num_exits} numbers above 0, one for each exit",
+            lambda values: len(values) == self.num_exits and min(values) > 0,
+        )
+        object.__setattr__(self, "temperatures", temperatures)
+        if (self.confidence == "ensemble") != (self.ensemble is not None):
+            raise UserError("the confidence 'ensemble' and its fitted weights belong together; calibrate")
+
+    @property
+    def num_exits(self) -> int:
+        """How many exits the net has (K)."""
+        return len(self.thresholds) + 1
+
+    @property
+    def evaluated(self) -> tuple[int, ...]:
+        """The numbers of the exits at which samples may leave, the last one always among them."""
+        return (*(k for k, t in enumerate(self.thresholds, start=1) if t is not None), self.num_exits)
+
+    @property
+    def rule(self) -> Confidence:
+        """How logits become confidences."""
+        return self.ensemble or CONFIDENCES[self.confidence]()
+
+    @classmethod
+    def full(cls, num_exits: int) -> Policy:
+        """The policy by which every sample goes to the last exit."""
+        return cls((None,) * (num_exits - 1))
+
+    def check(self, net: MultiExitNet) -> None:
+        """Check that the policy is for this net.
+
+        Raises:
+            UserError: It is for another, or for other weights.
+        """
+        if net.num_exits != self.num_exits:
+            raise UserError(
+                f"the policy is for {self.num_exits} exits, the net has {net.num_exits}; calibrate this net"
+            )
+        if self.net is not None and self.net != fingerprint(net):
+            raise UserError("the policy was calibrated for other weights than this net has; calibrate it")
+
+    def save(self, path: str | Path) -> None:
+        """Write the policy to a JSON file.
+
+        Raises:
+            UserError: It cannot be written.
+        """
+        text = json.dumps({"offramp_policy": VERSION, **dataclasses.asdict(self)}, indent=2, allow_nan=False)
+        write_file(Path(path), f"{text}\n".encode())
+
+    @classmethod
+    def open(cls, path: str | Path) -> Policy:
+        """Read a policy from its file.
+
+        Raises:
+            UserError: No such file, or it is no policy.
+        """
+        try:
+            content = json.loads(Path(path).read_text())
+        except OSError as error:
+            raise UserError(
+                f"cannot read the policy {path}: {error.strerror}; give the file that calibration wrote"
+            ) from error
+        except ValueError as error:
+            raise UserError(f"{path} is no JSON file ({error}); calibrate again") from error
+        version = content.pop("offramp_policy", None) if isinstance(content, dict) else None
+        if version != VERSION:
+            found = "no policy" if version is None else f"a policy of format {version!r}, not {VERSION}"
+            raise UserError(f"{path} is {found}; give the file that calibration wrote, or calibrate again")
+        fields = {each.name for each in dataclasses.fields(cls)}
+        if unknown := content.keys() - fields:
+            raise UserError(f"{path}: a policy has no {min(unknown)!r}{guess(min(unknown), fields)}")
+        if "thresholds" not in content or not isinstance(content["thresholds"], list):
+            raise UserError(f"{path}: thresholds are a list, one for each exit but the last; calibrate again")
+        if isinstance(weights := content.get("ensemble"), dict):
+            content["ensemble"] = Ensemble(weights.get("weights", ()), weights.get("log_bias", ()))
+        try:
+            return cls(**content)
+        except (UserError, TypeError) as error:
+            raise UserError(f"{path}: {error}") from error

@@ -1,0 +1,255 @@
+"""The router against a loop over single samples, which looks at every exit's logits and picks."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import offramp
+from offramp.errors import UserError
+from offramp.exits import CONFIDENCES, PathCosts, Policy, Router
+from offramp.nets import MultiExitNet
+
+SIZE = (3, 8, 8)
+CLASSES = 5
+
+
+def head(channels: int = 4) -> nn.Module:
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, CLASSES))
+
+
+class Refining(nn.Module):
+    """A head that corrects the logits of the exit before."""
+
+    reads_previous = True
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, CLASSES)
+
+    def forward(self, x, logits):
+        new = self.fc(x.mean((2, 3)))
+        return new if logits is None else new + logits
+
+
+def build(*heads: nn.Module, seed: int = 0) -> MultiExitNet:
+    torch.manual_seed(seed)
+    heads = heads or (head(), head(), head(), head())
+    stages = [
+        nn.Sequential(
+            nn.Conv2d(4 if k else 3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5)
+        )
+        for k in range(len(heads))
+    ]
+    net = MultiExitNet(stages, heads, input_size=SIZE)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=2)
+    return net.double()
+
+
+def images(n: int, seed: int = 1) -> torch.Tensor:
+    """Images of different colours, of which a net that is not trained thinks differently."""
+    generator = torch.Generator().manual_seed(seed)
+    colours = torch.randn(n, 3, 1, 1, generator=generator, dtype=torch.float64)
+    return 2 * colours + torch.randn(n, *SIZE, generator=generator, dtype=torch.float64)
+
+
+def by_hand(net: MultiExitNet, policy: Policy, x: torch.Tensor) -> list[tuple[int, int, float]]:
+    """(prediction, exit, confidence) of each sample, in plain Python."""
+    answers = []
+    with torch.no_grad():
+        outputs = copy.deepcopy(net).eval()(x)
+    for n in range(len(x)):
+        agreeing, before = 0, None
+        for k in policy.evaluated:
+            z = [v / policy.temperatures[k - 1] for v in outputs[k - 1][n].tolist()]
+            total = sum(math.exp(v) for v in z)
+            p = sorted((math.exp(v) / total for v in z), reverse=True)
+            best = z.index(max(z))
+            agreeing, before = (agreeing + 1 if best == before else 1), best
+            confidence = {
+                "max-softmax": p[0],
+                "margin": p[0] - p[1],
+                "entropy": 1 + sum(v * math.log(v) for v in p if v > 0) / math.log(len(p)),
+                "patience": float(agreeing),
+            }[policy.confidence]
+            threshold = None if k == net.num_exits else policy.thresholds[k - 1]
+            if isinstance(threshold, tuple):
+                threshold = threshold[best]
+            if threshold is None or confidence >= threshold:
+                answers.append((best, k, confidence))
+                break
+    return answers
+
+
+THRESHOLDS = {"max-softmax": (0.8, 0.66, 0.65), "margin": (0.8, 0.6, 0.5), "entropy": (0.8, 0.6, 0.5)}
+
+
+@pytest.mark.parametrize("temperatures", [(), (0.5, 2.0, 1.5, 3.0)])
+@pytest.mark.parametrize("confidence", [*THRESHOLDS, "patience"])
+@pytest.mark.parametrize("n", [1, 2, 33])
+def test_every_sample_gets_the_answer_of_the_first_exit_that_is_sure(confidence, temperatures, n):
+    net = build()
+    policy = Policy(THRESHOLDS.get(confidence, (3, 2, 2)), confidence, temperatures)
+    answer = Router(net, policy)(images(n))
+    expected = by_hand(net, policy, images(n))
+    assert [*zip(answer.prediction.tolist(), answer.exit.tolist(), strict=True)] == [e[:2] for e in expected]
+    torch.testing.assert_close(answer.confidence.double(), torch.tensor([e[2] for e in expected]).double())
+    if n > 2:
+        assert len(set(answer.exit.tolist())) > 1
+
+
+@pytest.mark.parametrize("thresholds", [(0.9, None, 0.7), (None, 0.6, None), (None, None, None), (0, 0, 0)])
+def test_exits_that_are_not_evaluated_are_passed_over(thresholds):
+    net, policy = build(), Policy(thresholds)
+    answer = Router(net, policy)(images(33))
+    assert answer.exit.tolist() == [e[1] for e in by_hand(net, policy, images(33))]
+    assert set(answer.exit.tolist()) <= set(policy.evaluated)
+
+
+def test_thresholds_may_depend_on_the_predicted_class():
+    net, policy = build(), Policy(((0.99, 0.3, 0.5, 0.9, 0.2), (0.2, 0.99, 0.5, 0.4, 0.9), None))
+    answer = Router(net, policy)(images(33))
+    expected = by_hand(net, policy, images(33))
+    assert [*zip(answer.prediction.tolist(), answer.exit.tolist(), strict=True)] == [e[:2] for e in expected]
+
+
+def test_no_early_exit_is_the_backbone():
+    net = build()
+    router = Router(net, Policy.full(4))
+    answer = router(images(9))
+    with torch.no_grad():
+        x = images(9)
+        for stage in copy.deepcopy(net).eval().stages:
+            x = stage(x)
+        assert answer.prediction.tolist() == net.heads[-1](x).argmax(1).tolist()
+
+
+@pytest.mark.parametrize("thresholds", [(0.6, 0.5, 0.72), (0.9, None, 0.7), (2, 2, 2), (0, 0, 0), (2, 0, 0)])
+def test_the_operations_that_run_are_those_of_the_answer(thresholds):
+    net = build()
+    router, policy = Router(net, Policy(thresholds)), Policy(thresholds)
+    with FlopCounterMode(display=False) as counter:
+        answer = router(images(33))
+    assert counter.get_total_flops() == 2 * int(answer.cost.sum())
+    costs = dict(zip(policy.evaluated, PathCosts(net).of(policy.evaluated), strict=True))
+    assert answer.cost.tolist() == [costs[exit] for exit in answer.exit.tolist()]
+
+
+def test_heads_that_read_the_logits_before_get_those_of_the_same_samples():
+    net = build(head(), Refining(), Refining(), head())
+    policy = Policy((0.95, 0.9, 0.7))
+    answer = Router(net, policy)(images(33))
+    expected = by_hand(net, policy, images(33))
+    assert [*zip(answer.prediction.tolist(), answer.exit.tolist(), strict=True)] == [e[:2] for e in expected]
+    skipping = Policy((None, None, 0.7))  # exit 3 reads the logits of 2, which reads those of 1
+    answer = Router(net, skipping)(images(33))
+    assert 3 in answer.exit
+    assert answer.exit.tolist() == [e[1] for e in by_hand(net, skipping, images(33))]
+    counted = offramp.cost(net)
+    assert answer.cost.min() == sum(counted.stages[:3]) + sum(counted.heads[:3])
+
+
+class Split(nn.Module):
+    """Makes a feature of named Tensors, one of which belongs to the whole batch."""
+
+    def forward(self, x):
+        return {"map": x, "mask": x[:, 0] > 0, "table": torch.ones(2, 4, 1, 1, dtype=x.dtype)}
+
+
+class Join(nn.Module):
+    def forward(self, feature):
+        x = feature["map"] * feature["mask"][:, None] * feature["table"].sum(0)
+        return {**feature, "map": x}
+
+
+class ReadMap(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = head()
+
+    def forward(self, feature):
+        return self.head(feature["map"])
+
+
+def test_every_tensor_of_a_feature_goes_with_its_samples():
+    net = build(ReadMap(), ReadMap(), ReadMap())
+    net.stages[0].append(Split())
+    net.stages[1], net.stages[2] = Join(), Join()
+    net.double()
+    policy = Policy((0.5, 0.5))
+    answer = Router(net, policy)(images(33))
+    expected = by_hand(net, policy, images(33))
+    assert [*zip(answer.prediction.tolist(), answer.exit.tolist(), strict=True)] == [e[:2] for e in expected]
+    assert len(set(answer.exit.tolist())) == 3
+    two = Router(net, policy)(images(2))  # as many samples as the table has rows
+    assert two.exit.tolist() == answer.exit[:2].tolist()
+
+
+def test_the_net_stays_as_it_was_and_the_router_as_it_is():
+    net = build().train()
+    before = copy.deepcopy(net.state_dict())
+    router = Router(net, Policy((0.6, 0.5, 0.72)))
+    answer = router(images(33))
+    assert net.training and all(p.requires_grad for p in net.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(before.values(), net.state_dict().values(), strict=True))
+    nn.init.zeros_(net.heads[0][2].weight)
+    assert torch.equal(router(images(33)).exit, answer.exit)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_other_dtypes_and_layouts_give_the_same_answers_where_they_are_sure(dtype, memory_format):
+    net, policy = build(), Policy((0.6, 0.5, 0.72))
+    wide = by_hand(net, policy, images(33))
+    cast = copy.deepcopy(net).to(dtype).to(memory_format=memory_format)
+    answer = Router(cast, policy)(images(33).to(dtype).contiguous(memory_format=memory_format))
+    again = by_hand(cast.float(), policy, images(33).to(dtype).float())
+    same = [a[:2] == (p, e) for a, p, e in zip(again, answer.prediction, answer.exit, strict=True)]
+    assert sum(same) >= 30  # bfloat16 rounds within the stages as well
+    assert len(wide) == 33
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (images(0), "no samples in the batch"),
+        (images(2)[:, :1], r"reads inputs \[N, 3, 8, 8\], got \[2, 1, 8, 8\]"),
+        (images(2)[0], r"reads inputs \[N, 3, 8, 8\], got \[3, 8, 8\]"),
+        (images(2).float(), "reads torch.float64, the inputs are torch.float32; give"),
+        ((images(2) > 0).long(), "reads torch.float64, the inputs are torch.int64; give"),
+        ({"x": images(2)}, "reads a Tensor, got a dict of Tensors 'x'"),
+        ([images(2)], "reads a Tensor, got a list of 1 Tensors"),
+        (None, "reads a Tensor, got a NoneType"),
+    ],
+)
+def test_what_is_no_input_of_the_net_gives_one_line(x, message):
+    with pytest.raises(UserError, match=message):
+        Router(build(), Policy((0.6, 0.5, 0.72)))(x)
+
+
+@pytest.mark.parametrize("confidence", ["max-softmax", "margin", "entropy", "patience"])
+def test_a_sample_of_nan_is_named(confidence):
+    x = images(5)
+    x[3, 0, 0, 0] = torch.nan
+    with pytest.raises(UserError, match="the logits of sample 3 are not numbers"):
+        Router(build(), Policy((2, 2, 2), confidence))(x)
+
+
+def test_a_net_that_mixes_up_its_axes_is_refused():
+    net = build()
+    net.heads[1].append(nn.Flatten(0))
+    with pytest.raises(UserError, match=r"exit 2 gives logits \[10\] for 2 samples and \[15\] for 3"):
+        Router(net, Policy((0.6, 0.5, 0.72)))
+
+
+@pytest.mark.parametrize("name", sorted(CONFIDENCES))
+def test_confidences_have_names(name):
+    assert CONFIDENCES[name].__doc__
