@@ -12,6 +12,7 @@ from offramp.distributed.collectives import mean_all
 from offramp.errors import UserError
 from offramp.methods.balancers import Balancer, Equal
 from offramp.methods.combiners import Backward, Combiner
+from offramp.methods.combiners.jacobian import run_with_lasting_graph
 from offramp.methods.objectives import Objective, Step
 from offramp.modes import buffers_kept
 from offramp.nets import MultiExitNet
@@ -113,11 +114,15 @@ class BoundMethod(nn.Module):
             when: Further attributes of the :class:`~offramp.methods.objectives.Step`.
         """
         net, how = self.net, how or {}
-        features = trunk = None
-        if self.needs & reach and isinstance(net, MultiExitNet):
-            outputs, features, trunk = model(batch.inputs, keep=True, **how)
-        else:
-            outputs = model(batch.inputs, **how)
+        keep = bool(self.needs & reach) and isinstance(net, MultiExitNet)
+
+        def forward() -> tuple[Sequence[Tensor], Any, Any]:
+            if keep:
+                return model(batch.inputs, keep=True, **how)  # type: ignore[no-any-return]
+            return model(batch.inputs, **how), None, None
+
+        one_pass = "losses" in self.needs
+        outputs, features, trunk = forward() if one_pass else run_with_lasting_graph(forward, net)
 
         def part(fraction: float) -> tuple[list[Tensor], Step]:
             count = max(2, round(fraction * len(batch)))  # batch norm cannot do with one value per channel

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from offramp.checks import is_number
 from offramp.errors import UserError
 from offramp.methods.combiners.backward import Backward
-from offramp.methods.combiners.jacobian import Jacobian, RowBlock, keep_graphs
+from offramp.methods.combiners.jacobian import Jacobian, RowBlock
 from offramp.methods.combiners.seeded import seeded
 from offramp.methods.combiners.torchjd_adapter import (
     MATRIX,
@@ -70,7 +70,6 @@ class Aggregate(Weighted):
     def bind(self, net: nn.Module, seed: int = 0) -> nn.Module:  # noqa: D102
         if self.aggregator not in MATRIX:
             return super().bind(net, seed)
-        keep_graphs()
         return BoundAggregator(net, self.shared, self.aggregator, self.arguments, seed)
 
 

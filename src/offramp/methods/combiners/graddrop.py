@@ -14,7 +14,7 @@ from torch import nn
 from offramp.checks import choice, number
 from offramp.methods.combiners.aggregate import BoundAggregator
 from offramp.methods.combiners.combiner import Combiner
-from offramp.methods.combiners.jacobian import SCOPES, keep_graphs
+from offramp.methods.combiners.jacobian import SCOPES
 from offramp.methods.passes import K, Passes
 
 __all__ = ["GradDrop"]
@@ -48,5 +48,4 @@ class GradDrop(Combiner):
         return Passes(1, (K + 1) / 2)
 
     def bind(self, net: nn.Module, seed: int = 0) -> nn.Module:  # noqa: D102
-        keep_graphs()
         return BoundAggregator(net, self.shared, "GradDrop", {"leak": float(self.leak)}, seed)

@@ -21,7 +21,6 @@ from offramp.methods.combiners.jacobian import (
     LeanBlock,
     RefreshedWeights,
     RowBlock,
-    keep_graphs,
 )
 from offramp.methods.combiners.seeded import seeded
 from offramp.methods.combiners.solvers import SolverFailed
@@ -102,7 +101,6 @@ class Weighted(Combiner):
         return torch.ones(count, dtype=torch.float64)
 
     def bind(self, net: nn.Module, seed: int = 0) -> nn.Module:  # noqa: D102
-        keep_graphs()
         return BoundWeighted(self, net, seed)
 
 

@@ -22,7 +22,7 @@ from offramp.checks import choice
 from offramp.errors import UserError
 from offramp.methods.combiners.backward import Backward
 from offramp.methods.combiners.combiner import Combiner
-from offramp.methods.combiners.jacobian import add_weighted_gradient, average_grads, keep_graphs, loss_inputs
+from offramp.methods.combiners.jacobian import add_weighted_gradient, average_grads, loss_inputs
 from offramp.methods.combiners.present import by_output
 from offramp.methods.objectives.step import Step
 from offramp.methods.passes import Passes
@@ -71,7 +71,6 @@ class Windows(Combiner):
         owned = [p for stage in stages for p in set(stage.parameters())]
         if len(owned) > len(set(owned)):
             raise UserError("windows cannot cut between stages that share a parameter; use another method")
-        keep_graphs()
         return self
 
     def __call__(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:  # noqa: D102

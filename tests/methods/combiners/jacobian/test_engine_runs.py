@@ -8,8 +8,6 @@ import weakref
 
 import pytest
 import torch
-import torch._functorch.config
-import torch.compiler.config
 from jacobian_cases import (
     PLAIN,
     batch,
@@ -21,13 +19,12 @@ from jacobian_cases import (
     plain_loop,
     weights,
 )
-from steps import exit_step
 from torch import Tensor
 from torchjd import autojac
 
 from offramp.forks import partition
 from offramp.methods.combiners import Backward
-from offramp.methods.combiners.jacobian import Jacobian, engine, keep_graphs
+from offramp.methods.combiners.jacobian import Jacobian, engine
 from offramp.methods.objectives import Step
 
 ENGINES = [("per_stage", False), ("union", False), ("union", True)]
@@ -134,54 +131,6 @@ def test_frozen_first_stages(shared, lean, monkeypatch):
     rows = plain_loop(net, losses_of(forward(net, images, targets, trunk=False)))
     found = run(net, forward(net, images, targets), shared=shared, lean=lean)
     assert_close(found, expected(net, rows, shared), 1e-4)
-
-
-@torch._functorch.config.patch(donated_buffer=True)  # torch's default
-def test_a_compiled_forward():
-    """One graph of the compiler, which gives zeros where a loss does not reach: no rows of those."""
-    torch.compiler.reset()
-    net = build("vgg7")
-    images, targets = batch("vgg7", net)
-    engines = [Jacobian(net, shared, lean=lean) for shared, lean in ENGINES]
-    assert torch._functorch.config.donated_buffer  # making one changes nothing in torch
-    keep_graphs()
-    compiled = torch.compile(net, backend="aot_eager")
-    sum(losses_of(exit_step(net, compiled(images), targets))).backward()  # its buffers must not be given away
-    rows = plain_loop(net, losses_of(forward(net, images, targets, trunk=False)))
-    for jacobian in engines:
-        net.zero_grad()
-        step = exit_step(net, compiled(images), targets)
-        owners = set()
-        for block in jacobian.blocks(losses_of(step), step, PLAIN):
-            owners.add(block.owners)
-            assert jacobian.shared == "union" or all(
-                g.any() for row in block.rows for g in row if g.dim() > 1
-            )
-            block.combine(weights(block.owners))
-        assert owners == {group.owners for group in jacobian.groups}
-        assert_close(grads(net), expected(net, rows, jacobian.shared), 1e-4)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # of torch's own import
-@torch._functorch.config.patch(donated_buffer=True)  # torch's default
-@torch.compiler.config.patch(cache_key_tag="")
-def test_what_was_compiled_for_one_backward_pass_is_not_used_for_several():
-    """As when joint training of a net and then a method on rows are compiled, by one process or by two."""
-    torch.compiler.reset()
-
-    def both(w):
-        h = (images @ w).relu()
-        return h.sum(), (h @ w).square().sum()
-
-    images, w = torch.randn(4, 4), torch.randn(4, 4, requires_grad=True)
-    sum(torch.compile(both)(w)).backward()
-    keep_graphs()
-    found, wanted = torch.compile(both)(w), both(w)
-    for k in (1, 0):
-        grads = [torch.autograd.grad(losses[k], w, retain_graph=True)[0] for losses in (found, wanted)]
-        torch.testing.assert_close(*grads)
-    torch.compiler.reset()
 
 
 @pytest.mark.parametrize(("shared", "lean"), ENGINES)

@@ -1,6 +1,6 @@
 """The Jacobian engine: gradient rows of several losses on shared parameters, and how to combine them."""
 
-from offramp.methods.combiners.jacobian.compiled import keep_graphs
+from offramp.methods.combiners.jacobian.compiled import run_with_lasting_graph
 from offramp.methods.combiners.jacobian.engine import Jacobian
 from offramp.methods.combiners.jacobian.exit_graph import loss_inputs
 from offramp.methods.combiners.jacobian.groups import SCOPES
@@ -17,6 +17,6 @@ __all__ = [
     "RowBlock",
     "add_weighted_gradient",
     "average_grads",
-    "keep_graphs",
     "loss_inputs",
+    "run_with_lasting_graph",
 ]

@@ -51,8 +51,9 @@ class Jacobian:
         for block in jacobian.blocks(losses, step, backward):
             block.combine(weigh(block.gramian()))
 
-    The losses must be made apart from each other: a list of scalars, not the entries of one Tensor. Call
-    :func:`~offramp.methods.combiners.jacobian.keep_graphs` before a net is compiled that is to go through it.
+    The losses must be made apart from each other: a list of scalars, not the entries of one Tensor. A forward
+    pass that may be compiled goes through
+    :func:`~offramp.methods.combiners.jacobian.run_with_lasting_graph`.
 
     Args:
         net: A module with ``owners()`` and K outputs, its forks in place.
