@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import offramp
 from offramp import UserError
 from offramp.cli._parse import parse
 from offramp.cli.main import COMMANDS, EXAMPLES
@@ -125,6 +126,11 @@ def test_the_commands_of_the_command_line_s_page():
 def test_the_commands_of_a_page(page):
     for words in commands("".join(blocks(page, ""))):
         understood(*words)
+
+
+def test_no_extra_installs_what_only_an_export_would_need():
+    extras = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2]
+    assert hasattr(offramp, "export") or "onnx" not in extras
 
 
 def test_the_examples_of_the_help():

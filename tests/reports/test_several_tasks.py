@@ -140,3 +140,13 @@ def test_published_accuracies_do_not_stand_under_another_metric(make):
     comparison = compare([run], published="dfs-table2")
     assert comparison.published.rows == {}
     assert "none of its rows is shown" in comparison.table()
+
+
+def test_a_published_table_of_exits_says_what_the_runs_are_of(make):
+    comparison = compare([make("a", tasks(50.0, 0.5))], published="dfs-table2")
+    line = (
+        "dfs-table2 is of exits that classify, and these runs are of a net with the outputs "
+        "class (top-1 %), depth (abs_err), so none of its rows is shown"
+    )
+    assert comparison.published.notes == (line,)
+    assert f"note: {line}" in comparison.table()

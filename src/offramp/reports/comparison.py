@@ -17,6 +17,7 @@ from offramp.reports.published import PublishedRows, published_rows
 from offramp.reports.runs import RunRecord, read_run
 from offramp.reports.search import picked
 from offramp.runs.result import Result
+from offramp.tasks.outputs import heading
 
 __all__ = ["Comparison", "compare"]
 
@@ -105,7 +106,9 @@ def compare(
     if published is None:
         return comparison
     columns = comparison.columns if comparison.result.classifies_at_exits else []  # the tables' own metric
-    return replace(comparison, published=published_rows(published, columns))
+    outputs = comparison.result.outputs.items()
+    others = ", ".join(f"{name} ({heading(output.primary)})" for name, output in outputs)
+    return replace(comparison, published=published_rows(published, columns, others))
 
 
 def _check_comparable(first: RunRecord, other: RunRecord) -> None:

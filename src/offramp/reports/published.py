@@ -62,12 +62,14 @@ class PublishedRows:
         }
 
 
-def published_rows(name: str, columns: Sequence[str]) -> PublishedRows:
+def published_rows(name: str, columns: Sequence[str], others: str = "") -> PublishedRows:
     """The rows of a published table, matched by what their columns are.
 
     Args:
         name: A key of :data:`offramp.papers.catalogue.TABLES`.
-        columns: Those of the comparison: the exits from 1, ``average``, ``ensemble``.
+        columns: Those of the comparison: the exits from 1, ``average``, ``ensemble``; none where the runs are
+            not of exits that classify.
+        others: The outputs that the runs have then, in words.
 
     Raises:
         UserError: No table has this name.
@@ -78,6 +80,13 @@ def published_rows(name: str, columns: Sequence[str]) -> PublishedRows:
             f"{name} has no accuracies of exits but {', '.join(table.columns)}, so none of its rows is shown"
         )
         return PublishedRows(name, table.source, f"tasks of {table.data}", {}, (note,))
+    setting = f"{table.net} on {table.data}"
+    if not columns:
+        note = (
+            f"{name} is of exits that classify, and these runs are of a net with the outputs {others}, "
+            "so none of its rows is shown"
+        )
+        return PublishedRows(name, table.source, setting, {}, (note,))
     exits = [column for column in table.columns if column.isdigit()]
     shown = set(table.columns) & set(columns)
     notes = [f"{method} (published): {remark}" for method, remark in table.inferred.items()]
@@ -90,4 +99,4 @@ def published_rows(name: str, columns: Sequence[str]) -> PublishedRows:
         printed = dict(zip(table.columns, values, strict=True))
         cells = [printed[column] if column in shown else None for column in columns]
         rows[method] = tuple(None if value is None or isnan(value) else value for value in cells)
-    return PublishedRows(name, table.source, f"{table.net} on {table.data}", rows, tuple(notes))
+    return PublishedRows(name, table.source, setting, rows, tuple(notes))

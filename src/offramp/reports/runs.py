@@ -121,5 +121,5 @@ def _epochs(path: Path) -> tuple[Mapping[str, float], ...]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return tuple({key: float(value) for key, value in row.items()} for row in csv.DictReader(file))
-    except (OSError, TypeError, ValueError):
+    except (OSError, TypeError, ValueError, csv.Error):
         return ()
