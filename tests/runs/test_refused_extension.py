@@ -58,7 +58,7 @@ DAMAGES = {
     "without an average": (changed(average="away"), "of another training than this one .*'average'"),
     "with another average": (changed(average={"x": torch.ones(1)}), "of another training than this one"),
     "another optimiser": (other_optimiser, "of another training than this one .*freeze the same parts"),
-    "no state at all": (no_state, "of another training than this one"),
+    "no state at all": (no_state, "holds no state of a training"),
 }
 
 

@@ -172,13 +172,17 @@ class Payload:
         return (open, (str(self.target), "w"))
 
 
-@pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
-def test_a_checkpoint_with_code_in_its_pickle(copy, tmp_path, save):
+@pytest.mark.parametrize(
+    ("save", "words"),
+    [
+        (torch.save, ["could run code", "not read"]),
+        (lambda value, path: path.write_bytes(pickle.dumps(value)), ["no checkpoint", "not a zip file"]),
+    ],
+)
+def test_a_checkpoint_with_code_in_its_pickle(copy, tmp_path, save, words):
     file, target = checkpoint.last(copy) / "state.pt", tmp_path / "ran"
     save({"epoch": 0, "step": 0, "payload": Payload(target)}, file)
-    refused(
-        tiny_net(), tiny_data(), "dfs", RECIPE, copy, resume=True, words=[file, "could run code", "not read"]
-    )
+    refused(tiny_net(), tiny_data(), "dfs", RECIPE, copy, resume=True, words=[file, *words])
     assert not target.exists()
 
 

@@ -12,6 +12,7 @@ import pickle
 import re
 import shutil
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import torch
 from torch import nn
 
 from offramp.errors import UserError
-from offramp.runs.files import disk_errors, write_folder
+from offramp.runs.files import RESTORE, disk_errors, read_errors, write_folder
 from offramp.runs.weights import load_weights, weights_bytes
 
 __all__ = ["fitting", "last", "load", "save"]
@@ -58,10 +59,11 @@ def save(run: Path, net: nn.Module, state: dict[str, Any], *, step: int) -> Path
 def last(run: Path) -> Path | None:
     """The folder of the latest checkpoint, or None."""
     found = {}
-    if (run / "checkpoint").is_dir():
-        for folder in (run / "checkpoint").iterdir():
-            if match := _NAME.match(folder.name):
-                found[int(match[1]), int(match[2])] = folder
+    with read_errors(run / "checkpoint"):
+        if (run / "checkpoint").is_dir():
+            for folder in (run / "checkpoint").iterdir():
+                if match := _NAME.match(folder.name):
+                    found[int(match[1]), int(match[2])] = folder
     return found[max(found)] if found else None
 
 
@@ -69,26 +71,34 @@ def load(folder: Path, net: nn.Module) -> dict[str, Any]:
     """Put a checkpoint's weights into the net and return its state, on the CPU.
 
     Raises:
-        UserError: A file is missing, cut short, of another network, or would run code when read.
+        UserError: A file cannot be read, is damaged, no checkpoint, of another network, or would run code.
     """
     path = folder / "state.pt"
-    remedy = "restore it from a copy, or train anew into another folder"
-    try:
+    with read_errors(path):
         data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}; {remedy}") from None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about foreign files; the error says it
-            state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        state = _state(data)
     except pickle.UnpicklingError:
         raise UserError(
-            f"{path} holds more than plain values and could run code: not read; {remedy}"
+            f"{path} holds more than plain values and could run code: not read; {RESTORE}"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).split("\n")[0]
-        raise UserError(f"{path} is cut short or damaged ({reason}); {remedy}") from None
+    except Exception as error:  # bytes at random raise errors of many kinds
+        reason = re.split(r"\n|\. ", str(error))[0] or type(error).__name__
+        raise UserError(f"{path} is cut short, damaged or no checkpoint ({reason}); {RESTORE}") from None
     load_weights(net, folder / "weights.safetensors")
+    return state
+
+
+def _state(data: bytes) -> dict[str, Any]:
+    """The state in a file that :func:`save` wrote, if its checksums are right, which torch.load ignores."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if broken := archive.testzip():
+            raise ValueError(f"{broken} has another checksum")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about foreign files; the error says it
+        state: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    if not isinstance(state, dict) or "epoch" not in state:
+        raise ValueError("it holds no state of a training")
     return state
 
 

@@ -1,4 +1,4 @@
-"""Files that are either wholly there or not there at all, whatever kills the process or fills the disk."""
+"""Files that are wholly there or not at all, whatever kills the process; refusals in a line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 
 from offramp.errors import UserError
 
-__all__ = ["disk_errors", "write_file", "write_folder"]
+__all__ = ["RESTORE", "disk_errors", "read_errors", "write_file", "write_folder"]
+
+RESTORE = "restore it from a copy, or train anew into another folder"
 
 
 @contextlib.contextmanager
@@ -31,6 +33,21 @@ def disk_errors(path: Path) -> Iterator[None]:
             f"cannot write {path}: {error.strerror or error}; make room or fix the permissions, "
             "then resume the run: what was saved before is intact"
         ) from error
+
+
+@contextlib.contextmanager
+def read_errors(path: Path) -> Iterator[None]:
+    """Turn the refusal to read (no file, a folder in its place, no permission) into one line.
+
+    Raises:
+        UserError: In place of an OSError.
+    """
+    try:
+        yield
+    except PermissionError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}; fix the permissions") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}; {RESTORE}") from error
 
 
 def write_file(path: Path, data: bytes) -> None:

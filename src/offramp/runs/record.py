@@ -14,6 +14,7 @@ from offramp.errors import UserError
 from offramp.methods import Method
 from offramp.nets import NETS, Net
 from offramp.recipes.recipe import Recipe
+from offramp.runs.files import read_errors
 from offramp.runs.formats import FORMAT, as_of_today, as_stored
 from offramp.runs.left_alone import left_alone
 from offramp.runs.shape import RECORD, check_result, check_shape, shortened
@@ -74,7 +75,8 @@ def describe(net: Net, method: Method, data: ImageData, recipe: Recipe, clean: T
 
 def is_run(folder: Path) -> bool:
     """Whether the folder holds a run, finished or not."""
-    return (folder / "run.json").is_file()
+    with read_errors(folder):
+        return (folder / "run.json").is_file()
 
 
 def read_record(folder: str | Path) -> dict[str, Any]:
@@ -164,11 +166,13 @@ def read_file(path: Path) -> dict[str, Any]:
     folder = path.parent
     if not is_run(folder):
         raise UserError(f"{folder} is no run folder (no run.json in it); give one that a training run wrote")
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{folder} is not finished; finish it by `fit(..., resume=True)`")
+    with read_errors(path):
+        data = path.read_bytes()
     try:
-        content = _from_json(path.read_bytes())
-    except (OSError, ValueError) as error:
+        content = _from_json(data)
+    except (RecursionError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); restore it from a copy, or train anew") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no JSON object; restore it from a copy, or train anew")

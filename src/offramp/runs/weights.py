@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from offramp.errors import UserError
+from offramp.runs.files import RESTORE, read_errors
 
 __all__ = ["load_weights", "weights_bytes"]
 
@@ -26,17 +27,14 @@ def load_weights(net: nn.Module, path: Path) -> None:
     """Read a safetensors file into the net.
 
     Raises:
-        UserError: The file is missing, cut short, no safetensors file, or of another network.
+        UserError: The file cannot be read, is cut short, no safetensors file, or of another network.
     """
+    with read_errors(path):
+        data = path.read_bytes()
     try:
-        weights = safetensors.torch.load(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    except (SafetensorError, ValueError) as error:
-        raise UserError(
-            f"{path} is cut short or no safetensors file ({error}); "
-            "restore it from a copy, or train anew into another folder"
-        ) from None
+        weights = safetensors.torch.load(data)
+    except (SafetensorError, KeyError, ValueError) as error:  # KeyError: a dtype that torch lacks
+        raise UserError(f"{path} is cut short or no safetensors file ({error}); {RESTORE}") from None
     _check_same_net(net.state_dict(), weights, path)
     net.load_state_dict(weights)
 

@@ -117,7 +117,7 @@ def _finished(folder: Path, before: dict[str, Any] | None, record: dict[str, Any
         check_extension(folder, before, record, method)
     else:
         check_same(folder, before, record)
-        if (folder / "result.json").is_file():
+        if (folder / "result.json").exists():
             return True
     check_left_alone(folder, before, record)
     return False

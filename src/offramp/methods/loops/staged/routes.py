@@ -70,5 +70,5 @@ def read_routes(path: str | Path) -> dict[str, Route]:
         raise UserError(
             f"{path} is missing; only runs of the dr-mgf family and dr-avgf keep routes"
         ) from None
-    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (safetensors.SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is damaged or holds no routes ({error}); train anew") from None

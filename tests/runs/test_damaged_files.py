@@ -1,0 +1,148 @@
+"""Files of a run folder that hold junk, or cannot be read: one line that names the file and a remedy."""
+
+from __future__ import annotations
+
+import io
+import random
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import tiny_data, tiny_net
+from torch import nn
+
+from offramp import Recipe, Run, UserError, compare, fit
+from offramp.runs import checkpoint
+from offramp.runs.weights import load_weights, weights_bytes
+
+DRAW = random.Random(0)
+STATE = {"epoch": 1, "table": torch.arange(30.0), "rows": [{"loss": 1.5}]}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    return checkpoint.save(tmp_path, nn.Linear(2, 2), STATE, step=3)
+
+
+def zipped(name: str, content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def stored(value: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+JUNK = {
+    "nothing": b"",
+    "text": b"no checkpoint\n" * 40,
+    "zeros": bytes(1000),
+    "noise": DRAW.randbytes(5000),
+    "a picture": b"\x89PNG\r\n\x1a\n" + DRAW.randbytes(100),
+    "another archive": zipped("notes.txt", b"hello"),
+    "an archive of noise": zipped("archive/data.pkl", DRAW.randbytes(100)),
+    "a list": stored([1, 2]),
+    "another dict": stored({"model": torch.zeros(2)}),
+}
+
+
+@pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
+def test_junk_for_a_state_is_called_damaged_and_no_code(saved, junk):
+    (saved / "state.pt").write_bytes(junk)
+    with pytest.raises(UserError, match=r"damaged or no checkpoint .*; restore it from a copy, or") as caught:
+        checkpoint.load(saved, nn.Linear(2, 2))
+    assert str(caught.value).startswith(f"{saved / 'state.pt'} is cut short")
+    assert "\n" not in str(caught.value)
+
+
+def test_no_flipped_bit_of_a_state_passes_unseen(saved):
+    """Its values are either the same, as where padding was hit, or refused."""
+    good = (saved / "state.pt").read_bytes()
+    refused = 0
+    for _ in range(300):
+        bad = bytearray(good)
+        bad[DRAW.randrange(len(bad))] ^= 1 << DRAW.randrange(8)
+        (saved / "state.pt").write_bytes(bad)
+        try:
+            found = checkpoint.load(saved, nn.Linear(2, 2))
+        except UserError as error:
+            refused += "\n" not in str(error)
+        else:
+            assert found["rows"] == STATE["rows"] and torch.equal(found["table"], STATE["table"])
+            refused += 1
+    assert refused == 300
+
+
+@pytest.mark.parametrize("junk", [b"", bytes(1000), DRAW.randbytes(1000), b"\x08" + bytes(7) + b"{}      "])
+def test_junk_for_weights(tmp_path, junk):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(junk)
+    with pytest.raises(UserError, match=r"weights\.safetensors is .*") as caught:
+        load_weights(nn.Linear(2, 2), path)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_a_kind_that_torch_lacks(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(weights_bytes(nn.Linear(2, 2)).replace(b'"F32"', b'"XYZ"'))
+    with pytest.raises(UserError, match="no safetensors file"):
+        load_weights(nn.Linear(2, 2), path)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    recipe = Recipe(epochs=1, batch_size=8, augment="none")
+    return fit(tiny_net(), tiny_data(), "joint", recipe, tmp_path_factory.mktemp("run") / "run", quiet=True)
+
+
+@pytest.mark.parametrize("name", ["run.json", "result.json", "weights.safetensors"])
+@pytest.mark.parametrize("spoil", ["folder", "permission", "nested"])
+def test_what_cannot_be_read(run, tmp_path, monkeypatch, name, spoil):
+    folder = tmp_path / "copy"
+    shutil.copytree(run.folder, folder)
+    path = folder / name
+    if spoil == "folder":
+        path.unlink()
+        path.mkdir()
+    elif spoil == "nested":
+        path.write_bytes(b"[" * 100_000)
+    else:
+
+        def denied(self, *args, original=Path.read_bytes):
+            if self == path:
+                raise PermissionError(13, "Permission denied", str(self))
+            return original(self, *args)
+
+        monkeypatch.setattr(Path, "read_bytes", denied)
+    with pytest.raises(UserError) as caught:
+        Run.open(folder, tiny_net())
+    line = str(caught.value)
+    assert str(path) in line or name in line
+    assert "\n" not in line
+    assert line.count(str(path)) <= 1
+    if spoil == "permission":
+        assert line == f"cannot read {path}: Permission denied; fix the permissions"
+    elif spoil == "folder" and name != "run.json":
+        assert "Is a directory; restore it from a copy" in line
+
+
+def test_a_folder_that_may_not_be_looked_into(tmp_path, monkeypatch):
+    def denied(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "is_file", denied)
+    with pytest.raises(UserError, match=f"cannot read {tmp_path}: Permission denied; fix the permissions"):
+        Run.open(tmp_path)
+
+
+def test_a_log_of_junk_leaves_the_columns_of_time_empty(run, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(run.folder, folder)
+    (folder / "metrics.csv").write_bytes(b"epoch,seconds\n1,\0\0\n" + DRAW.randbytes(50))
+    assert compare([folder]).groups[0].seconds_per_epoch is None
