@@ -1,4 +1,4 @@
-"""Run a network to learn something about it, and leave it exactly as it was."""
+"""Leave a network exactly as it was: after a run to learn something about it, and where a call is refused."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-__all__ = ["unchanged"]
+__all__ = ["restored_on_error", "unchanged"]
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _GLOBAL_HOOKS: list[Any] = [  # of torch.nn.modules.module.register_module_forward_hook and its like
@@ -70,6 +72,55 @@ def unchanged(*modules: nn.Module) -> Iterator[None]:
                 buffer.data.copy_(value)  # unseen by autograd, whose graphs may have saved the buffer
             else:  # observers give theirs a shape when they first run
                 buffer.data = value
+
+
+@contextmanager
+def restored_on_error(net: nn.Module) -> Iterator[Callable[[], None]]:
+    """Put a network and all random states back if an error ends the block, so that a refusal changes nothing.
+
+    Restored are attributes, parameters, buffers and gradients, with values, device, dtype and memory format.
+    The values are copied at the beginning.
+
+    Args:
+        net: The network, with all of its submodules.
+
+    Yields:
+        A function to call where the changes that are wanted begin: from there on nothing is put back.
+    """
+    restore = [_attributes(part) for part in net.modules()]
+    of_parameters = (tensor for p in net.parameters() for tensor in (p, p.grad) if tensor is not None)
+    restore += [_tensor(t) for t in (*of_parameters, *net.buffers()) if not is_lazy(t)]
+    restore += _random_states()
+    try:
+        yield restore.clear
+    except BaseException:
+        for put_back in restore:
+            put_back()
+        raise
+
+
+def _random_states() -> list[Callable[[], None]]:
+    """Functions that restore the random states of Python, numpy and torch."""
+    states: list[tuple[Callable[[Any], None], Any]] = [
+        (random.setstate, random.getstate()),
+        (np.random.set_state, np.random.get_state()),
+        (torch.set_rng_state, torch.get_rng_state()),
+    ]
+    if torch.cuda.is_initialized():
+        states.append((torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
+    return [partial(put_back, state) for put_back, state in states]
+
+
+def _tensor(tensor: Tensor) -> Callable[[], None]:
+    """A function that restores a tensor's values, and where and how they lie in memory."""
+    data, value, trained = tensor.data, tensor.detach().clone(), tensor.requires_grad
+
+    def put_back() -> None:
+        tensor.data = data
+        data.copy_(value)
+        tensor.requires_grad_(trained)
+
+    return put_back
 
 
 def _attributes(part: nn.Module) -> Callable[[], None]:

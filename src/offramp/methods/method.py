@@ -20,6 +20,7 @@ from offramp.methods.options import Options
 from offramp.methods.own_loop import OwnLoopMethod
 from offramp.methods.passes import K, Passes
 from offramp.nets import MultiExitNet, Net, Separate
+from offramp.unchanged import restored_on_error
 
 __all__ = ["AXES", "Method"]
 
@@ -225,8 +226,9 @@ class Method:
                 f"use offramp.fit(net, data, method={self.name!r})"
             )
         inner, model = unwrap(net)
-        self.prepare(cast("Net", inner))
-        return OwnLoopMethod(self, inner, seed, model).to(next(inner.parameters()).device)
+        with restored_on_error(inner):
+            self.prepare(cast("Net", inner))
+            return OwnLoopMethod(self, inner, seed, model).to(next(inner.parameters()).device)
 
     def prepare(self, net: Net) -> Net:
         """Install the method's forks on the net, in place; gain forks that are on it already make way.

@@ -20,6 +20,7 @@ from offramp.runs.result import Result
 from offramp.runs.sets import check_fits, open_other_set, open_recorded, recorded_transform
 from offramp.runs.weights import load_weights
 from offramp.say import say
+from offramp.unchanged import restored_on_error
 
 if TYPE_CHECKING:
     from offramp.data import ImageData
@@ -99,10 +100,11 @@ class Run:
             method = recorded_method(folder, record)
         else:
             check_method(folder, record, method)
-        trained = method.prepare(net) if method.lasting else net
-        load_weights(trained.eval(), weights)
-        if record["recipe"]["channels_last"]:  # the same rounding as at the end of the training
-            trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        with restored_on_error(net):
+            trained = method.prepare(net) if method.lasting else net
+            load_weights(trained.eval(), weights)
+            if record["recipe"]["channels_last"]:  # the same rounding as at the end of the training
+                trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(net=trained, method=method, record=record, result=result, folder=folder)
 
     @property

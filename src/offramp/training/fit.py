@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -26,8 +26,12 @@ from offramp.runs.shape import shortened
 from offramp.say import say
 from offramp.training.batch_size import check_batch_size
 from offramp.training.modes import in_training_mode
-from offramp.training.setup import set_up
+from offramp.training.setup import Setup, set_up
 from offramp.training.trainer import Trainer
+from offramp.unchanged import restored_on_error
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 __all__ = ["fit"]
 
@@ -47,7 +51,8 @@ def fit(
 
     The weights after the last epoch are the result: nothing is selected, and the test set is read at the end
     only. Started by ``torchrun``, the processes share every batch. Seeds torch's global random numbers. On a
-    CPU the process keeps the memory that a step frees (:mod:`offramp.memory`).
+    CPU the process keeps the memory that a step frees (:mod:`offramp.memory`). What is refused
+    before the first step leaves the net and all random numbers as they were.
 
     Args:
         net: The network, one with exits or of your own (:class:`~offramp.nets.Net` says what it has); it ends
@@ -76,37 +81,60 @@ def fit(
     """
     check_net(net, "net")
     folder = None if out is None else Path(out)
-    setup = set_up(net, data, method, recipe, folder, resume=resume)
-    data, method, recipe = setup.data, setup.method, setup.recipe
-    if folder is not None and setup.finished:
-        return Run.open(folder, net, method=method)
-    fabric = launch(recipe.precision, device)
+    with restored_on_error(net) as begun:
+        setup = set_up(net, data, method, recipe, folder, resume=resume)
+        if folder is not None and setup.finished:
+            return Run.open(folder, net, method=setup.method)
+        fabric = launch(setup.recipe.precision, device)
+        check_batch_size(setup.recipe, len(setup.data.train), fabric.world_size)
+        fabric.barrier()  # every process has looked before one writes
+        trainer, counted = _train(net, setup, fabric, folder, begun, quiet=quiet)
+    result = _concluded(trainer, counted, setup)
+    fabric.barrier()
+    return Run(
+        net=trainer.net,
+        method=setup.method,
+        record=setup.record,
+        result=result,
+        folder=folder,
+        data=setup.data,
+    )
+
+
+def _train(
+    net: Net, setup: Setup, fabric: Fabric, folder: Path | None, begun: Callable[[], None], *, quiet: bool
+) -> tuple[Trainer, Cost]:
+    """Train the net, and count what it costs before; ``begun`` is called just before the first step."""
     if fabric.device.type == "cpu":
         keep_freed_memory()
-    check_batch_size(recipe, len(data.train), fabric.world_size)
-    fabric.barrier()  # every process has looked before one writes
-    torch.manual_seed(recipe.seed + fabric.global_rank)
+    torch.manual_seed(setup.recipe.seed + fabric.global_rank)
     kept = RunFolder(folder, writes=fabric.is_global_zero)
-    with _forks_on(net, method) as trained:
+    with _forks_on(net, setup.method) as trained:
         counted = cost(trained)
         with in_training_mode(trained) as staying:
             trainer = Trainer(trained, setup, fabric, kept, quiet=quiet)
             trainer.restore()  # before the record changes: a run that cannot go on stays as it is
             kept.begin(setup.record, setup.before)
+            trainer.save_start()
             if not quiet and fabric.is_global_zero:
-                _say_at_the_start(data, staying, counted)
+                _say_at_the_start(setup.data, staying, counted)
+            begun()
             trainer.train()
     trained.eval()  # its new forks too
-    average, evaluation = trainer.average, trainer.evaluation
+    return trainer, counted
+
+
+def _concluded(trainer: Trainer, counted: Cost, setup: Setup) -> Result:
+    """Keep the trained weights, measure them on the test set, and keep the result."""
+    trained, average, evaluation = trainer.net, trainer.average, trainer.evaluation
     # before anything that may fail
-    kept.keep(trained, trainer.loop.files() | (average.files(trained) if average else {}))
-    result = Result.of(evaluation.tasks, evaluation(data.test), counted, setup.record)
+    trainer.folder.keep(trained, trainer.loop.files() | (average.files(trained) if average else {}))
+    result = Result.of(evaluation.tasks, evaluation(setup.data.test), counted, setup.record)
     if average:
         with average.applied(trained):
-            result = dataclasses.replace(result, averaged=evaluation(data.test))
-    kept.finish(result)
-    fabric.barrier()
-    return Run(net=trained, method=method, record=setup.record, result=result, folder=folder, data=data)
+            result = dataclasses.replace(result, averaged=evaluation(setup.data.test))
+    trainer.folder.finish(result)
+    return result
 
 
 @contextmanager

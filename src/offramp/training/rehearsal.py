@@ -34,10 +34,14 @@ def rehearse(context: LoopContext, images: int, progress: Progress, remedy: str)
     with unchanged(net, context.bound), norms_named(net, images, remedy):
         batch = next(context.batches(0, 1)).first(min(images, 2))
         plain = dataclasses.replace(context, model=net, compiled=False)  # nothing is compiled for two images
-        losses = context.bound.losses_of(plain.forward(batch, progress, together=False))
+        step = plain.forward(batch, progress, together=False)
+        losses = context.bound.losses_of(step)
         if isinstance(context.model, nn.Module) and context.fabric.world_size > 1:
             _check_reached(net, losses)
-    if not any(loss.requires_grad for loss in losses):
+    weights = context.bound.weights or [1.0] * len(step.outputs)
+    # of these outputs other batches have targets
+    absent = [out for k, out in enumerate(step.outputs) if k not in step.present and weights[k]]
+    if not any(tensor.requires_grad for tensor in (*losses, *absent)):
         raise UserError(
             "all that the losses reach is frozen, so that there is nothing to train; unfreeze a part of the "
             "net with requires_grad_(True), or give an exit that has one a weight above 0"

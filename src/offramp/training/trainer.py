@@ -139,6 +139,15 @@ class Trainer:
             if self.average:
                 self.average.load(values["average"])
 
+    def save_start(self) -> None:
+        """Write a first checkpoint, so that there is one from here on.
+
+        Raises:
+            UserError: The disk is full, or a weight is not finite.
+        """
+        if self.folder.last_checkpoint is None:
+            self._save()
+
     def train(self) -> None:
         """Run the epochs that are left.
 
@@ -146,8 +155,6 @@ class Trainer:
             UserError: A loss is no longer finite, or the disk is full.
             Interrupted: SIGINT or SIGTERM came, and a checkpoint was written.
         """
-        if self.folder.last_checkpoint is None:
-            self._save()  # so that there is one from here on
         with contextlib.ExitStack() as stack:
             if self.folder.path is not None:
                 self.signals = stack.enter_context(catch_signals())

@@ -20,6 +20,7 @@ from offramp.methods.loops.staged._loss_factors import equal_norms, landscape_ra
 from offramp.methods.objectives.divergence import DivergenceDistillation
 from offramp.nets import Net
 from offramp.tasks import Boxes, Classification
+from offramp.training.rehearsal import rehearse
 
 PROGRESS = Progress(0, 0.0, RECIPE.lr)
 LATER = Progress(1, 0.5, RECIPE.lr)
@@ -141,6 +142,24 @@ def test_a_batch_without_any_target_moves_no_weight(name):
         assert not found.outputs and not len(found.values)
         loop.end(phase, PROGRESS)
     torch.testing.assert_close(dict(net.named_parameters()), before, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("present", [(), ("color",)])
+def test_outputs_that_the_first_batch_has_no_targets_for_are_not_called_frozen(present):
+    net = ThreeHeads()
+    net.trunk.requires_grad_(False)
+    net.heads[0].requires_grad_(False)
+    context = dataclasses.replace(
+        bench(net, "joint").context, batches=lambda number, count: iter([batch(0, present)])
+    )
+    rehearse(context, 8, PROGRESS, "give more")  # the other heads are trained by other batches
+    net.requires_grad_(False)
+    with pytest.raises(UserError, match="all that the losses reach is frozen"):
+        rehearse(context, 8, PROGRESS, "give more")
+    net.heads[2].requires_grad_(True)
+    weighted = bench(net, "joint", weights=[1, 1, 0]).context
+    with pytest.raises(UserError, match="a weight above 0"):
+        rehearse(dataclasses.replace(weighted, batches=context.batches), 8, PROGRESS, "give more")
 
 
 def looking(few, **options):
