@@ -33,8 +33,8 @@ from offramp.distributed.launch import launch
 from offramp.methods import method
 from offramp.methods.bound import BoundMethod
 from offramp.methods.loops import BoundLoop, LoopContext, Progress
-from offramp.training.optimizer import build_optimizer
-from offramp.training.placement import place
+from offramp.training._optimizer import build_optimizer
+from offramp.training._placement import place
 
 CLASSES = 100
 NOW = Progress(epoch=0, fraction=0.0, lr=0.01)

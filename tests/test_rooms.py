@@ -2,6 +2,9 @@
 
 `ROOMS` are the library's rooms from the ground up; each may import those before it. Imports inside functions
 and those for annotations count too. Between files, in one room or in several, there is no circle either.
+
+A file that no other folder imports, and from which its own folder's `__init__` takes no name, is private: it
+starts with `_`. A subfolder is another folder. Tests, benchmarks and studies may look inside.
 """
 
 import ast
@@ -33,17 +36,39 @@ ROOMS = (
     "cli",
     "__main__",
 )  # fmt: skip
+ENTRY = "offramp.__main__"  # run and not imported
+NOT_YET_PRIVATE = {
+    "offramp.methods.combiners.jacobian.cuts",
+    "offramp.methods.combiners.jacobian.passes",
+    "offramp.methods.combiners.jacobian.private",
+    "offramp.methods.combiners.jacobian.row_plan",
+    "offramp.methods.combiners.jacobian.run_passes",
+    "offramp.methods.combiners.scale",
+    "offramp.methods.combiners.seeded",
+    "offramp.methods.combiners.torchjd_adapter",
+    "offramp.methods.composing",
+    "offramp.methods.objectives.adaptation",
+    "offramp.methods.options",
+    "offramp.methods.own_loop",
+    "offramp.nets.zoo.sdn",
+}
 
 
-def imports() -> dict[str, set[str]]:
-    """Modules of the library that each of its modules imports, anywhere in its file."""
+def modules() -> dict[str, Path]:
+    """File of each module of the library."""
     paths = {}
     for path in SOURCE.glob("offramp/**/*.py"):
         parts = path.relative_to(SOURCE).with_suffix("").parts
         paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    found: dict[str, set[str]] = {}
+    return paths
+
+
+def imports() -> dict[str, set[str]]:
+    """Modules of the library that each of its modules imports, anywhere in its file."""
+    paths = modules()
+    imported: dict[str, set[str]] = {}
     for module, path in paths.items():
-        found[module] = set()
+        imported[module] = set()
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
@@ -53,8 +78,8 @@ def imports() -> dict[str, set[str]]:
                 names = [name if name in paths else str(node.module) for name in whole]
             else:
                 continue
-            found[module] |= {name for name in names if name.partition(".")[0] == "offramp"} - {module}
-    return found
+            imported[module] |= {name for name in names if name.partition(".")[0] == "offramp"} - {module}
+    return imported
 
 
 def room_of(module: str) -> str:
@@ -83,3 +108,41 @@ def test_no_circle_between_files():
     while free := {module for module, others in left.items() if not others & left.keys()}:
         left = {module: others for module, others in left.items() if module not in free}
     assert not left, "these files import each other, or files that do"
+
+
+def folder_of(module: str, folders: set[str]) -> str:
+    """Folder in which a file lies; an `__init__` lies in its own."""
+    return module if module in folders else module.rpartition(".")[0]
+
+
+def folders() -> set[str]:
+    """Every folder of the library, as the module that its `__init__` is."""
+    return {module for module, path in modules().items() if path.name == "__init__.py"}
+
+
+def is_private(module: str) -> bool:
+    """Whether the file is one that only its own folder may import."""
+    return module.rpartition(".")[2].startswith("_")
+
+
+def test_private_files_are_imported_in_their_own_folder_only():
+    known = folders()
+    strays = [
+        f"{module} -> {other}"
+        for module, others in imports().items()
+        for other in others
+        if is_private(other) and folder_of(module, known) != folder_of(other, known)
+    ]
+    assert not strays
+
+
+def test_files_that_serve_their_own_folder_only_are_private():
+    known = folders()
+    offered = {
+        other
+        for module, others in imports().items()
+        for other in others
+        if module in known or folder_of(module, known) != folder_of(other, known)
+    }
+    files = {module for module in imports() if module not in known and not is_private(module)} - {ENTRY}
+    assert not files - offered - NOT_YET_PRIVATE

@@ -14,7 +14,7 @@ from offramp.analysis import (
     pooled,
     task_gradients,
 )
-from offramp.analysis.correlation import pearson, standardised
+from offramp.analysis._correlation import pearson, standardised
 from offramp.analysis.filter_conflict import FilterConflict
 from offramp.nets import MultiExitNet
 

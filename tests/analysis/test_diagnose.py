@@ -8,7 +8,7 @@ from torch import nn
 
 from offramp import Run, UserError, attach, fit
 from offramp.analysis import Settings, diagnose
-from offramp.analysis.subject import subject_of
+from offramp.analysis._subject import subject_of
 from offramp.data import ImageData
 from offramp.methods import METHODS, Method
 from offramp.nets import vgg7
@@ -90,7 +90,7 @@ def test_the_net_is_left_as_it_was(folders):
     subject = opened(folders / "dfs")
     before = {name: value.clone() for name, value in subject.net.state_dict().items()}
     kinds = [type(module) for module in subject.net.modules()]
-    from offramp.analysis.measure import measure
+    from offramp.analysis._measure import measure
 
     measure(subject, Settings(("conflict", "filters", "importance"), batches=2), lambda line: None)
     assert [type(module) for module in subject.net.modules()] == kinds

@@ -15,7 +15,7 @@ from offramp.analysis.pictures import (
     draw_routes,
     draw_similarity,
 )
-from offramp.analysis.pictures.exits import exit_colour, exit_marker
+from offramp.analysis.pictures._exits import exit_colour, exit_marker
 from offramp.analysis.routes import strongest
 from offramp.methods.loops import Route
 from offramp.reports import Spread

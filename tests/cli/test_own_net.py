@@ -9,8 +9,8 @@ import yaml
 
 import offramp as library
 from offramp.nets.text import build
+from offramp.sweeps._trials import check_trials, trials
 from offramp.sweeps.file import read_sweep
-from offramp.sweeps.trials import check_trials, trials
 
 CODE = """
 import offramp

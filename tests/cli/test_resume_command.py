@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from offramp.training.trainer import Trainer
+from offramp.training._trainer import Trainer
 
 SET = [
     "--set",

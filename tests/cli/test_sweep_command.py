@@ -10,8 +10,8 @@ import yaml
 
 from offramp import Recipe
 from offramp.cli import main
+from offramp.sweeps._trials import check_trials, trials
 from offramp.sweeps.file import read_sweep
-from offramp.sweeps.trials import check_trials, trials
 
 PLAN = {
     "data": "digits", "net": "vgg7:width=4", "seeds": [0], "epochs": 1,

@@ -5,7 +5,15 @@ import pytest
 
 from offramp.counting import cost
 from offramp.nets import create
-from offramp.papers.dfs import EARLIER_FPS, STEP_TIMES, STEP_TIMES_BY_BETA, TABLE_1, TABLE_2, TABLE_3, TABLE_4
+from offramp.papers._dfs import (
+    EARLIER_FPS,
+    STEP_TIMES,
+    STEP_TIMES_BY_BETA,
+    TABLE_1,
+    TABLE_2,
+    TABLE_3,
+    TABLE_4,
+)
 
 TABLES = [TABLE_1, TABLE_2, TABLE_3, TABLE_4]
 

@@ -8,9 +8,9 @@ import pytest
 from offramp.counting import cost
 from offramp.methods import method
 from offramp.nets import create
-from offramp.papers.dfs import TABLE_2 as DFS_TABLE_2
-from offramp.papers.dfs import TABLE_3 as DFS_TABLE_3
-from offramp.papers.dr_mgf import (
+from offramp.papers._dfs import TABLE_2 as DFS_TABLE_2
+from offramp.papers._dfs import TABLE_3 as DFS_TABLE_3
+from offramp.papers._dr_mgf import (
     TABLE_1_CIFAR10,
     TABLE_1_CIFAR100,
     TABLE_2_CIFAR10,
@@ -20,8 +20,8 @@ from offramp.papers.dr_mgf import (
     TABLE_4,
     TABLE_5,
 )
-from offramp.papers.dr_mgf_costs import COUNTS
-from offramp.papers.dr_mgf_tasks import TABLE_6
+from offramp.papers._dr_mgf_costs import COUNTS
+from offramp.papers._dr_mgf_tasks import TABLE_6
 
 TABLES = [
     TABLE_1_CIFAR100, TABLE_1_CIFAR10, TABLE_2_CIFAR100, TABLE_2_CIFAR10, TABLE_3_CIFAR100, TABLE_3_CIFAR10,

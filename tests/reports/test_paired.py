@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from offramp.reports import paired_difference, spread
-from offramp.reports.student_t import two_sided_quantile
+from offramp.reports._student_t import two_sided_quantile
 
 
 @pytest.mark.parametrize("df", [*range(1, 12), 29, 30, 100])

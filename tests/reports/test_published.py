@@ -3,10 +3,10 @@
 import pytest
 
 from offramp.errors import UserError
-from offramp.papers import dfs, dr_mgf, dr_mgf_tasks
+from offramp.papers import _dfs, _dr_mgf, _dr_mgf_tasks
 from offramp.papers.catalogue import TABLES
 from offramp.papers.published import Table, TaskTable
-from offramp.reports.published import published_rows
+from offramp.reports._published import published_rows
 
 
 def columns(exits):
@@ -16,7 +16,7 @@ def columns(exits):
 def test_every_table_of_the_papers_has_a_name():
     tables = [
         value
-        for module in (dfs, dr_mgf, dr_mgf_tasks)
+        for module in (_dfs, _dr_mgf, _dr_mgf_tasks)
         for value in vars(module).values()
         if isinstance(value, (Table, TaskTable))
     ]

@@ -10,7 +10,7 @@ import torch
 
 from offramp.counting.costs import Cost, ExitCost
 from offramp.errors import UserError
-from offramp.papers.dr_mgf_tasks import TABLE_6
+from offramp.papers._dr_mgf_tasks import TABLE_6
 from offramp.reports import read_run
 from offramp.runs.result import Output, Result
 from offramp.tasks import Boxes, Classification, Task

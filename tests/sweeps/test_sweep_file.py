@@ -5,8 +5,8 @@ import pytest
 
 from offramp import Recipe, UserError
 from offramp.cli._sweep import parse_factors
+from offramp.sweeps._trials import trials
 from offramp.sweeps.file import read_sweep
-from offramp.sweeps.trials import trials
 
 GOOD = {
     "data": "digits",

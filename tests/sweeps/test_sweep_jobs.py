@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from offramp import UserError
+from offramp.sweeps._jobs import Ended, Job, run_jobs, share_of_cores
 from offramp.sweeps._lock import alone_in
-from offramp.sweeps.jobs import Ended, Job, run_jobs, share_of_cores
 from offramp.sweeps.sweep import Failure, Swept
 
 # A stand-in for a run: notes that it started, ends at SIGTERM in its own time, and says how.
@@ -31,7 +31,7 @@ time.sleep(60)
 SWEEP = """
 import sys
 from pathlib import Path
-from offramp.sweeps.jobs import Job, run_jobs
+from offramp.sweeps._jobs import Job, run_jobs
 from offramp.training.interrupt import Interrupted
 folder, patience, program = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 words = lambda n: [sys.executable, "-c", program, str(folder / n), patience]

@@ -23,9 +23,9 @@ from offramp.methods.method import KINDS, Method
 from offramp.methods.objectives import Objective
 from offramp.nets import MultiExitNet
 from offramp.tasks import Classification
-from offramp.training.method_checks import check_method
-from offramp.training.optimizer import build_optimizer
-from offramp.training.placement import place
+from offramp.training._method_checks import check_method
+from offramp.training._optimizer import build_optimizer
+from offramp.training._placement import place
 
 RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05, augment="none", checkpoint_every=2)
 OPTIONS = [

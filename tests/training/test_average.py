@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from offramp import Recipe, Run, UserError, fit
 from offramp.data import pipeline
 from offramp.tasks.evaluation import evaluate
-from offramp.training.average import Average
+from offramp.training._average import Average
 
 DECAY = 0.9
 RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05, average=DECAY, checkpoint_every=2)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from offramp.training.display import Display
+from offramp.training._display import Display
 
 
 def row(exits, *, val=True, lr=0.0123, loss=1.5, speed=1234.4):

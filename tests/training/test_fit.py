@@ -17,7 +17,7 @@ from offramp.data import pipeline
 from offramp.forks import Fork, partition, remove
 from offramp.nets import MultiExitNet
 from offramp.runs import checkpoint
-from offramp.training.schedule import learning_rate
+from offramp.training._schedule import learning_rate
 
 PLAIN = Recipe(epochs=2, batch_size=8, lr=0.05, augment="crop-flip", channels_last=False)
 

@@ -11,7 +11,7 @@ from torch import nn
 from offramp import Recipe, UserError, fit
 from offramp.data import pipeline
 from offramp.nets import MultiExitNet, Separate
-from offramp.training.groups import grouped
+from offramp.training._groups import grouped
 
 PLAIN = Recipe(epochs=2, batch_size=8, lr=0.02, weight_decay=0.1, schedule="constant", channels_last=False)
 HEADS = {"head_lr_factor": 3.0, "head_decay": 0.01}

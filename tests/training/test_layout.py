@@ -15,7 +15,7 @@ from offramp import Recipe, Run, UserError, fit
 from offramp.nets import MultiExitNet, vgg7
 from offramp.reports.runs import read_run
 from offramp.runs.record import read_record
-from offramp.training.layout import with_layout
+from offramp.training._layout import with_layout
 
 # Written by the commit 7d358bf, the last one whose default was False: `dfs` on vgg7 of width 2 and digits,
 # stopped by a signal after the first of two epochs' steps.

@@ -9,7 +9,7 @@ from tiny_runs import CLASSES, Tripwire, assert_resumes_to, tiny_data, tiny_net
 from offramp import Recipe, UserError, fit
 from offramp.nets import MultiExitNet
 from offramp.tasks import Boxes, Classification
-from offramp.training.tasks import tasks_of
+from offramp.training._tasks import tasks_of
 
 RECIPE = Recipe(
     epochs=2, batch_size=8, lr=0.05, augment="none", mixup=0.4, cutmix=1.0, class_weights="balanced"

@@ -16,7 +16,7 @@ from offramp.data import open_data
 from offramp.nets import MultiExitNet
 from offramp.runs.formats import as_of_today
 from offramp.runs.sets import check_fits, open_recorded
-from offramp.training.feed import Feed
+from offramp.training._feed import Feed
 
 RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05, augment="none", val_fraction=0.2, checkpoint_every=1)
 LABELS = torch.arange(30) % 3

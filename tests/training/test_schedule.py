@@ -7,7 +7,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from offramp import Recipe
-from offramp.training.schedule import learning_rate
+from offramp.training._schedule import learning_rate
 
 STEPS, EPOCHS = 40, 50  # 40 steps in each of 50 epochs
 

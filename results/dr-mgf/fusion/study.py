@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from offramp.training.launch import launch
 
 from offramp import Recipe
+from offramp.distributed.launch import launch
 from offramp.methods import method
 from offramp.methods.loops import Progress
 from offramp.modes import measuring
 from offramp.nets.text import build
 from offramp.runs.sets import open_set
-from offramp.training.trainer import Trainer
+from offramp.training._trainer import Trainer
 
 RATES = {
     "abs": (0.1, 0.01, 0.003, 0.001, 0.0003, 0.0001),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from offramp.analysis.correlation import pearson, standardised
+from offramp.analysis._correlation import pearson, standardised
 from offramp.analysis.filters import Unit, filter_sums, shared_owners
 from offramp.analysis.gradients import TaskGradients
 from offramp.nets import Net

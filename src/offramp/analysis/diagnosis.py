@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from offramp.analysis import pictures
+from offramp.analysis._findings import Findings, RouteFindings
+from offramp.analysis._measure import measure
+from offramp.analysis._subject import subject_of
+from offramp.analysis._tables import tables
 from offramp.analysis.convergence import Curves, curves
-from offramp.analysis.findings import Findings, RouteFindings
-from offramp.analysis.measure import measure
 from offramp.analysis.pictures.filters import FilterLine
 from offramp.analysis.settings import Settings
-from offramp.analysis.subject import subject_of
-from offramp.analysis.tables import tables
 from offramp.errors import UserError
 from offramp.nets import MultiExitNet
 from offramp.reports import compare

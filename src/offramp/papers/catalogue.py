@@ -6,26 +6,26 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from offramp.errors import UserError, guess
-from offramp.papers import dfs, dr_mgf, dr_mgf_tasks
+from offramp.papers import _dfs, _dr_mgf, _dr_mgf_tasks
 from offramp.papers.published import Table, TaskTable
 
 __all__ = ["TABLES", "published_table"]
 
 TABLES: Mapping[str, Table | TaskTable] = MappingProxyType(
     {
-        "dfs-table1": dfs.TABLE_1,
-        "dfs-table2": dfs.TABLE_2,
-        "dfs-table3": dfs.TABLE_3,
-        "dfs-table4": dfs.TABLE_4,
-        "dr-mgf-table1-cifar100": dr_mgf.TABLE_1_CIFAR100,
-        "dr-mgf-table1-cifar10": dr_mgf.TABLE_1_CIFAR10,
-        "dr-mgf-table2-cifar100": dr_mgf.TABLE_2_CIFAR100,
-        "dr-mgf-table2-cifar10": dr_mgf.TABLE_2_CIFAR10,
-        "dr-mgf-table3-cifar100": dr_mgf.TABLE_3_CIFAR100,
-        "dr-mgf-table3-cifar10": dr_mgf.TABLE_3_CIFAR10,
-        "dr-mgf-table4": dr_mgf.TABLE_4,
-        "dr-mgf-table5": dr_mgf.TABLE_5,
-        "dr-mgf-table6": dr_mgf_tasks.TABLE_6,
+        "dfs-table1": _dfs.TABLE_1,
+        "dfs-table2": _dfs.TABLE_2,
+        "dfs-table3": _dfs.TABLE_3,
+        "dfs-table4": _dfs.TABLE_4,
+        "dr-mgf-table1-cifar100": _dr_mgf.TABLE_1_CIFAR100,
+        "dr-mgf-table1-cifar10": _dr_mgf.TABLE_1_CIFAR10,
+        "dr-mgf-table2-cifar100": _dr_mgf.TABLE_2_CIFAR100,
+        "dr-mgf-table2-cifar10": _dr_mgf.TABLE_2_CIFAR10,
+        "dr-mgf-table3-cifar100": _dr_mgf.TABLE_3_CIFAR100,
+        "dr-mgf-table3-cifar10": _dr_mgf.TABLE_3_CIFAR10,
+        "dr-mgf-table4": _dr_mgf.TABLE_4,
+        "dr-mgf-table5": _dr_mgf.TABLE_5,
+        "dr-mgf-table6": _dr_mgf_tasks.TABLE_6,
     }
 )
 

@@ -46,12 +46,12 @@ class Recipe:
         gamma: See ``milestones``.
         precision: ``"fp32"``, ``"bf16"`` (autocast) or ``"fp16"`` (autocast and loss scaling).
         channels_last: Keep images and weights in the channels-last memory format; None does so for nets with
-            overlapping 2-D convolutions, which are faster in it (:mod:`offramp.training.layout`). A run
+            overlapping 2-D convolutions, which are faster in it (:mod:`offramp.training._layout`). A run
             records what it took, and goes on with it.
         compile: Compile the net's forward with ``torch.compile``.
         clip: Largest norm of the whole gradient; 0 leaves it alone.
         average: Share of its old value that a moving average of the weights keeps at each step, e.g. 0.999;
-            it is evaluated beside the weights themselves (:mod:`offramp.training.average`). 0: none.
+            it is evaluated beside the weights themselves (:mod:`offramp.training._average`). 0: none.
         label_smoothing: Mass of the target spread over all classes.
         class_weights: How much the samples of each class count, one number per class; ``"balanced"`` counts
             them in inverse proportion to the class's share of the training images. None: 1 each.

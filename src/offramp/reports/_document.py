@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from offramp.reports._published import PublishedRows
 from offramp.reports.groups import Group
 from offramp.reports.paired import Difference, Spread
-from offramp.reports.published import PublishedRows
 from offramp.runs.result import Result
 
 __all__ = ["comparison_document"]

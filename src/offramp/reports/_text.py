@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from offramp.reports._published import PublishedRows
 from offramp.reports.groups import Group
-from offramp.reports.published import PublishedRows
 from offramp.runs.result import Result
 from offramp.tasks.outputs import are_exits, column, heading
 from offramp.text_table import aligned, count

@@ -10,10 +10,10 @@ from typing import Any
 from offramp.errors import UserError
 from offramp.papers.catalogue import published_table
 from offramp.reports._document import comparison_document
+from offramp.reports._notes import notes
+from offramp.reports._published import PublishedRows, published_rows
 from offramp.reports._text import comparison_text, headings
 from offramp.reports.groups import Group
-from offramp.reports.notes import notes
-from offramp.reports.published import PublishedRows, published_rows
 from offramp.reports.runs import RunRecord, read_run
 from offramp.reports.search import picked
 from offramp.runs.result import Result

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from offramp.reports.student_t import two_sided_quantile
+from offramp.reports._student_t import two_sided_quantile
 from offramp.text_table import signed
 
 __all__ = ["ENOUGH_SEEDS", "Difference", "Spread", "paired_difference", "spread"]

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from offramp.errors import UserError
+from offramp.reports._plot_differences import draw_differences
 from offramp.reports._text import difference_headings
 from offramp.reports.comparison import Comparison
-from offramp.reports.plot_differences import draw_differences
 from offramp.reports.plot_lines import draw_lines, wrapped
 
 __all__ = ["plot"]

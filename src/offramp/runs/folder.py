@@ -9,9 +9,9 @@ from typing import Any
 from torch import nn
 
 from offramp.runs import checkpoint
+from offramp.runs._log import Log
 from offramp.runs.extension import extend, is_longer
 from offramp.runs.files import write_file, write_folder
-from offramp.runs.log import Log
 from offramp.runs.record import as_json, record_json
 from offramp.runs.result import Result
 from offramp.runs.weights import weights_bytes

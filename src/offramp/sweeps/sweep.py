@@ -12,10 +12,10 @@ from pathlib import Path
 
 from offramp.errors import UserError
 from offramp.runs.files import disk_errors
+from offramp.sweeps._jobs import Ended, run_jobs, share_of_cores
 from offramp.sweeps._lock import alone_in
+from offramp.sweeps._trials import check_trials, trials
 from offramp.sweeps.file import Sweep
-from offramp.sweeps.jobs import Ended, run_jobs, share_of_cores
-from offramp.sweeps.trials import check_trials, trials
 from offramp.training.interrupt import Interrupted
 
 __all__ = ["Failure", "Swept", "sweep"]

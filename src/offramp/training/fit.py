@@ -24,10 +24,10 @@ from offramp.runs.result import Result
 from offramp.runs.run import Run
 from offramp.runs.shape import shortened
 from offramp.say import say
+from offramp.training._modes import in_training_mode
+from offramp.training._trainer import Trainer
 from offramp.training.batch_size import check_batch_size
-from offramp.training.modes import in_training_mode
 from offramp.training.setup import Setup, set_up
-from offramp.training.trainer import Trainer
 from offramp.unchanged import restored_on_error
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def fit(
         net: The network, one with exits or of your own (:class:`~offramp.nets.Net` says what it has); it ends
             on the device it was trained on. The method ``separate`` trains copies and leaves it alone. What
             is in evaluation mode while the net is not, and what is in evaluation mode and all frozen, stays
-            so (:mod:`offramp.training.modes`).
+            so (:mod:`offramp.training._modes`).
         data: What :func:`offramp.data.open_data` opens (under the recipe's settings: a folder,
             a name, or a Python data set), or an opened set.
         method: Name of a method, which takes ``recipe.options``; or a :class:`~offramp.methods.Method`. By

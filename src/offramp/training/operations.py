@@ -22,10 +22,10 @@ from offramp.methods.loops import LoopContext, Progress
 from offramp.nets import Net
 from offramp.nets.sample import sample_of
 from offramp.recipes.recipe import Recipe
-from offramp.training.modes import in_training_mode
-from offramp.training.optimizer import build_optimizer
-from offramp.training.placement import place
-from offramp.training.rehearsal import rehearse
+from offramp.training._modes import in_training_mode
+from offramp.training._optimizer import build_optimizer
+from offramp.training._placement import place
+from offramp.training._rehearsal import rehearse
 from offramp.unchanged import unchanged
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from offramp.runs.left_alone import check_left_alone
 from offramp.runs.record import check_same, describe, read_record
 from offramp.runs.recorded import recorded_method
 from offramp.runs.sets import check_fits, open_set
-from offramp.training.layout import with_layout
-from offramp.training.method_checks import check_method
+from offramp.training._layout import with_layout
+from offramp.training._method_checks import check_method
 
 __all__ = ["Setup", "set_up"]
 

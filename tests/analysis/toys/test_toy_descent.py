@@ -3,10 +3,10 @@ import pytest
 import torch
 from steps import exit_step
 
+from offramp.analysis.toys._fusion import fuse, stages_and_fusion
+from offramp.analysis.toys._rules import COMBINERS, Combined, Points
 from offramp.analysis.toys.descent import RATE, descend
-from offramp.analysis.toys.fusion import fuse, stages_and_fusion
 from offramp.analysis.toys.problems import Coupled, Landscape, gradients
-from offramp.analysis.toys.rules import COMBINERS, Combined, Points
 from offramp.errors import UserError
 from offramp.methods import method
 from offramp.methods.combiners import Backward

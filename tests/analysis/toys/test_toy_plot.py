@@ -3,8 +3,8 @@ import re
 
 import pytest
 
+from offramp.analysis.toys._plot import draw
 from offramp.analysis.toys.descent import descend
-from offramp.analysis.toys.plot import draw
 from offramp.analysis.toys.problems import Coupled, Landscape
 from offramp.analysis.toys.report import table, write
 from offramp.errors import UserError

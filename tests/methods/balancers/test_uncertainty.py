@@ -15,7 +15,7 @@ from offramp.methods.objectives import Step
 from offramp.nets import vgg7
 from offramp.runs.checkpoint import last
 from offramp.tasks import Classification
-from offramp.training.groups import grouped
+from offramp.training._groups import grouped
 
 LOSSES = torch.tensor([3.0, 1.0, 0.25, 0.5, 2.0, 1.5], dtype=torch.float64)
 

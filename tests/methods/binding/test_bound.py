@@ -17,8 +17,8 @@ from offramp.methods import METHODS, method
 from offramp.methods.bound import BoundMethod
 from offramp.methods.loops import LoopContext, Progress
 from offramp.tasks import Boxes, Classification
-from offramp.training.optimizer import build_optimizer
-from offramp.training.placement import place
+from offramp.training._optimizer import build_optimizer
+from offramp.training._placement import place
 
 MINIBATCH = [name for name, row in METHODS.items() if not (row.separate or row.loop.own_backward)]
 SEVERAL = ["dfs+cagrad", "kd+pcgrad", "ge+byot", "uncertainty+mgda"]

@@ -12,8 +12,8 @@ from offramp.methods import method
 from offramp.methods.bound import BoundMethod
 from offramp.methods.loops import LoopContext, Progress
 from offramp.nets import MultiExitNet
-from offramp.training.optimizer import build_optimizer
-from offramp.training.placement import place
+from offramp.training._optimizer import build_optimizer
+from offramp.training._placement import place
 
 RECIPE = Recipe(lr=0.05, batch_size=6, momentum=0.9, nesterov=False, weight_decay=1e-4, epochs=2)
 CLASSES = 3

@@ -20,7 +20,7 @@ from offramp.methods.loops.staged._loss_factors import equal_norms, landscape_ra
 from offramp.methods.objectives.divergence import DivergenceDistillation
 from offramp.nets import Net
 from offramp.tasks import Boxes, Classification
-from offramp.training.rehearsal import rehearse
+from offramp.training._rehearsal import rehearse
 
 PROGRESS = Progress(0, 0.0, RECIPE.lr)
 LATER = Progress(1, 0.5, RECIPE.lr)

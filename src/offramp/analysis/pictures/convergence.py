@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from offramp.analysis.convergence import Curves
+from offramp.analysis.pictures._lines import stroke
 from offramp.analysis.pictures.canvas import canvas
-from offramp.analysis.pictures.lines import stroke
 from offramp.reports.plot_lines import wrapped
 from offramp.tasks.outputs import heading
 

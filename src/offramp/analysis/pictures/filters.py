@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from offramp.analysis.pictures._lines import stroke
 from offramp.analysis.pictures.canvas import canvas
-from offramp.analysis.pictures.lines import stroke
 from offramp.reports.plot_lines import wrapped
 
 __all__ = ["FilterLine", "draw_filters"]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from offramp.analysis.conflict import OutputInterference, pooled
+from offramp.analysis.pictures._exits import exit_colour, exit_legend, exit_marker
 from offramp.analysis.pictures.canvas import canvas
-from offramp.analysis.pictures.exits import exit_colour, exit_legend, exit_marker
 from offramp.reports.plot_lines import wrapped
 from offramp.text_table import signed
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from offramp.analysis.pictures._exits import exit_colour
 from offramp.analysis.pictures.canvas import canvas
-from offramp.analysis.pictures.exits import exit_colour
 from offramp.analysis.routes import strongest
 from offramp.methods.loops import Route
 from offramp.reports.plot_lines import wrapped

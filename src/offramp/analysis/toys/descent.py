@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from offramp.analysis.toys.fusion import PASSES, Epoch, stages_and_fusion
+from offramp.analysis.toys._fusion import PASSES, Epoch, stages_and_fusion
+from offramp.analysis.toys._rules import rules
 from offramp.analysis.toys.problems import Point, Problem, gradients
-from offramp.analysis.toys.rules import rules
 from offramp.errors import UserError
 
 __all__ = ["MILESTONES", "STEPS", "Descent", "descend"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from offramp.analysis.toys._plot import draw
 from offramp.analysis.toys.descent import Descent
-from offramp.analysis.toys.plot import draw
 from offramp.errors import UserError
 from offramp.text_table import aligned
 

@@ -3,7 +3,7 @@
 Read the comparisons with care: there is one run per number; the settings of CAGrad, PCGrad and Nash-MTL are
 printed nowhere (the package of Meta-GF, by the same authors, has the first two as ``cagrad-meta-gf`` and
 ``pcgrad-meta-gf``); and the averages hide that DR-MGF is not the best at every exit.
-Table 6, of several tasks, is in :mod:`offramp.papers.dr_mgf_tasks`.
+Table 6, of several tasks, is in :mod:`offramp.papers._dr_mgf_tasks`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from offramp.papers.dr_mgf_costs import COUNTS, Count
+from offramp.papers._dr_mgf_costs import COUNTS, Count
 from offramp.papers.published import Table
 
 __all__ = [

@@ -17,21 +17,21 @@ from offramp.runs import checkpoint
 from offramp.runs.evaluation import Evaluation
 from offramp.runs.folder import RunFolder
 from offramp.tasks.outputs import column
-from offramp.training.average import Average
+from offramp.training._average import Average
+from offramp.training._display import Display
+from offramp.training._feed import Feed
+from offramp.training._groups import grouped
+from offramp.training._optimizer import build_optimizer
+from offramp.training._placement import place
+from offramp.training._plan import EpochPlan
+from offramp.training._rehearsal import rehearse
+from offramp.training._schedule import learning_rate
+from offramp.training._state import State, capture, restore
+from offramp.training._tasks import tasks_of
+from offramp.training._watch import Watch, weights_trouble
 from offramp.training.batch_size import remedy
-from offramp.training.display import Display
-from offramp.training.feed import Feed
-from offramp.training.groups import grouped
 from offramp.training.interrupt import Interrupted, Signals, catch_signals
-from offramp.training.optimizer import build_optimizer
-from offramp.training.placement import place
-from offramp.training.plan import EpochPlan
-from offramp.training.rehearsal import rehearse
-from offramp.training.schedule import learning_rate
 from offramp.training.setup import Setup
-from offramp.training.state import State, capture, restore
-from offramp.training.tasks import tasks_of
-from offramp.training.watch import Watch, weights_trouble
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -18,8 +18,8 @@ from offramp.nets.text import build, check
 from offramp.recipes.recipe import Recipe
 from offramp.runs.record import read_record
 from offramp.runs.sets import open_set
+from offramp.sweeps._jobs import Job
 from offramp.sweeps.file import Entry, Sweep
-from offramp.sweeps.jobs import Job
 from offramp.training.batch_size import check_batch_size
 from offramp.training.setup import set_up
 

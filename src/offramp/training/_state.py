@@ -12,7 +12,7 @@ from torch import Tensor
 from offramp.distributed.collectives import gather, mean
 from offramp.methods.loops import BoundLoop, Losses
 from offramp.runs.formats import renamed_state
-from offramp.training import rng
+from offramp.training import _rng
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -120,7 +120,7 @@ def capture(state: State, loop: BoundLoop, fabric: Fabric) -> dict[str, Any]:
         "losses": gather((state.loss_sum, state.loss_count)),
         "loop": gather(mine) if loop.apart else [mine],
         "precision": fabric.strategy.precision.state_dict(),
-        "rng": rng.gather(fabric),
+        "rng": _rng.gather(fabric),
     }
 
 
@@ -130,7 +130,7 @@ def restore(values: dict[str, Any], loop: BoundLoop, fabric: Fabric) -> State:
     Raises:
         UserError: The run had another number of processes.
     """
-    rng.restore(values["rng"], fabric)
+    _rng.restore(values["rng"], fabric)
     loss_sum, loss_count = (tensor.to(fabric.device) for tensor in values["losses"][fabric.global_rank])
     fabric.strategy.precision.load_state_dict(values["precision"])
     loop.load(values["loop"][fabric.global_rank if loop.apart else 0])

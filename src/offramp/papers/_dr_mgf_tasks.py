@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from offramp.papers.dr_mgf import SOURCE
+from offramp.papers._dr_mgf import SOURCE
 from offramp.papers.published import TaskTable
 
 __all__ = ["TABLE_6"]

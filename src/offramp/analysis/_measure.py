@@ -7,16 +7,16 @@ from typing import Any
 
 from torch import Tensor
 
+from offramp.analysis._findings import Findings, RouteFindings
+from offramp.analysis._subject import Subject, check_split
 from offramp.analysis.conflict import Interference
 from offramp.analysis.filter_conflict import FilterConflict
 from offramp.analysis.filters import shared_owners
-from offramp.analysis.findings import Findings, RouteFindings
 from offramp.analysis.gradients import task_gradients
 from offramp.analysis.importance import GradientNorms, Importance, route_importance
 from offramp.analysis.prune import Pruning, pruning_matrix
 from offramp.analysis.settings import Settings
 from offramp.analysis.similarity import common_routes, likeness
-from offramp.analysis.subject import Subject, check_split
 from offramp.errors import UserError
 from offramp.methods.loops import read_routes
 from offramp.modes import measuring

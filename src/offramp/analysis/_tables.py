@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
+from offramp.analysis._findings import Findings
 from offramp.analysis.conflict import pooled
 from offramp.analysis.convergence import Curves
-from offramp.analysis.findings import Findings
 from offramp.analysis.prune import Pruning
 from offramp.analysis.settings import Settings
 from offramp.text_table import aligned, signed

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from offramp.methods.loops import Losses
 from offramp.tasks.outputs import names_in_words
-from offramp.training.plan import EpochPlan
+from offramp.training._plan import EpochPlan
 
 __all__ = ["Watch", "weights_trouble"]
 
