@@ -5,7 +5,8 @@ import pytest
 
 from offramp.analysis import curves
 from offramp.reports import Group, RunRecord
-from offramp.runs.result import Output, Result
+from offramp.runs.output import Output
+from offramp.runs.result import Result
 
 EXITS = 11  # at most; a row has the columns of those that were logged
 

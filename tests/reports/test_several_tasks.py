@@ -8,7 +8,8 @@ import pytest
 
 from offramp.errors import UserError
 from offramp.reports import compare, plot, result_table
-from offramp.runs.result import Output, Result
+from offramp.runs.output import Output
+from offramp.runs.result import Result
 from offramp.tasks.outputs import exit_name
 
 

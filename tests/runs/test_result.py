@@ -12,7 +12,8 @@ from offramp.counting.costs import Cost, ExitCost
 from offramp.errors import UserError
 from offramp.papers._dr_mgf_tasks import TABLE_6
 from offramp.reports import read_run
-from offramp.runs.result import Output, Result
+from offramp.runs.output import Output
+from offramp.runs.result import Result
 from offramp.tasks import Boxes, Classification, Task
 from offramp.tasks.evaluation import Metrics
 

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from offramp.errors import UserError
 from offramp.reports.runs import RunRecord
-from offramp.runs.result import Output, relative_gain
+from offramp.runs.output import Output, relative_gain
 
 __all__ = ["Tried", "picked"]
 

@@ -1,61 +1,25 @@
-"""The result of a run: every output's metrics and cost, and what follows from them.
-
-The only reader and writer of ``result.json``. Of a network whose outputs are exits that classify, the file
-has the keys that it has had from the beginning: ``exits``, ``average_top1``, ``ensemble_top1``.
-"""
+"""The result of a run: every output's metrics and cost, and what follows from them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from offramp.counting import Cost
 from offramp.errors import UserError
+from offramp.runs._result_keys import (
+    classifies_at_exits,
+    metrics_from_json,
+    metrics_to_json,
+    outputs_from_json,
+)
+from offramp.runs.output import Output, relative_gain
 from offramp.tasks import Task
 from offramp.tasks.evaluation import Metrics
-from offramp.tasks.outputs import exit_name
 
-__all__ = ["Output", "Result", "relative_gain"]
-
-
-def relative_gain(now: float, before: float, better: str) -> float:
-    """Change of a metric for the better as a part of what it was.
-
-    Raises:
-        UserError: It was 0.
-    """
-    if not before:
-        raise UserError(
-            f"a metric that was 0 and is {now:g} has no relative change (Delta-m); compare single metrics"
-        )
-    change = (now - before) / abs(before)
-    return change if better == "higher" else -change
-
-
-@dataclass(frozen=True)
-class Output:
-    """One output of a network after training.
-
-    Attributes:
-        metrics: Metric -> value.
-        primary: The metric that stands for the output.
-        better: Whether a ``"higher"`` or a ``"lower"`` value of it is better.
-        params: Parameters that the output needs.
-        flops: Operations that the output needs for one sample; None: unknown.
-    """
-
-    metrics: Mapping[str, float]
-    primary: str
-    better: str
-    params: int = 0
-    flops: int | None = None
-
-    @property
-    def value(self) -> float:
-        """The primary metric's."""
-        return self.metrics[self.primary]
+__all__ = ["Result"]
 
 
 @dataclass(frozen=True)
@@ -167,79 +131,31 @@ class Result:
     @property
     def classifies_at_exits(self) -> bool:
         """Whether the outputs are exits that classify, whose numbers have keys of their own in files."""
-        return self.average is not None and all(
-            output.primary == "top1" and name == exit_name(k)
-            for k, (name, output) in enumerate(self.outputs.items(), 1)
-        )
+        return classifies_at_exits(self.outputs)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as ``result.json`` holds them; metrics of classification are in percent."""
-        head = {"net": self.net, "method": self.method, "data": self.data, "seed": self.seed}
         return {
-            **head,
-            **self._metrics(self.metrics, costs=True),
+            "net": self.net,
+            "method": self.method,
+            "data": self.data,
+            "seed": self.seed,
+            **metrics_to_json(self.metrics, self.outputs, costs=True),
             "convention": self.convention,
-            **({"averaged_weights": self._metrics(self.averaged)} if self.averaged else {}),
-        }
-
-    def _metrics(self, found: Metrics, *, costs: bool = False) -> dict[str, Any]:
-        cost = {
-            name: {"params": output.params, "flops": output.flops} if costs else {}
-            for name, output in self.outputs.items()
-        }
-        if self.classifies_at_exits and found.ensemble is not None:
-            return {
-                "exits": [{**values, **cost[name]} for name, values in found.outputs.items()],
-                "average_top1": sum(values["top1"] for values in found.outputs.values()) / len(found.outputs),
-                "ensemble_top1": found.ensemble["top1"],
-            }
-        return {
-            "outputs": {
-                name: {
-                    "metrics": dict(values),
-                    "primary": self.outputs[name].primary,
-                    "better": self.outputs[name].better,
-                    **cost[name],
-                }
-                for name, values in found.outputs.items()
-            },
-            "ensemble": found.ensemble,
+            **({"averaged_weights": metrics_to_json(self.averaged, self.outputs)} if self.averaged else {}),
         }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Result:
         """A result from a ``result.json`` that :func:`~offramp.runs.shape.check_result` lets pass."""
-        found = _read(content)
-        if "exits" in content:
-            outputs = {
-                exit_name(k): Output(
-                    found.outputs[exit_name(k)], "top1", "higher", exit["params"], exit["flops"]
-                )
-                for k, exit in enumerate(content["exits"], 1)
-            }
-        else:
-            outputs = {
-                name: Output(each["metrics"], each["primary"], each["better"], each["params"], each["flops"])
-                for name, each in content["outputs"].items()
-            }
         averaged = content.get("averaged_weights")
         return cls(
             net=content["net"],
             method=content["method"],
             data=content["data"],
             seed=content["seed"],
-            outputs=outputs,
-            ensemble=found.ensemble,
+            outputs=outputs_from_json(content),
+            ensemble=metrics_from_json(content).ensemble,
             convention=content.get("convention", "macs"),
-            averaged=_read(averaged) if averaged else None,
+            averaged=metrics_from_json(averaged) if averaged else None,
         )
-
-
-def _read(content: Mapping[str, Any]) -> Metrics:
-    if "exits" not in content:
-        return Metrics(
-            {name: each["metrics"] for name, each in content["outputs"].items()}, content["ensemble"]
-        )
-    exits: Sequence[Mapping[str, float]] = content["exits"]
-    outputs = {exit_name(k): {"top1": e["top1"], "top5": e["top5"]} for k, e in enumerate(exits, 1)}
-    return Metrics(outputs, {"top1": content["ensemble_top1"]})

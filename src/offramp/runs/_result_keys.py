@@ -1,0 +1,78 @@
+"""The keys of ``result.json`` for metrics and costs, read and written.
+
+Of a network whose outputs are exits that classify, the file has the keys that it has had from the beginning:
+``exits``, ``average_top1``, ``ensemble_top1``. Of any other it has ``outputs`` and ``ensemble``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from offramp.runs.output import Output
+from offramp.tasks.evaluation import Metrics
+from offramp.tasks.outputs import exit_name
+
+__all__ = ["classifies_at_exits", "metrics_from_json", "metrics_to_json", "outputs_from_json"]
+
+
+def classifies_at_exits(outputs: Mapping[str, Output]) -> bool:
+    """Whether the outputs are exits that classify."""
+    return bool(outputs) and all(
+        output.primary == "top1" and name == exit_name(k)
+        for k, (name, output) in enumerate(outputs.items(), 1)
+    )
+
+
+def metrics_to_json(found: Metrics, outputs: Mapping[str, Output], *, costs: bool = False) -> dict[str, Any]:
+    """Plain values of metrics.
+
+    Args:
+        found: The metrics.
+        outputs: The outputs that they are of.
+        costs: Whether to add what each output costs.
+    """
+    cost = {
+        name: {"params": output.params, "flops": output.flops} if costs else {}
+        for name, output in outputs.items()
+    }
+    if classifies_at_exits(outputs) and found.ensemble is not None:
+        return {
+            "exits": [{**values, **cost[name]} for name, values in found.outputs.items()],
+            "average_top1": sum(values["top1"] for values in found.outputs.values()) / len(found.outputs),
+            "ensemble_top1": found.ensemble["top1"],
+        }
+    return {
+        "outputs": {
+            name: {
+                "metrics": dict(values),
+                "primary": outputs[name].primary,
+                "better": outputs[name].better,
+                **cost[name],
+            }
+            for name, values in found.outputs.items()
+        },
+        "ensemble": found.ensemble,
+    }
+
+
+def metrics_from_json(content: Mapping[str, Any]) -> Metrics:
+    """Read what :func:`metrics_to_json` wrote, without costs."""
+    if "exits" not in content:
+        outputs = {name: each["metrics"] for name, each in content["outputs"].items()}
+        return Metrics(outputs, content["ensemble"])
+    exits = enumerate(content["exits"], 1)
+    outputs = {exit_name(k): {"top1": each["top1"], "top5": each["top5"]} for k, each in exits}
+    return Metrics(outputs, {"top1": content["ensemble_top1"]})
+
+
+def outputs_from_json(content: Mapping[str, Any]) -> dict[str, Output]:
+    """Read the outputs of what :func:`metrics_to_json` wrote with costs."""
+    metrics, outputs = metrics_from_json(content).outputs, content.get("outputs")
+    if outputs is None:
+        classes = {"primary": "top1", "better": "higher"}
+        outputs = {exit_name(k): each | classes for k, each in enumerate(content["exits"], 1)}
+    return {
+        name: Output(metrics[name], each["primary"], each["better"], each["params"], each["flops"])
+        for name, each in outputs.items()
+    }
