@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from offramp.attention import plain_attention
 from offramp.counting.conventions import Convention
-from offramp.counting.operators import FORMULAS, Operators, plain_attention, without_formula
+from offramp.counting.operators import FORMULAS, Operators, without_formula
 
 __all__ = ["Meter"]
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["FORMULAS", "Operators", "plain_attention", "without_formula"]
+__all__ = ["FORMULAS", "Operators", "without_formula"]
 
 _aten = torch.ops.aten
 
@@ -70,18 +68,6 @@ def without_formula(operators: Iterable[str]) -> str:
         f"torch's FlopCounterMode has no formula for {', '.join(sorted(set(operators)))}; "
         "torch.utils.flop_counter.register_flop_formula gives an operator one"
     )
-
-
-@contextmanager
-def plain_attention() -> Iterator[None]:
-    """Have attention run as plain products, which have formulas, and not as one fused operator."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 class Operators(TorchDispatchMode):

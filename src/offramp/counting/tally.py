@@ -7,7 +7,8 @@ from contextlib import contextmanager, nullcontext
 
 from torch.utils.flop_counter import FlopCounterMode
 
-from offramp.counting.operators import FORMULAS, Operators, plain_attention
+from offramp.attention import plain_attention
+from offramp.counting.operators import FORMULAS, Operators
 
 __all__ = ["Tally"]
 

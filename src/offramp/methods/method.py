@@ -10,8 +10,9 @@ from typing import Any, cast
 from torch import nn
 
 from offramp.errors import UserError, guess
-from offramp.forks import Fork, GainFork, Rule, SliceFork, install, remove
+from offramp.forks import Rule
 from offramp.methods._handed_over import unwrap
+from offramp.methods._put_forks import put_forks
 from offramp.methods.balancers import Balancer, Equal
 from offramp.methods.combiners import Combiner, Sum
 from offramp.methods.loops import Loop, Minibatch
@@ -19,7 +20,7 @@ from offramp.methods.objectives import Objective, TaskLoss
 from offramp.methods.options import Options
 from offramp.methods.own_loop import OwnLoopMethod
 from offramp.methods.passes import K, Passes
-from offramp.nets import MultiExitNet, Net, Separate
+from offramp.nets import Net, Separate
 from offramp.unchanged import restored_on_error
 
 __all__ = ["AXES", "Method"]
@@ -239,26 +240,8 @@ class Method:
         Raises:
             UserError: The method has plain forks and the net does not, or the forks do not fit the net.
         """
-        if not isinstance(net, MultiExitNet):
-            if self.forks or self.separate:
-                part, other = (
-                    ("stages", "another method") if self.separate else ("forks", "one without forks")
-                )
-                raise UserError(
-                    f"{self.name!r} works on the {part} of a MultiExitNet, and {type(net).__name__} has "
-                    f"none; take {other}"
-                )
-            return net
-        if self.forks:
-            if any(isinstance(fork, GainFork) for fork in net.forks):
-                remove(net)
-            install(net, self.forks)
-        elif any(type(fork) not in (Fork, SliceFork) for fork in net.forks):
-            raise UserError(
-                f"method {self.name!r} trains plain forks, and this net's are not; "
-                "take them off first with offramp.forks.remove(net)"
-            )
-        return Separate(net) if self.separate else net
+        put_forks(net, self.forks, self.name, separate=self.separate)
+        return Separate(net) if self.separate else net  # type: ignore[arg-type]
 
 
 def _members(part: Any) -> tuple[Any, ...]:

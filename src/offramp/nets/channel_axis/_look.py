@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from offramp.attention import plain_attention
 from offramp.errors import UserError
 from offramp.forks.scales import scales_of
 from offramp.nets.channel_axis._labels import Labels
@@ -84,7 +84,7 @@ def look(stages: Sequence[nn.Module], heads: Sequence[nn.Module], sample: Any) -
     labels = Labels()
     features: list[Sequence[Any]] = []
     readers = [*heads, *(nn.Identity() for _ in stages[len(heads) :])]
-    with unchanged(*stages, *heads), torch.no_grad(), _no_fused_attention():
+    with unchanged(*stages, *heads), torch.no_grad(), plain_attention():
         for module in (*stages, *heads):
             module.eval()
 
@@ -149,14 +149,3 @@ def _check_given(given: ChannelAxis | None, exits: int) -> None:
         raise UserError(f"channel_axis={given!r} is neither an integer nor a mapping from exit to integer")
     if isinstance(given, Mapping) and (strange := [exit for exit in given if not 1 <= exit <= exits]):
         raise UserError(f"channel_axis= names exit {strange[0]}, but those to name are exits 1 to {exits}")
-
-
-@contextmanager
-def _no_fused_attention() -> Iterator[None]:
-    """Keep torch's transformer layers from running as one operator, whose inner layers could not be seen."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)

@@ -11,17 +11,16 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from offramp.data.batch import Batch
-from offramp.distributed.collectives import broadcast
 from offramp.errors import UserError
 from offramp.methods.loops.context import LoopContext
 from offramp.methods.loops.loop import BoundLoop, Losses, Phase
 from offramp.methods.loops.progress import Progress
 from offramp.methods.loops.staged._copies import Copies
+from offramp.methods.loops.staged._division import Division
 from offramp.methods.loops.staged._fusion import Fusion
 from offramp.methods.loops.staged._importance import Importance
 from offramp.methods.loops.staged._learned_mean import LearnedMean
@@ -73,18 +72,13 @@ class BoundStagedLoop(BoundLoop):
         self.mean, self.find_factors, self.importance = mean, factors, importance
         self.shared = mean.owners
         _check(context, options, self.shared)
-        fabric = context.fabric
         outputs = list(range(len(context.tasks)))[:: -1 if options.deepest_first else 1]
-        divided = len(outputs) - len(outputs) % fabric.world_size
-        # each process takes every N-th of the outputs; what does not divide, all train together
-        self.holders = {output: place % fabric.world_size for place, output in enumerate(outputs[:divided])}
-        alone = [output for output, rank in self.holders.items() if rank == fabric.global_rank]
-        mine = alone + outputs[divided:]
+        self.division = Division(outputs, context.fabric)
         self.phases = (
-            *(_output_phase(output, len(outputs), options) for output in mine),
+            *(_output_phase(output, len(outputs), options) for output in self.division.mine),
             _fusion_phase(len(outputs), options),
         )
-        self.training = OutputTraining(context, options, importance, mine, self.shared)
+        self.training = OutputTraining(context, options, importance, self.division.mine, self.shared)
         self.fusion = Fusion(context, options, mean, optimizer, self.training.taus)
         self.start: dict[str, Tensor] = {}
         self.copies = Copies(owners)
@@ -92,9 +86,7 @@ class BoundStagedLoop(BoundLoop):
 
     def begin(self, phase: int, progress: Progress) -> None:
         if phase == 0:
-            # of tied tensors the first name stands for all
-            state = self.context.net.state_dict()
-            self.start = {name: tensor.clone() for name, tensor in state.items() if name in self.owners}
+            self.start = {name: tensor.clone() for name, tensor in self._owned().items()}
             self.copies = Copies(self.owners)
             if self.importance is not None:
                 self.importance.fix_defaults()
@@ -102,13 +94,13 @@ class BoundStagedLoop(BoundLoop):
         # outputs' phases do not depend on each other: what an objective remembers moves in the fusion only
         self.context.bound.train(output is None)
         if output is None:
-            self._agree()
-            self._gather()
+            self.division.agree_on_scale()
+            self.division.gather(self.copies, self._owned(), self.importance)
             self._put(self.start | self.copies.unfused(self.context.net, self.shared))
             self.fusion.begin()
         else:
-            if output not in self.holders:
-                self._agree()
+            if self.division.together(output):
+                self.division.agree_on_scale()
             parameters = dict(self.context.net.named_parameters())
             carried = self.options.statistics == "carried"
             self._put({n: t for n, t in self.start.items() if n in parameters or not carried})
@@ -119,7 +111,7 @@ class BoundStagedLoop(BoundLoop):
         self.context.bound.train(output is None)
         if output is None:
             return self.fusion.step(self.copies, batch, progress)
-        together = output not in self.holders
+        together = self.division.together(output)
         return self.training.step(output, self.factors, batch, progress, together=together)
 
     def end(self, phase: int, progress: Progress) -> None:
@@ -135,30 +127,16 @@ class BoundStagedLoop(BoundLoop):
         """Output that a phase trains the net for; None: it is the fusion."""
         return None if phase + 1 == len(self.phases) else self.phases[phase].draw
 
+    def _owned(self) -> dict[str, Tensor]:
+        """The net's tensors by name; of tied ones the first name stands for all."""
+        return {n: tensor for n, tensor in self.context.net.state_dict().items() if n in self.owners}
+
     def _put(self, tensors: Mapping[str, Tensor]) -> None:
         """Set tensors of the net, by name."""
         state = self.context.net.state_dict()
         with torch.no_grad():
             for name, tensor in tensors.items():
                 state[name].copy_(tensor)
-
-    def _agree(self) -> None:
-        """Give all processes one loss scale, before they share batches."""
-        precision = self.context.fabric.strategy.precision
-        if self.context.fabric.world_size > 1:
-            held = [precision.state_dict()]
-            dist.broadcast_object_list(held, 0)
-            precision.load_state_dict(held[0])
-
-    def _gather(self) -> None:
-        """Give every process what the phases of the others have left."""
-        fabric = self.context.fabric
-        like = {n: t for n, t in self.context.net.state_dict().items() if n in self.owners}
-        self.copies.exchange(like, self.holders)
-        if fabric.world_size > 1 and self.importance is not None:
-            for output, rank in self.holders.items():
-                for nu in self.importance.own(output):
-                    broadcast([nu], rank)
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
         """Each optimiser once, in an order that checkpoints rely on."""

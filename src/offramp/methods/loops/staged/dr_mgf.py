@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from offramp.checks import choice, number, numbers, switch
 from offramp.errors import UserError
@@ -21,11 +20,12 @@ from offramp.methods.loops.progress import Progress
 from offramp.methods.loops.staged._bound import BoundStagedLoop
 from offramp.methods.loops.staged._copies import owners_of_state, shared_parameters
 from offramp.methods.loops.staged._fusion import adam
-from offramp.methods.loops.staged._importance import CONVOLUTIONS, INITS, LATERAL, SIGNS, Importance
+from offramp.methods.loops.staged._importance import INITS, LATERAL, SIGNS, Importance
 from offramp.methods.loops.staged._learned_mean import LearnedMean
 from offramp.methods.loops.staged._loss_factors import equal_norms, landscape_rates
 from offramp.methods.loops.staged._options import StagedLoop
 from offramp.methods.loops.staged._output_training import OutputTraining
+from offramp.methods.loops.staged._scaled_units import scaled_units
 from offramp.methods.passes import K, Passes
 
 if TYPE_CHECKING:
@@ -192,13 +192,11 @@ class DRMGF(StagedLoop):
     def _mean(
         self, net: nn.Module, shared: Mapping[str, tuple[int, ...]], importance: Importance
     ) -> LearnedMean:
-        units: dict[str, torch.Size] = {}
-        kernels = _kernels(net)
-        for name, parameter in net.named_parameters():
-            equal = _is_bias(net, name) or (self.affine == "mean" and parameter.dim() == 1)
-            learned = self.learn == "routes" and name in importance.owners
-            if name in shared and not equal and not learned and self.learn != "nothing":
-                units[name] = parameter.shape[:2] if name in kernels else parameter.shape
+        units = {}
+        if self.learn != "nothing":
+            units = scaled_units(net, shared, affine=self.affine == "scales")
+        if self.learn == "routes":
+            units = {name: unit for name, unit in units.items() if name not in importance.owners}
         first = 1e-3 if self.learn == "scales" else 1.0
         return LearnedMean(
             shared,
@@ -217,19 +215,3 @@ class DRMGF(StagedLoop):
             return adam(mean.variables.values(), self.fusion_lr, context.fabric)
         learned = list(mean.learned().values())
         return context.optimizer([{"params": learned, "weight_decay": self.nu_decay}]) if learned else None
-
-
-def _kernels(net: nn.Module) -> set[str]:
-    """Names of the weights that consist of kernels: those of convolutions."""
-    return {
-        f"{path}.weight" if path else "weight"
-        for path, module in net.named_modules()
-        if isinstance(module, CONVOLUTIONS)
-    }
-
-
-def _is_bias(net: nn.Module, name: str) -> bool:
-    """Whether a parameter is added to what a weight of more axes gives: the bias of no norm layer."""
-    path, _, last = name.rpartition(".")
-    weight = getattr(net.get_submodule(path), "weight", None)
-    return last == "bias" and isinstance(weight, Tensor) and weight.dim() > 1

@@ -1,0 +1,41 @@
+"""Put the forks of a method on a net, in the place of another method's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from offramp.errors import UserError
+from offramp.forks import Fork, GainFork, Rule, SliceFork, install, remove
+from offramp.nets import MultiExitNet, Net
+
+__all__ = ["put_forks"]
+
+
+def put_forks(net: Net, rules: Sequence[Rule], method: str, *, separate: bool) -> None:
+    """Install forks on a net, in place; gain forks that are on it already make way.
+
+    Args:
+        net: The net.
+        rules: The method's; none are plain forks.
+        method: The method's name, for messages.
+        separate: Whether the method trains the net's parts apart.
+
+    Raises:
+        UserError: The forks are plain and the net's are not, or they do not fit the net.
+    """
+    if not isinstance(net, MultiExitNet):
+        if rules or separate:
+            part, other = ("stages", "another method") if separate else ("forks", "one without forks")
+            raise UserError(
+                f"{method!r} works on the {part} of a MultiExitNet, and {type(net).__name__} has "
+                f"none; take {other}"
+            )
+    elif rules:
+        if any(isinstance(fork, GainFork) for fork in net.forks):
+            remove(net)
+        install(net, rules)
+    elif any(type(fork) not in (Fork, SliceFork) for fork in net.forks):
+        raise UserError(
+            f"method {method!r} trains plain forks, and this net's are not; "
+            "take them off first with offramp.forks.remove(net)"
+        )
