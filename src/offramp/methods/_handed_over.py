@@ -135,8 +135,10 @@ def backward_of(
 
 def average_gradients(net: nn.Module, backward: Backward) -> None:
     """Average ``.grad`` over the processes, of every parameter that has one in any of them."""
+    if backward.average is None:  # one process
+        return
     parameters = [p for p in net.parameters() if p.requires_grad]
-    if backward.average is None or not parameters:
+    if not parameters:
         return
     has_one = torch.tensor([p.grad is not None for p in parameters], device=parameters[0].device)
     anywhere = total(has_one.int()).tolist()
