@@ -14,6 +14,7 @@ from offramp.papers._dfs import (
     TABLE_3,
     TABLE_4,
 )
+from offramp.papers._dfs_curves import FIGURE_3
 
 TABLES = [TABLE_1, TABLE_2, TABLE_3, TABLE_4]
 
@@ -122,3 +123,30 @@ def test_the_earlier_timings_peak_at_half_at_two_batch_sizes_only():
     dfs = {name: fps for name, fps in EARLIER_FPS.items() if name.startswith("dfs")}
     best = {b: max(dfs, key=lambda name, b=b: dfs[name][b]) for b in EARLIER_FPS["joint"]}
     assert [b for b, name in best.items() if name == "dfs"] == [500, 750]
+
+
+def test_figure_3_has_forty_points_per_method_at_rising_cost_within_the_exits():
+    assert [*FIGURE_3.points] == ["joint", "ge", "meta-gf", "dfs"]
+    for points in FIGURE_3.points.values():
+        flops = [x for x, _ in points]
+        assert len(flops) == 40
+        assert flops == sorted(flops)
+        assert FIGURE_3.flops[0] < flops[0] < flops[-1] < FIGURE_3.flops[-1]
+
+
+def test_figure_3_starts_where_its_thresholds_plan_to():
+    """At p = 1 the samples are spread over the exits by 0.05^k, at a cost that no test set moves by much."""
+    shares = 0.05 ** np.arange(1, 8)
+    planned = np.dot(shares / shares.sum(), FIGURE_3.flops)
+    assert planned == pytest.approx(58.80, abs=0.005)
+    for points in FIGURE_3.points.values():
+        assert points[0][0] == pytest.approx(planned, abs=0.7)
+
+
+def test_figure_3_has_the_gains_that_the_paper_states():
+    curves = {name: np.array(points).T for name, points in FIGURE_3.points.items()}
+    at_170 = {name: np.interp(170, *curve) for name, curve in curves.items()}
+    assert at_170["dfs"] - at_170["meta-gf"] == pytest.approx(2.5, abs=0.05)
+    best = curves["meta-gf"][:, np.argmax(curves["meta-gf"][1])]
+    same = curves["dfs"][0][np.argmax(curves["dfs"][1] > best[1] - 0.2)]
+    assert best[0] / same == pytest.approx(2, abs=0.01)

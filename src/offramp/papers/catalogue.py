@@ -1,4 +1,4 @@
-"""The published tables by the names that users type, e.g. ``dfs-table2``."""
+"""The published tables and curves by the names that users type, e.g. ``dfs-table2``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from offramp.errors import UserError, guess
-from offramp.papers import _dfs, _dr_mgf, _dr_mgf_tasks
-from offramp.papers.published import Table, TaskTable
+from offramp.papers import _dfs, _dfs_curves, _dr_mgf, _dr_mgf_tasks
+from offramp.papers.published import Curve, Table, TaskTable
 
-__all__ = ["TABLES", "published_table"]
+__all__ = ["CURVES", "TABLES", "published_curve", "published_table"]
 
 TABLES: Mapping[str, Table | TaskTable] = MappingProxyType(
     {
@@ -29,6 +29,8 @@ TABLES: Mapping[str, Table | TaskTable] = MappingProxyType(
     }
 )
 
+CURVES: Mapping[str, Curve] = MappingProxyType({"dfs-fig3": _dfs_curves.FIGURE_3})
+
 
 def published_table(name: str) -> Table | TaskTable:
     """A published table by its name, a key of :data:`TABLES`.
@@ -40,6 +42,18 @@ def published_table(name: str) -> Table | TaskTable:
         known = "; ".join(f"{key} ({_content(table)})" for key, table in TABLES.items())
         raise UserError(f"no published table {name!r}{guess(name, TABLES)}; there are: {known}")
     return TABLES[name]
+
+
+def published_curve(name: str) -> Curve:
+    """A published curve by its name, a key of :data:`CURVES`.
+
+    Raises:
+        UserError: No curve has this name; the message lists the names and what each holds.
+    """
+    if name not in CURVES:
+        known = "; ".join(f"{key} ({curve.net} on {curve.data})" for key, curve in CURVES.items())
+        raise UserError(f"no published curve {name!r}{guess(name, CURVES)}; there are: {known}")
+    return CURVES[name]
 
 
 def _content(table: Table | TaskTable) -> str:

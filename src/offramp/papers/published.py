@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-__all__ = ["StepTime", "Table", "TaskTable"]
+__all__ = ["Curve", "StepTime", "Table", "TaskTable"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,31 @@ class TaskTable:
     params: Mapping[str, float]
     baseline: str
     delta_m: Mapping[str, float]
+    remark: str = ""
+    label: str = "published"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A published curve of accuracy against mean cost, as samples leave early.
+
+    Attributes:
+        source: Paper and figure number.
+        net: Our name of the network, a key of :data:`offramp.nets.NETS`.
+        data: What it was trained and tested on.
+        points: Method -> (operations of a sample on average, in ``flops_unit``; accuracy in percent), by
+            rising cost.
+        flops: Operations of each exit as printed, with all earlier heads, in ``flops_unit``.
+        flops_unit: What operations are counted in.
+        remark: What else is known of the numbers.
+    """
+
+    source: str
+    net: str
+    data: str
+    points: Mapping[str, tuple[tuple[float, float], ...]]
+    flops: tuple[float, ...]
+    flops_unit: float
     remark: str = ""
     label: str = "published"
 
