@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from offramp.errors import UserError
 from offramp.reports._plot_differences import draw_differences
 from offramp.reports._text import difference_headings
+from offramp.reports.canvas import canvas
 from offramp.reports.comparison import Comparison
 from offramp.reports.plot_lines import draw_lines, wrapped
 
 __all__ = ["plot"]
-
-STYLE: Any = {
-    "font.size": 11,
-    "svg.fonttype": "none",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
 
 
 def plot(comparison: Comparison, path: str | Path) -> Path:
@@ -34,36 +26,17 @@ def plot(comparison: Comparison, path: str | Path) -> Path:
         UserError: matplotlib is missing, an ending it does not know, or a place where no file can be
             written.
     """
-    path = Path(path)
-    try:
-        import matplotlib
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise UserError("a picture needs matplotlib: pip install 'offramp[cli]'") from error
-
-    formats = FigureCanvasAgg.get_supported_filetypes()
-    if path.suffix[1:].lower() not in formats:
-        raise UserError(f"cannot draw {str(path)!r}: end the name in .png, .svg or .pdf")
-    if not path.parent.is_dir():
-        raise UserError(f"cannot draw {str(path)!r}: there is no folder {str(path.parent)!r}; make it first")
-
     rows = [(g.label, d) for g in comparison.groups[1:] if (d := g.minus(comparison.groups[0])) is not None]
-    with matplotlib.rc_context(STYLE):
-        heights = [4.4 + 0.12 * len(comparison.groups)]
-        lines = max((wrapped(label).count("\n") + 1 for label, _ in rows), default=1)
-        heights += [0.9 + (0.1 + 0.2 * lines) * len(rows)] if rows else []
-        headings = difference_headings(comparison.result)
-        width = 8.4 + 0.65 * max(0, len(headings) - 9)  # a difference and its star need that much
-        figure = Figure(figsize=(width, sum(heights)), layout="constrained")
+    heights = [4.4 + 0.12 * len(comparison.groups)]
+    lines = max((wrapped(label).count("\n") + 1 for label, _ in rows), default=1)
+    heights += [0.9 + (0.1 + 0.2 * lines) * len(rows)] if rows else []
+    headings = difference_headings(comparison.result)
+    width = 8.4 + 0.65 * max(0, len(headings) - 9)  # a difference and its star need that much
+    with canvas(path, width, sum(heights), dpi=180) as figure:
         above, *below = figure.subfigures(len(heights), squeeze=False, height_ratios=heights)[:, 0]
         metrics = list(dict.fromkeys(output.primary for output in comparison.result.outputs.values()))
         for axes, metric in zip(above.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
             draw_lines(axes, comparison, metric, names=metric == metrics[-1])
         for part in below:
             draw_differences(part.add_subplot(), rows, headings, comparison)
-        try:
-            figure.savefig(path, dpi=180)
-        except OSError as error:
-            raise UserError(f"cannot draw {str(path)!r}: {error.strerror}; give another name") from error
-    return path
+    return Path(path)

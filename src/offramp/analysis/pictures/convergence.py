@@ -8,7 +8,7 @@ from typing import Any
 
 from offramp.analysis.convergence import Curves
 from offramp.analysis.pictures._lines import stroke
-from offramp.analysis.pictures.canvas import canvas
+from offramp.reports.canvas import canvas
 from offramp.reports.plot_lines import wrapped
 from offramp.tasks.outputs import heading
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from offramp.analysis.pictures._lines import stroke
-from offramp.analysis.pictures.canvas import canvas
+from offramp.reports.canvas import canvas
 from offramp.reports.plot_lines import wrapped
 
 __all__ = ["FilterLine", "draw_filters"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from offramp.analysis.conflict import OutputInterference, pooled
 from offramp.analysis.pictures._exits import exit_colour, exit_legend, exit_marker
-from offramp.analysis.pictures.canvas import canvas
+from offramp.reports.canvas import canvas
 from offramp.reports.plot_lines import wrapped
 from offramp.text_table import signed
 

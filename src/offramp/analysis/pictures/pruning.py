@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from offramp.analysis.pictures._exits import exit_colour
-from offramp.analysis.pictures.canvas import canvas
 from offramp.analysis.prune import Pruning
+from offramp.reports.canvas import canvas
 from offramp.reports.plot_lines import wrapped
 from offramp.text_table import signed
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from offramp.analysis.pictures._exits import exit_colour
-from offramp.analysis.pictures.canvas import canvas
 from offramp.analysis.routes import strongest
 from offramp.methods.loops import Route
+from offramp.reports.canvas import canvas
 from offramp.reports.plot_lines import wrapped
 
 __all__ = ["draw_routes"]

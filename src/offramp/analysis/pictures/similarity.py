@@ -8,8 +8,8 @@ from statistics import fmean
 from typing import Any
 
 from offramp.analysis.pictures._lines import stroke
-from offramp.analysis.pictures.canvas import canvas
 from offramp.analysis.similarity import Likeness
+from offramp.reports.canvas import canvas
 from offramp.reports.plot_lines import wrapped
 
 __all__ = ["draw_similarity"]

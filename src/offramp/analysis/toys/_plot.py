@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from offramp.analysis.pictures.canvas import canvas
 from offramp.analysis.toys._plot_race import draw_race
 from offramp.analysis.toys.descent import Descent
+from offramp.reports.canvas import canvas
 from offramp.reports.plot_lines import MARKERS
 
 __all__ = ["draw"]
