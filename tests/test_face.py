@@ -19,6 +19,7 @@ FACE = {
     "Run",
     "UserError",
     "attach",
+    "calibrate",
     "compare",
     "cost",
     "fit",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from offramp import training as training
     from offramp.counting import cost
     from offramp.data import open_data
-    from offramp.exits import Router
+    from offramp.exits import Router, calibrate
     from offramp.forks import partition, remove
     from offramp.methods import method
     from offramp.nets import MultiExitNet, attach
@@ -40,6 +40,7 @@ __all__ = [
     "Run",
     "UserError",
     "attach",
+    "calibrate",
     "compare",
     "cost",
     "fit",
@@ -60,6 +61,7 @@ _LATE = {
     "Recipe": "offramp.recipes",
     "Run": "offramp.runs",
     "attach": "offramp.nets",
+    "calibrate": "offramp.exits",
     "compare": "offramp.reports",
     "cost": "offramp.counting",
     "fit": "offramp.training",

@@ -1,6 +1,6 @@
 """Data: image classification sets, batch augmentation, and the named pipelines."""
 
-from offramp.data.batch import Batch
+from offramp.data.batch import Batch, Origin
 from offramp.data.image_data import ImageData
 from offramp.data.opening import open_data, open_other
 from offramp.data.pipelines import PIPELINES, Transform, pipeline
@@ -11,6 +11,7 @@ __all__ = [
     "PIPELINES",
     "Batch",
     "ImageData",
+    "Origin",
     "Split",
     "StreamSplit",
     "Transform",

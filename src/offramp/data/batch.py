@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["Batch"]
+__all__ = ["Batch", "Origin"]
+
+
+class Origin(NamedTuple):
+    """Which split of which data set samples come from.
+
+    Attributes:
+        data: Name of the data set.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        is_test: Whether nets are tested on it, as on the validation samples too of a set without others.
+    """
+
+    data: str
+    split: str
+    is_test: bool = False
 
 
 @dataclass(frozen=True)
@@ -20,10 +34,12 @@ class Batch:
     Attributes:
         inputs: ``[N, ...]``, or several such Tensors by name, as text has them.
         targets: Key of a task's target -> ``[N, ...]``. A target that no sample of the batch has is not here.
+        origin: Where the samples come from; None: not from a set that offramp has opened.
     """
 
     inputs: Tensor | Mapping[str, Tensor]
     targets: Mapping[str, Tensor]
+    origin: Origin | None = None
 
     def __len__(self) -> int:
         return len(self.inputs if isinstance(self.inputs, Tensor) else next(iter(self.inputs.values())))
@@ -32,7 +48,7 @@ class Batch:
         """Apply a function to every Tensor of the batch."""
         inputs: Any = self.inputs
         inputs = change(inputs) if isinstance(inputs, Tensor) else {n: change(x) for n, x in inputs.items()}
-        return Batch(inputs, {name: change(target) for name, target in self.targets.items()})
+        return Batch(inputs, {name: change(target) for name, target in self.targets.items()}, self.origin)
 
     def first(self, n: int) -> Batch:
         """The batch of the first n samples."""
@@ -57,4 +73,4 @@ class Batch:
         """The batch with image inputs ``[N, C, H, W]`` in the channels-last memory format."""
         if not isinstance(self.inputs, Tensor) or self.inputs.dim() != 4:
             return self
-        return Batch(self.inputs.contiguous(memory_format=torch.channels_last), self.targets)
+        return replace(self, inputs=self.inputs.contiguous(memory_format=torch.channels_last))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Generator, Tensor
 
 from offramp.data._order import Draw, batch_order, generator, num_batches
-from offramp.data.batch import Batch
+from offramp.data.batch import Batch, Origin
 
 __all__ = ["BatchTransform", "Batches"]
 
@@ -22,9 +23,11 @@ class Batches(ABC):
 
     Attributes:
         labels: int64 ``[N]``.
+        origin: Which split of which set this is, as its batches tell; None for one of its own.
     """
 
     labels: Tensor
+    origin: Origin | None = None
 
     @abstractmethod
     def sample(self, count: int) -> Tensor:
@@ -92,7 +95,8 @@ class Batches(ABC):
         )
         for (number, _), (images, labels) in zip(numbered, arrays, strict=True):
             batch = Batch(images, {LABEL: labels})
-            yield transform(batch, generator(Draw.AUGMENT, seed, epoch, number, rank))
+            batch = transform(batch, generator(Draw.AUGMENT, seed, epoch, number, rank))
+            yield replace(batch, origin=self.origin)
 
     @abstractmethod
     def _read(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 
 from offramp.data._statistics import Levels, statistics
+from offramp.data.batch import Origin
 from offramp.data.split import Split
 from offramp.data.stream import StreamSplit
 from offramp.errors import UserError
@@ -49,6 +50,7 @@ class ImageData:
         self.classes = classes
         self.train = train
         self.val = val
+        train.origin, val.origin = Origin(name, "train"), Origin(name, "val")
         self._load_test = load_test
         self.notes, self.digest, self.named = tuple(notes), digest, named
 
@@ -76,6 +78,7 @@ class ImageData:
                 f"{self.source}: the training images are {train_size}, the test images {test_size}; "
                 "cut all to squares of one size, e.g. by `size=224`"
             )
+        test.origin = Origin(self.name, "test", is_test=True)
         return test
 
     @cached_property

@@ -20,6 +20,7 @@ from offramp.data._pictures import pixels
 from offramp.data._rows import Rows, decode
 from offramp.data._samples import evenly_spaced
 from offramp.data._sources import MAX_BYTES, Source, find_source
+from offramp.data.batch import Origin
 from offramp.data.image_data import ImageData
 from offramp.data.split import Split
 from offramp.data.stream import StreamSplit
@@ -159,7 +160,7 @@ def _open(
             f"{source.name} has no test split: its {len(test[0])} {images} are what is evaluated in the end"
         ]
     test = _cut("test_limit", test, test_limit, 0)
-    return ImageData(
+    opened = ImageData(
         name=source.name,
         source=source.text,
         classes=known_classes.names,
@@ -175,6 +176,10 @@ def _open(
         digest=_digest(splits, selections, known_classes, channels) if source.in_python else None,
         named=source.splits["train"].class_names is not None,
     )
+    if test_key == "train":
+        tested = opened.val if len(held[0]) else opened.train
+        tested.origin = Origin(source.name, "val" if len(held[0]) else "train", is_test=True)
+    return opened
 
 
 def _check_numbers(val_fraction: float, seed: int, size: int | None) -> None:

@@ -1,5 +1,6 @@
 """Leaving early: policies, their calibration, and the router that really stops computing at the exit."""
 
+from offramp.exits.calibrate import calibrate
 from offramp.exits.confidence import (
     CONFIDENCES,
     Confidence,
@@ -10,6 +11,8 @@ from offramp.exits.confidence import (
     Patience,
     Reading,
 )
+from offramp.exits.decisions import Decisions, decide
+from offramp.exits.exit_logits import ExitLogits
 from offramp.exits.path_costs import PathCosts
 from offramp.exits.policy import Policy
 from offramp.exits.router import Answer, Router
@@ -18,8 +21,10 @@ __all__ = [
     "CONFIDENCES",
     "Answer",
     "Confidence",
+    "Decisions",
     "Ensemble",
     "Entropy",
+    "ExitLogits",
     "Margin",
     "MaxSoftmax",
     "PathCosts",
@@ -27,4 +32,6 @@ __all__ = [
     "Policy",
     "Reading",
     "Router",
+    "calibrate",
+    "decide",
 ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -23,7 +24,7 @@ from offramp.say import say
 from offramp.unchanged import restored_on_error
 
 if TYPE_CHECKING:
-    from offramp.data import ImageData
+    from offramp.data import Batch, ImageData, Split, StreamSplit
 
 __all__ = ["Run"]
 
@@ -149,6 +150,25 @@ class Run:
         evaluation = Evaluation(self.net, tasks, recorded_transform(self.record), recipe.batch_size)
         record = self.record | {"data": {"name": data.name}}
         return Result.of(tasks, evaluation(data.test), cost(self.net), record)
+
+    def batches(self, split: Literal["train", "val", "test"] = "val") -> Iterator[Batch]:
+        """The images of a split, normalised as in the training and not augmented, on the net's device.
+
+        Raises:
+            UserError: No such split, the run held out no validation images, or its set cannot be opened.
+        """
+        if split not in ("train", "val", "test"):
+            raise UserError(f"a set has the splits train, val and test, and no {split!r}")
+        images: Split | StreamSplit = getattr(self.open_data(), split)
+        if not len(images):
+            raise UserError(
+                "the run held out no validation images; train with `Recipe(val_fraction=0.1)`, "
+                "or give samples of your own"
+            )
+        device = next(self.net.parameters()).device
+        return images.batches(
+            self.recipe.batch_size, transform=recorded_transform(self.record), device=device
+        )
 
     def table(self) -> str:
         """Aligned text: parameters, FLOPs, top-1 and top-5 of every exit, then average and ensemble."""

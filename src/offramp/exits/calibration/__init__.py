@@ -1,0 +1,1 @@
+"""How policies are fitted: to a budget of operations, to a measured latency, to a risk."""

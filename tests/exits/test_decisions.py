@@ -1,0 +1,51 @@
+"""Decisions on recorded logits against the router, which runs the net."""
+
+import pytest
+import torch
+from test_router import CLASSES, Refining, build, head, images
+
+from offramp.errors import UserError
+from offramp.exits import Ensemble, ExitLogits, PathCosts, Policy, Router, decide
+
+LABELS = torch.arange(33) % CLASSES
+WEIGHTS = Ensemble(
+    tuple(tuple((1 + j) / (1 + k) for j in range(4)) for k in range(4)),
+    tuple(tuple(0.1 * (k - c) for c in range(CLASSES)) for k in range(4)),
+)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Policy((0.8, 0.66, 0.65)),
+        Policy((0.8, None, 0.65), temperatures=(0.5, 2.0, 1.5, 3.0)),
+        Policy((0.8, (0.5, 0.9, 0.4, 0.7, 0.6), None), "margin"),
+        Policy((0.8, 0.6, 0.5), "entropy"),
+        Policy((2, None, 2), "patience"),
+        Policy((0.7, 0.6, 0.6), "ensemble", ensemble=WEIGHTS),
+        Policy((None, 0.6, 0.6), "ensemble", ensemble=WEIGHTS),
+        Policy.full(4),
+    ],
+)
+@pytest.mark.parametrize("refining", [False, True])
+def test_recorded_logits_are_decided_on_as_the_router_does(policy, refining):
+    heads = [head(), Refining(), Refining(), head()] if refining else []
+    net, x = build(*heads), images(33)
+    recorded = ExitLogits.of(net, [(x[:20], LABELS[:20]), (x[20:], LABELS[20:])])
+    decided, answer = decide(recorded, policy, PathCosts(net)), Router(net, policy)(x)
+    assert torch.equal(decided.exit, answer.exit)
+    assert torch.equal(decided.prediction, answer.prediction)
+    assert torch.equal(decided.cost, answer.cost)
+    torch.testing.assert_close(decided.confidence, answer.confidence.double())
+    assert torch.equal(decided.correct, answer.prediction == LABELS)
+    assert decided.shares(4) == [(answer.exit == k).sum().item() / 33 for k in range(1, 5)]
+    assert decided.mean_cost == pytest.approx(answer.cost.double().mean().item())
+
+
+def test_policies_and_logits_of_different_nets_are_refused():
+    recorded = ExitLogits.of(build(), [(images(3), LABELS[:3])])
+    with pytest.raises(UserError, match="for 2 exits, the logits are of 4"):
+        decide(recorded, Policy((0.5,)))
+    with pytest.raises(UserError, match="of different nets"):
+        decide(recorded, Policy((0.5,) * 3, net="0" * 16))
+    assert decide(recorded, Policy((0.5,) * 3)).cost is None
