@@ -2,15 +2,18 @@
 
 import copy
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 from torch.utils.flop_counter import FlopCounterMode
 
 import offramp
 from offramp.errors import UserError
 from offramp.exits import CONFIDENCES, PathCosts, Policy, Router
+from offramp.exits._compiled import bucket
 from offramp.nets import MultiExitNet
 
 SIZE = (3, 8, 8)
@@ -255,3 +258,51 @@ def test_a_net_that_mixes_up_its_axes_is_refused():
 @pytest.mark.parametrize("name", sorted(CONFIDENCES))
 def test_confidences_have_names(name):
     assert CONFIDENCES[name].__doc__
+
+
+@pytest.mark.parametrize("n", [1, 11])
+def test_compiled_parts_give_the_same_answers_and_are_compiled_for_few_sizes(n, monkeypatch):
+    counter = CompileCounter()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    net, policy = build(), Policy((0.6, 0.45, None))
+    router, plain = Router(net, policy, compile=True), Router(net, policy)
+    for first in range(n):
+        ours, theirs = router(images(n)[first:]), plain(images(n)[first:])
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a, b)
+    sizes = len({bucket(k) for k in range(1, n + 1)})
+    assert counter.frame_count <= len(policy.evaluated) * (sizes + 1)  # other strides of a size may cost one
+
+
+def test_buckets():
+    assert [bucket(n) for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 17, 25, 64, 65, 97)] == [
+        *(1, 2, 3, 4, 6, 6, 8, 8, 12, 12, 16, 24, 32, 64, 96, 128)
+    ]
+
+
+@pytest.mark.parametrize("allowed", [0, 1, 2, 3, 4, 5])
+def test_by_a_deadline_those_that_are_left_get_the_answer_of_the_exit_they_are_at(allowed, monkeypatch):
+    net, policy = build(), Policy((0.6, 0.45, 2))
+    router, clock = Router(net, policy), [0.0]
+    monkeypatch.setattr("offramp.exits.router._now", lambda: clock[0])
+    for step in router._net.steps:  # every stage takes a second
+        step.segment.register_forward_hook(lambda *_: clock.__setitem__(0, clock[0] + 1))
+    for _ in range(40):  # the mean, with its margin of a fifth, needs some calls
+        router(images(33))
+        clock[0] = 0.0
+    answer = router.anytime(images(33), allowed + 0.5)
+    usual = by_hand(net, policy, images(33))
+    last = max(1, min(4, int(allowed + 0.5 - 0.2)))
+    assert answer.exit.tolist() == [min(exit, last) for _, exit, _ in usual]
+    with torch.no_grad():
+        logits = copy.deepcopy(net).eval()(images(33))
+    assert answer.prediction.tolist() == [
+        int(logits[exit - 1][n].argmax()) for n, exit in enumerate(answer.exit.tolist())
+    ]
+    assert clock[0] <= max(1, allowed + 0.5)
+
+
+@pytest.mark.parametrize("deadline", [-1, math.nan, "1", None])
+def test_a_deadline_is_a_time(deadline):
+    with pytest.raises(UserError, match="must be a number of seconds"):
+        Router(build(), Policy((0.6, 0.45, 2))).anytime(images(3), deadline)

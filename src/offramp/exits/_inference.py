@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from offramp.errors import UserError
+from offramp.exits._compiled import compiled, filled
+from offramp.exits._folding import fold
 from offramp.exits._gate import Gate
 from offramp.exits._rows import Flow, batched_leaves
 from offramp.exits._segments import Segment, segments
@@ -33,16 +35,24 @@ class Step(NamedTuple):
         cost: Operations of a sample that leaves here, from the input on; None where unknown.
     """
 
-    segment: Segment
+    segment: Callable[[Any, Tensor | None], tuple[Any, Tensor]]
     gate: Gate
     batched: list[bool]
     cost: int | None
 
-    def run(self, flow: Flow) -> tuple[Flow, Reading]:
-        """Run the segment, and read the exit that it ends with."""
+    def run(self, flow: Flow, samples: int) -> tuple[Flow, Reading]:
+        """Run the segment, and read the exit that it ends with.
+
+        Args:
+            flow: Of these samples first, and perhaps copies that fill the batch up.
+            samples: How many.
+        """
         x, logits = self.segment(flow.x, flow.logits)
         reading = self.gate.read(logits, flow.state)
-        return Flow(x, logits, reading.state), reading
+        flow = Flow(x, logits, reading.state)
+        if samples < len(logits):
+            reading = Reading(reading.confidence[:samples], reading.prediction[:samples])
+        return flow, reading
 
 
 class InferenceNet:
@@ -51,6 +61,7 @@ class InferenceNet:
     Args:
         net: The net, which stays as it is; later changes of it do not reach the copy.
         policy: When samples leave.
+        compile: Compile each segment, for a few batch sizes.
 
     Attributes:
         steps: One for each evaluated exit.
@@ -60,7 +71,7 @@ class InferenceNet:
         UserError: The policy is for another net, or the samples of a batch do not stay apart.
     """
 
-    def __init__(self, net: MultiExitNet, policy: Policy) -> None:
+    def __init__(self, net: MultiExitNet, policy: Policy, *, compile: bool = False) -> None:
         policy.check(net)
         stages, heads = copy.deepcopy((net.stages, net.heads))
         for module in (*stages, *heads):
@@ -72,14 +83,30 @@ class InferenceNet:
         if self.device.type == "cpu":
             keep_freed_memory()
         gates = [Gate(policy, part.exit, self.device) for part in parts]
-        self.steps = [*map(Step, parts, gates, self._batched(parts), _costs(net, policy))]
+        batched = self._prepared(parts)
+        run = [compiled(part) for part in parts] if compile else parts
+        self._filled = filled if compile else lambda rows: rows
+        self.steps = [*map(Step, run, gates, batched, _costs(net, policy))]
+
+    def enter(self, x: Any, samples: int) -> Flow:
+        """Begin with an input that has been checked."""
+        rows = torch.arange(samples, device=self.device)
+        more = self._filled(rows)
+        flow = Flow(x)
+        return flow if len(more) == samples else flow.take(more, [True] * len(pytree.tree_leaves(x)))
+
+    def take(self, flow: Flow, rows: Tensor, step: Step) -> Flow:
+        """Keep some of the samples behind a step."""
+        return flow.take(self._filled(rows), step.batched)
 
     @torch.inference_mode()
-    def _batched(self, parts: list[Segment]) -> list[list[bool]]:
+    def _prepared(self, parts: list[Segment]) -> list[list[bool]]:
+        """Fold the segments; which leaves of the features behind them have a row for each sample."""
         sizes = (2, 3)
         flows: list[tuple[Any, Any]] = [(sample, None) for sample in self._samples]
         batched = []
         for part in parts:
+            fold(part, *flows[0])
             flows = [part(x, logits) for x, logits in flows]
             batched.append(batched_leaves([x for x, _ in flows], sizes))
             shapes = [[*logits.shape] for _, logits in flows]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from offramp.checks import is_number
 from offramp.errors import UserError
 from offramp.exits._inference import InferenceNet, Step
-from offramp.exits._rows import Flow
+from offramp.exits._pace import Pace
 from offramp.exits.confidence import Reading
 from offramp.exits.policy import Policy
 from offramp.nets import MultiExitNet
@@ -48,41 +51,75 @@ class Router:
     Args:
         net: The net, in its dtype, memory format and on its device.
         policy: When samples leave.
+        compile: Compile each part between two exits by ``torch.compile``, once for each of a few batch sizes
+            (1, 2, 3, 4, 6, 8, 12, 16, ...), to which batches are filled up with copies of their last sample.
 
     Raises:
         UserError: The policy is for another net, or samples of the net do not stay apart.
     """
 
-    def __init__(self, net: MultiExitNet, policy: Policy) -> None:
+    def __init__(self, net: MultiExitNet, policy: Policy, *, compile: bool = False) -> None:
         self.policy = policy
-        self._net = InferenceNet(net, policy)
+        self._net = InferenceNet(net, policy, compile=compile)
+        self._pace = Pace([step.cost for step in self._net.steps])
 
-    @torch.inference_mode()
     def __call__(self, x: Any) -> Answer:
-        """Predict the class of every sample, each at the exit that its confidence lets it leave at.
+        """Predict the class of every sample, each at the first exit that is sure of it.
 
         Args:
             x: What the net reads: ``[N, *input_size]``, or named Tensors with N rows each.
 
         Raises:
-            UserError: Not an input of this net, or one with NaN in it.
+            UserError: Not an input of this net, or one that gives logits which are not numbers.
         """
-        flow, left = Flow(x), _Left(self._net.check(x), self._net.device)
-        rows = torch.arange(left.samples, device=self._net.device)
-        for step in self._net.steps:
-            flow, reading = step.run(flow)
-            leaves = step.gate.leaves(reading)
-            gone = len(rows) if step.gate.last else int(leaves.sum())  # the one synchronisation with a GPU
-            if not gone:
-                continue
-            if gone == len(rows):
+        return self._route(x, math.inf)
+
+    def anytime(self, x: Any, deadline: float) -> Answer:
+        """Predict the class of every sample by a deadline.
+
+        Samples leave as the policy says. Before each further exit the time that it takes is estimated, from
+        calls so far; where it does not fit, those that are left get the answer of the exit they are at. The
+        first exit always answers. Estimates follow the machine: no promise holds on one that is shared.
+
+        Args:
+            x: As for a call.
+            deadline: Seconds from now.
+
+        Raises:
+            UserError: As for a call, or the deadline is no time.
+        """
+        if not is_number(deadline) or deadline < 0:
+            raise UserError(f"deadline is {deadline!r}, must be a number of seconds from now, 0 or more")
+        return self._route(x, _now() + deadline)
+
+    @torch.inference_mode()
+    def _route(self, x: Any, end: float) -> Answer:
+        start = _now()
+        samples, steps = self._net.check(x), self._net.steps
+        flow, left = self._net.enter(x, samples), _Left()
+        rows = torch.arange(samples, device=self._net.device)
+        for number, step in enumerate(steps):
+            flow, reading = step.run(flow, len(rows))
+            if step.gate.last:
                 left.add(step, reading, rows)
                 break
-            order = leaves.to(torch.uint8).argsort(stable=True)
-            staying, going = order[:-gone], order[-gone:]
-            left.add(step, reading, rows, going)
-            flow, rows = flow.take(staying, step.batched), rows[staying]
+            leaves = step.gate.leaves(reading)
+            gone = int(leaves.sum())  # the one synchronisation with a GPU
+            now = _now()
+            self._pace.note(number, len(rows), now - start)
+            start, staying = now, len(rows) - gone
+            if not staying or now + self._pace.expect(number + 1, staying) > end:
+                left.add(step, reading, rows)
+                break
+            if gone:
+                order = leaves.to(torch.uint8).argsort(stable=True)
+                left.add(step, reading, rows, order[-gone:])
+                flow, rows = self._net.take(flow, order[:-gone], step), rows[order[:-gone]]
         return left.answer()
+
+
+def _now() -> float:
+    return time.perf_counter()
 
 
 class _Part(NamedTuple):
@@ -97,8 +134,7 @@ class _Part(NamedTuple):
 class _Left:
     """The samples that have left, exit by exit."""
 
-    def __init__(self, samples: int, device: torch.device) -> None:
-        self.samples, self.device = samples, device
+    def __init__(self) -> None:
         self._parts: list[_Part] = []
 
     def add(self, step: Step, reading: Reading, rows: Tensor, going: Tensor | None = None) -> None:

@@ -1,0 +1,33 @@
+"""Compiled segments, and the few batch sizes that they are compiled for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["bucket", "compiled", "filled"]
+
+LIMIT = 64  # batch sizes of one segment: buckets up to 2**32
+
+
+def compiled(segment: nn.Module) -> Callable[..., Any]:
+    """A segment compiled for each batch size that it meets."""
+    # of its own, so that the sizes of one segment do not count against those of another
+    apart: dict[str, Any] = {"isolate_recompiles": True, "recompile_limit": LIMIT}
+    run: Callable[..., Any] = torch.compile(segment, dynamic=False, **apart)
+    return run
+
+
+def bucket(n: int) -> int:
+    """The smallest of 1, 2, 3, 4, 6, 8, 12, 16, 24, ... that is n or more."""
+    power = 1 << (n - 1).bit_length()
+    return 3 * power // 4 if power >= 4 and n <= 3 * power // 4 else power
+
+
+def filled(rows: Tensor) -> Tensor:
+    """Rows and then copies of the last of them, as many as fill their bucket."""
+    missing = bucket(len(rows)) - len(rows)
+    return torch.cat([rows, rows[-1:].expand(missing)]) if missing else rows

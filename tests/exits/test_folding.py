@@ -1,0 +1,178 @@
+"""Folding against the module as it was, in double precision."""
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from offramp.exits._folding import fold
+
+
+def randomised(module: nn.Module) -> nn.Module:
+    torch.manual_seed(0)
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            nn.init.normal_(part.running_mean)
+            nn.init.uniform_(part.running_var, 0.5, 2)
+            nn.init.normal_(part.weight)
+            nn.init.normal_(part.bias)
+    return module.double().eval()
+
+
+def images(n: int = 3) -> torch.Tensor:
+    return torch.randn(n, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def conv(a: int = 3, b: int = 4, **how: object) -> nn.Conv2d:
+    return nn.Conv2d(a, b, 3, padding=1, **how)
+
+
+class Residual(nn.Module):
+    """A convolution whose output is read twice, by its norm and past it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.act = conv(3, 3), nn.BatchNorm2d(3), nn.ReLU()
+
+    def forward(self, x):
+        y = self.conv(x)
+        return self.act(self.norm(y)) + y
+
+
+class Functional(nn.Module):
+    """A norm called in another order than its place says, and an activation twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.conv, self.act = nn.BatchNorm2d(4), conv(), nn.ReLU()
+
+    def forward(self, x):
+        return self.act(self.act(self.norm(self.conv(x))) - 0.5)
+
+
+class Twice(nn.Module):
+    """One convolution that runs twice, with a norm of its own each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.a, self.b = conv(3, 3), nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+
+    def forward(self, x):
+        return self.b(self.conv(self.a(self.conv(x))))
+
+
+class Kept(nn.Module):
+    """An output that is returned as well as read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.act = conv(), nn.ReLU()
+
+    def forward(self, x):
+        y = self.conv(x)
+        return y, self.act(y)
+
+
+class Viewed(nn.Module):
+    """A view of an output that lives on beside the activation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.act = conv(), nn.ReLU()
+
+    def forward(self, x):
+        y = self.conv(x)
+        view = y.flatten(1)
+        return self.act(y).sum((2, 3)) + view[:, :4]
+
+
+class Scaled(nn.Conv2d):
+    """A convolution that is more than its weights."""
+
+    def forward(self, x):
+        return F.conv2d(x, 2 * self.weight, self.bias, padding=1)
+
+
+def hooked() -> nn.Module:
+    layer = conv()
+    layer.register_forward_hook(lambda module, args, output: output * 3)
+    return nn.Sequential(layer, nn.BatchNorm2d(4), nn.ReLU())
+
+
+def shared() -> nn.Module:
+    first, second = conv(3, 3), conv(3, 3)
+    second.weight = first.weight
+    return nn.Sequential(first, nn.BatchNorm2d(3), second, nn.ReLU())
+
+
+class Unseen(nn.Module):
+    """What the norm reads is read by numpy too, which nobody sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = conv(), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return self.norm(y) + torch.from_numpy(np.tanh(y.numpy()))
+
+
+# module, norms left, activations in place
+CASES = {
+    "sequential": (lambda: nn.Sequential(conv(), nn.BatchNorm2d(4), nn.ReLU()), 0, 1),
+    "without bias": (lambda: nn.Sequential(conv(bias=False), nn.BatchNorm2d(4), nn.SiLU()), 0, 1),
+    "grouped": (lambda: nn.Sequential(conv(3, 6, groups=3), nn.BatchNorm2d(6)), 0, 0),
+    "reflecting": (lambda: nn.Sequential(conv(padding_mode="reflect"), nn.BatchNorm2d(4)), 0, 0),
+    "activation first": (lambda: nn.Sequential(conv(), nn.ReLU(), nn.BatchNorm2d(4)), 1, 1),
+    "linear": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(108, 5), nn.BatchNorm1d(5)), 0, 0),
+    "without statistics": (
+        lambda: nn.Sequential(conv(), nn.BatchNorm2d(4, track_running_stats=False), nn.ReLU()),
+        1,
+        1,
+    ),
+    "input alone": (lambda: nn.Sequential(nn.ReLU(), conv()), 0, 0),
+    "residual": (Residual, 1, 1),
+    "functional": (Functional, 0, 0),
+    "twice": (Twice, 2, 0),
+    "kept": (Kept, 0, 0),
+    "viewed": (Viewed, 0, 0),
+    "subclass": (lambda: nn.Sequential(Scaled(3, 4, 3), nn.BatchNorm2d(4)), 1, 0),
+    "hooked": (hooked, 1, 1),
+    "shared": (shared, 0, 1),
+    "unseen": (Unseen, 1, 0),
+}
+
+
+def build(name: str) -> nn.Module:
+    make = CASES[name][0]
+    if name == "without statistics":
+        return make().double().eval()
+    return randomised(make())
+
+
+@pytest.mark.parametrize("name", CASES)
+@torch.no_grad()
+def test_a_folded_module_gives_what_it_gave(name):
+    module, (_, norms, in_place) = build(name), CASES[name]
+    original = copy.deepcopy(module)
+    x = images()
+    fold(module, x)
+    assert torch.equal(x, images())
+    torch.testing.assert_close(module(images(5)), original(images(5)), rtol=1e-9, atol=1e-9)
+    left = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    assert len(left) == norms
+    assert sum(getattr(m, "inplace", False) for m in module.modules()) == in_place
+
+
+@torch.no_grad()
+def test_the_modules_of_a_user_stay_as_they_are():
+    module = build("sequential")
+    state = copy.deepcopy(module.state_dict())
+    fold(copy.deepcopy(module), images())
+    assert all(
+        torch.equal(a, b) for a, b in itertools.zip_longest(state.values(), module.state_dict().values())
+    )
