@@ -69,7 +69,7 @@ def test_shares_of_a_batch_average_to_its_loss():
     task = Classification(class_weights=[1.0, 2.0, 3.0, 4.0])
     parts = [(LOGITS[:3], labels[:3]), (LOGITS[3:], labels[3:])]
     mean = torch.stack([task.loss(*part)[1].sum() for part in parts]).mean()
-    shared = [loss(task, *part, average=lambda _: mean) for part in parts]
+    shared = [loss(task, *part, average=lambda _: torch.stack([mean, mean.new_ones(())])) for part in parts]
     torch.testing.assert_close(torch.stack(shared).mean(), loss(task, LOGITS, labels))
 
 

@@ -43,7 +43,7 @@ class OwnLosses(list[Tensor]):
                 f"{len(self.step.present)} outputs have a target, and there are {len(self)} losses; "
                 "add to a loss in its place: losses[0] = losses[0] + penalty"
             )
-        if not any(loss.requires_grad for loss in self):
+        if self and not any(loss.requires_grad for loss in self):
             raise UserError(
                 "no loss depends on anything trainable; unfreeze a part of the net with "
                 "requires_grad_(True), and call losses() outside of torch.no_grad()"
@@ -51,6 +51,8 @@ class OwnLosses(list[Tensor]):
 
     def values(self) -> Tensor:
         """The losses without gradient, ``[K]``; not a number for an output without a target."""
+        if not self:
+            return torch.full((len(self.step.outputs),), torch.nan, device=self.step.outputs[0].device)
         found = torch.stack(list(self)).detach()
         values = found.new_full((len(self.step.outputs),), torch.nan)
         values[self.step.present] = found
@@ -88,14 +90,62 @@ def batch_of(inputs: Any, targets: Any, outputs: Mapping[str, Task]) -> Batch:
         raise UserError(
             f"targets are a Tensor or a mapping from {', '.join(keys)} to one, got {type(targets).__name__}"
         )
+    for key, target in batch.targets.items():
+        if not isinstance(target, Tensor):
+            raise UserError(
+                f"the target {key!r} is {target!r} and no Tensor; leave the key out where no sample has it"
+            )
     lacking = [key for key in keys if key not in batch.targets]
     others = [str(key) for key in batch.targets if key not in keys]
-    if (lacking and others) or len(lacking) == len(keys):
+    if lacking and others:
         raise UserError(
             f"the net's outputs look for {', '.join(keys)} among the targets, "
-            f"and the batch has {', '.join(map(str, batch.targets)) or 'none'}; use the same keys"
+            f"and the batch has {', '.join(map(str, batch.targets))}; use the same keys"
         )
     return batch
+
+
+def whole_of(
+    whole: Any, batch: Batch, share: float, outputs: Mapping[str, Task]
+) -> tuple[Mapping[str, Tensor], float]:
+    """The targets of a whole batch, and a micro-batch's share of its samples.
+
+    Args:
+        whole: A Tensor, a mapping from target key to Tensor, or a whole batch.
+        batch: The micro-batch.
+        share: Its share as given; 1: not given.
+        outputs: The net's.
+
+    Raises:
+        UserError: A share is given too, or the micro-batch is no part of such a batch.
+    """
+    if share != 1:
+        raise UserError("whole says what share the micro-batch is; leave share out")
+    found = whole if isinstance(whole, Batch) else batch_of(batch.inputs, whole, outputs)
+    sizes = {len(target) for target in found.targets.values()} or {len(found)}
+    if whole is not found and not found.targets:
+        raise UserError("without targets whole does not say how many samples there are; give the whole Batch")
+    if not batch.targets.keys() <= found.targets.keys() or len(sizes) > 1 or max(sizes) < len(batch):
+        raise UserError(
+            f"whole are the targets of all samples of the batch, for {', '.join(batch.targets)}, "
+            f"of which these {len(batch)} samples are a part; got "
+            + (", ".join(f"{key} of {len(target)}" for key, target in found.targets.items()) or "none")
+        )
+    return found.targets, len(batch) / max(sizes)
+
+
+def check_even(step: Step) -> None:
+    """Whether every sample of a micro-batch counts 1, so that its share is that of the samples.
+
+    Raises:
+        UserError: They count differently.
+    """
+    for k, task in enumerate(step.tasks):
+        if task.target in step.targets and bool((step.weights(k) != 1).any()):
+            raise UserError(
+                f"samples count differently by their {task.target!r}, so that a micro-batch's share of them "
+                "does not say how much it counts; give the whole batch's targets by whole=..., and no share"
+            )
 
 
 def backward_of(

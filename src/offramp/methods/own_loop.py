@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -10,8 +10,16 @@ from torch import Tensor, nn
 
 from offramp.distributed.collectives import mean, world_size
 from offramp.errors import UserError
-from offramp.methods._handed_over import OwnLosses, average_gradients, backward_of, batch_of
+from offramp.methods._handed_over import (
+    OwnLosses,
+    average_gradients,
+    backward_of,
+    batch_of,
+    check_even,
+    whole_of,
+)
 from offramp.methods.bound import BoundMethod, Parts
+from offramp.tasks import Task
 
 __all__ = ["OwnLoopMethod"]
 
@@ -41,6 +49,7 @@ class OwnLoopMethod(BoundMethod):
         self._forks = tuple(getattr(net, "forks", ()))
         self._when: tuple[int, int] | None = None
         self._done = 0.0  # share of the batch whose micro-batches have gone backward
+        self._present: list[int] = []  # the outputs that have a target in these
 
     def progress(self, epoch: int, epochs: int) -> None:
         """Say how far the training is, at the beginning of each epoch; some methods' losses depend on it.
@@ -57,26 +66,28 @@ class OwnLoopMethod(BoundMethod):
         self._when = epoch, epochs
 
     def losses(
-        self, inputs: Any, targets: Any = None, *, share: float = 1.0, more: bool = False
+        self, inputs: Any, targets: Any = None, *, whole: Any = None, share: float = 1.0, more: bool = False
     ) -> OwnLosses:
         """Run the net on a batch.
 
         Args:
             inputs: What the net reads; or a :class:`~offramp.data.Batch`, which has its targets.
             targets: A Tensor, if all outputs have targets in common; or key of a task's target -> Tensor,
-                without the keys that no sample has a target for.
-            share: Share (0 to 1) of the whole batch, if this is one of its micro-batches: of its samples, or
-                of their weights where samples count differently.
+                without the keys that no sample has a target for: ``{}`` where there is none at all.
+            whole: Targets of the whole batch, in the form of ``targets``, if this is a micro-batch of it; or
+                the whole :class:`~offramp.data.Batch`.
+            share: The micro-batch's share (0 to 1) of the samples, in the place of ``whole``, where every
+                sample counts as much as every other.
             more: Whether other micro-batches of the same batch follow.
 
         Returns:
-            A list of scalars in the graph, one for each output that has a target. To add to a loss, assign
-            the sum to its place: ``losses[0] = losses[0] + penalty``.
+            A list of scalars in the graph, one for each output that has a target in some process; of none,
+            no scalars. To add to a loss, assign the sum to its place: ``losses[0] = losses[0] + penalty``.
 
         Raises:
             UserError: Targets that are of no task; a method whose losses depend on the epoch, before
-                :meth:`progress`; a micro-batch for a method that needs whole batches; or other forks on the
-                net than the method's.
+                :meth:`progress`; a micro-batch for a method that needs whole batches, or one whose samples
+                count differently, without ``whole``; or other forks on the net than the method's.
         """
         net, model = self.net, self._model[0]
         if tuple(getattr(net, "forks", ())) != self._forks:
@@ -88,17 +99,21 @@ class OwnLoopMethod(BoundMethod):
                 f"{' and '.join(self.method.reads_epochs)} of {self.method.name!r} depends on the epoch; "
                 "call progress(epoch, epochs) at the beginning of each"
             )
+        outputs: Mapping[str, Task] = net.outputs  # type: ignore[assignment]
+        batch = batch_of(inputs, targets, outputs)
+        if whole is not None:
+            whole, share = whole_of(whole, batch, share, outputs)
         self._check_micro_batch(share, more=more)
-        batch = batch_of(inputs, targets, net.outputs)  # type: ignore[arg-type]
         epoch, epochs = self._when or (0, 1)
         # a wrapped forward pass may copy what it returns, and the copies lead nowhere
         plain = model is net and "forward" not in vars(net) and net._compiled_call_impl is None
         step = self.step(
             batch,
             _as_now(model, next(net.parameters()).device),
-            [*net.outputs.values()],  # type: ignore[operator]
+            [*outputs.values()],
             reach={"features", "trunk"} if plain else {"features"},
             share=share,
+            whole=whole,
             more=more,
             epoch=epoch,
             epochs=epochs,
@@ -110,6 +125,8 @@ class OwnLoopMethod(BoundMethod):
                 f"{type(net).__name__} returns {len(step.outputs)} outputs and names {len(step.tasks)} in "
                 "`outputs`; give each Tensor that forward returns a name and a task"
             )
+        if share < 1 and whole is None:
+            check_even(step)
         return OwnLosses(self.losses_of(step), step)
 
     def backward(
@@ -117,6 +134,7 @@ class OwnLoopMethod(BoundMethod):
         inputs: Any,
         targets: Any = None,
         *,
+        whole: Any = None,
         share: float = 1.0,
         more: bool = False,
         run: Callable[[Tensor], Any] | None = None,
@@ -125,11 +143,12 @@ class OwnLoopMethod(BoundMethod):
         """Add the method's gradient to ``.grad`` of the net's parameters and of this module's.
 
         Over several processes the gradient is averaged, whether or not the net is wrapped for it. With
-        micro-batches it is there after the last one.
+        micro-batches it is there after the last one. A batch without any target adds none.
 
         Args:
             inputs: What :meth:`losses` returned; or inputs as it takes them.
             targets: As in :meth:`losses`.
+            whole: As in :meth:`losses`.
             share: As in :meth:`losses`.
             more: As in :meth:`losses`.
             run: What goes backward from a loss, such as ``accelerator.backward`` or Lightning's
@@ -137,17 +156,19 @@ class OwnLoopMethod(BoundMethod):
             scaler: A GradScaler, instead of ``run``: gradients are left at its scale.
 
         Returns:
-            The losses without gradient, ``[K]``; not a number for an output without a target.
+            The losses without gradient, ``[K]``; not a number for an output without a target. Of several
+            processes or micro-batches, the part of these samples.
 
         Raises:
-            UserError: As :meth:`losses`; or nothing that the losses reach is trainable.
+            UserError: As :meth:`losses`; nothing that the losses reach is trainable; or micro-batches that do
+                not make up a batch.
         """
         if isinstance(inputs, OwnLosses):
-            if targets is not None or share != 1 or more:
-                raise UserError("losses bring their targets, share and more; give these to losses()")
+            if targets is not None or whole is not None or share != 1 or more:
+                raise UserError("losses bring their targets, whole, share and more; give these to losses()")
             losses = inputs
         else:
-            losses = self.losses(inputs, targets, share=share, more=more)
+            losses = self.losses(inputs, targets, whole=whole, share=share, more=more)
         step = losses.step
         losses.check()
         done = self._done + step.share
@@ -157,11 +178,18 @@ class OwnLoopMethod(BoundMethod):
                 f"micro-batches with shares of {done:g} in all, the last one with more={step.more}; shares "
                 "add up to 1, and all but the last say more=True (to leave a batch unfinished, bind anew)"
             )
+        if self._done and self._present != step.present:
+            raise UserError(
+                "the micro-batches of a batch have targets for other outputs each; give all of them the "
+                "targets of the whole batch by whole=... (to leave this batch unfinished, bind anew)"
+            )
+        self._done, self._present = (done if step.more else 0.0), step.present
+        if not losses:
+            return losses.values()
         device = next(self.net.parameters()).device
         backward = backward_of(run, scaler, device, probe="losses" not in self.needs)
         with torch.autocast(device.type, enabled=False):  # it would round what weights are made of
             self.combine(losses, step, backward)
-        self._done = done if step.more else 0.0
         if not step.more and "losses" in self.needs:  # rows are averaged by the combiner
             average_gradients(self.net, backward)
         return losses.values()

@@ -17,6 +17,7 @@ from offramp.methods import METHODS, method
 from offramp.methods.bound import BoundMethod
 from offramp.methods.loops import LoopContext, Progress
 from offramp.tasks import Boxes, Classification
+from offramp.tasks.classification import NO_LABEL
 from offramp.training._optimizer import build_optimizer
 from offramp.training._placement import place
 
@@ -154,6 +155,65 @@ def test_a_target_that_no_sample_has_gives_no_loss():
     assert net.heads[0].weight.grad is None
 
 
+@pytest.mark.parametrize("name", ["joint", "uncertainty", "cagrad", "graddrop"])
+def test_a_batch_without_any_target_adds_no_gradient(name):
+    """As in the library's loops: no losses, and everything rests."""
+    net = Own()
+    bound = method(name).bind(net)
+    state = str(bound.state_dict())
+    assert list(bound.losses(torch.randn(6, 5), {})) == []
+    for batch in (Batch(torch.randn(6, 5), {}),), (torch.randn(6, 5), {}):
+        assert bound.backward(*batch).isnan().tolist() == [True, True]
+    assert all(p.grad is None for p in (*net.parameters(), *bound.parameters()))
+    assert str(bound.state_dict()) == state
+
+
+class Uneven(Own):
+    """Classes that count differently, and boxes that some images lack."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outputs = {"class": Classification(class_weights=[1.0, 3.0, 0.25]), "box": Boxes()}
+        self.double()
+
+
+def uneven_batch() -> Batch:
+    draws = torch.Generator().manual_seed(4)
+    labels, boxes = torch.randint(CLASSES, (9,), generator=draws), torch.rand(9, 4, generator=draws).double()
+    labels[[1, 6]] = NO_LABEL
+    boxes[5:] = torch.nan  # the last micro-batch has none at all
+    return Batch(torch.randn(9, 5, generator=draws).double(), {"label": labels, "box": boxes})
+
+
+@pytest.mark.parametrize("given", ["batch", "targets"])
+@pytest.mark.parametrize("name", ["joint", "uncertainty", "cagrad", "pcgrad", "mgda", "graddrop"])
+def test_micro_batches_of_any_size_and_weight_add_up_to_the_batch(name, given):
+    """In float64, with a last part whose key of the boxes is left out."""
+    batch, nets = uneven_batch(), (Uneven(), Uneven())
+    expected = method(name).bind(nets[0]).double()
+    losses = expected.backward(batch)
+    bound = method(name).bind(nets[1]).double()
+    found = torch.zeros(2, dtype=torch.float64)
+    for start, stop in ((0, 1), (1, 5), (5, 9)):
+        part = batch.map(lambda tensor, start=start, stop=stop: tensor[start:stop])
+        if stop == 9:
+            part = Batch(part.inputs, {"label": part.targets["label"]})
+        whole = batch if given == "batch" else batch.targets
+        values = bound.backward(part, whole=whole, more=stop < 9)
+        found += values * (stop - start) / 9
+    assert_same(grads_of(nets[1], bound), grads_of(nets[0], expected), 1e-10)
+    torch.testing.assert_close(found, losses)
+
+
+def test_the_targets_of_a_whole_batch_may_be_one_tensor():
+    (images, labels), nets = next(batches()), (tiny_net().eval(), tiny_net().eval())
+    method("cagrad").bind(nets[0]).backward(images, labels)
+    bound = method("cagrad").bind(nets[1])
+    bound.backward(images[:1], labels[:1], whole=labels, more=True)
+    bound.backward(images[1:], labels[1:], whole=labels)
+    assert_same(grads_of(nets[1]), grads_of(nets[0]), 1e-9)
+
+
 def test_options_come_by_keyword_or_in_a_mapping():
     assert offramp.method("dfs+cagrad", beta=0.7) == offramp.method("dfs+cagrad", {"beta": 0.7})
     with pytest.raises(UserError, match="in a mapping or by keyword, not both"):
@@ -212,6 +272,15 @@ def refusals():
         net.outputs = {"class": Classification()}
         bound(net=net).losses(torch.randn(6, 5), labels)
 
+    def uneven(name="joint"):
+        part = uneven_batch().first(3)
+        bound(name, Uneven()).backward(part, share=1 / 3, more=True)
+
+    def other_targets():
+        first = bound(net=Own())
+        first.backward(torch.randn(2, 5), {"label": labels[:2]}, share=0.5, more=True)
+        first.backward(torch.randn(2, 5), {"box": torch.rand(2, 4)}, share=0.5)
+
     def longer():
         first = bound()
         losses = first.losses(images, labels)
@@ -248,6 +317,27 @@ def refusals():
         "twice targets": (lambda: bound().losses(Batch(images, {"label": labels}), labels), "brings its"),
         "share": (lambda: bound().losses(images, labels, share=2.0), "above 0 and below 1; got 2.0"),
         "more alone": (lambda: bound().losses(images, labels, more=True), "above 0 and below 1"),
+        "uneven": (uneven, "samples count differently by their 'label'.*whole=.*and no share"),
+        "other targets": (other_targets, "targets for other outputs each.*by whole=.*bind anew"),
+        "share and whole": (
+            lambda: bound().losses(images[:2], labels[:2], whole=labels, share=0.5, more=True),
+            "leave share out",
+        ),
+        "whole too small": (
+            lambda: bound().losses(images, labels, whole=labels[:2], more=True),
+            "these 6 samples are a part; got label of 2",
+        ),
+        "whole of nothing": (lambda: bound().losses(images, {}, whole={}, more=True), "give the whole Batch"),
+        "whole lacks": (
+            lambda: bound(net=Own()).losses(
+                torch.randn(2, 5), {"box": torch.rand(2, 4)}, whole={"label": labels}, more=True
+            ),
+            "for box, of which these 2 samples are a part; got label of 6",
+        ),
+        "no Tensor": (
+            lambda: bound(net=Own()).losses(torch.randn(6, 5), {"label": labels, "box": None}),
+            "the target 'box' is None and no Tensor; leave the key out",
+        ),
         "unfinished": (unfinished, "shares of 0.75 in all"),
         "first is last": (
             lambda: bound("cagrad").backward(images, labels, share=0.5),

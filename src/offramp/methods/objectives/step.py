@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from offramp.tasks import Task
+from offramp.tasks.task import wide
 
 __all__ = ["Step"]
 
@@ -35,7 +37,7 @@ class Step:
         whole: The targets of the whole batch that these samples are a share of; None: they are all of it.
         share: Share (0 to 1) of the batch that these samples are; 1 unless it is cut.
         more: Whether micro-batches of the same batch follow.
-        average: Gives a scalar's mean over the processes that share the batch; None if there is one.
+        average: Gives a Tensor's mean over the processes that share the batch; None if there is one.
     """
 
     net: nn.Module
@@ -53,28 +55,87 @@ class Step:
     more: bool = False
     average: Callable[[Tensor], Tensor] | None = None
     _totals: dict[Task, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _terms: dict[int, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    @property
+    @cached_property
     def present(self) -> list[int]:
-        """Indices of the outputs that have a target in this batch; the others have no loss."""
-        return [k for k in range(len(self.outputs)) if self.tasks[k].target in self.targets]
+        """Indices of the outputs that have a target in this batch; the others have no loss.
+
+        The batch is the whole one, in all processes: where others have the targets that lack here, all
+        processes have a loss all the same, and the one here is 0.
+        """
+        names = [task.target for task in self.tasks[: len(self.outputs)]]
+        there = {name for name in names if self._is_here(name)}
+        if self.average is not None and not there.issuperset(names):
+            there |= {task.target for task, means in self._over_processes.items() if means[1] > 0}
+        return [k for k, name in enumerate(names) if name in there]
 
     def loss(self, k: int) -> Tensor:
         """Loss of the k-th output (from 0) by its task: a scalar, in float32 or wider.
 
-        Of a micro-batch, its share times the loss adds up to the loss of the whole batch.
+        Of a micro-batch, its share times the loss adds up to the loss of the whole batch; the mean over the
+        processes is the loss of all samples in all of them.
         """
         task, output = self.tasks[k], self.outputs[k]
-        values, weights = task.loss(output, self.targets[task.target])
+        if task.target not in self.targets:  # some other process or micro-batch has it
+            return wide(output.flatten()[:0]).sum()
+        values, weights = self._terms.pop(k, None) or self._term(k)
         if task not in self._totals:  # outputs of one task have the samples in common
-            total = weights.sum() if self.whole is None else self.share * self._whole_weight(task, output)
-            total = total if self.average is None else self.average(total)
-            self._totals[task] = torch.where(total > 0, total, 1)  # a batch in which nothing counts: loss 0
+            self._totals[task] = self._total(k, weights)
         return (weights * values).sum() / self._totals[task]
 
-    def _whole_weight(self, task: Task, output: Tensor) -> Tensor:
+    def weights(self, k: int) -> Tensor:
+        """How much each sample counts for the k-th output (from 0), ``[N]``."""
+        if k not in self._terms:
+            self._terms[k] = self._term(k)
+        weights: Tensor = self._terms[k][1]
+        return weights
+
+    def _term(self, k: int) -> tuple[Tensor, Tensor]:
+        """Loss and weight of each sample, by the k-th output's task."""
+        return self.tasks[k].loss(self.outputs[k], self.targets[self.tasks[k].target])
+
+    def _total(self, k: int, weights: Tensor) -> Tensor:
+        """What the weighted losses of these samples are divided by."""
+        if self.average is not None:
+            total = self.share * self._over_processes[self.tasks[k]][0].to(weights)
+        else:
+            total = weights.sum() if self.whole is None else self.share * self._whole_weight(k)
+        return torch.where(total > 0, total, 1)  # a batch in which nothing counts: loss 0
+
+    def _is_here(self, target: str) -> bool:
+        return target in (self.targets if self.whole is None else self.whole)
+
+    @cached_property
+    def _over_processes(self) -> dict[Task, Tensor]:
+        """Of each task, means over the processes: weight of a batch, and whether it has the target; ``[2]``.
+
+        One message for all tasks, in which every process takes part: one that lacks a target too, lest the
+        others wait for it.
+        """
+        assert self.average is not None
+        first: dict[Task, int] = {}
+        for k, task in enumerate(self.tasks[: len(self.outputs)]):
+            first.setdefault(task, k)
+        dtype = torch.float32
+        for output in self.outputs:  # weights have one too, but not in a process without targets
+            dtype = torch.promote_types(dtype, output.dtype)
+        zero = torch.zeros((), dtype=dtype, device=self.outputs[0].device)
+        here = [self._is_here(task.target) for task in first]
+        weights = [
+            self._batch_weight(k).to(zero) if there else zero
+            for k, there in zip(first.values(), here, strict=True)
+        ]
+        means = self.average(torch.stack([*weights, *(zero + there for there in here)]))
+        return dict(zip(first, means.view(2, -1).unbind(1), strict=True))
+
+    def _batch_weight(self, k: int) -> Tensor:
+        """Sum of the weights of this process's batch, of which these samples may be a share."""
+        return self.weights(k).sum() / self.share if self.whole is None else self._whole_weight(k)
+
+    def _whole_weight(self, k: int) -> Tensor:
         """Sum of the weights of the whole batch's samples, which do not depend on the outputs' values."""
         assert self.whole is not None
-        parts = self.whole[task.target].split(len(output))
-        blank = output.detach().new_zeros(output.shape)
+        task, blank = self.tasks[k], torch.zeros_like(self.outputs[k])
+        parts = self.whole[task.target].to(blank.device).split(len(blank))
         return torch.stack([task.loss(blank[: len(part)], part)[1].sum() for part in parts]).sum()
