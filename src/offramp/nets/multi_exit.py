@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from offramp.errors import UserError
 from offramp.forks.fork import Fork
 from offramp.forks.forked_net import ForkedNet
+from offramp.nets._named_inputs import named_inputs
 from offramp.nets.channel_axis import Axes, ChannelAxis, channel_axes, look
 from offramp.nets.exits import Exit, exits
 from offramp.nets.net import Net
@@ -92,12 +93,15 @@ class MultiExitNet(Net, ForkedNet):
         """Logits of every exit, shallow to deep: K tensors ``[N, classes]``.
 
         Args:
-            x: The input.
+            x: The input; a dict where the net's `example` is one.
             exits: Stop after so many exits, fewer than K.
             keep: Return them together with the features, as a :class:`~offramp.nets.passage.Passage`.
+
+        Raises:
+            UserError: A named input is missing, unknown or misshapen.
         """
         if keep:
-            return passage(self, x)
+            return passage(self, named_inputs(x, self.example))
         logits = []
         for exit in self.exits(x):
             logits.append(exit.logits)
@@ -123,6 +127,7 @@ class MultiExitNet(Net, ForkedNet):
             call: Calls each part of the net, unless features are kept:
                 ``call("stage" | "fork" | "head", module, *inputs)``.
         """
+        x = named_inputs(x, self.example)
         return kept_exits(self, x) if keep else exits(self.stages, self.forks, self.heads, x, call)
 
     def channel_axes(self) -> list[Axes]:

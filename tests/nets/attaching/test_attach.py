@@ -707,7 +707,7 @@ IDS, MASK = torch.tensor([[1, 2, 3], [4, 5, 6]]), torch.tensor([[1, 1, 0], [1, 1
 )
 def test_an_example_says_what_the_input_is(example):
     backbone = Named()
-    net = attach(backbone, ["embed", "mix"], example=example)
+    net = attach(backbone, ["embed", "mix"], example=example, pool="mean")
     x = net.sample(5)
     whole = backbone(**x) if isinstance(x, dict) else backbone(*x) if isinstance(x, tuple) else backbone(x)
     logits = net(x)

@@ -166,7 +166,7 @@ def test_several_inputs_tuples_between_stages_and_logits_in_a_dict(named):
     backbone = Named()
     ids, mask = torch.tensor([[1, 2, 3], [4, 5, 6]]), torch.tensor([[1, 1, 0], [1, 1, 1]])
     example = {"ids": ids, "mask": mask} if named else (ids, mask)
-    net = attach(backbone, stages=[First(backbone), Second(backbone)], example=example)
+    net = attach(backbone, stages=[First(backbone), Second(backbone)], example=example, pool="mean")
     logits = net(example)
     assert torch.equal(logits[1], backbone(ids, mask)["logits"])
     torch.testing.assert_close(logits[0], net.heads[0][-1](backbone.embed(ids).mean(1)))

@@ -12,6 +12,7 @@ from offramp.errors import UserError
 from offramp.nets.attaching._checks import check_values
 from offramp.nets.attaching._parts import Parts
 from offramp.nets.attaching._pooled_head import Last, pooled_head
+from offramp.nets.attaching._tokens import Tokens, token_pools
 from offramp.nets.channel_axis import ChannelAxis, given_for, look
 from offramp.nets.exits import reads_previous
 from offramp.unchanged import unchanged
@@ -25,6 +26,8 @@ def make_heads(
     classes: int,
     channel_axis: ChannelAxis | None,
     given: Sequence[nn.Module] | None,
+    tokens: Tokens | None = None,
+    pool: str | None = None,
 ) -> list[nn.Module]:
     """A head for each exit but the last: the user's own, or pooling and a Linear.
 
@@ -34,20 +37,25 @@ def make_heads(
         classes: How many logits.
         channel_axis: What the user says about channels.
         given: The user's own heads.
+        tokens: The tokens in the sample, if it has any.
+        pool: How heads pool over tokens (:func:`~offramp.nets.attaching._tokens.token_pools`).
 
     Raises:
-        UserError: They do not fit, or it is not certain which axis has the channels.
+        UserError: They do not fit, or it is not certain which axis has the channels, or what is padding.
     """
     if given is not None:
         _check(given, parts, classes)
-    else:
-        given = [
-            pooled_head(output, seen[-1].axis(exit, given_for(channel_axis, exit)), classes)
-            for exit, (output, seen) in enumerate(
-                zip(parts.outputs, look(parts.stages, [], sample), strict=True), start=1
-            )
-        ]
-    return [_of_last(head) if carry else head for head, carry in zip(given, parts.carry, strict=True)]
+        return [_of_last(head) if carry else head for head, carry in zip(given, parts.carry, strict=True)]
+    axes = [
+        seen[-1].axis(exit, given_for(channel_axis, exit))
+        for exit, seen in enumerate(look(parts.stages, [], sample), start=1)
+    ]
+    heads = []
+    pools = token_pools(parts, sample, tokens, axes, pool)
+    for output, axis, carry, over_tokens in zip(parts.outputs, axes, parts.carry, pools, strict=True):
+        head = pooled_head(output, axis, classes, over_tokens)
+        heads.append(_of_last(head) if carry and over_tokens is None else head)
+    return heads
 
 
 class _LastAndPrevious(nn.Module):

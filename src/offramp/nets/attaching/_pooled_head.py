@@ -31,15 +31,18 @@ class Mean(nn.Module):
         return x.mean(self.axes)
 
 
-def pooled_head(output: Tensor, axis: int, classes: int) -> nn.Module:
+def pooled_head(output: Tensor, axis: int, classes: int, pool: nn.Module | None = None) -> nn.Module:
     """A head for features like ``output``, on its device and in its dtype.
 
     Args:
         output: Floats ``[N, ...]`` with channels in one axis. What is averaged over is all the others.
         axis: That of the channels, from 1.
         classes: How many logits.
+        pool: What averages in place of that.
     """
     linear = nn.Linear(output.shape[axis], classes, device=output.device, dtype=output.dtype)
+    if pool is not None:
+        return nn.Sequential(pool, linear)
     if output.ndim == 2:
         return linear
     if output.ndim == 4 and axis == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from offramp.nets.attaching._difference import difference
 from offramp.nets.attaching._heads import make_heads
 from offramp.nets.attaching._parts import Parts
 from offramp.nets.attaching._replay_stage import ReplayStage
+from offramp.nets.attaching._tokens import tokens_of
 from offramp.nets.channel_axis import ChannelAxis
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.sample import Example, make_sample
@@ -40,13 +41,17 @@ def attach(
     example: Example | None = None,
     channel_axis: ChannelAxis | None = None,
     heads: Sequence[nn.Module] | None = None,
+    pool: str | None = None,
     task: Task | None = None,
 ) -> MultiExitNet:
     """Split ``backbone`` after the modules named in ``at`` and put an exit after each.
 
     Head k reads the output of module ``at[k]``: the mean over all axes but the batch and the channels, and a
     Linear, whether the channels come first (``[N, C, H, W]``, ``[N, C, L]``) or last (``[N, T, C]``,
-    ``[N, H, W, C]``), which the layers around the cut tell.
+    ``[N, H, W, C]``), which the layers around the cut tell. Padding of token ids is left out of the mean; of
+    a causal net (GPT-like) the head reads the last real token in place of the mean. What is padding is told
+    by ``attention_mask`` among the named inputs (0 at padding), or else by ``config.pad_token_id`` or the
+    embedding's ``padding_idx``.
     The last exit is the backbone's own output, bit for bit, with its gradients: what the backbone runs under
     no_grad or outside of autocast runs so in the net. Each feature has the batch in its first axis. Where
     later stages read more than the cut module's output (a skip connection over the cut), the stage's feature
@@ -83,6 +88,8 @@ def attach(
         channel_axis: Where the layers do not tell: the axis of the channels, one for all exits or a mapping
             from exit (from 1) to axis.
         heads: Your own heads, one for each exit but the last, each from the feature to logits.
+        pool: What heads read of tokens ``[N, T, C]``: their ``"mean"`` or the ``"last"`` one, of the real
+            ones where padding is known. None: as said above.
         task: What every exit predicts; by default the classes of ``label``.
 
     Returns:
@@ -92,6 +99,7 @@ def attach(
     Raises:
         UserError: The backbone cannot be split there; the line names the module or node, and the remedy. Or
             the stages are not what its forward runs; the line names the first stage that differs.
+            Or what is padding, and so what the heads read, is not certain.
     """
     if not isinstance(input_size, (tuple, list)):
         raise UserError(f"input_size is the shape of one input, e.g. (3, 32, 32), got {input_size!r}")
@@ -100,6 +108,9 @@ def attach(
     elif at is not None:
         raise UserError("at= and stages= both say where the exits are; give one of them")
     check_values(backbone)
+    if pool not in (None, "mean", "last"):
+        raise UserError(f"pool is {pool!r}; there are 'mean' and 'last'")
+    example = dict(example) if isinstance(example, Mapping) else example  # as a tokenizer returns it
     samples = [make_sample(backbone, n, tuple(input_size), example) for n in (2, 3)]
     with unchanged(backbone):
         classes = run_whole(backbone, samples[0], example is None).shape[1]
@@ -108,9 +119,10 @@ def attach(
             f"num_classes={num_classes}, but {type(backbone).__name__} has {classes} classes; "
             "leave num_classes out, or replace its last layer first"
         )
-    parts = _cut(backbone, at, stages, samples)
+    tokens = tokens_of(backbone, samples[0])
+    parts = _cut(backbone, at, stages, samples, carries=tokens is not None and tokens.padding is not None)
     check_batch_first(parts, samples, own=stages is not None)
-    ends = [*make_heads(parts, samples[0], classes, channel_axis, heads), parts.end]
+    ends = [*make_heads(parts, samples[0], classes, channel_axis, heads, tokens, pool), parts.end]
     check_apart(parts.stages, ends, samples[0])
     net = MultiExitNet(
         parts.stages,
@@ -125,15 +137,24 @@ def attach(
 
 
 def _cut(
-    backbone: nn.Module, at: Sequence[str] | None, stages: Sequence[Stage] | None, samples: Sequence[Any]
+    backbone: nn.Module,
+    at: Sequence[str] | None,
+    stages: Sequence[Stage] | None,
+    samples: Sequence[Any],
+    *,
+    carries: bool,
 ) -> Parts:
-    """The backbone in parts that give what it gives: those of the first way that does."""
+    """The backbone in parts that give what it gives: those of the first way that does.
+
+    With `carries`, features carry the input along, which tells the heads what is padding.
+    """
     ways: list[Callable[[], Parts | None]]
     if stages is not None:
         ways = [partial(by_stages, backbone, stages, samples[0])]
     else:
         assert at is not None  # its names have been checked
-        ways = [partial(cut, backbone, at, samples[0]) for cut in (by_graph, by_replay)]
+        cuts = (by_replay,) if carries else (by_graph, by_replay)
+        ways = [partial(cut, backbone, at, samples[0]) for cut in cuts]
     reason = ""
     for cut in ways:
         parts = cut()
