@@ -142,7 +142,7 @@ def in_process(target, *arguments):
 def train_until_signal(folder: Path, recipe: Recipe, step: int, signum: int) -> None:
     """Train; the process sends itself a signal just before a step. Exits as a program should."""
     from offramp import fit
-    from offramp.training import Interrupted
+    from offramp.training import Interruption
 
     torch.set_num_threads(1)
     data = tiny_data(split=Tripwire)
@@ -150,7 +150,7 @@ def train_until_signal(folder: Path, recipe: Recipe, step: int, signum: int) -> 
     data.train.act = lambda: os.kill(os.getpid(), signum)
     try:
         fit(tiny_net(), data, "dfs", recipe, folder, quiet=True)
-    except Interrupted as stop:
+    except Interruption as stop:
         (folder / "message").write_text(str(stop))
         sys.exit(128 + stop.signum)
 

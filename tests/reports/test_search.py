@@ -59,7 +59,7 @@ def test_the_mean_over_the_seeds_decides(search):
     )  # fmt: skip
     (group,) = compare(runs, pick_lr=True).groups
     assert [(run.recipe["lr"], run.seed) for run in group.runs] == [(0.1, 0), (0.1, 1)]
-    assert [one.value for one in group.tried] == [52.0, 51.5]
+    assert [one.value for one in group.rates] == [52.0, 51.5]
     assert group.search_seconds == 28.0
 
 

@@ -127,7 +127,7 @@ def test_of_several_tasks_the_rate_of_the_best_delta_m_is_picked(make):
     ]
     (group,) = compare(runs, pick_lr=True).groups
     assert group.runs[0].recipe["lr"] == 0.2
-    assert [rate.value for rate in group.tried] == pytest.approx([0, (10 - 50) / 2, (-20 + 100) / 2])
+    assert [rate.value for rate in group.rates] == pytest.approx([0, (10 - 50) / 2, (-20 + 100) / 2])
 
 
 def test_other_metrics_are_not_compared(make):

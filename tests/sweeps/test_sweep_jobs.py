@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from offramp import UserError
-from offramp.sweeps._jobs import Ended, Job, run_jobs, share_of_cores
+from offramp.sweeps._jobs import Job, JobResult, run_jobs, share_of_cores
 from offramp.sweeps._lock import alone_in
-from offramp.sweeps.sweep import Failure, Swept
+from offramp.sweeps.sweep import Failure, SweepResult
 
 # A stand-in for a run: notes that it started, ends at SIGTERM in its own time, and says how.
 PATIENT = """
@@ -32,12 +32,12 @@ SWEEP = """
 import sys
 from pathlib import Path
 from offramp.sweeps._jobs import Job, run_jobs
-from offramp.training.interrupt import Interrupted
+from offramp.training.interrupt import Interruption
 folder, patience, program = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 words = lambda n: [sys.executable, "-c", program, str(folder / n), patience]
 try:
     run_jobs([Job(n, words(n), folder / f"{n}.log") for n in "abc"], 2, on_end=lambda ended: None)
-except Interrupted as stop:
+except Interruption as stop:
     print(stop)
     sys.exit(128 + stop.signum)
 """
@@ -49,7 +49,7 @@ def job(tmp_path):
 
 
 def test_a_job_that_fails_does_not_stop_the_others(job):
-    ended: list[Ended] = []
+    ended: list[JobResult] = []
     codes = {"good": "print('fine')", "bad": "import sys; sys.exit('no luck\\n')", "last": ""}
     run_jobs([job(name, code) for name, code in codes.items()], 2, on_end=ended.append)
     assert {e.job.name: e.code for e in ended} == {"good": 0, "bad": 1, "last": 0}
@@ -68,13 +68,13 @@ time.sleep(0.3)
 print(len(list(mine.parent.glob("*.running"))))
 mine.unlink()
 """
-    ended: list[Ended] = []
+    ended: list[JobResult] = []
     run_jobs([job(str(n), code) for n in range(5)], 2, on_end=ended.append)
     assert max(int(e.last_line) for e in ended) == 2
 
 
 def test_each_has_its_share_of_the_cores(job):
-    ended: list[Ended] = []
+    ended: list[JobResult] = []
     run_jobs([job("a", "import os; print(os.environ['OMP_NUM_THREADS'])")], 1, on_end=ended.append)
     assert int(ended[0].last_line) == share_of_cores(1) >= 1
     assert share_of_cores(10_000) == 1
@@ -132,10 +132,10 @@ def test_a_folder_is_held_as_long_as_a_run_is_at_work_in_it(tmp_path):
 
 def test_failures_are_the_users_unless_one_is_ours(tmp_path):
     users, ours = (Failure(name, "why", tmp_path / "log", users=name == "a") for name in "ab")
-    assert Swept((tmp_path,), ()).error is None
-    error = Swept((tmp_path, tmp_path), (users,)).error
+    assert SweepResult((tmp_path,), ()).error is None
+    error = SweepResult((tmp_path, tmp_path), (users,)).error
     assert isinstance(error, UserError)
     assert str(error).startswith("1 of 3 runs failed: a; a: why")
-    error = Swept((), (users, ours)).error
+    error = SweepResult((), (users, ours)).error
     assert not isinstance(error, UserError)
     assert str(error).startswith("2 of 2 runs failed: a, b; a: why")

@@ -21,7 +21,7 @@ from offramp.methods.objectives import TaskLoss
 from offramp.nets import MultiExitNet, Net, vgg_sdn
 from offramp.runs import checkpoint
 from offramp.tasks import Boxes, Classification
-from offramp.training import Interrupted
+from offramp.training import Interruption
 
 RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05, augment="none", checkpoint_every=2)
 
@@ -92,7 +92,7 @@ def stopped(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stopped") / "run"
     data = tiny_data(split=Tripwire)
     data.train.at, data.train.act = STEPS + 3, lambda: os.kill(os.getpid(), 15)
-    with pytest.raises(Interrupted, match="SIGTERM at epoch 2 after step 4") as caught:
+    with pytest.raises(Interruption, match="SIGTERM at epoch 2 after step 4") as caught:
         fit(tiny_net(), data, "dfs", RECIPE, folder, quiet=True)
     assert caught.value.signum == 15
     return folder
@@ -296,7 +296,7 @@ def test_a_signal_that_is_ignored_stays_so(tmp_path, signum):
     try:
         fit(tiny_net(), data, "joint", RECIPE, tmp_path / "run", quiet=True)
         assert signal.getsignal(signum) is signal.SIG_IGN
-    except Interrupted as stop:
+    except Interruption as stop:
         pytest.fail(str(stop))
     finally:
         signal.signal(signum, before)

@@ -12,7 +12,7 @@ from torch import nn
 from offramp import Recipe, UserError, fit
 from offramp.methods.loops import read_routes
 from offramp.nets import MultiExitNet
-from offramp.training import Interrupted
+from offramp.training import Interruption
 
 RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05, augment="crop-flip", checkpoint_every=2)
 # two exits: an epoch has three parts, and the k-th part of epoch e draws batches from step (3 e + k) STEPS on
@@ -42,7 +42,7 @@ def stop(data, epoch, part, step):
 def test_stopped_anywhere_it_resumes_exactly(tmp_path, method, options, epoch, part, step):
     recipe = RECIPE.replace(options=options)
     whole = fit(tiny_net(), tiny_data(), method, recipe, tmp_path / "whole", quiet=True)
-    with pytest.raises(Interrupted, match=f"epoch {epoch + 1}, {part}, after step {step + 1}; go on"):
+    with pytest.raises(Interruption, match=f"epoch {epoch + 1}, {part}, after step {step + 1}; go on"):
         fit(tiny_net(), stop(tiny_data(split=Tripwire), epoch, part, step), method, recipe, tmp_path / "cut")
     cut = fit(tiny_net(seed=99), tiny_data(), method, recipe, tmp_path / "cut", resume=True, quiet=True)
     torch.testing.assert_close(dict(cut.net.state_dict()), dict(whole.net.state_dict()), rtol=0, atol=0)

@@ -10,7 +10,7 @@ import torch
 from tiny_runs import Tripwire, tiny_data, tiny_net
 
 from offramp import Recipe, UserError, fit
-from offramp.training import Interrupted
+from offramp.training import Interruption
 
 RECIPE = Recipe(epochs=3, batch_size=8, lr=0.05, augment="none")
 LONG = RECIPE.replace(schedule="constant")
@@ -41,7 +41,7 @@ def main(out: Path) -> None:
             data.train.at, data.train.act = 7, lambda: os.kill(os.getpid(), 15)
         try:
             fit(tiny_net(), data, method, RECIPE, stopped, device="cpu", quiet=True)
-        except Interrupted as stop:
+        except Interruption as stop:
             (out / f"{stopped.name}-{os.environ['RANK']}").write_text(str(stop.signum))
         fit(tiny_net(seed=9), tiny_data(), method, RECIPE, stopped, resume=True, device="cpu", quiet=True)
     try:

@@ -11,7 +11,7 @@ from offramp.analysis.filter_conflict import FilterConflict, filter_conflicts
 from offramp.analysis.filters import filter_sums, shared_owners
 from offramp.analysis.gradients import TaskGradients, task_gradients
 from offramp.analysis.importance import GradientNorms, Importance, route_importance
-from offramp.analysis.prune import Owned, Pruning, own_counts, own_filters, pruned, pruning_matrix
+from offramp.analysis.prune import FilterCounts, Pruning, own_counts, own_filters, pruned, pruning_matrix
 from offramp.analysis.settings import Settings
 from offramp.analysis.similarity import Likeness, common_routes, likeness, null_similarities, similarity
 from offramp.modes import measuring
@@ -20,12 +20,12 @@ __all__ = [
     "Curves",
     "Diagnosis",
     "FilterConflict",
+    "FilterCounts",
     "GradientNorms",
     "Importance",
     "Interference",
     "Likeness",
     "OutputInterference",
-    "Owned",
     "Pruning",
     "Settings",
     "TaskGradients",

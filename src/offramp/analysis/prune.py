@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from offramp.analysis.importance import Importance
 from offramp.runs.output import relative_gain
 
-__all__ = ["Owned", "Pruning", "own_counts", "own_filters", "pruned", "pruning_matrix"]
+__all__ = ["FilterCounts", "Pruning", "own_counts", "own_filters", "pruned", "pruning_matrix"]
 
 
 @dataclass(frozen=True)
-class Owned:
+class FilterCounts:
     """How many filters each output has for its own, of those with the same owners (in a chain: of a stage).
 
     Attributes:
@@ -51,7 +51,7 @@ class Pruning:
     filters: tuple[int, ...]
     shared: int
     accuracy: tuple[float, ...]
-    stages: tuple[Owned, ...] = ()
+    stages: tuple[FilterCounts, ...] = ()
 
     @property
     def chance(self) -> tuple[float, ...] | None:
@@ -172,7 +172,7 @@ def pruning_matrix(
     own = own_counts(importance, len(whole), ratio=ratio)
     draws = [own_counts(null, len(whole), ratio=ratio) for null in nulls]
     stages = tuple(
-        Owned(owners, size, own[owners], _means([draw[owners] for draw in draws]) if draws else None)
+        FilterCounts(owners, size, own[owners], _means([draw[owners] for draw in draws]) if draws else None)
         for owners, size in sizes.items()
     )
     return Pruning(tuple(rows), tuple(counts), sum(sizes.values()), whole, stages)

@@ -1,4 +1,4 @@
-"""Input and output of every command: two flags in common, and an answer that is text or JSON."""
+"""Flags that every command has, and its answer, which is text or JSON."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["OUTPUT", "Answer", "Output", "emit"]
+__all__ = ["OUTPUT", "Answer", "OutputFlags", "emit"]
 
 
 @dataclass(frozen=True)
-class Output:
+class OutputFlags:
     """The flags of every command."""
 
     json: bool = False
@@ -21,7 +21,7 @@ class Output:
     """show the traceback of an error"""
 
 
-OUTPUT = Output()
+OUTPUT = OutputFlags()
 
 
 @dataclass(frozen=True)

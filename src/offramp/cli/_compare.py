@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from offramp.cli._answer import OUTPUT, Answer, Output
+from offramp.cli._answer import OUTPUT, Answer, OutputFlags
 
 __all__ = ["CompareCommand"]
 
@@ -35,7 +35,7 @@ class CompareCommand:
     """of a method's runs at several learning rates, take those that are best on the validation images"""
     published: str | None = None
     """table of a paper to show beside, labelled as published: dfs-table2; a wrong name lists them all"""
-    output: Output = OUTPUT
+    output: OutputFlags = OUTPUT
 
     def run(self) -> Answer:
         """Compare the runs, and draw the picture if one is asked for."""

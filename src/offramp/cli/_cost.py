@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from offramp.cli._answer import OUTPUT, Answer, Output
+from offramp.cli._answer import OUTPUT, Answer, OutputFlags
 from offramp.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class CostCommand:
         tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE ...")
     ] = ()
     """options of the method"""
-    output: Output = OUTPUT
+    output: OutputFlags = OUTPUT
 
     def run(self) -> Answer:
         """Count the operations of the network, and of a training by the method."""

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from offramp.cli._answer import OUTPUT, Answer, Output
+from offramp.cli._answer import OUTPUT, Answer, OutputFlags
 from offramp.cli._net import net_of
 from offramp.errors import UserError
 
@@ -51,7 +51,7 @@ class DiagnoseCommand:
     """how many times as much as the others an exit must need a filter of its own (published code: 1.1)"""
     split: Literal["val", "test"] = "val"
     """images on which the outputs are measured after pruning"""
-    output: Output = OUTPUT
+    output: OutputFlags = OUTPUT
 
     def run(self) -> Answer:
         """Diagnose the runs, and write numbers and pictures."""

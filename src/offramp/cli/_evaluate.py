@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from offramp.cli._answer import OUTPUT, Answer, Output
+from offramp.cli._answer import OUTPUT, Answer, OutputFlags
 from offramp.cli._net import net_of
 
 __all__ = ["EvalCommand"]
@@ -34,7 +34,7 @@ class EvalCommand:
         tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE ...")
     ] = ()
     """how --data is read, where not as the run's own: size, image, label, ignore_label"""
-    output: Output = OUTPUT
+    output: OutputFlags = OUTPUT
 
     def run(self) -> Answer:
         """Evaluate the net of a run on a test set."""

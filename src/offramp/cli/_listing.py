@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from offramp.cli._answer import OUTPUT, Answer, Output
+from offramp.cli._answer import OUTPUT, Answer, OutputFlags
 
 __all__ = ["MethodsCommand", "NetsCommand"]
 
@@ -37,7 +37,7 @@ class NetsCommand:
   offramp nets
   offramp nets --json"""
 
-    output: Output = OUTPUT
+    output: OutputFlags = OUTPUT
 
     def run(self) -> Answer:
         """Build each without memory for its weights, and describe it."""
@@ -75,7 +75,7 @@ class MethodsCommand:
   offramp methods
   offramp methods --json"""
 
-    output: Output = OUTPUT
+    output: OutputFlags = OUTPUT
 
     def run(self) -> Answer:
         """Describe each row of the table of methods."""

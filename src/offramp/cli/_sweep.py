@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from offramp.cli._answer import OUTPUT, Answer, Output
+from offramp.cli._answer import OUTPUT, Answer, OutputFlags
 from offramp.errors import UserError
 
 __all__ = ["SweepCommand", "parse_factors"]
@@ -40,7 +40,7 @@ class SweepCommand:
     """data set, as for train, in place of the file's"""
     out: str | None = None
     """folder of the runs, in place of the file's"""
-    output: Output = OUTPUT
+    output: OutputFlags = OUTPUT
 
     def run(self) -> Answer:
         """Train what is not finished yet, compare all."""

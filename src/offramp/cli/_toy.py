@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from offramp.cli._answer import OUTPUT, Answer, Output
+from offramp.cli._answer import OUTPUT, Answer, OutputFlags
 
 __all__ = ["ToyCommand"]
 
@@ -42,13 +42,13 @@ class ToyCommand:
     """steps of a stage of DR-MGF, and of its fusion"""
     seed: int = 0
     """of what methods draw"""
-    output: Output = OUTPUT
+    output: OutputFlags = OUTPUT
 
     def run(self) -> Answer:
         """Run the methods on the toy problem, and write numbers and pictures."""
-        from offramp.analysis.toys import Coupled, Landscape, Problem, descend, table, write
+        from offramp.analysis.toys import CoupledProblem, Landscape, Problem, descend, table, write
 
-        problems: list[Problem] = [Landscape(self.starts), Coupled(self.delta)]
+        problems: list[Problem] = [Landscape(self.starts), CoupledProblem(self.delta)]
         documents: list[dict[str, Any]] = []
         texts = []
         for problem in problems:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from offramp.cli._answer import OUTPUT, Answer, Output
+from offramp.cli._answer import OUTPUT, Answer, OutputFlags
 from offramp.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class TrainCommand:
     """of the weights, the order of the images and the augmentation; by default the recipe's"""
     resume: bool = False
     """go on where the run in --out stopped; or, with more --epochs, where it ended"""
-    output: Output = OUTPUT
+    output: OutputFlags = OUTPUT
 
     def run(self) -> Answer:
         """Train the network to the end of its recipe."""

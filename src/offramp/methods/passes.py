@@ -50,30 +50,30 @@ K = Linear(slope=1.0)
 class Passes:
     """Forward and backward passes of joint training that a step takes, or an epoch over its batches.
 
-    Passes add up (``+``) and scale (``share * passes``), and print as they were put together, F a forward and
-    B a backward pass: ``str(Passes(1, (K + 1) / 2) + Passes(0, 1))`` is ``"F + (K + 1) / 2 B + B"``.
+    Passes add up (``+``) and scale (``factor * passes``), and print as they were put together, F a forward
+    and B a backward pass: ``str(Passes(1, (K + 1) / 2) + Passes(0, 1))`` is ``"F + (K + 1) / 2 B + B"``.
 
     Attributes:
         forward: How many forward passes: a number, or one with :data:`K` in it.
         backward: How many backward passes.
-        share: Factor of both.
+        factor: Multiplies both numbers.
         more: Further passes.
     """
 
     forward: Linear | float = 1.0
     backward: Linear | float = 1.0
-    share: float = 1.0
+    factor: float = 1.0
     more: tuple[Passes, ...] = ()
 
     def __add__(self, other: Passes) -> Passes:
         return replace(self, more=(*self.more, other))
 
-    def __rmul__(self, share: float) -> Passes:
-        return replace(self, share=share * self.share, more=tuple(share * other for other in self.more))
+    def __rmul__(self, factor: float) -> Passes:
+        return replace(self, factor=factor * self.factor, more=tuple(factor * other for other in self.more))
 
     def of(self, outputs: int) -> tuple[float, float]:
         """How many forward and backward passes there are with so many outputs."""
-        forward, backward = (self.share * _linear(n).of(outputs) for n in (self.forward, self.backward))
+        forward, backward = (self.factor * _linear(n).of(outputs) for n in (self.forward, self.backward))
         for other in self.more:
             also = other.of(outputs)
             forward, backward = forward + also[0], backward + also[1]
@@ -91,8 +91,8 @@ class Passes:
         else:
             counts = ((forward, "F"), (backward, "B"))
             words = " + ".join(_times(count, what) for count, what in counts if count != Linear())
-        if self.share != 1:
-            words = f"{self.share:g} ({words})"
+        if self.factor != 1:
+            words = f"{self.factor:g} ({words})"
         return " + ".join([words, *map(str, self.more)])
 
 

@@ -1,11 +1,11 @@
-"""What finished runs say: tables, paired differences and pictures, read from run folders."""
+"""Reports on finished runs: tables, paired differences and pictures, read from run folders."""
 
 from offramp.reports.comparison import Comparison, compare
 from offramp.reports.groups import Group
 from offramp.reports.paired import Difference, Spread, paired_difference, spread
 from offramp.reports.plot import plot
 from offramp.reports.runs import RunRecord, read_run
-from offramp.reports.search import Tried
+from offramp.reports.search import RateResult
 from offramp.reports.write import write_report
 from offramp.runs.table import result_table
 from offramp.text_table import aligned, count, signed
@@ -14,9 +14,9 @@ __all__ = [
     "Comparison",
     "Difference",
     "Group",
+    "RateResult",
     "RunRecord",
     "Spread",
-    "Tried",
     "aligned",
     "compare",
     "count",

@@ -63,10 +63,10 @@ def _named(scores: Mapping[str, Spread] | Mapping[str, Difference], result: Resu
 
 
 def _search(group: Group) -> dict[str, Any] | None:
-    if not group.tried:
+    if not group.rates:
         return None
     tried = [
         {"lr": rate.lr, "seeds": list(rate.seeds), f"val_{rate.metric}": rate.value, "seconds": rate.seconds}
-        for rate in group.tried
+        for rate in group.rates
     ]
     return {"lr": group.runs[0].recipe["lr"], "tried": tried, "seconds": group.search_seconds}

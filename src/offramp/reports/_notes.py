@@ -17,7 +17,7 @@ MIXED = (
 
 
 def notes(groups: Sequence[Group], differing: Mapping[str, Any]) -> list[str]:
-    """One line each, without a full stop.
+    """Remarks on a comparison, a line each, without a full stop.
 
     Args:
         groups: The baseline first.
@@ -38,7 +38,7 @@ def notes(groups: Sequence[Group], differing: Mapping[str, Any]) -> list[str]:
 
 
 def _separate(groups: Sequence[Group]) -> list[str]:
-    """Where one network per exit beats a joint one, and what that does not say."""
+    """A note on the outputs at which separate networks beat a joint one, and on what that does not say."""
     by_label = {group.label: group for group in groups}
     if not {"joint", "separate"} <= by_label.keys():
         return []
@@ -56,10 +56,10 @@ def _separate(groups: Sequence[Group]) -> list[str]:
     above = [*gains]
     if not above:
         return [f"separate is not {better} joint at any {noun}; {MIXED}"]
-    where = f"every {noun}" if len(above) == len(result.outputs) else f"{noun} {', '.join(above)} only"
-    sure = [name for name, difference in gains.items() if difference.decided]
-    beyond = f"at {noun} {', '.join(sure)}" if sure else f"at no {noun}"
+    places = f"every {noun}" if len(above) == len(result.outputs) else f"{noun} {', '.join(above)} only"
+    decided = [name for name, difference in gains.items() if difference.decided]
+    beyond = f"at {noun} {', '.join(decided)}" if decided else f"at no {noun}"
     return [
-        f"separate is {better} joint at {where}, by their means, and {beyond} by more than the spread over "
+        f"separate is {better} joint at {places}, by their means, and {beyond} by more than the spread over "
         f"the seeds explains; {MIXED}"
     ]

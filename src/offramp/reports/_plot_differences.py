@@ -26,7 +26,7 @@ def draw_differences(
     Args:
         axes: matplotlib's.
         rows: Each method's label and its differences, one per score.
-        headings: Score -> what the picture calls it.
+        headings: Score -> its heading in the picture.
         comparison: Whose differences they are.
     """
     result, baseline = comparison.result, comparison.groups[0].label
@@ -60,7 +60,7 @@ def _shades(rows: Sequence[tuple[str, Mapping[str, Difference]]], result: Result
     """From -1 (the largest loss) to 1 (the largest gain), of all scores, or of each where units differ."""
     signs = [1 if result.better.get(name, "lower") == "higher" else -1 for name in rows[0][1]]
     gains = [
-        [sign * one.mean for sign, one in zip(signs, differences.values(), strict=True)]
+        [sign * difference.mean for sign, difference in zip(signs, differences.values(), strict=True)]
         for _, differences in rows
     ]
     if result.average is not None:

@@ -18,9 +18,9 @@ class PublishedRows:
     """Rows that a paper printed, column for column as a comparison has them.
 
     Attributes:
-        name: What the table is called here, e.g. ``dfs-table2``.
+        name: Name of the table in the library, e.g. ``dfs-table2``.
         source: The paper and the number of the table in it.
-        setting: What was trained, on which data.
+        setting: The network and the data.
         rows: Method -> top-1 in percent of every exit, then of the average and the ensemble; None where the
             paper prints none, or where it is of something else.
         notes: What does not fit, and what is inferred; one line each.

@@ -128,13 +128,13 @@ def _costs(groups: Sequence[Group]) -> str:
         ]
         for group in groups
     ]
-    searched = [rate for group in groups for rate in group.tried]
+    searched = [rate for group in groups for rate in group.rates]
     if searched:
         metric = heading(searched[0].metric).removesuffix(" %").replace("_", "-")
         header += ["lr", f"validation {metric} of each lr tried", "s in all"]
         for row, group in zip(rows, groups, strict=True):
-            tried = ", ".join(f"{rate.lr:.3g}: {rate.value:.2f}" for rate in group.tried)
-            row += [f"{group.runs[0].recipe['lr']:.3g}", tried, _text(group.search_seconds, "{:.0f}".format)]
+            values = ", ".join(f"{rate.lr:.3g}: {rate.value:.2f}" for rate in group.rates)
+            row += [f"{group.runs[0].recipe['lr']:.3g}", values, _text(group.search_seconds, "{:.0f}".format)]
     return aligned(header, rows, left=2)
 
 

@@ -15,7 +15,7 @@ from offramp.reports._published import PublishedRows, published_rows
 from offramp.reports._text import comparison_text, headings
 from offramp.reports.groups import Group
 from offramp.reports.runs import RunRecord, read_run
-from offramp.reports.search import picked
+from offramp.reports.search import pick_rate
 from offramp.runs.result import Result
 from offramp.tasks.outputs import heading
 
@@ -89,20 +89,24 @@ def compare(
     for run in runs[1:]:
         _check_comparable(runs[0], run)
     differing = [key for key in _differing(runs) if not (pick_lr and key == "lr")]
-    usual = next((run for run in runs if _plainness(run) == 0), runs[0]).recipe
-    labelled: dict[str, list[RunRecord]] = {}
+    reference = next((run for run in runs if _plainness(run) == 0), runs[0]).recipe
+    by_label: dict[str, list[RunRecord]] = {}
     for run in runs:
-        own = [f"{key}={run.recipe.get(key)}" for key in differing if run.recipe.get(key) != usual.get(key)]
-        label = " ".join([run.method, *_own_options(run), *own])
-        group = labelled.setdefault(label, [])
+        deviations = [
+            f"{key}={run.recipe.get(key)}" for key in differing if run.recipe.get(key) != reference.get(key)
+        ]
+        label = " ".join([run.method, *_own_options(run), *deviations])
+        group = by_label.setdefault(label, [])
         _check_new(run, group)
         group.append(run)
     groups = []
-    for label, members in labelled.items():
-        chosen, tried = picked(members) if pick_lr else (members, ())
-        groups.append(Group(label, tuple(sorted(chosen, key=lambda run: run.seed)), tried))
+    for label, members in by_label.items():
+        chosen, rates = pick_rate(members) if pick_lr else (members, ())
+        groups.append(Group(label, tuple(sorted(chosen, key=lambda run: run.seed)), rates))
     groups.sort(key=lambda group: _plainness(group.runs[0]))  # stable: only joint training moves
-    comparison = Comparison(tuple(groups), tuple(notes(groups, {key: usual.get(key) for key in differing})))
+    comparison = Comparison(
+        tuple(groups), tuple(notes(groups, {key: reference.get(key) for key in differing}))
+    )
     if published is None:
         return comparison
     columns = comparison.columns if comparison.result.classifies_at_exits else []  # the tables' own metric
@@ -120,10 +124,10 @@ def _check_comparable(first: RunRecord, other: RunRecord) -> None:
         "number of outputs": (len(first.result.outputs), len(other.result.outputs)),
         "metrics": (_metrics(first), _metrics(other)),
     }
-    for what, (a, b) in pairs.items():
+    for aspect, (a, b) in pairs.items():
         if a != b:
             raise UserError(
-                f"cannot compare {first.folder} with {other.folder}: the {what} differs ({a} and {b}); "
+                f"cannot compare {first.folder} with {other.folder}: the {aspect} differs ({a} and {b}); "
                 "compare runs of one net on one data set"
             )
 
@@ -151,7 +155,7 @@ def _differing(runs: Sequence[RunRecord]) -> list[str]:
 
 def _own_options(run: RunRecord) -> list[str]:
     """The options that are not the method's defaults, as ``key=value``."""
-    defaults = run.row.options if run.row else {}
+    defaults = run.default_method.options if run.default_method else {}
     return [
         f"{k}={v}" for k, v in run.options.items() if k not in defaults or _plain(defaults[k]) != _plain(v)
     ]

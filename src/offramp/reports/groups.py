@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from offramp.reports.paired import Difference, Spread, paired_difference, spread
 from offramp.reports.runs import RunRecord
-from offramp.reports.search import Tried
+from offramp.reports.search import RateResult
 
 __all__ = ["Group"]
 
@@ -18,12 +18,12 @@ class Group:
     Attributes:
         label: The method, with what sets it apart from the other groups.
         runs: One per seed, by rising seed.
-        tried: The learning rates among which the runs' own was picked; none if nothing was searched.
+        rates: The learning rates among which the runs' own was picked; none if nothing was searched.
     """
 
     label: str
     runs: tuple[RunRecord, ...]
-    tried: tuple[Tried, ...] = ()
+    rates: tuple[RateResult, ...] = ()
 
     @property
     def seeds(self) -> list[int]:
@@ -68,16 +68,19 @@ class Group:
     @property
     def search_seconds(self) -> float | None:
         """Time of the training steps of all runs of the search together, the picked ones among them."""
-        seconds = [rate.seconds for rate in self.tried if rate.seconds is not None]
-        return sum(seconds) if seconds and len(seconds) == len(self.tried) else None
+        seconds = [rate.seconds for rate in self.rates if rate.seconds is not None]
+        return sum(seconds) if seconds and len(seconds) == len(self.rates) else None
 
     def minus(self, baseline: Group) -> dict[str, Difference] | None:
         """Paired difference of each score over the seeds that both have; None if they share no seed.
 
         Outputs of several tasks also have a ``delta_m``, the mean relative loss to the baseline in percent.
         """
-        ours, theirs = ({run.seed: run.result for run in group.runs} for group in (self, baseline))
-        pairs = [(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
+        own_results, baseline_results = (
+            {run.seed: run.result for run in group.runs} for group in (self, baseline)
+        )
+        common = sorted(own_results.keys() & baseline_results.keys())
+        pairs = [(own_results[seed], baseline_results[seed]) for seed in common]
         if not pairs:
             return None
         differences = {
@@ -91,5 +94,5 @@ class Group:
 
     def relative_seconds(self, baseline: Group) -> float | None:
         """Seconds of an epoch as a multiple of the baseline's, where both tell them."""
-        ours, theirs = self.seconds_per_epoch, baseline.seconds_per_epoch
-        return ours.mean / theirs.mean if ours and theirs and theirs.mean > 0 else None
+        own, reference = self.seconds_per_epoch, baseline.seconds_per_epoch
+        return own.mean / reference.mean if own and reference and reference.mean > 0 else None

@@ -29,11 +29,13 @@ def draw_lines(axes: Any, comparison: Comparison, metric: str, *, names: bool = 
     """
     outputs = [name for name, output in comparison.result.outputs.items() if output.primary == metric]
     exits = are_exits(comparison.result.outputs)
-    places, axis = _places(comparison) if exits else ([[*range(len(outputs))]] * len(comparison.groups), "")
+    positions, axis = (
+        _positions(comparison) if exits else ([[*range(len(outputs))]] * len(comparison.groups), "")
+    )
     many = len(comparison.groups) > 1 + len(COLOURS)
     ends = []
     for number, group in enumerate(comparison.groups):
-        x = places[number]
+        x = positions[number]
         scores = [group.scores[name] for name in outputs]
         bars = [score.std or 0.0 for score in scores] if len(group.runs) > 1 else None
         turn, place = divmod(number - 1, len(COLOURS))
@@ -62,8 +64,8 @@ def draw_lines(axes: Any, comparison: Comparison, metric: str, *, names: bool = 
         _label(axes, sorted(ends))
 
 
-def _places(comparison: Comparison) -> tuple[list[list[float]], str]:
-    """Where each group's exits lie on the axis, and its name: operations, or numbers if some are unknown."""
+def _positions(comparison: Comparison) -> tuple[list[list[float]], str]:
+    """Position of each group's exits on the axis, and the axis' name: operations, or numbers if unknown."""
     flops = [[exit_flops for _, exit_flops in group.costs] for group in comparison.groups]
     known = [exit_flops for group in flops for exit_flops in group if exit_flops is not None]
     if len(known) < sum(map(len, flops)):

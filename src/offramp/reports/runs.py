@@ -27,8 +27,8 @@ class RunRecord:
     """Content of a run folder's ``run.json``, ``result.json`` and ``metrics.csv``.
 
     Attributes:
-        folder: Where it lies.
-        net: How the network was built, e.g. ``vgg7:width=16``.
+        folder: The run folder.
+        net: The network as one word, e.g. ``vgg7:width=16``.
         method: The method's name.
         options: All the method's options and their values.
         data: The data set's name.
@@ -66,8 +66,8 @@ class RunRecord:
         return {name: last[key] for name, key in columns.items() if key in last}
 
     @property
-    def row(self) -> Method | None:
-        """The method as the library has it today; None if it has none of that name."""
+    def default_method(self) -> Method | None:
+        """The method with its default options, as the library has it today; None if it lacks it."""
         try:
             return method(self.method)
         except UserError:
@@ -85,11 +85,11 @@ class RunRecord:
     def joint_epochs(self) -> float | None:
         """Cost of the training, in epochs of joint training; None where the library does not know it."""
         try:
-            row = method(self.method, self.options)
+            own_method = method(self.method, self.options)
         except UserError:
             return None
         epochs: int = self.recipe["epochs"]
-        return row.passes.joint(len(self.result.outputs)) * epochs
+        return own_method.passes.joint(len(self.result.outputs)) * epochs
 
 
 def read_run(folder: str | Path) -> RunRecord:
@@ -99,10 +99,10 @@ def read_run(folder: str | Path) -> RunRecord:
         UserError: No such folder, not a run, not finished, or a file of it is damaged.
     """
     folder = Path(folder)
-    run, found = (read_file(folder / name) for name in ("run.json", "result.json"))
+    run, result_content = (read_file(folder / name) for name in ("run.json", "result.json"))
     check_shape(run, _RUN, folder / "run.json")
-    check_result(found, folder / "result.json")
-    run, result = as_of_today(run, folder / "run.json"), Result.from_json(found)
+    check_result(result_content, folder / "result.json")
+    run, result = as_of_today(run, folder / "run.json"), Result.from_json(result_content)
     return RunRecord(
         folder=folder,
         net=word(run["net"]),

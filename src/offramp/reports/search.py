@@ -10,11 +10,11 @@ from offramp.errors import UserError
 from offramp.reports.runs import RunRecord
 from offramp.runs.output import Output, relative_gain
 
-__all__ = ["Tried", "picked"]
+__all__ = ["RateResult", "pick_rate"]
 
 
 @dataclass(frozen=True)
-class Tried:
+class RateResult:
     """One learning rate of a search.
 
     Attributes:
@@ -33,7 +33,7 @@ class Tried:
     seconds: float | None
 
 
-def picked(runs: Sequence[RunRecord]) -> tuple[list[RunRecord], tuple[Tried, ...]]:
+def pick_rate(runs: Sequence[RunRecord]) -> tuple[list[RunRecord], tuple[RateResult, ...]]:
     """The runs at the learning rate that is best on validation, and all the rates that were tried.
 
     Only rates that were run with the most seeds can be picked: one that failed for a seed is out. Of two
@@ -50,16 +50,16 @@ def picked(runs: Sequence[RunRecord]) -> tuple[list[RunRecord], tuple[Tried, ...
         by_lr.setdefault(run.recipe["lr"], []).append(run)
     outputs = runs[0].result.outputs
     means = [_means(group) for group in by_lr.values()]
-    tried = [
-        _tried(lr, group, *_judged(outputs, mean, means[0]))
+    rates = [
+        _rate_result(lr, group, *_criterion(outputs, mean, means[0]))
         for (lr, group), mean in zip(by_lr.items(), means, strict=True)
     ]
-    most = max(len(rate.seeds) for rate in tried)
-    full = [rate for rate in tried if len(rate.seeds) == most]
-    first = next(iter(outputs.values()))
-    higher = tried[0].metric == first.primary and first.better == "higher"
-    best = (max if higher else min)(full, key=lambda rate: rate.value)
-    return by_lr[best.lr], tuple(tried)
+    most = max(len(rate.seeds) for rate in rates)
+    complete = [rate for rate in rates if len(rate.seeds) == most]
+    output = next(iter(outputs.values()))
+    higher = rates[0].metric == output.primary and output.better == "higher"
+    best = (max if higher else min)(complete, key=lambda rate: rate.value)
+    return by_lr[best.lr], tuple(rates)
 
 
 def _means(runs: Sequence[RunRecord]) -> dict[str, float]:
@@ -73,10 +73,10 @@ def _means(runs: Sequence[RunRecord]) -> dict[str, float]:
     return {name: fmean(run.validation[name] for run in runs) for name in runs[0].validation}
 
 
-def _judged(
+def _criterion(
     outputs: Mapping[str, Output], means: Mapping[str, float], lowest: Mapping[str, float]
 ) -> tuple[str, float]:
-    """Metric and value of a rate, of the means of its outputs and those of the lowest rate."""
+    """Metric and value by which a rate is judged, from the means of its outputs and of the lowest rate's."""
     primaries = {output.primary for output in outputs.values()}
     if len(primaries) == 1:
         return primaries.pop(), fmean(means.values())
@@ -84,9 +84,9 @@ def _judged(
     return "delta_m", -100 * fmean(gains)
 
 
-def _tried(lr: float, runs: Sequence[RunRecord], metric: str, value: float) -> Tried:
+def _rate_result(lr: float, runs: Sequence[RunRecord], metric: str, value: float) -> RateResult:
     seconds = [run.seconds for run in runs if run.seconds is not None]
-    return Tried(
+    return RateResult(
         lr=lr,
         seeds=tuple(sorted(run.seed for run in runs)),
         metric=metric,

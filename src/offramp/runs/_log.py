@@ -1,4 +1,4 @@
-"""metrics.csv, and TensorBoard's events where it is installed."""
+"""The log of a run: metrics.csv, and TensorBoard's events where it is installed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Log:
 
     Args:
         run: The run folder.
-        epochs_done: Where a resumed run goes on; TensorBoard drops what was logged beyond.
+        epochs_done: Epochs after which a resumed run goes on; TensorBoard drops what was logged beyond.
 
     Raises:
         UserError: The disk is full or not writable.
@@ -62,7 +62,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 class _Events:
-    """Writes at once: TensorBoard's own writer is a thread, which prints a traceback on a full disk."""
+    """Writer of TensorBoard's events, without a thread: its own prints a traceback on a full disk."""
 
     def __init__(self, folder: Path, first: int) -> None:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog

@@ -34,9 +34,9 @@ def save(run: Path, net: nn.Module, state: dict[str, Any], *, step: int) -> Path
 
     Args:
         run: The run folder.
-        net: Whose weights to keep.
+        net: The net whose weights are kept.
         state: Plain values and tensors; its ``epoch`` (whole ones done) goes into the name.
-        step: So does the number of steps done in this epoch.
+        step: Number of steps done in this epoch, which goes into the name too.
 
     Returns:
         Its folder.
@@ -58,13 +58,13 @@ def save(run: Path, net: nn.Module, state: dict[str, Any], *, step: int) -> Path
 
 def last(run: Path) -> Path | None:
     """The folder of the latest checkpoint, or None."""
-    found = {}
+    folders = {}
     with read_errors(run / "checkpoint"):
         if (run / "checkpoint").is_dir():
             for folder in (run / "checkpoint").iterdir():
                 if match := _NAME.match(folder.name):
-                    found[int(match[1]), int(match[2])] = folder
-    return found[max(found)] if found else None
+                    folders[int(match[1]), int(match[2])] = folder
+    return folders[max(folders)] if folders else None
 
 
 def load(folder: Path, net: nn.Module) -> dict[str, Any]:

@@ -50,5 +50,5 @@ class Evaluation:
             rank=rank,
             world=world,
         )
-        together = {} if fabric is None else {"total": total}
-        return evaluate(self.net, self.tasks, batches, **together)
+        reduction = {} if fabric is None else {"total": total}
+        return evaluate(self.net, self.tasks, batches, **reduction)

@@ -21,7 +21,7 @@ def is_longer(before: dict[str, Any], now: dict[str, Any]) -> bool:
 
 
 def check_extension(folder: Path, before: dict[str, Any], now: dict[str, Any], method: Method) -> None:
-    """Whether a run may go on to the epochs that are asked for now.
+    """Check that a run may go on to the epochs that are asked for now.
 
     Raises:
         UserError: Something else than epochs and later milestones differs; schedule or method read the number
@@ -57,10 +57,10 @@ def extend(folder: Path, record: dict[str, Any]) -> None:
     if result.is_file():
         name = f"epochs-{read_record(folder)['recipe']['epochs']}"
         names = itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2)))
-        kept = next(path for path in map(folder.joinpath, names) if not path.exists())
-        with disk_errors(kept):
+        backup = next(path for path in map(folder.joinpath, names) if not path.exists())
+        with disk_errors(backup):
             files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-        write_folder(kept, files)
+        write_folder(backup, files)
         with disk_errors(result):
             result.unlink()  # before the new record, under which it would be a false result
     write_file(folder / "run.json", record_json(record))
@@ -77,10 +77,10 @@ def _of_the_schedule(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def _of_the_method(method: Method) -> list[str]:
-    for kind in (type(part) for axis, part in method.parts.items() if axis != "fork"):
-        if kind.__module__.partition(".")[0] != "offramp" and "reads_epochs" not in vars(kind):
+    for part_type in (type(part) for axis, part in method.parts.items() if axis != "fork"):
+        if part_type.__module__.partition(".")[0] != "offramp" and "reads_epochs" not in vars(part_type):
             return [
-                f"{kind.__name__} of method {method.name} is your own and may read their number (where it "
-                "does not, say reads_epochs = () in that class)"
+                f"{part_type.__name__} of method {method.name} is your own and may read their number (where "
+                "it does not, say reads_epochs = () in that class)"
             ]
     return [f"{reader} of method {method.name} reads the number of epochs" for reader in method.reads_epochs]

@@ -1,4 +1,4 @@
-"""Files of runs from before the library knew all that it knows today, read in this one place.
+"""Older formats of the files of a run, translated to the current one in this one place.
 
 The formats of ``run.json``:
 
@@ -54,8 +54,8 @@ def as_of_today(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
     options = (defaults or {}) | _renamed(name, record["options"])
     chosen = {key: value for key, value in options.items() if defaults and defaults.get(key) != value}
     recipe = {**Recipe().to_dict(), **OF_THEIR_TIME, **record["recipe"], "options": chosen}
-    today = {"format": FORMAT, "net": completed(record["net"]), "options": options, "recipe": recipe}
-    return {**record, **today}
+    updates = {"format": FORMAT, "net": completed(record["net"]), "options": options, "recipe": recipe}
+    return {**record, **updates}
 
 
 def as_stored(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,14 +76,14 @@ def _defaults(name: str) -> dict[str, Any] | None:
 def _renamed(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Recorded options of a method by their names of today."""
     try:
-        row = method(name)
+        current = method(name)
     except UserError:
         return dict(options)
-    found: dict[str, Any] = {}
+    renamed: dict[str, Any] = {}
     for key, value in options.items():
-        several = key in FOR_ALL_PARTS and len(row.named(key)) > 1
-        found |= dict.fromkeys(row.named(key) if several else [key], value)
-    return found
+        several = key in FOR_ALL_PARTS and len(current.named(key)) > 1
+        renamed |= dict.fromkeys(current.named(key) if several else [key], value)
+    return renamed
 
 
 def renamed_state(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def left_alone(net: nn.Module) -> dict[str, list[str]]:
 
 
 def check_left_alone(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Whether a training that goes on leaves the same parts alone; an old record does not tell.
+    """Check that a training that goes on leaves the same parts alone; an old record does not tell.
 
     Raises:
         UserError: It would not.
@@ -52,8 +52,8 @@ def _frozen(module: nn.Module, name: str = "") -> Iterator[str]:
         yield name
         return
     dot = f"{name}." if name else ""
-    for own, parameter in module.named_parameters(recurse=False):
+    for parameter_name, parameter in module.named_parameters(recurse=False):
         if not parameter.requires_grad:
-            yield dot + own
+            yield dot + parameter_name
     for child, inner in module.named_children():
         yield from _frozen(inner, dot + child)

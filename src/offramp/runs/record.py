@@ -111,10 +111,10 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 
 def check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Whether a run may go on as described now.
+    """Check that a run may go on as described now.
 
     Raises:
-        UserError: It was started with something else; the line names what.
+        UserError: It was started with something else; the line names it.
     """
     for key in DECISIVE:
         old, new = _comparable(key, before[key], now[key])
@@ -126,19 +126,19 @@ def check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> Non
 
 
 def _comparable(key: str, old: Any, new: Any) -> tuple[Any, Any]:
-    """What a run was started with and what it is to go on with, without what decides nothing."""
+    """A key's old and new value in a run's record, without the parts that do not decide the result."""
     if key == "data":  # the same set may lie elsewhere by now
         return old | {"source": None}, new | {"source": None}
     if key == "recipe":  # options are compared as the method's, the use of val_split by the data's numbers
-        old, new = ({**each, "options": None, "val_split": None} for each in (old, new))
+        old, new = ({**recipe, "options": None, "val_split": None} for recipe in (old, new))
     if key == "net" and "shapes" in old and "shapes" in new:  # code of one's own, which may be spelled anew
         both = (old.keys() & new.keys()) - {"net"}
-        old, new = ({name: each[name] for name in sorted(both)} for each in (old, new))
+        old, new = ({name: spec[name] for name in sorted(both)} for spec in (old, new))
     return old, new
 
 
 def check_method(folder: Path, before: dict[str, Any], method: Method) -> None:
-    """Whether a run's method is this one.
+    """Check that a run's method is this one.
 
     Raises:
         UserError: It is another one, or has other options.

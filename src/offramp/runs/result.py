@@ -27,14 +27,14 @@ class Result:
     """The final evaluation of a network on a test set.
 
     Attributes:
-        net: How the network is called.
+        net: Name of the network.
         method: The method's name.
         data: The data set's name.
-        seed: The run's.
-        outputs: Output's name -> what it reaches and costs, in the order of the network's outputs.
+        seed: Seed of the run.
+        outputs: Output's name -> its metrics and cost, in the order of the network's outputs.
         ensemble: The primary metric -> its value for the outputs' joint prediction; None unless all have one
             task.
-        convention: How operations were counted.
+        convention: Convention by which operations were counted.
         averaged: The metrics of the moving average of the weights; None without one.
     """
 
@@ -48,19 +48,19 @@ class Result:
     averaged: Metrics | None = None
 
     @classmethod
-    def of(cls, tasks: Mapping[str, Task], found: Metrics, cost: Cost, record: Mapping[str, Any]) -> Result:
+    def of(cls, tasks: Mapping[str, Task], metrics: Metrics, cost: Cost, record: Mapping[str, Any]) -> Result:
         """The result of a run.
 
         Args:
             tasks: The task of each output.
-            found: The metrics.
+            metrics: The metrics.
             cost: Parameters and operations of each output.
             record: The content of ``run.json``.
         """
         outputs = {
-            name: Output(found.outputs[name], task.primary, task.better, exit_cost.params, exit_cost.flops)
+            name: Output(metrics.outputs[name], task.primary, task.better, exit_cost.params, exit_cost.flops)
             for (name, task), exit_cost in zip(tasks.items(), cost.exits, strict=True)
-            if name in found.outputs
+            if name in metrics.outputs
         }
         return cls(
             net=record["net"]["net"],
@@ -68,7 +68,7 @@ class Result:
             data=record["data"]["name"],
             seed=record["seed"],
             outputs=outputs,
-            ensemble=found.ensemble,
+            ensemble=metrics.ensemble,
             convention=cost.convention,
         )
 
@@ -93,8 +93,8 @@ class Result:
     @property
     def better(self) -> dict[str, str]:
         """For each of :attr:`scores` whether a ``"higher"`` or a ``"lower"`` one is better."""
-        first = next(iter(self.outputs.values()))
-        return {name: self.outputs.get(name, first).better for name in self.scores}
+        any_output = next(iter(self.outputs.values()))
+        return {name: self.outputs.get(name, any_output).better for name in self.scores}
 
     @property
     def average(self) -> float | None:
@@ -117,15 +117,15 @@ class Result:
         """
         losses = []
         for name, output in self.outputs.items():
-            before = baseline.outputs.get(name)
-            if before is None:
+            reference = baseline.outputs.get(name)
+            if reference is None:
                 raise UserError(f"the baseline has no output {name!r}; compare results of the same outputs")
-            if (before.primary, before.better) != (output.primary, output.better):
+            if (reference.primary, reference.better) != (output.primary, output.better):
                 raise UserError(
-                    f"output {name!r} is measured by {output.primary}, the baseline's by {before.primary}; "
-                    "compare results of the same tasks"
+                    f"output {name!r} is measured by {output.primary}, "
+                    f"the baseline's by {reference.primary}; compare results of the same tasks"
                 )
-            losses.append(-100 * relative_gain(output.value, before.value, output.better))
+            losses.append(-100 * relative_gain(output.value, reference.value, output.better))
         return fmean(losses)
 
     @property

@@ -29,7 +29,7 @@ SETTINGS = ("val_fraction", "train_limit", "test_limit", "val_split", "classes",
 
 
 def open_set(source: Any, recipe: Recipe, net: Net | None = None) -> ImageData:
-    """What :func:`offramp.data.open_data` opens under the recipe's settings, for a net if there is one."""
+    """Open a data set under the recipe's settings, for a net if there is one."""
     from offramp.data import open_data
 
     settings = {name: getattr(recipe, name) for name in SETTINGS}
@@ -63,7 +63,7 @@ def open_other_set(source: Any, record: dict[str, Any], **settings: Any) -> Imag
     """Other data, to evaluate the net of a run on.
 
     Args:
-        source: What :func:`offramp.data.open_data` opens.
+        source: As for :func:`offramp.data.open_data`.
         record: The run's.
         settings: How images and labels are read, where this set needs other settings than the run's own:
             ``size``, ``image``, ``label``, ``ignore_label``.
@@ -73,13 +73,15 @@ def open_other_set(source: Any, record: dict[str, Any], **settings: Any) -> Imag
     """
     from offramp.data import open_other
 
-    own = [name for name in OF_IMAGES if name != "image_channels"]
-    for name in settings.keys() - set(own):
-        raise UserError(f"{name!r} is no setting of other data{guess(name, own)}; there are {', '.join(own)}")
+    allowed = [name for name in OF_IMAGES if name != "image_channels"]
+    for name in settings.keys() - set(allowed):
+        raise UserError(
+            f"{name!r} is no setting of other data{guess(name, allowed)}; there are {', '.join(allowed)}"
+        )
     recipe = Recipe.from_dict(record["recipe"]).replace(**settings)
-    read = {name: getattr(recipe, name) for name in own}
+    reading = {name: getattr(recipe, name) for name in allowed}
     channels = record["data"]["input_size"][0]
-    return open_other(_lasting(source), record["data"]["classes"], channels=channels, **read)
+    return open_other(_lasting(source), record["data"]["classes"], channels=channels, **reading)
 
 
 def _numbered(classes: Sequence[str]) -> bool:
@@ -88,7 +90,7 @@ def _numbered(classes: Sequence[str]) -> bool:
 
 
 def _lasting(source: Any) -> Any:
-    """The name of a folder, as it is good from elsewhere too."""
+    """A data source that holds from other working directories too: folders by their full path."""
     if not isinstance(source, (str, Path)):
         return source
     source = str(source)
@@ -98,7 +100,7 @@ def _lasting(source: Any) -> Any:
 
 
 def check_fits(net: Net, data: ImageData, trained_on: Sequence[str] | None = None) -> None:
-    """Whether the set has the net's targets, images of its size and its classes.
+    """Check that the set has the net's targets, images of its size and its classes.
 
     Args:
         net: The network.
@@ -110,28 +112,28 @@ def check_fits(net: Net, data: ImageData, trained_on: Sequence[str] | None = Non
         UserError: It does not.
     """
     _check_targets(net, data)
-    theirs = tuple(data.input_size)
-    ours = tuple(getattr(net, "input_size", theirs))  # a net of a user's own need not say
-    if ours != theirs and ours[1:] == theirs[1:]:
-        raise UserError(_about_channels(data, ours[0]))
-    if ours != theirs:
-        square = len(ours) == 3 and ours[0] == theirs[0] and ours[1] == ours[2]
-        remedy = f"cut them to that size by `size={ours[1]}`" if square else "give images of that size"
+    data_size = tuple(data.input_size)
+    net_size = tuple(getattr(net, "input_size", data_size))  # a net of a user's own need not say
+    if net_size != data_size and net_size[1:] == data_size[1:]:
+        raise UserError(_about_channels(data, net_size[0]))
+    if net_size != data_size:
+        square = len(net_size) == 3 and net_size[0] == data_size[0] and net_size[1] == net_size[2]
+        remedy = f"cut them to that size by `size={net_size[1]}`" if square else "give images of that size"
         raise UserError(
-            f"the net takes images of {ours}, {data.name} has {theirs}; "
+            f"the net takes images of {net_size}, {data.name} has {data_size}; "
             f"{remedy}, or take a net whose input_size is theirs"
         )
     with torch.no_grad(), evaluating(net):
         try:
             with norms_named(net):
-                outputs = zip(net.outputs.values(), net(_blank(net, theirs)), strict=True)
+                outputs = zip(net.outputs.values(), net(_blank(net, data_size)), strict=True)
             logits = [output for task, output in outputs if isinstance(task, Classification)]
             classes = {output.shape[-1] for output in logits}
         except UserError:  # says what to do itself
             raise
         except (RuntimeError, ValueError) as error:
             for channels in (1, 3, 4):  # as image files can be read
-                if channels != theirs[0] and _takes(net, (channels, *theirs[1:])):
+                if channels != data_size[0] and _takes(net, (channels, *data_size[1:])):
                     raise UserError(_about_channels(data, channels)) from None
             reason = str(error).splitlines()[0]
             raise UserError(
@@ -149,12 +151,12 @@ def check_fits(net: Net, data: ImageData, trained_on: Sequence[str] | None = Non
             f"the net's exits tell {' or '.join(map(str, sorted(classes)))} classes apart, "
             f"{data.name} has {data.num_classes}; build it with as many, e.g. num_classes={data.num_classes}"
         )
-    known, found = list(trained_on or data.classes), list(data.classes)
-    nameless = (_numbered(known) and _words(found)) or (_numbered(found) and _words(known))
-    if known != found and not nameless:
+    known, present = list(trained_on or data.classes), list(data.classes)
+    nameless = (_numbered(known) and _words(present)) or (_numbered(present) and _words(known))
+    if known != present and not nameless:
         raise UserError(
             f"the net was trained on the classes {reprlib.repr(known)}, "
-            f"{data.name} has {reprlib.repr(found)}; give the same classes in the same order"
+            f"{data.name} has {reprlib.repr(present)}; give the same classes in the same order"
         )
 
 

@@ -1,4 +1,4 @@
-"""What the files of a run folder hold, and one clear line where they do not."""
+"""Required content of the files of a run folder, and one clear line where it is missing."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ shortened = _SHORT.repr
 
 
 def check_shape(content: Any, shape: Any, path: Path, key: str = "") -> None:
-    """Whether a file of a run folder holds what it must.
+    """Check that a file of a run folder has the required content.
 
     Args:
         content: What the file holds under the key.
         shape: A type; or a dict of keys with their shapes; or a list with the shape of its items.
         path: The file.
-        key: Where in it, e.g. ``data.source``; "" is all of it.
+        key: Position in it, e.g. ``data.source``; "" is all of it.
 
     Raises:
         UserError: A key is missing or holds something else; the line names file and key.
     """
     kind: Any = type(shape) if isinstance(shape, (dict, list)) else (int, float) if shape is float else shape
     if not isinstance(content, kind):
-        what = f"{key!r} in its {path.name} is {shortened(content)}"
-        raise UserError(f"{path.parent}: {what}; restore it from a copy, or train anew")
+        problem = f"{key!r} in its {path.name} is {shortened(content)}"
+        raise UserError(f"{path.parent}: {problem}; restore it from a copy, or train anew")
     if isinstance(shape, list):
         for i, item in enumerate(content):
             check_shape(item, shape[0], path, f"{key}[{i}]")
@@ -63,7 +63,7 @@ def check_shape(content: Any, shape: Any, path: Path, key: str = "") -> None:
 
 
 def check_result(content: Any, path: Path) -> None:
-    """Whether a ``result.json`` holds the result of a run, of exits that classify or of any outputs.
+    """Check that a ``result.json`` holds the result of a run, of exits that classify or of any outputs.
 
     Raises:
         UserError: A key is missing or holds something else; the line names file and key.

@@ -1,4 +1,4 @@
-"""The table of one run: what each output costs and how good it is."""
+"""The table of one run: cost and metrics of each output."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def result_table(result: Result) -> str:
         [column(name), count(output.params), count(output.flops), *_cells(output.metrics, names)]
         for name, output in result.outputs.items()
     ]
-    rows += [[name, "", "", *_cells(values, names)] for name, values in _joint(result.metrics)]
+    rows += [[name, "", "", *_cells(values, names)] for name, values in _summary_rows(result.metrics)]
     if result.averaged:  # beside the weights themselves
         header += [f"averaged {heading(name)}" for name in names]
         cells = [_cells(values, names) for values in result.averaged.outputs.values()]
-        cells += [_cells(values, names) for _, values in _joint(result.averaged)]
+        cells += [_cells(values, names) for _, values in _summary_rows(result.averaged)]
         rows = [row + more for row, more in zip(rows, cells, strict=True)]
     return aligned(header, rows)
 
 
-def _joint(found: Metrics) -> list[tuple[str, Mapping[str, float]]]:
+def _summary_rows(metrics: Metrics) -> list[tuple[str, Mapping[str, float]]]:
     """The average of the outputs and their ensemble by the primary metric, if they have one task."""
-    if found.ensemble is None:
+    if metrics.ensemble is None:
         return []
-    metric = next(iter(found.ensemble))
-    average = fmean(values[metric] for values in found.outputs.values())
-    return [("average", {metric: average}), ("ensemble", {metric: found.ensemble[metric]})]
+    metric = next(iter(metrics.ensemble))
+    average = fmean(values[metric] for values in metrics.outputs.values())
+    return [("average", {metric: average}), ("ensemble", {metric: metrics.ensemble[metric]})]
 
 
 def _cells(values: Mapping[str, float], names: Sequence[str]) -> list[str]:

@@ -39,12 +39,12 @@ def load_weights(net: nn.Module, path: Path) -> None:
     net.load_state_dict(weights)
 
 
-def _check_same_net(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
-    for name in (*expected, *found):
-        here = tuple(expected[name].shape) if name in expected else "nothing"
-        there = tuple(found[name].shape) if name in found else "nothing"
-        if here != there:
+def _check_same_net(expected: Mapping[str, Tensor], stored: Mapping[str, Tensor], path: Path) -> None:
+    for name in (*expected, *stored):
+        net_shape = tuple(expected[name].shape) if name in expected else "nothing"
+        file_shape = tuple(stored[name].shape) if name in stored else "nothing"
+        if net_shape != file_shape:
             raise UserError(
-                f"{path} is of another network: {name} is {there} in the file and {here} in the net; "
-                "build the net with the arguments it was trained with"
+                f"{path} is of another network: {name} is {file_shape} in the file and "
+                f"{net_shape} in the net; build the net with the arguments it was trained with"
             )

@@ -1,6 +1,6 @@
 """Many runs: the sweep's file, its trials, and where they run."""
 
 from offramp.sweeps.file import Sweep, read_sweep
-from offramp.sweeps.sweep import Swept, sweep
+from offramp.sweeps.sweep import SweepResult, sweep
 
-__all__ = ["Sweep", "Swept", "read_sweep", "sweep"]
+__all__ = ["Sweep", "SweepResult", "read_sweep", "sweep"]

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from offramp.training.interrupt import Interrupted, catch_signals
+from offramp.training.interrupt import Interruption, catch_signals
 
-__all__ = ["Ended", "Job", "run_jobs", "share_of_cores"]
+__all__ = ["Job", "JobResult", "run_jobs", "share_of_cores"]
 
 LOOK_EVERY = 0.1  # seconds
 
@@ -24,7 +24,7 @@ class Job:
     """A command to run.
 
     Attributes:
-        name: What people call it.
+        name: Its name in messages.
         words: Program and arguments.
         log: File to which it writes what it has to say, after what an earlier attempt wrote.
     """
@@ -35,11 +35,11 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A job that ran to its end, or died.
+class JobResult:
+    """Outcome of a job that ran to its end, or died.
 
     Attributes:
-        job: Which.
+        job: The job.
         code: Its exit code; -n if signal n killed it.
         seconds: How long it took.
     """
@@ -65,7 +65,7 @@ def run_jobs(
     jobs: Sequence[Job],
     at_once: int,
     *,
-    on_end: Callable[[Ended], None],
+    on_end: Callable[[JobResult], None],
     inherit: Sequence[int] = (),
 ) -> None:
     """Run all jobs, in their order, so many at a time; one that fails does not keep the others from running.
@@ -81,7 +81,7 @@ def run_jobs(
         inherit: File descriptors that the jobs keep open.
 
     Raises:
-        Interrupted: A signal came, and no job is running any more.
+        Interruption: A signal came, and no job is running any more.
     """
     waiting = deque(jobs)
     running: dict[subprocess.Popen[bytes], tuple[Job, float]] = {}
@@ -96,7 +96,7 @@ def run_jobs(
                     time.sleep(LOOK_EVERY)
                     for process in [process for process in running if process.poll() is not None]:
                         job, began = running.pop(process)
-                        on_end(Ended(job, process.returncode, time.monotonic() - began))
+                        on_end(JobResult(job, process.returncode, time.monotonic() - began))
             finally:
                 _stop(running)
         except BaseException:  # a second signal, most often
@@ -106,7 +106,7 @@ def run_jobs(
                 process.wait()
             raise
     if signals.received:
-        raise Interrupted(signals.received, f"stopped by {signal.Signals(signals.received).name}")
+        raise Interruption(signals.received, f"stopped by {signal.Signals(signals.received).name}")
 
 
 def _start(job: Job, environment: dict[str, str], inherit: Sequence[int]) -> subprocess.Popen[bytes]:

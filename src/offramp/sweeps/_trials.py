@@ -1,4 +1,4 @@
-"""The runs of a sweep: which there are, where they go, and whether each could start."""
+"""The runs of a sweep: their names and folders, and a check that each could start."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class Trial:
     def job(self, sweep: Sweep) -> Job:
         """The command that starts it or goes on with it."""
         plain = Recipe().to_dict()
-        said = ("epochs", "milestones")  # also at their defaults, since a run may have had fewer before
-        settings = {k: v for k, v in self.recipe.to_dict().items() if v != plain[k] or k in said}
+        always = ("epochs", "milestones")  # also at their defaults, since a run may have had fewer before
+        settings = {k: v for k, v in self.recipe.to_dict().items() if v != plain[k] or k in always}
         settings |= settings.pop("options", {})
         words = ["train", "--data", sweep.data, "--net", sweep.net, "--method", self.entry.method.name]
         words += ["--out", str(self.folder), "--resume"]
@@ -76,8 +76,8 @@ def trials(sweep: Sweep, factors: Sequence[Fraction]) -> list[Trial]:
     Raises:
         UserError: Two runs would be the same, or there is no validation set to pick a factor on.
     """
-    found: dict[str, Trial] = {}
-    same: dict[str, str] = {}
+    by_name: dict[str, Trial] = {}
+    labels: dict[str, str] = {}
     for seed in sweep.seeds:
         for entry in sweep.entries:
             if len(factors) > 1 and entry.recipe.val_fraction == 0:
@@ -91,11 +91,11 @@ def trials(sweep: Sweep, factors: Sequence[Fraction]) -> list[Trial]:
                 lr = entry.recipe.lr if factor == 1 else entry.recipe.lr * float(factor)
                 trial = Trial(name, sweep.out / name, entry, entry.recipe.replace(seed=seed, lr=lr))
                 decisive = _decisive(trial, searching=len(factors) > 1) + (scaled or "x1")
-                twin = same.setdefault(decisive, entry.label)
-                if twin != entry.label or name in found:
+                twin = labels.setdefault(decisive, entry.label)
+                if twin != entry.label or name in by_name:
                     raise UserError(f"methods: {entry.label!r} and {twin!r} are the same; leave one out")
-                found[name] = trial
-    return list(found.values())
+                by_name[name] = trial
+    return list(by_name.values())
 
 
 def _folder_name(label: str) -> str:
@@ -103,13 +103,13 @@ def _folder_name(label: str) -> str:
 
 
 def _decisive(trial: Trial, *, searching: bool) -> str:
-    """What tells a run from the others, but for the factor of its learning rate."""
+    """Key of all that tells a run from the others, but for the factor of its learning rate."""
     recipe = trial.recipe.to_dict() | {"options": trial.entry.method.options, "checkpoint_every": 0}
     return repr((trial.entry.method.name, recipe | ({"lr": None} if searching else {})))
 
 
 def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
-    """Whether every run could start: net, data, each method on this net, and what is in the folders already.
+    """Check that every run could start: net, data, each method on this net, and the folders' content.
 
     Raises:
         UserError: The first mistake that is found.
@@ -123,16 +123,16 @@ def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
         if key not in opened:
             opened[key] = open_set(sweep.data, recipe)
         data = opened[key]
-        new = run.entry.label not in checked
-        if not new and not run.folder.exists():
+        is_new = run.entry.label not in checked
+        if not is_new and not run.folder.exists():
             continue
         net = build(sweep.net, data.num_classes, data.input_size)
-        if new:
+        if is_new:
             checked.add(run.entry.label)
             check_batch_size(recipe, len(data.train))
-        brought = dataclasses.replace(recipe, options={})  # the method has them
-        set_up(net, data, run.entry.method, brought, run.folder, resume=True)
-        if new:
+        without_options = dataclasses.replace(recipe, options={})  # the method has them
+        set_up(net, data, run.entry.method, without_options, run.folder, resume=True)
+        if is_new:
             try:
                 BoundMethod(run.entry.method, run.entry.method.prepare(net))
             except UserError as error:

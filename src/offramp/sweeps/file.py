@@ -44,9 +44,9 @@ class Entry:
     """A method of a sweep.
 
     Attributes:
-        label: What the file says of it, e.g. ``dfs own_to_shared=1``.
+        label: Its text in the file, e.g. ``dfs own_to_shared=1``.
         method: The method, with its options.
-        recipe: How it trains, but for the seed.
+        recipe: Its recipe, but for the seed.
     """
 
     label: str
@@ -92,9 +92,9 @@ def read_sweep(path: str | Path, *, data: str | None = None, out: str | Path | N
         raise UserError(f"cannot read the sweep {str(path)!r}: {reason}") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    given = {"data": data, "out": None if out is None else str(out)}
+    overrides = {"data": data, "out": None if out is None else str(out)}
     if isinstance(values, dict):
-        values = {**values, **{key: value for key, value in given.items() if value is not None}}
+        values = {**values, **{key: value for key, value in overrides.items() if value is not None}}
     try:
         return _sweep(values)
     except UserError as error:
@@ -132,32 +132,34 @@ def _seeds(values: Any) -> tuple[int, ...]:
 
 def _entry(value: Any, base: Recipe) -> Entry:
     """Read an item of ``methods``; options that come with the recipe go to the methods that have them."""
-    own = {"method": value} if isinstance(value, str) else value
-    if not isinstance(own, dict) or not isinstance(own.get("method"), str):
+    item = {"method": value} if isinstance(value, str) else value
+    if not isinstance(item, dict) or not isinstance(item.get("method"), str):
         raise UserError(f"methods: {value!r} must be a name, or a mapping with the key method")
-    row = method(own["method"])
-    keys = [key for key in own if not row.named(key)]
-    _check_keys(keys, ("method", *SETTINGS, *row.options), f"methods: {row.name}: ")
+    base_method = method(item["method"])
+    keys = [key for key in item if not base_method.named(key)]
+    _check_keys(keys, ("method", *SETTINGS, *base_method.options), f"methods: {base_method.name}: ")
     for key in FOR_ALL:
-        if key in own:
-            raise UserError(f"methods: {row.name}: {key} is one for all methods; give it beside methods")
-    changes = {key: v for key, v in own.items() if key in SETTINGS}
-    options = {key: v for key, v in own.items() if key not in (*SETTINGS, "method")}
-    shared = {key: v for key, v in base.options.items() if row.named(key)}
+        if key in item:
+            raise UserError(
+                f"methods: {base_method.name}: {key} is one for all methods; give it beside methods"
+            )
+    changes = {key: v for key, v in item.items() if key in SETTINGS}
+    options = {key: v for key, v in item.items() if key not in (*SETTINGS, "method")}
+    shared = {key: v for key, v in base.options.items() if base_method.named(key)}
     try:
         recipe = base.replace(**changes, options=shared).replace(**options)
-        return Entry(_label(row.name, own), row.with_options(recipe.options), recipe)
+        return Entry(_label(base_method.name, item), base_method.with_options(recipe.options), recipe)
     except UserError as error:
-        raise UserError(f"methods: {row.name}: {error}") from None
+        raise UserError(f"methods: {base_method.name}: {error}") from None
 
 
-def _label(name: str, own: Mapping[str, Any]) -> str:
-    return " ".join([name, *(f"{key}={value}" for key, value in own.items() if key != "method")])
+def _label(name: str, item: Mapping[str, Any]) -> str:
+    return " ".join([name, *(f"{key}={value}" for key, value in item.items() if key != "method")])
 
 
-def _check_keys(values: Iterable[Any], known: Iterable[str], where: str = "") -> None:
+def _check_keys(values: Iterable[Any], known: Iterable[str], prefix: str = "") -> None:
     for key in values:
         if key not in known:
             raise UserError(
-                f"{where}no key {key!r}{guess(key, known)}; there are: {', '.join(dict.fromkeys(known))}"
+                f"{prefix}no key {key!r}{guess(key, known)}; there are: {', '.join(dict.fromkeys(known))}"
             )

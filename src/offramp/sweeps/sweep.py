@@ -12,13 +12,13 @@ from pathlib import Path
 
 from offramp.errors import UserError
 from offramp.runs.files import disk_errors
-from offramp.sweeps._jobs import Ended, run_jobs, share_of_cores
+from offramp.sweeps._jobs import JobResult, run_jobs, share_of_cores
 from offramp.sweeps._lock import alone_in
 from offramp.sweeps._trials import check_trials, trials
 from offramp.sweeps.file import Sweep
-from offramp.training.interrupt import Interrupted
+from offramp.training.interrupt import Interruption
 
-__all__ = ["Failure", "Swept", "sweep"]
+__all__ = ["Failure", "SweepResult", "sweep"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Failure:
     """A run that failed.
 
     Attributes:
-        name: Which.
+        name: Name of the run.
         reason: One line.
         log: File with all that it said.
         users: Whether it was the user's mistake, or the machine's limit, and not a fault of offramp's.
@@ -39,8 +39,8 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Swept:
-    """How a sweep ended.
+class SweepResult:
+    """Outcome of a sweep: its finished and its failed runs.
 
     Attributes:
         finished: Folders of the finished runs, also of earlier attempts.
@@ -55,16 +55,16 @@ class Swept:
         """What to raise for the failures, if there are any: a UserError if none is a fault of offramp's."""
         if not self.failures:
             return None
-        first, runs = self.failures[0], len(self.failures) + len(self.finished)
-        names = ", ".join(failure.name for failure in self.failures)
-        text = f"{len(self.failures)} of {runs} runs failed: {names}; {first.name}: {first.reason}"
-        text += f" (log: {first.log}); the same command tries again what failed"
-        return UserError(text) if all(failure.users for failure in self.failures) else RuntimeError(text)
+        failure, runs = self.failures[0], len(self.failures) + len(self.finished)
+        names = ", ".join(failed.name for failed in self.failures)
+        text = f"{len(self.failures)} of {runs} runs failed: {names}; {failure.name}: {failure.reason}"
+        text += f" (log: {failure.log}); the same command tries again what failed"
+        return UserError(text) if all(failed.users for failed in self.failures) else RuntimeError(text)
 
 
 def sweep(
     plan: Sweep, *, jobs: int = 1, factors: Sequence[Fraction] = (Fraction(1),), quiet: bool = False
-) -> Swept:
+) -> SweepResult:
     """Train every method with every seed, and with every factor of the learning rate.
 
     Finished runs are not run again, interrupted ones go on from their last checkpoint, and where there are
@@ -74,13 +74,13 @@ def sweep(
 
     Args:
         plan: From :func:`offramp.sweeps.file.read_sweep`.
-        jobs: How many runs at a time, each a process of its own with its share of the cores.
+        jobs: Number of runs at a time, each a process of its own with its share of the cores.
         factors: Of the learning rate.
         quiet: Say nothing while it runs.
 
     Raises:
         UserError: A mistake that is found before the first run starts.
-        Interrupted: SIGINT or SIGTERM came, and the running runs were stopped; the same sweep goes on.
+        Interruption: SIGINT or SIGTERM came, and the running runs were stopped; the same sweep goes on.
     """
     if jobs < 1:
         raise UserError(f"jobs is {jobs}, must be at least 1")
@@ -89,39 +89,41 @@ def sweep(
     runs = trials(plan, factors)
     check_trials(plan, runs)
     failures: list[Failure] = []
-    todo = [run for run in runs if not run.finished]
-    done = len(runs) - len(todo)
+    unfinished = [run for run in runs if not run.finished]
+    done = len(runs) - len(unfinished)
 
     def tell(text: str) -> None:
         if not quiet:
             print(text, file=sys.stderr, flush=True)
 
-    def on_end(ended: Ended) -> None:
+    def on_end(result: JobResult) -> None:
         nonlocal done
-        if ended.code == 0:
+        if result.code == 0:
             done += 1
-            tell(f"{ended.job.name}: {ended.seconds:.0f} s; {done} of {len(runs)} runs are finished")
+            tell(f"{result.job.name}: {result.seconds:.0f} s; {done} of {len(runs)} runs are finished")
         else:
-            failures.append(_failure(ended))
-            tell(f"{ended.job.name}: failed: {failures[-1].reason}")
+            failures.append(_failure(result))
+            tell(f"{result.job.name}: failed: {failures[-1].reason}")
 
     with alone_in(plan.out) as lock:
         tell(f"{len(runs)} runs, {done} finished; {jobs} at a time, threads for each: {share_of_cores(jobs)}")
         with disk_errors(plan.out / "logs"):
             (plan.out / "logs").mkdir(exist_ok=True)
         try:
-            run_jobs([run.job(plan) for run in todo], jobs, on_end=on_end, inherit=lock)
-        except Interrupted as stop:
-            raise Interrupted(
+            run_jobs([run.job(plan) for run in unfinished], jobs, on_end=on_end, inherit=lock)
+        except Interruption as stop:
+            raise Interruption(
                 stop.signum, f"{stop}; {done} of {len(runs)} runs are finished; the same command goes on"
             ) from None
-    return Swept(tuple(run.folder for run in runs if run.finished), tuple(failures))
+    return SweepResult(tuple(run.folder for run in runs if run.finished), tuple(failures))
 
 
-def _failure(ended: Ended) -> Failure:
-    if ended.code < 0:
-        name = signal.Signals(-ended.code).name
+def _failure(result: JobResult) -> Failure:
+    if result.code < 0:
+        name = signal.Signals(-result.code).name
         reason = f"killed by {name}; if memory ran out, run fewer jobs at a time"
     else:
-        reason = ended.last_line.removeprefix("offramp train: ")
-    return Failure(ended.job.name, reason, ended.job.log, users=ended.code == 2 or not 0 <= ended.code <= 128)
+        reason = result.last_line.removeprefix("offramp train: ")
+    return Failure(
+        result.job.name, reason, result.job.log, users=result.code == 2 or not 0 <= result.code <= 128
+    )

@@ -1,6 +1,6 @@
 """Train a network: fit and the trainer."""
 
 from offramp.training.fit import fit
-from offramp.training.interrupt import Interrupted
+from offramp.training.interrupt import Interruption
 
-__all__ = ["Interrupted", "fit"]
+__all__ = ["Interruption", "fit"]

@@ -30,7 +30,7 @@ from offramp.training._state import State, capture, restore
 from offramp.training._tasks import tasks_of
 from offramp.training._watch import Watch, weights_trouble
 from offramp.training.batch_size import remedy
-from offramp.training.interrupt import Interrupted, Signals, catch_signals
+from offramp.training.interrupt import Interruption, Signals, catch_signals
 from offramp.training.setup import Setup
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class Trainer:
 
         Raises:
             UserError: A loss is no longer finite, or the disk is full.
-            Interrupted: SIGINT or SIGTERM came, and a checkpoint was written.
+            Interruption: SIGINT or SIGTERM came, and a checkpoint was written.
         """
         with contextlib.ExitStack() as stack:
             if self.folder.path is not None:
@@ -244,7 +244,7 @@ class Trainer:
             name, state = signal.Signals(signum).name, self.state
             phase = self.loop.phases[state.phase].name
             epoch = f"epoch {state.epoch + 1}{phase and f', {phase},'}"
-            raise Interrupted(
+            raise Interruption(
                 signum,
                 f"stopped by {name} at {epoch} after step {state.step}; "
                 f"go on with the run in {self.folder.path} by `resume=True`",

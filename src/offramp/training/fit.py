@@ -77,7 +77,7 @@ def fit(
 
     Raises:
         UserError: A mistake that the user can mend; a checkpoint that was good stays.
-        Interrupted: SIGINT or SIGTERM came, and a checkpoint was written. It is a KeyboardInterrupt.
+        Interruption: SIGINT or SIGTERM came, and a checkpoint was written. It is a KeyboardInterrupt.
     """
     check_net(net, "net")
     folder = None if out is None else Path(out)

@@ -8,10 +8,10 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-__all__ = ["Interrupted", "Signals", "catch_signals"]
+__all__ = ["Interruption", "Signals", "catch_signals"]
 
 
-class Interrupted(KeyboardInterrupt):
+class Interruption(KeyboardInterrupt):
     """A signal stopped the training: after a checkpoint was written, or at once if it was the second one.
 
     Attributes:
@@ -31,7 +31,7 @@ class Signals:
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         """The handler. A second signal does not wait for the step to end."""
         if self.received:
-            raise Interrupted(signum, "interrupted twice; the last checkpoint stands")
+            raise Interruption(signum, "interrupted twice; the last checkpoint stands")
         self.received = signum
 
 

@@ -4,9 +4,9 @@ import torch
 from steps import exit_step
 
 from offramp.analysis.toys._fusion import fuse, stages_and_fusion
-from offramp.analysis.toys._rules import COMBINERS, Combined, Points
+from offramp.analysis.toys._rules import COMBINERS, CombinerRule, Points
 from offramp.analysis.toys.descent import RATE, descend
-from offramp.analysis.toys.problems import Coupled, Landscape, gradients
+from offramp.analysis.toys.problems import CoupledProblem, Landscape, gradients
 from offramp.errors import UserError
 from offramp.methods import method
 from offramp.methods.combiners import Backward
@@ -14,7 +14,7 @@ from offramp.methods.combiners import Backward
 
 @pytest.fixture(scope="module")
 def on_b():
-    return descend(Coupled(), steps=300)
+    return descend(CoupledProblem(), steps=300)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def test_a_combiner_does_here_what_it_does_to_a_net(name):
     problem = Landscape()
     net = Points(torch.tensor(problem.starts, dtype=torch.float64))
     combiner = method(name).combiner
-    full, here = combiner.bind(net, 3), Combined(combiner, len(net.points), 3)
+    full, here = combiner.bind(net, 3), CombinerRule(combiner, len(net.points), 3)
     for _ in range(4):
         losses = [loss for point in net.points for loss in problem.losses(point).unbind()]
         full(losses, exit_step(net, losses, torch.zeros(1)), Backward())
@@ -64,7 +64,7 @@ def test_closed_forms_of_b(on_b):
 
 
 def test_all_that_descend_on_the_sum_of_b_get_there():
-    found = descend(Coupled(0.4), steps=400)
+    found = descend(CoupledProblem(0.4), steps=400)
     for name, (distance,) in zip(found.methods, found.distances().tolist(), strict=True):
         assert (distance > 1) if name.startswith("task") else (distance < 0.02), name
 
@@ -105,7 +105,7 @@ def test_fusion_is_a_mean_of_the_ends_in_which_the_start_does_not_count():
 
 
 def test_fusion_learns_who_prefers_which_parameter():
-    epochs = list(stages_and_fusion(Coupled(), epochs=20, rate=0.05))
+    epochs = list(stages_and_fusion(CoupledProblem(), epochs=20, rate=0.05))
     assert len(epochs) == 20
     shares = epochs[-1].shares[0]
     assert shares.diagonal().min() > 0.95
@@ -113,7 +113,7 @@ def test_fusion_learns_who_prefers_which_parameter():
 
 
 def test_a_stage_steps_on_its_task_and_a_part_of_the_other():
-    (epoch,) = stages_and_fusion(Coupled(), epochs=1, rate=0.05, beta=0.4, length=1)
+    (epoch,) = stages_and_fusion(CoupledProblem(), epochs=1, rate=0.05, beta=0.4, length=1)
     rows = np.array([[-2, -1.9], [1.9, 2]])
     expected = -0.05 * np.array([rows[0] + 0.4 * rows[1], rows[1] + 0.4 * rows[0]])
     np.testing.assert_allclose(epoch.ends[0], expected)
@@ -128,7 +128,7 @@ def test_dr_mgf_moves_at_the_end_of_an_epoch(on_b):
 
 
 def test_dr_mgf_gets_to_the_best_point_of_b():
-    *_, last = stages_and_fusion(Coupled(), epochs=400, rate=0.05)
+    *_, last = stages_and_fusion(CoupledProblem(), epochs=400, rate=0.05)
     assert last.points[0].tolist() == pytest.approx([20, -20], rel=0.05)  # joint is not half way there then
 
 
@@ -139,7 +139,7 @@ def test_dr_mgf_takes_three_times_the_passes(on_b):
 
 
 def test_same_seed_same_ways():
-    one, two, other = (descend(Coupled(), steps=20, seed=seed).points for seed in (0, 0, 1))
+    one, two, other = (descend(CoupledProblem(), steps=20, seed=seed).points for seed in (0, 0, 1))
     assert one.equal(two)
     assert not one.equal(other)
 
@@ -156,4 +156,4 @@ def test_same_seed_same_ways():
 )
 def test_numbers_that_cannot_be(wrong, message):
     with pytest.raises(UserError, match=message):
-        descend(Coupled(), **wrong)
+        descend(CoupledProblem(), **wrong)

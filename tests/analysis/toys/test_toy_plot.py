@@ -5,14 +5,14 @@ import pytest
 
 from offramp.analysis.toys._plot import draw
 from offramp.analysis.toys.descent import descend
-from offramp.analysis.toys.problems import Coupled, Landscape
+from offramp.analysis.toys.problems import CoupledProblem, Landscape
 from offramp.analysis.toys.report import table, write
 from offramp.errors import UserError
 
 
 @pytest.fixture(scope="module", params=["a", "b"])
 def descent(request):
-    return descend({"a": Landscape("nash-mtl"), "b": Coupled()}[request.param], steps=8)
+    return descend({"a": Landscape("nash-mtl"), "b": CoupledProblem()}[request.param], steps=8)
 
 
 def test_the_picture_names_every_method(descent, tmp_path):

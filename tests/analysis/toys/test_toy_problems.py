@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from offramp.analysis.toys.problems import Coupled, Landscape, gradients
+from offramp.analysis.toys.problems import CoupledProblem, Landscape, gradients
 from offramp.errors import UserError
 
 POINTS = np.random.default_rng(0).uniform(-10, 10, (200, 2))
@@ -25,8 +25,8 @@ def coupled(w1, w2, delta):
 PROBLEMS = [
     (Landscape(), landscape),
     (Landscape("nash-mtl"), lambda x1, x2: landscape(x1, x2, 0.1)),
-    (Coupled(), lambda w1, w2: coupled(w1, w2, 0.95)),
-    (Coupled(0.4), lambda w1, w2: coupled(w1, w2, 0.4)),
+    (CoupledProblem(), lambda w1, w2: coupled(w1, w2, 0.95)),
+    (CoupledProblem(0.4), lambda w1, w2: coupled(w1, w2, 0.4)),
 ]
 
 
@@ -71,7 +71,7 @@ def test_nothing_dominates_the_pareto_set_of_a():
 
 @pytest.mark.parametrize("delta", [0.0, 0.4, 0.95])
 def test_b_has_one_best_point_and_conflict_in_both_parameters_at_the_start(delta):
-    problem = Coupled(delta)
+    problem = CoupledProblem(delta)
     np.testing.assert_allclose(problem.losses(problem.pareto()), [[0, 0]], atol=1e-20)
     _, rows = gradients(problem, torch.zeros(2, dtype=torch.float64))
     np.testing.assert_allclose(rows, [[-2, -2 * delta], [2 * delta, 2]])
@@ -81,4 +81,4 @@ def test_what_there_is_not():
     with pytest.raises(UserError, match="published is 'nash'"):
         Landscape("nash")
     with pytest.raises(UserError, match=r"delta is 1\.0, must be a number from 0 to below 1"):
-        Coupled(1.0)
+        CoupledProblem(1.0)

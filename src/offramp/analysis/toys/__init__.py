@@ -4,7 +4,7 @@ Apart from the diagnosis of trained nets: a problem, the descent of every method
 """
 
 from offramp.analysis.toys.descent import Descent, descend
-from offramp.analysis.toys.problems import Coupled, Landscape, Problem
+from offramp.analysis.toys.problems import CoupledProblem, Landscape, Problem
 from offramp.analysis.toys.report import table, write
 
-__all__ = ["Coupled", "Descent", "Landscape", "Problem", "descend", "table", "write"]
+__all__ = ["CoupledProblem", "Descent", "Landscape", "Problem", "descend", "table", "write"]

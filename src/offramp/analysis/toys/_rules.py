@@ -14,7 +14,7 @@ from offramp.methods.combiners.aggregate import BoundAggregator
 from offramp.methods.combiners.jacobian import LeanBlock
 from offramp.methods.combiners.weighted import BoundWeighted
 
-__all__ = ["COMBINERS", "Combined", "Points", "Rule", "rules"]
+__all__ = ["COMBINERS", "CombinerRule", "Points", "Rule", "rules"]
 
 COMBINERS = ("pcgrad", "cagrad", "nash-mtl", "mgda", "imtl", "graddrop", "aligned-mtl", "upgrad")
 CAGRAD_C = {"a": 0.5, "b": 0.4}  # A's is that of the authors' code for it; 0.4 is the library's
@@ -38,7 +38,7 @@ class Points(nn.Module):
         return {name: frozenset((2 * s, 2 * s + 1)) for s, (name, _) in enumerate(self.named_parameters())}
 
 
-class Combined:
+class CombinerRule:
     """A combiner of the library at work on rows that are there: its weights, draws, memory and failures.
 
     It does what ``combiner(losses, step, backward)`` does to :class:`Points`, without a backward pass for
@@ -85,7 +85,7 @@ def rules(problem: Problem, seed: int = 0) -> dict[str, Rule]:
     }
     for name in COMBINERS:
         options = {"c": CAGRAD_C[problem.name]} if name == "cagrad" else {}
-        found[name] = Combined(method(name, options).combiner, len(problem.starts), seed)
+        found[name] = CombinerRule(method(name, options).combiner, len(problem.starts), seed)
     if problem.name == "b":
         found["dominance"] = lambda rows: rows.diagonal(dim1=-2, dim2=-1)
     return found

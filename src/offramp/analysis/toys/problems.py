@@ -16,7 +16,7 @@ from torch import Tensor
 
 from offramp.checks import choice, number
 
-__all__ = ["Coupled", "Landscape", "Problem", "gradients"]
+__all__ = ["CoupledProblem", "Landscape", "Problem", "gradients"]
 
 LOWER = 5e-6  # of what A takes the logarithm of
 Point = tuple[float, float]
@@ -129,7 +129,7 @@ class Landscape:
 
 
 @dataclass(frozen=True)
-class Coupled:
+class CoupledProblem:
     """B: ``f1 = (theta1 - 1)^2`` and ``f2 = (theta2 + 1)^2``, where each theta is made of both parameters.
 
     ``theta = A w`` with ``A = [[1, delta], [delta, 1]]``. At the start w = 0 the two gradients oppose each
