@@ -33,11 +33,11 @@ def test_measuring_leaves_no_trace(conv_net, state):
     with measuring(net):
         assert net.stages[0][1].training and not net.stages[0][3].training
         found = task_gradients(net, exit_batch(images, targets))
-        assert found.again() == found.losses  # no dropout in between
+        assert found.losses_now() == found.losses  # no dropout in between
         with torch.no_grad():  # statistics of the batch: the size of a channel does not matter
             net.stages[0][0].weight *= 3
             net.stages[0][0].bias *= 3
-            assert found.again() == pytest.approx(found.losses, rel=1e-4)
+            assert found.losses_now() == pytest.approx(found.losses, rel=1e-4)
             net.stages[0][0].weight /= 3
             net.stages[0][0].bias /= 3
     tensors, modes = state(net)

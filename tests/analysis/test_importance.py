@@ -28,7 +28,7 @@ class Route:
 def gradients(seed):
     g = torch.Generator().manual_seed(seed)
     a, b = ({"w": torch.randn(4, 2, 3, 3, generator=g), "b": torch.randn(4, generator=g)} for _ in range(2))
-    return TaskGradients((1.0, 1.0, 1.0), (a, {"w": b["w"]}, {}), again=lambda: (0.0, 0.0, 0.0))
+    return TaskGradients((1.0, 1.0, 1.0), (a, {"w": b["w"]}, {}), losses_now=lambda: (0.0, 0.0, 0.0))
 
 
 @pytest.mark.parametrize("unit", ["out_channel", "kernel"])
@@ -58,7 +58,7 @@ def test_the_size_of_a_loss_does_not_matter():
         found = gradients(seed)
         one.add(found)
         louder = [{n: 50 * v for n, v in found.gradients[0].items()}, *found.gradients[1:]]
-        other.add(TaskGradients(found.losses, tuple(louder), found.again))
+        other.add(TaskGradients(found.losses, tuple(louder), found.losses_now))
     torch.testing.assert_close(one.importance()["w"].scores, other.importance()["w"].scores)
 
 
@@ -70,7 +70,7 @@ def random_gradients(seed):
     """Four outputs in a row that prefer nothing: every number from one normal distribution."""
     g = torch.Generator().manual_seed(seed)
     found = [{n: torch.randn(s, generator=g) for n, s in SHAPES.items() if k in OWNERS[n]} for k in range(4)]
-    return TaskGradients((1.0,) * 4, tuple(found), again=lambda: (0.0,) * 4)
+    return TaskGradients((1.0,) * 4, tuple(found), losses_now=lambda: (0.0,) * 4)
 
 
 def test_by_eq_5_the_first_output_owns_the_first_stage_whatever_its_gradients_are():

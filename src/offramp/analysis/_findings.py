@@ -25,7 +25,7 @@ class RouteFindings:
 
     Attributes:
         pruning: By learned importance.
-        likeness: Of the routes that all outputs own; None if there are none.
+        likeness: Likeness of the routes that all outputs own; None if there are none.
         without_first: The likeness without the first of these parameters, as the published code has it; None
             if there is but one.
         drawn: The parameter that the drawing shows, the first between two layers of the net, and its route.
@@ -67,7 +67,7 @@ class Findings:
     routes: RouteFindings | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """What was found about the run as plain values, None for what was not asked for."""
+        """The findings as plain values, None for what was not asked for."""
         return {
             "label": self.label,
             "folder": str(self.folder),
@@ -86,14 +86,14 @@ def _interference(outputs: list[OutputInterference]) -> dict[str, Any]:
         "r": pooled(outputs),
         "exits": [
             {
-                "r": one.r,
-                "mean_conflict": fmean(one.conflict) if one.conflict else None,
-                "mean_gain": fmean(one.gain) if one.gain else None,
-                "left_out": one.left_out,
-                "conflict": list(one.conflict),
-                "gain": list(one.gain),
+                "r": output.r,
+                "mean_conflict": fmean(output.conflict) if output.conflict else None,
+                "mean_gain": fmean(output.gain) if output.gain else None,
+                "left_out": output.left_out,
+                "conflict": list(output.conflict),
+                "gain": list(output.gain),
             }
-            for one in outputs
+            for output in outputs
         ],
     }
 
@@ -102,12 +102,12 @@ def _filters(conflicts: Mapping[str, Tensor] | None) -> dict[str, Any] | None:
     """Sum, mean and deciles over all filters; sum, mean and largest of every parameter's."""
     if conflicts is None:
         return None
-    everything = torch.cat([values.flatten() for values in conflicts.values()])
+    all_values = torch.cat([values.flatten() for values in conflicts.values()])
     return {
-        "filters": everything.numel(),
-        "total": everything.sum().item(),
-        "mean": everything.mean().item(),
-        "deciles": everything.quantile(torch.linspace(0, 1, 11, dtype=everything.dtype)).tolist(),
+        "filters": all_values.numel(),
+        "total": all_values.sum().item(),
+        "mean": all_values.mean().item(),
+        "deciles": all_values.quantile(torch.linspace(0, 1, 11, dtype=all_values.dtype)).tolist(),
         "parameters": {
             name: {
                 "filters": values.numel(),
@@ -144,7 +144,7 @@ def _routes(routes: RouteFindings) -> dict[str, Any]:
 
 
 def _likeness(likeness: Likeness | None) -> dict[str, Any] | None:
-    """The cosines, and what chance gives."""
+    """The cosines, and their values by chance."""
     if likeness is None:
         return None
     return {

@@ -1,4 +1,4 @@
-"""One run's findings: one stream of training batches for all that gradients tell, then the routes."""
+"""Measurement of one run: one stream of training batches for all that gradients tell, then the routes."""
 
 from __future__ import annotations
 
@@ -48,23 +48,23 @@ def measure(subject: Subject, settings: Settings, tell: Callable[[str], None]) -
         tell(f"{subject.label}: {', '.join(observers)} over {settings.batches} training batches")
         _observe(subject, settings.batches, shared_owners(subject.net), observers.values())
 
-    found: dict[str, Any] = {}
+    findings: dict[str, Any] = {}
     if "conflict" in observers:
-        found["interference"] = observers["conflict"].outputs()
+        findings["interference"] = observers["conflict"].outputs()
     if "filters" in observers:
-        found["filters"] = plain = observers["filters"].mean()
-        found["layers"] = tuple(
+        findings["filters"] = plain = observers["filters"].mean()
+        findings["layers"] = tuple(
             name for name, p in subject.net.named_parameters() if name in plain and p.dim() > 1
         )
         if subject.gradients_differ:
             tell(f"{subject.label}: filters again, by the gradients that its forks let through")
-            found["filters_as_trained"] = _filters_as_trained(subject, settings, plain)
+            findings["filters_as_trained"] = _filters_as_trained(subject, settings, plain)
     if "importance" in observers:
         tell(f"{subject.label}: pruning by gradient norms")
         norms = observers["importance"]
         nulls = [norms.by_chance(seed) for seed in range(NULLS)]
         for key, same_owners in (("pruning", False), ("pruning_same_owners", True)):
-            found[key] = _pruning(
+            findings[key] = _pruning(
                 subject,
                 settings,
                 norms.importance(same_owners=same_owners),
@@ -72,8 +72,8 @@ def measure(subject: Subject, settings: Settings, tell: Callable[[str], None]) -
             )
     if has_routes:
         tell(f"{subject.label}: routes")
-        found["routes"] = _routes(subject, settings, tell)
-    return Findings(subject.label, subject.method, subject.folder, **found)
+        findings["routes"] = _routes(subject, settings, tell)
+    return Findings(subject.label, subject.method, subject.folder, **findings)
 
 
 def _observe(
@@ -82,9 +82,9 @@ def _observe(
     net = subject.net
     with measuring(net):
         for batch in subject.batches(batches):
-            found = task_gradients(net, batch, owners=owners)
+            gradients = task_gradients(net, batch, owners=owners)
             for observer in observers:
-                observer.add(found)
+                observer.add(gradients)
 
 
 def _filters_as_trained(subject: Subject, settings: Settings, plain: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -96,8 +96,8 @@ def _filters_as_trained(subject: Subject, settings: Settings, plain: dict[str, T
         except UserError:
             return {name: values * 0 for name, values in plain.items()}
         _observe(subject, settings.batches, owners, [observer])
-    found = observer.mean()
-    return {name: found.get(name, values * 0) for name, values in plain.items()}
+    conflicts = observer.mean()
+    return {name: conflicts.get(name, values * 0) for name, values in plain.items()}
 
 
 def _pruning(

@@ -32,8 +32,8 @@ class Subject:
     Attributes:
         label: The method, with what sets the run apart from the others.
         method: The label without the seed.
-        trained_by: The method itself.
-        folder: Where it lies.
+        trained_by: The method by which it was trained.
+        folder: The run folder.
         net: The trained net; its forks are plain, unless the method's forks change values.
         record: The content of ``run.json``.
         data: The data set, cut as it was for the training.
@@ -81,9 +81,9 @@ class Subject:
         recipe, train = self.recipe, self.data.train
         transform, _ = pipeline(recipe.augment, self.data, mixup=recipe.mixup, cutmix=recipe.cutmix)
         size = min(recipe.batch_size, len(train))
-        each = train.num_batches(size, drop_last=True)
+        epoch_length = train.num_batches(size, drop_last=True)
         for number in range(count):
-            epoch, start = divmod(number, each)
+            epoch, start = divmod(number, epoch_length)
             if start == 0:
                 epoch_of_batches = train.batches(
                     size, transform=transform, device=next(self.net.parameters()).device, seed=recipe.seed,
@@ -96,8 +96,8 @@ class Subject:
         images = self.data.val if split == "val" else self.data.test
         tasks = dict(self.net.outputs)
         measure = Evaluation(self.net, tasks, recorded_transform(dict(self.record)), self.recipe.batch_size)
-        found = measure(images).outputs
-        return [found[name][task.primary] for name, task in tasks.items()]
+        metrics = measure(images).outputs
+        return [metrics[name][task.primary] for name, task in tasks.items()]
 
 
 def subject_of(
@@ -108,8 +108,8 @@ def subject_of(
     Args:
         run: The run.
         files: The records and logs in its folder.
-        label: What tables call it.
-        method: What tables call all the runs that differ from it in their seed only.
+        label: Its name in tables.
+        method: Name in tables of all the runs that differ from it in their seed only.
         sets: Data sets that are open already; this one is added.
 
     Raises:
@@ -117,8 +117,8 @@ def subject_of(
     """
     recipe = run.recipe
     stored = run.record["data"]
-    same = (stored["source"], stored.get("digest"), tuple(stored["input_size"]), tuple(stored["classes"]))
-    key = (*same, *(repr(getattr(recipe, name)) for name in SETTINGS))
+    identity = (stored["source"], stored.get("digest"), tuple(stored["input_size"]), tuple(stored["classes"]))
+    key = (*identity, *(repr(getattr(recipe, name)) for name in SETTINGS))
     if key not in sets:
         sets[key] = run.open_data()
     last = files.epochs[-1] if files.epochs else {}

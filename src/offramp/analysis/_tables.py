@@ -16,28 +16,28 @@ __all__ = ["tables"]
 
 
 def tables(runs: Sequence[Findings], curves: Sequence[Curves], settings: Settings) -> Iterator[str]:
-    """A title and a table for each thing that was looked at."""
+    """A title and a table for each topic of the diagnosis."""
     images = {"val": "validation", "test": "test"}[settings.split]
-    if any(one.interference is not None for one in runs):
+    if any(run.interference is not None for run in runs):
         yield (
             f"conflict C and gain G over {settings.batches} training batches: Pearson's r "
             "(negative where conflict costs gain)"
         )
         yield _interference(runs)
-    if any(one.filters is not None for one in runs):
+    if any(run.filters is not None for run in runs):
         yield "conflict per shared filter, mean over the batches"
         yield _filters(runs)
-    if any(one.pruning for one in runs):
+    if any(run.pruning for run in runs):
         yield _pruning_title("by gradient norms over all that it shares (Eq 5)", images)
-        yield _pruning([(one.label, one.pruning) for one in runs if one.pruning])
+        yield _pruning([(run.label, run.pruning) for run in runs if run.pruning])
         yield _pruning_title("by gradient norms over the filters with the same owners", images)
-        yield _pruning([(one.label, p) for one in runs if (p := one.pruning_same_owners)])
+        yield _pruning([(run.label, p) for run in runs if (p := run.pruning_same_owners)])
         yield "filters of its own, and in brackets what random gradients give; * is Eq 5"
-        yield _owned(runs)
-    if any(one.routes for one in runs):
+        yield _filter_counts(runs)
+    if any(run.routes for run in runs):
         yield _pruning_title("as learned", images)
-        yield _pruning([(one.label, one.routes.pruning) for one in runs if one.routes])
-    if any(one.routes and one.routes.likeness for one in runs):
+        yield _pruning([(run.label, run.routes.pruning) for run in runs if run.routes])
+    if any(run.routes and run.routes.likeness for run in runs):
         yield "cosine of the exits' learned importance, mean of all pairs, and what chance gives"
         yield _similarity(runs)
     if curves:
@@ -46,30 +46,30 @@ def tables(runs: Sequence[Findings], curves: Sequence[Curves], settings: Setting
 
 
 def _interference(runs: Sequence[Findings]) -> str:
-    most = max(len(one.interference or ()) for one in runs)
+    outputs = max(len(run.interference or ()) for run in runs)
     rows = []
-    for one in runs:
-        if one.interference is not None:
-            rs = [_signed(output.r) for output in one.interference]
-            gains = [g for output in one.interference for g in output.gain]
-            left_out = sum(output.left_out for output in one.interference)
+    for run in runs:
+        if run.interference is not None:
+            rs = [_signed(output.r) for output in run.interference]
+            gains = [g for output in run.interference for g in output.gain]
+            left_out = sum(output.left_out for output in run.interference)
             mean = signed(fmean(gains)) if gains else "-"
-            rows.append([one.label, _signed(pooled(one.interference)), *rs, mean, str(left_out)])
-    exits = [f"exit {k + 1}" for k in range(most)]
+            rows.append([run.label, _signed(pooled(run.interference)), *rs, mean, str(left_out)])
+    exits = [f"exit {k + 1}" for k in range(outputs)]
     return aligned(["run", "pooled", *exits, "mean G", "left out"], rows)
 
 
 def _filters(runs: Sequence[Findings]) -> str:
     rows = []
-    for one in runs:
-        for found, of in ((one.filters_as_trained, ", gradients of its training"), (one.filters, "")):
-            if found is not None:
-                values = [v for tensor in found.values() for v in tensor.flatten().tolist()]
-                plain = ", plain gradients" if not of and one.filters_as_trained is not None else of
+    for run in runs:
+        for conflicts, suffix in ((run.filters_as_trained, ", gradients of its training"), (run.filters, "")):
+            if conflicts is not None:
+                values = [v for tensor in conflicts.values() for v in tensor.flatten().tolist()]
+                plain = ", plain gradients" if not suffix and run.filters_as_trained is not None else suffix
                 free = sum(v == 0 for v in values) / len(values)
                 rows.append(
                     [
-                        one.label + plain,
+                        run.label + plain,
                         str(len(values)),
                         f"{sum(values):.3g}",
                         f"{max(values):.3g}",
@@ -86,9 +86,9 @@ def _pruning_title(by: str, images: str) -> str:
     )
 
 
-def _pruning(found: Sequence[tuple[str, Pruning]]) -> str:
+def _pruning(matrices: Sequence[tuple[str, Pruning]]) -> str:
     rows = []
-    for label, pruning in found:
+    for label, pruning in matrices:
         for k, row in enumerate(pruning.change):
             others = fmean(value for j, value in enumerate(row) if j != k)
             rows.append(
@@ -105,44 +105,44 @@ def _pruning(found: Sequence[tuple[str, Pruning]]) -> str:
     return aligned(["run", "exit", "filters", "by chance", "own", "others", "own the largest drop"], rows)
 
 
-def _owned(runs: Sequence[Findings]) -> str:
+def _filter_counts(runs: Sequence[Findings]) -> str:
     """A row for each set of owners and each normalisation, a column for each exit."""
-    rows, most = [], 0
-    for one in runs:
-        for found, over in ((one.pruning, "all *"), (one.pruning_same_owners, "same owners")):
-            for stage in found.stages if found else ():
-                most = max(most, len(stage.own))
+    rows, outputs = [], 0
+    for run in runs:
+        for pruning, summed_over in ((run.pruning, "all *"), (run.pruning_same_owners, "same owners")):
+            for stage in pruning.stages if pruning else ():
+                outputs = max(outputs, len(stage.own))
                 exits = ", ".join(str(k + 1) for k in stage.owners)
                 cells = [
                     f"{own} ({chance:.0f})" if k in stage.owners else "-"
                     for k, (own, chance) in enumerate(zip(stage.own, stage.chance or (), strict=True))
                 ]
-                rows.append([one.label, over, exits, str(stage.filters), *cells])
-    header = ["run", "sum over", "shared by exits", "filters", *(f"exit {k + 1}" for k in range(most))]
+                rows.append([run.label, summed_over, exits, str(stage.filters), *cells])
+    header = ["run", "sum over", "shared by exits", "filters", *(f"exit {k + 1}" for k in range(outputs))]
     return aligned(header, rows)
 
 
 def _similarity(runs: Sequence[Findings]) -> str:
     rows, header = [], ["run", "raw", "centred"]
-    for one in runs:
-        if one.routes and (likeness := one.routes.likeness):
+    for run in runs:
+        if run.routes and (likeness := run.routes.likeness):
             apart = ~likeness.raw.isnan().fill_diagonal_(True)
             means = [f"{matrix[apart].mean().item():.3f}" for matrix in (likeness.raw, likeness.centred)]
-            rows.append([one.label, *means, *(f"{value:.3f}" for value in likeness.chance.values())])
+            rows.append([run.label, *means, *(f"{value:.3f}" for value in likeness.chance.values())])
             header = ["run", "raw", "centred", *(f"by chance: {name}" for name in likeness.chance)]
     return aligned(header, rows)
 
 
 def _convergence(curves: Sequence[Curves]) -> str:
-    names = [name for name in curves[0].values if all(name in one.values for one in curves)]
+    names = [name for name in curves[0].values if all(name in course.values for course in curves)]
     rows = [
         [
-            one.label,
-            f"{one.epochs[-1]:g}",
-            f"{one.passes[-1]:g}",
-            *(str(one.values[name][-1]) for name in names),
+            course.label,
+            f"{course.epochs[-1]:g}",
+            f"{course.passes[-1]:g}",
+            *(str(course.values[name][-1]) for name in names),
         ]
-        for one in curves
+        for course in curves
     ]
     return aligned(["run", "epochs", "passes", *(name.replace("_", " ") for name in names)], rows)
 

@@ -22,25 +22,25 @@ from offramp.nets import Net
 __all__ = ["Interference", "OutputInterference", "conflict", "pooled"]
 
 
-def conflict(mine: Mapping[str, Tensor], rest: Mapping[str, Tensor], unit: Unit = "out_channel") -> float:
+def conflict(own: Mapping[str, Tensor], rest: Mapping[str, Tensor], unit: Unit = "out_channel") -> float:
     """Eq 2: C = sum over filters i of max(0, -g_i . rest_i / ||g||^2).
 
     Args:
-        mine: One output's gradient, by parameter; at least the names of ``rest``.
+        own: One output's gradient, by parameter; at least the names of ``rest``.
         rest: The sum of the other outputs' gradients.
         unit: What a filter is.
 
     Returns:
         C, 0 or more; 0 where the output's own gradient is zero.
     """
-    squared = sum(mine[name].square().sum().item() for name in rest)
-    opposed = sum(filter_sums(mine[name] * rest[name], unit).neg().relu().sum().item() for name in rest)
+    squared = sum(own[name].square().sum().item() for name in rest)
+    opposed = sum(filter_sums(own[name] * rest[name], unit).neg().relu().sum().item() for name in rest)
     return opposed / squared if squared > 0 else 0.0
 
 
 @dataclass(frozen=True)
 class OutputInterference:
-    """One output over T batches.
+    """Conflict and gain of one output over T batches.
 
     Attributes:
         conflict: C of each batch that counts.
@@ -97,18 +97,18 @@ class Interference:
         self._pairs: list[list[tuple[float, float]]] = []
         self._batches = 0
 
-    def add(self, found: TaskGradients) -> None:
+    def add(self, batch: TaskGradients) -> None:
         """Measure one batch; costs two forward passes per output."""
         self._batches += 1
-        self._pairs = self._pairs or [[] for _ in found.gradients]
-        for k, mine in enumerate(found.gradients):
-            others = [g for j, g in enumerate(found.gradients) if j != k]
-            rest = {name: torch.stack([g[name] for g in others if name in g]).sum(0) for name in mine}
-            alone = self._change(k, found, mine)
-            if alone < -self._rounding * abs(found.losses[k]):
-                together = self._change(k, found, {name: mine[name] + rest[name] for name in mine})
+        self._pairs = self._pairs or [[] for _ in batch.gradients]
+        for k, own in enumerate(batch.gradients):
+            others = [g for j, g in enumerate(batch.gradients) if j != k]
+            rest = {name: torch.stack([g[name] for g in others if name in g]).sum(0) for name in own}
+            alone = self._change(k, batch, own)
+            if alone < -self._rounding * abs(batch.losses[k]):
+                together = self._change(k, batch, {name: own[name] + rest[name] for name in own})
                 if math.isfinite(together):
-                    self._pairs[k].append((conflict(mine, rest, self.unit), (together - alone) / alone))
+                    self._pairs[k].append((conflict(own, rest, self.unit), (together - alone) / alone))
 
     def outputs(self) -> list[OutputInterference]:
         """C and G of the batches measured so far, output by output."""
@@ -126,14 +126,14 @@ class Interference:
         """Relative error of a loss, from the precision of the weights."""
         return 8 * max(torch.finfo(p.dtype).eps for p in self.parameters.values())
 
-    def _change(self, k: int, found: TaskGradients, direction: Mapping[str, Tensor]) -> float:
-        """How f_k changes on the batch by a step against a direction."""
+    def _change(self, k: int, batch: TaskGradients, direction: Mapping[str, Tensor]) -> float:
+        """Change of f_k on the batch by a step against a direction."""
         kept = {name: self.parameters[name].detach().clone() for name in direction}
         with torch.no_grad():
             try:
                 for name, gradient in direction.items():
                     self.parameters[name].sub_(gradient, alpha=self.step)
-                return found.again()[k] - found.losses[k]
+                return batch.losses_now()[k] - batch.losses[k]
             finally:
                 for name, value in kept.items():
                     self.parameters[name].copy_(value)
@@ -141,5 +141,5 @@ class Interference:
 
 def pooled(outputs: Sequence[OutputInterference]) -> float | None:
     """Pearson's correlation over the batches of all outputs, each output standardised by itself (Eq 4)."""
-    parts = [one.standardised for one in outputs if one.r is not None]
-    return pearson([c for cs, _ in parts for c in cs], [g for _, gs in parts for g in gs])
+    scores = [output.standardised for output in outputs if output.r is not None]
+    return pearson([c for cs, _ in scores for c in cs], [g for _, gs in scores for g in gs])

@@ -1,4 +1,4 @@
-"""How metrics and loss went while training, against epochs and against passes (DR-MGF, Fig 10, 11).
+"""Course of metrics and loss in training, against epochs and against passes (DR-MGF, Fig 10, 11).
 
 An epoch of DR-MGF costs K + 1 epochs of joint training, so curves over epochs alone are no comparison.
 """
@@ -16,7 +16,7 @@ from offramp.tasks.outputs import column
 
 __all__ = ["Curves", "curves"]
 
-# What is made of a quantity's values at the K outputs.
+# Summaries of a quantity's values at the K outputs.
 _OUTPUTS: dict[str, Callable[[Sequence[float]], float]] = {"mean": fmean, "last": lambda values: values[-1]}
 
 
@@ -25,7 +25,7 @@ class Curves:
     """Metric and loss of a group of runs, alike but for the seed, epoch by epoch.
 
     Attributes:
-        label: The group's.
+        label: Label of the group.
         epochs: 1, 2, ...
         passes: Forward and backward passes so far, in epochs of joint training.
         values: ``val_METRIC_mean``, ``val_METRIC_last``, ``train_loss_mean``, ``train_loss_last`` -> mean and
@@ -59,21 +59,23 @@ def curves(group: Group) -> Curves:
     A run folder without the column ``passes`` holds a run of one pass an epoch.
     """
     epochs = min(len(run.epochs) for run in group.runs)
-    first = group.runs[0].epochs[:epochs]
+    rows = group.runs[0].epochs[:epochs]
     values = {}
     outputs = group.runs[0].result.outputs
     primaries = {output.primary for output in outputs.values()}
-    for what in [*(f"val_{metric}" for metric in primaries if len(primaries) == 1), "train_loss"]:
-        series = [_series(run, [f"{what}_{column(name)}" for name in outputs], epochs) for run in group.runs]
-        for how, summary in _OUTPUTS.items():
+    for quantity in [*(f"val_{metric}" for metric in primaries if len(primaries) == 1), "train_loss"]:
+        series = [
+            _series(run, [f"{quantity}_{column(name)}" for name in outputs], epochs) for run in group.runs
+        ]
+        for summary_name, summarise in _OUTPUTS.items():
             if epochs and all(exits and isfinite(sum(exits)) for run in series for exits in run):
-                values[f"{what}_{how}"] = tuple(
-                    spread([summary(exits) for exits in at]) for at in zip(*series, strict=True)
+                values[f"{quantity}_{summary_name}"] = tuple(
+                    spread([summarise(exits) for exits in seeds]) for seeds in zip(*series, strict=True)
                 )
     return Curves(
         label=group.label,
-        epochs=tuple(row["epoch"] for row in first),
-        passes=tuple(row.get("passes", row["epoch"]) for row in first),
+        epochs=tuple(row["epoch"] for row in rows),
+        passes=tuple(row.get("passes", row["epoch"]) for row in rows),
         values=values,
     )
 

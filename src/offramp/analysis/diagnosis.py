@@ -58,10 +58,10 @@ def diagnose(
                 trained = opened.get(run.folder) or Run.open(run.folder, copy.deepcopy(net))
                 measured.append(measure(subject_of(trained, run, label, group.label, sets), settings, tell))
     training = [curves(group) for group in groups] if "convergence" in settings.what else []
-    for shown in training:
-        if not shown.values:
+    for course in training:
+        if not course.values:
             raise UserError(
-                f"the metrics.csv of {shown.label} is missing or damaged, so there are no curves to show"
+                f"the metrics.csv of {course.label} is missing or damaged, so there are no curves to show"
             )
     return Diagnosis(settings, tuple(measured), tuple(training))
 
@@ -71,9 +71,9 @@ class Diagnosis:
     """The diagnosis of one or more runs, as :func:`~offramp.analysis.diagnose` returns it.
 
     Attributes:
-        settings: What was asked for.
-        runs: What was found about each run.
-        curves: How training went, one per method (runs that differ in their seed are one).
+        settings: The settings of the diagnosis.
+        runs: Findings about each run.
+        curves: Course of training, one per method (runs that differ in their seed are one).
     """
 
     settings: Settings
@@ -83,7 +83,7 @@ class Diagnosis:
     @property
     def notes(self) -> list[str]:
         """Remarks to read beside the numbers."""
-        without = [one.label for one in self.runs if one.routes is None]
+        without = [run.label for run in self.runs if run.routes is None]
         if "routes" not in self.settings.what or not without:
             return []
         return [f"no learned routes (routes.safetensors) in {', '.join(without)}: nothing to show of them"]
@@ -97,8 +97,8 @@ class Diagnosis:
         """The settings, findings, curves and notes as plain values."""
         return {
             "settings": {**asdict(self.settings), "what": list(self.settings.what)},
-            "runs": [one.to_dict() for one in self.runs],
-            "convergence": [one.to_dict() for one in self.curves],
+            "runs": [run.to_dict() for run in self.runs],
+            "convergence": [course.to_dict() for course in self.curves],
             "notes": self.notes,
         }
 
@@ -132,19 +132,19 @@ class Diagnosis:
                 drawn[name] = str(folder / f"{name}.png")
                 function(folder / f"{name}.png", content, *more)
 
-        draw("conflict", pictures.draw_interference, self._of(lambda one: one.interference))
+        draw("conflict", pictures.draw_interference, self._of(lambda run: run.interference))
         draw("filters", pictures.draw_filters, self._filters(), self._layers())
         draw(
-            "importance", pictures.draw_pruning, self._of(lambda one: one.pruning),
+            "importance", pictures.draw_pruning, self._of(lambda run: run.pruning),
             "metric without the filters that an exit needs most\n"
             f"(by gradient norms, Eq 5; {self._images()})",
-            self._of(lambda one: one.pruning and one.pruning.chance),
+            self._of(lambda run: run.pruning and run.pruning.chance),
         )  # fmt: skip
         draw(
-            "importance-same-owners", pictures.draw_pruning, self._of(lambda one: one.pruning_same_owners),
+            "importance-same-owners", pictures.draw_pruning, self._of(lambda run: run.pruning_same_owners),
             "metric without the filters that an exit needs most\n"
             f"(by gradient norms, among filters with the same owners; {self._images()})",
-            self._of(lambda one: one.pruning_same_owners and one.pruning_same_owners.chance),
+            self._of(lambda run: run.pruning_same_owners and run.pruning_same_owners.chance),
         )  # fmt: skip
         draw(
             "routes-importance", pictures.draw_pruning, self._routes(lambda routes: routes.pruning),
@@ -159,24 +159,24 @@ class Diagnosis:
         return {"val": "validation images", "test": "test images"}[self.settings.split]
 
     def _of(self, get: Callable[[Findings], T | None]) -> dict[str, T]:
-        return {one.label: value for one in self.runs if (value := get(one)) is not None}
+        return {run.label: value for run in self.runs if (value := get(run)) is not None}
 
     def _routes(self, get: Callable[[RouteFindings], T | None]) -> dict[str, T]:
-        return self._of(lambda one: None if one.routes is None else get(one.routes))
+        return self._of(lambda run: None if run.routes is None else get(run.routes))
 
     def _layers(self) -> tuple[str, ...]:
-        return next((one.layers for one in self.runs if one.layers), ())
+        return next((run.layers for run in self.runs if run.layers), ())
 
     def _filters(self) -> list[FilterLine]:
         """A line per method, and another for plain gradients where its forks let others through."""
         methods: dict[str, list[Findings]] = {}
-        for one in self.runs:
-            if one.filters is not None:
-                methods.setdefault(one.method, []).append(one)
+        for run in self.runs:
+            if run.filters is not None:
+                methods.setdefault(run.method, []).append(run)
         lines = []
         for number, (name, runs) in enumerate(methods.items()):
-            plain = [one.filters for one in runs if one.filters is not None]
-            trained = [one.filters_as_trained for one in runs if one.filters_as_trained is not None]
+            plain = [run.filters for run in runs if run.filters is not None]
+            trained = [run.filters_as_trained for run in runs if run.filters_as_trained is not None]
             if trained:
                 lines.append(FilterLine(f"{name}, gradients of its training", number, False, trained))
             lines.append(

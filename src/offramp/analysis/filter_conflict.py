@@ -1,4 +1,4 @@
-"""How much the outputs conflict on every shared filter (DR-MGF, arXiv:2305.19844, Fig 1 b and c)."""
+"""Conflict of the outputs on every shared filter (DR-MGF, arXiv:2305.19844, Fig 1 b and c)."""
 
 from __future__ import annotations
 
@@ -29,19 +29,22 @@ def filter_conflicts(
         For every parameter that two or more have one value per filter, as
         :func:`~offramp.analysis.filters.filter_sums` shapes them.
     """
-    scale = [1 / (sum(g.square().sum() for g in of.values()) + 1e-30) if of else 0.0 for of in gradients]
-    found: dict[str, Tensor] = {}
-    for name in {name: None for of in gradients for name in of}:
-        owners = [k for k, of in enumerate(gradients) if name in of]
+    scale = [
+        1 / (sum(g.square().sum() for g in by_name.values()) + 1e-30) if by_name else 0.0
+        for by_name in gradients
+    ]
+    conflicts: dict[str, Tensor] = {}
+    for name in {name: None for by_name in gradients for name in by_name}:
+        owners = [k for k, by_name in enumerate(gradients) if name in by_name]
         if len(owners) < 2:
             continue
         pairs = [(a, b) for a in owners for b in owners if a < b]
         dots = [filter_sums(gradients[a][name] * gradients[b][name], unit) for a, b in pairs]
         weights = [2 * (scale[a] + scale[b]) for a, b in pairs]  # (a, b) and (b, a)
-        found[name] = torch.stack(
+        conflicts[name] = torch.stack(
             [(-dot * weight).relu() for dot, weight in zip(dots, weights, strict=True)]
         ).sum(0)
-    return found
+    return conflicts
 
 
 class FilterConflict:
@@ -56,10 +59,10 @@ class FilterConflict:
         self._sums: dict[str, Tensor] = {}
         self._batches = 0
 
-    def add(self, found: TaskGradients) -> None:
+    def add(self, batch: TaskGradients) -> None:
         """Take in one batch."""
         self._batches += 1
-        for name, values in filter_conflicts(found.gradients, self.unit).items():
+        for name, values in filter_conflicts(batch.gradients, self.unit).items():
             self._sums[name] = self._sums.get(name, 0) + values.double().cpu()
 
     def mean(self) -> dict[str, Tensor]:

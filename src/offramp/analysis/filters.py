@@ -1,4 +1,4 @@
-"""What a filter is, and which filters the outputs share."""
+"""Filters of a parameter, and the parameters that outputs share."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def filter_sums(values: Tensor, unit: Unit = "out_channel") -> Tensor:
     Returns:
         ``[m]``, or ``[m, n]`` for the kernels of a weight.
     """
-    kept = 2 if unit == "kernel" and values.dim() > 1 else 1
+    axes = 2 if unit == "kernel" and values.dim() > 1 else 1
     if values.dim() == 0:
         return values.reshape(1)
-    return values.flatten(kept).sum(-1) if values.dim() > kept else values
+    return values.flatten(axes).sum(-1) if values.dim() > axes else values
 
 
 def shared_owners(net: Net) -> dict[str, tuple[int, ...]]:

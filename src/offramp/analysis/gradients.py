@@ -1,4 +1,4 @@
-"""Every output's gradient on the weights that it shares, for one batch, without a trace in the net."""
+"""Gradient of every output on the weights that it shares, for one batch, without a trace in the net."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class TaskGradients:
     Attributes:
         losses: The K losses.
         gradients: For every output, the gradient of its loss on each parameter that it shares; by name.
-        again: The K losses on the same batch at the weights that the net has when it is called.
+        losses_now: The K losses on the same batch at the weights that the net has when it is called.
     """
 
     losses: tuple[float, ...]
     gradients: tuple[Mapping[str, Tensor], ...]
-    again: Callable[[], tuple[float, ...]]
+    losses_now: Callable[[], tuple[float, ...]]
 
 
 def task_gradients(
@@ -57,21 +57,21 @@ def task_gradients(
     def losses() -> Sequence[Tensor]:
         return objective(Step(net, net(batch.inputs), [*net.outputs.values()], batch.targets))
 
-    def again() -> tuple[float, ...]:
+    def losses_now() -> tuple[float, ...]:
         with torch.no_grad():
             return tuple(loss.item() for loss in losses())
 
     with torch.enable_grad():
-        now = losses()
+        batch_losses = losses()
     gradients = []
-    for k, loss in enumerate(now):
-        mine = [name for name, ks in owners.items() if k in ks]
-        found = (
+    for k, loss in enumerate(batch_losses):
+        own = [name for name, ks in owners.items() if k in ks]
+        values = (
             torch.autograd.grad(
-                loss, [parameters[name] for name in mine], retain_graph=True, materialize_grads=True
+                loss, [parameters[name] for name in own], retain_graph=True, materialize_grads=True
             )
-            if mine
+            if own
             else ()
         )
-        gradients.append(dict(zip(mine, found, strict=True)))
-    return TaskGradients(tuple(loss.item() for loss in now), tuple(gradients), again)
+        gradients.append(dict(zip(own, values, strict=True)))
+    return TaskGradients(tuple(loss.item() for loss in batch_losses), tuple(gradients), losses_now)

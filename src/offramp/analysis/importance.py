@@ -1,4 +1,4 @@
-"""How much each output needs each shared filter: from gradient norms, or as routes have learned it."""
+"""Importance of each shared filter for each output: from gradient norms, or as routes have learned it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["GradientNorms", "Importance", "route_importance"]
 
 @dataclass(frozen=True)
 class Importance:
-    """How much the owners of one parameter need each of its filters.
+    """Importance of each filter of one parameter for each of its owners.
 
     Attributes:
         owners: The outputs, 0-based and ascending.
@@ -52,11 +52,11 @@ class GradientNorms:
         self._sizes: dict[str, Tensor] = {}
         self._batches = 0
 
-    def add(self, found: TaskGradients) -> None:
+    def add(self, batch: TaskGradients) -> None:
         """Take in one batch."""
         self._batches += 1
-        self._sums = self._sums or [{} for _ in found.gradients]
-        for sums, gradients in zip(self._sums, found.gradients, strict=True):
+        self._sums = self._sums or [{} for _ in batch.gradients]
+        for sums, gradients in zip(self._sums, batch.gradients, strict=True):
             for name, gradient in gradients.items():
                 norms = filter_sums(gradient.double().square(), self.unit).sqrt().cpu()
                 sums[name] = sums.get(name, 0) + norms
@@ -80,12 +80,12 @@ class GradientNorms:
             for k in ks:
                 key = k, ks if same_owners else None
                 totals[key] = totals.get(key, 0.0) + self._sums[k][name].square().sum().item()
-        found = {}
+        result = {}
         for name, ks in owners.items():
             divisors = [totals[k, ks if same_owners else None] or 1.0 for k in ks]
             scores = [self._sums[k][name].square() / total for k, total in zip(ks, divisors, strict=True)]
-            found[name] = Importance(ks, torch.stack(scores))
-        return found
+            result[name] = Importance(ks, torch.stack(scores))
+        return result
 
     def by_chance(self, seed: int = 0) -> GradientNorms:
         """Norms that random gradients would have in as many batches: outputs that prefer nothing.
@@ -94,7 +94,7 @@ class GradientNorms:
         has a norm of the chi distribution; sums over batches are drawn as normal variables of the same mean
         and variance.
         """
-        random = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
         null = GradientNorms(self.unit)
         null._sizes, null._batches = self._sizes, self._batches
         for sums in self._sums:
@@ -103,8 +103,8 @@ class GradientNorms:
                 n = self._sizes[name].double()
                 mean = math.sqrt(2) * torch.exp(torch.lgamma((n + 1) / 2) - torch.lgamma(n / 2))
                 spread = (self._batches * (n - mean.square())).sqrt()
-                draw = torch.randn(n.shape, generator=random, dtype=torch.float64)
-                drawn[name] = (self._batches * mean + spread * draw).clamp_min(0)
+                noise = torch.randn(n.shape, generator=generator, dtype=torch.float64)
+                drawn[name] = (self._batches * mean + spread * noise).clamp_min(0)
             null._sums.append(drawn)
         return null
 
@@ -120,11 +120,11 @@ def route_importance(routes: Mapping[str, Route], *, fusion: bool = False) -> di
     Returns:
         Scores ``[owners, m, n]`` in float64.
     """
-    found = {}
+    result = {}
     for name, route in routes.items():
         nu = route.importance.double().abs()
         scores = nu / (nu.sum(-1, keepdim=True) + 1e-10)
-        found[name] = Importance(
+        result[name] = Importance(
             tuple(route.owners), scores * route.scale.double().abs() if fusion else scores
         )
-    return found
+    return result

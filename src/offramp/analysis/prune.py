@@ -1,4 +1,4 @@
-"""What each output loses without the filters that another one needs most (DR-MGF, arXiv:2305.19844)."""
+"""Loss of each output without the filters that another one needs most (DR-MGF, arXiv:2305.19844)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["FilterCounts", "Pruning", "own_counts", "own_filters", "pruned", "pr
 
 @dataclass(frozen=True)
 class FilterCounts:
-    """How many filters each output has for its own, of those with the same owners (in a chain: of a stage).
+    """Numbers of filters that each output has for its own, of those with the same owners (a stage's).
 
     Attributes:
         owners: The outputs that share them, 0-based.
-        filters: How many there are.
-        own: How many each of the K outputs has for its own.
-        chance: How many it would have if its gradients were random; None where that is not known.
+        filters: Number of filters that they share.
+        own: Number that each of the K outputs has for its own.
+        chance: Number that it would have if its gradients were random; None where that is not known.
     """
 
     owners: tuple[int, ...]
@@ -41,10 +41,10 @@ class Pruning:
         change: K rows of K numbers: M[k][j] = (m_j without the filters of k - m_j) / m_j, of the primary
             metric m, with the sign turned where a lower one is better; 0 where m_j is 0, so that no part
             is lost.
-        filters: How many filters each output has for its own, |S_k|.
-        shared: How many shared filters have a score.
+        filters: Number of filters that each output has for its own, |S_k|.
+        shared: Number of shared filters that have a score.
         accuracy: Primary metric of every output with all filters, as the measure gave it.
-        stages: Whose the filters are, for each set of owners.
+        stages: Numbers of filters for each set of owners.
     """
 
     change: tuple[tuple[float, ...], ...]
@@ -55,7 +55,7 @@ class Pruning:
 
     @property
     def chance(self) -> tuple[float, ...] | None:
-        """How many filters each output would have by chance; None where that is not known."""
+        """Number of filters that each output would have by chance; None where that is not known."""
         known = [stage.chance for stage in self.stages if stage.chance is not None]
         return tuple(map(sum, zip(*known, strict=True))) if known else None
 
@@ -90,18 +90,18 @@ def own_filters(importance: Mapping[str, Importance], k: int, *, ratio: float = 
         For every parameter that k owns a mask of its filters, bool ``[m]`` or ``[m, n]``.
     """
     masks = {}
-    for name, found in importance.items():
-        if k in found.owners:
-            row = found.owners.index(k)
-            others = torch.cat([found.scores[:row], found.scores[row + 1 :]])
-            masks[name] = found.scores[row] > ratio * others.amax(0)
+    for name, parameter in importance.items():
+        if k in parameter.owners:
+            row = parameter.owners.index(k)
+            others = torch.cat([parameter.scores[:row], parameter.scores[row + 1 :]])
+            masks[name] = parameter.scores[row] > ratio * others.amax(0)
     return masks
 
 
 def own_counts(
     importance: Mapping[str, Importance], outputs: int, *, ratio: float = 1.0
 ) -> dict[tuple[int, ...], tuple[int, ...]]:
-    """How many filters each output has for its own, for each set of owners.
+    """Number of filters that each output has for its own, for each set of owners.
 
     Args:
         importance: By parameter name.
@@ -111,7 +111,7 @@ def own_counts(
     Returns:
         Owners -> K numbers.
     """
-    counts = {found.owners: [0] * outputs for found in importance.values()}
+    counts = {parameter.owners: [0] * outputs for parameter in importance.values()}
     for k in range(outputs):
         for name, mask in own_filters(importance, k, ratio=ratio).items():
             counts[importance[name].owners][k] += int(mask.sum())
@@ -122,7 +122,7 @@ def own_counts(
 def pruned(net: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[None]:
     """Set filters to zero for a while; whatever happens, the weights come back bit by bit."""
     parameters = dict(net.named_parameters())
-    kept = {name: parameters[name].detach().clone() for name in masks}
+    values = {name: parameters[name].detach().clone() for name in masks}
     with torch.no_grad():
         try:
             for name, mask in masks.items():
@@ -130,7 +130,7 @@ def pruned(net: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[None]:
                 p.masked_fill_(mask.to(p.device).reshape(_like(p, mask)), 0)
             yield
         finally:
-            for name, value in kept.items():
+            for name, value in values.items():
                 parameters[name].copy_(value)
 
 
@@ -153,29 +153,29 @@ def pruning_matrix(
         ratio: See :func:`own_filters`.
         nulls: Importance from random gradients, some draws of it, for what chance gives.
     """
-    whole = tuple(measure())
-    better = better or ["higher"] * len(whole)
+    unpruned = tuple(measure())
+    better = better or ["higher"] * len(unpruned)
     rows, counts = [], []
-    for k in range(len(whole)):
+    for k in range(len(unpruned)):
         masks = own_filters(importance, k, ratio=ratio)
         counts.append(sum(int(mask.sum()) for mask in masks.values()))
         with pruned(net, masks):
             rows.append(
                 tuple(
-                    relative_gain(now, was, way) if was else 0.0
-                    for now, was, way in zip(measure(), whole, better, strict=True)
+                    relative_gain(value, before, direction) if before else 0.0
+                    for value, before, direction in zip(measure(), unpruned, better, strict=True)
                 )
             )
     sizes: dict[tuple[int, ...], int] = {}
-    for found in importance.values():
-        sizes[found.owners] = sizes.get(found.owners, 0) + found.scores[0].numel()
-    own = own_counts(importance, len(whole), ratio=ratio)
-    draws = [own_counts(null, len(whole), ratio=ratio) for null in nulls]
+    for parameter in importance.values():
+        sizes[parameter.owners] = sizes.get(parameter.owners, 0) + parameter.scores[0].numel()
+    own = own_counts(importance, len(unpruned), ratio=ratio)
+    draws = [own_counts(null, len(unpruned), ratio=ratio) for null in nulls]
     stages = tuple(
         FilterCounts(owners, size, own[owners], _means([draw[owners] for draw in draws]) if draws else None)
         for owners, size in sizes.items()
     )
-    return Pruning(tuple(rows), tuple(counts), sum(sizes.values()), whole, stages)
+    return Pruning(tuple(rows), tuple(counts), sum(sizes.values()), unpruned, stages)
 
 
 def _means(draws: Sequence[Sequence[int]]) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""Learned routes, as a drawing needs them: who listens to whom between two layers (DR-MGF, Fig 13)."""
+"""Strongest connections of a learned route between two layers, for its drawing (DR-MGF, Fig 13)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def strongest(importance: Tensor, *, top: float = 0.2) -> Tensor:
         top: Which share of the n, at least one.
 
     Returns:
-        Bool ``[..., m, n]``, so many true in every row.
+        Bool ``[..., m, n]``, the same number true in every row.
     """
-    kept = max(1, round(top * importance.shape[-1]))
-    places = importance.detach().abs().topk(kept, dim=-1).indices
-    return torch.zeros_like(importance, dtype=torch.bool).scatter_(-1, places, True)
+    count = max(1, round(top * importance.shape[-1]))
+    positions = importance.detach().abs().topk(count, dim=-1).indices
+    return torch.zeros_like(importance, dtype=torch.bool).scatter_(-1, positions, True)

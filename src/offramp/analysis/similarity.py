@@ -1,4 +1,4 @@
-"""How alike the outputs' routes are, and what chance gives (DR-MGF, arXiv:2305.19844, Fig 13)."""
+"""Similarity of the outputs' routes, and of unrelated ones (DR-MGF, arXiv:2305.19844, Fig 13)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Likeness", "common_routes", "likeness", "null_similarities", "simila
 
 @dataclass(frozen=True)
 class Likeness:
-    """How alike the outputs' routes are.
+    """Similarity of the outputs' routes.
 
     Attributes:
         parameters: Those that all outputs own.
@@ -51,8 +51,8 @@ def common_routes(routes: Mapping[str, Route], outputs: int, *, skip_first: bool
     Raises:
         UserError: There are none.
     """
-    everyone = tuple(range(outputs))
-    common = [(name, route) for name, route in routes.items() if tuple(route.owners) == everyone]
+    all_outputs = tuple(range(outputs))
+    common = [(name, route) for name, route in routes.items() if tuple(route.owners) == all_outputs]
     if len(common) <= skip_first:
         raise UserError(
             f"no routed parameter{' but the first' if common else ''} is owned by all {outputs} outputs, "
@@ -79,7 +79,7 @@ def similarity(common: Mapping[str, Route], *, centred: bool = False) -> Tensor:
 def null_similarities(
     shapes: Sequence[tuple[int, int]], *, side: int = 3, draws: int = 32, seed: int = 0
 ) -> dict[str, float]:
-    """How similar routes of these shapes are that have learned nothing: drawn apart, or begun alike.
+    """Similarity of routes of these shapes that have learned nothing: drawn apart, or begun alike.
 
     Args:
         shapes: ``(m, n)`` of each parameter.
@@ -92,21 +92,21 @@ def null_similarities(
         ``kernel norms``: norms of Gaussian kernels, as learned routes often start (0.947 for 3 x 3); ``equal
         start``: 1, where all outputs' routes begin alike and nothing has been learned yet.
     """
-    draw = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=draw, dtype=torch.float64)
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
     kinds: dict[str, Callable[[int, int], Tensor]] = {
         "half-normal": lambda m, n: normal(2, m * n).abs(),
-        "uniform": lambda m, n: torch.rand(2, m * n, generator=draw, dtype=torch.float64),
+        "uniform": lambda m, n: torch.rand(2, m * n, generator=generator, dtype=torch.float64),
         "kernel norms": lambda m, n: normal(2, m * n, side * side).norm(dim=-1),
     }
-    drawn = {
+    means = {
         name: math.fsum(_cosines([make(m, n) for m, n in shapes])[0, 1].item() for _ in range(draws)) / draws
         for name, make in kinds.items()
     }
-    return drawn | {"equal start": 1.0}
+    return means | {"equal start": 1.0}
 
 
 def _cosines(tensors: Sequence[Tensor]) -> Tensor:

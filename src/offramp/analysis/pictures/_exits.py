@@ -1,4 +1,4 @@
-"""One look for each exit, shallow to deep, in every picture."""
+"""Colour, marker and legend of the exits, shallow to deep, alike in every picture."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def exit_colour(k: int, exits: int) -> tuple[float, float, float]:
     """Red, green and blue, from 0 to 1, of exit k (from 0) of so many: light is shallow, dark is deep."""
     import matplotlib
 
-    place = k / max(1, exits - 1)
-    red, green, blue, _ = matplotlib.colormaps["plasma"](_SHALLOW + (_DEEP - _SHALLOW) * place)
+    depth = k / max(1, exits - 1)
+    red, green, blue, _ = matplotlib.colormaps["plasma"](_SHALLOW + (_DEEP - _SHALLOW) * depth)
     return red, green, blue
 
 

@@ -11,10 +11,10 @@ __all__ = ["stroke"]
 
 def stroke(number: int) -> dict[str, Any]:
     """matplotlib's options for the line of the n-th method; the 0th is the baseline."""
-    turn, place = divmod(number - 1, len(COLOURS))
+    stroke_number, colour = divmod(number - 1, len(COLOURS))
     return {
-        "color": COLOURS[place] if number else BASELINE,
-        "linestyle": STROKES[turn % len(STROKES)] if number else "-",
+        "color": COLOURS[colour] if number else BASELINE,
+        "linestyle": STROKES[stroke_number % len(STROKES)] if number else "-",
         "marker": MARKERS[number % len(MARKERS)],
         "markersize": 4.5,
         "markeredgecolor": "white",

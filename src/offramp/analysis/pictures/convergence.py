@@ -1,4 +1,4 @@
-"""Fig 10 and 11 of DR-MGF: what training has reached, epoch by epoch and pass by pass."""
+"""Fig 10 and 11 of DR-MGF: metric or loss of the training, epoch by epoch and pass by pass."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from offramp.tasks.outputs import heading
 __all__ = ["draw_convergence"]
 
 
-def draw_convergence(path: Path, found: Sequence[Curves]) -> None:
+def draw_convergence(path: Path, courses: Sequence[Curves]) -> None:
     """Draw the mean of the exits above and the last exit below, over epochs and over passes.
 
     Where all curves took one pass an epoch, both axes are one. Without validation images it is the training
@@ -23,30 +23,30 @@ def draw_convergence(path: Path, found: Sequence[Curves]) -> None:
 
     Args:
         path: The picture's file.
-        found: One per group, the baseline first.
+        courses: One per group, the baseline first.
     """
-    what = _quantity(found)
-    alike = all(one.epochs == one.passes for one in found)
+    quantity = _quantity(courses)
+    one_axis = all(course.epochs == course.passes for course in courses)
     axes_of = {"epochs": "epochs", "passes": "passes (epochs of joint training)"}
-    if alike:
+    if one_axis:
         axes_of = {"epochs": "epochs; every method here takes one pass an epoch"}
-    with canvas(path, 9 if alike else 13.5, 7.6) as figure:
+    with canvas(path, 9 if one_axis else 13.5, 7.6) as figure:
         panels = figure.subplots(2, len(axes_of), squeeze=False, sharex="col", sharey="row")
-        for row, (how, title) in zip(
+        for row, (summary, title) in zip(
             panels, {"mean": "mean of the exits", "last": "last exit"}.items(), strict=True
         ):
-            for axes, along in zip(row, axes_of, strict=True):
-                for number, one in enumerate(found):
-                    _draw(axes, getattr(one, along), one, f"{what}_{how}", number)
+            for axes, x_name in zip(row, axes_of, strict=True):
+                for number, course in enumerate(courses):
+                    _draw(axes, getattr(course, x_name), course, f"{quantity}_{summary}", number)
                 axes.grid(axis="y", color="0.9", linewidth=0.8)
                 axes.set_axisbelow(True)
             row[0].set_title(title, loc="left", fontsize=12)
-            row[0].set_ylabel(_in_words(what))
+            row[0].set_ylabel(_in_words(quantity))
         for axes, name in zip(panels[-1], axes_of.values(), strict=True):
             axes.set_xlabel(name)
             axes.set_xlim(left=0)
             axes.locator_params(axis="x", integer=True)
-        several = any(series[0].std is not None for one in found for series in one.values.values())
+        several = any(series[0].std is not None for course in courses for series in course.values.values())
         note = "bands: one standard deviation\nover the seeds" if several else None
         figure.legend(
             *panels[0][0].get_legend_handles_labels(), loc="outside right upper", frameon=False,
@@ -54,9 +54,9 @@ def draw_convergence(path: Path, found: Sequence[Curves]) -> None:
         )  # fmt: skip
 
 
-def _quantity(found: Sequence[Curves]) -> str:
+def _quantity(courses: Sequence[Curves]) -> str:
     """The validation metric if all curves have one, else the loss: ``val_top1``, ``train_loss``."""
-    common = set.intersection(*({name.rpartition("_")[0] for name in one.values} for one in found))
+    common = set.intersection(*({name.rpartition("_")[0] for name in course.values} for course in courses))
     return next(iter(sorted(common - {"train_loss"})), "train_loss")
 
 
@@ -67,13 +67,13 @@ def _in_words(quantity: str) -> str:
     return f"validation {heading(quantity.removeprefix('val_'))}"
 
 
-def _draw(axes: Any, x: Sequence[float], one: Curves, quantity: str, number: int) -> None:
-    series = one.values.get(quantity, ())
+def _draw(axes: Any, x: Sequence[float], course: Curves, quantity: str, number: int) -> None:
+    series = course.values.get(quantity, ())
     style = stroke(number)
     if len(series) > 40:
         style["marker"] = ""
     mean = [point.mean for point in series]
-    axes.plot(x[: len(series)], mean, label=wrapped(one.label), **style)
+    axes.plot(x[: len(series)], mean, label=wrapped(course.label), **style)
     if series and series[0].std is not None:
         low, high = ([p.mean + sign * (p.std or 0) for p in series] for sign in (-1, 1))
         axes.fill_between(x[: len(series)], low, high, color=style["color"], alpha=0.15, linewidth=0)

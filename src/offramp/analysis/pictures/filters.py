@@ -22,8 +22,8 @@ class FilterLine:
     """One line of the picture.
 
     Attributes:
-        label: The method's.
-        number: Which colour; the 0th is the baseline's.
+        label: Label of the method.
+        number: Number of its colour; the 0th is the baseline's.
         dashed: Set off from another line of the same colour.
         seeds: For every seed, parameter -> conflict of each filter. The line is their mean.
     """
@@ -48,9 +48,9 @@ def draw_filters(path: Path, lines: Sequence[FilterLine], layers: Sequence[str])
             style = stroke(line.number) | ({"linestyle": "--"} if line.dashed else {})
             means = torch.tensor([[seed[name].mean() for name in layers] for seed in line.seeds]).mean(0)
             by_layer.plot(means.tolist(), label=wrapped(line.label, 40), **style)
-            every = torch.stack([torch.cat([v.flatten() for v in seed.values()]) for seed in line.seeds])
-            ranked = [value for value in every.sort(descending=True).values.mean(0).tolist() if value > 0]
-            share = [100 * (n + 0.5) / every.shape[1] for n in range(len(ranked))]
+            conflicts = torch.stack([torch.cat([v.flatten() for v in seed.values()]) for seed in line.seeds])
+            ranked = [value for value in conflicts.sort(descending=True).values.mean(0).tolist() if value > 0]
+            share = [100 * (n + 0.5) / conflicts.shape[1] for n in range(len(ranked))]
             filters.plot(share, ranked, label=line.label, **(style | {"marker": ""}))
         _finish(by_layer, layers)
         filters.set_yscale("log")
@@ -65,9 +65,9 @@ def draw_filters(path: Path, lines: Sequence[FilterLine], layers: Sequence[str])
 
 
 def _finish(axes: Any, layers: Sequence[str]) -> None:
-    every = -(-len(layers) // 24)
+    step = -(-len(layers) // 24)
     texts = [name.removesuffix(".weight").replace("stages.", "stage ") for name in layers]
-    axes.set_xticks(range(0, len(layers), every), texts[::every], rotation=60, ha="right", fontsize=9)
+    axes.set_xticks(range(0, len(layers), step), texts[::step], rotation=60, ha="right", fontsize=9)
     axes.set_title("mean of each layer's filters, shallow to deep", loc="left", fontsize=12)
     axes.set_ylim(bottom=0)
     axes.grid(axis="y", color="0.9", linewidth=0.8)

@@ -18,35 +18,35 @@ __all__ = ["draw_interference"]
 _FRAME = 3.5  # standard deviations; points beyond are drawn at the edge
 
 
-def draw_interference(path: Path, found: Mapping[str, Sequence[OutputInterference]]) -> None:
+def draw_interference(path: Path, runs: Mapping[str, Sequence[OutputInterference]]) -> None:
     """Draw a cloud per run, standardised gain to the right and conflict upwards, and below it each exit's r.
 
     Args:
         path: The picture's file.
-        found: Label of a run -> its outputs.
+        runs: Label of a run -> its outputs.
     """
-    columns = min(3, math.ceil(math.sqrt(len(found))))
-    rows = math.ceil(len(found) / columns)
-    heights = [0.9 + 3.6 * rows, 1.2 + 0.42 * len(found)]
-    exits = max(len(outputs) for outputs in found.values())
+    columns = min(3, math.ceil(math.sqrt(len(runs))))
+    rows = math.ceil(len(runs) / columns)
+    heights = [0.9 + 3.6 * rows, 1.2 + 0.42 * len(runs)]
+    exits = max(len(outputs) for outputs in runs.values())
     with canvas(path, 2.2 + 4.3 * columns, sum(heights)) as figure:
         above, below = figure.subfigures(2, 1, height_ratios=heights)
         panels = above.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flatten()
-        for axes, (label, outputs) in zip(panels, found.items(), strict=False):
+        for axes, (label, outputs) in zip(panels, runs.items(), strict=False):
             _cloud(axes, label, outputs)
-        conflicts = [c for outputs in found.values() for one in outputs for c in one.standardised[0]]
+        conflicts = [c for outputs in runs.values() for output in outputs for c in output.standardised[0]]
         panels[0].set_ylim(_framed(min(conflicts, default=-1.0)) - 0.4, _FRAME + 0.2)
-        for axes in panels[len(found) :]:
+        for axes in panels[len(runs) :]:
             axes.set_axis_off()
         above.suptitle("a cloud that falls: where exits conflict, they lose", x=0.01, ha="left", fontsize=12)
         above.supxlabel("gain G by the other exits (standard scores)", fontsize=11)
         above.supylabel("conflict C (standard scores)", fontsize=11)
         exit_legend(above, exits)
-        _correlations(below.add_subplot(), found)
+        _correlations(below.add_subplot(), runs)
 
 
 def _cloud(axes: Any, label: str, outputs: Sequence[OutputInterference]) -> None:
-    shown = [(k, *one.standardised) for k, one in enumerate(outputs) if one.r is not None]
+    shown = [(k, *output.standardised) for k, output in enumerate(outputs) if output.r is not None]
     size = min(42.0, max(16.0, 9000 / (1 + sum(len(gain) for _, _, gain in shown))))
     for k, conflict, gain in shown:
         axes.scatter(
@@ -67,24 +67,24 @@ def _cloud(axes: Any, label: str, outputs: Sequence[OutputInterference]) -> None
     axes.axvline(0, color="0.85", linewidth=0.8, zorder=0)
 
 
-def _correlations(axes: Any, found: Mapping[str, Sequence[OutputInterference]]) -> None:
+def _correlations(axes: Any, runs: Mapping[str, Sequence[OutputInterference]]) -> None:
     """A row per run: r of every exit, the pooled one as a line, and where r may as well be 0."""
-    for y, outputs in enumerate(found.values()):
+    for y, outputs in enumerate(runs.values()):
         if (r := pooled(outputs)) is not None:
-            fewest = min(len(one.gain) for one in outputs if one.r is not None)
+            fewest = min(len(output.gain) for output in outputs if output.r is not None)
             noise = 2 / math.sqrt(max(4, fewest))
             axes.fill_between([-noise, noise], y - 0.4, y + 0.4, color="0.9", linewidth=0, zorder=0)
             axes.plot([r, r], [y - 0.4, y + 0.4], color="black", linewidth=1.8)
-        for k, one in enumerate(outputs):
-            if one.r is not None:
+        for k, output in enumerate(outputs):
+            if output.r is not None:
                 axes.plot(
-                    one.r, y, exit_marker(k), color=exit_colour(k, len(outputs)), markersize=9,
+                    output.r, y, exit_marker(k), color=exit_colour(k, len(outputs)), markersize=9,
                     markeredgecolor="white", markeredgewidth=0.6,
                 )  # fmt: skip
     axes.axvline(0, color="0.6", linewidth=0.8, zorder=1)
-    axes.set_yticks(range(len(found)), [wrapped(label) for label in found])
+    axes.set_yticks(range(len(runs)), [wrapped(label) for label in runs])
     axes.tick_params(axis="y", length=0)
-    axes.set(xlim=(-1, 1), xticks=(-1, -0.5, 0, 0.5, 1), ylim=(len(found) - 0.5, -0.5))
+    axes.set(xlim=(-1, 1), xticks=(-1, -0.5, 0, 0.5, 1), ylim=(len(runs) - 0.5, -0.5))
     axes.set_xlabel("r by exit; line: all exits; grey: within two standard errors of 0", fontsize=11)
 
 

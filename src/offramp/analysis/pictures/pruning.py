@@ -1,4 +1,4 @@
-"""Fig 5 and 12 of DR-MGF: who gets worse without the filters that an exit needs most."""
+"""Fig 5 and 12 of DR-MGF: change of every exit's metric without the filters that one exit needs most."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["draw_pruning"]
 
 def draw_pruning(
     path: Path,
-    found: Mapping[str, Pruning],
+    runs: Mapping[str, Pruning],
     title: str,
     chance: Mapping[str, Sequence[float]] | None = None,
 ) -> None:
@@ -25,20 +25,20 @@ def draw_pruning(
 
     Args:
         path: The picture's file.
-        found: Label of a run -> its matrix.
-        title: What the filters were chosen by.
+        runs: Label of a run -> its matrix.
+        title: The title, which says by what the filters were chosen.
         chance: Label of a run -> how many filters each exit would have by chance.
     """
-    exits = max(len(pruning.change) for pruning in found.values())
+    exits = max(len(pruning.change) for pruning in runs.values())
     width, height = max(4.8, 1.6 + 0.62 * exits), 1.5 + 0.4 * exits
-    with canvas(path, width + 3.2, height * len(found) + 0.5) as figure:
+    with canvas(path, width + 3.2, height * len(runs) + 0.5) as figure:
         figure.suptitle(title, x=0.01, ha="left", fontsize=12)
-        panels = figure.subplots(len(found), 2, squeeze=False, sharey="row", width_ratios=[width, 2.4])
-        for (losses, owned), (label, pruning) in zip(panels, found.items(), strict=True):
+        panels = figure.subplots(len(runs), 2, squeeze=False, sharey="row", width_ratios=[width, 2.4])
+        for (losses, counts), (label, pruning) in zip(panels, runs.items(), strict=True):
             verdict = f"in {sum(pruning.diagonal)} of {len(pruning.diagonal)} rows the exit itself loses most"
             losses.set_title(f"{wrapped(label, 60)}\n{verdict}", loc="left", fontsize=11, fontweight="bold")
             _losses(losses, pruning)
-            _owned(owned, pruning, None if chance is None else chance.get(label))
+            _filter_counts(counts, pruning, None if chance is None else chance.get(label))
         panels[-1][0].set_xlabel("change of its metric (%)\nframed: the exit itself, bold: who loses most")
 
 
@@ -63,7 +63,7 @@ def _losses(axes: Any, pruning: Pruning) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _owned(axes: Any, pruning: Pruning, chance: Sequence[float] | None) -> None:
+def _filter_counts(axes: Any, pruning: Pruning, chance: Sequence[float] | None) -> None:
     """How many filters each exit has for its own, as a number and a bar."""
     exits, numbers = range(len(pruning.filters)), pruning.filters
     axes.barh(exits, numbers, height=0.62, color=[exit_colour(k, len(numbers)) for k in exits])

@@ -20,7 +20,7 @@ __all__ = ["draw_routes"]
 _COMMON = (0.72, 0.72, 0.72)
 
 
-def draw_routes(path: Path, found: Mapping[str, tuple[str, Route]], *, top: float = 0.2) -> None:
+def draw_routes(path: Path, runs: Mapping[str, tuple[str, Route]], *, top: float = 0.2) -> None:
     """Draw a row of maps per run, one per exit: input channels to the right, output channels down.
 
     A cell is filled where the connection is among the strongest that its output channel reads: grey where it
@@ -28,47 +28,47 @@ def draw_routes(path: Path, found: Mapping[str, tuple[str, Route]], *, top: floa
 
     Args:
         path: The picture's file.
-        found: Label of a run -> a parameter's name and its route.
+        runs: Label of a run -> a parameter's name and its route.
         top: Which share of the incoming connections is kept.
     """
-    columns = max(len(route.owners) for _, route in found.values())
-    shape = max((route.importance.shape[1:] for _, route in found.values()), key=lambda s: s[0] / s[1])
+    columns = max(len(route.owners) for _, route in runs.values())
+    shape = max((route.importance.shape[1:] for _, route in runs.values()), key=lambda s: s[0] / s[1])
     height = 1.6 + min(4.0, max(1.0, 1.75 * shape[0] / shape[1]))
-    with canvas(path, max(8.5, 1.95 * columns + 0.6), height * len(found) + 0.4) as figure:
+    with canvas(path, max(8.5, 1.95 * columns + 0.6), height * len(runs) + 0.4) as figure:
         figure.suptitle(
             f"the strongest {top:.0%} of what each output channel reads; grey: for all exits, coloured: not",
             x=0.01, ha="left", fontsize=12,
         )  # fmt: skip
-        rows = figure.subfigures(len(found), squeeze=False)[:, 0]
-        for part, (label, (name, route)) in zip(rows, found.items(), strict=True):
-            _run(part, label, name, route, strongest(route.importance, top=top), columns)
+        rows = figure.subfigures(len(runs), squeeze=False)[:, 0]
+        for subfigure, (label, (name, route)) in zip(rows, runs.items(), strict=True):
+            _run(subfigure, label, name, route, strongest(route.importance, top=top), columns)
 
 
-def _run(part: Any, label: str, name: str, route: Route, kept: Tensor, columns: int) -> None:
+def _run(subfigure: Any, label: str, name: str, route: Route, kept: Tensor, columns: int) -> None:
     common = kept.all(0)
     shared = f"{int(common.sum())} of {int(kept[0].sum())} connections in {name.removesuffix('.weight')}"
-    part.suptitle(
+    subfigure.suptitle(
         f"{wrapped(label, 70)}\nall exits share {shared}", x=0.01, ha="left", fontsize=11, fontweight="bold"
     )
-    panels = part.subplots(1, columns, squeeze=False)[0]
+    panels = subfigure.subplots(1, columns, squeeze=False)[0]
     for axes in panels[len(route.owners) :]:
         axes.set_axis_off()
     exits = max(route.owners) + 1
-    for axes, owner, mine in zip(panels, route.owners, kept, strict=False):
+    for axes, owner, own in zip(panels, route.owners, kept, strict=False):
         axes.imshow(
-            _cells(mine, common, exit_colour(owner, exits)), aspect="auto", interpolation="antialiased"
+            _cells(own, common, exit_colour(owner, exits)), aspect="auto", interpolation="antialiased"
         )
         axes.set_title(f"exit {owner + 1}", fontsize=11)
         axes.set_xticks([])
         axes.set_yticks([])
         axes.spines[:].set(visible=True, color="0.8")
-    part.supylabel("output channel", fontsize=9.5)
-    part.supxlabel("input channel", fontsize=9.5)
+    subfigure.supylabel("output channel", fontsize=9.5)
+    subfigure.supxlabel("input channel", fontsize=9.5)
 
 
-def _cells(mine: Tensor, common: Tensor, colour: tuple[float, float, float]) -> Any:
+def _cells(own: Tensor, common: Tensor, colour: tuple[float, float, float]) -> Any:
     """Red, green and blue of each connection, ``[m, n, 3]``: white where it is not kept."""
-    cells = torch.ones(*mine.shape, 3, dtype=torch.float64)
-    cells[mine] = torch.tensor(colour, dtype=torch.float64)
+    cells = torch.ones(*own.shape, 3, dtype=torch.float64)
+    cells[own] = torch.tensor(colour, dtype=torch.float64)
     cells[common] = torch.tensor(_COMMON, dtype=torch.float64)
     return cells.numpy()

@@ -17,20 +17,20 @@ __all__ = ["draw_similarity"]
 _NEAREST = 1e-6  # distances below are drawn there
 
 
-def draw_similarity(path: Path, found: Mapping[str, Likeness]) -> None:
+def draw_similarity(path: Path, runs: Mapping[str, Likeness]) -> None:
     """Draw the distance of every two exits' routes over how many exits lie between them.
 
     The distance is 1 less the cosine of |nu| less its mean: 0 for equal routes, 1 by chance.
 
     Args:
         path: The picture's file.
-        found: Label of a run -> its cosines.
+        runs: Label of a run -> its cosines.
     """
-    exits = max(len(one.raw) for one in found.values())
+    exits = max(len(likeness.raw) for likeness in runs.values())
     with canvas(path, 7.6, 4.8) as figure:
         axes = figure.add_subplot()
-        for number, (label, one) in enumerate(found.items()):
-            _draw(axes, label, one, number)
+        for number, (label, likeness) in enumerate(runs.items()):
+            _draw(axes, label, likeness, number)
         axes.axhline(1, color="black", linewidth=1.4, linestyle=(0, (5, 3)))
         axes.text(
             0.02, 0.98, "dashed: by chance, routes that have nothing in common", va="top", fontsize=10,
@@ -48,9 +48,9 @@ def draw_similarity(path: Path, found: Mapping[str, Likeness]) -> None:
         figure.legend(loc="outside right upper", frameon=False, fontsize=10)
 
 
-def _draw(axes: Any, label: str, one: Likeness, number: int) -> None:
-    exits = len(one.centred)
-    distance = (1 - one.centred).clamp(min=_NEAREST).tolist()
+def _draw(axes: Any, label: str, likeness: Likeness, number: int) -> None:
+    exits = len(likeness.centred)
+    distance = (1 - likeness.centred).clamp(min=_NEAREST).tolist()
     apart = {steps: [distance[k][k + steps] for k in range(exits - steps)] for steps in range(1, exits)}
     style = stroke(number)
     for steps, values in apart.items():

@@ -23,7 +23,7 @@ class Epoch:
 
     Attributes:
         ends: Where each stage ended, ``[start, task, 2]``.
-        points: What the fusion made of them, ``[start, 2]``.
+        points: The fused points, ``[start, 2]``.
         shares: Of each task in each parameter, ``[start, task, 2]``; they add up to 1 over the tasks.
     """
 
@@ -45,7 +45,7 @@ def stages_and_fusion(
     importance of both tasks is the same everywhere, and the scales alone decide who dominates.
 
     Args:
-        problem: Which.
+        problem: The problem.
         epochs: How many; each looks at the losses :data:`PASSES` ``length`` times.
         rate: Learning rate of the stages, Adam's or that of plain descent as for the problem.
         beta: Share of the other task's loss in a stage; 0.4 in the paper.

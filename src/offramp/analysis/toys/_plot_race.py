@@ -1,4 +1,4 @@
-"""The picture of problem B: who is how far after how many steps."""
+"""The picture of problem B: the progress of every method after some numbers of steps."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def _alike(descent: Descent) -> list[list[int]]:
     """Methods in bunches of equal passes whose losses never differ by more than 1 %, the slowest first."""
     total = descent.losses[:, :, 0].sum(-1).T
     bunches: list[list[int]] = []
-    for m, one in enumerate(total):
+    for m, losses in enumerate(total):
         for bunch in bunches:
-            alike = torch.allclose(one, total[bunch[0]], rtol=0.01, atol=1e-12)
+            alike = torch.allclose(losses, total[bunch[0]], rtol=0.01, atol=1e-12)
             if alike and descent.passes[m] == descent.passes[bunch[0]]:
                 bunch.append(m)
                 break
@@ -78,13 +78,13 @@ def _plane(axes: Any, descent: Descent) -> None:
 
 def _fans(descent: Descent) -> list[tuple[Any, torch.Tensor]]:
     """Some of DR-MGF's epochs, evenly along its way, each with the point where its stages began."""
-    begun = [torch.tensor(descent.starts[0], dtype=torch.float64), *(e.points[0] for e in descent.epochs)]
-    sought, found = 0.0, []
-    for epoch, last in zip(descent.epochs, begun[:-1], strict=True):
-        if (theta := float(descent.problem.plane(last)[0])) >= sought:
-            found.append((epoch, last))
-            sought = theta + 1 / FANS
-    return found
+    begins = [torch.tensor(descent.starts[0], dtype=torch.float64), *(e.points[0] for e in descent.epochs)]
+    next_theta, fans = 0.0, []
+    for epoch, last in zip(descent.epochs, begins[:-1], strict=True):
+        if (theta := float(descent.problem.plane(last)[0])) >= next_theta:
+            fans.append((epoch, last))
+            next_theta = theta + 1 / FANS
+    return fans
 
 
 def _progress(axes: Any, descent: Descent, alike: list[list[int]], colours: list[str]) -> None:
@@ -105,13 +105,13 @@ def _progress(axes: Any, descent: Descent, alike: list[list[int]], colours: list
     axes.legend(title="steps", loc="lower right", bbox_to_anchor=(0.97, 0.02), frameon=False, fontsize=9.5,
                 title_fontsize=9.5, handletextpad=0.2)  # fmt: skip
     axes.axvline(1, color="0.7", linewidth=1, zorder=1)
-    axes.set_yticks(range(len(order)), [_named(descent, m) for m, _ in order])
+    axes.set_yticks(range(len(order)), [_method_label(descent, m) for m, _ in order])
     axes.tick_params(axis="y", length=0)
     axes.set(xlabel="(θ₁ - θ₂) / 2", xlim=(-0.06, 1.06))
     axes.set_title("step by step: start (0) to best point (1)", loc="left", fontsize=11)
 
 
-def _named(descent: Descent, m: int) -> str:
+def _method_label(descent: Descent, m: int) -> str:
     """A method's name, with its passes where a step takes several."""
     passes = descent.passes[m]
     return descent.methods[m] + (f"\n({passes} passes a step)" if passes > 1 else "")

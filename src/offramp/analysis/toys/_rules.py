@@ -1,4 +1,4 @@
-"""From two gradients to one direction, for several starts at a time: combiners and plain rules."""
+"""Rules that make one direction of two gradients, for several starts at a time: combiners and plain ones."""
 
 from __future__ import annotations
 
@@ -39,56 +39,58 @@ class Points(nn.Module):
 
 
 class CombinerRule:
-    """A combiner of the library at work on rows that are there: its weights, draws, memory and failures.
+    """A combiner of the library applied to given rows: its weights, draws, memory and failures.
 
     It does what ``combiner(losses, step, backward)`` does to :class:`Points`, without a backward pass for
     each loss of each start.
 
     Args:
         combiner: One that works on the rows or their Gramian.
-        starts: How many.
-        seed: Of its own draws.
+        starts: Number of starts.
+        seed: Seed of its own draws.
     """
 
     def __init__(self, combiner: Combiner, starts: int, seed: int = 0) -> None:
-        work = combiner.bind(Points(torch.zeros(starts, 2)), seed)
-        assert isinstance(work, (BoundAggregator, BoundWeighted))
-        self.work = work
+        bound = combiner.bind(Points(torch.zeros(starts, 2)), seed)
+        assert isinstance(bound, (BoundAggregator, BoundWeighted))
+        self.bound = bound
         self.owners = [(2 * s, 2 * s + 1) for s in range(starts)]
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Gradients ``[start, loss, parameter]`` -> directions ``[start, parameter]``."""
-        work = self.work
-        if isinstance(work, BoundAggregator):
-            directions = [work.aggregate(owners, two) for owners, two in zip(self.owners, rows, strict=True)]
+        bound = self.bound
+        if isinstance(bound, BoundAggregator):
+            directions = [
+                bound.aggregate(owners, pair) for owners, pair in zip(self.owners, rows, strict=True)
+            ]
         else:
-            weights = [work.weigh(_block(o, g)) for o, g in zip(self.owners, rows @ rows.mT, strict=True)]
-            directions = [w @ two for w, two in zip(weights, rows, strict=True)]
-        work.steps += 1
+            weights = [bound.weigh(_block(o, g)) for o, g in zip(self.owners, rows @ rows.mT, strict=True)]
+            directions = [w @ pair for w, pair in zip(weights, rows, strict=True)]
+        bound.steps += 1
         return torch.stack(directions)
 
 
 def rules(problem: Problem, seed: int = 0) -> dict[str, Rule]:
-    """Every way to step on a problem: the sum, each task alone, the combiners; on B dominance.
+    """Every rule to step on a problem: the sum, each task alone, the combiners; on B dominance.
 
     **dominance**: each parameter follows the gradient of the task that prefers it, and no other: the first
     parameter that of the first task, the second that of the second. It knows who prefers what.
 
     Args:
-        problem: Which.
-        seed: Of what is drawn.
+        problem: The problem.
+        seed: Seed of what is drawn.
     """
-    found: dict[str, Rule] = {
+    by_name: dict[str, Rule] = {
         "joint": lambda rows: rows.sum(-2),
         "task 1": lambda rows: rows[:, 0],
         "task 2": lambda rows: rows[:, 1],
     }
     for name in COMBINERS:
         options = {"c": CAGRAD_C[problem.name]} if name == "cagrad" else {}
-        found[name] = CombinerRule(method(name, options).combiner, len(problem.starts), seed)
+        by_name[name] = CombinerRule(method(name, options).combiner, len(problem.starts), seed)
     if problem.name == "b":
-        found["dominance"] = lambda rows: rows.diagonal(dim1=-2, dim2=-1)
-    return found
+        by_name["dominance"] = lambda rows: rows.diagonal(dim1=-2, dim2=-1)
+    return by_name
 
 
 def _block(owners: tuple[int, ...], gramian: Tensor) -> LeanBlock:

@@ -28,7 +28,7 @@ class Descent:
     """The trajectories of every method on a problem, as :func:`descend` returns them.
 
     Attributes:
-        problem: On which problem.
+        problem: The problem.
         rate: Learning rate.
         methods: Names, ``dr-mgf`` the last.
         steps: The T steps whose state is recorded, from 0 to the last.
@@ -50,16 +50,16 @@ class Descent:
 
     @property
     def starts(self) -> tuple[Point, ...]:
-        """Where the descents of each method begin."""
+        """Points at which the descents of each method begin."""
         return self.problem.starts
 
     @property
     def passes(self) -> tuple[int, ...]:
-        """How often a step of each method looks at both losses: once, for DR-MGF three times."""
+        """Number of passes over both losses in a step of each method: one, for DR-MGF three."""
         return tuple(PASSES if name == "dr-mgf" else 1 for name in self.methods)
 
     def distances(self) -> Tensor:
-        """How far the last points are from the Pareto set, in parameters, ``[method, start]``."""
+        """Distance of the last points from the Pareto set, in parameters, ``[method, start]``."""
         last = self.points[-1].flatten(0, 1)
         return torch.cdist(last, self.problem.pareto()).amin(1).view(len(self.methods), -1)
 
@@ -84,7 +84,7 @@ class Descent:
         ]
 
     def settings(self) -> dict[str, Any]:
-        """The problem, and how it was descended on."""
+        """Settings of the problem and of the descent, as plain values."""
         return {
             "problem": self.problem.name,
             **vars(self.problem),
@@ -95,7 +95,7 @@ class Descent:
 
     def to_dict(self) -> dict[str, Any]:
         """The settings, trajectories and notes as plain values."""
-        ways = zip(
+        paths = zip(
             self.points.permute(1, 2, 0, 3).flatten(0, 1).tolist(),
             self.losses.permute(1, 2, 0, 3).flatten(0, 1).tolist(),
             strict=True,
@@ -105,7 +105,7 @@ class Descent:
             "recorded": list(self.steps),
             "trajectories": [
                 {**row, "way": {"points": points, "losses": losses}}
-                for row, (points, losses) in zip(self.summary(), ways, strict=True)
+                for row, (points, losses) in zip(self.summary(), paths, strict=True)
             ],
             "notes": list(self.notes),
         }
@@ -126,7 +126,7 @@ def descend(
     its stages and one in the fusion for it; its epochs are those that fit.
 
     Args:
-        problem: Which.
+        problem: The problem.
         steps: By default :data:`STEPS`.
         rate: Of Adam on A, of plain gradient descent on B; by default :data:`RATE`. The publications run
             35,000 or 100,000 steps at 0.001 on A. Up to 0.003 the sum stalls in the valleys as it does there;
@@ -148,23 +148,23 @@ def descend(
     optimizer: torch.optim.Optimizer = (torch.optim.Adam if problem.adam else torch.optim.SGD)(
         [points], lr=rate
     )
-    kept = [points.detach().clone()]
-    with warnings.catch_warnings(record=True) as said:
+    recorded = [points.detach().clone()]
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for step in range(1, steps + 1):
             _, rows = gradients(problem, points)
-            points.grad = torch.stack([rule(two) for rule, two in zip(methods.values(), rows, strict=True)])
+            points.grad = torch.stack([rule(pair) for rule, pair in zip(methods.values(), rows, strict=True)])
             optimizer.step()
             if step in grid:
-                kept.append(points.detach().clone())
-    fusing = stages_and_fusion(problem, epochs=steps // length, rate=rate, beta=beta, length=length)
-    epochs = tuple(fusing)
+                recorded.append(points.detach().clone())
+    fusion_epochs = stages_and_fusion(problem, epochs=steps // length, rate=rate, beta=beta, length=length)
+    epochs = tuple(fusion_epochs)
     fused = [starts, *(epoch.points for epoch in epochs)]
-    late = torch.stack([fused[step // length] for step in grid])
-    path = torch.cat([torch.stack(kept), late[:, None]], dim=1)
+    fused_path = torch.stack([fused[step // length] for step in grid])
+    path = torch.cat([torch.stack(recorded), fused_path[:, None]], dim=1)
     if not bool(path.isfinite().all()):
         raise UserError(f"the descent left the plane at rate {rate:g}; take a smaller one")
-    notes = tuple(str(warning.message) for warning in said)
+    notes = tuple(str(warning.message) for warning in caught)
     if not epochs:
         notes += (f"dr-mgf has not moved: its stages take {length} steps",)
     return Descent(

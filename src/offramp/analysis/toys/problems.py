@@ -27,7 +27,7 @@ class Problem(Protocol):
 
     Attributes:
         name: ``a`` or ``b``.
-        starts: Where descents begin.
+        starts: Points at which descents begin.
         adam: Whether the published descent is Adam's, else plain gradient descent.
     """
 
@@ -51,7 +51,7 @@ def gradients(problem: Problem, points: Tensor) -> tuple[Tensor, Tensor]:
     """The losses at some points and the gradient of each.
 
     Args:
-        problem: Which.
+        problem: The problem.
         points: ``[..., 2]``.
 
     Returns:
@@ -60,9 +60,9 @@ def gradients(problem: Problem, points: Tensor) -> tuple[Tensor, Tensor]:
     points = points.detach().requires_grad_()
     losses = problem.losses(points)
     first, second = losses.unbind(-1)
-    (one,) = torch.autograd.grad(first.sum(), points, retain_graph=True)
-    (two,) = torch.autograd.grad(second.sum(), points)
-    return losses.detach(), torch.stack([one, two], dim=-2)
+    (first_gradient,) = torch.autograd.grad(first.sum(), points, retain_graph=True)
+    (second_gradient,) = torch.autograd.grad(second.sum(), points)
+    return losses.detach(), torch.stack([first_gradient, second_gradient], dim=-2)
 
 
 @dataclass(frozen=True)
