@@ -24,11 +24,13 @@ def classifies_at_exits(outputs: Mapping[str, Output]) -> bool:
     )
 
 
-def metrics_to_json(found: Metrics, outputs: Mapping[str, Output], *, costs: bool = False) -> dict[str, Any]:
+def metrics_to_json(
+    metrics: Metrics, outputs: Mapping[str, Output], *, costs: bool = False
+) -> dict[str, Any]:
     """Plain values of metrics.
 
     Args:
-        found: The metrics.
+        metrics: The metrics.
         outputs: The outputs that they are of.
         costs: Whether to add what each output costs.
     """
@@ -36,11 +38,11 @@ def metrics_to_json(found: Metrics, outputs: Mapping[str, Output], *, costs: boo
         name: {"params": output.params, "flops": output.flops} if costs else {}
         for name, output in outputs.items()
     }
-    if classifies_at_exits(outputs) and found.ensemble is not None:
+    if classifies_at_exits(outputs) and metrics.ensemble is not None:
         return {
-            "exits": [{**values, **cost[name]} for name, values in found.outputs.items()],
-            "average_top1": sum(values["top1"] for values in found.outputs.values()) / len(found.outputs),
-            "ensemble_top1": found.ensemble["top1"],
+            "exits": [{**values, **cost[name]} for name, values in metrics.outputs.items()],
+            "average_top1": sum(values["top1"] for values in metrics.outputs.values()) / len(metrics.outputs),
+            "ensemble_top1": metrics.ensemble["top1"],
         }
     return {
         "outputs": {
@@ -50,19 +52,19 @@ def metrics_to_json(found: Metrics, outputs: Mapping[str, Output], *, costs: boo
                 "better": outputs[name].better,
                 **cost[name],
             }
-            for name, values in found.outputs.items()
+            for name, values in metrics.outputs.items()
         },
-        "ensemble": found.ensemble,
+        "ensemble": metrics.ensemble,
     }
 
 
 def metrics_from_json(content: Mapping[str, Any]) -> Metrics:
     """Read what :func:`metrics_to_json` wrote, without costs."""
     if "exits" not in content:
-        outputs = {name: each["metrics"] for name, each in content["outputs"].items()}
+        outputs = {name: entry["metrics"] for name, entry in content["outputs"].items()}
         return Metrics(outputs, content["ensemble"])
     exits = enumerate(content["exits"], 1)
-    outputs = {exit_name(k): {"top1": each["top1"], "top5": each["top5"]} for k, each in exits}
+    outputs = {exit_name(k): {"top1": entry["top1"], "top5": entry["top5"]} for k, entry in exits}
     return Metrics(outputs, {"top1": content["ensemble_top1"]})
 
 
@@ -71,8 +73,8 @@ def outputs_from_json(content: Mapping[str, Any]) -> dict[str, Output]:
     metrics, outputs = metrics_from_json(content).outputs, content.get("outputs")
     if outputs is None:
         classes = {"primary": "top1", "better": "higher"}
-        outputs = {exit_name(k): each | classes for k, each in enumerate(content["exits"], 1)}
+        outputs = {exit_name(k): entry | classes for k, entry in enumerate(content["exits"], 1)}
     return {
-        name: Output(metrics[name], each["primary"], each["better"], each["params"], each["flops"])
-        for name, each in outputs.items()
+        name: Output(metrics[name], entry["primary"], entry["better"], entry["params"], entry["flops"])
+        for name, entry in outputs.items()
     }
