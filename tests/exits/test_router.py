@@ -255,6 +255,13 @@ def test_a_net_that_mixes_up_its_axes_is_refused():
         Router(net, Policy((0.6, 0.5, 0.72)))
 
 
+def test_a_net_that_mixes_up_its_samples_is_refused():
+    net = build()
+    net.stages[1][1] = nn.BatchNorm2d(4, track_running_stats=False).double()
+    with pytest.raises(UserError, match="logits of exit 2 for a sample depend on the other samples"):
+        Router(net, Policy((0.6, 0.5, 0.72)))
+
+
 @pytest.mark.parametrize("name", sorted(CONFIDENCES))
 def test_confidences_have_names(name):
     assert CONFIDENCES[name].__doc__

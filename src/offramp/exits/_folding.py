@@ -17,7 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-__all__ = ["fold"]
+__all__ = ["close", "fold"]
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -37,7 +37,7 @@ def fold(module: nn.Module, *inputs: Any) -> None:
     """
     before, calls = _watched(module, _copied(inputs))
     undo = [step for source, reader in _single_readers(calls) for step in _fold_pair(module, source, reader)]
-    if undo and not _close(before, module(*_copied(inputs))):
+    if undo and not close(before, module(*_copied(inputs))):
         for step in reversed(undo):
             step()
 
@@ -149,7 +149,7 @@ def _fold_pair(module: nn.Module, source: nn.Module, reader: nn.Module) -> list[
     return [undo]
 
 
-def _close(before: Any, after: Any) -> bool:
+def close(before: Any, after: Any) -> bool:
     """Whether two outputs differ by rounding alone."""
     for a, b in zip(pytree.tree_leaves(before), pytree.tree_leaves(after), strict=True):
         if isinstance(a, Tensor) and a.is_floating_point() and a.numel():

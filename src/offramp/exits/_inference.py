@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from offramp.errors import UserError
 from offramp.exits._compiled import compiled, filled
-from offramp.exits._folding import fold
+from offramp.exits._folding import close, fold
 from offramp.exits._gate import Gate
 from offramp.exits._rows import Flow, batched_leaves
 from offramp.exits._segments import Segment, segments
@@ -32,12 +32,14 @@ class Step(NamedTuple):
         segment: The stages, and the head of the last.
         gate: The gate behind them.
         batched: Which leaves of the feature behind them have a row for each sample.
+        read_on: Whether the next head reads the logits of this exit.
         cost: Operations of a sample that leaves here, from the input on; None where unknown.
     """
 
     segment: Callable[[Any, Tensor | None], tuple[Any, Tensor]]
     gate: Gate
     batched: list[bool]
+    read_on: bool
     cost: int | None
 
     def run(self, flow: Flow, samples: int) -> tuple[Flow, Reading]:
@@ -49,7 +51,7 @@ class Step(NamedTuple):
         """
         x, logits = self.segment(flow.x, flow.logits)
         reading = self.gate.read(logits, flow.state)
-        flow = Flow(x, logits, reading.state)
+        flow = Flow(x, logits if self.read_on else None, reading.state)
         if samples < len(logits):
             reading = Reading(reading.confidence[:samples], reading.prediction[:samples])
         return flow, reading
@@ -77,16 +79,15 @@ class InferenceNet:
         for module in (*stages, *heads):
             module.eval().requires_grad_(False)
         parts = segments([*stages], [*heads], policy.evaluated)
-        self._samples = [net.sample(n) for n in (2, 3)]
-        self._sizes_vary = net.example is not None
         self.device = next((p.device for p in net.parameters()), torch.device("cpu"))
         if self.device.type == "cpu":
             keep_freed_memory()
-        gates = [Gate(policy, part.exit, self.device) for part in parts]
-        batched = self._prepared(parts)
+        batched = _prepared(parts, net.sample(3))
         run = [compiled(part) for part in parts] if compile else parts
+        gates = [Gate(policy, part.exit, self.device) for part in parts]
+        read_on = [*(part.reads_previous for part in parts[1:]), False]
+        self.steps = [*map(Step, run, gates, batched, read_on, _costs(net, policy))]
         self._filled = filled if compile else lambda rows: rows
-        self.steps = [*map(Step, run, gates, batched, _costs(net, policy))]
 
     def enter(self, x: Any, samples: int) -> Flow:
         """Begin with an input that has been checked."""
@@ -99,68 +100,42 @@ class InferenceNet:
         """Keep some of the samples behind a step."""
         return flow.take(self._filled(rows), step.batched)
 
-    @torch.inference_mode()
-    def _prepared(self, parts: list[Segment]) -> list[list[bool]]:
-        """Fold the segments; which leaves of the features behind them have a row for each sample."""
-        sizes = (2, 3)
-        flows: list[tuple[Any, Any]] = [(sample, None) for sample in self._samples]
-        batched = []
-        for part in parts:
-            fold(part, *flows[0])
-            flows = [part(x, logits) for x, logits in flows]
-            batched.append(batched_leaves([x for x, _ in flows], sizes))
-            shapes = [[*logits.shape] for _, logits in flows]
-            if [shape[0] for shape in shapes] != [*sizes] or not any(batched[-1]):
-                raise UserError(
-                    f"exit {part.exit} gives logits {shapes[0]} for 2 samples and {shapes[1]} for 3: the "
-                    "first axis of feature and logits is not the batch; permute them at the end of the stage"
-                )
-        return batched
 
-    def check(self, x: Any) -> int:
-        """Check that an input is like those of the net.
+@torch.inference_mode()
+def _prepared(parts: Sequence[Segment], x: Any) -> list[list[bool]]:
+    """Fold the segments, and see whether samples stay apart in them.
 
-        Returns:
-            How many samples it holds.
+    Args:
+        parts: The segments.
+        x: An input of three samples.
 
-        Raises:
-            UserError: It holds none, or is of another form, shape, dtype or device.
-        """
-        ours = self._samples[0]
-        if _form(x) != _form(ours):
-            raise UserError(f"the net reads {_form(ours)}, got {_form(x)}")
-        leaves, given = pytree.tree_leaves(ours), pytree.tree_leaves(x)
-        for like, each in zip(leaves, given, strict=True):
-            self._check_tensor(like, each)
-        if len({len(each) for each in given}) > 1:
-            raise UserError(f"the inputs have {[len(each) for each in given]} samples; give as many of each")
-        return len(given[0])
-
-    def _check_tensor(self, like: Tensor, x: Tensor) -> None:
-        shape, ours = tuple(x.shape), tuple(like.shape)
-        fits = x.ndim == like.ndim if self._sizes_vary else shape[1:] == ours[1:]
-        if not fits:
-            sizes = ", ".join(["N", *map(str, ours[1:])])
-            raise UserError(f"the net reads inputs [{sizes}], got {[*shape]}")
-        if not len(x):
-            raise UserError("there are no samples in the batch; give one or more")
-        kinds = {x.is_floating_point(), like.is_floating_point()}
-        cast = kinds == {True} and torch.is_autocast_enabled(x.device.type)
-        if x.dtype != like.dtype and kinds != {False} and not cast:
-            raise UserError(f"the net reads {like.dtype}, the inputs are {x.dtype}; give x.to({like.dtype})")
-        if x.device != like.device:
-            raise UserError(f"the net is on {like.device}, the inputs on {x.device}; move one of them")
+    Returns:
+        For each segment, which leaves of the feature behind it have a row for each sample.
+    """
+    few, many = Flow(pytree.tree_map_only(Tensor, lambda leaf: leaf[:2], x)), Flow(x)
+    found = []
+    for part in parts:
+        fold(part, few.x, few.logits)
+        few, many = (Flow(*part(flow.x, flow.logits)) for flow in (few, many))
+        batched = batched_leaves([few.x, many.x], [2, 3])
+        a, b = few.logits, many.logits
+        if a is None or b is None or (len(a), len(b)) != (2, 3) or not any(batched):
+            raise UserError(
+                f"exit {part.exit} gives logits {_shape(a)} for 2 samples and {_shape(b)} for 3: the first "
+                "axis of feature and logits is not the batch; permute them at the end of the stage"
+            )
+        if not close(a, b[:2]):
+            raise UserError(
+                f"the logits of exit {part.exit} for a sample depend on the other samples of its batch, in "
+                "eval mode too; build norm layers with track_running_stats=True, attention and recurrent "
+                "layers with batch_first=True"
+            )
+        found.append(batched)
+    return found
 
 
-def _form(x: Any) -> str:
-    """In words, what holds which Tensors."""
-    if isinstance(x, Tensor):
-        return "a Tensor"
-    if isinstance(x, Mapping) and all(isinstance(value, Tensor) for value in x.values()):
-        return f"a dict of Tensors {', '.join(sorted(map(repr, x)))}"
-    if isinstance(x, (tuple, list)) and all(isinstance(value, Tensor) for value in x):
-        return f"a {type(x).__name__} of {len(x)} Tensors"
-    return f"a {type(x).__name__}"
+def _shape(logits: Tensor | None) -> list[int] | None:
+    return None if logits is None else [*logits.shape]
 
 
 def _costs(net: MultiExitNet, policy: Policy) -> list[int] | list[None]:

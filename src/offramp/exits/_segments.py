@@ -27,6 +27,11 @@ class Segment(nn.Module):
         self.heads = nn.ModuleList(heads)  # type: ignore[arg-type]  # None is allowed and skipped by torch
         self.exit = exit
 
+    @property
+    def reads_previous(self) -> bool:
+        """Whether its first head asks for the logits of the exit before."""
+        return self.heads[0] is not None and reads_previous(self.heads[0])
+
     def forward(self, x: Any, previous: Tensor | None) -> tuple[Any, Tensor]:
         """The last stage's feature and its exit's logits.
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from offramp.checks import is_number
 from offramp.errors import UserError
 from offramp.exits._inference import InferenceNet, Step
+from offramp.exits._inputs import Inputs
 from offramp.exits._pace import Pace
 from offramp.exits.confidence import Reading
 from offramp.exits.policy import Policy
@@ -61,6 +62,7 @@ class Router:
     def __init__(self, net: MultiExitNet, policy: Policy, *, compile: bool = False) -> None:
         self.policy = policy
         self._net = InferenceNet(net, policy, compile=compile)
+        self._inputs = Inputs(net)
         self._pace = Pace([step.cost for step in self._net.steps])
 
     def __call__(self, x: Any) -> Answer:
@@ -95,7 +97,7 @@ class Router:
     @torch.inference_mode()
     def _route(self, x: Any, end: float) -> Answer:
         start = _now()
-        samples, steps = self._net.check(x), self._net.steps
+        samples, steps = self._inputs.check(x), self._net.steps
         flow, left = self._net.enter(x, samples), _Left()
         rows = torch.arange(samples, device=self._net.device)
         for number, step in enumerate(steps):
@@ -157,11 +159,13 @@ class _Left:
         Raises:
             UserError: A confidence is not a number.
         """
-        rows = torch.cat([part.rows for part in self._parts])
+        places = _joined([part.rows for part in self._parts])
 
         def column(of: Callable[[_Part], Tensor]) -> Tensor:
-            values = torch.cat([of(part) for part in self._parts])
-            return values if len(self._parts) == 1 else torch.empty_like(values).index_copy_(0, rows, values)
+            values = _joined([of(part) for part in self._parts])
+            return (
+                values if len(self._parts) == 1 else torch.empty_like(values).index_copy_(0, places, values)
+            )
 
         confidence = column(lambda part: part.confidence)
         if (broken := confidence.isnan()).any():
@@ -176,3 +180,7 @@ class _Left:
             confidence=confidence,
             cost=None if unknown else column(lambda part: torch.full_like(part.rows, part.step.cost or 0)),
         )
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

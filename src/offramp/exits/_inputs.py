@@ -1,0 +1,72 @@
+"""Inputs that a net cannot read, or that hold no samples, are refused in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from offramp.errors import UserError
+from offramp.nets import MultiExitNet
+
+__all__ = ["Inputs"]
+
+
+class Inputs:
+    """What the inputs of a net are like.
+
+    Args:
+        net: The net, on the device and in the dtype in which it will run.
+    """
+
+    def __init__(self, net: MultiExitNet) -> None:
+        like = net.sample(1)
+        self._form = _form(like)
+        self._leaves = pytree.tree_leaves(like)
+        self._sizes_vary = net.example is not None  # of text, for one
+
+    def check(self, x: Any) -> int:
+        """Check that an input is like those of the net.
+
+        Returns:
+            How many samples it holds.
+
+        Raises:
+            UserError: It holds none, or is of another form, shape, dtype or device.
+        """
+        if _form(x) != self._form:
+            raise UserError(f"the net reads {self._form}, got {_form(x)}")
+        leaves = [x] if isinstance(x, Tensor) else pytree.tree_leaves(x)
+        for like, leaf in zip(self._leaves, leaves, strict=True):
+            self._check(like, leaf)
+        if len({len(leaf) for leaf in leaves}) > 1:
+            raise UserError(f"the inputs have {[len(leaf) for leaf in leaves]} samples; give as many of each")
+        return len(leaves[0])
+
+    def _check(self, like: Tensor, x: Tensor) -> None:
+        fits = x.ndim == like.ndim if self._sizes_vary else x.shape[1:] == like.shape[1:]
+        if not fits or not x.ndim:
+            sizes = ", ".join(["N", *map(str, like.shape[1:])])
+            raise UserError(f"the net reads inputs [{sizes}], got {[*x.shape]}")
+        if not len(x):
+            raise UserError("there are no samples in the batch; give one or more")
+        floats = x.is_floating_point(), like.is_floating_point()
+        cast = all(floats) and torch.is_autocast_enabled(x.device.type)
+        if x.dtype != like.dtype and any(floats) and not cast:
+            raise UserError(f"the net reads {like.dtype}, the inputs are {x.dtype}; give x.to({like.dtype})")
+        if x.device != like.device:
+            raise UserError(f"the net is on {like.device}, the inputs on {x.device}; move one of them")
+
+
+def _form(x: Any) -> str:
+    """In words, what holds which Tensors."""
+    if isinstance(x, Tensor):
+        return "a Tensor"
+    if isinstance(x, Mapping) and all(isinstance(value, Tensor) for value in x.values()):
+        return f"a dict of Tensors {', '.join(sorted(map(repr, x)))}"
+    if isinstance(x, (tuple, list)) and all(isinstance(value, Tensor) for value in x):
+        return f"a {type(x).__name__} of {len(x)} Tensors"
+    return f"a {type(x).__name__}"
