@@ -82,9 +82,9 @@ class Display:
         """Print a line of as many of the fields as fit it."""
         if self.quiet:
             return
-        told = [field for field in fields if field]
-        while len(line := "  ".join(told)) > WIDTH:
-            told.pop()
+        shown = [field for field in fields if field]
+        while len(line := "  ".join(shown)) > WIDTH:
+            shown.pop()
         if self.bar is not None:
             self.bar.console.print(line, highlight=False)
         else:
@@ -102,11 +102,11 @@ class Display:
 
 def _validation(row: Mapping[str, float]) -> list[str]:
     """The columns ``val_METRIC_OUTPUT`` in words: exits by mean and last, other outputs by name."""
-    found = {key.removeprefix("val_"): value for key, value in row.items() if key.startswith("val_")}
-    metrics = {key.rpartition("_")[0] for key in found}
-    if len(metrics) != 1 or not all(key.rpartition("_")[2].isdigit() for key in found):
-        return [f"{key.replace('_', ' ')} {value:.4g}" for key, value in found.items()]
-    name, values = heading(metrics.pop()), [*found.values()]
+    by_column = {key.removeprefix("val_"): value for key, value in row.items() if key.startswith("val_")}
+    metrics = {key.rpartition("_")[0] for key in by_column}
+    if len(metrics) != 1 or not all(key.rpartition("_")[2].isdigit() for key in by_column):
+        return [f"{key.replace('_', ' ')} {value:.4g}" for key, value in by_column.items()]
+    name, values = heading(metrics.pop()), [*by_column.values()]
     if name.endswith(" %"):
         return [f"val mean {_mean(values):.1f} last {values[-1]:.1f} %"]
     return [f"val {name} mean {_mean(values):.4g} last {values[-1]:.4g}"]

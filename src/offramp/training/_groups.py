@@ -73,11 +73,11 @@ def _heads(net: Net, recipe: Recipe) -> set[int]:
 
 def _own_settings(modules: Iterable[nn.Module]) -> dict[int, Mapping[str, float]]:
     """Settings that parameters of a method have of their own, by the parameters' ids."""
-    found: dict[int, Mapping[str, float]] = {}
-    for module in (part for each in modules for part in each.modules()):
+    settings_of: dict[int, Mapping[str, float]] = {}
+    for module in (part for root in modules for part in root.modules()):
         settings = getattr(module, "optimizer_settings", {})
-        found |= {id(p): settings for p in module.parameters() if settings}
-    return found
+        settings_of |= {id(p): settings for p in module.parameters() if settings}
+    return settings_of
 
 
 def _norms_and_biases(module: nn.Module) -> Iterator[nn.Parameter]:

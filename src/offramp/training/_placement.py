@@ -62,9 +62,9 @@ def _names(net: Net) -> dict[str, list[str]]:
 
     What ``functional_call`` ties by itself it swaps once for each name, also where a module just comes twice.
     """
-    first = {id(parameter): name for name, parameter in net.named_parameters()}
-    found: dict[str, list[str]] = {name: [] for name in first.values()}
+    first_name = {id(parameter): name for name, parameter in net.named_parameters()}
+    names: dict[str, list[str]] = {name: [] for name in first_name.values()}
     for path, module in net.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
-            found[first[id(parameter)]].append(f"{path}.{name}" if path else name)
-    return found
+            names[first_name[id(parameter)]].append(f"{path}.{name}" if path else name)
+    return names

@@ -54,8 +54,8 @@ def _check_reached(net: nn.Module, losses: Sequence[Tensor]) -> None:
     reaching = [loss for loss in losses if loss.requires_grad]
     if not reaching or not trained:
         return
-    found = torch.autograd.grad(reaching, [*trained.values()], allow_unused=True)
-    missed = [name for name, gradient in zip(trained, found, strict=True) if gradient is None]
+    gradients = torch.autograd.grad(reaching, [*trained.values()], allow_unused=True)
+    missed = [name for name, gradient in zip(trained, gradients, strict=True) if gradient is None]
     if missed:
         raise UserError(
             f"no loss reaches {shortened(missed)}, for whose gradients several processes would wait; "

@@ -68,14 +68,14 @@ class State:
         """Close a phase; its lines of parts.csv, one for each phase that a process was at.
 
         Args:
-            name: The phase's.
-            outputs: What the columns call the outputs.
+            name: Name of the phase.
+            outputs: Names of the outputs in the columns.
         """
-        mine = (name, self.loss_sum / self.loss_count, self.seconds - self.phase_began)
-        found = gather(mine)
+        own_phase = (name, self.loss_sum / self.loss_count, self.seconds - self.phase_began)
+        phases = gather(own_phase)
         rows = []
-        for phase in dict.fromkeys(name for name, _, _ in found):
-            losses, seconds = zip(*((losses, s) for name, losses, s in found if name == phase), strict=True)
+        for phase in dict.fromkeys(name for name, _, _ in phases):
+            losses, seconds = zip(*((losses, s) for name, losses, s in phases if name == phase), strict=True)
             means = torch.stack(losses).mean(0).tolist()  # nan: did not run
             named = {f"train_loss_{k}": loss for k, loss in zip(outputs, means, strict=True)}
             rows.append({"epoch": self.epoch + 1, "part": phase, **named, "seconds": max(seconds)})
@@ -89,7 +89,7 @@ class State:
         """The line of metrics.csv for the epoch that is done.
 
         Args:
-            outputs: What the columns call the outputs.
+            outputs: Names of the outputs in the columns.
             lr: Its last learning rate.
             images: How many it trained on, all phases together.
             passes: What the training has cost so far, in epochs of joint training.

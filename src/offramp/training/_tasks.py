@@ -24,20 +24,20 @@ def tasks_of(net: Net, recipe: Recipe, data: ImageData) -> dict[str, Task]:
     Raises:
         UserError: The recipe has settings of classification that do not fit the net or the data.
     """
-    given: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     if recipe.label_smoothing:
-        given["label_smoothing"] = recipe.label_smoothing
+        settings["label_smoothing"] = recipe.label_smoothing
     if recipe.class_weights is not None:
-        given["class_weights"] = _class_weights(recipe, data)
+        settings["class_weights"] = _class_weights(recipe, data)
     tasks = dict(net.outputs)
-    of_classes = [*given, *(name for name in ("mixup", "cutmix") if getattr(recipe, name))]
+    of_classification = [*settings, *(name for name in ("mixup", "cutmix") if getattr(recipe, name))]
     others = [name for name, task in tasks.items() if not isinstance(task, Classification)]
-    if of_classes and others:
+    if of_classification and others:
         raise UserError(
-            f"{of_classes[0]} is for classification, and {others[0]} has another task; leave it out"
+            f"{of_classification[0]} is for classification, and {others[0]} has another task; leave it out"
         )
     return {
-        name: dataclasses.replace(task, **given) if isinstance(task, Classification) else task
+        name: dataclasses.replace(task, **settings) if isinstance(task, Classification) else task
         for name, task in tasks.items()
     }
 

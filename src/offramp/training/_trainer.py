@@ -129,12 +129,12 @@ class Trainer:
         Raises:
             UserError: It cannot be read, or is not of this net and method.
         """
-        found = self.folder.find_checkpoint()
+        last_checkpoint = self.folder.find_checkpoint()
         self.fabric.barrier()  # all processes have looked before one writes
-        if found is None:
+        if last_checkpoint is None:
             return
         values = self.folder.load(self.net)
-        with checkpoint.fitting(found):
+        with checkpoint.fitting(last_checkpoint):
             self.state = restore(values, self.loop, self.fabric)
             if self.average:
                 self.average.load(values["average"])
@@ -209,9 +209,9 @@ class Trainer:
     def _row(self) -> dict[str, float]:
         val = {}
         if len(self.data.val):
-            found = self.evaluation(self.data.val).outputs
-            primaries = {name: self.tasks[name].primary for name in found}
-            val = {f"val_{p}_{column(name)}": found[name][p] for name, p in primaries.items()}
+            metrics = self.evaluation(self.data.val).outputs
+            primaries = {name: self.tasks[name].primary for name in metrics}
+            val = {f"val_{p}_{column(name)}": metrics[name][p] for name, p in primaries.items()}
         images = self.plan.total * self.recipe.batch_size
         passes = (self.state.epoch + 1) * self.passes
         return self.state.row(self.columns, lr=self._lr, images=images, passes=passes, val=val)

@@ -153,8 +153,10 @@ def _forks_on(net: Net, method: Method) -> Iterator[Net]:
 def _say_at_the_start(data: ImageData, staying: list[str], counted: Cost) -> None:
     for note in data.notes:
         say(note)
-    if len(found := data.train.labels.unique()) == 1:
-        say(f"all training images are of one class, {data.classes[found[0]]}: there is nothing to tell apart")
+    if len(labels := data.train.labels.unique()) == 1:
+        say(
+            f"all training images are of one class, {data.classes[labels[0]]}: there is nothing to tell apart"
+        )
     if staying:
         say(f"in evaluation mode throughout, as it came: {shortened(staying)}")
     if counted.unknown:

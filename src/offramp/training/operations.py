@@ -93,7 +93,7 @@ def _epoch(net: Net, method: Method, images: int) -> _Epoch:
     """An epoch of one batch in each part, on a copy of the net."""
     every = _weighted(method).every  # of so many steps the first alone finds weights
     tally = Tally()
-    found = _Epoch(Fraction(0), 0, tally.hiding)
+    total = _Epoch(Fraction(0), 0, tally.hiding)
     trained = method.prepare(copy.deepcopy(net).cpu())
     with in_training_mode(trained), torch.enable_grad():
         context = _bench(trained, method, images)
@@ -113,9 +113,9 @@ def _epoch(net: Net, method: Method, images: int) -> _Epoch:
                 marks.append(tally.macs)
                 loop.end(index, PROGRESS)
                 begun, first, *later = (b - a for a, b in itertools.pairwise(marks))
-                found.once += begun + tally.macs - marks[-1]
-                found.steps += Fraction(part.share) * (first + (every - 1) * sum(later)) / every
-    return found
+                total.once += begun + tally.macs - marks[-1]
+                total.steps += Fraction(part.share) * (first + (every - 1) * sum(later)) / every
+    return total
 
 
 def _bench(net: Net, method: Method, images: int) -> LoopContext:
