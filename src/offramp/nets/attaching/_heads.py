@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from offramp.errors import UserError
+from offramp.errors import UserError, guess
 from offramp.nets.attaching._checks import check_values
 from offramp.nets.attaching._parts import Parts
-from offramp.nets.attaching._pooled_head import Last, pooled_head
-from offramp.nets.attaching._tokens import Tokens, token_pools
+from offramp.nets.attaching._pooled_head import HEADS, Last, pooled_head
+from offramp.nets.attaching._tokens import POOLS, Tokens, token_pools
 from offramp.nets.channel_axis import ChannelAxis, given_for, look
 from offramp.nets.exits import reads_previous
 from offramp.unchanged import unchanged
@@ -26,10 +26,11 @@ def make_heads(
     classes: int,
     channel_axis: ChannelAxis | None,
     given: Sequence[nn.Module] | None,
-    tokens: Tokens | None = None,
-    pool: str | None = None,
+    tokens: Tokens | None,
+    head: str | Sequence[str],
+    pool: str | Sequence[str] | None,
 ) -> list[nn.Module]:
-    """A head for each exit but the last: the user's own, or pooling and a Linear.
+    """A head for each exit but the last: the user's own, or one that fits the feature.
 
     Args:
         parts: The backbone.
@@ -38,24 +39,47 @@ def make_heads(
         channel_axis: What the user says about channels.
         given: The user's own heads.
         tokens: The tokens in the sample, if it has any.
-        pool: How heads pool over tokens (:func:`~offramp.nets.attaching._tokens.token_pools`).
+        head: The kind of head, for all exits but the last or for each of them.
+        pool: How heads pool over tokens, likewise (:func:`~offramp.nets.attaching._tokens.token_pools`).
 
     Raises:
         UserError: They do not fit, or it is not certain which axis has the channels, or what is padding.
     """
+    count = len(parts.outputs)
+    kinds, pools = _for_each("head", head, HEADS, count), _for_each("pool", pool, (*POOLS, None), count)
     if given is not None:
+        if {*kinds, *pools} != {"linear", None}:
+            raise UserError("heads= are your own, so that head= and pool= have none to make; leave them out")
         _check(given, parts, classes)
         return [_of_last(head) if carry else head for head, carry in zip(given, parts.carry, strict=True)]
     axes = [
         seen[-1].axis(exit, given_for(channel_axis, exit))
         for exit, seen in enumerate(look(parts.stages, [], sample), start=1)
     ]
+    over_tokens = token_pools(parts, sample, tokens, axes, pools)
     heads = []
-    pools = token_pools(parts, sample, tokens, axes, pool)
-    for output, axis, carry, over_tokens in zip(parts.outputs, axes, parts.carry, pools, strict=True):
-        head = pooled_head(output, axis, classes, over_tokens)
-        heads.append(_of_last(head) if carry and over_tokens is None else head)
+    for exit, output in enumerate(parts.outputs, start=1):
+        k = exit - 1
+        try:
+            made = pooled_head(output, axes[k], classes, kinds[k], over_tokens[k])
+        except UserError as error:
+            raise UserError(f"the feature of exit {exit} is {[*output.shape]}, and {error}") from None
+        heads.append(_of_last(made) if parts.carry[k] and over_tokens[k] is None else made)
     return heads
+
+
+def _for_each(name: str, given: Any, known: Sequence[str | None], count: int) -> list[Any]:
+    """A word for each exit but the last."""
+    words = [*given] if isinstance(given, (list, tuple)) else [given] * count
+    for word in words:
+        if word not in known:
+            there = [known for known in known if known]
+            raise UserError(f"{name}={word!r} is none{guess(word, there)}; there are: {', '.join(there)}")
+    if len(words) != count:
+        raise UserError(
+            f"{name}= has {len(words)} entries for {count} exits before the last; give one for each"
+        )
+    return words
 
 
 class _LastAndPrevious(nn.Module):

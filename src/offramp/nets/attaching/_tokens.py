@@ -14,8 +14,9 @@ from offramp.errors import UserError
 from offramp.nets.attaching._parts import Parts
 from offramp.unchanged import unchanged
 
-__all__ = ["LastToken", "TokenMean", "Tokens", "token_pools", "tokens_of"]
+__all__ = ["POOLS", "FirstToken", "LastToken", "TokenMean", "Tokens", "token_pools", "tokens_of"]
 
+POOLS = ("mean", "last", "class")
 MASK = "attention_mask"  # what transformers calls it: 1 at real tokens, 0 at padding
 SAY = (
     'say what the heads read by `pool="mean"` (all tokens) or `pool="last"` (the last one), or give `heads=`'
@@ -120,8 +121,15 @@ class LastToken(_OverTokens):
         return x.movedim(self.axis, 1)[torch.arange(len(x), device=x.device), last]
 
 
+class FirstToken(nn.Module):
+    """The first token, ``[N, C]``: the class token of a vision transformer or BERT."""
+
+    def forward(self, feature: Any) -> Tensor:
+        return (feature if isinstance(feature, Tensor) else feature[-1])[:, 0]
+
+
 def token_pools(
-    parts: Parts, sample: Any, tokens: Tokens | None, axes: Sequence[int], how: str | None
+    parts: Parts, sample: Any, tokens: Tokens | None, axes: Sequence[int], how: Sequence[str | None]
 ) -> list[nn.Module | None]:
     """How the head of each exit but the last pools over tokens; None where it pools as over anything else.
 
@@ -130,23 +138,32 @@ def token_pools(
         sample: An input for it.
         tokens: The tokens in the sample, if it has any.
         axes: The axis of the channels of each exit's feature.
-        how: ``"mean"`` or ``"last"``. None: the last token if the net is causal (a token's features depend on
-            those before it, and not on those behind it), else the mean.
+        how: For each of them one of ``POOLS``. None: the last token if the net is causal (a token's features
+            depend on those before it, and not on those behind it), else the mean.
 
     Raises:
-        UserError: `how` is None, and it is not certain which tokens are real, or that all are.
+        UserError: None is given, and it is not certain which tokens are real, or that all are; or there are
+            no tokens to pick one of.
     """
-    if tokens is None and how != "last":
+    if tokens is None and not {"last", "class"} & {*how}:
         return [None] * len(axes)
     features = _features(parts, sample)[: len(axes)]
-    causal = how is None and tokens is not None and _is_causal(parts, sample, tokens, axes)
+    causal = None in how and tokens is not None and _is_causal(parts, sample, tokens, axes)
     pools: list[nn.Module | None] = []
-    for exit, (feature, axis) in enumerate(zip(features, axes, strict=True), start=1):
+    for exit, (feature, axis, word) in enumerate(zip(features, axes, how, strict=True), start=1):
         x = feature if isinstance(feature, Tensor) else feature[-1]
+        if word in ("last", "class") and (x.ndim != 3 or (word == "class" and axis != 2)):
+            raise UserError(
+                f"the feature of exit {exit} is {[*x.shape]}, and pool={word!r} picks one of tokens "
+                "[N, T, C]; give pool='mean'"
+            )
+        if word == "class":
+            pools.append(FirstToken())
+            continue
         place = None if tokens is None else _place(feature, tokens, axis)
-        if how is None and tokens is not None and x.ndim > 2 and (doubt := _doubt(tokens, place, causal)):
+        if word is None and tokens is not None and x.ndim > 2 and (doubt := _doubt(tokens, place, causal)):
             raise UserError(f"what the head of exit {exit} reads, {[*x.shape]}, is not certain: {doubt}")
-        kind = LastToken if causal or how == "last" else TokenMean
+        kind = LastToken if word == "last" or (word is None and causal) else TokenMean
         plain = x.ndim != 3 or (kind is TokenMean and place is None)
         pools.append(None if plain else kind(3 - axis, place, None if tokens is None else tokens.pad))
     return pools

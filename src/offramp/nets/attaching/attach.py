@@ -40,18 +40,19 @@ def attach(
     input_size: tuple[int, ...] = (3, 32, 32),
     example: Example | None = None,
     channel_axis: ChannelAxis | None = None,
+    head: str | Sequence[str] = "linear",
+    pool: str | Sequence[str] | None = None,
     heads: Sequence[nn.Module] | None = None,
-    pool: str | None = None,
     task: Task | None = None,
 ) -> MultiExitNet:
     """Split ``backbone`` after the modules named in ``at`` and put an exit after each.
 
-    Head k reads the output of module ``at[k]``: the mean over all axes but the batch and the channels, and a
-    Linear, whether the channels come first (``[N, C, H, W]``, ``[N, C, L]``) or last (``[N, T, C]``,
-    ``[N, H, W, C]``), which the layers around the cut tell. Padding of token ids is left out of the mean; of
-    a causal net (GPT-like) the head reads the last real token in place of the mean. What is padding is told
-    by ``attention_mask`` among the named inputs (0 at padding), or else by ``config.pad_token_id`` or the
-    embedding's ``padding_idx``.
+    Head k reads the output of module ``at[k]``: by default the mean over all axes but the batch and the
+    channels, and a Linear, whether the channels come first (``[N, C, H, W]``, ``[N, C, L]``) or last
+    (``[N, T, C]``, ``[N, H, W, C]``), which the layers around the cut tell. Padding of token ids is left out
+    of the mean; of a causal net (GPT-like) the head reads the last real token in place of the mean. What is
+    padding is told by ``attention_mask`` among the named inputs (0 at padding), or else by
+    ``config.pad_token_id`` or the embedding's ``padding_idx``.
     The last exit is the backbone's own output, bit for bit, with its gradients: what the backbone runs under
     no_grad or outside of autocast runs so in the net. Each feature has the batch in its first axis. Where
     later stages read more than the cut module's output (a skip connection over the cut), the stage's feature
@@ -87,9 +88,13 @@ def attach(
             a tuple, or named ones as a dict. The net takes its input in that form, as one argument.
         channel_axis: Where the layers do not tell: the axis of the channels, one for all exits or a mapping
             from exit (from 1) to axis.
+        head: The kind of head, one for all exits but the last or a list with one for each: ``"linear"``;
+            ``"mlp"``, with a hidden layer as wide as the feature; ``"norm"``, LayerNorm and a Linear; or
+            ``"sepconv"``, two depthwise-separable convolutions before the pooling (Zhang, Bao, Ma,
+            *Self-Distillation*, TPAMI 2022), for grids such as ``[N, C, H, W]`` or ``[N, H, W, C]``.
+        pool: What heads read of tokens ``[N, T, C]``, likewise: their ``"mean"`` or the ``"last"`` one, of
+            the real ones where padding is known, or the ``"class"`` token, the first. None: as said above.
         heads: Your own heads, one for each exit but the last, each from the feature to logits.
-        pool: What heads read of tokens ``[N, T, C]``: their ``"mean"`` or the ``"last"`` one, of the real
-            ones where padding is known. None: as said above.
         task: What every exit predicts; by default the classes of ``label``.
 
     Returns:
@@ -98,8 +103,8 @@ def attach(
 
     Raises:
         UserError: The backbone cannot be split there; the line names the module or node, and the remedy. Or
-            the stages are not what its forward runs; the line names the first stage that differs.
-            Or what is padding, and so what the heads read, is not certain.
+            the stages are not what its forward runs; the line names the first stage that differs. Or a head
+            does not fit the feature of its exit, or it is not certain what is padding.
     """
     if not isinstance(input_size, (tuple, list)):
         raise UserError(f"input_size is the shape of one input, e.g. (3, 32, 32), got {input_size!r}")
@@ -108,8 +113,6 @@ def attach(
     elif at is not None:
         raise UserError("at= and stages= both say where the exits are; give one of them")
     check_values(backbone)
-    if pool not in (None, "mean", "last"):
-        raise UserError(f"pool is {pool!r}; there are 'mean' and 'last'")
     example = dict(example) if isinstance(example, Mapping) else example  # as a tokenizer returns it
     samples = [make_sample(backbone, n, tuple(input_size), example) for n in (2, 3)]
     with unchanged(backbone):
@@ -122,7 +125,7 @@ def attach(
     tokens = tokens_of(backbone, samples[0])
     parts = _cut(backbone, at, stages, samples, carries=tokens is not None and tokens.padding is not None)
     check_batch_first(parts, samples, own=stages is not None)
-    ends = [*make_heads(parts, samples[0], classes, channel_axis, heads, tokens, pool), parts.end]
+    ends = [*make_heads(parts, samples[0], classes, channel_axis, heads, tokens, head, pool), parts.end]
     check_apart(parts.stages, ends, samples[0])
     net = MultiExitNet(
         parts.stages,
