@@ -54,6 +54,8 @@ class OwnLosses(list[Tensor]):
         if not self:
             return torch.full((len(self.step.outputs),), torch.nan, device=self.step.outputs[0].device)
         found = torch.stack(list(self)).detach()
+        if len(found) == len(self.step.outputs):
+            return found
         values = found.new_full((len(self.step.outputs),), torch.nan)
         values[self.step.present] = found
         return values

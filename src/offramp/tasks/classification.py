@@ -72,7 +72,7 @@ class Classification(Task):
         if target.is_floating_point():
             weights = target.new_ones(len(target)) if weight is None else target.to(weight) @ weight
         else:
-            weights = (target != NO_LABEL).to(values)
+            weights = target != NO_LABEL
             if weight is not None:
                 weights = weights * weight[target.clamp(min=0)]
         if weight is not None:  # torch's values are weighted already

@@ -41,8 +41,9 @@ class Task(ABC):
             target: What it should be, ``[N, ...]``.
 
         Returns:
-            Values ``[N]``, in float32 or wider, and weights ``[N]``: 1, or for example the number of a
-            sample's valid pixels; 0 for a sample without a target.
+            Values ``[N]``, in float32 or wider, and weights ``[N]``, of any type: 1, or for example the
+            number of a sample's valid pixels; 0 for a sample without a target. They do not depend on the
+            output's values.
         """
 
     @abstractmethod

@@ -54,7 +54,7 @@ class Step:
     share: float = 1.0
     more: bool = False
     average: Callable[[Tensor], Tensor] | None = None
-    _totals: dict[Task, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _fractions: dict[Task, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
     _terms: dict[int, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
@@ -80,9 +80,10 @@ class Step:
         if task.target not in self.targets:  # some other process or micro-batch has it
             return wide(output.flatten()[:0]).sum()
         values, weights = self._terms.pop(k, None) or self._term(k)
-        if task not in self._totals:  # outputs of one task have the samples in common
-            self._totals[task] = self._total(k, weights)
-        return (weights * values).sum() / self._totals[task]
+        if task not in self._fractions:  # outputs of one task have the samples in common
+            weights = weights.to(values.dtype)
+            self._fractions[task] = weights / self._total(k, weights)
+        return (self._fractions[task] * values).sum()
 
     def weights(self, k: int) -> Tensor:
         """How much each sample counts for the k-th output (from 0), ``[N]``."""
@@ -100,7 +101,7 @@ class Step:
         if self.average is not None:
             total = self.share * self._over_processes[self.tasks[k]][0].to(weights)
         else:
-            total = weights.sum() if self.whole is None else self.share * self._whole_weight(k)
+            total = weights.sum() if self.whole is None else self.share * self._whole_weight(k).to(weights)
         return torch.where(total > 0, total, 1)  # a batch in which nothing counts: loss 0
 
     def _is_here(self, target: str) -> bool:
@@ -123,15 +124,17 @@ class Step:
         zero = torch.zeros((), dtype=dtype, device=self.outputs[0].device)
         here = [self._is_here(task.target) for task in first]
         weights = [
-            self._batch_weight(k).to(zero) if there else zero
+            self._batch_weight(k, zero) if there else zero
             for k, there in zip(first.values(), here, strict=True)
         ]
         means = self.average(torch.stack([*weights, *(zero + there for there in here)]))
         return dict(zip(first, means.view(2, -1).unbind(1), strict=True))
 
-    def _batch_weight(self, k: int) -> Tensor:
+    def _batch_weight(self, k: int, like: Tensor) -> Tensor:
         """Sum of the weights of this process's batch, of which these samples may be a share."""
-        return self.weights(k).sum() / self.share if self.whole is None else self._whole_weight(k)
+        if self.whole is None:
+            return self.weights(k).sum().to(like) / self.share
+        return self._whole_weight(k).to(like)
 
     def _whole_weight(self, k: int) -> Tensor:
         """Sum of the weights of the whole batch's samples, which do not depend on the outputs' values."""
