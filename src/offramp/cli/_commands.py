@@ -15,6 +15,7 @@ COMMANDS = {
         "EvalCommand",
         "evaluate every exit of a run on the test set of its data, or of other data",
     ),
+    "predict": ("_predict", "PredictCommand", "predict the class of image files, and show where they leave"),
     "sweep": (
         "_sweep",
         "SweepCommand",

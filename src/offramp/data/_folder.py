@@ -10,7 +10,7 @@ import numpy as np
 from offramp.data._labels import Labels
 from offramp.errors import UserError
 
-__all__ = ["FolderRows", "hidden", "read_image"]
+__all__ = ["FolderRows", "hidden", "image_files", "read_image"]
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 
@@ -37,7 +37,7 @@ class FolderRows:
         self._paths: list[Path] = []
         codes: list[int] = []
         for code, name in enumerate(folders):
-            images = sorted(_images(folder / name))
+            images = sorted(image_files(folder / name))
             if not images:
                 raise UserError(f"{folder / name} holds no images; fill or remove the class folder")
             self._paths += images
@@ -82,11 +82,12 @@ def read_image(path: Path, location: str) -> bytes:
         raise UserError(f"{location}: cannot read the image ({reason}); replace or remove it") from error
 
 
-def _images(folder: Path) -> Iterator[Path]:
+def image_files(folder: Path) -> Iterator[Path]:
+    """The image files in a folder and its subfolders, by their endings; not what is hidden."""
     for path in folder.iterdir():
         if hidden(path):
             continue
         if path.suffix.lower() in SUFFIXES:
             yield path
         elif path.is_dir() and not path.is_symlink():
-            yield from _images(path)
+            yield from image_files(path)

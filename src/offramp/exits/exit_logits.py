@@ -14,13 +14,13 @@ from offramp.data.batch import Batch, Origin
 from offramp.errors import UserError
 from offramp.exits._fingerprint import fingerprint
 from offramp.modes import evaluating
-from offramp.nets import MultiExitNet
+from offramp.nets import MultiExitNet, Net
 from offramp.nets.net import check_net
 from offramp.tasks import Classification
 from offramp.tasks.classification import NO_LABEL
 from offramp.tasks.task import wide
 
-__all__ = ["ExitLogits"]
+__all__ = ["ExitLogits", "target_of"]
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class ExitLogits:
         Raises:
             UserError: The net does something else, or a batch is none.
         """
-        target = _target(net)
+        target = target_of(net)
         device = next((p.device for p in net.parameters()), torch.device("cpu"))
         logits, labels, digest = [], [], _Digest()
         origin: Origin | None = None
@@ -120,8 +120,12 @@ class ExitLogits:
         return cls(torch.cat(logits, 1), torch.cat(labels), origin, digest.text, fingerprint(net))
 
 
-def _target(net: MultiExitNet) -> str:
-    """The key of the labels."""
+def target_of(net: Net) -> str:
+    """The key of the labels that a net's exits predict.
+
+    Raises:
+        UserError: The net has no exits in a row, or they do something else than classify.
+    """
     check_net(net, "net")
     if not isinstance(net, MultiExitNet):
         raise UserError(f"samples leave a MultiExitNet early, and {type(net).__name__} has no exits in a row")
