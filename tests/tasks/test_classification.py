@@ -22,6 +22,26 @@ def loss(task, output, target, average=None):
     return Step(None, [output], [task], {task.target: target}, average=average).loss(0)
 
 
+class Counted(Classification):
+    """Samples of label 0 count twice, the others once, in whole numbers."""
+
+    def loss(self, output, target):
+        return super().loss(output, target)[0], 1 + (target == 0).long()
+
+
+@pytest.mark.parametrize("share", [1.0, 1 / 3])
+def test_weights_may_be_whole_numbers(share):
+    """Of two outputs in float64, the second in a range of its own; a share of three equal parts too."""
+    whole = None if share == 1 else {"label": LABELS.repeat(3)}
+    outputs = [LOGITS, 100 * LOGITS]
+    step = Step(None, outputs, [Counted()] * 2, {"label": LABELS}, whole=whole, share=share)
+    counts = torch.where(LABELS == 0, 2.0, 1.0).double()
+    for k, output in enumerate(outputs):
+        values = -output.log_softmax(1)[torch.arange(7), LABELS]
+        wanted = (counts * values).sum() / counts.sum()
+        torch.testing.assert_close(step.loss(k), wanted, rtol=1e-14, atol=0)
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 @pytest.mark.parametrize("missing", [False, True])
