@@ -32,7 +32,7 @@ def run_with_lasting_graph(
     and the forward pass runs again.
 
     Args:
-        forward: Gives the outputs, and two other things.
+        forward: Gives the outputs, the features and the trunk of a step.
         net: What it runs; its buffers move once.
     """
     if "torch._functorch.aot_autograd" not in sys.modules:  # torch loads it before it compiles anything
