@@ -61,16 +61,25 @@ def test_the_diff_of_the_readme_puts_exits_on_a_network_and_trains_it():
     same = {name for name, old in untrained.items() if torch.equal(old, net.state_dict()[name])}
     assert not same & dict(net.named_parameters()).keys()  # every weight has moved
 
+    code = blocks(README, "python")[0]
+    assert len([line for line in f"{after}\n{code}".splitlines() if line]) < 20
+    answer = run(README, code, names | {"held_out": small_loader()})["answer"]
+    assert answer.prediction.shape == answer.exit.shape == answer.cost.shape == (len(names["images"]),)
+    assert answer.cost.double().mean() <= offramp.cost(net).exits[-1].flops
 
-@pytest.mark.parametrize("name", ["README.md", "docs/guide.md", "docs/tasks.md"])
+
+@pytest.mark.parametrize("name", ["README.md", "docs/guide.md", "docs/leaving_early.md", "docs/tasks.md"])
 def test_the_python_of_a_page(name, capsys):
     names: dict[str, object] = {}
-    if name == "README.md":  # goes on from the diff, whose network takes its time
+    pieces = blocks(ROOT / name, "python")
+    if name == "README.md":  # goes on from the diff, whose network takes its time; its first piece ran there
         names = run(README, "import offramp\nnet = offramp.nets.vgg7(num_classes=10, width=4)", names)
-    for block in blocks(ROOT / name, "python"):
+        pieces = pieces[1:]
+    for block in pieces:
         run(ROOT / name, block, names)
     said = capsys.readouterr().out
-    assert ("age {'error':" if name == "docs/tasks.md" else "ensemble") in said
+    signs = {"docs/tasks.md": "age {'error':", "docs/leaving_early.md": "tensor(["}
+    assert signs.get(name, "ensemble") in said
 
 
 def test_the_task_of_the_guide_has_ten_lines():

@@ -50,7 +50,10 @@ class Inputs:
         fits = x.ndim == like.ndim if self._sizes_vary else x.shape[1:] == like.shape[1:]
         if not fits or not x.ndim:
             sizes = ", ".join(["N", *map(str, like.shape[1:])])
-            raise UserError(f"the net reads inputs [{sizes}], got {[*x.shape]}")
+            raise UserError(
+                f"the net reads inputs [{sizes}], got {[*x.shape]}; give such, or set net.input_size, by "
+                "which operations are counted"
+            )
         if not len(x):
             raise UserError("there are no samples in the batch; give one or more")
         floats = x.is_floating_point(), like.is_floating_point()
