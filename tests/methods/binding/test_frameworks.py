@@ -196,6 +196,48 @@ def test_lightning_by_hand(package, name):
     assert_same(training.found, trained(name, lambda bound, *batch: bound.backward(*batch)))
 
 
+@pytest.mark.parametrize("name", ["joint", "uncertainty", "cagrad", "pcgrad"])
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_scales_the_losses(name):
+    """Under fp16 its precision plugin scales what goes backward, and unscales before the step.
+
+    The net is in float64, which autocast leaves alone: a power of two changes no digit.
+    """
+    lightning = pytest.importorskip("pytorch_lightning")
+    scaler = torch.amp.GradScaler("cpu", init_scale=SCALE)
+
+    class Training(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+            self.net = tiny_net()
+            self.method = method(name).bind(self.net).double()
+            self.found = []
+
+        def training_step(self, batch, batch_index):
+            optimizer = self.optimizers()
+            optimizer.zero_grad()
+            self.method.backward(*batch, run=self.manual_backward)
+            self.found += [g if g is None else g / SCALE for g in grads_of(self.net, self.method)]
+            optimizer.step()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.05)
+
+    training = Training()
+    lightning.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        plugins=[lightning.plugins.MixedPrecision("16-mixed", "cpu", scaler)],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    ).fit(training, torch.utils.data.DataLoader(list(batches()), batch_size=None))
+    assert scaler.get_scale() == SCALE
+    assert_same(training.found, trained(name, lambda bound, *batch: bound.backward(*batch)), 1e-12)
+
+
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 
