@@ -1,5 +1,6 @@
 """Leaving early: policies, their calibration, and the router that really stops computing at the exit."""
 
+from offramp.exits._request import SampleAnswer
 from offramp.exits.calibrate import calibrate
 from offramp.exits.confidence import (
     CONFIDENCES,
@@ -16,6 +17,7 @@ from offramp.exits.exit_logits import ExitLogits
 from offramp.exits.path_costs import PathCosts
 from offramp.exits.policy import Policy
 from offramp.exits.router import Answer, Router
+from offramp.exits.streaming import StreamingRouter
 
 __all__ = [
     "CONFIDENCES",
@@ -32,6 +34,8 @@ __all__ = [
     "Policy",
     "Reading",
     "Router",
+    "SampleAnswer",
+    "StreamingRouter",
     "calibrate",
     "decide",
 ]

@@ -91,10 +91,13 @@ class InferenceNet:
 
     def enter(self, x: Any, samples: int) -> Flow:
         """Begin with an input that has been checked."""
+        return self.fill(Flow(x), samples, [True] * len(pytree.tree_leaves(x)))
+
+    def fill(self, flow: Flow, samples: int, batched: Sequence[bool]) -> Flow:
+        """Fill samples up to a batch size that the net runs."""
         rows = torch.arange(samples, device=self.device)
         more = self._filled(rows)
-        flow = Flow(x)
-        return flow if len(more) == samples else flow.take(more, [True] * len(pytree.tree_leaves(x)))
+        return flow if len(more) == samples else flow.take(more, batched)
 
     def take(self, flow: Flow, rows: Tensor, step: Step) -> Flow:
         """Keep some of the samples behind a step."""

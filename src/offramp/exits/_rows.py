@@ -25,6 +25,11 @@ class Flow(NamedTuple):
     logits: Tensor | None = None
     state: Tensor | None = None
 
+    def samples(self, batched: Sequence[bool]) -> int:
+        """How many samples there are, by the first leaf of the feature that has a row for each."""
+        leaves = zip(pytree.tree_leaves(self.x), batched, strict=True)
+        return next(len(leaf) for leaf, has in leaves if has)
+
     def take(self, rows: Tensor, batched: Sequence[bool]) -> Flow:
         """Keep some of the samples.
 
@@ -37,6 +42,28 @@ class Flow(NamedTuple):
         logits = None if self.logits is None else take(self.logits, rows)
         state = None if self.state is None else take(self.state, rows)
         return Flow(pytree.tree_unflatten(taken, form), logits, state)
+
+    @classmethod
+    def join(cls, flows: Sequence[Flow], batched: Sequence[bool]) -> Flow:
+        """Lay out the samples of flows between the same two steps as one, in order.
+
+        Args:
+            flows: One or more.
+            batched: Which leaves of the feature have a row for each sample.
+
+        Raises:
+            ValueError: A leaf that belongs to the whole batch is not the same in all of them.
+        """
+        if len(flows) == 1:
+            return flows[0]
+        _, form = pytree.tree_flatten(flows[0].x)
+        columns = zip(*(pytree.tree_leaves(flow.x) for flow in flows), strict=True)
+        leaves = [
+            torch.cat(column) if has else _common(column)
+            for column, has in zip(columns, batched, strict=True)
+        ]
+        logits, state = (_cat([flow.logits for flow in flows]), _cat([flow.state for flow in flows]))
+        return cls(pytree.tree_unflatten(leaves, form), logits, state)
 
 
 def batched_leaves(features: Sequence[Any], sizes: Sequence[int]) -> list[bool]:
@@ -64,3 +91,19 @@ def take(x: Tensor, rows: Tensor) -> Tensor:
         return x[rows]
     back = [order.index(axis) for axis in range(x.ndim)]
     return torch.index_select(x.permute(order), 0, rows).permute(back)
+
+
+def _cat(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    """Rows of all in one, or None where there are none."""
+    given = [tensor for tensor in tensors if tensor is not None]
+    return torch.cat(given) if given else None
+
+
+def _common(values: Sequence[Any]) -> Any:
+    """The value that all of these are."""
+    first, *others = values
+    for other in others:
+        same = torch.equal(first, other) if isinstance(first, Tensor) else first == other
+        if not same:
+            raise ValueError("what a feature carries for the whole batch differs from batch to batch")
+    return first

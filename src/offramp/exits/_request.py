@@ -1,0 +1,129 @@
+"""A request: one sample on its way through a net, and the future that its answer goes to."""
+
+from __future__ import annotations
+
+import math
+import traceback
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from offramp.exits._rows import Flow
+
+__all__ = ["Kind", "Pending", "Request", "SampleAnswer"]
+
+
+class SampleAnswer(NamedTuple):
+    """What a router says about one sample.
+
+    Attributes:
+        prediction: The class.
+        exit: The number of the exit at which the sample left, from 1.
+        confidence: How sure that was, by the policy's confidence.
+        cost: The operations that the sample took, in the net's counting convention; None where the net's
+            operations are unknown.
+    """
+
+    prediction: int
+    exit: int
+    confidence: float
+    cost: int | None
+
+
+class Kind:
+    """What samples have in common that can be stacked: an object for each combination of shapes and dtypes.
+
+    Args:
+        form: How the Tensors of the input are held.
+    """
+
+    def __init__(self, form: pytree.TreeSpec) -> None:
+        self.form = form
+
+
+class Pending(Future[SampleAnswer]):
+    """The future of an answer; it can be cancelled until the answer is there.
+
+    It holds no Tensor, so that who keeps it keeps no features alive.
+
+    Attributes:
+        settled: Whether an answer, an error or a cancellation is there; unlike ``done()`` it takes no lock.
+    """
+
+    settled = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_done_callback(_settle)
+
+
+def _settle(future: Future[SampleAnswer]) -> None:
+    assert isinstance(future, Pending)
+    future.settled = True
+    if future.cancelled():
+        future.set_running_or_notify_cancel()  # or concurrent.futures.wait would not count it as done
+
+
+@dataclass(eq=False, slots=True)
+class Request:
+    """One sample and what was asked for it.
+
+    Attributes:
+        inputs: The Tensors of the input, without a batch axis.
+        kind: What it can be stacked with.
+        last: The place, from 0, of the step behind which it leaves in any case.
+        threshold: Its own, in place of the policy's; None: the policy's.
+        timeout: Seconds from the call on after which it is given up.
+        deadline: When that is, by the clock of the scheduler.
+        future: Where the answer goes.
+        flow: What it and others carry from the last step to the next; None before the first.
+        row: Its row there.
+        since: Since when it waits for its next step.
+    """
+
+    inputs: list[Tensor]
+    kind: Kind
+    last: int
+    threshold: float | None = None
+    timeout: float = math.inf
+    deadline: float = math.inf
+    future: Pending = field(default_factory=Pending)
+    flow: Flow | None = None
+    row: int = 0
+    since: float = 0.0
+
+    def gone(self, now: float) -> bool:
+        """Whether nobody waits for the answer any more; who comes too late is told so."""
+        if now >= self.deadline and not self.future.settled:
+            self.expire()
+        if self.future.settled:
+            self._release()
+        return self.future.settled
+
+    def expire(self) -> None:
+        """Say that the time is over."""
+        self.fail(TimeoutError(f"no answer within {self.timeout:g} seconds"))
+
+    def answer(self, answer: SampleAnswer) -> None:
+        """Give the answer, unless the request has been cancelled."""
+        self._release()
+        try:
+            self.future.set_result(answer)
+        except InvalidStateError:
+            assert self.future.cancelled()
+
+    def fail(self, error: BaseException) -> None:
+        """Give an error in the place of the answer, unless the request has been cancelled."""
+        self._release()
+        traceback.clear_frames(error.__traceback__)
+        try:
+            self.future.set_exception(error)
+        except InvalidStateError:
+            assert self.future.cancelled()
+
+    def _release(self) -> None:
+        """Let go of all Tensors, since a traceback may hold the request for long."""
+        self.inputs, self.flow = [], None
