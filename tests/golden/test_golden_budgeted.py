@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from offramp.exits import ExitLogits, Policy, decide
-from offramp.exits.calibration.published import POINTS, published, published_thresholds, shares
+from offramp.exits.calibration.published import POINTS, planned, published, published_thresholds
 
 DATA = Path(__file__).parent / "data"
 GOLDEN = json.loads((DATA / "budgeted.json").read_text())
@@ -33,9 +33,9 @@ def recorded(split: str) -> ExitLogits:
 
 @pytest.mark.parametrize("row", GOLDEN["rows"], ids=lambda row: row["p"])
 def test_thresholds_come_out_exactly(row):
-    planned = (SAMPLES * shares(row["p"] / 20, EXITS)).floor().int().tolist()
-    assert planned == row["planned_count"]
-    found = published_thresholds(ARRAYS["val_confidence"][:-1], planned[:-1])
+    counts = planned(SAMPLES, EXITS, row["p"] / 20)
+    assert counts == row["planned_count"]
+    found = published_thresholds(ARRAYS["val_confidence"][:-1], counts[:-1])
     assert [*found, -1e8] == row["threshold"]
 
 

@@ -17,7 +17,7 @@ from offramp.exits.decisions import readings
 from offramp.exits.exit_logits import ExitLogits
 from offramp.exits.policy import Policy
 
-__all__ = ["NOBODY", "POINTS", "published", "published_thresholds", "shares"]
+__all__ = ["NOBODY", "POINTS", "planned", "published", "published_thresholds", "shares"]
 
 NOBODY = 1e8  # the threshold of an exit that is evaluated, and at which nobody leaves
 POINTS = range(1, 41)  # p of the published curves
@@ -29,7 +29,13 @@ def shares(q: float, num_exits: int) -> Tensor:
     return powers / powers.sum()
 
 
-def published_thresholds(confidences: Iterable[Tensor], planned: Sequence[int]) -> list[float]:
+def planned(samples: int, num_exits: int, q: float) -> list[int]:
+    """How many samples shall leave at each exit, the last among them; what is lost by rounding goes there."""
+    counts: list[int] = (samples * shares(q, num_exits)).floor().int().tolist()
+    return counts
+
+
+def published_thresholds(confidences: Iterable[Tensor], counts: Sequence[int]) -> list[float]:
     """The published thresholds.
 
     At each exit samples are taken in the order of their confidence, those passed over that have left before,
@@ -38,13 +44,13 @@ def published_thresholds(confidences: Iterable[Tensor], planned: Sequence[int]) 
 
     Args:
         confidences: ``[N]`` for each exit but the last.
-        planned: How many samples shall leave at each of them.
+        counts: How many samples shall leave at each of them.
 
     Returns:
         :data:`NOBODY` where none shall leave, or fewer samples are there than shall.
     """
     left, thresholds = torch.zeros(()).bool(), []
-    for confidence, count in zip(confidences, planned, strict=True):
+    for confidence, count in zip(confidences, counts, strict=True):
         staying = confidence[~left.expand(len(confidence))].sort(descending=True).values
         threshold = staying[count - 1].item() if 0 < count <= len(staying) else NOBODY
         left = left | (confidence >= threshold)
@@ -61,6 +67,6 @@ def published(recorded: ExitLogits, policy: Policy, q: float) -> Policy:
         q: Below 1 most samples leave early, above 1 late; the published curves have q = p / 20, p = 1 ... 40.
     """
     policy = replace(policy, thresholds=(NOBODY,) * (recorded.num_exits - 1))
-    planned = (len(recorded) * shares(q, recorded.num_exits)).floor().int().tolist()
+    counts = planned(len(recorded), recorded.num_exits, q)
     confidences = [reading.confidence for _, reading in readings(recorded, policy)]
-    return replace(policy, thresholds=published_thresholds(confidences[:-1], planned[:-1]))
+    return replace(policy, thresholds=published_thresholds(confidences[:-1], counts[:-1]))

@@ -1,0 +1,102 @@
+"""Calibration to a mean cost: the published thresholds, or the best that are found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+
+import numpy as np
+import torch
+
+from offramp.exits.calibration.published import POINTS, planned, published_thresholds
+from offramp.exits.calibration.search import Found, best_thresholds, best_of, pruned, sharpened, weighed
+from offramp.exits.calibration.table import Table, tabulate, with_thresholds
+from offramp.exits.decisions import Paths
+from offramp.exits.exit_logits import ExitLogits
+from offramp.exits.policy import Policy
+
+__all__ = ["best", "best_that_pays", "published_within"]
+
+ROUNDING = 1e-9  # of a sum of costs
+
+
+def published_within(recorded: ExitLogits, reading: Policy, costs: Paths, limit: float) -> Policy | None:
+    """The point of the published curve that costs most within a limit; None if there is none.
+
+    Args:
+        recorded: The samples.
+        reading: Says how confidences are read.
+        costs: What it takes to leave at each exit.
+        limit: Of the mean cost of a sample.
+    """
+    work = _Work(recorded, reading, costs, limit)
+    found = max(work.published(), key=lambda point: point.cost, default=None)
+    return None if found is None else work.policy(found)
+
+
+def best(
+    recorded: ExitLogits, reading: Policy, costs: Paths, limit: float, *, per_class: bool = False
+) -> Policy:
+    """The policy by which most samples are right at a mean cost within a limit.
+
+    On these samples it is never less right than a point of the published curve within the limit.
+
+    Args:
+        recorded: The samples.
+        reading: Says how confidences are read.
+        costs: What it takes to leave at each exit.
+        limit: Of the mean cost of a sample; some exit can be reached within it.
+        per_class: Whether each predicted class has a threshold of its own.
+    """
+    work = _Work(recorded, reading, costs, limit)
+    found = best_thresholds(work.tables(work.every), work.limit)
+    rivals = [*work.published()]
+    if rivals:
+        rival = sharpened(best_of(rivals, work.limit), work.limit)
+        found = best_of([found, rival], work.limit)
+    return work.finished(pruned(found, work.tables, work.limit), per_class=per_class)
+
+
+def best_that_pays(
+    recorded: ExitLogits, reading: Policy, costs: Paths, limit: float, *, per_class: bool = False
+) -> Policy:
+    """As :func:`best`, with those exits alone that save more than their heads cost."""
+    work = _Work(recorded, reading, costs, limit)
+    found = best_thresholds(work.tables(work.every), work.limit)
+    return work.finished(pruned(found, work.tables, work.limit, must_pay=True), per_class=per_class)
+
+
+class _Work:
+    """What the searches share: tables of evaluated exits, each made once, and the limit of all samples."""
+
+    def __init__(self, recorded: ExitLogits, reading: Policy, costs: Paths, limit: float) -> None:
+        self.recorded, self.reading = recorded, reading
+        self.every = tuple(range(1, recorded.num_exits + 1))
+        self.limit = limit * len(recorded) * (1 + ROUNDING)
+
+        @cache
+        def tables(evaluated: tuple[int, ...]) -> Table:
+            return tabulate(recorded, reading, evaluated, costs)
+
+        self.tables = tables
+
+    def published(self) -> Iterator[Found]:
+        """The points of the published curve within the limit."""
+        table = self.tables(self.every)
+        confidences = [torch.from_numpy(row) for row in table.confidence[:-1]]
+        for p in POINTS:
+            counts = planned(table.samples, len(self.every), p / 20)
+            thresholds = published_thresholds(confidences, counts[:-1])
+            point = weighed(table, np.array(thresholds)[:, None])
+            if point.cost <= self.limit:
+                yield point
+
+    def finished(self, found: Found, *, per_class: bool) -> Policy:
+        """The policy of what was found, with thresholds per class if they are asked for."""
+        if per_class and len(found.thresholds):
+            found = sharpened(found, self.limit, classes=self.recorded.classes)
+        return self.policy(found)
+
+    def policy(self, found: Found) -> Policy:
+        """The policy of what was found."""
+        return with_thresholds(self.reading, found.table, found.thresholds)
