@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from itertools import accumulate
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
 from offramp.nets.exits import exits, reads_previous
 
-__all__ = ["Segment", "heads_needed", "segments"]
+__all__ = ["Segment", "heads_needed", "path", "segments"]
+
+T = TypeVar("T", int, float)
 
 
 class Segment(nn.Module):
@@ -69,3 +72,20 @@ def heads_needed(heads: Sequence[nn.Module], evaluated: Collection[int]) -> set[
         if k in needed and reads_previous(heads[k - 1]):
             needed.add(k - 1)
     return needed
+
+
+def path(
+    stages: Sequence[T], heads: Sequence[T], needed: Collection[int], evaluated: Collection[int]
+) -> list[T]:
+    """What a sample takes up to each evaluated exit.
+
+    Args:
+        stages: What each of the K stages takes.
+        heads: What each of the K heads takes.
+        needed: The exits whose heads run.
+        evaluated: The exits at which samples may leave.
+    """
+    parts = (
+        s + (h if k in needed else 0) for k, (s, h) in enumerate(zip(stages, heads, strict=True), start=1)
+    )
+    return [total for k, total in enumerate(accumulate(parts), start=1) if k in evaluated]

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import inspect
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
+from offramp.checks import is_number
 from offramp.data.batches import BatchTransform
-from offramp.errors import UserError
-from offramp.exits.calibration.amounts import operations
-from offramp.exits.calibration.published import POINTS, published
-from offramp.exits.calibration.recording import record
-from offramp.exits.decisions import decide
+from offramp.errors import UserError, guess
+from offramp.exits.calibration.chosen import check_untouched
+from offramp.exits.calibration.reading import Reader
+from offramp.exits.calibration.recording import provenance, record
+from offramp.exits.calibration.risk_path import Loss
+from offramp.exits.calibration.to_cost import Rule, to_budget, to_latency
+from offramp.exits.calibration.to_risk import costs_if_known, to_risk
+from offramp.exits.confidence import CONFIDENCES
 from offramp.exits.path_costs import PathCosts
 from offramp.exits.policy import Policy
 from offramp.nets import MultiExitNet
@@ -25,13 +32,22 @@ def calibrate(
     budget: str | float | None = None,
     latency: str | None = None,
     risk: float | None = None,
-    delta: float = 0.05,
+    delta: float | None = 0.05,
     confidence: str = "max-softmax",
-    rule: Literal["best", "published"] = "best",
+    temperatures: bool | None = None,
+    per_class: bool = False,
+    rule: Rule = "best",
+    loss: Loss = "wrong",
+    batch_size: int = 1,
     transform: BatchTransform | None = None,
     convention: str | None = None,
 ) -> Policy:
-    """Fit a policy on held-out samples, for exactly one of three targets.
+    """Fit a policy on held-out samples, to exactly one of a budget, a latency and a risk.
+
+    With a budget or a latency, thresholds make as many of the samples right as can be at that mean cost. From
+    the cost of the static network on, the backbone without inner heads, nobody leaves early. With a risk, it
+    is promised for new samples like these; where they are too few for the promise, nobody leaves early, and a
+    line says so.
 
     Args:
         net: The trained net; or a run, which brings its validation split and its normalisation.
@@ -41,33 +57,95 @@ def calibrate(
             :class:`~offramp.exits.ExitLogits`. None: the run's validation split.
         budget: Operations per sample, on average: a number, ``"170M"``, ``"1.2G"``, or a share of the static
             network, ``"50%"``.
-        latency: Time per sample, on average: ``"3ms"``, ``"200us"``, or a share of the static network's.
-        risk: A probability that shall not be exceeded, with confidence ``1 - delta``.
-        delta: See ``risk``.
+        latency: Time per sample, on average, of this machine as it is now: ``"3ms"``, ``"200us"``, or a share
+            of the static network's, ``"50%"``. Exits whose heads take more time than they save are left out.
+        risk: What may be lost by leaving early, between 0 and 1; see ``loss``.
+        delta: The risk is kept with probability ``1 - delta`` over the draw of the samples (learn then test);
+            None: in expectation (conformal risk control).
         confidence: A key of :data:`~offramp.exits.CONFIDENCES`.
-        rule: How thresholds are found for a budget: ``"best"``, those of the highest accuracy on the samples;
-            or ``"published"`` (:mod:`offramp.exits.calibration.published`).
-        transform: Normalises the images of a split.
-        convention: How operations are counted; by default the net's own.
+        temperatures: Whether a temperature of each exit is fitted; None: for a risk, whose exits share one
+            threshold.
+        per_class: Whether each predicted class has thresholds of its own. They need many samples of each
+            class.
+        rule: How thresholds are found for a budget: ``"best"``, or ``"published"``, the algorithm of MSDNet
+            (:mod:`offramp.exits.calibration.published`) at the point of its curve next below the budget.
+        loss: What the risk is of: ``"wrong"``, the probability that the full network is right and the answer
+            is wrong; ``"brier"``, half of what the answer's Brier score is above the full network's.
+        batch_size: Samples in a batch, by which the latency is measured.
+        transform: Normalises the images of a split; None: as the run's were.
+        convention: How operations are counted; None: as the net's are.
+
+    Returns:
+        The policy. Its ``calibration`` says on what it was fitted, for what, and what that gave.
 
     Raises:
-        UserError: Not exactly one target, one that cannot be reached, or samples that do not fit.
+        UserError: Not exactly one target, or one that cannot be reached; data that are test data, or do not
+            fit; for a risk, validation samples that may have chosen the learning rate.
     """
     targets = {"budget": budget, "latency": latency, "risk": risk}
+    target = _target(targets)
+    _check(target, {
+        **targets, "delta": delta, "confidence": confidence, "temperatures": temperatures,
+        "per_class": per_class, "rule": rule, "loss": loss, "batch_size": batch_size,
+        "convention": convention,
+    })  # fmt: skip
+    run = net if isinstance(net, Run) else None
+    model: Any = run.net if run else net
+    recorded = record(model, data, run=run, transform=transform)
+    reader = Reader(confidence, temperatures=target == "risk" if temperatures is None else temperatures)
+    if target == "budget":
+        costs = PathCosts(model, convention)
+        policy = to_budget(recorded, reader, costs, budget, rule=rule, per_class=per_class)
+    elif target == "latency":
+        policy = to_latency(recorded, reader, model, latency, batch_size=batch_size, per_class=per_class)
+    else:
+        assert risk is not None
+        check_untouched(recorded, run)
+        known = costs_if_known(model, convention)
+        policy = to_risk(recorded, reader, known, risk=risk, delta=delta, loss=loss)
+    return replace(policy, net=recorded.net, calibration=provenance(recorded) | {**policy.calibration})
+
+
+def _target(targets: Mapping[str, object]) -> str:
+    """The one target that is given."""
     given = [name for name, value in targets.items() if value is not None]
     if len(given) != 1:
         have = " and ".join(given) or "none"
         raise UserError(f"a policy is fitted for one of budget, latency and risk, got {have}; give one")
-    run = net if isinstance(net, Run) else None
-    model: Any = run.net if run else net
-    recorded = record(model, data, run=run, transform=transform)
-    costs = PathCosts(model, convention)
-    allowed = operations(budget, costs.static)
-    reading = Policy((None,) * (model.num_exits - 1), confidence, net=recorded.net)
-    found = [published(recorded, reading, p / 20) for p in POINTS]
-    means = [decide(recorded, policy, costs).mean_cost or 0 for policy in found]
-    return max(
-        (mean, k, policy)
-        for k, (mean, policy) in enumerate(zip(means, found, strict=True))
-        if mean <= allowed
-    )[2]
+    return given[0]
+
+
+OPTIONS: dict[str, tuple[str, ...]] = {  # the targets that an option is for
+    "rule": ("budget",),
+    "per_class": ("budget", "latency"),
+    "batch_size": ("latency",),
+    "loss": ("risk",),
+    "delta": ("risk",),
+    "convention": ("budget", "risk"),
+}
+
+
+def _check(target: str, given: Mapping[str, Any]) -> None:
+    """Check all that can be wrong before the net runs."""
+    for name, targets in OPTIONS.items():
+        default = inspect.signature(calibrate).parameters[name].default
+        if target not in targets and given[name] != default:
+            raise UserError(f"{name} is for {' or '.join(targets)}, not for {target}; leave it out")
+    for name, choices in (("rule", ("best", "published")), ("loss", ("wrong", "brier"))):
+        if given[name] not in choices:
+            words = guess(given[name], choices)
+            raise UserError(f"{name} is {given[name]!r}{words}, must be {choices[0]} or {choices[1]}")
+    for name in ("per_class", "temperatures"):
+        if given[name] not in (None, False, True):
+            raise UserError(f"{name} is {given[name]!r}, must be true or false")
+    if given["confidence"] not in CONFIDENCES:
+        Policy((0.5,), given["confidence"])  # says which there are
+    if given["rule"] == "published" and given["per_class"]:
+        raise UserError("the published thresholds are one for each exit; leave out rule or per_class")
+    for name, other in (("risk", ""), ("delta", ", or None for a risk in expectation")):
+        value = given[name]
+        if value is not None and not (is_number(value) and 0 < value < 1):
+            raise UserError(f"{name} is {value!r}, must be a number above 0 and below 1{other}")
+    size = given["batch_size"]
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise UserError(f"batch_size is {size!r}, must be a whole number of at least 1")

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from offramp.counting import cost
 from offramp.errors import UserError
-from offramp.exits._segments import heads_needed
+from offramp.exits._segments import heads_needed, path
 from offramp.nets import MultiExitNet
 
 __all__ = ["PathCosts"]
@@ -50,13 +50,7 @@ class PathCosts:
         Returns:
             One for each evaluated exit, in order.
         """
-        needed = heads_needed(self._modules, evaluated)
-        total, costs = 0, []
-        for k, (stage, head) in enumerate(zip(self.stages, self.heads, strict=True), start=1):
-            total += stage + (head if k in needed else 0)
-            if k in evaluated:
-                costs.append(total)
-        return costs
+        return path(self.stages, self.heads, heads_needed(self._modules, evaluated), evaluated)
 
     @property
     def static(self) -> int:

@@ -24,8 +24,8 @@ def within(limit: float, *, spend: bool = False) -> Choice:
 
     Args:
         limit: Of the cost of all samples.
-        spend: Of several choices with as many right, take the highest cost within the limit, and so the fewest
-            samples that leave early for no reason but chance; or else the lowest.
+        spend: Of several choices with as many right, take the highest cost within the limit, and so the
+            fewest samples that leave early for no reason but chance; or else the lowest.
     """
 
     def choose(right: Array, cost: Array) -> int:
@@ -88,7 +88,9 @@ def _improve(table: Table, thresholds: Thresholds, exit: int, choose: Choice) ->
         costs = cost + np.concatenate([[0.0], more_cost[rows].cumsum()])[places]
         best = choose(rights, costs)
         right, cost = rights[best], costs[best]
-        thresholds[exit, group] = _between(confidence, places[best], -np.inf if classes == 1 else confidence[-1])
+        thresholds[exit, group] = _between(
+            confidence, places[best], -np.inf if classes == 1 else confidence[-1]
+        )
 
 
 def _between(confidence: Array, leaving: int, lowest: float) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from offramp.exits.calibration.published import POINTS, planned, published_thresholds
-from offramp.exits.calibration.search import Found, best_thresholds, best_of, pruned, sharpened, weighed
+from offramp.exits.calibration.search import Found, best_of, best_thresholds, pruned, sharpened, weighed
 from offramp.exits.calibration.table import Table, tabulate, with_thresholds
 from offramp.exits.decisions import Paths
 from offramp.exits.exit_logits import ExitLogits

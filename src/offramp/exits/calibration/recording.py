@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -12,13 +13,14 @@ from offramp.data import Batch, ImageData
 from offramp.data.batch import Origin
 from offramp.data.batches import Batches, BatchTransform
 from offramp.errors import UserError
+from offramp.exits._fingerprint import fingerprint
 from offramp.exits.exit_logits import ExitLogits
 from offramp.nets import MultiExitNet
 from offramp.runs import Run
 from offramp.runs.sets import recorded_transform
 from offramp.say import say
 
-__all__ = ["record"]
+__all__ = ["provenance", "record"]
 
 BATCH_SIZE = 256  # of a split, or of Tensors given whole
 
@@ -49,7 +51,17 @@ def record(
         raise UserError(
             f"the logits are of {recorded.num_exits} exits, the net has {net.num_exits}; record this net's"
         )
-    return recorded
+    ours = fingerprint(net)
+    if recorded.net not in (None, ours):
+        raise UserError("the logits were recorded of other weights than the net has; record them again")
+    return replace(recorded, net=ours)
+
+
+def provenance(recorded: ExitLogits) -> dict[str, Any]:
+    """What a policy remembers of the samples that it was fitted on."""
+    origin = recorded.origin
+    named = {} if origin is None else {"data": origin.data, "split": origin.split}
+    return {**named, "digest": recorded.digest, "samples": len(recorded)}
 
 
 def _batches(net: MultiExitNet, data: Any, transform: BatchTransform | None) -> Iterable[Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from offramp.exits.calibration.ascent import ascend, under_price, within
 from offramp.exits.calibration.table import Table, Thresholds
 
-__all__ = ["Found", "best_thresholds", "best_of", "pruned", "sharpened", "weighed"]
+__all__ = ["Found", "best_of", "best_thresholds", "pruned", "sharpened", "weighed"]
 
 PRICES = 12  # halvings of the range of prices
 RANGE = 1e4  # of a price, on both sides of 1 sample per cost of the static network
@@ -33,10 +33,10 @@ class Found(NamedTuple):
     cost: float
 
     def better_than(self, other: Found, limit: float) -> bool:
-        """Whether it is more right within the limit, or as right at a lower cost."""
+        """Whether it makes more samples right within the limit, or costs less where one is not within it."""
         if self.cost > limit or other.cost > limit:
             return self.cost < other.cost
-        return (self.right, -self.cost) > (other.right, -other.cost)
+        return self.right > other.right
 
 
 def best_of(found: Sequence[Found], limit: float) -> Found:
@@ -56,18 +56,18 @@ def pruned(
         must_pay: Leave those out too whose heads cost more than the samples save that leave there.
     """
     while len(found.thresholds):
-        better, useless = [], []
+        as_good, useless = [], []
         for place, exit in enumerate(found.table.evaluated[:-1]):
             table = tables(tuple(k for k in found.table.evaluated if k != exit))
             start = np.delete(found.thresholds, place, axis=0)
             without = best_thresholds(table, limit, start)
-            if without.better_than(found, limit):
-                better.append(without)
+            if not found.better_than(without, limit):
+                as_good.append(without)
             elif must_pay and table.outcome(start)[1] <= found.cost:
                 useless.append(without)
-        if not better and not useless:
+        if not as_good and not useless:
             break
-        found = best_of(better or useless, limit)
+        found = best_of(as_good or useless, limit)
     return found
 
 

@@ -42,7 +42,7 @@ class Table:
     @property
     def samples(self) -> int:
         """How many there are (N)."""
-        return self.confidence.shape[1]
+        return len(self.confidence[0])
 
     @cached_property
     def order(self) -> Array:
@@ -59,7 +59,9 @@ class Table:
         if exit == len(self.evaluated) - 1:
             return np.ones(self.samples, dtype=bool)
         mine = thresholds[exit]
-        return self.confidence[exit] >= (mine[0] if len(mine) == 1 else mine[self.prediction[exit]])
+        return np.asarray(
+            self.confidence[exit] >= (mine[0] if len(mine) == 1 else mine[self.prediction[exit]])
+        )
 
     def taken(self, thresholds: Thresholds) -> Array:
         """The place of the exit at which each sample leaves, ``[N]``."""

@@ -1,0 +1,135 @@
+"""What a sample takes that leaves at an exit, in seconds on this machine: every part is timed alone."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from offramp.exits._inference import InferenceNet, Step
+from offramp.exits._rows import Flow
+from offramp.exits._segments import Segment, heads_needed, path
+from offramp.exits.calibration.published import NOBODY
+from offramp.exits.policy import Policy
+from offramp.nets import MultiExitNet
+from offramp.nets.exits import reads_previous
+
+__all__ = ["Clock", "PathTimes", "clock"]
+
+Clock = Callable[[Sequence[Callable[[], object]]], Sequence[float]]  # functions -> seconds of each
+WARM_UP, FEWEST, MOST = 3, 10, 200  # rounds
+ENOUGH = 3.0  # seconds for all rounds together, if there are as many as FEWEST
+
+
+def clock(parts: Sequence[Callable[[], object]]) -> list[float]:
+    """The median time of each part, in rounds of all parts, so that what slows one down slows them all."""
+    for _ in range(WARM_UP):
+        _round(parts)
+    begin = time.perf_counter()
+    rounds: list[list[float]] = []
+    while len(rounds) < FEWEST or (len(rounds) < MOST and time.perf_counter() - begin < ENOUGH):
+        rounds.append(_round(parts))
+    return [statistics.median(times) for times in zip(*rounds, strict=True)]
+
+
+def _round(parts: Sequence[Callable[[], object]]) -> list[float]:
+    times = []
+    for part in parts:
+        _wait()
+        begin = time.perf_counter()
+        part()
+        _wait()
+        times.append(time.perf_counter() - begin)
+    return times
+
+
+def _wait() -> None:
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+class PathTimes:
+    """Seconds of every part of a net, and of every way through it.
+
+    The time of a head has all in it that is done for an exit's sake: the head, its confidence, the decision,
+    and laying out anew the half of the batch that stays.
+
+    Args:
+        net: The net, which runs as the router runs it.
+        reading: Says how confidences are read.
+        batch_size: Samples in a batch.
+        clock: Times functions.
+
+    Attributes:
+        stages: Seconds of each of the K stages, for one sample.
+        heads: Seconds of each of the K heads.
+    """
+
+    def __init__(
+        self, net: MultiExitNet, reading: Policy, batch_size: int = 1, clock: Clock | None = None
+    ) -> None:
+        every = replace(reading, thresholds=(NOBODY,) * (net.num_exits - 1))
+        with torch.inference_mode():
+            stages, heads = _parts(InferenceNet(net, every).steps, net.sample(batch_size), batch_size)
+            seconds = (clock or _default())([*stages, *heads])
+        each = [value / batch_size for value in seconds]
+        self.stages, self.heads = each[: len(stages)], each[len(stages) :]
+        self._modules = [*net.heads]
+
+    def of(self, evaluated: Collection[int]) -> list[float]:
+        """The time up to each evaluated exit, for one sample, all heads on the way that run included."""
+        return path(self.stages, self.heads, heads_needed(self._modules, evaluated), evaluated)
+
+    @property
+    def static(self) -> float:
+        """The time of the backbone: all stages and the last head."""
+        return self.of([len(self.stages)])[-1]
+
+
+def _default() -> Clock:
+    return clock
+
+
+def _parts(
+    steps: Sequence[Step], x: Any, samples: int
+) -> tuple[list[Callable[[], object]], list[Callable[[], object]]]:
+    """What runs each stage, and what runs each head with all that it brings."""
+    stages: list[Callable[[], object]] = []
+    heads: list[Callable[[], object]] = []
+    flow = Flow(x)
+    for step in steps:
+        segment = step.segment
+        assert isinstance(segment, Segment)
+        stage = segment.stages[0]
+        stages.append(_call(stage, flow.x))
+        trunk = stage(flow.x)
+        heads.append(_exit(step, trunk, flow, samples))
+        flow, _ = step.run(flow, samples)
+    return stages, heads
+
+
+def _call(module: Callable[..., Any], *inputs: Any) -> Callable[[], object]:
+    return lambda: module(*inputs)
+
+
+def _exit(step: Step, trunk: Any, before: Flow, samples: int) -> Callable[[], object]:
+    """What is done at an exit, behind its stage."""
+    head = step.segment.heads[0]  # type: ignore[attr-defined]
+    inputs = [trunk, before.logits] if reads_previous(head) else [trunk]
+    staying = torch.arange(samples // 2)
+
+    def run() -> None:
+        logits: Tensor = head(*inputs)
+        reading = step.gate.read(logits, before.state)
+        if step.gate.last:
+            return
+        int(step.gate.leaves(reading).sum())
+        if len(staying):
+            Flow(trunk, logits, reading.state).take(staying.to(logits.device), step.batched)
+
+    return run

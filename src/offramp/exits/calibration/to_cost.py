@@ -1,0 +1,108 @@
+"""Calibration to a budget of operations, or to a measured latency."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal
+
+from offramp.errors import UserError
+from offramp.exits.calibration.amounts import operations, seconds
+from offramp.exits.calibration.budget import best, best_that_pays, published_within
+from offramp.exits.calibration.reading import Reader
+from offramp.exits.calibration.times import PathTimes
+from offramp.exits.decisions import Paths, decide
+from offramp.exits.exit_logits import ExitLogits
+from offramp.exits.path_costs import PathCosts
+from offramp.exits.policy import Policy
+from offramp.nets import MultiExitNet
+
+__all__ = ["Rule", "to_budget", "to_latency"]
+
+Rule = Literal["best", "published"]
+
+
+def to_budget(
+    recorded: ExitLogits,
+    reader: Reader,
+    costs: PathCosts,
+    budget: object,
+    *,
+    rule: Rule = "best",
+    per_class: bool = False,
+) -> Policy:
+    """A policy for a mean number of operations; see :func:`offramp.calibrate`.
+
+    Raises:
+        UserError: The budget is none, or no exit can be reached within it.
+    """
+    limit = operations(budget, costs.static)
+    least, exit = _least(costs, recorded.num_exits)
+    if limit < least:
+        raise UserError(
+            f"budget={budget!r} is {limit:.0f} operations per sample, and the cheapest answer, that of exit "
+            f"{exit}, takes {least:.0f}; give `budget={least:.0f}` or more"
+        )
+    target = {"budget": limit, "convention": costs.convention, "rule": rule}
+    policy: Policy | None = Policy.full(recorded.num_exits)
+    if rule == "published":
+        policy = published_within(recorded, reader.fit(recorded), costs, limit)
+    elif limit < costs.static:
+        policy = best(recorded, reader.fit(recorded), costs, limit, per_class=per_class)
+    if policy is None:
+        raise UserError(
+            f"the published curve begins above budget={budget!r} on these samples; "
+            "give a larger one, or `rule='best'`"
+        )
+    return _noted(policy, recorded, target, costs)
+
+
+def to_latency(
+    recorded: ExitLogits,
+    reader: Reader,
+    net: MultiExitNet,
+    latency: object,
+    *,
+    batch_size: int = 1,
+    per_class: bool = False,
+) -> Policy:
+    """A policy for a mean time per sample; see :func:`offramp.calibrate`.
+
+    Raises:
+        UserError: The latency is none, or no exit can be reached within it.
+    """
+    seconds(latency, 1.0)  # a mistake shall not wait until all is timed
+    reading = reader.fit(recorded)
+    times = PathTimes(net, reading, batch_size)
+    limit = seconds(latency, times.static)
+    least, exit = _least(times, recorded.num_exits)
+    if limit < least:
+        raise UserError(
+            f"latency={latency!r} is {_us(limit)} per sample, and the quickest answer, that of exit {exit}, "
+            f"takes {_us(least)} here; give more, e.g. `latency='{_us(1.1 * least)}'`"
+        )
+    target = {"latency": limit, "batch_size": batch_size, "static": times.static}
+    policy = Policy.full(recorded.num_exits)
+    if limit < times.static:
+        policy = best_that_pays(recorded, reading, times, limit, per_class=per_class)
+    return _noted(policy, recorded, target, times)
+
+
+def _least(costs: Paths, num_exits: int) -> tuple[float, int]:
+    """What the cheapest answer takes, and the exit that gives it."""
+    return min((costs.of({k, num_exits})[0], k) for k in range(1, num_exits + 1))
+
+
+def _us(seconds: float) -> str:
+    return f"{1e6 * seconds:.4g}us"
+
+
+def _noted(policy: Policy, recorded: ExitLogits, target: dict[str, Any], costs: Paths) -> Policy:
+    """The policy, with its target and what it achieves on the samples."""
+    decided = decide(recorded, policy, costs)
+    achieved = {
+        "accuracy": decided.accuracy,
+        "full_accuracy": decide(recorded, Policy.full(recorded.num_exits)).accuracy,
+        "cost": decided.mean_cost,
+        "exits": decided.shares(recorded.num_exits),
+    }
+    return replace(policy, calibration={"target": target, "achieved": achieved})
