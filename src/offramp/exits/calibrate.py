@@ -13,9 +13,8 @@ from offramp.errors import UserError, guess
 from offramp.exits.calibration.chosen import check_untouched
 from offramp.exits.calibration.reading import Reader
 from offramp.exits.calibration.recording import provenance, record
-from offramp.exits.calibration.risk_path import Loss
 from offramp.exits.calibration.to_cost import Rule, to_budget, to_latency
-from offramp.exits.calibration.to_risk import costs_if_known, to_risk
+from offramp.exits.calibration.to_risk import Loss, costs_if_known, to_risk
 from offramp.exits.confidence import CONFIDENCES
 from offramp.exits.path_costs import PathCosts
 from offramp.exits.policy import Policy

@@ -87,6 +87,21 @@ class ExitLogits:
         """
         return replace(self, logits=self.logits[:, rows], labels=self.labels[rows])
 
+    def for_net(self, net: MultiExitNet) -> ExitLogits:
+        """These logits, which say that they are the net's.
+
+        Raises:
+            UserError: They are of another net, or of other weights.
+        """
+        if self.num_exits != net.num_exits:
+            raise UserError(
+                f"the logits are of {self.num_exits} exits, the net has {net.num_exits}; record this net's"
+            )
+        ours = fingerprint(net)
+        if self.net not in (None, ours):
+            raise UserError("the logits were recorded of other weights than the net has; record them again")
+        return replace(self, net=ours)
+
     @classmethod
     @torch.no_grad()
     def of(cls, net: MultiExitNet, batches: Iterable[Any]) -> ExitLogits:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from offramp.exits.calibration.ensembling import fit_ensemble
-from offramp.exits.calibration.temperature import fit_temperatures
+from offramp.exits.calibration._ensembling import fit_ensemble
+from offramp.exits.calibration._temperature import fit_temperatures
 from offramp.exits.exit_logits import ExitLogits
 from offramp.exits.policy import Policy
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -13,7 +12,6 @@ from offramp.data import Batch, ImageData
 from offramp.data.batch import Origin
 from offramp.data.batches import Batches, BatchTransform
 from offramp.errors import UserError
-from offramp.exits._fingerprint import fingerprint
 from offramp.exits.exit_logits import ExitLogits
 from offramp.nets import MultiExitNet
 from offramp.runs import Run
@@ -47,14 +45,7 @@ def record(
     else:
         recorded = ExitLogits.of(net, _fitting(_batches(net, data, transform)))
     _check_held_out(recorded)
-    if recorded.num_exits != net.num_exits:
-        raise UserError(
-            f"the logits are of {recorded.num_exits} exits, the net has {net.num_exits}; record this net's"
-        )
-    ours = fingerprint(net)
-    if recorded.net not in (None, ours):
-        raise UserError("the logits were recorded of other weights than the net has; record them again")
-    return replace(recorded, net=ours)
+    return recorded.for_net(net)
 
 
 def provenance(recorded: ExitLogits) -> dict[str, Any]:

@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from offramp.errors import UserError
-from offramp.exits.calibration.amounts import operations, seconds
-from offramp.exits.calibration.budget import best, best_that_pays, published_within
+from offramp.exits.calibration._amounts import operations, seconds
+from offramp.exits.calibration._budget import best, best_that_pays, published_within
 from offramp.exits.calibration.reading import Reader
-from offramp.exits.calibration.times import PathTimes
 from offramp.exits.decisions import Paths, decide
 from offramp.exits.exit_logits import ExitLogits
 from offramp.exits.path_costs import PathCosts
+from offramp.exits.path_times import PathTimes
 from offramp.exits.policy import Policy
 from offramp.nets import MultiExitNet
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from offramp.errors import UserError
-from offramp.exits.calibration.bounds import clopper_pearson
+from offramp.exits.calibration._bounds import clopper_pearson
+from offramp.exits.calibration._risk import enough_samples, in_expectation, with_confidence
+from offramp.exits.calibration._risk_path import Loss, find_path
 from offramp.exits.calibration.reading import Reader
-from offramp.exits.calibration.risk import enough_samples, in_expectation, with_confidence
-from offramp.exits.calibration.risk_path import Loss, find_path
 from offramp.exits.decisions import Paths
 from offramp.exits.exit_logits import ExitLogits
 from offramp.exits.path_costs import PathCosts
@@ -20,7 +20,7 @@ from offramp.exits.policy import Policy
 from offramp.nets import MultiExitNet
 from offramp.say import say
 
-__all__ = ["costs_if_known", "to_risk"]
+__all__ = ["Loss", "costs_if_known", "to_risk"]
 
 
 def to_risk(

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from offramp.exits.calibration.ascent import ascend, under_price, within
-from offramp.exits.calibration.table import Table, Thresholds
+from offramp.exits.calibration._ascent import ascend, under_price, within
+from offramp.exits.calibration._table import Table, Thresholds
 
 __all__ = ["Found", "best_of", "best_thresholds", "pruned", "sharpened", "weighed"]
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from offramp.errors import UserError
+from offramp.exits.calibration._table import Array, Table, tabulate
 from offramp.exits.calibration.published import NOBODY
 from offramp.exits.calibration.reading import Reader
-from offramp.exits.calibration.table import Array, Table, tabulate
 from offramp.exits.decisions import Paths
 from offramp.exits.exit_logits import ExitLogits
 from offramp.exits.policy import Policy

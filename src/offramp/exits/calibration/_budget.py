@@ -8,9 +8,9 @@ from functools import cache
 import numpy as np
 import torch
 
+from offramp.exits.calibration._search import Found, best_of, best_thresholds, pruned, sharpened, weighed
+from offramp.exits.calibration._table import Table, tabulate, with_thresholds
 from offramp.exits.calibration.published import POINTS, planned, published_thresholds
-from offramp.exits.calibration.search import Found, best_of, best_thresholds, pruned, sharpened, weighed
-from offramp.exits.calibration.table import Table, tabulate, with_thresholds
 from offramp.exits.decisions import Paths
 from offramp.exits.exit_logits import ExitLogits
 from offramp.exits.policy import Policy

@@ -20,8 +20,8 @@ import math
 
 import numpy as np
 
-from offramp.exits.calibration.bounds import binomial_tail, fewest_samples, hoeffding_bentkus
-from offramp.exits.calibration.table import Array
+from offramp.exits.calibration._bounds import binomial_tail, fewest_samples, hoeffding_bentkus
+from offramp.exits.calibration._table import Array
 
 __all__ = ["enough_samples", "in_expectation", "with_confidence"]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from offramp.exits.calibration.table import Array, Table, Thresholds
+from offramp.exits.calibration._table import Array, Table, Thresholds
 
 __all__ = ["Choice", "ascend", "under_price", "within"]
 
