@@ -18,6 +18,7 @@ ROOMS = (
     "data",                 # batches of inputs and targets
     "tasks",                # what an output predicts
     "forks",                # what crosses from a stage to its readers
+    "flops",                # products of whatever runs
     "nets",
     "counting",
     "distributed",

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from offramp.attention import plain_attention
 from offramp.counting.conventions import Convention
-from offramp.counting.operators import FORMULAS, Operators, without_formula
+from offramp.flops import FORMULAS, Operators, without_formula
 
 __all__ = ["Meter"]
 

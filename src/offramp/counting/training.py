@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from offramp.counting.operators import without_formula
-from offramp.counting.tally import Tally
 from offramp.errors import UserError
+from offramp.flops import Tally, without_formula
 from offramp.nets.sample import sample_of
 from offramp.unchanged import unchanged
 

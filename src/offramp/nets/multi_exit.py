@@ -45,9 +45,14 @@ class MultiExitNet(Net, ForkedNet):
             :data:`~offramp.counting.conventions.CONVENTIONS`.
         task: What every exit predicts; by default the classes of ``label``.
 
+    Attributes:
+        exits_after: Of a net made by :func:`~offramp.attach`, the modules that exits 1 to K-1 stand behind.
+
     Raises:
         UserError: Fewer than two exits, stages and heads differ in number, or ``task`` is none.
     """
+
+    exits_after: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -139,3 +144,6 @@ class MultiExitNet(Net, ForkedNet):
             UserError: An axis is not certain; the line asks for ``channel_axis=``.
         """
         return channel_axes(look([*self.stages], [*self.heads[:-1]], self.sample(2)), self.channel_axis)
+
+    def extra_repr(self) -> str:  # noqa: D102
+        return f"exits after {', '.join(self.exits_after)}" if self.exits_after else ""

@@ -51,7 +51,7 @@ def word(spec: Mapping[str, Any]) -> str:
         spec: How it was built, as ``run.json`` has it. What follows from the data is left out, and so are
             the defaults of the zoo.
     """
-    hidden = ("net", "num_classes", "input_size", "shapes")
+    hidden = ("net", "num_classes", "input_size", "shapes", "exits_after")
     known = inspect.signature(NETS[spec["net"]]).parameters if spec["net"] in NETS else {}
     default = {key: parameter.default for key, parameter in known.items()}
     arguments = ",".join(

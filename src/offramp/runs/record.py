@@ -198,12 +198,14 @@ def _difference(before: Any, now: Any) -> str:
 
 
 def _spec(net: Net) -> dict[str, object]:
-    """How the library built the net; of one's own, its name and a digest of its tensors' names and shapes."""
+    """How the library built the net; of one's own, its name, exits and a digest of its tensors' shapes."""
     built: dict[str, object] | None = getattr(net, "spec", None)  # a net of a user's own need not have it
     if built and built["net"] in NETS:
         return built
     spec = built or {"net": type(net).__name__}
     shapes = [(name, tuple(tensor.shape)) for name, tensor in net.state_dict().items()]
+    places = getattr(net, "exits_after", ())
+    spec = {**spec, "exits_after": places} if places else spec
     return {**spec, "shapes": hashlib.sha256(repr(shapes).encode()).hexdigest()[:12]}
 
 

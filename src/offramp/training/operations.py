@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from offramp.counting import cost
-from offramp.counting.operators import without_formula
-from offramp.counting.tally import Tally
 from offramp.data.batch import Batch
+from offramp.flops import Tally, without_formula
 from offramp.methods import Method
 from offramp.methods.bound import BoundMethod
 from offramp.methods.combiners.weighted import Weighted

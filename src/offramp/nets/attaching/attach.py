@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from offramp.errors import UserError
 from offramp.modes import modes_kept
+from offramp.nets.attaching._auto import auto_places
 from offramp.nets.attaching._batch_axis import check_apart, check_batch_first
 from offramp.nets.attaching._by_graph import by_graph
 from offramp.nets.attaching._by_replay import by_replay
@@ -33,7 +34,7 @@ __all__ = ["attach"]
 @torch.inference_mode(False)  # gradients are looked at, and heads made to be trained
 def attach(
     backbone: nn.Module,
-    at: Sequence[str] | None = None,
+    at: Sequence[str] | str | None = None,
     num_classes: int | None = None,
     *,
     stages: Sequence[Stage] | None = None,
@@ -80,7 +81,10 @@ def attach(
 
     Args:
         backbone: A classifier with one input ``[N, *input_size]`` and logits ``[N, classes]``.
-        at: Module names as in ``backbone.named_modules()``, in the order in which they run.
+        at: Module names as in ``backbone.named_modules()``, in the order in which they run. Or ``"auto:K"``
+            for K exits at equal shares of the FLOPs, of which the last is the backbone's own: K-1 exits, each
+            behind a module whose output is all that the rest reads, as near as there are such to 1/K, 2/K,
+            ... of the backbone's multiply-accumulates. A line says where, and so does ``exits_after``.
         num_classes: The backbone's number of classes, which is the default; any other number is refused.
         stages: The stages, in place of ``at``: two or more.
         input_size: Shape of one input, for the dry run that finds the sizes of the heads.
@@ -99,7 +103,7 @@ def attach(
 
     Returns:
         A net with ``len(at) + 1`` exits, or one for each of ``stages``; each module in the mode (train or
-        eval) it was in.
+        eval) it was in. Its ``exits_after`` names the modules that were cut after.
 
     Raises:
         UserError: The backbone cannot be split there; the line names the module or node, and the remedy. Or
@@ -108,9 +112,9 @@ def attach(
     """
     if not isinstance(input_size, (tuple, list)):
         raise UserError(f"input_size is the shape of one input, e.g. (3, 32, 32), got {input_size!r}")
-    if stages is None:
+    if stages is None and not isinstance(at, str):
         check_names(backbone, at)
-    elif at is not None:
+    elif stages is not None and at is not None:
         raise UserError("at= and stages= both say where the exits are; give one of them")
     check_values(backbone)
     example = dict(example) if isinstance(example, Mapping) else example  # as a tokenizer returns it
@@ -122,6 +126,8 @@ def attach(
             f"num_classes={num_classes}, but {type(backbone).__name__} has {classes} classes; "
             "leave num_classes out, or replace its last layer first"
         )
+    if isinstance(at, str):
+        at = auto_places(backbone, at, samples[0])
     tokens = tokens_of(backbone, samples[0])
     parts = _cut(backbone, at, stages, samples, carries=tokens is not None and tokens.padding is not None)
     check_batch_first(parts, samples, own=stages is not None)
@@ -135,6 +141,7 @@ def attach(
         channel_axis=channel_axis,
         task=task,
     )
+    net.exits_after = tuple(at or ())
     _copy_modes(net, backbone)
     return net
 

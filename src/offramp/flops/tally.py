@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from torch.utils.flop_counter import FlopCounterMode
 
 from offramp.attention import plain_attention
-from offramp.counting.operators import FORMULAS, Operators
+from offramp.flops.operators import FORMULAS, Operators
 
 __all__ = ["Tally"]
 

@@ -1,0 +1,6 @@
+"""Products of whatever runs: how many multiply-accumulates operators have, and a tally of them."""
+
+from offramp.flops.operators import FORMULAS, Operators, without_formula
+from offramp.flops.tally import Tally
+
+__all__ = ["FORMULAS", "Operators", "Tally", "without_formula"]
