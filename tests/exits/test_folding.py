@@ -174,3 +174,37 @@ def test_the_modules_of_a_user_stay_as_they_are():
     fold(copy.deepcopy(module), images())
     after = module.state_dict()
     assert [*state] == [*after] and all(torch.equal(state[name], after[name]) for name in state)
+
+
+PACKED = {
+    "plain": lambda: conv(),
+    "strided": lambda: nn.Conv2d(3, 4, 3, stride=2, bias=False),
+    "grouped": lambda: conv(3, 6, groups=3),
+    "dilated": lambda: nn.Conv2d(3, 4, 2, dilation=2, padding=(1, 2)),
+    "twice": lambda: nn.Sequential(*[conv(3, 3)] * 2),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", PACKED)
+@torch.no_grad()
+def test_packed_convolutions_give_what_they_gave(name, dtype):
+    torch.manual_seed(0)
+    module = nn.Sequential(PACKED[name]()).to(dtype).eval()
+    original = copy.deepcopy(module)
+    fold(module, images().to(dtype))
+    for n in (1, 5):
+        for memory_format in (torch.contiguous_format, torch.channels_last):
+            x = images(n).to(dtype).contiguous(memory_format=memory_format)
+            # a product is rounded once in each of them, in bfloat16 to 8 digits
+            torch.testing.assert_close(module(x), original(x), rtol=2**-6, atol=2**-6)
+    if dtype == torch.float32:
+        assert not any(isinstance(m, nn.Conv2d) for m in module.modules())
+
+
+@torch.no_grad()
+def test_what_cannot_be_packed_stays():
+    for layer in (conv(padding_mode="reflect"), nn.Conv2d(3, 4, 3, padding="same"), Scaled(3, 4, 3)):
+        module = nn.Sequential(layer).eval()
+        fold(module, images().float())
+        assert module[0] is layer

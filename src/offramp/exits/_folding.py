@@ -17,6 +17,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from offramp.exits._packing import pack
+
 __all__ = ["close", "fold"]
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -28,15 +30,17 @@ _LAYERS = (*_CONVOLUTIONS, nn.Linear, *_NORMS)
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3}  # of the largest value; of narrower dtypes 5 %
 
 
-def fold(module: nn.Module, *inputs: Any) -> None:
+def fold(module: nn.Module, *inputs: Any, packed: bool = True) -> None:
     """Fold what can be folded in a module, in place.
 
     Args:
         module: It is in eval mode, and nobody else's.
         inputs: What it is called with, to see.
+        packed: Pack the weights of convolutions on a CPU too.
     """
     before, calls = _watched(module, _copied(inputs))
     undo = [step for source, reader in _single_readers(calls) for step in _fold_pair(module, source, reader)]
+    undo += pack(module) if packed else []
     if undo and not close(before, module(*_copied(inputs))):
         for step in reversed(undo):
             step()

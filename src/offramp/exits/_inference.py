@@ -82,7 +82,7 @@ class InferenceNet:
         self.device = next((p.device for p in net.parameters()), torch.device("cpu"))
         if self.device.type == "cpu":
             keep_freed_memory()
-        batched = _prepared(parts, net.sample(3))
+        batched = _prepared(parts, net.sample(3), packed=not compile)
         run = [compiled(part) for part in parts] if compile else parts
         gates = [Gate(policy, part.exit, self.device) for part in parts]
         read_on = [*(part.reads_previous for part in parts[1:]), False]
@@ -105,12 +105,13 @@ class InferenceNet:
 
 
 @torch.inference_mode()
-def _prepared(parts: Sequence[Segment], x: Any) -> list[list[bool]]:
+def _prepared(parts: Sequence[Segment], x: Any, *, packed: bool) -> list[list[bool]]:
     """Fold the segments, and see whether samples stay apart in them.
 
     Args:
         parts: The segments.
         x: An input of three samples.
+        packed: Pack the weights of convolutions, which the compiler wants to see as they are.
 
     Returns:
         For each segment, which leaves of the feature behind it have a row for each sample.
@@ -118,7 +119,7 @@ def _prepared(parts: Sequence[Segment], x: Any) -> list[list[bool]]:
     few, many = Flow(pytree.tree_map_only(Tensor, lambda leaf: leaf[:2], x)), Flow(x)
     found = []
     for part in parts:
-        fold(part, few.x, few.logits)
+        fold(part, few.x, few.logits, packed=packed)
         few, many = (Flow(*part(flow.x, flow.logits)) for flow in (few, many))
         batched = batched_leaves([few.x, many.x], [2, 3])
         a, b = few.logits, many.logits
