@@ -22,7 +22,7 @@ ROOMS = (
     "nets",
     "counting",
     "distributed",
-    "methods.options", "methods.passes", "methods.objectives", "methods.balancers", "methods.combiners",
+    "methods._options", "methods.passes", "methods.objectives", "methods.balancers", "methods.combiners",
     "methods.bound",        # a method at work on a net, which a loop drives
     "methods.loops", "methods",
     "recipes",
@@ -38,21 +38,6 @@ ROOMS = (
     "__main__",
 )  # fmt: skip
 ENTRY = "offramp.__main__"  # run and not imported
-NOT_YET_PRIVATE = {
-    "offramp.methods.combiners.jacobian.cuts",
-    "offramp.methods.combiners.jacobian.passes",
-    "offramp.methods.combiners.jacobian.private",
-    "offramp.methods.combiners.jacobian.row_plan",
-    "offramp.methods.combiners.jacobian.run_passes",
-    "offramp.methods.combiners.scale",
-    "offramp.methods.combiners.seeded",
-    "offramp.methods.combiners.torchjd_adapter",
-    "offramp.methods.composing",
-    "offramp.methods.objectives.adaptation",
-    "offramp.methods.options",
-    "offramp.methods.own_loop",
-    "offramp.nets.zoo.sdn",
-}
 
 
 def modules() -> dict[str, Path]:
@@ -146,4 +131,4 @@ def test_files_that_serve_their_own_folder_only_are_private():
         if module in known or folder_of(module, known) != folder_of(other, known)
     }
     files = {module for module in imports() if module not in known and not is_private(module)} - {ENTRY}
-    assert not files - offered - NOT_YET_PRIVATE
+    assert not files - offered

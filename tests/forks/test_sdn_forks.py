@@ -10,7 +10,7 @@ from offramp.counting import training_macs
 from offramp.forks import Partition, partition, remove
 from offramp.forks.feature import cut_of
 from offramp.nets import create
-from offramp.nets.zoo.sdn import MixedPool, internal_classifier
+from offramp.nets.zoo._sdn import MixedPool, internal_classifier
 
 WIDTHS = {"vgg_sdn": 4, "resnet_sdn": 4, "wideresnet_sdn": 1}
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from offramp.counting import cost
 from offramp.nets import vgg_sdn
-from offramp.nets.zoo.sdn import MixedPool
+from offramp.nets.zoo._sdn import MixedPool
 
 
 def without_dropout(net):

@@ -10,8 +10,8 @@ from torch import nn
 from offramp import UserError
 from offramp.counting import cost
 from offramp.nets import create, resnet_sdn, vgg_sdn, wideresnet_sdn
+from offramp.nets.zoo._sdn import MixedPool, internal_classifier
 from offramp.nets.zoo.resnet import BasicBlock
-from offramp.nets.zoo.sdn import MixedPool, internal_classifier
 from offramp.nets.zoo.wideresnet_sdn import PreActivationBlock
 
 NAMES = ["vgg_sdn", "resnet_sdn", "wideresnet_sdn"]

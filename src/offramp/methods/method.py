@@ -12,13 +12,13 @@ from torch import nn
 from offramp.errors import UserError, guess
 from offramp.forks import Rule
 from offramp.methods._handed_over import unwrap
+from offramp.methods._options import Options
+from offramp.methods._own_loop import OwnLoopMethod
 from offramp.methods._put_forks import put_forks
 from offramp.methods.balancers import Balancer, Equal
 from offramp.methods.combiners import Combiner, Sum
 from offramp.methods.loops import Loop, Minibatch
 from offramp.methods.objectives import Objective, TaskLoss
-from offramp.methods.options import Options
-from offramp.methods.own_loop import OwnLoopMethod
 from offramp.methods.passes import K, Passes
 from offramp.nets import Net, Separate
 from offramp.unchanged import restored_on_error
@@ -41,7 +41,7 @@ class Method:
     """One row of the table: a part for each axis on which it is not plain.
 
     The fields of the parts are the method's options. One has a qualified name, ``kd.alpha``
-    (:class:`~offramp.methods.options.Options`), and the field alone is its name where no other part has such
+    (:class:`~offramp.methods._options.Options`), and the field alone is its name where no other part has such
     a field.
 
     Attributes:

@@ -7,6 +7,7 @@ from typing import Any
 
 from offramp.errors import UserError, guess
 from offramp.forks import Equilibrium, Partition
+from offramp.methods._composing import compose
 from offramp.methods.balancers.uncertainty import Uncertainty
 from offramp.methods.combiners.aggregate import Aggregate
 from offramp.methods.combiners.aligned_mtl import AlignedMTL
@@ -18,7 +19,6 @@ from offramp.methods.combiners.nash_mtl import NashMTL
 from offramp.methods.combiners.pcgrad import PCGrad
 from offramp.methods.combiners.upgrad import UPGrad
 from offramp.methods.combiners.windows import Windows
-from offramp.methods.composing import compose
 from offramp.methods.loops import DRMGF, MetaGF
 from offramp.methods.method import Method
 from offramp.methods.objectives.distillation import Distillation

@@ -15,6 +15,8 @@ from steps import exit_step
 
 from offramp.errors import UserError
 from offramp.methods.combiners import Backward
+from offramp.methods.combiners._scale import EXCEPTIONS
+from offramp.methods.combiners._torchjd_adapter import MEAN, REFUSED, SUM, UNIT_FREE
 from offramp.methods.combiners.aggregate import Aggregate
 from offramp.methods.combiners.aligned_mtl import AlignedMTL
 from offramp.methods.combiners.cagrad import CAGrad, cagrad_weights
@@ -24,8 +26,6 @@ from offramp.methods.combiners.jacobian import RowBlock
 from offramp.methods.combiners.mgda import MGDA, mgda_weights
 from offramp.methods.combiners.nash_mtl import NashMTL, nash_weights
 from offramp.methods.combiners.pcgrad import PCGrad
-from offramp.methods.combiners.scale import EXCEPTIONS
-from offramp.methods.combiners.torchjd_adapter import MEAN, REFUSED, SUM, UNIT_FREE
 from offramp.methods.combiners.upgrad import UPGrad, upgrad_weights
 from offramp.methods.combiners.weighted import BoundWeighted
 
@@ -423,7 +423,7 @@ def test_nothing_of_the_net_is_in_the_state():
 
 
 def test_who_needs_more_than_the_gramian():
-    from offramp.methods.combiners.torchjd_adapter import MATRIX
+    from offramp.methods.combiners._torchjd_adapter import MATRIX
 
     for name, method in TORCHJD.items():
         running = method.bind(build("vgg7"))

@@ -11,10 +11,8 @@ from torch import Tensor, nn
 
 from offramp.checks import is_number
 from offramp.errors import UserError
-from offramp.methods.combiners.backward import Backward
-from offramp.methods.combiners.jacobian import Jacobian, RowBlock
-from offramp.methods.combiners.seeded import seeded
-from offramp.methods.combiners.torchjd_adapter import (
+from offramp.methods.combiners._seeded import seeded
+from offramp.methods.combiners._torchjd_adapter import (
     MATRIX,
     MEAN,
     GramianWeighting,
@@ -22,6 +20,8 @@ from offramp.methods.combiners.torchjd_adapter import (
     make_aggregator,
     state_of,
 )
+from offramp.methods.combiners.backward import Backward
+from offramp.methods.combiners.jacobian import Jacobian, RowBlock
 from offramp.methods.combiners.weighted import Key, Weigh, Weighted, rows_key
 from offramp.methods.objectives.step import Step
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from offramp.checks import choice, number, switch, whole
 from offramp.errors import UserError
+from offramp.methods.combiners._seeded import seeded
 from offramp.methods.combiners.backward import Backward
 from offramp.methods.combiners.combiner import Combiner
 from offramp.methods.combiners.jacobian import (
@@ -22,7 +23,6 @@ from offramp.methods.combiners.jacobian import (
     RefreshedWeights,
     RowBlock,
 )
-from offramp.methods.combiners.seeded import seeded
 from offramp.methods.combiners.solvers import SolverFailed
 from offramp.methods.objectives.step import Step
 from offramp.methods.passes import K, Passes

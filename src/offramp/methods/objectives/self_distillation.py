@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from offramp.checks import number
-from offramp.methods.objectives.adaptation import Adaptation
+from offramp.methods.objectives._adaptation import Adaptation
 from offramp.methods.objectives.objective import Objective
 from offramp.methods.objectives.step import Step
 from offramp.tasks.soft_targets import soft_loss, soft_targets

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from offramp.errors import UserError
 from offramp.nets.multi_exit import MultiExitNet
+from offramp.nets.zoo._sdn import residual_layers, sdn
 from offramp.nets.zoo.builder import builder
 from offramp.nets.zoo.resnet import BasicBlock
-from offramp.nets.zoo.sdn import residual_layers, sdn
 
 __all__ = ["resnet_sdn"]
 

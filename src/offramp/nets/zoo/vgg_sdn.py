@@ -7,8 +7,8 @@ import math
 from torch import nn
 
 from offramp.nets.multi_exit import MultiExitNet
+from offramp.nets.zoo._sdn import Layer, sdn
 from offramp.nets.zoo.builder import builder
-from offramp.nets.zoo.sdn import Layer, sdn
 
 __all__ = ["vgg_sdn"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from offramp.nets.multi_exit import MultiExitNet
+from offramp.nets.zoo._sdn import residual_layers, sdn
 from offramp.nets.zoo.builder import builder
-from offramp.nets.zoo.sdn import residual_layers, sdn
 
 __all__ = ["wideresnet_sdn"]
 

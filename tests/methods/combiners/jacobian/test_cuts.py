@@ -7,7 +7,7 @@ import torch
 from jacobian_cases import forward, losses_of
 from torch import nn
 
-from offramp.methods.combiners.jacobian.cuts import choose_cuts
+from offramp.methods.combiners.jacobian._cuts import choose_cuts
 from offramp.nets import MultiExitNet
 
 

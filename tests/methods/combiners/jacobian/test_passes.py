@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from offramp.forks import Fork
 from offramp.methods.combiners.jacobian import Jacobian
-from offramp.methods.combiners.jacobian.passes import plan_passes
+from offramp.methods.combiners.jacobian._passes import plan_passes
 from offramp.methods.objectives import Step
 from offramp.nets import MultiExitNet
 

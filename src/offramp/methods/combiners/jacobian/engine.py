@@ -6,11 +6,11 @@ parameter gets the plain sum of its owners' gradients; with one owner that is it
 
 **Rows** keeps a group's rows until they are combined. With ``shared="per_stage"`` a group is complete when
 its stage is: the rows of the stages under way are kept, as few as saves memory
-(:mod:`~offramp.methods.combiners.jacobian.cuts`), and a stage's part of the graph is freed with it.
+(:mod:`~offramp.methods.combiners.jacobian._cuts`), and a stage's part of the graph is freed with it.
 
 **Lean** keeps K x K numbers: rows are added to the Gramian and dropped, then one weighted backward pass
 through the shared part gives the combined gradient, for the price of that pass and of a graph that stays
-until then; what a loss has to itself gets its gradient before (:mod:`.private`). It is for ``union``,
+until then; what a loss has to itself gets its gradient before (:mod:`._stand_ins`). It is for ``union``,
 ``first`` and ``all``, whose one vector of weights is known only when the last row is, and pays where the rows
 outweigh the graph. With ``per_stage`` the weights differ from stage to stage, so a weighted pass would be a
 pass for each loss again, and the rows under way are few already.
@@ -26,16 +26,16 @@ from torch import Tensor, nn
 
 from offramp.forks.scales import scales_of
 from offramp.methods.combiners.backward import Backward
-from offramp.methods.combiners.jacobian.cuts import choose_cuts
+from offramp.methods.combiners.jacobian._cuts import choose_cuts
+from offramp.methods.combiners.jacobian._passes import plan_passes
+from offramp.methods.combiners.jacobian._row_plan import RowPlan, plan_rows
+from offramp.methods.combiners.jacobian._run_passes import run_passes
+from offramp.methods.combiners.jacobian._stand_ins import fill_private_gradients
 from offramp.methods.combiners.jacobian.exit_graph import LossInputs, loss_inputs
 from offramp.methods.combiners.jacobian.groups import group_parameters
 from offramp.methods.combiners.jacobian.lean_block import LeanBlock, add_weighted_gradient, lean_blocks
-from offramp.methods.combiners.jacobian.passes import plan_passes
-from offramp.methods.combiners.jacobian.private import fill_private_gradients
 from offramp.methods.combiners.jacobian.row_block import RowBlock
 from offramp.methods.combiners.jacobian.row_buffer import RowBuffer, average_grads
-from offramp.methods.combiners.jacobian.row_plan import RowPlan, plan_rows
-from offramp.methods.combiners.jacobian.run_passes import run_passes
 from offramp.methods.combiners.present import by_output
 from offramp.methods.objectives.step import Step
 

@@ -1,6 +1,6 @@
 """The exit graph: how stages, heads and losses of a step lie in autograd's graph.
 
-The drawing is in :mod:`~offramp.methods.combiners.jacobian.passes`. Of autograd this reads
+The drawing is in :mod:`~offramp.methods.combiners.jacobian._passes`. Of autograd this reads
 ``Node.next_functions``, the ``variable`` of a leaf's node, gradient edges, and the ``_raw_saved_*``
 attributes of nodes.
 """

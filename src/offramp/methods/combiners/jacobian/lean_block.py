@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from offramp.methods.combiners.backward import Backward
+from offramp.methods.combiners.jacobian._passes import plan_passes
+from offramp.methods.combiners.jacobian._run_passes import in_own_memory, run_passes
 from offramp.methods.combiners.jacobian.groups import ParameterGroup
-from offramp.methods.combiners.jacobian.passes import plan_passes
 from offramp.methods.combiners.jacobian.row_block import accumulate, gramian
 from offramp.methods.combiners.jacobian.row_buffer import RowBuffer, average
-from offramp.methods.combiners.jacobian.run_passes import in_own_memory, run_passes
 
 __all__ = ["LeanBlock", "add_weighted_gradient", "lean_blocks"]
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from offramp.methods.combiners.backward import Backward
+from offramp.methods.combiners.jacobian._passes import BackwardPass
 from offramp.methods.combiners.jacobian.groups import ParameterGroup
-from offramp.methods.combiners.jacobian.passes import BackwardPass
 from offramp.methods.combiners.jacobian.row_block import Row, accumulate
 from offramp.tasks.task import wide
 

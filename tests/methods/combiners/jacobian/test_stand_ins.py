@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from offramp.methods.combiners import Backward
 from offramp.methods.combiners.jacobian import Jacobian
-from offramp.methods.combiners.jacobian.private import fill_private_gradients
+from offramp.methods.combiners.jacobian._stand_ins import fill_private_gradients
 
 
 class Backwards(TorchDispatchMode):

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from offramp.autograd import Function
-from offramp.methods.combiners.jacobian.cuts import saved_bytes
+from offramp.methods.combiners.jacobian._cuts import saved_bytes
+from offramp.methods.combiners.jacobian._run_passes import in_own_memory
 from offramp.methods.combiners.jacobian.exit_graph import Region, exit_graph_of, saves
 from offramp.methods.combiners.jacobian.row_block import accumulate
-from offramp.methods.combiners.jacobian.run_passes import in_own_memory
 
 __all__ = ["fill_private_gradients"]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from offramp.errors import UserError, guess
-from offramp.methods.combiners.seeded import seeded
+from offramp.methods.combiners._seeded import seeded
 from offramp.methods.combiners.solvers import SolverFailed, dual_cone_push, points_of
 
 __all__ = [

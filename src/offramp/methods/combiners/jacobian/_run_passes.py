@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from offramp.methods.combiners.jacobian._passes import BackwardPass
 from offramp.methods.combiners.jacobian.exit_graph import levels_of
-from offramp.methods.combiners.jacobian.passes import BackwardPass
 
 __all__ = ["in_own_memory", "run_passes"]
 
@@ -27,7 +27,7 @@ def run_passes(
     Every gradient is in memory of its own, so that it can be scaled and added to in place.
 
     Args:
-        passes: From :func:`~offramp.methods.combiners.jacobian.passes.plan_passes`.
+        passes: From :func:`~offramp.methods.combiners.jacobian._passes.plan_passes`.
         losses: As planned.
         trunk: As planned.
         scale: Factor of the losses.
