@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import Any, Literal, Self, overload
 
 from torch import Tensor, nn
 
@@ -47,12 +47,15 @@ class MultiExitNet(Net, ForkedNet):
 
     Attributes:
         exits_after: Of a net made by :func:`~offramp.attach`, the modules that exits 1 to K-1 stand behind.
+        frozen_backbone: Whether stages and last head stay in evaluation mode as long as none of their
+            parameters is trained (``attach(..., freeze_backbone=True)``).
 
     Raises:
         UserError: Fewer than two exits, stages and heads differ in number, or ``task`` is none.
     """
 
     exits_after: tuple[str, ...] = ()
+    frozen_backbone: bool = False
 
     def __init__(
         self,
@@ -134,6 +137,15 @@ class MultiExitNet(Net, ForkedNet):
         """
         x = named_inputs(x, self.example)
         return kept_exits(self, x) if keep else exits(self.stages, self.forks, self.heads, x, call)
+
+    def train(self, mode: bool = True) -> Self:
+        """Put the net in training mode, all but a frozen backbone, or in evaluation mode."""
+        super().train(mode)
+        backbone = (*self.stages, self.heads[-1])
+        if self.frozen_backbone and not any(p.requires_grad for part in backbone for p in part.parameters()):
+            for part in backbone:
+                part.eval()
+        return self
 
     def channel_axes(self) -> list[Axes]:
         """Find, for exits 1 to K-1, the channel axis of each Tensor of the feature, by running the net once.

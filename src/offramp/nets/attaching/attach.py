@@ -44,6 +44,7 @@ def attach(
     head: str | Sequence[str] = "linear",
     pool: str | Sequence[str] | None = None,
     heads: Sequence[nn.Module] | None = None,
+    freeze_backbone: bool = False,
     task: Task | None = None,
 ) -> MultiExitNet:
     """Split ``backbone`` after the modules named in ``at`` and put an exit after each.
@@ -99,6 +100,9 @@ def attach(
         pool: What heads read of tokens ``[N, T, C]``, likewise: their ``"mean"`` or the ``"last"`` one, of
             the real ones where padding is known, or the ``"class"`` token, the first. None: as said above.
         heads: Your own heads, one for each exit but the last, each from the feature to logits.
+        freeze_backbone: Train the new heads alone: the backbone's parameters, those of its own head too, need
+            no gradients, and it stays in evaluation mode, so that the statistics of its norm layers do not
+            move and the last exit stays what it is. ``backbone.requires_grad_()`` ends it.
         task: What every exit predicts; by default the classes of ``label``.
 
     Returns:
@@ -143,6 +147,10 @@ def attach(
     )
     net.exits_after = tuple(at or ())
     _copy_modes(net, backbone)
+    if freeze_backbone:
+        backbone.requires_grad_(False).eval()
+        net.frozen_backbone = True
+        net.train(net.training)
     return net
 
 
