@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, TypeVar, overload
 
 from torch import Tensor, nn
 
@@ -21,6 +21,7 @@ from offramp.tasks.outputs import exit_name
 
 __all__ = ["Feature", "MultiExitNet"]
 
+_Self = TypeVar("_Self", bound="MultiExitNet")
 Feature = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 
@@ -138,7 +139,7 @@ class MultiExitNet(Net, ForkedNet):
         x = named_inputs(x, self.example)
         return kept_exits(self, x) if keep else exits(self.stages, self.forks, self.heads, x, call)
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self: _Self, mode: bool = True) -> _Self:
         """Put the net in training mode, all but a frozen backbone, or in evaluation mode."""
         super().train(mode)
         backbone = (*self.stages, self.heads[-1])
