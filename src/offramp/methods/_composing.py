@@ -1,4 +1,4 @@
-"""Several methods as one."""
+"""Compose several methods into one."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ from offramp.methods.method import AXES, Method
 __all__ = ["compose"]
 
 
-def compose(rows: Sequence[Method]) -> Method:
-    """Several methods as one: forks multiply; on every other axis one of them chooses.
+def compose(methods: Sequence[Method]) -> Method:
+    """Compose several methods into one: forks multiply; on every other axis one of them at most chooses.
 
     Args:
-        rows: Methods that choose on different axes, in the order of the table.
+        methods: Methods that choose on different axes, in the order of the table.
 
     Raises:
         UserError: Two of them choose on the same axis, or one leaves nothing to choose.
     """
-    name = "+".join(row.name for row in rows)
-    for row in rows:
-        if row.separate:
-            raise UserError(f"{name!r}: {row.name!r} shares nothing, so no other method has anything to do")
-        if not row.axes:
-            raise UserError(f"{name!r}: {row.name!r} is what every method starts from; leave it out")
+    name = "+".join(method.name for method in methods)
+    for method in methods:
+        if method.separate:
+            raise UserError(
+                f"{name!r}: {method.name!r} shares nothing, so no other method has anything to do"
+            )
+        if not method.axes:
+            raise UserError(f"{name!r}: {method.name!r} is what every method starts from; leave it out")
     parts: dict[str, Any] = {}
     for axis in AXES:
-        choosing = [row for row in rows if axis in row.axes]
+        choosing = [method for method in methods if axis in method.axes]
         if axis == "fork":
-            parts[axis] = tuple(rule for row in choosing for rule in row.forks)
+            parts[axis] = tuple(rule for method in choosing for rule in method.forks)
         elif len(choosing) > 1:
-            names = " and ".join(repr(row.name) for row in choosing)
+            names = " and ".join(repr(method.name) for method in choosing)
             raise UserError(
                 f"{name!r}: {names} each bring their own {axis}, "
                 f"and {'an epoch' if axis == 'loop' else 'a step'} has one; choose one of them"
@@ -44,8 +46,8 @@ def compose(rows: Sequence[Method]) -> Method:
         raise UserError(f"{name!r} names the same fork twice; name it once")
     return Method(
         name=name,
-        summary="; ".join(row.summary for row in rows),
-        paper="; ".join(row.paper for row in rows),
+        summary="; ".join(method.summary for method in methods),
+        paper="; ".join(method.paper for method in methods),
         parts=parts,
-        rows={kind: row for each in rows for kind, row in each.rows.items()},
+        rows={kind: name for method in methods for kind, name in method.rows.items()},
     )

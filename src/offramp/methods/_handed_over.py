@@ -33,7 +33,7 @@ class OwnLosses(list[Tensor]):
         self.step = step
 
     def check(self) -> None:
-        """Whether one can go backward from them.
+        """Check that a backward pass can start from the losses.
 
         Raises:
             UserError: There are more or fewer than there were, or none depends on anything trainable.
@@ -53,11 +53,11 @@ class OwnLosses(list[Tensor]):
         """The losses without gradient, ``[K]``; not a number for an output without a target."""
         if not self:
             return torch.full((len(self.step.outputs),), torch.nan, device=self.step.outputs[0].device)
-        found = torch.stack(list(self)).detach()
-        if len(found) == len(self.step.outputs):
-            return found
-        values = found.new_full((len(self.step.outputs),), torch.nan)
-        values[self.step.present] = found
+        losses = torch.stack(list(self)).detach()
+        if len(losses) == len(self.step.outputs):
+            return losses
+        values = losses.new_full((len(self.step.outputs),), torch.nan)
+        values[self.step.present] = losses
         return values
 
 
@@ -123,21 +123,21 @@ def whole_of(
     """
     if share != 1:
         raise UserError("whole says what share the micro-batch is; leave share out")
-    found = whole if isinstance(whole, Batch) else batch_of(batch.inputs, whole, outputs)
-    sizes = {len(target) for target in found.targets.values()} or {len(found)}
-    if whole is not found and not found.targets:
+    full_batch = whole if isinstance(whole, Batch) else batch_of(batch.inputs, whole, outputs)
+    sizes = {len(target) for target in full_batch.targets.values()} or {len(full_batch)}
+    if whole is not full_batch and not full_batch.targets:
         raise UserError("without targets whole does not say how many samples there are; give the whole Batch")
-    if not batch.targets.keys() <= found.targets.keys() or len(sizes) > 1 or max(sizes) < len(batch):
+    if not batch.targets.keys() <= full_batch.targets.keys() or len(sizes) > 1 or max(sizes) < len(batch):
         raise UserError(
             f"whole are the targets of all samples of the batch, for {', '.join(batch.targets)}, "
             f"of which these {len(batch)} samples are a part; got "
-            + (", ".join(f"{key} of {len(target)}" for key, target in found.targets.items()) or "none")
+            + (", ".join(f"{key} of {len(target)}" for key, target in full_batch.targets.items()) or "none")
         )
-    return found.targets, len(batch) / max(sizes)
+    return full_batch.targets, len(batch) / max(sizes)
 
 
 def check_even(step: Step) -> None:
-    """Whether every sample of a micro-batch counts 1, so that its share is that of the samples.
+    """Check that every sample of a micro-batch counts 1, so that its share is that of the samples.
 
     Raises:
         UserError: They count differently.
@@ -177,11 +177,11 @@ def backward_of(
         return Backward(average=average)
     scale = 1.0
     if probe:
-        one = torch.ones((), device=device, requires_grad=True)
-        run(one.clone())
-        if one.grad is None:
+        unit_loss = torch.ones((), device=device, requires_grad=True)
+        run(unit_loss.clone())
+        if unit_loss.grad is None:
             raise UserError("run left no gradient of the scalar it was given; give what calls its backward()")
-        scale = float(one.grad)
+        scale = float(unit_loss.grad)
     return Backward(run, scale, average)
 
 
@@ -198,7 +198,7 @@ def average_gradients(net: nn.Module, backward: Backward) -> None:
 
 
 def unwrap(model: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """The net in a model, and what to call in its stead.
+    """The net inside a wrapped model, and the module to call for its forward pass.
 
     Data parallelism is left out of the call, since gradients are averaged without it.
 

@@ -30,7 +30,7 @@ class Options:
     rows: Mapping[type, str]
 
     def bringer(self, part: Any) -> str:
-        """The name of the row that brings a part, or the part's own."""
+        """Name that qualifies a part's options: of the row that brings the part, or of its class."""
         return self.rows.get(type(part), type(part).__name__.lower())
 
     @property
@@ -50,10 +50,10 @@ class Options:
     @property
     def values(self) -> dict[str, Any]:
         """All options and their values, by their short names where these mean one option only."""
-        found = {}
+        values = {}
         for name, (part, field) in self.fields.items():
-            found[field if len(self.named(field)) == 1 else name] = dataclasses.asdict(part)[field]
-        return found
+            values[field if len(self.named(field)) == 1 else name] = dataclasses.asdict(part)[field]
+        return values
 
     def changes(self, options: Mapping[str, Any]) -> dict[type, dict[str, Any]]:
         """New values by the class of the part and its field; of two names for one option the later counts.
@@ -61,13 +61,13 @@ class Options:
         Raises:
             UserError: No such option, or a short name that several parts have.
         """
-        found: dict[type, dict[str, Any]] = {}
+        changed: dict[type, dict[str, Any]] = {}
         for key, value in options.items():
-            part, field = self.fields[self._one(key)]
-            found.setdefault(type(part), {})[field] = value
-        return found
+            part, field = self.fields[self._resolve(key)]
+            changed.setdefault(type(part), {})[field] = value
+        return changed
 
-    def _one(self, key: str) -> str:
+    def _resolve(self, key: str) -> str:
         names = self.named(key)
         if not names:
             known = self.values

@@ -205,7 +205,7 @@ class OwnLoopMethod(BoundMethod):
 
 
 def _as_now(model: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
-    """The model under the autocast of this progress, also when it is called later."""
+    """Wrap a model so that later calls run under the autocast that is on now."""
     kind = device.type
     enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
 

@@ -42,11 +42,11 @@ class Parts(Protocol):
 
     @property
     def needs(self) -> frozenset[str]:
-        """What the parts work on."""
+        """What the parts need: ``losses``, ``gramian`` or ``rows``; ``features`` and ``trunk`` of a step."""
 
     @property
     def reads_epochs(self) -> tuple[str, ...]:
-        """What depends on how many epochs there will be."""
+        """Which parts or options depend on the number of epochs."""
 
     @property
     def whole_batch(self) -> list[str]:
@@ -128,8 +128,8 @@ class BoundMethod(nn.Module):
             count = max(2, round(fraction * len(batch)))  # batch norm cannot do with one value per channel
             with buffers_kept(net), buffers_kept(self):
                 alone = {key: value for key, value in when.items() if key not in ("whole", "more")}
-                found = self.step(batch.first(count), model, tasks, reach=reach, how=how, **alone)
-                return self.balanced(self.losses_of(found), found), found
+                step = self.step(batch.first(count), model, tasks, reach=reach, how=how, **alone)
+                return self.balanced(self.losses_of(step), step), step
 
         return Step(
             net,

@@ -86,7 +86,7 @@ class Method:
         self._check_parts()
 
     def _check_parts(self) -> None:
-        """Whether each part leaves the others something to do."""
+        """Check that each part leaves the others something to do."""
         for axis, purpose in (("balancer", "balance"), ("combiner", "combine")):
             if self.loop.own_backward and axis in self.axes:
                 loop, other = map(self._options.bringer, (self.loop, self.parts[axis]))
@@ -125,24 +125,24 @@ class Method:
     @property
     def _placed(self) -> list[tuple[str, Any]]:
         """Every part with its axis."""
-        return [(axis, one) for axis, part in self.parts.items() for one in _members(part)]
+        return [(axis, member) for axis, part in self.parts.items() for member in _members(part)]
 
     @property
     def axes(self) -> dict[str, str]:
         """What the method chooses, axis by axis; plain choices are left out."""
-        kinds = {axis: [type(one) for one in _members(part)] for axis, part in self.parts.items()}
-        chosen = {
-            axis: " x ".join(kind.__name__ for kind in found)
-            for axis, found in kinds.items()
-            if found != [type(one) for one in _members(AXES[axis])]
+        kinds = {axis: [type(member) for member in _members(part)] for axis, part in self.parts.items()}
+        axes = {
+            axis: " x ".join(kind.__name__ for kind in chosen)
+            for axis, chosen in kinds.items()
+            if chosen != [type(member) for member in _members(AXES[axis])]
         }
-        return chosen | ({"net": Separate.__name__} if self.separate else {})
+        return axes | ({"net": Separate.__name__} if self.separate else {})
 
     # what follows from them
 
     @property
     def needs(self) -> frozenset[str]:
-        """What it works on: ``losses``, ``gramian`` or ``rows``; ``features`` and ``trunk`` of a step."""
+        """Needs of the parts: ``losses``, ``gramian`` or ``rows``; ``features`` and ``trunk`` of a step."""
         return self.objective.needs | self.balancer.needs | self.combiner.needs
 
     @property
@@ -154,14 +154,14 @@ class Method:
 
     @property
     def reads_epochs(self) -> tuple[str, ...]:
-        """What of it depends on how many epochs there will be, so that no run with it can be extended."""
-        return tuple(what for axis in AXES if axis != "fork" for what in self.parts[axis].reads_epochs)
+        """Which parts or options depend on the number of epochs, so that no run with them can be extended."""
+        return tuple(reader for axis in AXES if axis != "fork" for reader in self.parts[axis].reads_epochs)
 
     @property
     def whole_batch(self) -> list[str]:
         """Why no batch can be cut into micro-batches, part by part; empty where one can."""
-        found = (self.parts[axis].whole_batch for axis in AXES if axis != "fork")
-        return [why for why in found if why]
+        reasons = (self.parts[axis].whole_batch for axis in AXES if axis != "fork")
+        return [reason for reason in reasons if reason]
 
     @property
     def lasting(self) -> bool:
@@ -221,9 +221,9 @@ class Method:
             UserError: The method trains no step by itself, or does not fit the net.
         """
         if self.separate or not isinstance(self.loop, Minibatch):
-            what = "one network per output" if self.separate else "in epochs of several phases"
+            regime = "one network per output" if self.separate else "in epochs of several phases"
             raise UserError(
-                f"{self.name!r} trains {what}, which one loop over batches cannot do; "
+                f"{self.name!r} trains {regime}, which one loop over batches cannot do; "
                 f"use offramp.fit(net, data, method={self.name!r})"
             )
         inner, model = unwrap(net)

@@ -90,7 +90,7 @@ class Passes:
             words = _times(forward, "(F + B)")
         else:
             counts = ((forward, "F"), (backward, "B"))
-            words = " + ".join(_times(count, what) for count, what in counts if count != Linear())
+            words = " + ".join(_times(count, unit) for count, unit in counts if count != Linear())
         if self.factor != 1:
             words = f"{self.factor:g} ({words})"
         return " + ".join([words, *map(str, self.more)])
@@ -100,8 +100,8 @@ def _linear(number: Linear | float) -> Linear:
     return number if isinstance(number, Linear) else Linear(constant=float(number))
 
 
-def _times(count: Linear, what: str) -> str:
+def _times(count: Linear, unit: str) -> str:
     if count == Linear(constant=1.0):
-        return what
+        return unit
     several = count.over == 1 and count.slope and count.constant
-    return f"({count}) {what}" if several else f"{count} {what}"
+    return f"({count}) {unit}" if several else f"{count} {unit}"

@@ -258,13 +258,13 @@ def method(name: str, options: Mapping[str, Any] | None = None, /, **settings: A
         raise UserError("give method() its options in a mapping or by keyword, not both")
     if not isinstance(name, str) or not isinstance(options or {}, Mapping):
         raise UserError(f"method() takes a name and a mapping of options, got {name!r} and {options!r}")
-    names = [each.strip() for each in name.split("+")]
-    for one in names:
-        if not one:
+    keys = [key.strip() for key in name.split("+")]
+    for key in keys:
+        if not key:
             raise UserError(f"method {name!r} lacks a name beside its '+', e.g. dfs+kd")
-        if one not in METHODS:
-            raise UserError(f"no method {one!r}{guess(one, METHODS)}; there are: {', '.join(METHODS)}")
+        if key not in METHODS:
+            raise UserError(f"no method {key!r}{guess(key, METHODS)}; there are: {', '.join(METHODS)}")
     # in the order of the table, so that dfs+kd and kd+dfs are one method
-    rows = sorted((METHODS[one] for one in names), key=list(METHODS.values()).index)
-    row = rows[0] if len(rows) == 1 else compose(rows)
-    return row.with_options(settings if options is None else options)
+    methods = sorted((METHODS[key] for key in keys), key=list(METHODS.values()).index)
+    whole = methods[0] if len(methods) == 1 else compose(methods)
+    return whole.with_options(settings if options is None else options)

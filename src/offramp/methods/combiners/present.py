@@ -27,5 +27,5 @@ def by_output(losses: Sequence[Tensor], step: Step) -> list[Tensor]:
         raise ValueError(f"{len(losses)} losses for {len(present)} outputs with a target; give one for each")
     if len(present) == len(step.outputs):
         return list(losses)
-    found = dict(zip(present, losses, strict=True))
-    return [found[k] if k in found else torch.zeros(()) for k in range(len(step.outputs))]
+    loss_of = dict(zip(present, losses, strict=True))
+    return [loss_of[k] if k in loss_of else torch.zeros(()) for k in range(len(step.outputs))]

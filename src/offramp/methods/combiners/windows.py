@@ -81,15 +81,17 @@ class Windows(Combiner):
         order = sorted({starts[k] for k, loss in enumerate(losses) if loss.requires_grad}, reverse=True)
         here = replace(backward, average=None)
         reached: dict[Tensor, None] = {}
-        for first in order:
-            members = [k for k, start in enumerate(starts) if start == first and losses[k].requires_grad]
+        for first_block in order:
+            members = [
+                k for k, start in enumerate(starts) if start == first_block and losses[k].requires_grad
+            ]
             modules = [net.heads[k] for k in members]
-            for b in range(first, members[-1] + 1):
+            for b in range(first_block, members[-1] + 1):
                 modules += [net.stages[b], *net.forks[b : b + 1]]
             wanted = dict.fromkeys(p for module in modules for p in module.parameters() if p.requires_grad)
             wanted.update({p: None for k in members for p in inputs[k].leaves})
             ones = dict.fromkeys(members, 1.0)
-            add_weighted_gradient(losses, ones, list(wanted), here, keep_graph=first != order[-1])
+            add_weighted_gradient(losses, ones, list(wanted), here, keep_graph=first_block != order[-1])
             reached.update(wanted)
         if not step.more:
             average_grads(list(reached), backward)

@@ -75,7 +75,7 @@ class Distillation(Objective):
         return self.losses(step, soft_targets(step.outputs[-1], self.temperature), self.temperature)
 
     def losses(self, step: Step, targets: Tensor, temperature: float | Tensor) -> list[Tensor]:
-        """The K losses.
+        """The K losses of a step.
 
         Args:
             step: The step.
@@ -101,7 +101,7 @@ class _Annealed(nn.Module):
         self.confidence: Tensor | float = 0.0  # of the batch, as far as its micro-batches have come
 
     def forward(self, step: Step) -> list[Tensor]:
-        """The K losses; in training mode the temperature may grow after the batch's last micro-batch."""
+        """The K losses of a step; in training mode the temperature may grow after the last micro-batch."""
         temperature = self.temperature.clone()  # the graph keeps it, the buffer changes in place
         targets = soft_targets(step.outputs[-1], temperature)
         losses = self.objective.losses(step, targets, temperature)

@@ -35,8 +35,8 @@ class Objective:
         if self.weights is None:
             return
         bounds = "a factor of 0 or more per exit, not all 0, e.g. [1, 1, 2]"
-        found = numbers(self, "weights", bounds, lambda factors: min(factors) >= 0 < max(factors))
-        object.__setattr__(self, "weights", found)
+        weights = numbers(self, "weights", bounds, lambda factors: min(factors) >= 0 < max(factors))
+        object.__setattr__(self, "weights", weights)
 
     def bind(self, net: nn.Module, seed: int = 0) -> Callable[[Step], list[Tensor]]:
         """Bind the objective to the net that is trained.

@@ -61,7 +61,7 @@ class Ramp(Objective):
         return self.losses(tau_max(step.net), step)
 
     def losses(self, highest: Sequence[float], step: Step) -> list[Tensor]:
-        """The K losses.
+        """The K losses of a step.
 
         Args:
             highest: tau_max, one for every exit but the last.

@@ -25,7 +25,7 @@ __all__ = ["SelfDistillation", "SelfDistillationICCV"]
 
 @dataclass(frozen=True, kw_only=True)
 class SelfDistillation(Objective):
-    """The recipe of the TPAMI paper's code and of Deep Feature Surgery's.
+    """Self-distillation by the recipe of the TPAMI paper's code and of Deep Feature Surgery's.
 
     With p^T the probabilities at temperature T, F_k what head k's last linear layer reads, and the teacher
     p_K, F_K without gradient, the published loss is
@@ -61,14 +61,14 @@ class SelfDistillation(Objective):
 
     @property
     def whole_batch(self) -> str:
-        """As for any objective: the norm over a batch is no mean over its samples."""
+        """Why no batch can be cut into micro-batches: the norm over a batch is no mean over its samples."""
         return "lam weighs a norm over all samples of a batch, which `lam=0` leaves out" if self.lam else ""
 
     def bind(self, net: nn.Module, seed: int = 0) -> Callable[[Step], list[Tensor]]:  # noqa: D102
         return Adaptation(self.losses, net, seed, always=True)
 
     def losses(self, step: Step, features: list[Tensor], target: Tensor) -> list[Tensor]:
-        """The K losses.
+        """The K losses of a step.
 
         Args:
             step: The step.
@@ -87,7 +87,7 @@ class SelfDistillation(Objective):
 
 @dataclass(frozen=True, kw_only=True)
 class SelfDistillationICCV(Objective):
-    """The recipe of the public re-implementation of the ICCV paper, which itself does not print its weights.
+    """Self-distillation by the public re-implementation of the ICCV paper, which prints no weights.
 
     With the symbols of :class:`SelfDistillation`, the loss is
 
@@ -123,7 +123,7 @@ class SelfDistillationICCV(Objective):
         return Adaptation(self.losses, net, seed, always=False)
 
     def losses(self, step: Step, features: list[Tensor], target: Tensor) -> list[Tensor]:
-        """The K losses; arguments as in :meth:`SelfDistillation.losses`."""
+        """The K losses of a step; arguments as in :meth:`SelfDistillation.losses`."""
         targets = soft_targets(step.outputs[-1], self.temperature)
         hard = [(1 - self.alpha) * step.loss(k) for k in step.present]
         losses = []

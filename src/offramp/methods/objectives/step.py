@@ -97,7 +97,7 @@ class Step:
         return self.tasks[k].loss(self.outputs[k], self.targets[self.tasks[k].target])
 
     def _total(self, k: int, weights: Tensor) -> Tensor:
-        """What the weighted losses of these samples are divided by."""
+        """Divisor of the weighted losses of these samples."""
         if self.average is not None:
             total = self.share * self._over_processes[self.tasks[k]][0].to(weights)
         else:
@@ -109,26 +109,26 @@ class Step:
 
     @cached_property
     def _over_processes(self) -> dict[Task, Tensor]:
-        """Of each task, means over the processes: weight of a batch, and whether it has the target; ``[2]``.
+        """Means over the processes by task, ``[2]``: weight of a batch, and whether it has the target.
 
         One message for all tasks, in which every process takes part: one that lacks a target too, lest the
         others wait for it.
         """
         assert self.average is not None
-        first: dict[Task, int] = {}
+        first_output: dict[Task, int] = {}
         for k, task in enumerate(self.tasks[: len(self.outputs)]):
-            first.setdefault(task, k)
+            first_output.setdefault(task, k)
         dtype = torch.float32
         for output in self.outputs:  # weights have one too, but not in a process without targets
             dtype = torch.promote_types(dtype, output.dtype)
         zero = torch.zeros((), dtype=dtype, device=self.outputs[0].device)
-        here = [self._is_here(task.target) for task in first]
+        here = [self._is_here(task.target) for task in first_output]
         weights = [
             self._batch_weight(k, zero) if there else zero
-            for k, there in zip(first.values(), here, strict=True)
+            for k, there in zip(first_output.values(), here, strict=True)
         ]
         means = self.average(torch.stack([*weights, *(zero + there for there in here)]))
-        return dict(zip(first, means.view(2, -1).unbind(1), strict=True))
+        return dict(zip(first_output, means.view(2, -1).unbind(1), strict=True))
 
     def _batch_weight(self, k: int, like: Tensor) -> Tensor:
         """Sum of the weights of this process's batch, of which these samples may be a share."""

@@ -67,7 +67,7 @@ def choose_cuts(
         lowest[b] = min(max(peak, heights[a, b]) for a, peak in lowest.items())
     cuts: dict[int, list[int]] = {end: []}  # down to each level, the most cuts that are hardly higher
     for b in reversed(range(-1, end)):
-        ways = [[*found, b] for a, found in cuts.items() if heights[a, b] <= SLACK * lowest[-1]]
+        ways = [[*taken, b] for a, taken in cuts.items() if heights[a, b] <= SLACK * lowest[-1]]
         if ways:
             cuts[b] = max(ways, key=len)
     return sorted(cuts[-1])[1:]

@@ -58,9 +58,11 @@ def plan_rows(
         for p, outputs in trained.items()
     }
     groups = group_parameters({p: owners[p] for p in trained if p in outputs_of}, shared)
-    owners = {p: found & frozenset(present) for p, found in owners.items()}
+    owners = {p: indices & frozenset(present) for p, indices in owners.items()}
     fewest = 1 if shared == "all" else 2
     groups = [left for group in groups if (left := group.restricted(owners, fewest)) is not None]
     group_of = {p: group for group in groups for p in group.parameters}
-    need = [{p: None for p, found in owners.items() if j in found} for j in range(len(reaches))]
-    return RowPlan(groups, group_of, need, [p for p, found in owners.items() if found and p not in group_of])
+    need = [{p: None for p, indices in owners.items() if j in indices} for j in range(len(reaches))]
+    return RowPlan(
+        groups, group_of, need, [p for p, indices in owners.items() if indices and p not in group_of]
+    )

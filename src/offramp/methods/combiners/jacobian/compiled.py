@@ -38,17 +38,17 @@ def run_with_lasting_graph(
     if "torch._functorch.aot_autograd" not in sys.modules:  # torch loads it before it compiles anything
         return forward()
     with _compiling_to_last():
-        found = forward()
-    programs = _programs_behind(found[0])
+        passed = forward()
+    programs = _programs_behind(passed[0])
     if any(program.bw_donated_idxs for program in programs):
         torch.compiler.reset()
         with _compiling_to_last(), buffers_kept(net):
-            found = forward()
-        programs = _programs_behind(found[0])
+            passed = forward()
+        programs = _programs_behind(passed[0])
     for program in programs:
         # torch takes None, of a program that may overwrite nothing, for a list of what it may
         program.bw_donated_idxs = program.bw_donated_idxs or []
-    return found
+    return passed
 
 
 @contextmanager

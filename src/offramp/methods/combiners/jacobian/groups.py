@@ -79,4 +79,4 @@ def group_parameters(owners: Mapping[Tensor, frozenset[int]], shared: str) -> li
     elif shared == "first" and alike:
         most = max(map(len, alike))
         alike = {indices: parameters for indices, parameters in alike.items() if len(indices) == most}
-    return [ParameterGroup(tuple(sorted(indices)), tuple(found)) for indices, found in alike.items()]
+    return [ParameterGroup(tuple(sorted(indices)), tuple(members)) for indices, members in alike.items()]

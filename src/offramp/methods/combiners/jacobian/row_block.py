@@ -58,11 +58,11 @@ class RowBlock:
         total: Row = [None] * len(self.parameters)
         for factor, row in zip(factors, rows, strict=True):
             pairs = [(t, g) for t, g in zip(total, row, strict=True) if t is not None and g is not None]
-            first = [g for t, g in zip(total, row, strict=True) if t is None and g is not None]
+            initial = [g for t, g in zip(total, row, strict=True) if t is None and g is not None]
             if pairs:
                 torch._foreach_add_([t for t, _ in pairs], [g for _, g in pairs], alpha=factor)
-            if first:
-                torch._foreach_mul_(first, factor)
+            if initial:
+                torch._foreach_mul_(initial, factor)
             total = [g if t is None else t for t, g in zip(total, row, strict=True)]
             row.clear()
         for parameter, gradient in zip(self.parameters, total, strict=True):

@@ -153,7 +153,7 @@ class BoundStagedLoop(BoundLoop):
             "norms": self.training.norms,
             "routes": {} if self.importance is None else dict(self.importance.state_dict()),
             "fusion": self.mean.values(),
-            "first": self.fusion.first,
+            "first": self.fusion.initial,
             "previous": self.fusion.previous,
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers()],
             "precision": self.context.fabric.strategy.precision.state_dict(),
@@ -171,7 +171,7 @@ class BoundStagedLoop(BoundLoop):
         if self.importance is not None:
             self.importance.load_state_dict(state["routes"])
         self.mean.put(state["fusion"])
-        self.fusion.first, self.fusion.previous = state["first"], state["previous"]
+        self.fusion.initial, self.fusion.previous = state["first"], state["previous"]
         for optimizer, values in zip(self._optimizers(), state["optimizers"], strict=True):
             optimizer.load_state_dict(values)
         self.context.fabric.strategy.precision.load_state_dict(state["precision"])

@@ -40,7 +40,7 @@ class Fusion:
         taus: Progress -> factor of each output's loss.
 
     Attributes:
-        first: Learned variables before the epoch's first step.
+        initial: Learned variables before the epoch's first step.
         previous: Learned variables before the last step.
     """
 
@@ -54,19 +54,19 @@ class Fusion:
     ) -> None:
         self.context, self.options, self.mean, self.taus = context, options, mean, taus
         self.optimizer = optimizer
-        self.first: dict[str, Tensor] = {}
+        self.initial: dict[str, Tensor] = {}
         self.previous: dict[str, Tensor] = {}
 
     def begin(self) -> None:
         """Prepare the phase; the net holds what is not fused."""
-        self.first = self.mean.values()
-        self.previous = self.first if self.options.lags else {}
+        self.initial = self.mean.values()
+        self.previous = self.initial if self.options.lags else {}
         if self.options.fusion_fraction < 1:
             for layer in _moving_norms(self.context.net):
                 layer.reset_running_stats()
 
     def step(self, copies: Copies, batch: Batch, progress: Progress) -> Losses:
-        """Train on one whole batch; the losses before, of this process's share."""
+        """Train on one whole batch; return this process's share of the losses before the step."""
         context, fabric = self.context, self.context.fabric
         batch = batch.share(fabric.global_rank, fabric.world_size)
         optimizer = self.optimizer if self.options.learns_in(progress.epoch) else None
@@ -101,7 +101,7 @@ class Fusion:
         with torch.no_grad():
             fused = self.mean.fused(copies)
         ema = self.options.ema_after(progress.epoch, self.context.epochs)
-        self.mean.put({name: torch.lerp(v, self.first[name], ema) for name, v in learned.items()})
+        self.mean.put({name: torch.lerp(v, self.initial[name], ema) for name, v in learned.items()})
         return fused
 
     @contextmanager

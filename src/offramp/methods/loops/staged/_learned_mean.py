@@ -43,9 +43,9 @@ class LearnedMean:
         self.importance, self.learn_importance = importance, learn_importance
         self.variables: dict[str, nn.Parameter] = {}
         for name, unit in units.items():
-            first = like.new_tensor([start(output) for output in owners[name]])
-            first = first.reshape(-1, *(1,) * len(unit)).repeat(1, *unit)
-            self.variables[name] = nn.Parameter(first)
+            initial = like.new_tensor([start(output) for output in owners[name]])
+            initial = initial.reshape(-1, *(1,) * len(unit)).repeat(1, *unit)
+            self.variables[name] = nn.Parameter(initial)
 
     def weights(self, name: str) -> Tensor:
         """Weights a_k of a tensor, ``[owners, ...]``, not normalised."""

@@ -91,7 +91,7 @@ def _gradient(
     batches: list[Batch],
     weights: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
-    """Gradient of the mean loss of another output; of the weights that it reaches."""
+    """Gradient of another output's mean loss with respect to the weights that it reaches."""
     value = _loss(training, output, other, progress, batches, {})
     if not value.requires_grad:  # the loss has no weight
         return {}

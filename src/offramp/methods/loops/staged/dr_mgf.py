@@ -197,12 +197,12 @@ class DRMGF(StagedLoop):
             units = scaled_units(net, shared, affine=self.affine == "scales")
         if self.learn == "routes":
             units = {name: unit for name, unit in units.items() if name not in importance.owners}
-        first = 1e-3 if self.learn == "scales" else 1.0
+        initial = 1e-3 if self.learn == "scales" else 1.0
         return LearnedMean(
             shared,
             units,
             positive=SIGNS[self.sign][0],
-            start=lambda output: first,
+            start=lambda output: initial,
             importance=None if self.learn == "nothing" else importance,
             learn_importance=self.learn == "routes",
             like=next(net.parameters()),
