@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from offramp.copying import deep_copy
 from offramp.errors import UserError
 from offramp.exits._compiled import compiled, filled
 from offramp.exits._folding import close, fold
@@ -75,7 +75,7 @@ class InferenceNet:
 
     def __init__(self, net: MultiExitNet, policy: Policy, *, compile: bool = False) -> None:
         policy.check(net)
-        stages, heads = copy.deepcopy((net.stages, net.heads))
+        stages, heads = deep_copy((net.stages, net.heads))
         for module in (*stages, *heads):
             module.eval().requires_grad_(False)
         parts = segments([*stages], [*heads], policy.evaluated)

@@ -6,7 +6,6 @@ runs when a user gives the place, and only then: what a file names is never impo
 
 from __future__ import annotations
 
-import copy
 import inspect
 import re
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from offramp.copying import deep_copy
 from offramp.errors import UserError, guess
 from offramp.nets._imported import blamed, find
 from offramp.nets.multi_exit import MultiExitNet
@@ -55,7 +55,7 @@ def build_own(
     made = _find(place)
     given = _arguments(place, made, arguments, num_classes)
     with blamed(place.rpartition(":")[0], f"cannot build {place}"):
-        net: MultiExitNet = made(**given) if _is_function(made) else copy.deepcopy(made)
+        net: MultiExitNet = made(**given) if _is_function(made) else deep_copy(made)
     check_net(net, f"what {place} gives")
     net.spec = {"net": place, **given}
     if input_size is not None:

@@ -7,12 +7,12 @@ supervision), and a layer descends one loss instead of the sum of several (the e
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
 
+from offramp.copying import deep_copy
 from offramp.nets.exits import exits, reads_previous
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.net import Net
@@ -34,7 +34,7 @@ class Separate(Net):
 
     def __init__(self, net: MultiExitNet) -> None:
         super().__init__()
-        self.nets = nn.ModuleList(copy.deepcopy(_alone(net, k)) for k in range(net.num_exits))
+        self.nets = nn.ModuleList(deep_copy(_alone(net, k)) for k in range(net.num_exits))
         self.outputs = net.outputs
         self.input_size, self.example, self.convention = net.input_size, net.example, net.convention
 

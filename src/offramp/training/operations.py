@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from offramp.copying import deep_copy
 from offramp.counting import cost
 from offramp.data.batch import Batch
 from offramp.flops import Tally, without_formula
@@ -93,7 +93,7 @@ def _epoch(net: Net, method: Method, images: int) -> _Epoch:
     every = _weighted(method).every  # of so many steps the first alone finds weights
     tally = Tally()
     total = _Epoch(Fraction(0), 0, tally.hiding)
-    trained = method.prepare(copy.deepcopy(net).cpu())
+    trained = method.prepare(deep_copy(net).cpu())
     with in_training_mode(trained), torch.enable_grad():
         context = _bench(trained, method, images)
         rehearse(context, images, PROGRESS, "count with more images")

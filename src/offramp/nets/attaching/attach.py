@@ -77,7 +77,7 @@ def attach(
     A stage that must hand on more than its own output returns a tuple of Tensors; the head reads the last.
 
     The net is made of the backbone's own modules and parameters: training or moving one trains and moves
-    the other (``copy.deepcopy(backbone)`` first, to keep them apart). A new head has the device and dtype
+    the other (a ``copy.deepcopy`` of the net is apart from both). A new head has the device and dtype
     of the feature it reads. Hooks on modules that hold a cut do not run in the net; all others do.
 
     Args:

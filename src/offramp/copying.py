@@ -1,0 +1,47 @@
+"""Copies of modules, whatever a forward pass has left in them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+__all__ = ["deep_copy", "kept_results"]
+
+_Copied = TypeVar("_Copied")
+
+
+def deep_copy(value: _Copied) -> _Copied:
+    """Like ``copy.deepcopy``, also of modules that keep a result of their last forward pass.
+
+    ``copy.deepcopy`` refuses Tensors that have a history in autograd, such as the attention biases that LeViT
+    caches, or a weight under the old ``weight_norm``. Here the copy has their values, without the history.
+
+    Args:
+        value: A module, or modules in a tuple, list or dict.
+    """
+    return copy.deepcopy(value, kept_results(value))
+
+
+def kept_results(value: Any) -> dict[int, Any]:
+    """Copies of the Tensors with a history in autograd, by id: what ``copy.deepcopy`` takes for a memo."""
+    found: dict[int, Any] = {}
+    met: set[int] = set()
+    left = [value]
+    while left:
+        item = left.pop()
+        if id(item) in met:
+            continue
+        met.add(id(item))
+        if isinstance(item, Tensor):
+            if not item.is_leaf:
+                found[id(item)] = item.detach().clone()
+        elif isinstance(item, nn.Module):
+            left += vars(item).values()
+        elif isinstance(item, Mapping):
+            left += item.values()
+        elif isinstance(item, (tuple, list, set)):
+            left += item
+    return found
