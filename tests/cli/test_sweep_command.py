@@ -139,7 +139,7 @@ def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path):
         ({"net": "vgg7:widht=4"}, "did you mean 'width'?"),
         ({"data": "no/such/folder"}, "no/such/folder"),
         ({"train_limit": 10**6}, "train_limit=1000000"),
-        ({"batch_size": 1000}, "58 images do not fill one batch of 1000; take batch_size=58"),
+        ({"batch_size": 1000}, "58 samples do not fill one batch of 1000; take batch_size=58"),
         ({"augment": "flop"}, "flop"),
         ({"methods": ["joint", "dsf"]}, "did you mean 'dfs'?"),
         ({"sedes": [1]}, "did you mean 'seeds'?"),

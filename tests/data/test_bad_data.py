@@ -208,7 +208,7 @@ def test_val_fraction_out_of_range(fraction):
 
 
 def test_validation_that_leaves_nothing_to_train_on(parquet_folder):
-    refused(["val_fraction=0.1 leaves none of 1 images"], parquet_folder, train_limit=1)
+    refused(["val_fraction=0.1 leaves none of 1 samples"], parquet_folder, train_limit=1)
 
 
 def test_other_numbers_out_of_range(parquet_folder):

@@ -82,7 +82,7 @@ def test_ranks_share_each_batch(split):
 
 
 def test_a_set_smaller_than_a_batch_that_must_be_full(split):
-    with pytest.raises(UserError, match=r"23 images do not fill one batch of 50; take .* `batch_size=23`"):
+    with pytest.raises(UserError, match=r"23 samples do not fill one batch of 50; take .* `batch_size=23`"):
         split.num_batches(50, drop_last=True)
 
 

@@ -60,10 +60,10 @@ def test_gaps_are_told_and_ordinary_labels_are_not(folder_of):
 @pytest.mark.parametrize(
     ("labels", "ignored", "told"),
     [
-        ([0, 1, 2], 77, "no image has the label 77; the labels are [0, 1, 2]"),
-        ([0, 1, 2], True, "no image has the label True; the labels"),
-        ([0, 1, 2], [2, 77, -1], "no image has the label -1, 77; the labels"),
-        (["cat", "dog"], "Cat", "no image has the label Cat; the labels are ['cat', 'dog']"),
+        ([0, 1, 2], 77, "no sample has the label 77; the labels are [0, 1, 2]"),
+        ([0, 1, 2], True, "no sample has the label True; the labels"),
+        ([0, 1, 2], [2, 77, -1], "no sample has the label -1, 77; the labels"),
+        (["cat", "dog"], "Cat", "no sample has the label Cat; the labels are ['cat', 'dog']"),
         ([0, 1, 2], 2, None),
         ([True, False], True, None),
         ([0, 1, -1], -1, None),

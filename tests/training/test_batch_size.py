@@ -10,9 +10,9 @@ from offramp import Recipe, UserError, fit
 from offramp.training.batch_size import check_batch_size
 
 TROUBLES = [
-    (Recipe(batch_size=128), 24, 1, "24 images do not fill one batch of 128; take `batch_size=24`"),
+    (Recipe(batch_size=128), 24, 1, "24 samples do not fill one batch of 128; take `batch_size=24`"),
     (Recipe(batch_size=64, accumulate=32), 24, 1, "take `batch_size=24, accumulate=12`"),
-    (Recipe(batch_size=8, accumulate=5), 99, 2, "has only 4 images of a batch; take `accumulate=2`"),
+    (Recipe(batch_size=8, accumulate=5), 99, 2, "has only 4 samples of a batch; take `accumulate=2`"),
     (Recipe(batch_size=9), 99, 2, "batch_size 9 does not divide among 2 processes; take `batch_size=8`"),
     (Recipe(batch_size=3), 99, 4, "take `batch_size=8`"),
     (Recipe(batch_size=64, accumulate=32), 25, 3, "take `batch_size=24, accumulate=4`"),
@@ -20,7 +20,7 @@ TROUBLES = [
         Recipe(batch_size=64, accumulate=4),
         3,
         2,
-        "3 images do not fill one batch of 64; give 4 images or more",
+        "3 samples do not fill one batch of 64; give 4 samples or more",
     ),
 ]
 

@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Tenso
 from offramp import Recipe, Run, UserError, fit
 from offramp.data import open_data
 from offramp.nets import MultiExitNet
+from offramp.runs.fits import check_fits
 from offramp.runs.formats import as_of_today
-from offramp.runs.sets import check_fits, open_recorded
+from offramp.runs.sets import open_recorded
 from offramp.training._feed import Feed
 
 RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05, augment="none", val_fraction=0.2, checkpoint_every=1)
@@ -142,7 +143,7 @@ def test_images_of_other_channels_train_nets_that_read_them(channels):
 
 
 def test_a_batch_that_is_too_large_is_refused_with_one_that_fits():
-    with pytest.raises(UserError, match=r"24 images do not fill one batch of 128; .*`batch_size=24`"):
+    with pytest.raises(UserError, match=r"24 samples do not fill one batch of 128; .*`batch_size=24`"):
         fit(tiny_net(), Samples(), "joint", RECIPE.replace(batch_size=128), quiet=True)
     fit(tiny_net(), Samples(), "joint", RECIPE.replace(batch_size=24, epochs=1), quiet=True)
 

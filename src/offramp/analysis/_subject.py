@@ -20,7 +20,7 @@ from offramp.runs.run import Run
 from offramp.runs.sets import SETTINGS, recorded_transform
 
 if TYPE_CHECKING:
-    from offramp.data import Batch, ImageData
+    from offramp.data import Batch, OpenedData
 
 __all__ = ["Subject", "check_split", "subject_of"]
 
@@ -46,7 +46,7 @@ class Subject:
     folder: Path
     net: Net
     record: Mapping[str, Any]
-    data: ImageData
+    data: OpenedData[Any]
     last_lr: float
 
     @property
@@ -101,7 +101,7 @@ class Subject:
 
 
 def subject_of(
-    run: Run, files: RunRecord, label: str, method: str, sets: dict[tuple[Any, ...], ImageData]
+    run: Run, files: RunRecord, label: str, method: str, sets: dict[tuple[Any, ...], OpenedData[Any]]
 ) -> Subject:
     """A run with its data, opened if they are not yet.
 

@@ -31,6 +31,7 @@ class TrainCommand:
   offramp train --data digits --net vgg7:width=8 --method joint --epochs 5 --out runs/joint
   offramp train --data digits --net vgg7:width=8 --method dfs --set beta=0.9 lr=0.05 --out runs/dfs
   offramp train --data uoft-cs/cifar100 --net resnet18 --method dfs --recipe my.yaml --out runs/r18
+  offramp train --data reviews --tokenizer bert --net my.py:bert --method dfs --out runs/reviews
   offramp train --resume --out runs/r18                 (go on where it was stopped)
   offramp train --resume --out runs/r18 --epochs 200    (more epochs: schedule constant or multistep)"""
     UNLESS: ClassVar = {"data": "--resume", "net": "--resume", "method": "--resume"}  # else required
@@ -43,6 +44,8 @@ class TrainCommand:
     """one of `offramp methods`"""
     out: str
     """run folder to write"""
+    tokenizer: str | None = None
+    """folder of the tokenizer, for texts; none is guessed"""
     epochs: int | None = None
     """passes over the training set; by default the recipe's"""
     recipe: str | None = None
@@ -113,7 +116,8 @@ class TrainCommand:
             recipe = Recipe.load(self.recipe)
         else:
             recipe = Recipe() if record is None else Recipe.from_dict(record["recipe"])
-        return recipe.with_settings(settings)
+        recipe = recipe.with_settings(settings)
+        return recipe if self.tokenizer is None else recipe.replace(tokenizer=self.tokenizer)
 
     def _check_method(self, record: dict[str, Any] | None, recipe: Recipe) -> None:
         from offramp.methods import method

@@ -1,20 +1,27 @@
-"""Data: image classification sets, batch augmentation, and the named pipelines."""
+"""Data: sets of images and of texts, batch augmentation, and the named pipelines."""
 
 from offramp.data.batch import Batch, Origin
 from offramp.data.image_data import ImageData
+from offramp.data.opened import OpenedData
 from offramp.data.opening import open_data, open_other
-from offramp.data.pipelines import PIPELINES, Transform, pipeline
+from offramp.data.pipelines import PIPELINES, Transform, default_pipeline, pipeline
 from offramp.data.split import Split
 from offramp.data.stream import StreamSplit
+from offramp.data.text_data import TextData
+from offramp.data.text_split import TextSplit
 
 __all__ = [
     "PIPELINES",
     "Batch",
     "ImageData",
+    "OpenedData",
     "Origin",
     "Split",
     "StreamSplit",
+    "TextData",
+    "TextSplit",
     "Transform",
+    "default_pipeline",
     "open_data",
     "open_other",
     "pipeline",

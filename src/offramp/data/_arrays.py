@@ -50,7 +50,7 @@ class ArrayRows:
         """The labels as they are stored."""
         return Labels.of(as_list(self._labels), self.location)
 
-    def image(self, row: int) -> Any:
+    def content(self, row: int) -> Any:
         """The image of a row."""
         return self._images[row]
 

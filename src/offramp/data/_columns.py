@@ -1,4 +1,4 @@
-"""Columns of a table, or keys of a sample, that hold the images and the labels."""
+"""Columns of a table, or keys of a sample, that hold the images or texts and the labels."""
 
 from __future__ import annotations
 
@@ -7,28 +7,35 @@ from dataclasses import dataclass
 
 from offramp.errors import UserError, guess
 
-__all__ = ["Columns"]
+__all__ = ["USUAL", "Columns"]
 
 USUAL = {
     "image": ("image", "img", "pixel_values"),
+    "text": ("text", "sentence"),
     "label": ("label", "fine_label", "labels"),
 }  # CIFAR-100: fine_label
-PLURAL = {"image": "images", "label": "labels"}
+PLURAL = {"image": "images", "text": "texts", "label": "labels"}
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of images and labels: those that a user names, or else the usual ones.
+    """The columns of images or texts and of labels: those that a user names, or else the usual ones.
 
     Attributes:
-        image: Column of the images; None: by its usual name, or the only one declared so.
+        content: Column of the images or texts; None: by its usual name, or the only one declared so.
         label: Column of the labels, likewise.
         required: Whether data without columns, or without these, are refused.
+        kind: What the content is, ``"image"`` or ``"text"``.
     """
 
-    image: str | None = None
+    content: str | None = None
     label: str | None = None
     required: bool = True
+    kind: str = "image"
+
+    @property
+    def _wanted(self) -> tuple[tuple[str, str | None], tuple[str, str | None]]:
+        return (self.kind, self.content), ("label", self.label)
 
     def pick(
         self,
@@ -37,20 +44,20 @@ class Columns:
         misfit: Callable[[str, str], str | None] = lambda role, column: None,
         declared: Mapping[str, Collection[str]] | None = None,
     ) -> tuple[str, str]:
-        """Choose the columns of the images and of the labels.
+        """Choose the columns of the images or texts and of the labels.
 
         Args:
             name: Name of the table in errors.
             columns: Names of its columns.
-            misfit: Role (``image`` or ``label``) and column -> description of what the column holds, if it
-                cannot serve; else None.
+            misfit: Role (``image``, ``text`` or ``label``) and column -> description of what the column
+                holds, if it cannot serve; else None.
             declared: Role -> columns that the table itself declares to be such.
 
         Raises:
             UserError: A column is missing or holds something else; one line says so of both.
         """
         picked, faults = {}, []
-        for role, wanted in (("image", self.image), ("label", self.label)):
+        for role, wanted in self._wanted:
             if wanted is not None and (wanted in columns or self.required):
                 candidates = [wanted]
             else:
@@ -72,8 +79,10 @@ class Columns:
                 )
                 faults.append(f"{missing} among {', '.join(columns)}; choose it by `{role}=...`")
         if faults:
-            raise UserError(f"{name}: {', and '.join(faults)}")
-        return picked["image"], picked["label"]
+            texts = self.kind == "image" and "image" not in picked and {*USUAL["text"]} & {*columns}
+            remedy = "; for texts give their tokenizer by `tokenizer=...`" if texts else ""
+            raise UserError(f"{name}: {', and '.join(faults)}{remedy}")
+        return picked[self.kind], picked["label"]
 
     def refuse(self, name: str) -> None:
         """Refuse a choice of columns for data that have none.
@@ -81,8 +90,6 @@ class Columns:
         Raises:
             UserError: A column was chosen.
         """
-        chosen = [
-            f"`{role}={c!r}`" for role, c in (("image", self.image), ("label", self.label)) if c is not None
-        ]
+        chosen = [f"`{role}={column!r}`" for role, column in self._wanted if column is not None]
         if chosen and self.required:
             raise UserError(f"{name} has no columns to choose from; leave {' and '.join(chosen)} out")

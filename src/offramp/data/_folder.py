@@ -51,7 +51,7 @@ class FolderRows:
         """The names of the class folders."""
         return self._labels
 
-    def image(self, row: int) -> bytes:
+    def content(self, row: int) -> bytes:
         """One image file's content.
 
         Raises:

@@ -20,7 +20,7 @@ __all__ = ["KINDS", "object_name", "open_rows"]
 
 KINDS = (
     "a folder or a name, a torch Dataset or DataLoader, a Hugging Face Dataset or DatasetDict, a list of "
-    "(image, label) pairs, a tuple (images, labels) of arrays, or a mapping "
+    "(image, label) or (text, label) pairs, a tuple (images, labels) of arrays, or a mapping "
     "{'train': ..., 'val': ..., 'test': ...} of these"
 )
 
@@ -112,10 +112,12 @@ def _hugging_face_rows(data: Any, name: str, columns: Columns) -> tuple[Rows, li
     if not len(data):
         raise UserError(f"{name} has no samples; give some")
     features = data.features
-    image, label = columns.pick(name, list(features))
+    if columns.kind == "text" and data.format["type"] is None:
+        return TableRows(HubTable(name, data), columns), []
+    content, label = columns.pick(name, list(features))
     table = HubTable(name, data)
     if data.format["type"] is None:
-        if not_images(table.schema.field(image).type) is None:
+        if not_images(table.schema.field(content).type) is None:
             return TableRows(table, columns), []
         data = data.with_format("numpy")
     names = getattr(features[label], "names", None)

@@ -57,8 +57,8 @@ def num_batches(samples: int, batch_size: int, *, drop_last: bool = False, world
     global_size = batch_size * world
     if drop_last and 0 < samples < global_size:
         largest = samples - samples % world
-        remedy = f"take a smaller one, e.g. `batch_size={largest}`" if largest > 1 else "give more images"
-        raise UserError(f"{samples} images do not fill one batch of {global_size}; {remedy}")
+        remedy = f"take a smaller one, e.g. `batch_size={largest}`" if largest > 1 else "give more samples"
+        raise UserError(f"{samples} samples do not fill one batch of {global_size}; {remedy}")
     return samples // global_size if drop_last else -(-samples // global_size)
 
 

@@ -68,7 +68,10 @@ def picture(stored: Any, channels: int | None = None) -> Picture:
         return _converted(stored, channels)
     if hasattr(stored, "shape") or isinstance(stored, list):
         return _tensor(stored, channels)
-    raise UnusableImage(f"a {type(stored).__name__} is no image; give a PIL image, an array or a Tensor")
+    text = ", or for texts their tokenizer by `tokenizer=...`" if isinstance(stored, str) else ""
+    raise UnusableImage(
+        f"a {type(stored).__name__} is no image; give a PIL image, an array or a Tensor{text}"
+    )
 
 
 def size_of(image: Picture) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""A split as it is stored: images and labels one by one, nothing decoded yet."""
+"""A split as it is stored: images or texts and labels one by one, nothing decoded yet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Rows", "decode"]
 
 
 class Rows(Protocol):
-    """A split in any kind of storage: its images and labels, one by one."""
+    """A split in any kind of storage: its images or texts and its labels, one by one."""
 
     random: bool  # whether an image is another one each time it is read
 
@@ -25,8 +25,8 @@ class Rows(Protocol):
     def labels(self) -> Labels:
         """The labels as they are stored."""
 
-    def image(self, row: int) -> Any:
-        """The image of a row as it is stored: a file's content, a PIL image, an array or a Tensor."""
+    def content(self, row: int) -> Any:
+        """A row as it is stored: an image (a file's content, PIL, an array or a Tensor), or a text."""
 
     def location(self, row: int) -> str:
         """The name of a row in an error."""
@@ -48,7 +48,7 @@ def decode(
         UserError: It is no whole image, of a kind that cannot be converted, or of another size.
     """
     try:
-        image = picture(rows.image(row), channels)
+        image = picture(rows.content(row), channels)
     except UnusableImage as error:
         raise UserError(f"{rows.location(row)}: {error}") from error
     actual = size_of(image)

@@ -60,7 +60,8 @@ class SampleRows:
             if not isinstance(sample, (tuple, list)) or len(sample) != 2:
                 parts = f" of {len(sample)}" if isinstance(sample, (tuple, list)) else ""
                 raise UserError(
-                    f"{self.location(0)}: a {type(sample).__name__}{parts}; make it a pair (image, label)"
+                    f"{self.location(0)}: a {type(sample).__name__}{parts}; "
+                    f"make it a pair ({columns.kind}, label)"
                 )
         self.random, self.reproducible = False, True
         self._labels = None if labels is None or len(labels) != len(samples) else as_list(labels)
@@ -77,7 +78,7 @@ class SampleRows:
             self._labels = [self._pair(row)[1] for row in range(len(self))]
         return Labels.of(self._labels, self.location)
 
-    def image(self, row: int) -> Any:
+    def content(self, row: int) -> Any:
         """The image of a row.
 
         Raises:
@@ -118,7 +119,8 @@ class SampleRows:
             return sample[image_key], sample[label_key]
         except (KeyError, IndexError, TypeError) as error:
             raise UserError(
-                f"{self.location(row)}: no pair (image, label) as sample 0 is; mend or remove it"
+                f"{self.location(row)}: no pair ({self._columns.kind}, label) as sample 0 is; "
+                "mend or remove it"
             ) from error
 
 

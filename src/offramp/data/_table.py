@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from offramp.data._columns import Columns
+from offramp.data._columns import USUAL, Columns
 from offramp.data._extra import extra
 from offramp.data._folder import read_image
 from offramp.data._labels import MULTI_LABEL, Labels
@@ -41,12 +41,12 @@ class Table(Protocol):
 
 
 class TableRows:
-    """The image and label columns of a table.
+    """The image or text column and the label column of a table.
 
     Images are files' contents (binary, or Hugging Face's struct of bytes and path) or paths as text.
 
     Raises:
-        UserError: The table is empty, or has no column of images or labels.
+        UserError: The table is empty, or has no column of images or texts, or of labels.
     """
 
     random = False
@@ -62,12 +62,15 @@ class TableRows:
             role: [name for name in table.schema.names if features.get(name, {}).get("_type") == kind]
             for role, kind in kinds.items()
         }
+        words = [name for name in table.schema.names if not _not_texts(table.schema.field(name).type)]
+        declared["text"] = [name for name in words if name not in (columns.label, *USUAL["label"])]
 
         def misfit(role: str, column: str) -> str | None:
             type_ = table.schema.field(column).type
-            return not_images(type_) if role == "image" else _not_labels(type_)
+            return {"image": not_images, "text": _not_texts, "label": _not_labels}[role](type_)
 
-        self._image_column, self._label_column = columns.pick(
+        self._kind = columns.kind
+        self._content_column, self._label_column = columns.pick(
             table.name, table.schema.names, misfit, declared
         )
         names = features.get(self._label_column, {}).get("names")
@@ -88,16 +91,19 @@ class TableRows:
         return Labels.of_column(column, self.location)
 
     @cached_property
-    def _images(self) -> pa.ChunkedArray:
-        return self.table.column(self._image_column)
+    def _contents(self) -> pa.ChunkedArray:
+        return self.table.column(self._content_column)
 
-    def image(self, row: int) -> bytes:
-        """The content of a row's image file.
+    def content(self, row: int) -> bytes | str:
+        """The content of a row's image file, or its text.
 
         Raises:
             UserError: The row has none.
         """
-        cell: Any = self._images[row if self.table.order is None else int(self.table.order[row])].as_py()
+        cell: Any = self._contents[row if self.table.order is None else int(self.table.order[row])].as_py()
+        if self._kind == "text" and cell is not None:
+            text: str = cell
+            return text
         content, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
         if isinstance(content, str):
             content, path = None, content
@@ -105,7 +111,8 @@ class TableRows:
             return read_image(self.table.folder / path, f"{self.location(row)}, {path}")
         if content is None:
             raise UserError(
-                f"{self.location(row)}: no image ({self._image_column!r} is null); fill or remove the row"
+                f"{self.location(row)}: no {self._kind} ({self._content_column!r} is null); "
+                "fill or remove the row"
             )
         image: bytes = content
         return image
@@ -125,6 +132,12 @@ def not_images(type_: pa.DataType) -> str | None:
         return None
     content = "contents of image files, alone or in a struct of bytes and path; or their paths"
     return f"{type_}, no images ({content})"
+
+
+def _not_texts(type_: pa.DataType) -> str | None:
+    """Description of a column of this type, if it cannot hold texts; else None."""
+    types = extra("pyarrow.types")
+    return None if types.is_string(type_) or types.is_large_string(type_) else f"{type_}, no texts"
 
 
 def _not_labels(type_: pa.DataType) -> str | None:

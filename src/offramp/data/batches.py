@@ -1,9 +1,9 @@
-"""Base of the data splits: labelled images, served in the batches of an epoch."""
+"""Base of the data splits: labelled samples, served in the batches of an epoch."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -19,7 +19,7 @@ LABEL = "label"  # key of the class indices among a batch's targets
 
 
 class Batches(ABC):
-    """LabelledSplit images that are served in batches; a subclass says how the images are read.
+    """Labelled samples that are served in batches; a subclass says how they are read.
 
     Attributes:
         labels: int64 ``[N]``.
@@ -28,10 +28,6 @@ class Batches(ABC):
 
     labels: Tensor
     origin: Origin | None = None
-
-    @abstractmethod
-    def sample(self, count: int) -> Tensor:
-        """At least `count` images (or all), spread over the split: ``[n, C, H, W]``, not augmented."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -93,8 +89,8 @@ class Batches(ABC):
             resized_crop=getattr(transform, "resized_crop", False),
             world=world,
         )
-        for (number, _), (images, labels) in zip(numbered, arrays, strict=True):
-            batch = Batch(images, {LABEL: labels})
+        for (number, _), (inputs, labels) in zip(numbered, arrays, strict=True):
+            batch = Batch(inputs, {LABEL: labels})
             batch = transform(batch, generator(Draw.AUGMENT, seed, epoch, number, rank))
             yield replace(batch, origin=self.origin)
 
@@ -107,8 +103,8 @@ class Batches(ABC):
         key: tuple[int, int],
         resized_crop: bool,
         world: int,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield images and labels of the planned batches of indices, on the device.
+    ) -> Iterator[tuple[Tensor | Mapping[str, Tensor], Tensor]]:
+        """Yield images or named inputs, and labels, of the planned batches of indices, on the device.
 
         What is drawn as an image is read follows from the key (seed, epoch) and its row. With `resized_crop`,
         a set that cuts its images as they are read gives random resized crops.

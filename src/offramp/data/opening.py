@@ -6,6 +6,7 @@ import hashlib
 import math
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,8 +21,10 @@ from offramp.data._pictures import pixels
 from offramp.data._rows import Rows, decode
 from offramp.data._samples import evenly_spaced
 from offramp.data._sources import MAX_BYTES, Source, find_source
+from offramp.data._text_reader import TextReader, text_reader
 from offramp.data.batch import Origin
 from offramp.data.image_data import ImageData
+from offramp.data.opened import OpenedData
 from offramp.data.split import Split
 from offramp.data.stream import StreamSplit
 from offramp.errors import UserError
@@ -45,13 +48,18 @@ def open_data(
     label: str | None = None,
     classes: int | Sequence[object] | None = None,
     ignore_label: object = None,
-) -> ImageData:
-    """Open an image classification set, and hold a validation split out if it brings none.
+    tokenizer: Any = None,
+    max_tokens: int | None = None,
+    text: str | None = None,
+) -> OpenedData[Any]:
+    """Open a set of images or texts with classes, and hold a validation split out if it brings none.
 
     Images of one size are decoded in memory, the training and validation split now, the test split at its
     first use; above 2 GiB they stream instead, as they are. With `size` every image may have its own size:
     the set streams, and images are cut to squares as they are read. No set is decoded as a whole to be
-    opened; of a table, the column of the labels is read.
+    opened; of a table, the column of the labels is read. Texts are those with a `tokenizer`: they are kept in
+    memory as token ids, and padded to the longest text of each batch, whose inputs are what the tokenizer
+    returns (``input_ids``, ``attention_mask`` and the like).
 
     The cuts and the validation split are stratified by class and pure functions of the numbers given.
     `train_limit` counts the images that are left before the validation split is held out of them.
@@ -86,14 +94,21 @@ def open_data(
         classes: How many there are, of labels that are whole numbers from 0 on; or the classes in their
             order: the labels themselves, or words for 0, 1, ...
         ignore_label: Leave out the images with this label, or with one of these.
+        tokenizer: For texts, and none is guessed: a folder that ``tokenizer.save_pretrained`` of transformers
+            has written, or an object that is called as those of transformers are.
+        max_tokens: The most tokens of a text, which the tokenizer cuts; a note says how many texts are cut.
+            None: as many as the tokenizer says that its net takes (``model_max_length``).
+        text: Column of the texts; None: ``text`` or ``sentence``, or the only one of words beside the labels.
 
     Raises:
         UserError: The source is missing or damaged, a label is no class, or a number is out of range.
     """
+    _check_numbers(val_fraction, seed, size)
+    texts = text_reader(tokenizer, text, max_tokens, size=size, channels=channels, image=image)
     return _open(
-        find_source(source, Columns(image, label)), val_fraction=val_fraction, seed=seed,
-        train_limit=train_limit, test_limit=test_limit, size=size, val_split=val_split, channels=channels,
-        classes=classes, ignore_label=ignore_label,
+        find_source(source, _columns(texts, image, label)), texts or _ImageReader(size, channels),
+        val_fraction=val_fraction, seed=seed, train_limit=train_limit, test_limit=test_limit,
+        val_split=val_split, classes=classes, ignore_label=ignore_label,
     )  # fmt: skip
 
 
@@ -106,7 +121,10 @@ def open_other(
     image: str | None = None,
     label: str | None = None,
     ignore_label: object = None,
-) -> ImageData:
+    tokenizer: Any = None,
+    max_tokens: int | None = None,
+    text: str | None = None,
+) -> OpenedData[Any]:
     """Another set for a net that tells the known classes apart, to be evaluated only.
 
     The settings are those of :func:`open_data` for the set that the net was trained on: columns that this one
@@ -116,27 +134,58 @@ def open_other(
         source: As for :func:`open_data`.
         known: The net's classes, which a set that names none itself is taken to have.
     """
-    found = find_source(source, Columns(image, label, required=False))
+    _check_numbers(0, 0, size)
+    texts = text_reader(tokenizer, text, max_tokens, size=size, channels=channels, image=image)
+    found = find_source(source, _columns(texts, image, label, required=False))
     classes = known if found.splits["train"].class_names is None else None
-    return _open(
-        found, val_fraction=0, size=size, channels=channels, classes=classes, ignore_label=ignore_label
-    )
+    reader = texts or _ImageReader(size, channels)
+    return _open(found, reader, val_fraction=0, classes=classes, ignore_label=ignore_label)
+
+
+def _columns(
+    texts: TextReader | None, image: str | None, label: str | None, *, required: bool = True
+) -> Columns:
+    if texts is None:
+        return Columns(image, label, required)
+    return Columns(texts.column, label, required, kind="text")
+
+
+@dataclass(frozen=True)
+class _ImageReader:
+    """How images are read; the attributes are those of :func:`open_data`."""
+
+    size: int | None
+    channels: int | None
+
+    def split(self, rows: Rows, selection: Selection) -> Split | StreamSplit:
+        """Some rows with their classes: in memory, unless the images are large, or others at each reading."""
+        indices, classes = selection
+        stream = StreamSplit(rows, indices, classes, size=self.size, channels=self.channels)
+        fits = len(indices) * math.prod(stream.input_size) * stream.dtype.itemsize <= MAX_BYTES
+        return stream.decoded() if self.size is None and fits and not rows.random else stream
+
+    def content(self, rows: Rows, row: int) -> bytes:
+        """The pixels of an image as bytes."""
+        with seeded(row):
+            return pixels(decode(rows, row, self.channels)).contiguous().numpy().tobytes()
+
+    def opened(self, **parts: Any) -> ImageData:
+        """The opened set."""
+        return ImageData(**parts)
 
 
 def _open(
     source: Source,
+    reader: _ImageReader | TextReader,
     *,
     val_fraction: float,
     seed: int = 0,
     train_limit: int | None = None,
     test_limit: int | None = None,
-    size: int | None,
     val_split: bool = True,
-    channels: int | None,
     classes: int | Sequence[object] | None,
     ignore_label: object,
-) -> ImageData:
-    _check_numbers(val_fraction, seed, size)
+) -> OpenedData[Any]:
     ignored = ignore_label if isinstance(ignore_label, (list, tuple)) else [ignore_label]
     ignored = [label for label in ignored if label is not None]
     all_splits = {name: (rows, rows.labels()) for name, rows in source.splits.items()}
@@ -146,8 +195,8 @@ def _open(
     )
     selections = known_classes.select(splits)
 
-    def load(split: str, selection: Selection) -> Split | StreamSplit:
-        return _load(splits[split][0], selection, size, channels)
+    def load(split: str, selection: Selection) -> Any:
+        return reader.split(splits[split][0], selection)
 
     fraction = 0.0 if "val" in selections else val_fraction
     train, held = _hold_out(_cut("train_limit", selections["train"], train_limit, seed), fraction, seed)
@@ -155,12 +204,12 @@ def _open(
         test_key, test, test_notes = "test", selections["test"], []
     else:  # only of Python objects; others are refused
         test_key, test = "train", held if len(held[0]) else train
-        images = "validation images held out" if len(held[0]) else "images"
+        samples = "validation samples held out" if len(held[0]) else "samples"
         test_notes = [
-            f"{source.name} has no test split: its {len(test[0])} {images} are what is evaluated in the end"
+            f"{source.name} has no test split: its {len(test[0])} {samples} are what is evaluated in the end"
         ]
     test = _cut("test_limit", test, test_limit, 0)
-    opened = ImageData(
+    opened = reader.opened(
         name=source.name,
         source=source.text,
         classes=known_classes.names,
@@ -173,7 +222,7 @@ def _open(
             *_absent_labels(known_classes.ignored, [labels for _, labels in all_splits.values()]),
             *test_notes,
         ],
-        digest=_digest(splits, selections, known_classes, channels) if source.in_python else None,
+        digest=_digest(splits, selections, known_classes, reader) if source.in_python else None,
         named=source.splits["train"].class_names is not None,
     )
     if test_key == "train":
@@ -223,7 +272,7 @@ def _hold_out(selection: Selection, fraction: float, seed: int) -> tuple[Selecti
     rows, classes = selection
     count = 0 if fraction == 0 else max(1, round(fraction * len(rows)))
     if count >= len(rows):
-        raise UserError(f"val_fraction={fraction} leaves none of {len(rows)} images to train on; lower it")
+        raise UserError(f"val_fraction={fraction} leaves none of {len(rows)} samples to train on; lower it")
     in_val = torch.zeros(len(rows), dtype=torch.bool)
     in_val[stratified(classes, count, seed=seed)] = True
     return (rows[~in_val], classes[~in_val]), (rows[in_val], classes[in_val])
@@ -236,7 +285,7 @@ def _cut(name: str, selection: Selection, limit: int | None, seed: int) -> Selec
     rows, classes = selection
     if not 1 <= limit <= len(rows):
         raise UserError(
-            f"{name}={limit} must be 1 to {len(rows)}, the images there are; leave it out to use all"
+            f"{name}={limit} must be 1 to {len(rows)}, the samples there are; leave it out to use all"
         )
     index = stratified(classes, limit, seed=seed)
     return rows[index], classes[index]
@@ -265,21 +314,17 @@ def _absent_labels(ignored: Iterable[str], labels: Sequence[Labels]) -> list[str
     if not absent:
         return []
     return [
-        f"ignore_label: no image has the label {', '.join(absent)}; the labels are {reprlib.repr(present)}"
+        f"ignore_label: no sample has the label {', '.join(absent)}; the labels are {reprlib.repr(present)}"
     ]
 
 
-def _load(rows: Rows, selection: Selection, size: int | None, channels: int | None) -> Split | StreamSplit:
-    indices, classes = selection
-    stream = StreamSplit(rows, indices, classes, size=size, channels=channels)
-    fits = len(indices) * math.prod(stream.input_size) * stream.dtype.itemsize <= MAX_BYTES
-    return stream.decoded() if size is None and fits and not rows.random else stream
-
-
 def _digest(
-    splits: dict[str, LabelledSplit], selections: dict[str, Selection], classes: Classes, channels: int | None
+    splits: dict[str, LabelledSplit],
+    selections: dict[str, Selection],
+    classes: Classes,
+    reader: _ImageReader | TextReader,
 ) -> str:
-    """A digest of data that exist in Python only: of all labels, and of some training images."""
+    """A digest of data that exist in Python only: of all labels, and of some training samples."""
     content = hashlib.sha256(repr(classes.names).encode())
     for split in sorted(selections):
         content.update(split.encode())
@@ -288,6 +333,5 @@ def _digest(
     rows, _ = splits["train"]
     if getattr(rows, "reproducible", True):
         for row in evenly_spaced(len(rows), 8):
-            with seeded(row):
-                content.update(pixels(decode(rows, row, channels)).contiguous().numpy().tobytes())
+            content.update(reader.content(rows, row))
     return content.hexdigest()[:16]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -17,10 +17,12 @@ from offramp.data._statistics import Levels
 from offramp.data.batch import Batch
 from offramp.data.batches import LABEL
 from offramp.data.image_data import SAMPLE, ImageData
+from offramp.data.opened import OpenedData
 from offramp.data.stream import StreamSplit
+from offramp.data.text_data import TextData
 from offramp.errors import UserError, guess
 
-__all__ = ["PIPELINES", "Transform", "pipeline"]
+__all__ = ["PIPELINES", "Transform", "default_pipeline", "pipeline"]
 
 Augmentation = Callable[[Tensor, Generator], Tensor]
 
@@ -30,7 +32,8 @@ class Transform:
     """Turns a batch of images into augmented, normalised float32 images, with their targets.
 
     Attributes:
-        mean: Channel means to subtract; levels 0 ... 255 count on the scale 0 ... 1, floats on their own.
+        mean: Channel means to subtract; levels 0 ... 255 count on the scale 0 ... 1, floats on their own. An
+            empty tuple leaves inputs as they are, as those of texts.
         std: Channel standard deviations to divide by, likewise.
         steps: Augmentations of images ``[B, C, H, W]``, in order.
         resized_crop: Whether a streaming set gives random resized crops rather than centre crops.
@@ -49,6 +52,8 @@ class Transform:
         Raises:
             UserError: An augmentation would move the images away from their targets.
         """
+        if not self.mean:
+            return batch
         if not isinstance(batch.inputs, Tensor):
             raise UserError("image augmentation meets named inputs; take `augment='none'`")
         moves = self.steps or self.resized_crop
@@ -105,7 +110,7 @@ PIPELINES: dict[str, Pipeline] = {
 
 
 def pipeline(
-    name: str, data: ImageData, *, mixup: float = 0.0, cutmix: float = 0.0
+    name: str | None, data: OpenedData[Any], *, mixup: float = 0.0, cutmix: float = 0.0
 ) -> tuple[Transform, Transform]:
     """The training and the evaluation transform of a named pipeline.
 
@@ -125,7 +130,7 @@ def pipeline(
     Cutout's square is 0 before the normalisation. Floats are padded with the same share of the scale 0 ... 1.
 
     Args:
-        name: A key of :data:`PIPELINES`.
+        name: A key of :data:`PIPELINES`; None: ``crop-flip``, and ``none`` for texts, which have no other.
         data: The set that it is for.
         mixup: alpha of mixup, which mixes training images with each other
             (:mod:`offramp.data._mixing`); 0: none.
@@ -134,8 +139,11 @@ def pipeline(
     Raises:
         UserError: No such pipeline, or one that does not fit the set.
     """
+    name = name or default_pipeline(data)
     if name not in PIPELINES:
         raise UserError(f"no pipeline {name!r}{guess(name, PIPELINES)}; there are: {', '.join(PIPELINES)}")
+    if not isinstance(data, ImageData):
+        return _of_texts(name, mixup=mixup, cutmix=cutmix)
     steps, statistics, resized_crop = PIPELINES[name]
     if resized_crop and not (isinstance(data.train, StreamSplit) and data.train.size):
         raise UserError(
@@ -147,6 +155,18 @@ def pipeline(
     mean, std = statistics or data.statistics
     mix = Mix(data.num_classes, mixup, cutmix) if mixup or cutmix else None
     return Transform(mean, std, steps, resized_crop, mix), Transform(mean, std)
+
+
+def default_pipeline(data: OpenedData[Any]) -> str:
+    """The pipeline of a set for which none is named."""
+    return "none" if isinstance(data, TextData) else "crop-flip"
+
+
+def _of_texts(name: str, **mixing: float) -> tuple[Transform, Transform]:
+    asked = [*([f"augment={name!r}"] if name != "none" else []), *(key for key, a in mixing.items() if a)]
+    if asked:
+        raise UserError(f"{asked[0]} is for images, and the data are texts; leave it out")
+    return Transform((), ()), Transform((), ())
 
 
 def _check_published(name: str, steps: tuple[Augmentation, ...], data: ImageData) -> None:

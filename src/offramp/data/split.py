@@ -30,7 +30,7 @@ class Split(Batches):
         return self.images.dtype
 
     def sample(self, count: int) -> Tensor:
-        """All images of the split, whatever the count."""
+        """All images of the split, ``[N, C, H, W]``, whatever the count."""
         return self.images
 
     @property

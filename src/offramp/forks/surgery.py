@@ -55,12 +55,12 @@ def install(net: Net, rules: Sequence[Rule]) -> Net:
                 "build it with plain ones (for a vgg: without slice_beta)"
             )
     features = features_of(net)
-    axes = net.channel_axes() if any(rule.per_channel for rule in rules) else None
+    axes = _axes(net, needed=any(rule.per_channel for rule in rules))
     forks: list[Fork] = []
     for exit, tensors in enumerate(features, start=1):
         handouts: list[Any] = []
         for i, x in enumerate(tensors):
-            axis = 1 if axes is None else axes[exit - 1][i]  # equal gains need no axis
+            axis = 1 if axes is None else axes[exit - 1][i]
             if axis is None or not x.is_floating_point() or x.dim() < 2:
                 handouts.append(None)  # carried along, without a gradient
                 continue
@@ -70,6 +70,19 @@ def install(net: Net, rules: Sequence[Rule]) -> Net:
     for i, fork in enumerate(forks):
         net.forks[i] = fork
     return net
+
+
+def _axes(net: Net, *, needed: bool) -> Sequence[tuple[int | None, ...]] | None:
+    """The channel axes; None where they are not certain and equal gains need none.
+
+    Equal gains go along the channels too where these are known, since texts have as many tokens as they have.
+    """
+    try:
+        return net.channel_axes()
+    except UserError:
+        if needed:
+            raise
+        return None
 
 
 def partition(net: Net, options: Partition | None = None, **changes: Any) -> Net:

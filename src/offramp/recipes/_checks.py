@@ -13,7 +13,12 @@ __all__ = ["check_class_weights", "check_labels", "check_milestones", "check_opt
 
 def check_labels(recipe: Any) -> None:
     """Names of columns, and labels as plain values; lists of labels are kept as lists."""
-    for name in ("image", "label"):
+    if not isinstance(recipe.tokenizer, str | None):
+        raise UserError(
+            f"tokenizer is a {type(recipe.tokenizer).__name__}, must be a folder; with an object open the "
+            "data yourself: open_data(..., tokenizer=...)"
+        )
+    for name in ("image", "label", "text"):
         value = getattr(recipe, name)
         if value is not None and not isinstance(value, str):
             raise UserError(f"{name} is {value!r}, must be the name of a column")

@@ -59,7 +59,8 @@ class Recipe:
             0: none.
         cutmix: alpha of CutMix, likewise; with both, each batch draws one of them.
         seed: Of the order of the images, the augmentation and dropout.
-        augment: Name of the augmentation pipeline.
+        augment: Name of the augmentation pipeline; None: ``"crop-flip"`` for images, ``"none"`` for texts. A
+            run records what it took.
         val_fraction: Share of the training set held out for validation; 0 trains on all of it.
         train_limit: Use only so many training images; None for all.
         test_limit: Use only so many test images; None for all.
@@ -72,6 +73,10 @@ class Recipe:
         label: Column of the labels; None: the usual one.
         classes: How many there are, or all of them; None: those that the set names or has.
         ignore_label: Leave out the images with this label, or with one of these.
+        tokenizer: Folder of the tokenizer, for texts; see :func:`offramp.data.open_data`.
+        max_tokens: Most tokens of a text, which is cut there; None: as many as the tokenizer says that its
+            net takes.
+        text: Column of the texts; None: the usual one.
         checkpoint_every: Steps between checkpoints; 0 writes one at the end of each epoch only.
         options: The method's own options, e.g. ``{"beta": 0.9}`` for ``dfs``.
 
@@ -104,7 +109,7 @@ class Recipe:
     mixup: float = 0.0
     cutmix: float = 0.0
     seed: int = 0
-    augment: str = "crop-flip"
+    augment: str | None = None
     val_fraction: float = 0.1
     train_limit: int | None = None
     test_limit: int | None = None
@@ -115,6 +120,9 @@ class Recipe:
     label: str | None = None
     classes: int | list[Any] | None = None
     ignore_label: Any = None
+    tokenizer: str | None = None
+    max_tokens: int | None = None
+    text: str | None = None
     checkpoint_every: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -143,7 +151,7 @@ class Recipe:
             raise UserError(f"accumulate is {self.accumulate}, must be at most batch_size, {self.batch_size}")
         whole(self, "seed", 0, below=2**63)  # torch's generators take no more
         whole(self, "checkpoint_every", 0)
-        for name in ("train_limit", "test_limit", "size", "image_channels"):
+        for name in ("train_limit", "test_limit", "size", "image_channels", "max_tokens"):
             if getattr(self, name) is not None:
                 whole(self, name, 1)
         number(self, "lr", "above 0 and at most 1e30", lambda v: 0 < v <= 1e30)
@@ -169,7 +177,7 @@ class Recipe:
         if not isinstance(self.channels_last, bool | None):
             also = ", or null to decide by the net"
             raise UserError(f"channels_last is {self.channels_last!r}, must be true or false{also}")
-        if not isinstance(self.augment, str):
+        if not isinstance(self.augment, str | None):
             raise UserError(f"augment is {self.augment!r}, must name a pipeline, e.g. crop-flip")
         if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
             raise UserError("nesterov needs momentum above 0; set momentum, or `nesterov=False`")

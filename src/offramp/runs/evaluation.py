@@ -14,7 +14,8 @@ from offramp.tasks.evaluation import Metrics, evaluate
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from offramp.data import Split, StreamSplit, Transform
+    from offramp.data import Transform
+    from offramp.data.batches import Batches
 
 __all__ = ["Evaluation"]
 
@@ -37,7 +38,7 @@ class Evaluation:
     batch_size: int
     fabric: Fabric | None = None
 
-    def __call__(self, split: Split | StreamSplit) -> Metrics:
+    def __call__(self, split: Batches) -> Metrics:
         """The metrics on a split."""
         fabric = self.fabric
         rank, world = (0, 1) if fabric is None else (fabric.global_rank, fabric.world_size)

@@ -20,7 +20,7 @@ from offramp.runs.left_alone import left_alone
 from offramp.runs.shape import RECORD, check_result, check_shape, shortened
 
 if TYPE_CHECKING:
-    from offramp.data import ImageData, Transform
+    from offramp.data import OpenedData, Transform
 
 __all__ = [
     "as_json",
@@ -37,7 +37,9 @@ __all__ = [
 DECISIVE = ("net", "method", "options", "data", "recipe")  # a run goes on with the same of each
 
 
-def describe(net: Net, method: Method, data: ImageData, recipe: Recipe, clean: Transform) -> dict[str, Any]:
+def describe(
+    net: Net, method: Method, data: OpenedData[Any], recipe: Recipe, clean: Transform
+) -> dict[str, Any]:
     """The content of ``run.json``.
 
     Args:
@@ -62,6 +64,7 @@ def describe(net: Net, method: Method, data: ImageData, recipe: Recipe, clean: T
             "train": len(data.train),
             "val": len(data.val),
             **({} if data.digest is None else {"digest": data.digest}),
+            **({} if data.read is None else {"text": data.read}),
         },
         "normalisation": {"mean": clean.mean, "std": clean.std},  # of every evaluation of this net
         "recipe": recipe.to_dict(),
@@ -127,10 +130,14 @@ def check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> Non
 
 def _comparable(key: str, old: Any, new: Any) -> tuple[Any, Any]:
     """A key's old and new value in a run's record, without the parts that do not decide the result."""
-    if key == "data":  # the same set may lie elsewhere by now
-        return old | {"source": None}, new | {"source": None}
-    if key == "recipe":  # options are compared as the method's, the use of val_split by the data's numbers
-        old, new = ({**recipe, "options": None, "val_split": None} for recipe in (old, new))
+    if key == "data":  # the same set and tokenizer may lie elsewhere by now
+        texts = [{**data.get("text", {}), "tokenizer": None} for data in (old, new)]
+        old, new = (
+            {**data, "source": None, "text": text} for data, text in zip((old, new), texts, strict=True)
+        )
+    if key == "recipe":  # options are compared as the method's, how data are read by the data's entries
+        elsewhere = dict.fromkeys(("options", "val_split", "tokenizer", "max_tokens", "text"))
+        old, new = ({**recipe, **elsewhere} for recipe in (old, new))
     if key == "net" and "shapes" in old and "shapes" in new:  # code of one's own, which may be spelled anew
         both = (old.keys() & new.keys()) - {"net"}
         old, new = ({name: spec[name] for name in sorted(both)} for spec in (old, new))

@@ -14,7 +14,7 @@ from offramp.recipes.recipe import Recipe
 from offramp.runs.sets import open_recorded
 
 if TYPE_CHECKING:
-    from offramp.data import ImageData
+    from offramp.data import OpenedData
 
 __all__ = ["recorded_data", "recorded_method", "recorded_net"]
 
@@ -35,7 +35,7 @@ def recorded_net(folder: Path, record: dict[str, Any]) -> MultiExitNet:
     return build_named(spec["net"], arguments, record["data"]["input_size"])
 
 
-def recorded_data(folder: Path, record: dict[str, Any], recipe: Recipe) -> ImageData:
+def recorded_data(folder: Path, record: dict[str, Any], recipe: Recipe) -> OpenedData[Any]:
     """The data set, opened again as the recipe says.
 
     Raises:

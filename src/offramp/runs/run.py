@@ -15,16 +15,19 @@ from offramp.nets import Net
 from offramp.nets.net import check_net
 from offramp.recipes.recipe import Recipe
 from offramp.runs.evaluation import Evaluation
+from offramp.runs.fits import check_fits
 from offramp.runs.record import check_method, read_record, read_result
 from offramp.runs.recorded import recorded_method, recorded_net
 from offramp.runs.result import Result
-from offramp.runs.sets import check_fits, open_other_set, open_recorded, recorded_transform
+from offramp.runs.sets import open_other_set, open_recorded, recorded_transform
+from offramp.runs.texts import for_net
 from offramp.runs.weights import load_weights
 from offramp.say import say
 from offramp.unchanged import restored_on_error
 
 if TYPE_CHECKING:
-    from offramp.data import Batch, ImageData, Split, StreamSplit
+    from offramp.data import Batch, OpenedData
+    from offramp.data.batches import Batches
 
 __all__ = ["Run"]
 
@@ -48,7 +51,7 @@ class Run:
         record: dict[str, Any],
         result: Result,
         folder: Path | None,
-        data: ImageData | None = None,
+        data: OpenedData[Any] | None = None,
     ) -> None:
         self.net, self.method = net, method
         self.record, self.result, self.folder = record, result, folder
@@ -113,13 +116,16 @@ class Run:
         """The recipe that the run was trained by."""
         return Recipe.from_dict(self.record["recipe"])
 
-    def open_data(self) -> ImageData:
+    def open_data(self, tokenizer: Any = None) -> OpenedData[Any]:
         """The run's data set: as it is open from the training, or opened again.
 
+        Args:
+            tokenizer: That of the texts, where it is an object in Python or lies elsewhere by now.
+
         Raises:
-            UserError: It cannot be opened any more.
+            UserError: It cannot be opened any more, or the tokenizer is not the run's.
         """
-        return self._data or open_recorded(self.record)
+        return self._data or for_net(self.net, open_recorded(self.record, tokenizer=tokenizer))
 
     def evaluate(self, data: Any = None, **settings: Any) -> Result:
         """Evaluate the net on a test set, in the shape of :attr:`result`.
@@ -128,23 +134,26 @@ class Run:
             data: A set, or what :func:`offramp.data.open_data` opens; by default the run's own, under its
                 recipe's limits. Whatever the set, it is normalised as the images of the training were.
             settings: How other data are read, where not as the run's own: ``size``, ``image``, ``label``,
-                ``ignore_label``.
+                ``ignore_label``; of texts ``text``, ``label``, ``ignore_label`` and ``tokenizer``, which the
+                run's own may need as well (:meth:`open_data`).
 
         Raises:
             UserError: The set cannot be opened, or its images or classes are not those of the net; or
                 settings for a set that is open already.
         """
-        from offramp.data import ImageData
+        from offramp.data import OpenedData
 
         recipe = self.recipe
-        if settings and (data is None or isinstance(data, ImageData)):
+        own_tokenizer = settings.pop("tokenizer", None) if data is None else None
+        if settings and (data is None or isinstance(data, OpenedData)):
             raise UserError(f"{', '.join(settings)} can be set for other data only; give them by `data=...`")
         if data is None:
-            data = self.open_data()
-        elif not isinstance(data, ImageData):  # the limits are of the run's own set
+            data = self.open_data(own_tokenizer)
+        elif not isinstance(data, OpenedData):  # the limits are of the run's own set
             data = open_other_set(data, self.record, **settings)
             for note in data.notes:
                 say(note)
+        data = for_net(self.net, data)
         check_fits(self.net, data, self.record["data"]["classes"])
         tasks = dict(self.net.outputs)
         evaluation = Evaluation(self.net, tasks, recorded_transform(self.record), recipe.batch_size)
@@ -159,7 +168,7 @@ class Run:
         """
         if split not in ("train", "val", "test"):
             raise UserError(f"a set has the splits train, val and test, and no {split!r}")
-        images: Split | StreamSplit = getattr(self.open_data(), split)
+        images: Batches = getattr(self.open_data(), split)
         if not len(images):
             raise UserError(
                 "the run held out no validation images; train with `Recipe(val_fraction=0.1)`, "

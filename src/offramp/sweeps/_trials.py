@@ -24,7 +24,7 @@ from offramp.training.batch_size import check_batch_size
 from offramp.training.setup import set_up
 
 if TYPE_CHECKING:
-    from offramp.data import ImageData
+    from offramp.data import OpenedData
 
 __all__ = ["Trial", "check_trials", "trials"]
 
@@ -115,7 +115,7 @@ def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
         UserError: The first mistake that is found.
     """
     check(sweep.net)  # a mistake here shall not wait until the images are decoded
-    opened: dict[tuple[Any, ...], ImageData] = {}
+    opened: dict[tuple[Any, ...], OpenedData[Any]] = {}
     checked = set()
     for run in runs:
         recipe = run.recipe

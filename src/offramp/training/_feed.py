@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from offramp.data.batch import Batch
 from offramp.methods.loops import Phase
@@ -13,7 +13,7 @@ from offramp.recipes.recipe import Recipe
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from offramp.data import ImageData, Transform
+    from offramp.data import OpenedData, Transform
 
 __all__ = ["Feed"]
 
@@ -30,7 +30,7 @@ class Feed:
         fabric: Device and processes.
     """
 
-    def __init__(self, data: ImageData, transform: Transform, recipe: Recipe, fabric: Fabric) -> None:
+    def __init__(self, data: OpenedData[Any], transform: Transform, recipe: Recipe, fabric: Fabric) -> None:
         self.data, self.transform, self.recipe, self.fabric = data, transform, recipe, fabric
 
     def phase(self, phase: Phase, epoch: int, start: int, steps: int) -> Iterator[Batch]:
@@ -45,7 +45,7 @@ class Feed:
 
     def _batches(self, epoch: int, start: int, *, whole: bool) -> Iterator[Batch]:
         rank, world = (0, 1) if whole else (self.fabric.global_rank, self.fabric.world_size)
-        batches = self.data.train.batches(
+        batches: Iterator[Batch] = self.data.train.batches(
             self.recipe.batch_size // world,
             transform=self.transform,
             device=self.fabric.device,

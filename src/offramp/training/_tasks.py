@@ -13,12 +13,12 @@ from offramp.recipes.recipe import Recipe
 from offramp.tasks import Classification, Task
 
 if TYPE_CHECKING:
-    from offramp.data import ImageData
+    from offramp.data import OpenedData
 
 __all__ = ["tasks_of"]
 
 
-def tasks_of(net: Net, recipe: Recipe, data: ImageData) -> dict[str, Task]:
+def tasks_of(net: Net, recipe: Recipe, data: OpenedData[Any]) -> dict[str, Task]:
     """The task of each output by the output's name; those that classify take the recipe's settings.
 
     Raises:
@@ -42,7 +42,7 @@ def tasks_of(net: Net, recipe: Recipe, data: ImageData) -> dict[str, Task]:
     }
 
 
-def _class_weights(recipe: Recipe, data: ImageData) -> list[float]:
+def _class_weights(recipe: Recipe, data: OpenedData[Any]) -> list[float]:
     """The weight of each class; balanced, the samples of each class weigh the same in all."""
     if recipe.class_weights == "balanced":
         images = torch.bincount(data.train.labels.cpu(), minlength=data.num_classes).double()

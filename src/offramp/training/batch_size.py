@@ -21,13 +21,13 @@ def check_batch_size(recipe: Recipe, images: int, processes: int = 1) -> None:
     """
     batch, share = recipe.batch_size, recipe.batch_size // processes
     if images < batch:
-        trouble = f"{images} images do not fill one batch of {batch}"
+        trouble = f"{images} samples do not fill one batch of {batch}"
     elif batch % processes:
         trouble = f"batch_size {batch} does not divide among {processes} processes"
     elif recipe.accumulate > share:
         trouble = (
             f"accumulate is {recipe.accumulate}, and each of the {processes} processes has only {share} "
-            "images of a batch"
+            "samples of a batch"
         )
     else:
         return
@@ -38,7 +38,7 @@ def remedy(recipe: Recipe, images: int, processes: int = 1) -> str:
     """What to do about a batch: settings near the recipe's with two images or more in each micro-batch."""
     least = 2 * processes
     if images < least:
-        return f"give {least} images or more"
+        return f"give {least} samples or more"
     batch = max(min(recipe.batch_size, images) // processes * processes, least)
     settings = {"batch_size": batch, "accumulate": min(recipe.accumulate, batch // least)}
     changed = [f"{name}={value}" for name, value in settings.items() if value != getattr(recipe, name)]

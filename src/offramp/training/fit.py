@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from offramp.counting import Cost, cost
-from offramp.data import ImageData
+from offramp.data import OpenedData
 from offramp.distributed.launch import launch
 from offramp.forks import remove
 from offramp.memory import keep_freed_memory
@@ -150,7 +150,7 @@ def _forks_on(net: Net, method: Method) -> Iterator[Net]:
             remove(net)
 
 
-def _say_at_the_start(data: ImageData, staying: list[str], counted: Cost) -> None:
+def _say_at_the_start(data: OpenedData[Any], staying: list[str], counted: Cost) -> None:
     for note in data.notes:
         say(note)
     if len(labels := data.train.labels.unique()) == 1:

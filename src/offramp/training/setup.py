@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from offramp.data import ImageData, Transform, pipeline
+from offramp.data import OpenedData, Transform, default_pipeline, pipeline
 from offramp.errors import UserError
 from offramp.methods import Method
 from offramp.methods import method as named_method
 from offramp.nets import Net
 from offramp.recipes import Recipe
 from offramp.runs.extension import check_extension, is_longer
+from offramp.runs.fits import check_fits
 from offramp.runs.left_alone import check_left_alone
 from offramp.runs.record import check_same, describe, read_record
 from offramp.runs.recorded import recorded_method
-from offramp.runs.sets import check_fits, open_set
+from offramp.runs.sets import open_set
+from offramp.runs.texts import for_net
 from offramp.training._layout import with_layout
 from offramp.training._method_checks import check_method
 
@@ -38,7 +40,7 @@ class Setup:
         finished: Whether the run is there and done.
     """
 
-    data: ImageData
+    data: OpenedData[Any]
     method: Method
     recipe: Recipe
     augment: Transform
@@ -71,10 +73,14 @@ def set_up(
         recipe = recipe or Recipe()
         method = _method(method or "joint", recipe)
     check_method(recipe, method)
-    if not isinstance(data, ImageData):
+    if recipe.tokenizer is not None:
+        recipe = recipe.replace(tokenizer=str(Path(recipe.tokenizer).expanduser().resolve()))
+    if not isinstance(data, OpenedData):
         data = open_set(data, recipe, net)
+    data = for_net(net, data)
     check_fits(net, data)
     recipe = with_layout(recipe, net, before)
+    recipe = recipe.replace(augment=recipe.augment or default_pipeline(data))
     augment, clean = pipeline(recipe.augment, data, mixup=recipe.mixup, cutmix=recipe.cutmix)
     record = describe(net, method, data, recipe, clean)
     finished = folder is not None and _finished(folder, before, record, method)

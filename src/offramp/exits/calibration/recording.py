@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from offramp.data import Batch, ImageData
+from offramp.data import Batch, OpenedData
 from offramp.data.batch import Origin
 from offramp.data.batches import Batches, BatchTransform
 from offramp.errors import UserError
@@ -60,7 +60,7 @@ def _batches(net: MultiExitNet, data: Any, transform: BatchTransform | None) -> 
         raise UserError(
             "there are no data to calibrate on; give held-out batches: calibrate(net, batches, ...)"
         )
-    if isinstance(data, ImageData):
+    if isinstance(data, OpenedData):
         raise UserError(
             f"{data.name} is a whole set, the test data among them; give its validation split: data.val"
         )

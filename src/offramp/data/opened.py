@@ -1,0 +1,84 @@
+"""What every opened data set is: a training, a validation and a test split, and the names of the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+from offramp.data.batch import Origin
+from offramp.data.batches import Batches
+
+__all__ = ["OpenedData"]
+
+S = TypeVar("S", bound=Batches)
+
+
+class OpenedData(Generic[S]):
+    """Three splits of labelled samples; a subclass says of what kind they are.
+
+    Attributes:
+        read: How texts were read, as a run notes it (:class:`~offramp.data.text_data.TextData`); None of
+            images.
+
+    Args:
+        name: Its name in tables.
+        source: The text with which `open_data` opens it again.
+        classes: Names of the classes, in the order of the labels.
+        train: What the net learns from.
+        val: Held out of the training set, for every choice that is made; may be empty.
+        load_test: Gives the test split; called at the first use of `test`.
+        notes: What its user should know before a training, line by line.
+        digest: Of data that exist in Python only, what tells them from others; None: `source` says where they
+            are.
+        named: Whether the set itself names its classes.
+    """
+
+    read: Mapping[str, Any] | None = None
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        source: str,
+        classes: tuple[str, ...],
+        train: S,
+        val: S,
+        load_test: Callable[[], S],
+        notes: Sequence[str] = (),
+        digest: str | None = None,
+        named: bool = True,
+    ) -> None:
+        self.name = name
+        self.source = source
+        self.classes = classes
+        self.train = train
+        self.val = val
+        train.origin, val.origin = Origin(name, "train"), Origin(name, "val")
+        self._load_test = load_test
+        self.notes, self.digest, self.named = tuple(notes), digest, named
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+    @property
+    def input_size(self) -> tuple[int, ...]:
+        """Shape of one input, without the batch axis."""
+        raise NotImplementedError
+
+    @cached_property
+    def test(self) -> S:
+        """The test split, read at the first use. It is for the final evaluation only.
+
+        Raises:
+            UserError: Its samples or labels are damaged, or of another kind than the training samples.
+        """
+        test = self._load_test()
+        self._check_test(test)
+        test.origin = Origin(self.name, "test", is_test=True)
+        return test
+
+    def _check_test(self, test: S) -> None:
+        """Whether the test samples are of the kind of the training samples."""

@@ -1,0 +1,145 @@
+"""Whether a data set fits a net: its targets, its inputs, its classes."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from offramp.data.batches import LABEL
+from offramp.errors import UserError
+from offramp.modes import evaluating
+from offramp.nets import Net
+from offramp.nets.single_values import norms_named
+from offramp.runs.texts import outputs_for_text
+from offramp.tasks import Classification
+
+if TYPE_CHECKING:
+    from offramp.data import OpenedData
+
+__all__ = ["check_fits", "numbered"]
+
+
+def check_fits(net: Net, data: OpenedData[Any], trained_on: Sequence[str] | None = None) -> None:
+    """Check that the set has the net's targets, images of its size or texts that it takes, and its classes.
+
+    Args:
+        net: The network.
+        data: The set.
+        trained_on: Names of the classes that the net was trained to tell apart; None: not trained yet.
+            The names 0, 1, 2, ... stand for words that nobody knows.
+
+    Raises:
+        UserError: It does not.
+    """
+    from offramp.data import TextData
+
+    _check_targets(net, data)
+    if isinstance(data, TextData):
+        outputs = outputs_for_text(net, data, [0])
+    else:
+        outputs = _outputs_for_image(net, data)
+    tasks = zip(net.outputs.values(), outputs, strict=True)
+    logits = [output for task, output in tasks if isinstance(task, Classification)]
+    classes = {output.shape[-1] for output in logits}
+    for output in logits:
+        if output.ndim == 2 and len(output) != 1:
+            raise UserError(
+                f"an output of the net is {[*output.shape]} for one image: its first axis is not the batch; "
+                "permute the feature that its head reads, or build its layers with batch_first=True"
+            )
+    if classes - {data.num_classes}:
+        raise UserError(
+            f"the net's exits tell {' or '.join(map(str, sorted(classes)))} classes apart, "
+            f"{data.name} has {data.num_classes}; build it with as many, e.g. num_classes={data.num_classes}"
+        )
+    known, present = list(trained_on or data.classes), list(data.classes)
+    nameless = (numbered(known) and _words(present)) or (numbered(present) and _words(known))
+    if known != present and not nameless:
+        raise UserError(
+            f"the net was trained on the classes {reprlib.repr(known)}, "
+            f"{data.name} has {reprlib.repr(present)}; give the same classes in the same order"
+        )
+
+
+def _outputs_for_image(net: Net, data: OpenedData[Any]) -> list[Tensor]:
+    """The net's outputs for a black image.
+
+    Raises:
+        UserError: It takes no images, or other ones.
+    """
+    example = getattr(net, "example", None)
+    if isinstance(example, Mapping):
+        raise UserError(
+            f"the net reads {', '.join(example)} by name, and {data.name} has images; for texts give their "
+            "tokenizer by `tokenizer=...`"
+        )
+    data_size = tuple(data.input_size)
+    net_size = tuple(getattr(net, "input_size", data_size))  # a net of a user's own need not say
+    if net_size != data_size and net_size[1:] == data_size[1:]:
+        raise UserError(_about_channels(data, net_size[0]))
+    if net_size != data_size:
+        square = len(net_size) == 3 and net_size[0] == data_size[0] and net_size[1] == net_size[2]
+        remedy = f"cut them to that size by `size={net_size[1]}`" if square else "give images of that size"
+        raise UserError(
+            f"the net takes images of {net_size}, {data.name} has {data_size}; "
+            f"{remedy}, or take a net whose input_size is theirs"
+        )
+    with torch.no_grad(), evaluating(net):
+        try:
+            with norms_named(net):
+                return list(net(_blank(net, data_size)))
+        except UserError:  # says what to do itself
+            raise
+        except (RuntimeError, ValueError) as error:
+            for channels in (1, 3, 4):  # as image files can be read
+                if channels != data_size[0] and _takes(net, (channels, *data_size[1:])):
+                    raise UserError(_about_channels(data, channels)) from None
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"the net cannot take images of {tuple(data.input_size)}, those of {data.name} ({reason}); "
+                "cut them by `size=...` to what it takes, or take another net"
+            ) from None
+
+
+def _check_targets(net: Net, data: OpenedData[Any]) -> None:
+    for name, task in net.outputs.items():
+        if task.target != LABEL:
+            raise UserError(
+                f"{name} looks for {task.target!r} among the targets, and {data.name} has {LABEL!r} alone; "
+                "train it in your own loop, by offramp.method(...).bind(net)"
+            )
+
+
+def _blank(net: Net, size: tuple[int, ...]) -> Tensor:
+    """A black image."""
+    return torch.zeros(1, *size, device=next(net.parameters()).device)
+
+
+def _takes(net: Net, size: tuple[int, ...]) -> bool:
+    try:
+        net(_blank(net, size))
+    except (RuntimeError, ValueError):
+        return False
+    return True
+
+
+def _about_channels(data: OpenedData[Any], reads: int) -> str:
+    has = data.input_size[0]
+    return (
+        f"the net reads images of {reads} channels, those of {data.name} have {has}; have them read with "
+        f"{reads} by `image_channels={reads}`, or take a net that reads {has}"
+    )
+
+
+def _words(classes: Sequence[str]) -> bool:
+    """Whether the classes have names other than numbers."""
+    return not any(name.removeprefix("-").isdecimal() for name in classes)
+
+
+def numbered(classes: Sequence[str]) -> bool:
+    """Whether classes are called 0, 1, 2, ..., as those are that have no names."""
+    return list(classes) == [str(place) for place in range(len(classes))]
