@@ -22,6 +22,7 @@ COMMANDS = {
         "train methods x seeds under one recipe, several at a time, and compare them",
     ),
     "compare": ("_compare", "CompareCommand", "put runs side by side: table, paired differences, picture"),
+    "budget": ("_budget", "BudgetCommand", "see accuracy against cost as more or fewer images leave early"),
     "diagnose": (
         "_diagnose",
         "DiagnoseCommand",

@@ -8,7 +8,7 @@ from typing import Any
 from offramp.reports.groups import Group
 from offramp.tasks.outputs import are_exits, column
 
-__all__ = ["notes"]
+__all__ = ["differing_recipes", "notes"]
 
 MIXED = (
     "separate nets differ from a joint one in conflict, shared capacity, deep supervision and effective step "
@@ -23,18 +23,27 @@ def notes(groups: Sequence[Group], differing: Mapping[str, Any]) -> list[str]:
         groups: The baseline first.
         differing: The settings in which the runs' recipes are not all alike, and the baseline's values.
     """
-    lines = []
-    if differing:
-        usual = ", ".join(f"{key}={value}" for key, value in differing.items())
-        lines.append(
-            f"the recipes differ in {', '.join(differing)}: this compares more than methods; "
-            f"where a label does not say otherwise: {usual}"
-        )
+    lines = differing_recipes(differing)
     if any(len(set(group.seeds) & set(groups[0].seeds)) == 1 for group in groups[1:]):
         lines.append("one common seed gives no interval; train each method with the same three or more seeds")
     if any(set(group.seeds) != set(groups[0].seeds) for group in groups[1:]):
         lines.append("not all methods have the same seeds; a difference is over the seeds that both have")
     return lines + _separate(groups)
+
+
+def differing_recipes(differing: Mapping[str, Any]) -> list[str]:
+    """A note on recipes that are not all alike; none if they are.
+
+    Args:
+        differing: The settings in which they differ, and the usual values.
+    """
+    if not differing:
+        return []
+    usual = ", ".join(f"{key}={value}" for key, value in differing.items())
+    return [
+        f"the recipes differ in {', '.join(differing)}: this compares more than methods; "
+        f"where a label does not say otherwise: {usual}"
+    ]
 
 
 def _separate(groups: Sequence[Group]) -> list[str]:

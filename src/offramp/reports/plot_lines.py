@@ -9,7 +9,7 @@ from typing import Any
 from offramp.reports.comparison import Comparison
 from offramp.tasks.outputs import are_exits, heading
 
-__all__ = ["draw_lines", "wrapped"]
+__all__ = ["draw_lines", "line_style", "unit_of", "wrapped"]
 
 # Okabe & Ito (2008), told apart by colour-blind readers; yellow is left out, too pale on white.
 BASELINE = "#000000"
@@ -38,11 +38,10 @@ def draw_lines(axes: Any, comparison: Comparison, metric: str, *, names: bool = 
         x = positions[number]
         scores = [group.scores[name] for name in outputs]
         bars = [score.std or 0.0 for score in scores] if len(group.runs) > 1 else None
-        turn, place = divmod(number - 1, len(COLOURS))
-        colour = COLOURS[place] if number else BASELINE
+        colour, stroke = line_style(number)
         axes.errorbar(
             x, [score.mean for score in scores], bars, color=colour, marker=MARKERS[number % len(MARKERS)],
-            linestyle=STROKES[turn % len(STROKES)] if number else "-", markersize=4.5 if many else 6,
+            linestyle=stroke, markersize=4.5 if many else 6,
             linewidth=1.2 if many else 1.8, capsize=2 if many else 3, elinewidth=0.8 if many else 1.2,
             markeredgecolor="white", markeredgewidth=0.6,
         )  # fmt: skip
@@ -70,8 +69,19 @@ def _positions(comparison: Comparison) -> tuple[list[list[float]], str]:
     known = [exit_flops for group in flops for exit_flops in group if exit_flops is not None]
     if len(known) < sum(map(len, flops)):
         return [[float(k) for k in range(1, len(group) + 1)] for group in flops], "exit (FLOPs are unknown)"
-    scale, unit = (1e9, "G") if max(known) >= 1e10 else (1e6, "M") if max(known) >= 1e6 else (1e3, "k")
+    scale, unit = unit_of(max(known))
     return [[(f or 0) / scale for f in group] for group in flops], f"FLOPs per image ({unit})"
+
+
+def line_style(number: int) -> tuple[str, str]:
+    """Colour and stroke of the n-th line, the baseline's from 0."""
+    turn, place = divmod(number - 1, len(COLOURS))
+    return (COLOURS[place], STROKES[turn % len(STROKES)]) if number else (BASELINE, "-")
+
+
+def unit_of(operations: float) -> tuple[float, str]:
+    """The unit of an axis that goes up to so many operations, and its letter."""
+    return (1e9, "G") if operations >= 1e10 else (1e6, "M") if operations >= 1e6 else (1e3, "k")
 
 
 def wrapped(label: str, width: int = 24) -> str:

@@ -65,6 +65,7 @@ class Run:
         *,
         method: Method | None = None,
         averaged: bool = False,
+        data: ImageData | None = None,
     ) -> Run:
         """Read a finished run.
 
@@ -75,6 +76,7 @@ class Run:
             method: The method, needed if it is none of :data:`~offramp.methods.METHODS`.
             averaged: Take the moving average of the weights that the recipe's ``average`` has kept, in place
                 of the last ones.
+            data: The set that it was trained on, where that is open already.
 
         Raises:
             UserError: Not a run folder, not finished, of another network or method, without an average, or a
@@ -109,7 +111,7 @@ class Run:
             load_weights(trained.eval(), weights)
             if record["recipe"]["channels_last"]:  # the same rounding as at the end of the training
                 trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return cls(net=trained, method=method, record=record, result=result, folder=folder)
+        return cls(net=trained, method=method, record=record, result=result, folder=folder, data=data)
 
     @property
     def recipe(self) -> Recipe:

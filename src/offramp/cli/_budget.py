@@ -1,0 +1,53 @@
+"""``offramp budget``: accuracy against mean cost, for finished runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import tyro
+
+from offramp.cli._answer import OUTPUT, Answer, OutputFlags
+from offramp.cli._net import net_of
+
+__all__ = ["BudgetCommand"]
+
+
+@dataclass(frozen=True)
+class BudgetCommand:
+    """See what finished runs of one net reach at each budget of operations, if images leave early.
+
+    Thresholds are fitted on the validation images, 40 times, by the algorithm of the published curves;
+    accuracy and mean FLOPs are those of the test images. Beside them stand each exit by itself, the oracle,
+    by which each image leaves at the first exit that is right, and the static network, without inner heads.
+    Runs of one method that differ in their seed only count as one: mean and spread.
+    """
+
+    EXAMPLES: ClassVar[str] = """\
+  offramp budget runs/dfs
+  offramp budget runs/joint/seed-* runs/dfs/seed-* --out budget.png
+  offramp budget runs/msdnet --published dfs-fig3 --json"""
+
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
+    """folders that `offramp train` wrote"""
+    out: str | None = None
+    """picture to draw, accuracy against FLOPs as published and as executed: .png, .svg or .pdf"""
+    published: str | None = None
+    """curve of a paper to show beside, where net and data are the same: dfs-fig3"""
+    net: str | None = None
+    """a network of your own again, as for train; the code that a run names is not run by itself"""
+    output: OutputFlags = OUTPUT
+
+    def run(self) -> Answer:
+        """Compute the curves, and draw the picture if one is asked for."""
+        from offramp.reports.budget import budget
+        from offramp.reports.canvas import check_picture
+        from offramp.reports.plot_budget import plot_budget
+        from offramp.say import say
+
+        if self.out is not None:
+            check_picture(self.out)
+        found = budget(self.runs, net=net_of(self.runs, self.net), published=self.published, tell=say)
+        if self.out is not None:
+            plot_budget(found, self.out)
+        return Answer({**found.to_dict(), "picture": self.out}, found.table())

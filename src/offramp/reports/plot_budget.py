@@ -1,0 +1,81 @@
+"""The picture of accuracy against a budget: in operations as published, and as the router executes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from offramp.papers.published import Curve
+from offramp.reports.budget import Budget
+from offramp.reports.budget_groups import BudgetGroup, MeanPoint
+from offramp.reports.canvas import canvas
+from offramp.reports.plot_lines import line_style, unit_of
+
+__all__ = ["plot_budget"]
+
+AXES = {"flops": "all heads, as published", "executed": "as the router executes"}
+
+
+def plot_budget(budget: Budget, path: str | Path) -> Path:
+    """Draw accuracy against mean FLOPs, one curve per method with a band of one standard deviation.
+
+    Beside each curve stand the exits by themselves, the oracle and the static network.
+
+    Args:
+        budget: From :func:`offramp.reports.budget.budget`.
+        path: The picture's file; its ending says the format, e.g. ``.png``, ``.svg``, ``.pdf``.
+
+    Raises:
+        UserError: matplotlib is missing, an ending it does not know, or a place where no file can be
+            written.
+    """
+    dearest = max(max(point.flops.mean for point in group.exits) for group in budget.groups)
+    scale, unit = unit_of(dearest)
+    with canvas(path, 11.5, 5.2, dpi=180) as figure:
+        for axes, kind in zip(figure.subplots(1, 2, sharey=True), AXES, strict=True):
+            for number, group in enumerate(budget.groups):
+                _draw_group(axes, group, kind, scale, line_style(number))
+            if budget.published is not None and kind == "flops":
+                _draw_published(axes, budget.published[1], budget.groups, scale)
+            axes.set_xlabel(f"mean FLOPs per image ({unit}), {AXES[kind]}")
+            axes.grid(color="0.9", linewidth=0.8)
+            axes.set_axisbelow(True)
+        first = axes.figure.axes[0]
+        first.set_ylabel("top-1 %")
+        first.set_title(budget.title, loc="left", fontsize=12)
+        handles, labels = first.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right center", fontsize=9, frameon=False)
+    return Path(path)
+
+
+def _draw_group(axes: Any, group: BudgetGroup, kind: str, scale: float, style: tuple[str, str]) -> None:
+    colour, stroke = style
+
+    def places(points: Sequence[MeanPoint]) -> tuple[list[float], list[float]]:
+        return [getattr(p, kind).mean / scale for p in points], [p.top1.mean for p in points]
+
+    x, y = places(group.points)
+    axes.plot(x, y, stroke, color=colour, linewidth=1.8, label=group.label)
+    if len(group.curves) > 1:
+        spreads = [point.top1.std or 0.0 for point in group.points]
+        low, high = zip(*((mean - s, mean + s) for mean, s in zip(y, spreads, strict=True)), strict=True)
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    marks = (("exits", group.exits, "o"), ("oracle", [group.oracle], "*"), ("static", [group.static], "s"))
+    for name, points, marker in marks:
+        axes.plot(
+            *places(points), marker, color=colour, markerfacecolor="white", label=f"{group.label}: {name}",
+            markersize=9 if marker == "*" else 5, linestyle="none",
+        )  # fmt: skip
+
+
+def _draw_published(axes: Any, curve: Curve, groups: Sequence[BudgetGroup], scale: float) -> None:
+    """The published curves, dotted, in the colour of the measured method of that name if there is one."""
+    numbers = {group.label: number for number, group in enumerate(groups)}
+    for method, points in curve.points.items():
+        colour = line_style(numbers[method])[0] if method in numbers else "0.6"
+        x, y = zip(*points, strict=True)
+        axes.plot(
+            [flops * curve.flops_unit / scale for flops in x], y, ":", color=colour, linewidth=1.5,
+            label=f"{method} (published)",
+        )  # fmt: skip
