@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from offramp import UserError
-from offramp.exits import ExitLogits, PathCosts
+from offramp.exits import ExitLogits, PathCosts, decide
 from offramp.exits.budget_curve import budget_curve
 from offramp.nets import MultiExitNet
 
@@ -44,9 +44,9 @@ def with_all_heads(exit):
 def test_points_are_those_of_a_loop_that_leaves_at_the_first_sure_exit(curve):
     """Huang et al. (2018), written down sample by sample."""
     val, test = recorded(18, 1), recorded(200, 2)
-    assert len(curve.points) == 40
+    assert len(curve.published) == 40
     sure = val.logits.softmax(-1).amax(-1)
-    for p, point in enumerate(curve.points, 1):
+    for p, (_, val_top1, point) in enumerate(curve.published, 1):
         powers = [(p / 20) ** k for k in (1, 2, 3)]
         left, thresholds = set(), []
         for exit in range(EXITS - 1):
@@ -64,15 +64,20 @@ def test_points_are_those_of_a_loop_that_leaves_at_the_first_sure_exit(curve):
             flops += with_all_heads(exit)
             heads = sum(HEADS[k - 1] for k in range(1, exit) if open_exits[k - 1]) + HEADS[exit - 1]
             executed += sum(STAGES[:exit]) + heads
+        kept = [next((k for k, t in enumerate(thresholds) if sure[k][i] >= t), EXITS - 1) for i in range(18)]
+        right_val = [val.logits[k, i].argmax() == val.labels[i] for i, k in enumerate(kept)]
+        assert val_top1 == pytest.approx(100 * sum(map(int, right_val)) / 18)
         assert point[:3] == pytest.approx((right / 2, flops / 200, executed / 200)), p
-    assert not all(a.flops == a.executed for a in curve.points), "some head shall never be needed"
+    assert not all(each.point.flops == each.point.executed for each in curve.published), (
+        "some head shall never be needed"
+    )
 
 
 def test_costs_of_the_curve_rise_with_the_budget(curve):
     planned = sum(share * with_all_heads(k) for k, share in ((1, 1 / 7), (2, 2 / 7), (3, 4 / 7)))  # p = 40
-    assert curve.points[0].flops == pytest.approx(with_all_heads(1), rel=0.2)  # of 18 samples
-    assert curve.points[-1].flops == pytest.approx(planned, rel=0.2)
-    assert all(sum(point.shares) == pytest.approx(1) for point in curve.points)
+    assert curve.published[0].point.flops == pytest.approx(with_all_heads(1), rel=0.2)  # of 18 samples
+    assert curve.published[-1].point.flops == pytest.approx(planned, rel=0.2)
+    assert all(sum(point.shares) == pytest.approx(1) for _, _, point in curve.published)
 
 
 def test_exits_oracle_and_static_network(curve):
@@ -87,7 +92,24 @@ def test_exits_oracle_and_static_network(curve):
     assert curve.oracle.top1 == pytest.approx(sum(k is not None for k in first) / 2)
     assert curve.oracle.flops == pytest.approx(sum(with_all_heads(k or EXITS) for k in first) / 200)
     assert curve.oracle.executed == curve.oracle.flops
-    assert curve.oracle.top1 >= max(point.top1 for point in (*curve.points, *curve.exits))
+    assert curve.oracle.top1 >= max(
+        point.top1 for point in (*(each.point for each in curve.published), *curve.exits)
+    )
+
+
+def test_the_best_thresholds_are_never_below_the_published_ones_on_validation(net):
+    val, test, costs = recorded(60, 3), recorded(50, 4), PathCosts(net)
+    curve = budget_curve(val, test, costs, best=True)
+    assert len(curve.best) == 40
+    gains = []
+    for published, best in zip(curve.published, curve.best, strict=True):
+        budget = decide(val, published.policy, costs).mean_cost
+        assert decide(val, best.policy, costs).mean_cost <= budget * (1 + 1e-9)
+        if budget < costs.static:  # from there on nobody leaves early
+            gains.append(best.val_top1 - published.val_top1)
+    assert len(gains) > 10
+    assert min(gains) >= 0
+    assert max(gains) > 1
 
 
 def test_logits_of_different_nets_are_refused(net):

@@ -32,6 +32,8 @@ class BudgetCommand:
     """folders that `offramp train` wrote"""
     out: str | None = None
     """picture to draw, accuracy against FLOPs as published and as executed: .png, .svg or .pdf"""
+    best: bool = False
+    """fit the best thresholds for each of the 40 budgets too, as `offramp calibrate` does"""
     published: str | None = None
     """curve of a paper to show beside, where net and data are the same: dfs-fig3"""
     net: str | None = None
@@ -47,7 +49,8 @@ class BudgetCommand:
 
         if self.out is not None:
             check_picture(self.out)
-        found = budget(self.runs, net=net_of(self.runs, self.net), published=self.published, tell=say)
+        net = net_of(self.runs, self.net)
+        found = budget(self.runs, net=net, best=self.best, published=self.published, tell=say)
         if self.out is not None:
             plot_budget(found, self.out)
         return Answer({**found.to_dict(), "picture": self.out}, found.table())

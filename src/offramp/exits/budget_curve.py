@@ -10,12 +10,14 @@ import torch
 
 from offramp.errors import UserError
 from offramp.exits.calibration.published import NOBODY, POINTS, published
+from offramp.exits.calibration.reading import Reader
+from offramp.exits.calibration.to_cost import to_budget
 from offramp.exits.decisions import decide
 from offramp.exits.exit_logits import ExitLogits
 from offramp.exits.path_costs import PathCosts
 from offramp.exits.policy import Policy
 
-__all__ = ["BudgetCurve", "Point", "budget_curve", "policy_point"]
+__all__ = ["BudgetCurve", "Fitted", "Point", "budget_curve", "policy_point"]
 
 
 class Point(NamedTuple):
@@ -36,6 +38,20 @@ class Point(NamedTuple):
     shares: tuple[float, ...]
 
 
+class Fitted(NamedTuple):
+    """A policy that was fitted on validation samples.
+
+    Attributes:
+        policy: The policy.
+        val_top1: Share of right answers on the samples that it was fitted on, in percent.
+        point: What it reaches on test samples.
+    """
+
+    policy: Policy
+    val_top1: float
+    point: Point
+
+
 @dataclass(frozen=True)
 class BudgetCurve:
     """What a net reaches on test samples at each budget.
@@ -43,8 +59,9 @@ class BudgetCurve:
     Attributes:
         convention: How operations are counted, a key of
             :data:`~offramp.counting.conventions.CONVENTIONS`.
-        policies: 40, fitted on validation samples for p = 1 ... 40: few operations first.
-        points: What each of these reaches on test samples.
+        published: 40 policies of the published algorithm, for p = 1 ... 40: few operations first.
+        best: 40 policies of :func:`offramp.calibrate`, each for the budget that the published one takes on
+            the validation samples; or none.
         exits: Each of the K exits by itself, if all samples leave there; what is executed is then a net that
             ends there.
         oracle: Each sample leaves at the first exit that is right; one that no exit gets right runs to the
@@ -53,33 +70,39 @@ class BudgetCurve:
     """
 
     convention: str
-    policies: tuple[Policy, ...]
-    points: tuple[Point, ...]
+    published: tuple[Fitted, ...]
+    best: tuple[Fitted, ...]
     exits: tuple[Point, ...]
     oracle: Point
     static: Point
 
 
-def budget_curve(val: ExitLogits, test: ExitLogits, costs: PathCosts) -> BudgetCurve:
+def budget_curve(val: ExitLogits, test: ExitLogits, costs: PathCosts, *, best: bool = False) -> BudgetCurve:
     """Compute the curve of the published algorithm (:mod:`offramp.exits.calibration.published`).
 
     Args:
         val: Validation samples, which the thresholds are fitted on.
         test: Test samples.
         costs: Of the net whose logits these are.
+        best: Fit the best thresholds at each of its budgets too.
 
     Raises:
         UserError: The logits are of different nets.
     """
     if (val.net, val.num_exits) != (test.net, test.num_exits):
         raise UserError("the validation and the test logits are of different nets; record those of one net")
-    reading = Policy((NOBODY,) * (val.num_exits - 1), net=val.net)
-    policies = tuple(published(val, reading, p / 20) for p in POINTS)
+
+    def fitted(policy: Policy) -> Fitted:
+        return Fitted(policy, 100 * decide(val, policy).accuracy, policy_point(test, policy, costs))
+
+    reader = Reader()
+    policies = [published(val, reader.fit(val), p / 20) for p in POINTS]
+    budgets = [decide(val, policy, costs).mean_cost for policy in policies] if best else []
     exits = _exits(test, costs)
     return BudgetCurve(
         convention=costs.convention,
-        policies=policies,
-        points=tuple(policy_point(test, policy, costs) for policy in policies),
+        published=tuple(map(fitted, policies)),
+        best=tuple(fitted(to_budget(val, reader, costs, budget)) for budget in budgets),
         exits=exits,
         oracle=_oracle(test, costs),
         static=exits[-1]._replace(flops=costs.static, executed=costs.static),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from offramp.exits.budget_curve import BudgetCurve, Point
+from offramp.exits.budget_curve import BudgetCurve, Fitted, Point
 from offramp.papers.published import Curve
-from offramp.reports.budget_groups import BudgetGroup, MeanPoint
+from offramp.reports._budget_groups import BudgetGroup, MeanPoint
 
 __all__ = ["budget_document"]
 
@@ -25,7 +25,8 @@ def budget_document(
             {
                 "label": each.label,
                 "seeds": each.group.seeds,
-                "points": [{"p": p, **_mean(point)} for p, point in enumerate(each.points, 1)],
+                "points": _numbered(map(_mean, each.published)),
+                "best": _numbered(map(_mean, each.best)),
                 "exits": [*map(_mean, each.exits)],
                 "oracle": _mean(each.oracle),
                 "static": _mean(each.static),
@@ -47,14 +48,20 @@ def _mean(point: MeanPoint) -> dict[str, Any]:
 
 def _curve(curve: BudgetCurve) -> dict[str, Any]:
     return {
-        "points": [
-            {"p": p, "thresholds": [*policy.thresholds], **_point(point)}
-            for p, (policy, point) in enumerate(zip(curve.policies, curve.points, strict=True), 1)
-        ],
+        "points": _numbered(map(_fitted, curve.published)),
+        "best": _numbered(map(_fitted, curve.best)),
         "exits": [*map(_point, curve.exits)],
         "oracle": _point(curve.oracle),
         "static": _point(curve.static),
     }
+
+
+def _numbered(points: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"p": p, **point} for p, point in enumerate(points, 1)]
+
+
+def _fitted(fitted: Fitted) -> dict[str, Any]:
+    return {"thresholds": [*fitted.policy.thresholds], "val_top1": fitted.val_top1, **_point(fitted.point)}
 
 
 def _point(point: Point) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from offramp.papers.published import Curve
-from offramp.reports.budget_groups import BudgetGroup, MeanPoint
+from offramp.reports._budget_groups import BudgetGroup, MeanPoint
 from offramp.text_table import aligned, count
 
 __all__ = ["ALL_HEADS", "EXECUTED", "budget_text"]
@@ -19,6 +19,7 @@ exit k: all images leave there; oracle: each leaves at the first exit that is ri
 static: the network without inner heads
 all heads: as published, the stages up to where an image leaves, and the heads of all exits up to there
 executed: as the router runs them, without the heads of exits at which no image can leave"""
+BEST = "\nbest: the thresholds that `offramp calibrate` finds for what p takes on the validation images"
 
 
 def budget_text(
@@ -27,7 +28,7 @@ def budget_text(
     """How costs are counted, the curve of each method, the published ones, and the notes."""
     parts = [
         f"{title}: top-1 in percent on the test images against mean FLOPs per image",
-        f"{EXPLAINED}\n    FLOPs are counted as {groups[0].curves[0].convention}",
+        f"{EXPLAINED}{BEST if groups[0].best else ''}\nFLOPs are counted as {groups[0].curves[0].convention}",
         *map(_group, groups),
     ]
     if published is not None:
@@ -39,15 +40,19 @@ def budget_text(
 
 def _group(group: BudgetGroup) -> str:
     seeds = ", ".join(map(str, group.group.seeds))
-    rows = [_row(f"p = {p}", point) for p, point in enumerate(group.points, 1)]
-    rows += [_row(f"exit {k}", point) for k, point in enumerate(group.exits, 1)]
-    rows += [_row("oracle", group.oracle), _row("static", group.static)]
     header = [group.label, ALL_HEADS, EXECUTED, "top-1 %"]
+    rows = [[f"p = {p}", *_cells(point)] for p, point in enumerate(group.published, 1)]
+    if group.best:
+        header += ["best: executed", "top-1 %"]
+        rows = [[*row, *_cells(point)[1:]] for row, point in zip(rows, group.best, strict=True)]
+    others = {f"exit {k}": point for k, point in enumerate(group.exits, 1)}
+    others |= {"oracle": group.oracle, "static": group.static}
+    rows += [[name, *_cells(point), *[""] * (len(header) - 4)] for name, point in others.items()]
     return f"{'seed' if len(group.group.seeds) == 1 else 'seeds'} {seeds}\n{aligned(header, rows)}"
 
 
-def _row(name: str, point: MeanPoint) -> list[str]:
-    return [name, count(point.flops.mean), count(point.executed.mean), str(point.top1)]
+def _cells(point: MeanPoint) -> list[str]:
+    return [count(point.flops.mean), count(point.executed.mean), str(point.top1)]
 
 
 def _published(name: str, curve: Curve) -> str:

@@ -17,11 +17,11 @@ from offramp.nets import Net
 from offramp.papers.catalogue import published_curve
 from offramp.papers.published import Curve
 from offramp.reports._budget_document import budget_document
+from offramp.reports._budget_groups import BudgetGroup
 from offramp.reports._budget_text import budget_text
 from offramp.reports._grouping import grouped
 from offramp.reports._notes import differing_recipes
 from offramp.reports._published_curve import unlike
-from offramp.reports.budget_groups import BudgetGroup
 from offramp.reports.groups import Group
 from offramp.runs import Run
 from offramp.runs.record import read_record
@@ -63,6 +63,7 @@ def budget(
     folders: Sequence[str | Path],
     *,
     net: Net | None = None,
+    best: bool = False,
     published: str | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Budget:
@@ -74,6 +75,7 @@ def budget(
     Args:
         folders: Of finished runs of one net on one data set.
         net: The network to load the weights into; needed if it was not built by ``offramp.nets``.
+        best: Fit the best thresholds at each budget too, which takes some 20 seconds a run.
         published: A published curve to show beside, where net and data are the same: a key of
             :data:`offramp.papers.catalogue.CURVES`.
         tell: Receives a line before each run.
@@ -88,8 +90,7 @@ def budget(
 
     def measured(group: Group) -> Iterator[BudgetCurve]:
         for run in group.runs:
-            tell(f"{run.folder}: the exits' logits on validation and test images")
-            yield _curve(run.folder, net, opened)
+            yield _curve(run.folder, net, opened, best=best, tell=tell)
 
     found = Budget(
         tuple(BudgetGroup(group, tuple(measured(group))) for group in groups),
@@ -103,7 +104,14 @@ def budget(
     return Budget(found.groups, (*found.notes, f"{published} (published) is not shown: {reason}"))
 
 
-def _curve(folder: Path, net: Net | None, opened: dict[str, ImageData]) -> BudgetCurve:
+def _curve(
+    folder: Path,
+    net: Net | None,
+    opened: dict[str, ImageData],
+    *,
+    best: bool,
+    tell: Callable[[str], None],
+) -> BudgetCurve:
     stored = read_record(folder)
     key = json.dumps([stored["data"], {name: stored["recipe"].get(name) for name in SETTINGS}])
     if key not in opened:  # runs that read a set alike share it
@@ -112,4 +120,7 @@ def _curve(folder: Path, net: Net | None, opened: dict[str, ImageData]) -> Budge
     target_of(run.net)  # refuses what has no exits in a row
     model: Any = run.net
     costs = PathCosts(model)
-    return budget_curve(record(model, None, run=run), ExitLogits.of(model, run.batches("test")), costs)
+    val_batches = run.batches("val")  # refuses a run that held none out
+    tell(f"{folder}: the exits' logits on validation and test images")
+    val, test = record(model, val_batches, run=run), ExitLogits.of(model, run.batches("test"))
+    return budget_curve(val, test, costs, best=best)

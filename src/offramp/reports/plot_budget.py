@@ -7,18 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from offramp.papers.published import Curve
+from offramp.reports._budget_groups import BudgetGroup, MeanPoint
 from offramp.reports.budget import Budget
-from offramp.reports.budget_groups import BudgetGroup, MeanPoint
 from offramp.reports.canvas import canvas
 from offramp.reports.plot_lines import line_style, unit_of
 
 __all__ = ["plot_budget"]
 
 AXES = {"flops": "all heads, as published", "executed": "as the router executes"}
+MARKS = {"o": "each exit by itself", "*": "oracle", "s": "static network"}
+MARK_STYLE = {
+    mark: {"markerfacecolor": "white", "linestyle": "none", "markersize": 9 if mark == "*" else 5}
+    for mark in MARKS
+}
 
 
 def plot_budget(budget: Budget, path: str | Path) -> Path:
-    """Draw accuracy against mean FLOPs, one curve per method with a band of one standard deviation.
+    """Draw accuracy against mean FLOPs, one curve per method with a band of one standard deviation
+    over the seeds.
 
     Beside each curve stand the exits by themselves, the oracle and the static network.
 
@@ -44,6 +50,8 @@ def plot_budget(budget: Budget, path: str | Path) -> Path:
         first = axes.figure.axes[0]
         first.set_ylabel("top-1 %")
         first.set_title(budget.title, loc="left", fontsize=12)
+        for mark, name in MARKS.items():  # once for all methods
+            first.plot([], [], mark, color="0.4", label=name, **MARK_STYLE[mark])
         handles, labels = first.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right center", fontsize=9, frameon=False)
     return Path(path)
@@ -55,18 +63,17 @@ def _draw_group(axes: Any, group: BudgetGroup, kind: str, scale: float, style: t
     def places(points: Sequence[MeanPoint]) -> tuple[list[float], list[float]]:
         return [getattr(p, kind).mean / scale for p in points], [p.top1.mean for p in points]
 
-    x, y = places(group.points)
-    axes.plot(x, y, stroke, color=colour, linewidth=1.8, label=group.label)
+    for points, width, label in ((group.published, 1.8, ""), (group.best, 0.9, ", best thresholds")):
+        if points:
+            x, y = places(points)
+            axes.plot(x, y, stroke, color=colour, linewidth=width, label=f"{group.label}{label}")
     if len(group.curves) > 1:
-        spreads = [point.top1.std or 0.0 for point in group.points]
+        x, y = places(group.published)
+        spreads = [point.top1.std or 0.0 for point in group.published]
         low, high = zip(*((mean - s, mean + s) for mean, s in zip(y, spreads, strict=True)), strict=True)
         axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-    marks = (("exits", group.exits, "o"), ("oracle", [group.oracle], "*"), ("static", [group.static], "s"))
-    for name, points, marker in marks:
-        axes.plot(
-            *places(points), marker, color=colour, markerfacecolor="white", label=f"{group.label}: {name}",
-            markersize=9 if marker == "*" else 5, linestyle="none",
-        )  # fmt: skip
+    for marker, points in zip(MARKS, (group.exits, [group.oracle], [group.static]), strict=True):
+        axes.plot(*places(points), marker, color=colour, **MARK_STYLE[marker])
 
 
 def _draw_published(axes: Any, curve: Curve, groups: Sequence[BudgetGroup], scale: float) -> None:

@@ -39,14 +39,19 @@ class BudgetGroup:
         return self.group.label
 
     @property
-    def points(self) -> list[MeanPoint]:
-        """The 40 points of the curve, each over the seeds at the same p."""
-        return [*map(_mean, zip(*(curve.points for curve in self.curves), strict=True))]
+    def published(self) -> list[MeanPoint]:
+        """The 40 points of the published algorithm, each over the seeds at the same p."""
+        return _means([[fitted.point for fitted in curve.published] for curve in self.curves])
+
+    @property
+    def best(self) -> list[MeanPoint]:
+        """The points of the best thresholds at the same budgets; none if they were not asked for."""
+        return _means([[fitted.point for fitted in curve.best] for curve in self.curves])
 
     @property
     def exits(self) -> list[MeanPoint]:
         """Each exit by itself."""
-        return [*map(_mean, zip(*(curve.exits for curve in self.curves), strict=True))]
+        return _means([curve.exits for curve in self.curves])
 
     @property
     def oracle(self) -> MeanPoint:
@@ -57,6 +62,10 @@ class BudgetGroup:
     def static(self) -> MeanPoint:
         """The network without inner heads."""
         return _mean([curve.static for curve in self.curves])
+
+
+def _means(curves: Sequence[Sequence[Point]]) -> list[MeanPoint]:
+    return [*map(_mean, zip(*curves, strict=True))]
 
 
 def _mean(points: Sequence[Point]) -> MeanPoint:
