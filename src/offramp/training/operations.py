@@ -16,7 +16,7 @@ from offramp.data.batch import Batch
 from offramp.flops import Tally, without_formula
 from offramp.methods import Method
 from offramp.methods.bound import BoundMethod
-from offramp.methods.combiners.weighted import Weighted
+from offramp.methods.combiners.row_combiner import RowCombiner
 from offramp.methods.loops import LoopContext, Progress
 from offramp.nets import Net
 from offramp.nets.sample import sample_of
@@ -69,7 +69,7 @@ def training_operations(net: Net, method: Method) -> Operations:
     unknown = (*cost(net).unknown, *method.loop.reads_data)
     if unknown:
         return Operations(None, unknown=unknown)
-    size = Fraction(_weighted(method).part).limit_denominator(100).denominator  # the part of it is whole
+    size = Fraction(_row_combiner(method).part).limit_denominator(100).denominator  # the part of it is whole
     with unchanged(net):
         epochs = [_epoch(net, method, times * size) for times in (2, 3, 4)]
     if epochs[0].hiding:
@@ -90,7 +90,7 @@ class _Epoch:
 
 def _epoch(net: Net, method: Method, images: int) -> _Epoch:
     """An epoch of one batch in each part, on a copy of the net."""
-    every = _weighted(method).every  # of so many steps the first alone finds weights
+    every = _row_combiner(method).every  # of so many steps the first alone finds weights
     tally = Tally()
     total = _Epoch(Fraction(0), 0, tally.hiding)
     trained = method.prepare(deep_copy(net).cpu())
@@ -142,6 +142,6 @@ def _bench(net: Net, method: Method, images: int) -> LoopContext:
     )
 
 
-def _weighted(method: Method) -> Weighted:
+def _row_combiner(method: Method) -> RowCombiner:
     """The combiner, or one that finds weights at every step from whole batches."""
-    return method.combiner if isinstance(method.combiner, Weighted) else Weighted()
+    return method.combiner if isinstance(method.combiner, RowCombiner) else RowCombiner()

@@ -26,8 +26,8 @@ from offramp.methods.combiners.jacobian import RowBlock
 from offramp.methods.combiners.mgda import MGDA, mgda_weights
 from offramp.methods.combiners.nash_mtl import NashMTL, nash_weights
 from offramp.methods.combiners.pcgrad import PCGrad
+from offramp.methods.combiners.row_combiner import BoundRowCombiner
 from offramp.methods.combiners.upgrad import UPGrad, upgrad_weights
-from offramp.methods.combiners.weighted import BoundWeighted
 
 NAMED = {
     "pcgrad": PCGrad(),
@@ -414,7 +414,7 @@ def test_a_missing_extra_is_named(monkeypatch):
 
 def test_nothing_of_the_net_is_in_the_state():
     running = CAGrad().bind(build("vgg7"))
-    assert isinstance(running, BoundWeighted)
+    assert isinstance(running, BoundRowCombiner)
     assert not list(running.parameters())
     assert list(running.state_dict()) == ["_extra_state"]
     with warnings.catch_warnings():
@@ -427,7 +427,7 @@ def test_who_needs_more_than_the_gramian():
 
     for name, method in TORCHJD.items():
         running = method.bind(build("vgg7"))
-        assert isinstance(running, BoundWeighted) == (name not in MATRIX)
+        assert isinstance(running, BoundRowCombiner) == (name not in MATRIX)
 
 
 def test_the_table_of_methods_does_not_import_torchjd():

@@ -10,7 +10,7 @@ from offramp.methods.combiners.cagrad import cagrad_weights
 from offramp.methods.combiners.imtl import imtl_weights
 from offramp.methods.combiners.mgda import mgda_weights
 from offramp.methods.combiners.nash_mtl import nash_weights, nash_weights_cccp
-from offramp.methods.combiners.solvers import SolverFailed
+from offramp.methods.combiners.solvers import SolverFailure
 from offramp.methods.combiners.upgrad import upgrad_weights
 
 SIZES = (2, 3, 5, 7)
@@ -211,7 +211,7 @@ def test_imtl_is_torchjds_where_that_descends():
 
 def test_imtl_fails_on_opposite_rows():
     G = torch.tensor([[1.0, -2.0], [-2.0, 4.0]], dtype=torch.float64)
-    with pytest.raises(SolverFailed, match="opposite"):
+    with pytest.raises(SolverFailure, match="opposite"):
         imtl_weights(G, 10.0)
 
 
@@ -220,7 +220,7 @@ def test_nash_fails_where_rows_balance(solver):
     J = torch.stack([vector(1, 0), vector(-1, 1), vector(0, -1)])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(SolverFailed, match="balance"):
+        with pytest.raises(SolverFailure, match="balance"):
             solver(J @ J.T)
 
 

@@ -13,7 +13,7 @@ from offramp.methods.combiners import cagrad as cagrad_module
 from offramp.methods.combiners.cagrad import CAGrad
 from offramp.methods.combiners.graddrop import GradDrop
 from offramp.methods.combiners.jacobian import Jacobian
-from offramp.methods.combiners.solvers import SolverFailed
+from offramp.methods.combiners.solvers import SolverFailure
 
 NETS = ["resnet18", "decoders"]
 
@@ -130,7 +130,7 @@ def test_the_groups_of_all():
 
 def test_a_solver_that_fails_at_once_leaves_the_mean(monkeypatch):
     def fails(gramian, c):
-        raise SolverFailed("for the test")
+        raise SolverFailure("for the test")
 
     monkeypatch.setattr(cagrad_module, "cagrad_weights", fails)
     rows, _ = flat_rows("decoders")

@@ -12,7 +12,7 @@ from offramp.methods import method
 from offramp.methods.combiners import Backward, Combiner
 from offramp.methods.combiners.aggregate import BoundAggregator
 from offramp.methods.combiners.jacobian import LeanBlock
-from offramp.methods.combiners.weighted import BoundWeighted
+from offramp.methods.combiners.row_combiner import BoundRowCombiner
 
 __all__ = ["COMBINERS", "CombinerRule", "Points", "Rule", "rules"]
 
@@ -52,7 +52,7 @@ class CombinerRule:
 
     def __init__(self, combiner: Combiner, starts: int, seed: int = 0) -> None:
         bound = combiner.bind(Points(torch.zeros(starts, 2)), seed)
-        assert isinstance(bound, (BoundAggregator, BoundWeighted))
+        assert isinstance(bound, (BoundAggregator, BoundRowCombiner))
         self.bound = bound
         self.owners = [(2 * s, 2 * s + 1) for s in range(starts)]
 

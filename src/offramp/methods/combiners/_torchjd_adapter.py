@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from offramp.errors import UserError, guess
 from offramp.methods.combiners._seeded import seeded
-from offramp.methods.combiners.solvers import SolverFailed, dual_cone_push, points_of
+from offramp.methods.combiners.solvers import SolverFailure, dual_cone_push, points_of
 
 __all__ = [
     "MATRIX",
@@ -127,7 +127,7 @@ class GramianWeighting:
         try:
             weights: Tensor = weighting(gramian).detach().to("cpu", torch.float64)
         except ValueError as error:  # of a solver that it calls
-            raise SolverFailed(f"{type(self.aggregator).__name__}: {error}") from None
+            raise SolverFailure(f"{type(self.aggregator).__name__}: {error}") from None
         if self.last_first:
             weights = weights.flip(0)
         return len(gramian) * weights if self.scale else weights

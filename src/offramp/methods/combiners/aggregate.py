@@ -22,14 +22,14 @@ from offramp.methods.combiners._torchjd_adapter import (
 )
 from offramp.methods.combiners.backward import Backward
 from offramp.methods.combiners.jacobian import Jacobian, RowBlock
-from offramp.methods.combiners.weighted import Key, Weigh, Weighted, rows_key
+from offramp.methods.combiners.row_combiner import Key, RowCombiner, Weighting, rows_key
 from offramp.methods.objectives.step import Step
 
 __all__ = ["Aggregate", "BoundAggregator"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Aggregate(Weighted):
+class Aggregate(RowCombiner):
     """An aggregator of TorchJD, one for each group, at the scale of the sum.
 
     Where it has a weighting of the Gramian that is used, else the matrix of the rows. PCD's primary objective
@@ -64,7 +64,7 @@ class Aggregate(Weighted):
         if self.aggregator in MATRIX and self._cheaper:
             raise UserError(f"{self.aggregator} needs the rows themselves: no lean, every or part with it")
 
-    def weighting(self) -> Weigh:  # noqa: D102
+    def weighting(self) -> Weighting:  # noqa: D102
         return GramianWeighting(self.aggregator, self.arguments)
 
     def bind(self, net: nn.Module, seed: int = 0) -> nn.Module:  # noqa: D102
@@ -78,7 +78,7 @@ class BoundAggregator(nn.Module):
 
     Args:
         net: The net, its forks in place.
-        shared: As for :class:`~offramp.methods.combiners.weighted.Weighted`.
+        shared: As for :class:`~offramp.methods.combiners.row_combiner.RowCombiner`.
         name: The aggregator's class.
         arguments: Its keyword arguments; a ``leak`` is the same for all rows.
         seed: Of its own draws.

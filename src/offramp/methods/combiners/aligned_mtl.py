@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from offramp.checks import choice
-from offramp.methods.combiners.weighted import Weigh, Weighted
+from offramp.methods.combiners.row_combiner import RowCombiner, Weighting
 
 __all__ = ["AlignedMTL"]
 
@@ -18,7 +18,7 @@ SCALES = ("min", "median", "rmse")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlignedMTL(Weighted):
+class AlignedMTL(RowCombiner):
     """The sum of the rows of the nearest orthogonal system, scaled by one of the singular values.
 
     Attributes:
@@ -35,7 +35,7 @@ class AlignedMTL(Weighted):
         super().__post_init__()
         choice(self, "scale_mode", SCALES)
 
-    def weighting(self) -> Weigh:  # noqa: D102
+    def weighting(self) -> Weighting:  # noqa: D102
         from torchjd.aggregation import AlignedMTLWeighting
 
         align = AlignedMTLWeighting(scale_mode=self.scale_mode)  # type: ignore[arg-type]

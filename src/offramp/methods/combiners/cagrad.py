@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from offramp.checks import choice, number
+from offramp.methods.combiners.row_combiner import RowCombiner, Weighting
 from offramp.methods.combiners.solvers import ZERO, Points, dual_cone_push, hull_minimum, points_of
-from offramp.methods.combiners.weighted import Weigh, Weighted
 
 __all__ = ["CAGrad", "cagrad_weights"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CAGrad(Weighted):
+class CAGrad(RowCombiner):
     """Conflict-averse gradient descent, scaled as in the authors' code; see :func:`cagrad_weights`.
 
     Attributes:
@@ -47,7 +47,7 @@ class CAGrad(Weighted):
         """Weights ``[count]`` of the sum, or of the mean for the native scale."""
         return super().plain(count) / (1 if self.scaling == "sum" else count)
 
-    def weighting(self) -> Weigh:  # noqa: D102
+    def weighting(self) -> Weighting:  # noqa: D102
         def weigh(gramian: Tensor, last: Tensor) -> Tensor:
             return cagrad_weights(gramian, self.c) * self.plain(len(gramian))
 
@@ -68,7 +68,7 @@ def cagrad_weights(gramian: Tensor, c: float) -> Tensor:
         ``[m]``. For m equal rows their sum is m (1 + c) / (1 + c^2).
 
     Raises:
-        SolverFailed: The solver did not converge.
+        SolverFailure: The solver did not converge.
     """
     m = len(gramian)
     return torch.from_numpy(_direction(points_of(gramian), c)) * (m / (1 + c**2))

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from offramp.checks import number
-from offramp.methods.combiners.solvers import SolverFailed
-from offramp.methods.combiners.weighted import Weigh, Weighted
+from offramp.methods.combiners.row_combiner import RowCombiner, Weighting
+from offramp.methods.combiners.solvers import SolverFailure
 
 __all__ = ["IMTL", "imtl_weights"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class IMTL(Weighted):
+class IMTL(RowCombiner):
     """IMTL-G, its sign turned where the published weights would ascend; see :func:`imtl_weights`.
 
     Attributes:
@@ -35,7 +35,7 @@ class IMTL(Weighted):
         super().__post_init__()
         number(self, "max_weight", "of 1 or more: equal rows have weight 1", lambda most: most >= 1)
 
-    def weighting(self) -> Weigh:  # noqa: D102
+    def weighting(self) -> Weighting:  # noqa: D102
         return lambda gramian, last: imtl_weights(gramian, self.max_weight)
 
 
@@ -54,7 +54,7 @@ def imtl_weights(gramian: Tensor, max_weight: float) -> Tensor:
         ``[m]``; their sum is m unless the sign was turned or the bound was hit.
 
     Raises:
-        SolverFailed: No direction has positive projections on all rows, as when two are opposite.
+        SolverFailure: No direction has positive projections on all rows, as when two are opposite.
     """
     norms = gramian.diagonal().sqrt()
     unit = gramian / norms.max() ** 2
@@ -62,7 +62,7 @@ def imtl_weights(gramian: Tensor, max_weight: float) -> Tensor:
     weights = torch.linalg.pinv(unit, hermitian=True) @ norms
     projections = unit @ weights / norms  # 1 each, unless the rows are dependent
     if projections.min() < 1e-9:
-        raise SolverFailed("no direction has equal projections on all gradients: two of them are opposite")
+        raise SolverFailure("no direction has equal projections on all gradients: two of them are opposite")
     total = weights.sum().abs() / len(norms)
     scaled: Tensor = weights / torch.maximum(total, weights.abs().max() / max_weight)
     return scaled

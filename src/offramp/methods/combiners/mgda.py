@@ -14,20 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from offramp.methods.combiners.row_combiner import RowCombiner, Weighting
 from offramp.methods.combiners.solvers import hull_minimum, points_of
-from offramp.methods.combiners.weighted import Weigh, Weighted
 
 __all__ = ["MGDA", "mgda_weights"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class MGDA(Weighted):
+class MGDA(RowCombiner):
     """m times the shortest vector of the gradients' convex hull, exact.
 
     It follows the shortest gradient, and is 0 where none of the losses can fall without another's rise.
     """
 
-    def weighting(self) -> Weigh:  # noqa: D102
+    def weighting(self) -> Weighting:  # noqa: D102
         return lambda gramian, last: mgda_weights(gramian)
 
 
@@ -44,7 +44,7 @@ def mgda_weights(gramian: Tensor) -> Tensor:
         ``[m]``, with sum m.
 
     Raises:
-        SolverFailed: The solver did not converge.
+        SolverFailure: The solver did not converge.
     """
     points = points_of(gramian).points
     weights = hull_minimum(points, np.zeros(points.shape[1]), 1.0)

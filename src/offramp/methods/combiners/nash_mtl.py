@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from offramp.checks import choice, number
-from offramp.methods.combiners.solvers import SolverFailed, hull_minimum, points_of
-from offramp.methods.combiners.weighted import Weigh, Weighted
+from offramp.methods.combiners.row_combiner import RowCombiner, Weighting
+from offramp.methods.combiners.solvers import SolverFailure, hull_minimum, points_of
 
 __all__ = ["NashMTL", "nash_weights", "nash_weights_cccp"]
 
@@ -25,7 +25,7 @@ NEWTON_STEPS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
-class NashMTL(Weighted):
+class NashMTL(RowCombiner):
     """The Nash bargaining solution, at the scale of the sum, its norm clipped as published.
 
     In the paper the direction has the norm sqrt(K) whatever the gradients are, and the authors' code clips it
@@ -49,7 +49,7 @@ class NashMTL(Weighted):
         choice(self, "solver", ("newton", "cccp"))
         number(self, "max_norm", "above 0, or 0 for no clip", lambda norm: norm >= 0)
 
-    def weighting(self) -> Weigh:  # noqa: D102
+    def weighting(self) -> Weighting:  # noqa: D102
         solve = nash_weights if self.solver == "newton" else nash_weights_cccp
 
         def weigh(gramian: Tensor, last: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ def nash_weights(gramian: Tensor, start: Tensor | None = None) -> Tensor:
         ``[m]``, positive; ``|J^T w|^2 = m |G|``.
 
     Raises:
-        SolverFailed: There is no solution: the gradients balance one another, or nearly.
+        SolverFailure: There is no solution: the gradients balance one another, or nearly.
     """
     matrix = gramian.numpy()
     size = np.linalg.norm(matrix)
@@ -94,7 +94,7 @@ def nash_weights(gramian: Tensor, start: Tensor | None = None) -> Tensor:
             break
         decrement = np.sqrt(max(gradient @ step, 0.0))
         w = w - (step if decrement < 0.25 else step / (1 + decrement))
-    raise SolverFailed("the bargaining game has no solution: the gradients balance one another")
+    raise SolverFailure("the bargaining game has no solution: the gradients balance one another")
 
 
 def _start_of(start: Tensor | None, matrix: np.ndarray) -> np.ndarray:
@@ -120,7 +120,7 @@ def nash_weights_cccp(gramian: Tensor, start: Tensor | None = None) -> Tensor:
         ``[m]``, positive, at the scale of :func:`nash_weights`.
 
     Raises:
-        SolverFailed: No weights satisfy the constraints: the gradients balance one another.
+        SolverFailure: No weights satisfy the constraints: the gradients balance one another.
     """
     matrix = gramian.numpy() / np.linalg.norm(gramian.numpy())
     norms = np.sqrt(matrix.diagonal())
@@ -144,7 +144,7 @@ def _interior(gramian: Tensor, cosines: np.ndarray) -> np.ndarray:
     hull = hull_minimum(units, np.zeros(units.shape[1]), 1.0)
     progress = cosines @ hull
     if progress.min() <= 1e-12:
-        raise SolverFailed("the bargaining game has no solution: the gradients balance one another")
+        raise SolverFailure("the bargaining game has no solution: the gradients balance one another")
     w: np.ndarray = hull + 0.5 * progress.min() / len(hull)  # a row can take away as much as its weight
     w *= np.sqrt(np.e / (w * (cosines @ w)).min())
     return w
@@ -181,7 +181,7 @@ def _center(matrix: np.ndarray, slope: np.ndarray, w: np.ndarray) -> np.ndarray:
         try:
             step = np.linalg.solve(curvature, gradient)
         except np.linalg.LinAlgError:
-            raise SolverFailed("a round of Nash-MTL's convex problems is singular") from None
+            raise SolverFailure("a round of Nash-MTL's convex problems is singular") from None
         decrement = gradient @ step
         if decrement < 1e-12:
             break

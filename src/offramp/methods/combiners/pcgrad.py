@@ -9,20 +9,20 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from offramp.methods.combiners.weighted import Weigh, Weighted
+from offramp.methods.combiners.row_combiner import RowCombiner, Weighting
 
 __all__ = ["PCGrad"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PCGrad(Weighted):
+class PCGrad(RowCombiner):
     """Each row meets the others in random order and loses its projection on those it opposes; then the sum.
 
     The order is drawn from the run's seed, the step and the group's losses: a resumed run and all processes
     draw the same.
     """
 
-    def weighting(self) -> Weigh:  # noqa: D102
+    def weighting(self) -> Weighting:  # noqa: D102
         from torchjd.aggregation import PCGradWeighting
 
         project = PCGradWeighting()

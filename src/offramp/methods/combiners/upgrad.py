@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from offramp.methods.combiners.row_combiner import RowCombiner, Weighting
 from offramp.methods.combiners.solvers import dual_cone_push, points_of
-from offramp.methods.combiners.weighted import Weigh, Weighted
 
 __all__ = ["UPGrad", "upgrad_weights"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class UPGrad(Weighted):
+class UPGrad(RowCombiner):
     """The unconflicting projection of the gradients: no loss rises to first order, and no row is favoured."""
 
-    def weighting(self) -> Weigh:  # noqa: D102
+    def weighting(self) -> Weighting:  # noqa: D102
         return lambda gramian, last: upgrad_weights(gramian)
 
 
@@ -37,7 +37,7 @@ def upgrad_weights(gramian: Tensor) -> Tensor:
         ``[m]``, each at least 1.
 
     Raises:
-        SolverFailed: The solver did not converge.
+        SolverFailure: The solver did not converge.
     """
     points = points_of(gramian)
     weights = np.ones(len(points.norms))

@@ -2,6 +2,6 @@
 
 from offramp.methods.combiners.solvers.cone import dual_cone_push
 from offramp.methods.combiners.solvers.hull import ZERO, hull_minimum
-from offramp.methods.combiners.solvers.points import Points, SolverFailed, points_of
+from offramp.methods.combiners.solvers.points import Points, SolverFailure, points_of
 
-__all__ = ["ZERO", "Points", "SolverFailed", "dual_cone_push", "hull_minimum", "points_of"]
+__all__ = ["ZERO", "Points", "SolverFailure", "dual_cone_push", "hull_minimum", "points_of"]

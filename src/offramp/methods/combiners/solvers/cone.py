@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from offramp.methods.combiners.solvers.points import SolverFailed
+from offramp.methods.combiners.solvers.points import SolverFailure
 
 __all__ = ["dual_cone_push"]
 
@@ -29,7 +29,7 @@ def dual_cone_push(units: np.ndarray, target: np.ndarray) -> np.ndarray:
         ``push [m]``; the rows where it is not 0 are linearly independent.
 
     Raises:
-        SolverFailed: It did not converge.
+        SolverFailure: It did not converge.
     """
     push = np.zeros(len(units))
     passive: list[int] = []  # rows that push
@@ -57,4 +57,4 @@ def dual_cone_push(units: np.ndarray, target: np.ndarray) -> np.ndarray:
             ]
             push[gone] = 0
             passive = [k for k in passive if k not in gone]
-    raise SolverFailed("non-negative least squares did not converge")
+    raise SolverFailure("non-negative least squares did not converge")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from offramp.methods.combiners.solvers.points import SolverFailed
+from offramp.methods.combiners.solvers.points import SolverFailure
 
 __all__ = ["ZERO", "hull_minimum"]
 
@@ -32,7 +32,7 @@ def hull_minimum(
         returned at once, whether it is the minimum or not.
 
     Raises:
-        SolverFailed: It did not converge.
+        SolverFailure: It did not converge.
     """
     if start is None:
         start = np.zeros(len(points))
@@ -51,7 +51,7 @@ def hull_minimum(
         if best in active or slopes[best] >= weights @ slopes - 1e-9 * length - 1e-13:
             return weights
         active.append(best)
-    raise SolverFailed("the search for the least point of the hull did not converge")
+    raise SolverFailure("the search for the least point of the hull did not converge")
 
 
 def _minimum_on(
@@ -67,7 +67,7 @@ def _minimum_on(
         else:  # to the border of the simplex
             shrinking = change < 0
             if not shrinking.any():
-                raise SolverFailed("the least point of the hull is lost in rounding")
+                raise SolverFailure("the least point of the hull is lost in rounding")
             ratios = np.full(len(active), np.inf)
             ratios[shrinking] = now[shrinking] / -change[shrinking]
             share = float(ratios.min())
@@ -98,5 +98,5 @@ def _affine_minimum(points: np.ndarray, linear: np.ndarray, radius: float) -> tu
     try:
         rest = np.linalg.solve(triangle, y)
     except np.linalg.LinAlgError:
-        raise SolverFailed("the points of the hull are not affinely independent") from None
+        raise SolverFailure("the points of the hull are not affinely independent") from None
     return np.concatenate([[(1.0 if bounded else 0.0) - rest.sum()], rest]), bounded

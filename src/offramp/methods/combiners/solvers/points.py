@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-__all__ = ["Points", "SolverFailed", "points_of"]
+__all__ = ["Points", "SolverFailure", "points_of"]
 
 
-class SolverFailed(ArithmeticError):
+class SolverFailure(ArithmeticError):
     """Raised where a solver found no weights: there are none, or it did not converge."""
 
 

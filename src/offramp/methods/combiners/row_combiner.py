@@ -23,18 +23,18 @@ from offramp.methods.combiners.jacobian import (
     RefreshedWeights,
     RowBlock,
 )
-from offramp.methods.combiners.solvers import SolverFailed
+from offramp.methods.combiners.solvers import SolverFailure
 from offramp.methods.objectives.step import Step
 from offramp.methods.passes import K, Passes
 
-__all__ = ["BoundWeighted", "Weigh", "Weighted"]
+__all__ = ["BoundRowCombiner", "RowCombiner", "Weighting"]
 
-Weigh = Callable[[Tensor, Tensor], Tensor]  # Gramian [m, m], the last weights [m] -> weights [m]
+Weighting = Callable[[Tensor, Tensor], Tensor]  # Gramian [m, m], the last weights [m] -> weights [m]
 Key = tuple[Any, ...]  # of a group's memory: see rows_key
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weighted(Combiner):
+class RowCombiner(Combiner):
     """Weighs the gradient rows of each group of shared parameters; a subclass says how.
 
     The rows are weighted, not the losses: heads and whatever else has one owner keep their own loss's
@@ -89,10 +89,10 @@ class Weighted(Combiner):
             rows = Passes(1, (K + 1) / 2 / self.every)
         return rows + Passes(0, 1) if self._cheaper else rows
 
-    def weighting(self) -> Weigh:
+    def weighting(self) -> Weighting:
         """Create what weighs the rows of one group; called once for each group.
 
-        It may raise SolverFailed. If it has a state it has methods ``state()`` and ``load(state)``.
+        It may raise SolverFailure. If it has a state it has methods ``state()`` and ``load(state)``.
         """
         raise NotImplementedError
 
@@ -101,7 +101,7 @@ class Weighted(Combiner):
         return torch.ones(count, dtype=torch.float64)
 
     def bind(self, net: nn.Module, seed: int = 0) -> nn.Module:  # noqa: D102
-        return BoundWeighted(self, net, seed)
+        return BoundRowCombiner(self, net, seed)
 
 
 def rows_key(rows: tuple[int, ...], group: tuple[int, ...]) -> Key:
@@ -116,7 +116,7 @@ def rows_key(rows: tuple[int, ...], group: tuple[int, ...]) -> Key:
     return rows if rows == group else (rows, group)
 
 
-class BoundWeighted(nn.Module):
+class BoundRowCombiner(nn.Module):
     """A method that weighs rows, bound to a net; it remembers each group's last weights.
 
     A step without some of a group's rows, of outputs that are absent or whose gradient is zero, has a memory
@@ -130,7 +130,7 @@ class BoundWeighted(nn.Module):
         seed: Of the method's own draws.
     """
 
-    def __init__(self, method: Weighted, net: nn.Module, seed: int = 0) -> None:
+    def __init__(self, method: RowCombiner, net: nn.Module, seed: int = 0) -> None:
         super().__init__()
         self.method, self.seed = method, seed
         self.jacobian = Jacobian(net, method.shared, lean=method.lean)
@@ -138,7 +138,7 @@ class BoundWeighted(nn.Module):
         if method.every > 1 or method.part < 1:
             self.refreshed = RefreshedWeights(self.jacobian, every=method.every, part=method.part)
         self.weights: dict[Key, Tensor] = {}
-        self.weightings: dict[Key, Weigh] = {}
+        self.weightings: dict[Key, Weighting] = {}
         self.steps = 0
         self.warned = False
 
@@ -178,9 +178,9 @@ class BoundWeighted(nn.Module):
             with seeded(gramian.device, self.seed, self.steps, key):
                 solved = self.weightings[key](gramian, last)
             if not bool(solved.isfinite().all()):
-                raise SolverFailed("the weights are not finite")
+                raise SolverFailure("the weights are not finite")
             weights = solved
-        except (SolverFailed, np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
+        except (SolverFailure, np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
             self._warn(error)
         self.weights[key] = weights
         return weights
