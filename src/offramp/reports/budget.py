@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from offramp.data import ImageData
+from offramp.data import OpenedData
 from offramp.exits import ExitLogits, PathCosts
 from offramp.exits.budget_curve import BudgetCurve, budget_curve
 from offramp.exits.calibration.recording import record
@@ -86,7 +86,7 @@ def budget(
     """
     curve = None if published is None else published_curve(published)
     groups, differing = grouped(folders)
-    opened: dict[str, ImageData] = {}
+    opened: dict[str, OpenedData[Any]] = {}
 
     def measured(group: Group) -> Iterator[BudgetCurve]:
         for run in group.runs:
@@ -107,7 +107,7 @@ def budget(
 def _curve(
     folder: Path,
     net: Net | None,
-    opened: dict[str, ImageData],
+    opened: dict[str, OpenedData[Any]],
     *,
     best: bool,
     tell: Callable[[str], None],

@@ -65,7 +65,7 @@ class Run:
         *,
         method: Method | None = None,
         averaged: bool = False,
-        data: ImageData | None = None,
+        data: OpenedData[Any] | None = None,
     ) -> Run:
         """Read a finished run.
 
