@@ -17,8 +17,9 @@ def randomised(module: nn.Module) -> nn.Module:
         if isinstance(part, nn.modules.batchnorm._BatchNorm):
             nn.init.normal_(part.running_mean)
             nn.init.uniform_(part.running_var, 0.5, 2)
-            nn.init.normal_(part.weight)
-            nn.init.normal_(part.bias)
+            if part.affine:
+                nn.init.normal_(part.weight)
+                nn.init.normal_(part.bias)
     return module.double().eval()
 
 
@@ -126,7 +127,8 @@ CASES = {
     "without bias": (lambda: nn.Sequential(conv(bias=False), nn.BatchNorm2d(4), nn.SiLU()), 0, 1),
     "grouped": (lambda: nn.Sequential(conv(3, 6, groups=3), nn.BatchNorm2d(6)), 0, 0),
     "reflecting": (lambda: nn.Sequential(conv(padding_mode="reflect"), nn.BatchNorm2d(4)), 0, 0),
-    "activation first": (lambda: nn.Sequential(conv(), nn.ReLU(), nn.BatchNorm2d(4)), 1, 1),
+    "activation first": (lambda: nn.Sequential(conv(), nn.ReLU(), nn.BatchNorm2d(4)), 0, 1),
+    "not affine": (lambda: nn.Sequential(conv(), nn.ReLU(), nn.BatchNorm2d(4, affine=False)), 0, 1),
     "linear": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(108, 5), nn.BatchNorm1d(5)), 0, 0),
     "without statistics": (
         lambda: nn.Sequential(conv(), nn.BatchNorm2d(4, track_running_stats=False), nn.ReLU()),

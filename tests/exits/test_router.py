@@ -14,6 +14,7 @@ import offramp
 from offramp.errors import UserError
 from offramp.exits import CONFIDENCES, PathCosts, Policy, Router
 from offramp.exits._compiled import bucket
+from offramp.exits._rows import parted, take
 from offramp.nets import MultiExitNet
 
 SIZE = (3, 8, 8)
@@ -313,3 +314,50 @@ def test_by_a_deadline_those_that_are_left_get_the_answer_of_the_exit_they_are_a
 def test_a_deadline_is_a_time(deadline):
     with pytest.raises(UserError, match="must be a number of seconds"):
         Router(build(), Policy((0.6, 0.45, 2))).anytime(images(3), deadline)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("movable", [False, True])
+def test_rows_are_taken_in_whatever_order_they_lie(movable, memory_format):
+    generator = torch.Generator().manual_seed(0)
+    for gone in range(1, 12):
+        leaves = torch.zeros(12, dtype=torch.bool)
+        leaves[torch.randperm(12, generator=generator)[:gone]] = True
+        stay, leave = parted(leaves, gone)
+        assert sorted(stay.tolist()) == (~leaves).nonzero().flatten().tolist()
+        assert sorted(leave.tolist()) == leaves.nonzero().flatten().tolist()
+        x = torch.randn(12, 3, 4, 4, generator=generator).contiguous(memory_format=memory_format)
+        expected = x[stay]
+        taken = take(x, stay, movable=movable)
+        assert torch.equal(taken, expected) and taken.is_contiguous(memory_format=memory_format)
+        odd = x.permute(1, 0, 2, 3)  # whose rows are no blocks
+        assert torch.equal(take(odd, torch.tensor([2, 0]), movable=movable), odd[[2, 0]])
+
+
+class Same(nn.Module):
+    def forward(self, x):
+        return x
+
+
+class Table(nn.Module):
+    """A stage that gives rows of its own memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("table", images(33))
+
+    def forward(self, x):
+        return self.table[: len(x)]
+
+
+@pytest.mark.parametrize("stage", [Same, Table])
+def test_memory_of_others_is_not_written_over(stage):
+    net = build(head(3), head(3), head(3))
+    net.stages[0], net.stages[1], net.stages[2] = stage(), Same(), Same()
+    net.double()
+    x = images(33)
+    router = Router(net, Policy((0.985, 0.985)))
+    answer = router(x)
+    assert 0 < (answer.exit == 1).sum() < 12  # few enough for the others to be moved together
+    assert torch.equal(x, images(33))
+    assert torch.equal(router(x).exit, answer.exit)

@@ -1,49 +1,55 @@
 """Fold batch norms into the convolutions before them, and let activations write over what nobody else reads.
 
-Which function reads whose output, and how often, is seen in a forward pass, so that it does not matter how a
-module's forward is written. What is not seen (a compiled or scripted part) cannot be told from a single
-reader: a segment whose outputs the folding changes is left as it was.
+Who reads what is seen in a forward pass, and what is not seen there (a compiled or scripted part) cannot be
+told from a single reader: a module whose outputs the folding changes is left as it was.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from offramp.exits._packing import pack
+from offramp.exits._readers import single_readers, watched
 
 __all__ = ["close", "fold"]
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.SiLU, nn.Mish, nn.LeakyReLU, nn.ELU)
-# Weights that stand for the layer's output as they are, in memory that is the output's own. A subclass may
-# do anything.
+# no subclasses, which may do anything
 _LAYERS = (*_CONVOLUTIONS, nn.Linear, *_NORMS)
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3}  # of the largest value; of narrower dtypes 5 %
 
 
-def fold(module: nn.Module, *inputs: Any, packed: bool = True) -> None:
+def fold(module: nn.Module, *inputs: Any, eager: bool = True) -> None:
     """Fold what can be folded in a module, in place.
 
     Args:
         module: It is in eval mode, and nobody else's.
         inputs: What it is called with, to see.
-        packed: Pack the weights of convolutions on a CPU too.
+        eager: It will run as it is. A compiler does for itself what else is done: norms that cannot be folded
+            become one pass over memory, and convolutions on a CPU keep packed weights.
     """
-    before, calls = _watched(module, _copied(inputs))
-    undo = [step for source, reader in _single_readers(calls) for step in _fold_pair(module, source, reader)]
-    undo += pack(module) if packed else []
+    kinds = (*_LAYERS, *_ACTIVATIONS)
+    layers = [layer for layer in module.modules() if type(layer) in kinds and not _hooked(layer)]
+    before, calls = watched(module, _copied(inputs), layers)
+    pairs = single_readers(calls)
+    undo = [step for source, reader in pairs for step in _fold_pair(module, source, reader, eager)]
+    undo += pack(module) if eager else []
     if undo and not close(before, module(*_copied(inputs))):
         for step in reversed(undo):
             step()
+
+
+def _hooked(layer: nn.Module) -> bool:
+    """Whether a hook may change what a layer reads or gives."""
+    return bool(layer._forward_pre_hooks or layer._forward_hooks)
 
 
 def _copied(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -52,76 +58,30 @@ def _copied(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return copied
 
 
-class _Call(NamedTuple):
-    """A call of a layer: what it read, and what it returned and how many functions have read that."""
+class _Affine(nn.Module):
+    """A batch norm in eval mode, as one product and sum for each channel.
 
-    layer: nn.Module
-    input: Tensor
-    output: Tensor
-    readers: int
+    Args:
+        norm: What it computes.
+    """
 
-
-class _Readers(TorchFunctionMode):
-    """Counts how many functions read each Tensor."""
-
-    def __init__(self) -> None:
+    def __init__(self, norm: Any) -> None:
         super().__init__()
-        self.count: Counter[int] = Counter()
-        self.kept: list[Any] = []  # so that no two Tensors have one id
+        scale = (norm.running_var + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight)
+        shift = -norm.running_mean * scale + (0 if norm.bias is None else norm.bias)
+        axes = (-1, *(1 for _ in range(_NORMS.index(type(norm)) + 1)))
+        self.scale, self.shift = scale.view(axes), shift.view(axes)
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        output = func(*args, **(kwargs or {}))
-        if any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(output)):  # not a look at a shape
-            self.read((args, kwargs))
-        return output
-
-    def read(self, values: Any) -> None:
-        """Count each Tensor among the values as read once more."""
-        leaves = [leaf for leaf in pytree.tree_leaves(values) if isinstance(leaf, Tensor)]
-        self.kept += leaves
-        self.count.update(map(id, leaves))
+    def forward(self, x: Tensor) -> Tensor:
+        """Write over the input, which nobody else reads."""
+        return torch.addcmul(self.shift, x, self.scale, out=x)
 
 
-def _watched(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, list[_Call]]:
-    """What a module returns, and the calls of its layers in their order."""
-    seen: list[tuple[nn.Module, Tensor, Tensor]] = []
-
-    def see(layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        if args:  # as these layers are called, but for a forward that names what it gives
-            seen.append((layer, args[0], output))
-
-    handles = [
-        layer.register_forward_hook(see)
-        for layer in module.modules()
-        if type(layer) in (*_LAYERS, *_ACTIVATIONS)
-        and not (layer._forward_pre_hooks or layer._forward_hooks)  # which may change what it gives
-    ]
-    try:
-        with _Readers() as readers:
-            output = module(*inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    readers.read(output)
-    return output, [_Call(layer, x, y, readers.count[id(y)]) for layer, x, y in seen]
-
-
-def _single_readers(calls: list[_Call]) -> Iterator[tuple[nn.Module, nn.Module]]:
-    """Layers that each run once, the second alone reading what the first returns."""
-    times = Counter(call.layer for call in calls)
-    made = {id(call.output): call for call in calls}
-    for call in calls:
-        source = made.get(id(call.input))
-        if source and source.readers == 1 and times[source.layer] == times[call.layer] == 1:
-            yield source.layer, call.layer
-
-
-def _fold_pair(module: nn.Module, source: nn.Module, reader: nn.Module) -> list[Callable[[], None]]:
+def _fold_pair(module: nn.Module, source: nn.Module, reader: Any, eager: bool) -> list[Callable[[], None]]:
     """Fold a layer and its only reader; what undoes it."""
-    if type(reader) in _ACTIVATIONS and type(source) in _LAYERS and not reader.inplace:
-        reader.inplace = True  # type: ignore[assignment]
+    fresh = type(source) in (*_LAYERS, *_ACTIVATIONS)  # what it gives lies in memory of its own
+    if type(reader) in _ACTIVATIONS and fresh and not reader.inplace:
+        reader.inplace = True
         return [lambda: setattr(reader, "inplace", False)]
     if type(reader) not in _NORMS or reader.running_mean is None:
         return []
@@ -129,28 +89,36 @@ def _fold_pair(module: nn.Module, source: nn.Module, reader: nn.Module) -> list[
         fuse: Any = fuse_conv_bn_weights
     elif type(source) is nn.Linear and type(reader) is nn.BatchNorm1d:
         fuse = fuse_linear_bn_weights
+    elif eager and fresh and type(reader) is not nn.BatchNorm1d and reader.running_mean.itemsize >= 4:
+        return [_put(module, reader, _Affine(reader))]
     else:
         return []
     weight, bias = source.weight, source.bias
     statistics = (reader.running_mean, reader.running_var, reader.eps, reader.weight, reader.bias)
     source.weight, source.bias = fuse(weight, bias, *statistics)
+
+    def undo() -> None:
+        source.weight, source.bias = weight, bias
+
+    return [undo, _put(module, reader, nn.Identity())]
+
+
+def _put(module: nn.Module, old: nn.Module, new: nn.Module) -> Callable[[], None]:
+    """Put a layer everywhere in another's place; what undoes it."""
     places = [
         (parent, name)
         for parent in module.modules()
         for name, child in parent._modules.items()
-        if child is reader
+        if child is old
     ]
-
-    def put(layer: nn.Module) -> None:
-        for parent, name in places:
-            setattr(parent, name, layer)
+    for parent, name in places:
+        setattr(parent, name, new)
 
     def undo() -> None:
-        source.weight, source.bias = weight, bias
-        put(reader)
+        for parent, name in places:
+            setattr(parent, name, old)
 
-    put(nn.Identity())
-    return [undo]
+    return undo
 
 
 def close(before: Any, after: Any) -> bool:

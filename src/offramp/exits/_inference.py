@@ -14,7 +14,7 @@ from offramp.errors import UserError
 from offramp.exits._compiled import compiled, filled
 from offramp.exits._folding import close, fold
 from offramp.exits._gate import Gate
-from offramp.exits._rows import Flow, batched_leaves
+from offramp.exits._rows import Flow, batched_leaves, has_blocks
 from offramp.exits._segments import Segment, segments
 from offramp.exits.confidence import Reading
 from offramp.exits.path_costs import PathCosts
@@ -32,6 +32,7 @@ class Step(NamedTuple):
         segment: The stages, and the head of the last.
         gate: The gate behind them.
         batched: Which leaves of the feature behind them have a row for each sample.
+        movable: Which of these may be written over, since they are nobody else's.
         read_on: Whether the next head reads the logits of this exit.
         cost: Operations of a sample that leaves here, from the input on; None where unknown.
     """
@@ -39,6 +40,7 @@ class Step(NamedTuple):
     segment: Callable[[Any, Tensor | None], tuple[Any, Tensor]]
     gate: Gate
     batched: list[bool]
+    movable: list[bool]
     read_on: bool
     cost: int | None
 
@@ -82,11 +84,11 @@ class InferenceNet:
         self.device = next((p.device for p in net.parameters()), torch.device("cpu"))
         if self.device.type == "cpu":
             keep_freed_memory()
-        batched = _prepared(parts, net.sample(3), packed=not compile)
+        batched, movable = _prepared(parts, net.sample(3), eager=not compile)
         run = [compiled(part) for part in parts] if compile else parts
         gates = [Gate(policy, part.exit, self.device) for part in parts]
         read_on = [*(part.reads_previous for part in parts[1:]), False]
-        self.steps = [*map(Step, run, gates, batched, read_on, _costs(net, policy))]
+        self.steps = [*map(Step, run, gates, batched, movable, read_on, _costs(net, policy))]
         self._filled = filled if compile else lambda rows: rows
 
     def enter(self, x: Any, samples: int) -> Flow:
@@ -101,25 +103,26 @@ class InferenceNet:
 
     def take(self, flow: Flow, rows: Tensor, step: Step) -> Flow:
         """Keep some of the samples behind a step."""
-        return flow.take(self._filled(rows), step.batched)
+        return flow.take(self._filled(rows), step.batched, step.movable)
 
 
 @torch.inference_mode()
-def _prepared(parts: Sequence[Segment], x: Any, *, packed: bool) -> list[list[bool]]:
+def _prepared(parts: Sequence[Segment], x: Any, *, eager: bool) -> tuple[list[list[bool]], list[list[bool]]]:
     """Fold the segments, and see whether samples stay apart in them.
 
     Args:
         parts: The segments.
         x: An input of three samples.
-        packed: Pack the weights of convolutions, which the compiler wants to see as they are.
+        eager: They will run as they are, and not be compiled.
 
     Returns:
-        For each segment, which leaves of the feature behind it have a row for each sample.
+        For each segment, which leaves of the feature behind it have a row for each sample; and which of these
+        may be written over.
     """
     few, many = Flow(pytree.tree_map_only(Tensor, lambda leaf: leaf[:2], x)), Flow(x)
-    found = []
+    rows, movable = [], []
     for part in parts:
-        fold(part, few.x, few.logits, packed=packed)
+        fold(part, few.x, few.logits, eager=eager)
         few, many = (Flow(*part(flow.x, flow.logits)) for flow in (few, many))
         batched = batched_leaves([few.x, many.x], [2, 3])
         a, b = few.logits, many.logits
@@ -134,8 +137,19 @@ def _prepared(parts: Sequence[Segment], x: Any, *, packed: bool) -> list[list[bo
                 "eval mode too; build norm layers with track_running_stats=True, attention and recurrent "
                 "layers with batch_first=True"
             )
-        found.append(batched)
-    return found
+        rows.append(batched)
+        others = _memory([x, *(t for each in parts for t in (*each.parameters(), *each.buffers()))])
+        leaves = zip(batched, pytree.tree_leaves(many.x), strict=True)
+        movable.append(
+            [eager and has and has_blocks(leaf) and not _memory(leaf) & others for has, leaf in leaves]
+        )
+    return rows, movable
+
+
+def _memory(tensors: Any) -> set[int]:
+    """Where the memory of Tensors begins."""
+    leaves = [leaf for leaf in pytree.tree_leaves(tensors) if isinstance(leaf, Tensor)]
+    return {leaf.untyped_storage().data_ptr() for leaf in leaves if leaf.layout == torch.strided}
 
 
 def _shape(logits: Tensor | None) -> list[int] | None:

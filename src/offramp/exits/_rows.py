@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-__all__ = ["Flow", "batched_leaves", "take"]
+__all__ = ["Flow", "batched_leaves", "has_blocks", "parted", "take"]
 
 
 class Flow(NamedTuple):
@@ -30,17 +30,21 @@ class Flow(NamedTuple):
         leaves = zip(pytree.tree_leaves(self.x), batched, strict=True)
         return next(len(leaf) for leaf, has in leaves if has)
 
-    def take(self, rows: Tensor, batched: Sequence[bool]) -> Flow:
+    def take(self, rows: Tensor, batched: Sequence[bool], movable: Sequence[bool] | None = None) -> Flow:
         """Keep some of the samples.
 
         Args:
             rows: Their places, int64.
             batched: Which leaves of the feature have a row for each sample; the others stay whole.
+            movable: Which leaves may be written over, as :func:`take` does where most rows keep their place.
         """
-        leaves, form = pytree.tree_flatten(self.x)
-        taken = [take(leaf, rows) if has else leaf for leaf, has in zip(leaves, batched, strict=True)]
         logits = None if self.logits is None else take(self.logits, rows)
         state = None if self.state is None else take(self.state, rows)
+        leaves, form = pytree.tree_flatten(self.x)
+        taken = [
+            take(leaf, rows, movable=may) if has else leaf
+            for leaf, has, may in zip(leaves, batched, movable or [False] * len(leaves), strict=True)
+        ]
         return Flow(pytree.tree_unflatten(taken, form), logits, state)
 
     @classmethod
@@ -80,17 +84,61 @@ def batched_leaves(features: Sequence[Any], sizes: Sequence[int]) -> list[bool]:
     ]
 
 
-def take(x: Tensor, rows: Tensor) -> Tensor:
+def parted(leaves: Tensor, gone: int) -> tuple[Tensor, Tensor]:
+    """The places of the samples that stay and of those that leave, int64.
+
+    On a CPU most of those that stay keep their place: the holes that the others leave among the first are
+    filled from behind, so that few rows need to move.
+
+    Args:
+        leaves: Which samples leave, bool ``[n]``.
+        gone: How many do; neither none nor all.
+    """
+    if leaves.device.type != "cpu":  # where the places of holes would have to be waited for
+        order = leaves.to(torch.uint8).argsort(stable=True)
+        return order[:-gone], order[-gone:]
+    front = len(leaves) - gone
+    order = torch.arange(len(leaves))
+    holes = leaves[:front].nonzero().squeeze(1)
+    fillers = (~leaves[front:]).nonzero().squeeze(1) + front
+    order[holes], order[fillers] = fillers, holes
+    return order[:front], order[front:]
+
+
+def take(x: Tensor, rows: Tensor, *, movable: bool = False) -> Tensor:
     """Rows of a Tensor ``[N, ...]`` in the memory format it has.
 
     Along the slowest axis of memory a row is one block, which is copied as such: on a CPU three times as fast
     as ``x[rows]`` of a channels-last Tensor.
+
+    Args:
+        x: The Tensor.
+        rows: Their places, int64.
+        movable: Whether it may be written over. If most of the rows are where they shall be, the others are
+            moved there, from places behind all of them.
     """
+    blocks, back = _blocks(x)
+    if blocks is None:
+        return x[rows]
+    if movable:
+        moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero().squeeze(1)
+        if 2 * len(moved) < len(rows):  # each is read and written twice
+            blocks.index_copy_(0, moved, blocks.index_select(0, rows[moved]))
+            return x[: len(rows)]
+    return blocks.index_select(0, rows).permute(back)
+
+
+def has_blocks(x: Tensor) -> bool:
+    """Whether each row is a block of memory, apart from the others."""
+    return _blocks(x)[0] is not None
+
+
+def _blocks(x: Tensor) -> tuple[Tensor | None, list[int]]:
+    """A Tensor with its axes from the slowest in memory on, if that is the rows'; and the way back."""
     order = sorted(range(x.ndim), key=lambda axis: -x.stride()[axis])  # stable
     if order[0] != 0:
-        return x[rows]
-    back = [order.index(axis) for axis in range(x.ndim)]
-    return torch.index_select(x.permute(order), 0, rows).permute(back)
+        return None, []
+    return x.permute(order), [order.index(axis) for axis in range(x.ndim)]
 
 
 def _cat(tensors: Sequence[Tensor | None]) -> Tensor | None:

@@ -15,6 +15,7 @@ from offramp.errors import UserError
 from offramp.exits._inference import InferenceNet, Step
 from offramp.exits._inputs import Inputs
 from offramp.exits._pace import Pace
+from offramp.exits._rows import parted
 from offramp.exits.confidence import Reading
 from offramp.exits.policy import Policy
 from offramp.nets import MultiExitNet
@@ -114,9 +115,9 @@ class Router:
                 left.add(step, reading, rows)
                 break
             if gone:
-                order = leaves.to(torch.uint8).argsort(stable=True)
-                left.add(step, reading, rows, order[-gone:])
-                flow, rows = self._net.take(flow, order[:-gone], step), rows[order[:-gone]]
+                stay, leave = parted(leaves, gone)
+                left.add(step, reading, rows, leave)
+                flow, rows = self._net.take(flow, stay, step), rows[stay]
         return left.answer()
 
 
