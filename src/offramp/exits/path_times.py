@@ -19,14 +19,14 @@ from offramp.exits.policy import Policy
 from offramp.nets import MultiExitNet
 from offramp.nets.exits import reads_previous
 
-__all__ = ["Clock", "PathTimes", "clock"]
+__all__ = ["Clock", "PathTimes", "median_times"]
 
 Clock = Callable[[Sequence[Callable[[], object]]], Sequence[float]]  # functions -> seconds of each
 WARM_UP, FEWEST, MOST = 3, 10, 200  # rounds
 ENOUGH = 3.0  # seconds for all rounds together, if there are as many as FEWEST
 
 
-def clock(parts: Sequence[Callable[[], object]]) -> list[float]:
+def median_times(parts: Sequence[Callable[[], object]]) -> list[float]:
     """The median time of each part, in rounds of all parts, so that what slows one down slows them all."""
     for _ in range(WARM_UP):
         _round(parts)
@@ -63,7 +63,7 @@ class PathTimes:
         net: The net, which runs as the router runs it.
         reading: Says how confidences are read.
         batch_size: Samples in a batch.
-        clock: Times functions.
+        clock: Times functions, each of which runs a part once.
 
     Attributes:
         stages: Seconds of each of the K stages, for one sample.
@@ -71,12 +71,12 @@ class PathTimes:
     """
 
     def __init__(
-        self, net: MultiExitNet, reading: Policy, batch_size: int = 1, clock: Clock | None = None
+        self, net: MultiExitNet, reading: Policy, batch_size: int = 1, *, clock: Clock = median_times
     ) -> None:
         every = replace(reading, thresholds=(NOBODY,) * (net.num_exits - 1))
         with torch.inference_mode():
             stages, heads = _parts(InferenceNet(net, every).steps, net.sample(batch_size), batch_size)
-            seconds = (clock or _default())([*stages, *heads])
+            seconds = clock([*stages, *heads])
         each = [value / batch_size for value in seconds]
         self.stages, self.heads = each[: len(stages)], each[len(stages) :]
         self._modules = [*net.heads]
@@ -89,10 +89,6 @@ class PathTimes:
     def static(self) -> float:
         """The time of the backbone: all stages and the last head."""
         return self.of([len(self.stages)])[-1]
-
-
-def _default() -> Clock:
-    return clock
 
 
 def _parts(

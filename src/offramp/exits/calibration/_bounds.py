@@ -30,7 +30,7 @@ def clopper_pearson(count: int, samples: int, delta: float) -> float:
     if count >= samples:
         return 1.0
     low, high = count / samples, 1.0
-    for _ in range(60):
+    while high - low > 1e-12:
         middle = (low + high) / 2
         low, high = (middle, high) if binomial_tail(count, samples, middle) > delta else (low, middle)
     return high

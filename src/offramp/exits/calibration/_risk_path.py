@@ -50,8 +50,8 @@ class RiskPath:
         """What each sample loses under each candidate, in [0, 1], ``[J, N]``; and the mean costs, ``[J]``."""
         table = tabulate(recorded, self.reading, self.evaluated, self.costs)
         lost = _losses(recorded, table, self.reading, self.loss)
-        shape = (len(self.evaluated) - 1, 1)
-        taken = np.stack([table.taken(np.full(shape, threshold)) for threshold in self.thresholds])
+        leaves = table.confidence[:-1, None] >= np.array(self.thresholds)[:, None]  # [m - 1, J, N]
+        taken = np.where(leaves.any(0), leaves.argmax(0), len(leaves))
         return lost[taken, np.arange(table.samples)], table.costs[taken].mean(1)
 
 

@@ -1,0 +1,39 @@
+"""Budgets and latencies as a user writes them."""
+
+import pytest
+
+from offramp.errors import UserError
+from offramp.exits.calibration._amounts import operations, seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("170M", 170e6), ("1.2G", 1.2e9), ("300k", 3e5), (" 2 K ", 2000), ("1e6", 1e6), (170e6, 170e6),
+        (5, 5), ("50%", 20), ("12.5 %", 5), ("1T", 1e12), (".5M", 5e5),
+    ],
+)  # fmt: skip
+def test_operations(text, value):
+    assert operations(text, 40) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    "text", ["170X", "m", "170 MFLOP", "-3M", "0", 0, -1, True, None, float("nan"), "nan", "3ms", ["3M"], ""]
+)
+def test_what_is_no_budget(text):
+    with pytest.raises(UserError, match="must be operations per sample above 0, e.g. '170M'"):
+        operations(text, 40)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3ms", 3e-3), ("200us", 2e-4), ("200 µs", 2e-4), ("0.5s", 0.5), ("10ns", 1e-8), ("50%", 2)],
+)
+def test_seconds(text, value):
+    assert seconds(text, 4) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", [3, 0.003, "3", "3M", "3 msec", "0ms", "-1ms", None])
+def test_what_is_no_latency(text):
+    with pytest.raises(UserError, match="must be a time per sample with its unit, e.g. '3ms'"):
+        seconds(text, 4)
