@@ -21,7 +21,7 @@ def test_operations(text, value):
     "text", ["170X", "m", "170 MFLOP", "-3M", "0", 0, -1, True, None, float("nan"), "nan", "3ms", ["3M"], ""]
 )
 def test_what_is_no_budget(text):
-    with pytest.raises(UserError, match="must be operations per sample above 0, e.g. '170M'"):
+    with pytest.raises(UserError, match="must be operations per sample above 0"):
         operations(text, 40)
 
 
@@ -35,5 +35,5 @@ def test_seconds(text, value):
 
 @pytest.mark.parametrize("text", [3, 0.003, "3", "3M", "3 msec", "0ms", "-1ms", None])
 def test_what_is_no_latency(text):
-    with pytest.raises(UserError, match="must be a time per sample with its unit, e.g. '3ms'"):
+    with pytest.raises(UserError, match="must be a time per sample with its unit"):
         seconds(text, 4)

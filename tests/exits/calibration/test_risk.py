@@ -97,7 +97,7 @@ def test_losses_are_those_of_a_slow_loop(loss):
     recorded = made_logits(40)
     path = find_path(recorded, Reader(temperatures=True), loss, COSTS, 0.1)
     losses, means = path.outcomes(recorded)
-    assert losses.shape == (len(path.thresholds), 40) and 0 <= losses.min() and losses.max() <= 1
+    assert losses.shape == (len(path.thresholds), 40) and losses.min() >= 0 and losses.max() <= 1
     for j in range(0, len(path.thresholds), 7):
         policy = path.policy(j)
         decided = decide(recorded, policy, COSTS)
