@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from offramp import data as data
     from offramp import distributed as distributed
     from offramp import exits as exits
+    from offramp import flops as flops
     from offramp import forks as forks
     from offramp import methods, nets, tasks
     from offramp import papers as papers
