@@ -186,6 +186,20 @@ def test_what_ends_programs_ends_a_request():
     assert answers(asked[1:]) == [(2, EXITS)]
 
 
+def test_where_memory_is_short_for_a_batch_its_halves_run(monkeypatch):
+    take, s = Flow.take, Stepped(max_batch=8)
+
+    def short(flow, rows, batched):
+        if len(rows) > 3:
+            raise MemoryError
+        return take(flow, rows, batched)
+
+    monkeypatch.setattr(Flow, "take", short)
+    asked = s.admit(*(request(sample(2 if i < 3 else 3)) for i in range(8)))
+    s.finish()
+    assert answers(asked) == [(1, 2)] * 3 + [(1, 3)] * 5
+
+
 @pytest.mark.parametrize("exit", range(1, EXITS + 1))
 def test_who_is_not_a_number_harms_nobody_else(exit):
     s = Stepped()

@@ -29,11 +29,11 @@ class _Place(NamedTuple):
 
 
 class _Verdict(NamedTuple):
-    """What an exit says about one sample: confidence, prediction, and whether it leaves (1) or not (0)."""
+    """What an exit says about one sample, and whether it leaves there."""
 
     confidence: float
-    prediction: float
-    leaves: float
+    prediction: int
+    leaves: bool
 
 
 class Scheduler:
@@ -131,7 +131,7 @@ class Scheduler:
                 self._run(place, staying, anew=True)
 
     def _read(self, place: _Place, requests: Sequence[Request], anew: bool) -> tuple[Flow, list[_Verdict]]:
-        """Run a step, and read the exit that it ends with; one synchronisation with a GPU.
+        """Run a step, read the exit that it ends with, and take out those that leave.
 
         Args:
             place: Before which step the requests wait.
@@ -148,8 +148,16 @@ class Scheduler:
         flow, reading = step.run(flow, len(requests))
         confidence = reading.confidence
         columns = (confidence, reading.prediction, _leaves(step, reading, requests))
+        # the one synchronisation with a GPU
         table = torch.stack([column.to(confidence.dtype) for column in columns]).tolist()
-        return flow, [*map(_Verdict, *table)]
+        verdicts = [
+            _Verdict(confidence, int(prediction), bool(leaves) or place.step >= request.last)
+            for request, confidence, prediction, leaves in zip(requests, *table, strict=True)
+        ]
+        staying = [row for row, verdict in enumerate(verdicts) if not verdict.leaves]
+        if 0 < len(staying) < len(requests):
+            flow = flow.take(self._rows(staying), step.batched)
+        return flow, verdicts
 
     def _stack(self, kind: Kind, requests: Sequence[Request]) -> Flow:
         columns = zip(*(request.inputs for request in requests), strict=True)
@@ -164,32 +172,26 @@ class Scheduler:
             flow = members[0].flow
             assert flow is not None
             if len(members) < flow.samples(batched):
-                flow = flow.take(self._rows(member.row for member in members), batched)
+                flow = flow.take(self._rows([member.row for member in members]), batched)
             flows.append(flow)
         return self._net.fill(Flow.join(flows, batched), len(requests), batched)
 
-    def _rows(self, rows: Iterable[int]) -> Tensor:
-        return torch.tensor([*rows], device=self._net.device)
+    def _rows(self, rows: Sequence[int]) -> Tensor:
+        return torch.tensor(rows, device=self._net.device)
 
     def _hand_on(
         self, place: _Place, requests: Sequence[Request], flow: Flow, verdicts: Sequence[_Verdict]
     ) -> None:
-        """Let those that stay wait before the next step, and answer the others."""
+        """Let those that stay, whose flow it is, wait before the next step; answer the others."""
         step, now = self._steps[place.step], self._clock()
-        leaving = [
-            bool(verdict.leaves) or place.step >= request.last
-            for request, verdict in zip(requests, verdicts, strict=True)
-        ]
-        rows = [row for row, leaves in enumerate(leaving) if not leaves]
-        if rows:
-            if len(rows) < len(requests):
-                flow = flow.take(self._rows(rows), step.batched)
-            staying = [requests[row] for row in rows]
-            for row, request in enumerate(staying):
-                request.flow, request.row, request.since = flow, row, now
+        pairs = [*zip(requests, verdicts, strict=True)]
+        staying = [request for request, verdict in pairs if not verdict.leaves]
+        for row, request in enumerate(staying):
+            request.flow, request.row, request.since = flow, row, now
+        if staying:
             self._buffers.setdefault(place._replace(step=place.step + 1), []).extend(staying)
-        for request, verdict, leaves in zip(requests, verdicts, leaving, strict=True):
-            if leaves:
+        for request, verdict in pairs:
+            if verdict.leaves:
                 _answer(request, step, verdict)
 
 
@@ -212,5 +214,4 @@ def _answer(request: Request, step: Step, verdict: _Verdict) -> None:
             )
         )
     else:
-        prediction = int(verdict.prediction)
-        request.answer(SampleAnswer(prediction, step.gate.exit, verdict.confidence, step.cost))
+        request.answer(SampleAnswer(verdict.prediction, step.gate.exit, verdict.confidence, step.cost))
