@@ -51,38 +51,45 @@ def test_samples_of_later_batches_take_the_room_of_those_that_left():
     wanted = [1, 2, 3, 3, 1, 3, 3, 1]
     asked = s.admit(*(request(sample(leaves, label=1 + i % 4)) for i, leaves in enumerate(wanted)))
     assert [s.turn(), s.turn()] == [1, 1]  # 3 of 4 go on, then 2 of 4: 5 wait
-    assert s.turn() == 2  # a full batch
+    assert s.turn() == 2  # a full batch, of which 3 go on
     assert [stage.batches for stage in s.stages] == [[4, 4], [4], []]
     s.finish()
-    assert [stage.batches for stage in s.stages] == [[4, 4], [4, 1], [4]]
+    assert [stage.batches for stage in s.stages] == [[4, 4], [4, 1], [3, 1]]
     assert answers(asked) == [(1 + i % 4, leaves) for i, leaves in enumerate(wanted)]
 
 
-def test_the_shallowest_goes_first_until_a_batch_is_full_or_has_waited_long_enough():
-    s = Stepped(max_batch=4, max_wait=1.0)
+def test_the_deepest_goes_first_unless_a_batch_is_full():
+    s = Stepped(max_batch=2)
     s.admit(request(sample(3)))
     assert s.turn() == 1
     s.admit(request(sample(3)))
-    s.now = 0.9
+    assert [s.turn(), s.turn()] == [2, 3]
+    s.admit(request(sample(3)))
     assert s.turn() == 1
-    s.admit(request(sample(3)))
-    s.now = 1.0  # the first has waited a second behind exit 1
-    assert s.turn() == 2
-    assert s.turn() == 1  # both wait behind exit 2 since now
-    assert s.stages[1].batches == [2]
-    s.now = 1.5
-    assert [s.turn(), s.turn(), s.turn()] == [2, 3, 0]  # the last one joins them at once
-    assert s.stages[2].batches == [3]
+    assert s.turn() == 2  # both that wait there
+    assert s.stages[1].batches == [1, 2]
 
 
-def test_without_patience_the_deepest_goes_first():
-    s = Stepped(max_wait=0.0)
+def test_who_has_waited_long_enough_goes_before_full_batches():
+    s = Stepped(max_batch=2, max_wait=1.0)
     s.admit(request(sample(3)))
-    order = []
-    for _ in range(6):
-        order.append(s.turn())
-        s.admit(request(sample(1)))
-    assert order[:4] == [1, 2, 3, 1]
+    assert s.turn() == 1
+    for s.now in (0.5, 0.9):
+        s.admit(request(sample(1)), request(sample(1)))
+        assert s.turn() == 1
+    s.now = 1.0
+    s.admit(request(sample(1)), request(sample(1)))
+    assert [s.turn(), s.turn()] == [2, 1]
+    assert s.turn() == 3  # since 1.0
+
+
+def test_under_load_batches_are_full():
+    s = Stepped(max_batch=4, max_wait=100.0)
+    for _ in range(20):
+        s.admit(*(request(sample(leaves)) for leaves in (1, 1, 2, 3)))
+    for _ in range(30):
+        s.turn()
+    assert [set(stage.batches) for stage in s.stages] == [{4}, {4}, {4}]
 
 
 def test_a_rare_kind_does_not_starve_behind_a_common_one():

@@ -48,7 +48,7 @@ class Scheduler:
     Args:
         net: The net.
         max_batch: How many samples run together at most.
-        max_wait: How many seconds requests wait at most for others, of shallower buffers, to join them.
+        max_wait: How many seconds a request waits at most while full batches go first.
         clock: Tells the seconds.
     """
 
@@ -100,20 +100,17 @@ class Scheduler:
                 del self._buffers[place]
 
     def _next(self, now: float) -> _Place:
-        """The deepest buffer that is full or has waited long enough; where none is, the shallowest.
+        """The deepest buffer that is full or has waited too long; where none is, the deepest.
 
-        Nobody starves: a deeper buffer fills only when a shallower one runs.
+        So the first to finish go first while there is room, and under load all batches are full. Nobody
+        starves: a deeper buffer fills only when a shallower one runs.
         """
 
         def ready(buffer: list[Request]) -> bool:
             return len(buffer) >= self._max_batch or now - buffer[0].since >= self._max_wait
 
-        def since(place: _Place) -> float:
-            return self._buffers[place][0].since
-
-        if places := [place for place, buffer in self._buffers.items() if ready(buffer)]:
-            return max(places, key=lambda place: (place.step, -since(place)))
-        return min(self._buffers, key=lambda place: (place.step, since(place)))
+        places = [place for place, buffer in self._buffers.items() if ready(buffer)] or self._buffers
+        return max(places, key=lambda place: (place.step, -self._buffers[place][0].since))
 
     def _run(self, place: _Place, requests: list[Request], *, anew: bool = False) -> None:
         try:

@@ -61,9 +61,8 @@ class StreamingRouter:
         net: The net, in its dtype, memory format and on its device.
         policy: When samples leave.
         max_batch: How many samples run together at most.
-        max_wait: How many seconds samples behind an exit wait at most for others, which are not yet as far,
-            to join them. More gives fuller batches, 0 lets every sample go on at once. Where there are no
-            others, nobody waits.
+        max_wait: How many seconds a sample waits at most, behind each exit, while full batches go before it
+            and others come to fill its own. Samples wait under load only; with 0 they never do.
         capacity: How many requests may wait for their answer at a time; further ones wait in ``submit``.
         compile: As for :class:`Router`; a batch of a size not met before waits until that is compiled.
 
@@ -78,7 +77,7 @@ class StreamingRouter:
         policy: Policy,
         *,
         max_batch: int = 64,
-        max_wait: float = 0.005,
+        max_wait: float = 0.02,
         capacity: int = 256,
         compile: bool = False,
     ) -> None:
