@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-__all__ = ["broadcast", "first", "gather", "highest", "mean", "mean_all", "total", "world_size"]
+__all__ = ["broadcast", "first_text", "gather", "highest", "mean", "mean_all", "total", "world_size"]
 
 
 def world_size() -> int:
@@ -50,7 +50,7 @@ def highest(number: int, device: torch.device) -> int:
     return int(value)
 
 
-def first(text: str | None, device: torch.device) -> str | None:
+def first_text(text: str | None, device: torch.device) -> str | None:
     """The text of the first process that has one."""
     if not highest(text is not None, device):
         return None

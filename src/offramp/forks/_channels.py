@@ -25,7 +25,7 @@ class Channels:
     runs: tuple[tuple[int, int], ...]
 
     @classmethod
-    def where(cls, chosen: Iterable[bool]) -> Channels:
+    def flagged(cls, chosen: Iterable[bool]) -> Channels:
         """The channels whose flag is true, of C flags."""
         flags = list(chosen)
         runs, start = [], 0

@@ -189,7 +189,9 @@ def _(tensors: Sequence[Tensor], dim: int = 0, **kwargs: Any) -> Any:
 @implements(torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__)
 def _(input: Any, other: Any, **kwargs: Any) -> Any:
     """A channel of a sum is dead where it is dead in both terms."""
-    one, two = cut_of(input), cut_of(other)
-    if one is None or two is None or one.axis != two.axis or input.shape != other.shape:
+    left, right = cut_of(input), cut_of(other)
+    if left is None or right is None or left.axis != right.axis or input.shape != other.shape:
         return NotImplemented
-    return with_cut(_call(torch.add, input, other, **kwargs), one.derived(one.live.union(two.live), two))
+    return with_cut(
+        _call(torch.add, input, other, **kwargs), left.derived(left.live.union(right.live), right)
+    )

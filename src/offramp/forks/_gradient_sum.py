@@ -54,7 +54,7 @@ class GradientSum:
             for term in terms:
                 sent[term.reader] += length
             start += length
-        return cls(axis, [Channels.where(gain != 0 for gain in row) for row in gains], segments)
+        return cls(axis, [Channels.flagged(gain != 0 for gain in row) for row in gains], segments)
 
     @classmethod
     def single(cls, live: Channels, axis: int) -> GradientSum:
@@ -101,10 +101,10 @@ class GradientSum:
         A sum is laid out as its first operand. The last reader, a stage that starts with a convolution,
         mostly keeps the feature's layout; a head's pooling does not.
         """
-        found = [(term, grads[term.reader]) for term in reversed(segment.terms)]
+        pairs = [(term, grads[term.reader]) for term in reversed(segment.terms)]
         parts = [
             (term.gain, grad.narrow(self.axis, term.start, segment.length))
-            for term, grad in found
+            for term, grad in pairs
             if grad is not None
         ]
         if not parts:

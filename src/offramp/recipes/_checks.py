@@ -64,8 +64,8 @@ def check_options(options: Mapping[str, Any], fields: list[str]) -> None:
     from offramp.methods import METHODS
 
     for key in options:
-        if not any(row.named(key) for row in METHODS.values()):
-            known = {name for row in METHODS.values() for name in row.options}
+        if not any(method.named(key) for method in METHODS.values()):
+            known = {name for method in METHODS.values() for name in method.options}
             close = guess(key, [*fields, *known])
             raise UserError(
                 f"no recipe key or method option {key!r}{close}; the recipe has {', '.join(fields)}"

@@ -11,7 +11,7 @@ __all__ = ["shorter"]
 
 
 def shorter(schedule: str, milestones: Sequence[int], epochs: int, fewer: Any) -> dict[str, Any]:
-    """What else of a recipe changes with fewer epochs, and a line that says so.
+    """Other settings of a recipe that change with fewer epochs, and a line that says so.
 
     Milestones keep their share of the training, rounded to whole epochs before the last one; those that meet
     become one. Without room for any, in a single epoch, the learning rate is constant.

@@ -18,10 +18,10 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.2 scalars: 1e-4 is a number, and only true and false are booleans ("off" is a word)."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [
+        initial: [
             (tag, pattern) for tag, pattern in rules if not tag.endswith((":bool", ":float", ":timestamp"))
         ]
-        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        for initial, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
 

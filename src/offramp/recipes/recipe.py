@@ -131,10 +131,10 @@ class Recipe:
             self._check()
         except UserError as error:
             raise UserError(f"recipe: {error}") from None
-        for one in dataclasses.fields(self):
-            value = getattr(self, one.name)
-            if str(one.type).startswith("float") and value is not None:
-                object.__setattr__(self, one.name, float(value))  # 1 and 1.0 are the same recipe
+        for setting in dataclasses.fields(self):
+            value = getattr(self, setting.name)
+            if str(setting.type).startswith("float") and value is not None:
+                object.__setattr__(self, setting.name, float(value))  # 1 and 1.0 are the same recipe
 
     def _check(self) -> None:
         for name in ("milestones", "options"):

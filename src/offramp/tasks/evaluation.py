@@ -75,5 +75,5 @@ def evaluate(
 
 def same_task(tasks: Mapping[str, Task]) -> Task | None:
     """The task that all outputs share, as the exits of a network do; None if they differ."""
-    first = next(iter(tasks.values()))
-    return first if len(tasks) > 1 and all(task == first for task in tasks.values()) else None
+    shared = next(iter(tasks.values()))
+    return shared if len(tasks) > 1 and all(task == shared for task in tasks.values()) else None

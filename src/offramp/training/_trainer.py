@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
-from offramp.distributed.collectives import first, highest
+from offramp.distributed.collectives import first_text, highest
 from offramp.errors import UserError
 from offramp.methods.bound import BoundMethod
 from offramp.methods.loops import LoopContext, Progress
@@ -226,7 +226,7 @@ class Trainer:
         return self._progress.lr
 
     def _check(self, trouble: str | None) -> None:
-        if trouble := first(trouble, self.fabric.device):
+        if trouble := first_text(trouble, self.fabric.device):
             fp32 = "" if self.recipe.precision == "fp32" else ", or in fp32"
             phase = self.loop.phases[min(self.state.phase, len(self.loop.phases) - 1)]
             folder = " into another folder" if self.folder.path else ""  # to resume would repeat it
