@@ -37,12 +37,12 @@ def find(module: str, attribute: str) -> Any:
 
 
 @contextlib.contextmanager
-def blamed(module: str, what: str) -> Iterator[None]:
+def blamed(module: str, prefix: str) -> Iterator[None]:
     """Turn any error of a user's code into one line; modules that lie beside it can be imported.
 
     Args:
         module: As for :func:`find`.
-        what: Begins the line.
+        prefix: Begins the line.
 
     Raises:
         UserError: In place of whatever the code raises, sys.exit() too, with file and line.
@@ -52,7 +52,7 @@ def blamed(module: str, what: str) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:
-        raise UserError(f"{what}: {_in_one_line(error, folder)}") from error
+        raise UserError(f"{prefix}: {_in_one_line(error, folder)}") from error
     finally:
         with contextlib.suppress(ValueError):  # the code may have taken it out
             sys.path.remove(str(folder))
@@ -96,8 +96,8 @@ def _in_one_line(error: BaseException, folder: Path) -> str:
         return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if Path(f.filename).is_relative_to(folder) and "site-packages" not in f.filename]
-    where = "".join(f"{f.filename}, line {f.lineno}: " for f in own[-1:])
+    place = "".join(f"{f.filename}, line {f.lineno}: " for f in own[-1:])
     if isinstance(error, SystemExit):
-        return f"{where}it ends the program; put what is not to run on import under if __name__ == '__main__'"
+        return f"{place}it ends the program; put what is not to run on import under if __name__ == '__main__'"
     kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-    return f"{where}{kind}{str(error).partition(chr(10))[0]}"
+    return f"{place}{kind}{str(error).partition(chr(10))[0]}"

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from offramp.forks.feature import ordinary
 
-__all__ = ["Read", "Watch", "opened"]
+__all__ = ["LayerRecorder", "LinearCall", "opened"]
 
 
-class Read(NamedTuple):
+class LinearCall(NamedTuple):
     """A call of a linear layer: what it read, and what it returned."""
 
     layer: nn.Linear
@@ -71,8 +71,8 @@ def _in_a_row(module: nn.Module) -> list[nn.Module]:
     return [layer for inner in layers if inner is not None for layer in _in_a_row(inner)]
 
 
-class Watch:
-    """Watches which layer with parameters runs last, and what it reads if it is linear.
+class LayerRecorder:
+    """Records which layer with parameters runs last, and what it reads if it is linear.
 
     Args:
         parts: The modules that the layers are in.
@@ -83,16 +83,16 @@ class Watch:
         inside = {m for linear in modules if isinstance(linear, nn.Linear) for m in [*linear.modules()][1:]}
         self._layers = [m for m in modules if m not in inside and _has_own_parameters(m)]
         self.last: nn.Module | None = None
-        self.read: Read | None = None
+        self.read: LinearCall | None = None
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> LayerRecorder:
         self._handles = [layer.register_forward_pre_hook(self._starts) for layer in self._layers]
         linears = (layer for layer in self._layers if isinstance(layer, nn.Linear))
         self._handles += [layer.register_forward_hook(self._ends, with_kwargs=True) for layer in linears]
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for handle in self._handles:
             handle.remove()
@@ -101,9 +101,9 @@ class Watch:
         self.last = layer
 
     def _ends(self, layer: nn.Linear, args: Any, kwargs: Any, output: Tensor) -> None:
-        self.read = Read(layer, args[0] if args else kwargs["input"], output)
+        self.read = LinearCall(layer, args[0] if args else kwargs["input"], output)
 
-    def last_call(self) -> Read | None:
+    def last_call(self) -> LinearCall | None:
         """The call of the linear layer that ran last; None, if another layer with parameters came after."""
         return self.read if self.read is not None and self.read.layer is self.last else None
 

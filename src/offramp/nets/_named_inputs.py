@@ -14,7 +14,7 @@ __all__ = ["named_inputs"]
 
 
 def named_inputs(x: Any, example: Example | None) -> Any:
-    """The inputs as a dict in the example's order; what it is where the example has no names.
+    """The inputs as a dict in the example's order; as they are where the example has no names.
 
     Args:
         x: What a net is called with.

@@ -112,8 +112,8 @@ def _check_owners(net: nn.Module) -> None:
     )
     if not right or not names <= owned.keys():
         missing = sorted(names - owned.keys())[:1] if right else []
-        what = f"does not name {missing[0]}" if missing else f"returns {reprlib.repr(owned)}"
+        fault = f"does not name {missing[0]}" if missing else f"returns {reprlib.repr(owned)}"
         raise UserError(
-            f"{type(net).__name__}.owners() {what}; it maps the name of every parameter to a frozenset of "
+            f"{type(net).__name__}.owners() {fault}; it maps the name of every parameter to a frozenset of "
             f"the outputs (0 to {len(places) - 1}) whose losses reach it, as offramp.nets.owners() does"
         )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from offramp.errors import UserError
 from offramp.forks.forked_net import ForkedNet
 from offramp.forks.scales import scales_of, with_scales
-from offramp.nets._last_linear import Read, Watch, opened
+from offramp.nets._last_linear import LayerRecorder, LinearCall, opened
 from offramp.nets.exits import Exit, Part, exits, reads_previous
 from offramp.unchanged import unchanged
 
@@ -74,14 +74,14 @@ def last_linear(net: ForkedNet, exit: int) -> nn.Linear:
 
 def kept_exits(net: ForkedNet, x: Any) -> Iterator[Exit]:
     """Run a net one exit at a time, and keep for each the feature that its last linear layer reads."""
-    keep = _Keep(net)
-    for exit in exits(net.stages, net.forks, net.heads, x, keep):
-        feature = None if keep.read is None else keep.read.feature(exit.logits)
-        layer = None if keep.read is None or feature is None else keep.read.layer
+    keeper = _FeatureKeeper(net)
+    for exit in exits(net.stages, net.forks, net.heads, x, keeper):
+        feature = None if keeper.read is None else keeper.read.feature(exit.logits)
+        layer = None if keeper.read is None or feature is None else keeper.read.layer
         yield Exit(exit.number, exit.trunk, exit.logits, feature, layer)
 
 
-class _Keep:
+class _FeatureKeeper:
     """Calls the parts of a net and keeps how the most recent logits were made.
 
     Attributes:
@@ -89,7 +89,7 @@ class _Keep:
     """
 
     def __init__(self, net: ForkedNet) -> None:
-        self.read: Read | None = None
+        self.read: LinearCall | None = None
         # a backbone's last head may hold functions alone: its last linear layer stands in the stage
         self._bare = None if any(True for _ in net.heads[-1].parameters()) else net.heads[-1]
         self._last = net.stages[-1]
@@ -110,9 +110,9 @@ class _Keep:
     def _watched(self, module: nn.Module, *inputs: Any) -> Any:
         layers = opened(module) if len(inputs) == 1 else None
         if layers is None:
-            with Watch([module]) as watch:
+            with LayerRecorder([module]) as recorder:
                 output = module(*inputs)
-            self.read = watch.last_call()
+            self.read = recorder.last_call()
             return output
         before, linear, after = layers  # without hooks, which break the graphs of torch.compile
         (x,) = inputs
@@ -121,5 +121,5 @@ class _Keep:
         output = logits = linear(x)
         for layer in after:
             logits = layer(logits)
-        self.read = Read(linear, x, output)
+        self.read = LinearCall(linear, x, output)
         return logits

@@ -74,10 +74,10 @@ class _Chain(nn.Module):
 
 def _alone(net: MultiExitNet, k: int) -> nn.Module:
     """The net's own modules that make the logits of exit k (from 0), as one module."""
-    first = k  # of the heads in a row that end with head k
-    while first and reads_previous(net.heads[first]):
-        first -= 1
-    below, above = [*net.stages[: first + 1]], [*net.stages[first + 1 : k + 1]]
+    start = k  # of the heads in a row that end with head k
+    while start and reads_previous(net.heads[start]):
+        start -= 1
+    below, above = [*net.stages[: start + 1]], [*net.stages[start + 1 : k + 1]]
     if not reads_previous(net.heads[k]):
         return nn.Sequential(*below, net.heads[k])
-    return _Chain([nn.Sequential(*below), *above], net.heads[first : k + 1])
+    return _Chain([nn.Sequential(*below), *above], net.heads[start : k + 1])

@@ -41,13 +41,13 @@ def norms_named(net: nn.Module, images: int | None = None, remedy: str = "") -> 
             if _ONE_VALUE not in str(error) and _ONE_PIXEL not in str(error):
                 raise
             norm = net.get_submodule(entered[-1])
-            what = f"{entered[-1]} ({type(norm).__name__})"
+            place = f"{entered[-1]} ({type(norm).__name__})"
             if images == 1 and isinstance(norm, _BatchNorm):
                 raise UserError(
-                    f"{what} normalises over the batch, and gets one value per channel from one image at a "
+                    f"{place} normalises over the batch, and gets one value per channel from one image at a "
                     f"time; two or more are needed for each process and micro-batch: {remedy}"
                 ) from None
             raise UserError(
-                f"{what} normalises over pixels, and its feature is 1x1; "
+                f"{place} normalises over pixels, and its feature is 1x1; "
                 "take larger images, or another norm layer there"
             ) from None

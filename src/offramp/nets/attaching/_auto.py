@@ -37,25 +37,25 @@ def auto_places(backbone: nn.Module, at: str, sample: Any) -> list[str]:
             f"at={at!r} names no place for an exit; give a list of module names, such as at=['layer1'], or "
             "at='auto:4' for four exits, of which the last is the backbone's own"
         )
-    found, macs = clean_cuts(backbone, sample)
-    if len(found) < exits - 1:
-        raise UserError(_too_few(type(backbone).__name__, len(found), at))
-    places = _nearest([cut.macs / macs for cut in found], exits)
-    names = [found[i].name for i in places]
-    shares = ", ".join(f"{found[i].macs / macs:.0%}" for i in places)
+    cuts, macs = clean_cuts(backbone, sample)
+    if len(cuts) < exits - 1:
+        raise UserError(_too_few(type(backbone).__name__, len(cuts), at))
+    places = _nearest([cut.macs / macs for cut in cuts], exits)
+    names = [cuts[i].name for i in places]
+    shares = ", ".join(f"{cuts[i].macs / macs:.0%}" for i in places)
     say(f"exits after {', '.join(names)} ({shares} of the FLOPs), and at the end")
     return names
 
 
-def _too_few(backbone: str, found: int, at: str) -> str:
-    if not found:
+def _too_few(backbone: str, count: int, at: str) -> str:
+    if not count:
         return (
             f"{backbone} has no clean cut, a module whose output is all that the rest reads, with FLOPs "
             f"before and behind it; name the modules to cut after, at=[...], or {STAGES}"
         )
     return (
-        f"{backbone} has clean cuts for {found + 1} exits, and at={at!r} asks for more; "
-        f"give at='auto:{found + 1}', or name the modules to cut after, at=[...]"
+        f"{backbone} has clean cuts for {count + 1} exits, and at={at!r} asks for more; "
+        f"give at='auto:{count + 1}', or name the modules to cut after, at=[...]"
     )
 
 

@@ -47,7 +47,7 @@ def check_batch_first(parts: Parts, samples: Sequence[Any], *, own: bool) -> Non
 
 
 def _shapes(parts: Parts, x: Any) -> list[torch.Size]:
-    """Those of what the heads read."""
+    """Shapes of what the heads read."""
     shapes = []
     with unchanged(*parts.stages, parts.end), torch.no_grad():
         for module in (*parts.stages, parts.end):
@@ -107,10 +107,10 @@ def _mixed(stages: Sequence[nn.Module], heads: Sequence[nn.Module], sample: Any)
             module.eval()
         x = pytree.tree_map_only(Tensor, watched, sample)
         for exit in exits(stages, [], heads, x, call):
-            for row, others in ((0, slice(1, None)), (-1, slice(-1))):  # time runs one way in some layers
-                logits = exit.logits[row]
+            for index, others in ((0, slice(1, None)), (-1, slice(-1))):  # time runs one way in some layers
+                logits = exit.logits[index]
                 weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
-                found = torch.autograd.grad(logits, leaves, weights, retain_graph=True, allow_unused=True)
-                if any(g is not None and g[others].nan_to_num().any() for g in found):
+                gradients = torch.autograd.grad(logits, leaves, weights, retain_graph=True, allow_unused=True)
+                if any(g is not None and g[others].nan_to_num().any() for g in gradients):
                     return exit.number
     return None

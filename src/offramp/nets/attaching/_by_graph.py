@@ -14,7 +14,7 @@ from offramp.nets.attaching._dry_run import DryRun
 from offramp.nets.attaching._final import as_head, final_nodes
 from offramp.nets.attaching._parts import Parts, feature_of
 from offramp.nets.attaching._split_graph import split_graph
-from offramp.nets.attaching._trace import Trace, Untraceable, trace_backbone
+from offramp.nets.attaching._trace import Trace, TraceFailure, trace_backbone
 from offramp.unchanged import unchanged
 
 __all__ = ["by_graph"]
@@ -48,7 +48,7 @@ def by_graph(backbone: nn.Module, at: Sequence[str], sample: Any) -> Parts | Non
         ]
         tail = final_nodes(trace)
         stages = split_graph(trace, run, tail)
-    except Untraceable:
+    except TraceFailure:
         return None
     carry = [isinstance(stage.graph.output_node().args[0], tuple) for stage in stages[:-1]]
     return Parts(stages, outputs, carry, as_head(trace, tail))
@@ -56,13 +56,13 @@ def by_graph(backbone: nn.Module, at: Sequence[str], sample: Any) -> Parts | Non
 
 def _check_order(trace: Trace, backbone: nn.Module) -> None:
     order = {node: position for position, node in enumerate(trace.graph.nodes)}
-    for (first, one), (second, other) in pairwise(zip(trace.names, trace.cuts, strict=True)):
-        if one is other:
-            raise UserError(f"'{first}' and '{second}' return the same Tensor; keep one of them in at")
-        if order[other] < order[one]:
+    for (earlier, cut), (later, next_cut) in pairwise(zip(trace.names, trace.cuts, strict=True)):
+        if cut is next_cut:
+            raise UserError(f"'{earlier}' and '{later}' return the same Tensor; keep one of them in at")
+        if order[next_cut] < order[cut]:
             place = dict(zip(trace.names, trace.cuts, strict=True))
             ran = sorted(place, key=lambda name: order[place[name]])
-            raise UserError(f"'{second}' runs before '{first}'; give them as they run: at={ran}")
+            raise UserError(f"'{later}' runs before '{earlier}'; give them as they run: at={ran}")
     for name, cut in zip(trace.names, trace.cuts, strict=True):
         if cut is trace.result:
             raise UserError(

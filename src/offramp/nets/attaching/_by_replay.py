@@ -63,14 +63,14 @@ def by_replay(backbone: nn.Module, at: Sequence[str], sample: Any) -> Parts:
 
 def _holders(backbone: nn.Module, names: Sequence[str]) -> set[str]:
     """The modules around ``names``, and the lists of modules in them, which are never called themselves."""
-    found = {""}
+    holders = {""}
     for name in names:
         atoms = name.split(".")
-        found |= {".".join(atoms[:depth]) for depth in range(1, len(atoms))}
+        holders |= {".".join(atoms[:depth]) for depth in range(1, len(atoms))}
     for name, module in backbone.named_modules():
-        if name.rpartition(".")[0] in found and isinstance(module, (nn.ModuleList, nn.ModuleDict)):
-            found.add(name)
-    return found
+        if name.rpartition(".")[0] in holders and isinstance(module, (nn.ModuleList, nn.ModuleDict)):
+            holders.add(name)
+    return holders
 
 
 def _ends(names: Sequence[str], recording: Recording) -> list[int]:

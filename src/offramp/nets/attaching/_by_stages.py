@@ -55,9 +55,9 @@ def _run(stage: nn.Module, number: int, x: Any) -> Any:
         return stage.eval()(x)
     except Exception as error:  # whatever a user's code raises
         reason = str(error).strip().partition("\n")[0]
-        what = "the input" if number == 1 else f"what stage {number - 1} returns"
+        given = "the input" if number == 1 else f"what stage {number - 1} returns"
         raise UserError(
-            f"stage {number} cannot run on {what}: {reason}; "
+            f"stage {number} cannot run on {given}: {reason}; "
             "stages= is all that the backbone's forward runs, in its order"
         ) from error
 
@@ -68,14 +68,14 @@ def _built(backbone: nn.Module, stages: Sequence[Stage], one_input: bool) -> lis
             f"stages={stages!r} has no place for an exit; give two stages or more, each the name of a "
             "submodule, a module, a function, or a list of these, such as stages=[['stem', 'layer1'], 'rest']"
         )
-    found = []
+    built = []
     for k, stage in enumerate(stages, start=1):
         runs = stage if isinstance(stage, (list, tuple)) else [stage]
         modules = [_module(backbone, k, run) for run in runs] or [nn.Identity()]
         if k == 1 and not one_input:
             modules[0] = _Spread(modules[0])
-        found.append(modules[0] if len(modules) == 1 else nn.Sequential(*modules))
-    return found
+        built.append(modules[0] if len(modules) == 1 else nn.Sequential(*modules))
+    return built
 
 
 def _module(backbone: nn.Module, stage: int, run: Any) -> nn.Module:

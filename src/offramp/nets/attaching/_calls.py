@@ -130,5 +130,5 @@ def record(backbone: nn.Module, holders: set[str], inputs: Any) -> Recording:
 
 
 def _version(tensor: Tensor) -> int | None:
-    """How often it was written to; None if torch does not count, which may mean that it is."""
+    """How often a Tensor was written to; None if torch does not count, so that it may have been."""
     return None if tensor.is_inference() else tensor._version

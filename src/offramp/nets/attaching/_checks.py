@@ -87,7 +87,7 @@ def _cannot_run(backbone: nn.Module, sample: Any, random: bool, error: Exception
     name = type(backbone).__name__
     if not random:
         return f"{name} cannot run on the example: {reason}; pass one that it runs on as `example=`"
-    what = f"a {sample.dtype} batch {[*sample.shape]}"
+    batch = f"a {sample.dtype} batch {[*sample.shape]}"
     if any(isinstance(module, nn.Embedding) for module in backbone.modules()):
         remedy = "pass token ids [N, T], or all that it reads, as `example=`"
     elif "required positional argument" in reason:
@@ -96,4 +96,4 @@ def _cannot_run(backbone: nn.Module, sample: Any, random: bool, error: Exception
         remedy = "pass the shape of its input as input_size=(channels, height, width)"
     else:
         remedy = "pass the shape of one input as `input_size=`, or an input as `example=`"
-    return f"{name} cannot run on {what}: {reason}; {remedy}"
+    return f"{name} cannot run on {batch}: {reason}; {remedy}"

@@ -59,7 +59,7 @@ def clean_cuts(backbone: nn.Module, sample: Any) -> tuple[list[CleanCut], int]:
     with unchanged(backbone), torch.enable_grad(), _differentiable(backbone):
         start = _node(torch.zeros((), requires_grad=True))._sequence_nr()
         inputs = pytree.tree_map_only(Tensor, _watched, sample)
-        with tally.at_work(), _returned(backbone.eval(), inputs, lambda: tally.macs) as (found, marks):
+        with tally.at_work(), _returned(backbone.eval(), inputs, lambda: tally.macs) as (candidates, marks):
             logits = logits_of(call_with(backbone, inputs))
     if tally.hiding:
         raise UserError(
@@ -70,7 +70,7 @@ def clean_cuts(backbone: nn.Module, sample: Any) -> tuple[list[CleanCut], int]:
         return [], tally.macs
     end = max((mark for mark in marks if mark < tally.macs), default=0)  # where the last layer begins
     reads = _last_reads((logits.grad_fn, logits.output_nr), start)
-    clean = [cut for cut in found if 0 < cut.macs < end and _is_clean(cut, reads)]
+    clean = [cut for cut in candidates if 0 < cut.macs < end and _is_clean(cut, reads)]
     alike = [[*group] for _, group in groupby(clean, lambda cut: cut.macs)]
     return [max(reversed(group), key=_preference) for group in alike], tally.macs
 
@@ -109,7 +109,7 @@ def _returned(
 ) -> Iterator[tuple[list[CleanCut], list[int]]]:
     """What exits could read, of modules that run once, and the FLOPs at the end of every module."""
     size = len(next(leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor)))
-    found: list[CleanCut] = []
+    candidates: list[CleanCut] = []
     marks: list[int] = []
     runs: Counter[str] = Counter()
 
@@ -118,7 +118,7 @@ def _returned(
         marks.append(macs())
         if isinstance(output, Tensor) and output.ndim > 1 and len(output) == size and output.grad_fn:
             spread = sum(size > 1 for size in output.shape[1:])
-            found.append(CleanCut(name, marks[-1], spread, (output.grad_fn, output.output_nr)))
+            candidates.append(CleanCut(name, marks[-1], spread, (output.grad_fn, output.output_nr)))
 
     def hook(name: str) -> Callable[..., None]:
         return lambda module, args, output: note(name, output)
@@ -127,8 +127,8 @@ def _returned(
         for name, module in backbone.named_modules():
             if name and not isinstance(module, torch.jit.ScriptModule):  # which takes no hooks
                 stack.callback(module.register_forward_hook(hook(name)).remove)
-        yield found, marks
-    found[:] = [cut for cut in found if runs[cut.name] == 1]
+        yield candidates, marks
+    candidates[:] = [cut for cut in candidates if runs[cut.name] == 1]
 
 
 def _last_reads(result: _Source, start: int) -> dict[_Source, int]:

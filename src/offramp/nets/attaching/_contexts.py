@@ -14,7 +14,7 @@ _DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 def contexts() -> tuple[Any, ...]:
-    """Which are entered: no_grad, inference_mode, and the autocast of each device."""
+    """Contexts that are entered: no_grad, inference_mode, and the autocast of each device."""
     autocasts = ((torch.is_autocast_enabled(d), torch.get_autocast_dtype(d)) for d in _DEVICES)
     return (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), *autocasts)
 

@@ -35,17 +35,17 @@ def difference(parts: Parts, backbone: nn.Module, samples: Sequence[Any], *, own
     tries = [*product((True, False), samples)]
     whole, split = both(parts, backbone, partial(_logits_and_buffers, backbone, tries))
     other = (key for key, a, b in zip(tries, whole[0], split[0], strict=True) if not _close(b, a))
-    if own and (found := next(other, None)):
-        first, when = first_difference(parts, backbone, *found), "train" if found[0] else "eval"
-        return f"{first} in {name}'s own forward in {when} mode"
+    if own and (differing := next(other, None)):
+        place, when = first_difference(parts, backbone, *differing), "train" if differing[0] else "eval"
+        return f"{place} in {name}'s own forward in {when} mode"
     remedy = "move what its forward draws, counts or remembers into a module of its own"
     for training, _ in other:
         when = "train" if training else "eval"
         return f"{name} in {when} mode gives other logits split than whole; {remedy}, or {STAGES}"
     if own:
         remedy = "run in the stages under no_grad, autocast and the like what its forward runs there"
-    for what in _beyond_values(parts, backbone, samples[0], whole[1], split[1]):
-        return f"{name} {what}; {remedy}{'' if own else f', or {STAGES}'}"
+    for departure in _beyond_values(parts, backbone, samples[0], whole[1], split[1]):
+        return f"{name} {departure}; {remedy}{'' if own else f', or {STAGES}'}"
     return None
 
 
@@ -77,7 +77,7 @@ def _logits_and_buffers(
 
 
 def _logits_under_autocast(sample: Any, run: Run) -> Any:
-    """Those in train mode; None where the backbone cannot run so."""
+    """Logits in train mode under autocast; None where the backbone cannot run so."""
     device = next(leaf.device.type for leaf in pytree.tree_leaves(sample) if isinstance(leaf, Tensor))
     if not torch.amp.is_autocast_available(device):
         return None
@@ -101,7 +101,7 @@ def _close(split: Any, whole: Tensor) -> bool:
 
 
 def _gradients(backbone: nn.Module, sample: Any, run: Run) -> dict[str, Tensor | None] | None:
-    """Those of a mean of the logits with random weights, in train mode; None where there are none."""
+    """Gradients of a randomly weighted mean of the logits, in train mode; None where there are none."""
     parameters = {name: p for name, p in backbone.named_parameters() if p.requires_grad}
     try:
         with torch.enable_grad():
@@ -109,16 +109,16 @@ def _gradients(backbone: nn.Module, sample: Any, run: Run) -> dict[str, Tensor |
         if not logits.requires_grad:
             return dict.fromkeys(parameters)
         weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
-        found = torch.autograd.grad(logits, [*parameters.values()], weights, allow_unused=True)
+        grads = torch.autograd.grad(logits, [*parameters.values()], weights, allow_unused=True)
     except Exception:  # whatever there is that cannot be trained, in a user's forward too
         return None
-    return dict(zip(parameters, found, strict=True))
+    return dict(zip(parameters, grads, strict=True))
 
 
 def _other_gradients(
     whole: Mapping[str, Tensor | None], split: Mapping[str, Tensor | None] | None
 ) -> Iterator[str]:
-    """What is said of gradients that are not equal, up to the order in which their terms are added."""
+    """Say which gradients are not equal, up to the order in which their terms are added."""
     if split is None:
         yield "cannot be trained split, but whole"
         return

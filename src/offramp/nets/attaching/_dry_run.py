@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, fx
 from torch.fx.node import map_aggregate
 
-from offramp.nets.attaching._trace import Trace, Untraceable
+from offramp.nets.attaching._trace import Trace, TraceFailure
 
 __all__ = ["CALLS", "DryRun"]
 
@@ -30,7 +30,7 @@ class DryRun(fx.Interpreter):
         except Exception as error:  # whatever the backbone's code raises, e.g. for a list that it writes to
             if n.op not in CALLS:
                 raise
-            raise Untraceable from error
+            raise TraceFailure from error
         if n in self.marks:
             counts: dict[int, int] = {}
 

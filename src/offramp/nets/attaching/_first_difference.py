@@ -52,12 +52,12 @@ def first_difference(parts: Parts, backbone: nn.Module, training: bool, sample: 
             (module, does, _), k = key, bisect_right(ends, position) + 1
             name = f"'{names[module]}'"
             if does == "reads" and k > 1 and _same(tensors, _tensors(outputs[k - 1])):
-                return _told(k - 1, f"it returns another Tensor than {name} reads")
-            return _told(k, f"{name} {does} another Tensor there than")
-    return _told(len(stages), "it returns other logits than are made")
+                return _sentence(k - 1, f"it returns another Tensor than {name} reads")
+            return _sentence(k, f"{name} {does} another Tensor there than")
+    return _sentence(len(stages), "it returns other logits than are made")
 
 
-def _told(stage: int, why: str) -> str:
+def _sentence(stage: int, why: str) -> str:
     return f"stage {stage} is the first that differs: {why}"
 
 

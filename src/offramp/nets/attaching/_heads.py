@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from offramp.errors import UserError, guess
 from offramp.nets.attaching._checks import check_values
 from offramp.nets.attaching._parts import Parts
-from offramp.nets.attaching._pooled_head import HEADS, Last, pooled_head
+from offramp.nets.attaching._pooled_head import HEADS, LastTensor, pooled_head
 from offramp.nets.attaching._tokens import POOLS, Tokens, token_pools
 from offramp.nets.channel_axis import ChannelAxis, given_for, look
 from offramp.nets.exits import reads_previous
@@ -69,7 +69,7 @@ def make_heads(
 
 
 def _for_each(name: str, given: Any, known: Sequence[str | None], count: int) -> list[Any]:
-    """A word for each exit but the last."""
+    """Give each exit but the last a word, from one for all or one for each."""
     words = [*given] if isinstance(given, (list, tuple)) else [given] * count
     for word in words:
         if word not in known:
@@ -100,7 +100,7 @@ def _of_last(head: nn.Module) -> nn.Module:
     """A head that reads the last Tensor of a feature that carries others along."""
     if reads_previous(head):
         return _LastAndPrevious(head)
-    return nn.Sequential(Last(), *(head if type(head) is nn.Sequential else [head]))
+    return nn.Sequential(LastTensor(), *(head if type(head) is nn.Sequential else [head]))
 
 
 def _check(heads: Sequence[nn.Module], parts: Parts, classes: int) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from offramp.errors import UserError
 
-__all__ = ["HEADS", "Last", "Mean", "pooled_head"]
+__all__ = ["HEADS", "LastTensor", "Mean", "pooled_head"]
 
 HEADS = ("linear", "mlp", "sepconv", "norm")
 _LAYERS: dict[int, tuple[type[nn.Module], type[nn.Module]]] = {  # by the number of axes of what they read
@@ -19,7 +19,7 @@ _LAYERS: dict[int, tuple[type[nn.Module], type[nn.Module]]] = {  # by the number
 }
 
 
-class Last(nn.Module):
+class LastTensor(nn.Module):
     """Picks the last Tensor of a feature, past those that are carried along."""
 
     def forward(self, feature: tuple[Tensor, ...]) -> Tensor:

@@ -1,7 +1,7 @@
 """A stage of a backbone whose forward torch.fx cannot trace: it runs that forward with its own part of it.
 
-A stage holds a copy of the modules around the cuts (the holders), where every module they call is a gate.
-The forward of the copy runs from its start: gates of what ran before the last cut return what the feature
+A stage holds a copy of the modules around the cuts (the holders), where every module they call is a proxy.
+The forward of the copy runs from its start: proxies of what ran before the last cut return what the feature
 carries, those of the stage run their module, and at its own cut the stage stops. So only the Python between
 the modules runs again, for batches of any size and whatever it does.
 """
@@ -18,8 +18,8 @@ from torch.utils import _pytree as pytree
 
 from offramp.errors import UserError
 from offramp.nets.attaching._calls import Call, Key, Template, copied
-from offramp.nets.attaching._gates import Gate, Reached, skeleton
 from offramp.nets.attaching._interface import call_with, logits_of
+from offramp.nets.attaching._skeleton import ModuleProxy, StageEnd, skeleton
 
 __all__ = ["ReplayStage"]
 
@@ -29,7 +29,7 @@ class ReplayStage(nn.Module):
 
     Args:
         backbone: The whole.
-        holders: The names of its modules whose forward is run anew; all that they call are gates.
+        holders: The names of its modules whose forward is run anew; all that they call are proxies.
         before: The calls that ran before the last cut, whose results the feature carries.
         own: The calls up to this stage's cut.
         inputs: The structure of the backbone's input.
@@ -56,51 +56,53 @@ class ReplayStage(nn.Module):
         runs = {call.key[0] for call in own} if stop else None
         answered = {call.key[0] for call in before}
         self.backbone = skeleton(backbone, "", holders, runs, answered, final)
-        gates = self._gates()
+        proxies = self._proxies()
         for call in own:
-            gates[call.key[0]].written |= call.written
+            proxies[call.key[0]].written |= call.written
         if stop is not None:
-            gates[stop[0]].stop = "after"
+            proxies[stop[0]].stop = "after"
         elif final is not None:
-            gates[final].stop = "before"
+            proxies[final].stop = "before"
         self.stop, self.final = stop, final
 
-    def _gates(self) -> dict[str, Gate]:
-        return {module.name: module for module in self.backbone.modules() if isinstance(module, Gate)}
+    def _proxies(self) -> dict[str, ModuleProxy]:
+        return {module.name: module for module in self.backbone.modules() if isinstance(module, ModuleProxy)}
 
     def forward(self, feature: Any) -> Any:
-        gates = self._gates()
+        proxies = self._proxies()
         inputs, carried = feature, []
         if self.before:
-            first = len(self.inputs.tensors())
-            inputs, carried = self.inputs.filled(feature[:first]), [*feature[first:]]
+            count = len(self.inputs.tensors())
+            inputs, carried = self.inputs.filled(feature[:count]), [*feature[count:]]
         rest = iter(carried)
         for call in self.before:
             name, number = call.key
             answer = call.result.filled([next(rest) for _ in call.result.tensors()])
-            gates[name].answers[number] = copied(answer) if call.written else answer
+            proxies[name].answers[number] = copied(answer) if call.written else answer
         try:
             output = None
             # a forward that is left at a cut cannot undo its torch.set_grad_enabled(False)
-            with torch.set_grad_enabled(torch.is_grad_enabled()), suppress(Reached):
+            with torch.set_grad_enabled(torch.is_grad_enabled()), suppress(StageEnd):
                 output = call_with(self.backbone, inputs)
             if self.stop is None:
-                return gates[self.final].results[-1] if self.final else logits_of(output)
+                return proxies[self.final].results[-1] if self.final else logits_of(output)
             if output is not None:
                 raise UserError(f"'{self.stop[0]}' never runs on this input, so that its exit has none")
             made = []
             for call in self.own:
                 name, number = call.key
-                number -= len(gates[name].answers)
-                made += [t for t in pytree.tree_leaves(gates[name].results[number]) if isinstance(t, Tensor)]
+                number -= len(proxies[name].answers)
+                made += [
+                    t for t in pytree.tree_leaves(proxies[name].results[number]) if isinstance(t, Tensor)
+                ]
             tensors = [
                 tensor if needed else tensor.new_zeros(()).expand(tensor.shape)
                 for tensor, needed in zip([*carried, *made[:-1]], self.needed, strict=True)
             ]
             return (*pytree.tree_leaves(inputs), *map(_for_autograd, [*tensors, made[-1]]))
         finally:
-            for gate in gates.values():
-                gate.calls, gate.answers, gate.results = 0, {}, []
+            for proxy in proxies.values():
+                proxy.calls, proxy.answers, proxy.results = 0, {}, []
 
 
 def _for_autograd(tensor: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from torch.fx.node import Argument
 
 from offramp.nets.attaching._dry_run import CALLS, DryRun
-from offramp.nets.attaching._trace import Trace, Untraceable
+from offramp.nets.attaching._trace import Trace, TraceFailure
 
 __all__ = ["split_graph"]
 
@@ -34,7 +34,7 @@ def split_graph(trace: Trace, run: DryRun, tail: Sequence[fx.Node]) -> list[fx.G
             Without any the last stage returns the backbone's output.
 
     Raises:
-        Untraceable: A value that is neither a Tensor nor plain, such as a list of Tensors, crosses a cut.
+        TraceFailure: A value that is neither a Tensor nor plain, such as a list of Tensors, crosses a cut.
     """
     _unpack_where_made(trace.graph, run)
     end = tail[0].all_input_nodes[0] if tail else trace.result
@@ -56,7 +56,7 @@ def split_graph(trace: Trace, run: DryRun, tail: Sequence[fx.Node]) -> list[fx.G
         carried = {node for node in read_later if stage_of[node] <= k and node is not cut}
         for node in carried:
             if not isinstance(run.env[node], Tensor):
-                raise Untraceable
+                raise TraceFailure
         features[k] = (*sorted(carried, key=order.__getitem__), cut)
 
     placeholder = next(iter(trace.graph.nodes))

@@ -57,20 +57,22 @@ def tokens_of(backbone: nn.Module, sample: Any) -> Tokens | None:
     ids = named.get("input_ids", next((x for x in whole if x is not named.get(MASK)), None))
     if ids is None:
         return None
-    found = Tokens(ids)
+    tokens = Tokens(ids)
     mask = named.get(MASK)
     if mask is not None and mask.shape == ids.shape:
-        return replace(found, padding=mask)
+        return replace(tokens, padding=mask)
     others = [x for x in rows if x is not ids and x.shape == ids.shape]
     unclear = [name for name, x in named.items() if "mask" in name and x.shape[:1] == ids.shape[:1]]
     if unclear or (others and not named):
-        what = f"input {unclear[0]!r}" if unclear else "an input without a name"
-        return replace(found, doubt=f"{what} may tell padding; name it {MASK!r} if it does, 0 at padding, or")
+        source = f"input {unclear[0]!r}" if unclear else "an input without a name"
+        return replace(
+            tokens, doubt=f"{source} may tell padding; name it {MASK!r} if it does, 0 at padding, or"
+        )
     pads = _pad_ids(backbone)
     if len(pads) > 1:
-        return replace(found, doubt=f"padding may be token {' or '.join(map(str, pads))}; set the right one "
+        return replace(tokens, doubt=f"padding may be token {' or '.join(map(str, pads))}; set the right one "
                                     "as the backbone's config.pad_token_id, or")  # fmt: skip
-    return replace(found, padding=ids, pad=pads[0]) if pads else found
+    return replace(tokens, padding=ids, pad=pads[0]) if pads else tokens
 
 
 def _pad_ids(backbone: nn.Module) -> list[int]:
@@ -228,9 +230,9 @@ def _with(sample: Any, tokens: Tokens, ids: Tensor) -> Any:
 
 def _features(parts: Parts, x: Any) -> list[Any]:
     """What every stage returns, in eval mode."""
-    found = []
+    features = []
     with unchanged(*parts.stages), torch.no_grad():
         for stage in parts.stages:
             x = stage.eval()(x)
-            found.append(x)
-    return found
+            features.append(x)
+    return features

@@ -17,7 +17,7 @@ from offramp.nets.attaching._contexts import autocast_everywhere
 from offramp.nets.attaching._tracer import IsTraining, Tracer
 from offramp.unchanged import unchanged
 
-__all__ = ["Trace", "Untraceable", "is_layer", "trace_backbone"]
+__all__ = ["Trace", "TraceFailure", "is_layer", "trace_backbone"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Trace:
         return self.parts[str(self.result.target)] if called else None
 
 
-class Untraceable(Exception):
+class TraceFailure(Exception):
     """A graph of torch.fx cannot do what the forward of a module that holds a cut does; why is of no matter.
 
     The backbone is then cut in another way, whose refusals are those that a user sees.
@@ -63,7 +63,7 @@ def trace_backbone(backbone: nn.Module, names: Sequence[str]) -> Trace:
         names: The modules to cut after.
 
     Raises:
-        Untraceable: torch.fx cannot trace a module that holds a cut, or it takes different paths in training
+        TraceFailure: torch.fx cannot trace a module that holds a cut, or it takes different paths in training
             and in eval.
         UserError: A cut module does not run exactly once.
     """
@@ -78,7 +78,7 @@ def trace_backbone(backbone: nn.Module, names: Sequence[str]) -> Trace:
         holders.add(end)
         try:
             trace = _trace_both_modes(backbone, names, holders)
-        except (Untraceable, UserError):  # it holds no cut, so it may stay closed
+        except (TraceFailure, UserError):  # it holds no cut, so it may stay closed
             break
     return trace
 
@@ -92,7 +92,7 @@ def _trace_both_modes(backbone: nn.Module, names: Sequence[str], holders: set[nn
     in_training, in_eval = (_trace_once(backbone, names, holders, training=mode) for mode in (True, False))
     for ours, theirs in zip_longest(in_training.graph.nodes, in_eval.graph.nodes):
         if ours is None or theirs is None or ours.format_node() != theirs.format_node():
-            raise Untraceable
+            raise TraceFailure
     return in_training
 
 
@@ -107,7 +107,7 @@ def _trace_once(
         try:
             graph = tracer.trace(backbone)
         except Exception as error:  # whatever a user's forward raises when its input is symbolic
-            raise Untraceable from error
+            raise TraceFailure from error
     for flag in tracer.flags:
         if not flag.users:
             graph.erase_node(flag)

@@ -9,10 +9,10 @@ from torch import fx, nn
 
 from offramp.nets.attaching._contexts import contexts
 
-__all__ = ["Entered", "IsTraining", "Tracer"]
+__all__ = ["ContextChange", "IsTraining", "Tracer"]
 
 
-class Entered(Exception):
+class ContextChange(Exception):
     """The forward runs something under no_grad, autocast or the like, which a graph would not."""
 
 
@@ -26,7 +26,7 @@ class IsTraining(nn.Module):
 class Tracer(fx.Tracer):
     """Enters the modules in ``holders`` only and notes what cuts return.
 
-    Raises :class:`Entered` at what runs in other contexts than the tracer was made in.
+    Raises :class:`ContextChange` at what runs in other contexts than the tracer was made in.
 
     Args:
         cuts: The modules to cut after.
@@ -45,7 +45,7 @@ class Tracer(fx.Tracer):
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         if contexts() != self.contexts:
-            raise Entered
+            raise ContextChange
         return super().create_node(*args, **kwargs)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:

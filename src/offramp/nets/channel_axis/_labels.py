@@ -114,28 +114,28 @@ class Labels(TorchFunctionMode):
         return result
 
     def _after(self, name: str, func: Any, args: Any, kwargs: Any, read: list[Tensor], out: Tensor) -> Label:
-        first = next(iter(_tensors((args, kwargs))), None)
-        if first is None or out.ndim == 0:
+        source = next(iter(_tensors((args, kwargs))), None)
+        if source is None or out.ndim == 0:
             return Label()
         if name == "embedding":
             return Label(out.ndim - 1)
-        if (axis := _channel_axis(name, first, args, kwargs)) is not None:
-            for tensor in read if name == "multi_head_attention_forward" else [first]:
-                self._note(self.of(tensor), axis if tensor.ndim == first.ndim else tensor.ndim - 1)
+        if (axis := _channel_axis(name, source, args, kwargs)) is not None:
+            for tensor in read if name == "multi_head_attention_forward" else [source]:
+                self._note(self.of(tensor), axis if tensor.ndim == source.ndim else tensor.ndim - 1)
             return Label(axis if axis == 1 and name in _CHANNELS_FIRST else out.ndim - 1)
-        if name in _POOLS and out.ndim == first.ndim:
-            label = self.of(first)
+        if name in _POOLS and out.ndim == source.ndim:
+            label = self.of(source)
             return Label(1 if label.channels is None else label.channels, label.sources)
         if name in _KEEP:
             return _merged([(t.ndim, self.of(t)) for t in read], out.ndim)
-        if id(first) not in self.labels:
+        if id(source) not in self.labels:
             return Label()
-        if name in _MOVE and (origin := moved_axes(func, args, kwargs, first)) is not None:
-            return self.of(first).moved(origin)
+        if name in _MOVE and (origin := moved_axes(func, args, kwargs, source)) is not None:
+            return self.of(source).moved(origin)
         if name in _RESHAPE:
-            return self.of(first).moved(reshaped_axes(first.shape, out.shape))
-        if name == "getitem" and (origin := indexed_axes(args[1], first.ndim)) is not None:
-            return self.of(first).moved(origin)
+            return self.of(source).moved(reshaped_axes(source.shape, out.shape))
+        if name == "getitem" and (origin := indexed_axes(args[1], source.ndim)) is not None:
+            return self.of(source).moved(origin)
         return Label()
 
     def _note(self, label: Label, axis: int) -> None:

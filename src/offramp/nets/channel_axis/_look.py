@@ -23,7 +23,7 @@ ChannelAxis = int | Mapping[int, int]
 
 
 @dataclass(frozen=True)
-class Observed:
+class Observation:
     """What one run shows of a Tensor that a stage returns.
 
     Attributes:
@@ -66,7 +66,9 @@ class Observed:
         return axis
 
 
-def look(stages: Sequence[nn.Module], heads: Sequence[nn.Module], sample: Any) -> list[tuple[Observed, ...]]:
+def look(
+    stages: Sequence[nn.Module], heads: Sequence[nn.Module], sample: Any
+) -> list[tuple[Observation, ...]]:
     """Run stages and heads once and see what reads and writes each Tensor between the stages.
 
     A convolution or batch norm has its channels in axis 1, a linear layer or layer norm in the last one; what
@@ -100,7 +102,7 @@ def look(stages: Sequence[nn.Module], heads: Sequence[nn.Module], sample: Any) -
                 pass
     return [
         tuple(
-            Observed(
+            Observation(
                 tuple(t.shape),
                 frozenset(labels.channel_axes[k, i]),
                 t.is_floating_point(),
@@ -112,7 +114,7 @@ def look(stages: Sequence[nn.Module], heads: Sequence[nn.Module], sample: Any) -
     ]
 
 
-def channel_axes(features: Sequence[Sequence[Observed]], given: ChannelAxis | None = None) -> list[Axes]:
+def channel_axes(features: Sequence[Sequence[Observation]], given: ChannelAxis | None = None) -> list[Axes]:
     """The channel axis of every Tensor of the features, positive.
 
     Args:

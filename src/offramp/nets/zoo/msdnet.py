@@ -84,14 +84,14 @@ class Layer(nn.Module):
     def __init__(self, reads: int, growth: int, factors: Sequence[int], *, drop_finest: bool) -> None:
         super().__init__()
         kept = range(drop_finest, len(factors))
-        self.scales = nn.ModuleList(Grow(scale, reads, growth, factors) for scale in kept)
+        self.scales = nn.ModuleList(GrowthBlock(scale, reads, growth, factors) for scale in kept)
 
     def forward(self, x: Scales) -> Scales:
         """Scales, fine to coarse -> the same with more channels."""
         return tuple(grow(x) for grow in self.scales)
 
 
-class Grow(nn.Module):
+class GrowthBlock(nn.Module):
     """One scale of a layer: (old channels, new ones from the finer scale, new ones from this scale)."""
 
     def __init__(self, scale: int, reads: int, growth: int, factors: Sequence[int]) -> None:
@@ -126,7 +126,7 @@ class Transition(nn.Module):
         return tuple(conv(x[scale]) for scale, conv in enumerate(self.scales))
 
 
-class Coarsest(nn.Module):
+class CoarsestScale(nn.Module):
     """Picks the scale that the exits read."""
 
     def forward(self, x: Scales) -> Tensor:
@@ -161,7 +161,7 @@ def _stages(
 
 def _head(reads: int, width: int, num_classes: int, dropout: float) -> nn.Sequential:
     return nn.Sequential(
-        Coarsest(),
+        CoarsestScale(),
         *_conv(reads, width, 3, stride=2),
         *_conv(width, width, 3, stride=2),
         nn.AdaptiveAvgPool2d(1),

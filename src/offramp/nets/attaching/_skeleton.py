@@ -1,4 +1,4 @@
-"""A copy of a backbone in which every module that is called from around the cuts is a gate."""
+"""A copy of a backbone in which every module that is called from around the cuts is a proxy."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from offramp.errors import UserError
 from offramp.nets.attaching._calls import copied
 from offramp.nets.attaching._interface import STAGES
 
-__all__ = ["Gate", "Reached", "skeleton"]
+__all__ = ["ModuleProxy", "StageEnd", "skeleton"]
 
 
-class Reached(BaseException):
+class StageEnd(BaseException):
     """Ends a stage at its cut; no Exception, so that no ``except Exception`` of a forward catches it."""
 
 
-class Gate(nn.Module):
+class ModuleProxy(nn.Module):
     """Stands in for a module that a holder calls.
 
     Args:
@@ -53,7 +53,7 @@ class Gate(nn.Module):
             return self.answers[number]
         if self.stop == "before":
             self.results.append(args[0] if args else kwargs["input"])
-            raise Reached
+            raise StageEnd
         if self.inner is None:
             raise UserError(
                 f"module '{self.name}' runs elsewhere or more often than when the net was made; "
@@ -62,7 +62,7 @@ class Gate(nn.Module):
         value = self.inner(*args, **kwargs)
         self.results.append(copied(value) if self.written and self.stop is None else value)
         if self.stop == "after":
-            raise Reached
+            raise StageEnd
         return value
 
 
@@ -74,7 +74,7 @@ def skeleton(
     answered: set[str],
     final: str | None,
 ) -> nn.Module:
-    """A copy of a holder, with its parameters, whose children are copies of holders or gates.
+    """A copy of a holder, with its parameters, whose children are copies of holders or proxies.
 
     Args:
         module: The holder.
@@ -100,6 +100,6 @@ def skeleton(
             children[child] = inner  # nothing to skip, and forwards ask whether it is one
         else:
             run = path != final and (path in runs if runs is not None else path not in answered)
-            children[child] = Gate(path, inner, runs=run)
+            children[child] = ModuleProxy(path, inner, runs=run)
     vars(twin)["_modules"] = children
     return twin
