@@ -1,10 +1,12 @@
-"""Wall clock of leaving early: the router beside the static network, all exits computed, and `earlyon`.
+"""Wall clock of leaving early: the router beside static networks, all exits computed, and `earlyon`.
 
 Real test images in batches of several sizes, channels-last; the variants take turns on every batch. Beside
 each time stand the accuracy, the operations, and the limit that the parts set: the sum over stages and heads
-of the share of samples that reaches each, times its own time alone on the whole batch.
+of the share of samples that reaches each, times its own time alone on the whole batch. Static networks are
+the net up to each exit, without the heads before.
 
     python benchmarks/inference.py runs/vgg7 --out benchmarks/inference_vgg7.json
+    python benchmarks/inference.py --draw benchmarks/inference_vgg7.json --out benchmarks/inference_vgg7.png
 
 `earlyon` (pip install earlyon==0.3.0) is taken if it is there. Its batches leave together, at the first exit
 that is sure of every sample.
@@ -13,8 +15,10 @@ that is sure of every sample.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +29,7 @@ from torch import Tensor, nn
 import offramp
 from offramp.exits import PathCosts, Policy, Router
 from offramp.exits._inference import InferenceNet
+from offramp.nets import MultiExitNet
 from offramp.runs.sets import recorded_transform
 
 Predict = Callable[[Tensor], Tensor]
@@ -124,18 +129,62 @@ def row_of(seconds: dict[str, float], flops_ratio: float) -> dict[str, Any]:
     }
 
 
+def truncated(net: MultiExitNet, exit: int) -> Router:
+    """The net up to an exit, at which all samples leave."""
+    thresholds = [-1.0 if k == exit else None for k in range(1, net.num_exits)]
+    return Router(net, Policy(thresholds))
+
+
+def accuracy(predict: Predict, images: Tensor, labels: Tensor) -> float:
+    found = torch.cat([predict(x) for x in images.split(64)])
+    return 100 * float(found.eq(labels).double().mean())
+
+
+def policies(run: offramp.Run, budgets: Sequence[str], latencies: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """Target, batch sizes it is for (None: all) and policy; fitted on the run's validation split."""
+    for budget in budgets:
+        yield f"budget {budget}", None, offramp.calibrate(run, budget=budget)
+    for latency in latencies:
+        for size in (1, 64):
+            policy = offramp.calibrate(run, latency=latency, batch_size=size)
+            yield f"latency {latency}", (1,) if size == 1 else (64, 256), policy
+
+
+def draw(path: Path, out: Path) -> None:
+    """Accuracy against wall clock at batch size 64: the router's policies, and the static networks."""
+    import matplotlib.pyplot as plt
+
+    rows = json.loads(path.read_text())["rows"]
+    rows = [row for row in rows if row["batch_size"] == 64]
+    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    for label, marker, chosen in (
+        ("router, by budget", "o-", [r for r in rows if r["target"].startswith("budget")]),
+        ("static networks, one for each exit", "s--", [r for r in rows if r["target"].startswith("static")]),
+    ):
+        points = sorted((100 / row["router"], row["top1"]["router"]) for row in chosen)
+        axes.plot(*zip(*points, strict=True), marker, label=label)
+    axes.set(xlabel="time of a batch of 64, in % of the whole network's", ylabel="top-1 accuracy in %")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(out, dpi=150)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", help="folder of a finished run")
-    parser.add_argument("--budgets", nargs="+", default=["30%", "50%", "70%", "100%"])
+    parser.add_argument("run", nargs="?", help="folder of a finished run")
+    parser.add_argument("--budgets", nargs="*", default=["40%", "50%", "60%", "70%", "80%", "90%", "100%"])
+    parser.add_argument("--latencies", nargs="*", default=["50%", "70%", "100%"])
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[1, 64, 256])
     parser.add_argument("--images", type=int, default=1024, help="test images; a sixteenth at batch size 1")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--draw", type=Path, help="draw what has been measured")
     parser.add_argument("--out", type=result_file)
     args = parser.parse_args()
+    if args.draw or not args.run:
+        return draw(args.draw, args.out) if args.draw and args.out else parser.error("give a run, or --draw")
 
     run = offramp.Run.open(args.run)
     net = run.net.to(args.device).to(memory_format=torch.channels_last)
@@ -144,27 +193,28 @@ def main() -> None:
     test = next(run.open_data().test.batches(args.images, transform=transform, device=args.device))
     images, labels = test.channels_last().inputs, test.targets["label"]
     rows: list[dict[str, Any]] = []
-    for budget in args.budgets:
-        policy = offramp.calibrate(run, budget=budget)
+
+    def add(target: str, router: Router, variants: dict[str, Predict], sizes: Sequence[int]) -> None:
+        variants = {"static": routed(static), "router": routed(router)} | variants
+        top1 = {name: accuracy(predict, images, labels) for name, predict in variants.items()}
+        for size in sizes:
+            chosen = images[: len(images) // 16] if size == 1 else images
+            seconds = measure(variants, router, chosen.split(size), args.rounds, args.device)
+            measured = row_of(seconds, whole / float(router(chosen).cost.double().mean()))
+            exits = router.policy.evaluated
+            rows.append({"target": target, "batch_size": size, **measured, "top1": top1, "exits": exits})
+            figures = "  ".join(f"{name} {value:.2f}" for name, value in measured.items())
+            print(f"{target} batch {size}: {figures}  top-1 {top1['router']:.1f}  exits {exits}", flush=True)
+            write_result(args.out, args, rows=rows)
+
+    for exit in range(1, net.num_exits):
+        add(f"static {exit}", truncated(net, exit), {}, [size for size in args.batch_sizes if size == 64])
+    add(f"static {net.num_exits}", static, {}, [size for size in args.batch_sizes if size == 64])
+    for target, sizes, policy in policies(run, args.budgets, args.latencies):
         router = Router(net, policy)
         peers = {"all exits": all_exits(router._net, policy), "earlyon": earlyon(router._net, policy)}
-        variants = {"static": routed(static), "router": routed(router)}
-        variants |= {name: predict for name, predict in peers.items() if predict is not None}
-        top1 = {
-            name: 100 * float(torch.cat([predict(x) for x in images.split(64)]).eq(labels).double().mean())
-            for name, predict in variants.items()
-        }
-        for size in args.batch_sizes:
-            chosen = images[: len(images) // 16] if size == 1 else images
-            ratio = whole / float(router(chosen).cost.double().mean())
-            measured = row_of(measure(variants, router, chosen.split(size), args.rounds, args.device), ratio)
-            rows.append(
-                {"budget": budget, "batch_size": size, **measured, "top1": top1, "exits": policy.evaluated}
-            )
-            figures = "  ".join(f"{name} {value:.2f}" for name, value in measured.items())
-            accuracy = "  ".join(f"{name} {value:.1f}" for name, value in top1.items())
-            print(f"{budget:>4} batch {size:>3}: {figures}  |  top-1: {accuracy}  |  {policy.evaluated}")
-            write_result(args.out, args, rows=rows)
+        sizes = [size for size in args.batch_sizes if sizes is None or size in sizes]
+        add(target, router, {name: peer for name, peer in peers.items() if peer is not None}, sizes)
 
 
 if __name__ == "__main__":
