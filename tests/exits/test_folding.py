@@ -204,6 +204,20 @@ def test_packed_convolutions_give_what_they_gave(name, dtype):
         assert not any(isinstance(m, nn.Conv2d) for m in module.modules())
 
 
+@pytest.mark.parametrize("size", [(6, 6), (5, 6), (4, 7), (2, 2)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@torch.no_grad()
+def test_pairwise_max_pooling(size, memory_format):
+    module = nn.Sequential(nn.MaxPool2d(2), nn.MaxPool2d((1, 2), stride=(1, 2)))
+    original = copy.deepcopy(module)
+    x = torch.randn(3, 4, *(4 * s for s in size)).contiguous(memory_format=memory_format)
+    fold(module, x)
+    assert type(module[0]) is not nn.MaxPool2d and type(module[1]) is nn.MaxPool2d
+    x = torch.randn(3, 4, *size).contiguous(memory_format=memory_format)
+    x[0, 0, 1, 1] = torch.nan
+    assert torch.equal(module[0](x).nan_to_num(7.0), original[0](x).nan_to_num(7.0))
+
+
 @torch.no_grad()
 def test_what_cannot_be_packed_stays():
     for layer in (conv(padding_mode="reflect"), nn.Conv2d(3, 4, 3, padding="same"), Scaled(3, 4, 3)):

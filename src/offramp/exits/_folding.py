@@ -15,7 +15,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 from torch.utils import _pytree as pytree
 
 from offramp.exits._packing import pack
+from offramp.exits._pooling import pool_pairwise
 from offramp.exits._readers import single_readers, watched
+from offramp.exits._replacing import replace
 
 __all__ = ["close", "fold"]
 
@@ -34,14 +36,15 @@ def fold(module: nn.Module, *inputs: Any, eager: bool = True) -> None:
         module: It is in eval mode, and nobody else's.
         inputs: What it is called with, to see.
         eager: It will run as it is. A compiler does for itself what else is done: norms that cannot be folded
-            become one pass over memory, and convolutions on a CPU keep packed weights.
+            become one pass over memory, and on a CPU convolutions keep packed weights.
     """
     kinds = (*_LAYERS, *_ACTIVATIONS)
     layers = [layer for layer in module.modules() if type(layer) in kinds and not _hooked(layer)]
     before, calls = watched(module, _copied(inputs), layers)
     pairs = single_readers(calls)
     undo = [step for source, reader in pairs for step in _fold_pair(module, source, reader, eager)]
-    undo += pack(module) if eager else []
+    if eager and _on_cpu(before):
+        undo += [*pack(module), *pool_pairwise(module)]
     if undo and not close(before, module(*_copied(inputs))):
         for step in reversed(undo):
             step()
@@ -90,7 +93,7 @@ def _fold_pair(module: nn.Module, source: nn.Module, reader: Any, eager: bool) -
     elif type(source) is nn.Linear and type(reader) is nn.BatchNorm1d:
         fuse = fuse_linear_bn_weights
     elif eager and fresh and type(reader) is not nn.BatchNorm1d and reader.running_mean.itemsize >= 4:
-        return [_put(module, reader, _Affine(reader))]
+        return [replace(module, reader, _Affine(reader))]
     else:
         return []
     weight, bias = source.weight, source.bias
@@ -100,25 +103,11 @@ def _fold_pair(module: nn.Module, source: nn.Module, reader: Any, eager: bool) -
     def undo() -> None:
         source.weight, source.bias = weight, bias
 
-    return [undo, _put(module, reader, nn.Identity())]
+    return [undo, replace(module, reader, nn.Identity())]
 
 
-def _put(module: nn.Module, old: nn.Module, new: nn.Module) -> Callable[[], None]:
-    """Put a layer everywhere in another's place; what undoes it."""
-    places = [
-        (parent, name)
-        for parent in module.modules()
-        for name, child in parent._modules.items()
-        if child is old
-    ]
-    for parent, name in places:
-        setattr(parent, name, new)
-
-    def undo() -> None:
-        for parent, name in places:
-            setattr(parent, name, old)
-
-    return undo
+def _on_cpu(values: Any) -> bool:
+    return all(leaf.device.type == "cpu" for leaf in pytree.tree_leaves(values) if isinstance(leaf, Tensor))
 
 
 def close(before: Any, after: Any) -> bool:

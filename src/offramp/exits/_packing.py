@@ -8,10 +8,11 @@ samples are what late stages get. Packed once, the weights stay so.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from offramp.exits._replacing import replace
 
 __all__ = ["pack"]
 
@@ -41,15 +42,8 @@ def pack(module: nn.Module) -> list[Callable[[], None]]:
     """Pack the weights of all convolutions in a module, in place; what undoes it."""
     if not torch.backends.mkldnn.is_available():
         return []
-    undo: list[Callable[[], None]] = []
-    packed: dict[nn.Module, nn.Module] = {}
-    for parent in list(module.modules()):
-        for name, child in parent._modules.items():
-            if isinstance(child, nn.Conv2d) and _can_be_packed(child):
-                packed[child] = packed.get(child) or PackedConv2d(child)
-                setattr(parent, name, packed[child])
-                undo.append(_putting(parent, name, child))
-    return undo
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d) and _can_be_packed(layer)]
+    return [replace(module, layer, PackedConv2d(layer)) for layer in layers]
 
 
 def _can_be_packed(conv: nn.Conv2d) -> bool:
@@ -59,7 +53,3 @@ def _can_be_packed(conv: nn.Conv2d) -> bool:
     if torch.ops.mkldnn._is_mkldnn_bf16_supported():
         dtypes.append(torch.bfloat16)
     return plain and not hooked and conv.weight.device.type == "cpu" and conv.weight.dtype in dtypes
-
-
-def _putting(parent: nn.Module, name: str, child: Any) -> Callable[[], None]:
-    return lambda: setattr(parent, name, child)
