@@ -31,7 +31,8 @@ class ExitLogits:
         logits: ``[K, N, classes]`` on the CPU, in float32 or the net's wider dtype.
         labels: The right classes, int64 ``[N]``.
         origin: Which split of which set the samples are; None for a user's own.
-        digest: Of inputs and labels, 16 hexadecimal digits, the same in whatever order the samples came.
+        digest: Of inputs (padding included) and labels, 16 hexadecimal digits, the same in whatever order the
+            samples came.
         net: Digest of the net's weights.
 
     Raises:

@@ -75,7 +75,7 @@ class PathTimes:
     ) -> None:
         every = replace(reading, thresholds=(NOBODY,) * (net.num_exits - 1))
         with torch.inference_mode():
-            stages, heads = _parts(InferenceNet(net, every).steps, net.sample(batch_size), batch_size)
+            stages, heads = _parts(InferenceNet(net, every), net.sample(batch_size), batch_size)
             seconds = clock([*stages, *heads])
         each = [value / batch_size for value in seconds]
         self.stages, self.heads = each[: len(stages)], each[len(stages) :]
@@ -92,19 +92,19 @@ class PathTimes:
 
 
 def _parts(
-    steps: Sequence[Step], x: Any, samples: int
+    net: InferenceNet, x: Any, samples: int
 ) -> tuple[list[Callable[[], object]], list[Callable[[], object]]]:
     """What runs each stage, and what runs each head with all that it brings."""
     stages: list[Callable[[], object]] = []
     heads: list[Callable[[], object]] = []
-    flow = Flow(x)
-    for step in steps:
+    flow, staying = Flow(x), torch.arange(samples // 2, device=net.device)
+    for step in net.steps:
         segment = step.segment
         assert isinstance(segment, Segment)
         stage = segment.stages[0]
         stages.append(_call(stage, flow.x))
         trunk = stage(flow.x)
-        heads.append(_exit(step, trunk, flow, samples))
+        heads.append(_exit(step, trunk, flow, staying))
         flow, _ = step.run(flow, samples)
     return stages, heads
 
@@ -113,11 +113,10 @@ def _call(module: Callable[..., Any], *inputs: Any) -> Callable[[], object]:
     return lambda: module(*inputs)
 
 
-def _exit(step: Step, trunk: Any, before: Flow, samples: int) -> Callable[[], object]:
+def _exit(step: Step, trunk: Any, before: Flow, staying: Tensor) -> Callable[[], object]:
     """What is done at an exit, behind its stage."""
     head = step.segment.heads[0]  # type: ignore[attr-defined]
     inputs = [trunk, before.logits] if reads_previous(head) else [trunk]
-    staying = torch.arange(samples // 2)
 
     def run() -> None:
         logits: Tensor = head(*inputs)
@@ -126,6 +125,6 @@ def _exit(step: Step, trunk: Any, before: Flow, samples: int) -> Callable[[], ob
             return
         int(step.gate.leaves(reading).sum())
         if len(staying):
-            Flow(trunk, logits, reading.state).take(staying.to(logits.device), step.batched)
+            Flow(trunk, logits, reading.state).take(staying, step.batched)
 
     return run

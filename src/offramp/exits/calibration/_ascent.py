@@ -8,6 +8,7 @@ of them cost.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -52,35 +53,70 @@ def ascend(table: Table, thresholds: Thresholds, choose: Choice) -> Thresholds:
         choose: What is best.
     """
     thresholds = thresholds.copy()
-    for _ in range(PASSES):
+    for _ in range(PASSES if len(thresholds) else 0):
         before = thresholds.copy()
-        for exit in reversed(range(len(thresholds))):
-            _improve(table, thresholds, exit, choose)
+        _one_pass(table, thresholds, choose)
         if (thresholds == before).all():
             break
     return thresholds
 
 
-def _improve(table: Table, thresholds: Thresholds, exit: int, choose: Choice) -> None:
-    """Set the thresholds of one exit, in place."""
-    come = np.ones(table.samples, dtype=bool)
-    for earlier in range(exit):
-        come &= ~table.leaves(earlier, thresholds)
-    passed_on = thresholds.copy()
-    passed_on[exit] = np.inf
-    at = table.taken(passed_on)  # where each sample leaves that does not leave here
-    right_on, cost_on = table.right[at, np.arange(table.samples)], table.costs[at]
-    more_right, more_cost = table.right[exit] - right_on, table.costs[exit] - cost_on
+def _one_pass(table: Table, thresholds: Thresholds, choose: Choice) -> None:
+    """Set the thresholds of every exit, the last one's first, in place."""
+    inner = range(len(thresholds))
+    left = np.array([table.leaves(exit, thresholds) for exit in inner])
+    gone = np.logical_or.accumulate(left, axis=0)  # at an exit or before
+    where = left.argmax(0)
+    on = _Outcomes(table.right[-1], np.full(table.samples, table.costs[-1]))
+    for exit in reversed(inner):
+        come = ~gone[exit - 1] if exit else np.ones(table.samples, dtype=bool)
+        early = where[~come]
+        outside = (int(table.right[early, (~come).nonzero()[0]].sum()), float(table.costs[early].sum()))
+        _set_exit(table, thresholds, exit, come, on, outside, choose)
+        leaves = table.leaves(exit, thresholds)
+        on = _Outcomes(
+            np.where(leaves, table.right[exit], on.right), np.where(leaves, table.costs[exit], on.cost)
+        )
+
+
+class _Outcomes(NamedTuple):
+    """What becomes of each sample that goes on behind an exit, ``[N]`` each."""
+
+    right: Array
+    cost: Array
+
+
+def _set_exit(
+    table: Table,
+    thresholds: Thresholds,
+    exit: int,
+    come: Array,
+    on: _Outcomes,
+    outside: tuple[int, float],
+    choose: Choice,
+) -> None:
+    """Set the thresholds of one exit, in place.
+
+    Args:
+        table: The samples.
+        thresholds: Of all exits.
+        exit: Which is set.
+        come: Which samples come to it.
+        on: What becomes of those that go on from there.
+        outside: How many of the others are right, and what they take.
+        choose: What is best.
+    """
     classes = thresholds.shape[1]
+    more_right, more_cost = table.right[exit] - on.right, table.costs[exit] - on.cost
     here = come & table.leaves(exit, thresholds)
-    right, cost = right_on.sum() + more_right[here].sum(), cost_on.sum() + more_cost[here].sum()
+    right = outside[0] + on.right[come].sum() + more_right[here].sum()
+    cost = outside[1] + on.cost[come].sum() + more_cost[here].sum()
     for group in range(classes):
         mine = come if classes == 1 else come & (table.prediction[exit] == group)
         rows = table.order[exit][mine[table.order[exit]]]
         if not len(rows):
             continue
-        confidence = table.confidence[exit, rows]
-        left = here[rows]
+        confidence, left = table.confidence[exit, rows], here[rows]
         right, cost = right - more_right[rows[left]].sum(), cost - more_cost[rows[left]].sum()
         # p samples may leave where the next has a lower confidence
         places = np.concatenate([[0], (confidence[:-1] != confidence[1:]).nonzero()[0] + 1, [len(rows)]])
@@ -88,9 +124,8 @@ def _improve(table: Table, thresholds: Thresholds, exit: int, choose: Choice) ->
         costs = cost + np.concatenate([[0.0], more_cost[rows].cumsum()])[places]
         best = choose(rights, costs)
         right, cost = rights[best], costs[best]
-        thresholds[exit, group] = _between(
-            confidence, places[best], -np.inf if classes == 1 else confidence[-1]
-        )
+        lowest = -np.inf if classes == 1 else confidence[-1]
+        thresholds[exit, group] = _between(confidence, places[best], lowest)
 
 
 def _between(confidence: Array, leaving: int, lowest: float) -> float:

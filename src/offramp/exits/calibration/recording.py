@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from offramp.data import Batch, OpenedData
+from offramp.data import Batch, OpenedData, TextSplit, Transform
 from offramp.data.batch import Origin
 from offramp.data.batches import Batches, BatchTransform
 from offramp.errors import UserError
@@ -65,6 +65,8 @@ def _batches(net: MultiExitNet, data: Any, transform: BatchTransform | None) -> 
             f"{data.name} is a whole set, the test data among them; give its validation split: data.val"
         )
     if isinstance(data, Batches):
+        if isinstance(data, TextSplit):
+            transform = transform or Transform((), ())  # texts are read as they are
         if transform is None:
             raise UserError(
                 "the images of a split are not normalised; give the run that trained the net in its place, "
