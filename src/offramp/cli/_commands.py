@@ -22,6 +22,11 @@ COMMANDS = {
         "train methods x seeds under one recipe, several at a time, and compare them",
     ),
     "compare": ("_compare", "CompareCommand", "put runs side by side: table, paired differences, picture"),
+    "calibrate": (
+        "_calibrate",
+        "CalibrateCommand",
+        "fit a policy for a budget, a latency or a risk, by which images leave early",
+    ),
     "budget": ("_budget", "BudgetCommand", "see accuracy against cost as more or fewer images leave early"),
     "diagnose": (
         "_diagnose",

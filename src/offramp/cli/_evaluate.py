@@ -15,11 +15,16 @@ __all__ = ["EvalCommand"]
 
 @dataclass(frozen=True)
 class EvalCommand:
-    """Evaluate every output of a finished run on the test set of its data, or of other data."""
+    """Evaluate every output of a finished run on the test set of its data, or of other data.
+
+    With a policy each image leaves at the first exit that is sure of it: accuracy, mean cost, and the share
+    of each exit.
+    """
 
     EXAMPLES: ClassVar[str] = """\
   offramp eval runs/dfs
   offramp eval runs/dfs --data other/set --json
+  offramp eval runs/dfs --policy policy.json
   offramp eval runs/dfs --averaged                      (of a run with --set average=0.999)"""
 
     run_folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -28,6 +33,8 @@ class EvalCommand:
     """data set, as for train; by default the run's own"""
     net: str | None = None
     """a network of your own again, as for train; the code that a run names is not run by itself"""
+    policy: str | None = None
+    """send the test set through the router by this policy, a file that `offramp calibrate` wrote"""
     averaged: bool = False
     """evaluate the moving average of the weights, where the run has kept one"""
     set: Annotated[
@@ -38,12 +45,20 @@ class EvalCommand:
 
     def run(self) -> Answer:
         """Evaluate the net of a run on a test set."""
+        from offramp.exits import Policy
+        from offramp.exits.evaluation import evaluate_policy
         from offramp.recipes.file import setting
         from offramp.reports import result_table
+        from offramp.reports.policy_text import result_document, result_text
         from offramp.runs import Run
 
         settings = dict(setting(text) for texts in self.set for text in texts)
+        policy = None if self.policy is None else Policy.open(self.policy)
         net = net_of([self.run_folder], self.net)
         run = Run.open(self.run_folder, net, averaged=self.averaged)
+        if policy is not None:
+            found = evaluate_policy(run, policy, self.data, **settings)
+            document = {"run": self.run_folder, "policy": self.policy, **result_document(found)}
+            return Answer(document, result_text(found))
         result = run.evaluate(self.data, **settings)
         return Answer(result.to_json(), result_table(result))

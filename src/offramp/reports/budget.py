@@ -25,7 +25,7 @@ from offramp.reports._published_curve import unlike
 from offramp.reports.groups import Group
 from offramp.runs import Run
 from offramp.runs.record import read_record
-from offramp.runs.sets import SETTINGS, open_recorded
+from offramp.runs.sets import SETTINGS
 
 __all__ = ["Budget", "budget"]
 
@@ -114,10 +114,9 @@ def _curve(
 ) -> BudgetCurve:
     stored = read_record(folder)
     key = json.dumps([stored["data"], {name: stored["recipe"].get(name) for name in SETTINGS}])
-    if key not in opened:  # runs that read a set alike share it
-        opened[key] = open_recorded(stored)
-    run = Run.open(folder, net, data=opened[key])
+    run = Run.open(folder, net, data=opened.get(key))
     target_of(run.net)  # refuses what has no exits in a row
+    opened[key] = run.open_data()  # runs that read a set alike share it
     model: Any = run.net
     costs = PathCosts(model)
     val_batches = run.batches("val")  # refuses a run that held none out

@@ -119,7 +119,7 @@ class Run:
         return Recipe.from_dict(self.record["recipe"])
 
     def open_data(self, tokenizer: Any = None) -> OpenedData[Any]:
-        """The run's data set: as it is open from the training, or opened again.
+        """The run's data set: as it is open from the training, or opened again, once.
 
         Args:
             tokenizer: That of the texts, where it is an object in Python or lies elsewhere by now.
@@ -127,7 +127,9 @@ class Run:
         Raises:
             UserError: It cannot be opened any more, or the tokenizer is not the run's.
         """
-        return self._data or for_net(self.net, open_recorded(self.record, tokenizer=tokenizer))
+        if self._data is None:
+            self._data = for_net(self.net, open_recorded(self.record, tokenizer=tokenizer))
+        return self._data
 
     def evaluate(self, data: Any = None, **settings: Any) -> Result:
         """Evaluate the net on a test set, in the shape of :attr:`result`.
@@ -143,9 +145,16 @@ class Run:
             UserError: The set cannot be opened, or its images or classes are not those of the net; or
                 settings for a set that is open already.
         """
+        data = self.open_to_evaluate(data, **settings)
+        tasks = dict(self.net.outputs)
+        evaluation = Evaluation(self.net, tasks, recorded_transform(self.record), self.recipe.batch_size)
+        record = self.record | {"data": {"name": data.name}}
+        return Result.of(tasks, evaluation(data.test), cost(self.net), record)
+
+    def open_to_evaluate(self, data: Any = None, **settings: Any) -> OpenedData[Any]:
+        """The set of :meth:`evaluate`, opened and found to fit the net; arguments and errors are the same."""
         from offramp.data import OpenedData
 
-        recipe = self.recipe
         own_tokenizer = settings.pop("tokenizer", None) if data is None else None
         if settings and (data is None or isinstance(data, OpenedData)):
             raise UserError(f"{', '.join(settings)} can be set for other data only; give them by `data=...`")
@@ -155,12 +164,9 @@ class Run:
             data = open_other_set(data, self.record, **settings)
             for note in data.notes:
                 say(note)
-        data = for_net(self.net, data)
-        check_fits(self.net, data, self.record["data"]["classes"])
-        tasks = dict(self.net.outputs)
-        evaluation = Evaluation(self.net, tasks, recorded_transform(self.record), recipe.batch_size)
-        record = self.record | {"data": {"name": data.name}}
-        return Result.of(tasks, evaluation(data.test), cost(self.net), record)
+        opened: OpenedData[Any] = for_net(self.net, data)
+        check_fits(self.net, opened, self.record["data"]["classes"])
+        return opened
 
     def batches(self, split: Literal["train", "val", "test"] = "val") -> Iterator[Batch]:
         """The images of a split, normalised as in the training and not augmented, on the net's device.

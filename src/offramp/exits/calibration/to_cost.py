@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 from offramp.errors import UserError
+from offramp.exits.calibration._achieved import achieved
 from offramp.exits.calibration._amounts import operations, seconds
 from offramp.exits.calibration._budget import best, best_that_pays, published_within
 from offramp.exits.calibration.reading import Reader
-from offramp.exits.decisions import Paths, decide
+from offramp.exits.decisions import Paths
 from offramp.exits.exit_logits import ExitLogits
 from offramp.exits.path_costs import PathCosts
 from offramp.exits.path_times import PathTimes
@@ -53,7 +54,7 @@ def to_budget(
             f"the published curve begins above budget={budget!r} on these samples; "
             "give a larger one, or `rule='best'`"
         )
-    return _noted(policy, recorded, target, costs)
+    return replace(policy, calibration={"target": target, "achieved": achieved(policy, recorded, costs)})
 
 
 def to_latency(
@@ -84,7 +85,7 @@ def to_latency(
     policy = Policy.full(recorded.num_exits)
     if limit < times.static:
         policy = best_that_pays(recorded, reading, times, limit, per_class=per_class)
-    return _noted(policy, recorded, target, times)
+    return replace(policy, calibration={"target": target, "achieved": achieved(policy, recorded, times)})
 
 
 def _least(costs: Paths, num_exits: int) -> tuple[float, int]:
@@ -94,15 +95,3 @@ def _least(costs: Paths, num_exits: int) -> tuple[float, int]:
 
 def _us(seconds: float) -> str:
     return f"{1e6 * seconds:.4g}us"
-
-
-def _noted(policy: Policy, recorded: ExitLogits, target: dict[str, Any], costs: Paths) -> Policy:
-    """The policy, with its target and what it achieves on the samples."""
-    decided = decide(recorded, policy, costs)
-    achieved = {
-        "accuracy": decided.accuracy,
-        "full_accuracy": decide(recorded, Policy.full(recorded.num_exits)).accuracy,
-        "cost": decided.mean_cost,
-        "exits": decided.shares(recorded.num_exits),
-    }
-    return replace(policy, calibration={"target": target, "achieved": achieved})

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from offramp.errors import UserError
+from offramp.exits.calibration._achieved import achieved
 from offramp.exits.calibration._bounds import clopper_pearson
 from offramp.exits.calibration._risk import enough_samples, in_expectation, with_confidence
 from offramp.exits.calibration._risk_path import Loss, find_path
@@ -50,24 +51,22 @@ def to_risk(
     needed = enough_samples(risk, delta)
     if len(testing) < needed:
         why = f"{promise} takes {2 * needed} samples, half of them to test it, and there are {len(order)}"
-        return _full(recorded, why, note)
+        return _full(recorded, costs, why, note)
     path = find_path(recorded.take(fitting), reader, loss, costs or _Free(), risk)
-    losses, means = path.outcomes(recorded.take(testing))
+    losses, _ = path.outcomes(recorded.take(testing))
     if delta is None:
         passed = in_expectation(losses, risk)
     else:
         passed = with_confidence(losses, risk, delta, binary=loss == "wrong")
     if passed < 2:  # at the first, nobody leaves
-        return _full(
-            recorded, f"no threshold shows {promise} on the {len(testing)} samples that test it", note
-        )
-    lost = losses[passed - 1]
-    achieved: dict[str, Any] = {"tested_on": len(testing), "risk": float(lost.mean())}
+        why = f"no threshold shows {promise} on the {len(testing)} samples that test it"
+        return _full(recorded, costs, why, note)
+    policy, lost = path.policy(passed - 1), losses[passed - 1]
+    test: dict[str, Any] = {"tested_on": len(testing), "risk": float(lost.mean())}
     if delta is not None and loss == "wrong":
-        achieved["bound"] = clopper_pearson(int(lost.sum()), len(lost), delta)
-    if costs is not None:
-        achieved["cost"] = float(means[passed - 1])
-    return replace(path.policy(passed - 1), calibration=note | {"achieved": achieved})
+        test["bound"] = clopper_pearson(int(lost.sum()), len(lost), delta)
+    test |= achieved(policy, recorded.take(testing), costs)
+    return replace(policy, calibration=note | {"achieved": test})
 
 
 def costs_if_known(net: MultiExitNet, convention: str | None) -> PathCosts | None:
@@ -85,7 +84,8 @@ class _Free:
         return [0.0] * len(evaluated)
 
 
-def _full(recorded: ExitLogits, why: str, note: dict[str, Any]) -> Policy:
+def _full(recorded: ExitLogits, costs: Paths | None, why: str, note: dict[str, Any]) -> Policy:
     """The policy by which nobody leaves early, and a line that says why."""
     say(f"{why}: every sample goes through the full network")
-    return replace(Policy.full(recorded.num_exits), calibration=note | {"full": why})
+    policy = Policy.full(recorded.num_exits)
+    return replace(policy, calibration=note | {"full": why, "achieved": achieved(policy, recorded, costs)})

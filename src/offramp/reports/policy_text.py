@@ -1,0 +1,129 @@
+"""A policy in words: where samples leave, what that was fitted for, and what it gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from offramp.exits import Policy
+from offramp.exits.calibration.published import NOBODY
+from offramp.exits.evaluation import PolicyResult
+from offramp.text_table import aligned, count
+
+__all__ = ["policy_document", "policy_text", "result_document", "result_text"]
+
+
+def policy_document(policy: Policy) -> dict[str, Any]:
+    """What a policy says, as plain values.
+
+    Returns:
+        ``confidence``; ``exits``, of each exit its ``threshold`` (a number, one for each class, or None),
+        whether it is ``evaluated``, its ``temperature`` and the ``share`` of the calibration samples that
+        leaves there; and ``calibration``, as in the policy's file.
+    """
+    achieved = policy.calibration.get("achieved", {})
+    shares = achieved.get("exits", [None] * policy.num_exits)
+    columns = zip((*policy.thresholds, None), policy.temperatures, shares, strict=True)
+    exits = [
+        {
+            "threshold": threshold,
+            "evaluated": exit in policy.evaluated,
+            "temperature": temperature,
+            "share": share,
+        }
+        for exit, (threshold, temperature, share) in enumerate(columns, 1)
+    ]
+    return {"confidence": policy.confidence, "exits": exits, "calibration": {**policy.calibration}}
+
+
+def policy_text(policy: Policy) -> str:
+    """A row for each exit, then what the policy was fitted on and for, and what is to be expected of it."""
+    rows = []
+    for exit, each in enumerate(policy_document(policy)["exits"], 1):
+        threshold, share = each["threshold"], each["share"]
+        shown = "all leave" if exit == policy.num_exits else "not evaluated"
+        if isinstance(threshold, tuple):
+            shown = f"{_shown(min(threshold))} to {_shown(max(threshold))} by class"
+        elif threshold is not None:
+            shown = _shown(threshold)
+        rows.append(
+            [str(exit), shown, f"{each['temperature']:.3g}", "" if share is None else f"{100 * share:.1f}"]
+        )
+    table = aligned(["exit", policy.confidence, "temperature", "leave there %"], rows)
+    return "\n".join([table, "", *_words(policy.calibration)])
+
+
+def result_document(result: PolicyResult) -> dict[str, Any]:
+    """What a policy reaches on test samples, as plain values."""
+    return {
+        "data": result.data,
+        "top1": result.top1,
+        "flops": result.flops,
+        "static_flops": result.static_flops,
+        "convention": result.convention,
+        "exits": [
+            {"share": share, "top1": top1}
+            for share, top1 in zip(result.shares, result.exit_top1, strict=True)
+        ],
+    }
+
+
+def result_text(result: PolicyResult) -> str:
+    """A row for each exit, then the accuracy and the mean cost of all samples."""
+    rows = [
+        [str(exit), f"{100 * share:.1f}", "" if top1 is None else f"{top1:.2f}"]
+        for exit, (share, top1) in enumerate(zip(result.shares, result.exit_top1, strict=True), 1)
+    ]
+    rows.append(["all", "100.0", f"{result.top1:.2f}"])
+    table = aligned(["exit", "leave there %", "top-1 %"], rows)
+    executed = f"{count(result.flops)} FLOPs a sample as the router executes them ({result.convention})"
+    return f"{table}\n\n{executed}; the static network: {count(result.static_flops)}"
+
+
+def _shown(threshold: float) -> str:
+    return "none leaves" if threshold >= NOBODY else f"{threshold:.4g}"
+
+
+def _words(calibration: Any) -> list[str]:
+    """Lines on samples, target and outcome."""
+    target, achieved = calibration.get("target", {}), calibration.get("achieved", {})
+    if not target:
+        return ["not calibrated"]
+    samples = f"{calibration['samples']} samples"
+    if "data" in calibration:
+        samples = f"{calibration['samples']} {calibration['split']} samples of {calibration['data']}"
+    lines = [f"fitted on {samples} for {_target(target)}"]
+    if "full" in calibration:
+        lines.append(f"no sample leaves early: {calibration['full']}")
+    on = f"the {achieved['tested_on']} of them that tested it" if "tested_on" in achieved else "these"
+    cost = "" if "cost" not in achieved else f", {_amount(achieved['cost'], target)} a sample"
+    lines.append(
+        f"on {on}: {100 * achieved['accuracy']:.2f} % right{cost}; "
+        f"the full network {100 * achieved['full_accuracy']:.2f} %"
+    )
+    if "risk" in achieved:
+        bound = (
+            f", at most {achieved['bound']:.4g} with probability {1 - target['delta']:g}"
+            if "bound" in achieved
+            else ""
+        )
+        lines.append(f"risk on them: {achieved['risk']:.4g}{bound}")
+    return lines
+
+
+def _target(target: dict[str, Any]) -> str:
+    if "budget" in target:
+        return (
+            f"a mean of {count(target['budget'])} FLOPs ({target['convention']}), {target['rule']} thresholds"
+        )
+    if "latency" in target:
+        static = _amount(target["static"], target)
+        return (
+            f"a mean of {_amount(target['latency'], target)} in batches of {target['batch_size']}, where the "
+            f"static network takes {static}"
+        )
+    promise = "in expectation" if target["delta"] is None else f"with probability {1 - target['delta']:g}"
+    return f"a risk ({target['loss']}) of at most {target['risk']:g} {promise}"
+
+
+def _amount(cost: float, target: dict[str, Any]) -> str:
+    return f"{1e3 * cost:.4g} ms" if "latency" in target else f"{count(cost)} FLOPs"
