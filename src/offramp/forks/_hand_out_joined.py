@@ -38,7 +38,7 @@ class HandOutJoined:
 
 
 def _joined(x: Tensor, blocks: Sequence[tuple[float, int]], axis: int) -> Tensor:
-    """The same values, with the gradient multiplied by a gain in each block of channels."""
+    """A Tensor of the same values whose gradient is multiplied by a gain in each block of channels."""
     gains, lengths = zip(*blocks, strict=True)
     parts = [_scaled(part, gain) for part, gain in zip(x.split(lengths, axis), gains, strict=True)]
     return torch.cat(parts, axis) if len(parts) > 1 else parts[0]

@@ -18,7 +18,7 @@ from offramp.methods._handed_over import (
     check_even,
     whole_of,
 )
-from offramp.methods.bound import BoundMethod, Parts
+from offramp.methods.bound import BoundMethod, MethodParts
 from offramp.tasks import Task
 
 __all__ = ["OwnLoopMethod"]
@@ -43,7 +43,7 @@ class OwnLoopMethod(BoundMethod):
         UserError: As :class:`~offramp.methods.bound.BoundMethod`.
     """
 
-    def __init__(self, method: Parts, net: nn.Module, seed: int, model: Callable[..., Any]) -> None:
+    def __init__(self, method: MethodParts, net: nn.Module, seed: int, model: Callable[..., Any]) -> None:
         super().__init__(method, net, seed)
         self._model = (model,)  # in a tuple, since it is no part of this module
         self._forks = tuple(getattr(net, "forks", ()))

@@ -18,10 +18,10 @@ from offramp.modes import buffers_kept
 from offramp.nets import MultiExitNet
 from offramp.tasks import Task
 
-__all__ = ["BoundMethod", "Parts"]
+__all__ = ["BoundMethod", "MethodParts"]
 
 
-class Parts(Protocol):
+class MethodParts(Protocol):
     """The parts of a method that work on a step, as :class:`~offramp.methods.Method` has them."""
 
     @property
@@ -72,7 +72,7 @@ class BoundMethod(nn.Module):
             weights.
     """
 
-    def __init__(self, method: Parts, net: nn.Module, seed: int = 0) -> None:
+    def __init__(self, method: MethodParts, net: nn.Module, seed: int = 0) -> None:
         super().__init__()
         outputs: Mapping[str, Task] = net.outputs  # type: ignore[assignment]
         self.method, self.needs = method, method.needs

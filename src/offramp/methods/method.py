@@ -184,7 +184,7 @@ class Method:
         return self._options.named(key)
 
     def with_options(self, options: Mapping[str, Any]) -> Method:
-        """The same method with other values of options.
+        """A copy of the method with other values of options.
 
         Args:
             options: Name of an option, short or qualified, -> value. Of two names for one option the later

@@ -80,7 +80,7 @@ class Passes:
         return forward, backward
 
     def joint(self, outputs: int) -> float:
-        """As a multiple of a step of joint training; a backward pass counts as two forward passes."""
+        """Cost in steps of joint training; a backward pass counts as two forward passes."""
         forward, backward = self.of(outputs)
         return (forward + 2 * backward) / 3
 

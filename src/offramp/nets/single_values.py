@@ -19,7 +19,7 @@ _ONE_VALUE, _ONE_PIXEL = "Expected more than 1 value per channel", "Expected mor
 
 @contextmanager
 def norms_named(net: nn.Module, images: int | None = None, remedy: str = "") -> Iterator[None]:
-    """Meanwhile, a norm layer of the net that has a single value to normalise is told by name.
+    """Name the norm layer of the net that gets a single value to normalise in the ``with`` block.
 
     Args:
         net: The net.

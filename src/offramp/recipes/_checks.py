@@ -49,7 +49,7 @@ def check_class_weights(weights: object) -> None:
 
 
 def check_milestones(schedule: str, milestones: Sequence[int], epochs: int) -> None:
-    """Growing epochs, within the run if its schedule uses them."""
+    """Check that milestones are growing epochs, within the run if its schedule uses them."""
     whole = all(isinstance(m, int) and not isinstance(m, bool) and m > 0 for m in milestones)
     if not whole or list(milestones) != sorted(set(milestones)):
         raise UserError(f"milestones are {list(milestones)}, must be growing whole numbers above 0")
@@ -60,7 +60,7 @@ def check_milestones(schedule: str, milestones: Sequence[int], epochs: int) -> N
 
 
 def check_options(options: Mapping[str, Any], fields: list[str]) -> None:
-    """Keys that are no fields of the recipe must be options of some method."""
+    """Check that keys that are no fields of the recipe are options of some method."""
     from offramp.methods import METHODS
 
     for key in options:

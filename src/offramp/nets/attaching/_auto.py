@@ -60,7 +60,7 @@ def _too_few(backbone: str, count: int, at: str) -> str:
 
 
 def _nearest(shares: Sequence[float], exits: int) -> tuple[int, ...]:
-    """Of the rising shares, K-1 that are nearest to 1/K, 2/K, ... in sum, as their positions."""
+    """Positions of the K-1 rising shares that are nearest to 1/K, 2/K, ... in sum."""
     best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}  # for the first j exits
     for i, share in enumerate(shares):
         for j in reversed(range(exits - 1)):

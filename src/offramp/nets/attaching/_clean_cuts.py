@@ -76,13 +76,13 @@ def clean_cuts(backbone: nn.Module, sample: Any) -> tuple[list[CleanCut], int]:
 
 
 def _preference(cut: CleanCut) -> tuple[bool, int]:
-    """Before a map is pooled to one place or flattened, and outside."""
+    """Rank of a cut among those with equal FLOPs before: maps not pooled yet win, then outer modules."""
     return cut.spread > 1, -cut.name.count(".")
 
 
 @contextmanager
 def _differentiable(backbone: nn.Module) -> Iterator[None]:
-    """Frozen parameters take part in the graph meanwhile."""
+    """Have frozen parameters take part in the graph in the ``with`` block."""
     frozen = [p for p in backbone.parameters() if not p.requires_grad and p.is_floating_point()]
     try:
         for parameter in frozen:
@@ -153,7 +153,7 @@ def _last_reads(result: _Source, start: int) -> dict[_Source, int]:
 
 
 def _is_clean(cut: CleanCut, reads: Mapping[_Source, int]) -> bool:
-    """Whether nothing that is made before it is read behind it, but its own output."""
+    """Whether nothing made before a cut is read behind the cut, but the cut's own output."""
     made = cut.source[0]._sequence_nr()
     return cut.source in reads and all(
         last <= made or source == cut.source or source[0]._sequence_nr() > made

@@ -62,7 +62,7 @@ def _sentence(stage: int, why: str) -> str:
 
 
 def _seen(backbone: nn.Module, run: Callable[[Sequence[Any]], Any]) -> list[tuple[_Key, list[Tensor]]]:
-    """What each module of the backbone reads and returns meanwhile, in order."""
+    """Tensors that each module of the backbone reads and returns in a run, in order."""
     seen: list[tuple[_Key, list[Tensor]]] = []
     counts: Counter[tuple[nn.Module, str]] = Counter()
 
