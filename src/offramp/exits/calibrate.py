@@ -10,6 +10,7 @@ from typing import Any
 from offramp.checks import is_number
 from offramp.data.batches import BatchTransform
 from offramp.errors import UserError, guess
+from offramp.exits.calibration.amounts import operations, seconds
 from offramp.exits.calibration.chosen import check_untouched
 from offramp.exits.calibration.reading import Reader
 from offramp.exits.calibration.recording import provenance, record
@@ -137,6 +138,10 @@ def _check(target: str, given: Mapping[str, Any]) -> None:
     for name in ("per_class", "temperatures"):
         if given[name] not in (None, False, True):
             raise UserError(f"{name} is {given[name]!r}, must be true or false")
+    if given["budget"] is not None:  # a mistake shall not wait until the net has run
+        operations(given["budget"], 1.0)
+    if given["latency"] is not None:
+        seconds(given["latency"], 1.0)
     if given["confidence"] not in CONFIDENCES:
         Policy((0.5,), given["confidence"])  # says which there are
     if given["rule"] == "published" and given["per_class"]:

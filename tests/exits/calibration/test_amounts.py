@@ -3,7 +3,7 @@
 import pytest
 
 from offramp.errors import UserError
-from offramp.exits.calibration._amounts import operations, seconds
+from offramp.exits.calibration.amounts import operations, seconds
 
 
 @pytest.mark.parametrize(

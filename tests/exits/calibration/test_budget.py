@@ -10,7 +10,7 @@ from made_logits import Costs, made_logits
 from offramp.exits import Policy, decide
 from offramp.exits.calibration import POINTS, published
 from offramp.exits.calibration._ascent import ascend, within
-from offramp.exits.calibration._budget import best, best_that_pays, published_within
+from offramp.exits.calibration._budget import best, best_that_pays, cheapest, published_within
 from offramp.exits.calibration._table import tabulate
 from offramp.exits.calibration.reading import Reader
 
@@ -116,6 +116,16 @@ def test_exits_that_are_not_evaluated_cost_nothing():
     policy = best(recorded, Policy.full(4), costly, 80)
     assert 2 not in policy.evaluated
     assert decide(recorded, policy, costly).mean_cost <= 80
+
+
+def test_the_cheapest_answer_need_not_be_the_first_exit_s():
+    recorded = made_logits(200)
+    for heads, exit, least in (((500, 1, 1, 1), 2, 51), ((500, 600, 1, 1), 3, 91)):
+        costs = Costs(STAGES, heads)
+        assert cheapest(costs, 4) == (least, exit)
+        for find in (best, best_that_pays):
+            found = decide(recorded, find(recorded, Policy.full(4), costs, least), costs)
+            assert set(found.exit.tolist()) == {exit} and found.mean_cost == least
 
 
 @pytest.mark.parametrize("heads", [(1, 1, 1, 1), (8, 12, 8, 8), (1, 30, 1, 1), (15, 25, 35, 5)])

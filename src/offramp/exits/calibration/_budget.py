@@ -15,9 +15,14 @@ from offramp.exits.decisions import Paths
 from offramp.exits.exit_logits import ExitLogits
 from offramp.exits.policy import Policy
 
-__all__ = ["best", "best_that_pays", "published_within"]
+__all__ = ["best", "best_that_pays", "cheapest", "published_within"]
 
 ROUNDING = 1e-9  # of a sum of costs
+
+
+def cheapest(costs: Paths, num_exits: int) -> tuple[float, int]:
+    """What the cheapest answer takes, and the number of the exit that gives it."""
+    return min((costs.of({k, num_exits})[0], k) for k in range(1, num_exits + 1))
 
 
 def published_within(recorded: ExitLogits, reading: Policy, costs: Paths, limit: float) -> Policy | None:
@@ -70,7 +75,7 @@ class _Work:
     """What the searches share: tables of evaluated exits, each made once, and the limit of all samples."""
 
     def __init__(self, recorded: ExitLogits, reading: Policy, costs: Paths, limit: float) -> None:
-        self.recorded, self.reading = recorded, reading
+        self.recorded, self.reading, self.costs = recorded, reading, costs
         self.every = tuple(range(1, recorded.num_exits + 1))
         self.limit = limit * len(recorded) * (1 + ROUNDING)
 
@@ -92,7 +97,13 @@ class _Work:
                 yield point
 
     def finished(self, found: Found, *, per_class: bool) -> Policy:
-        """The policy of what was found, with thresholds per class if they are asked for."""
+        """The policy of what was found, with thresholds per class if they are asked for.
+
+        Where nothing is within the limit, all leave at the exit whose answer is cheapest.
+        """
+        if found.cost > self.limit:
+            _, exit = cheapest(self.costs, len(self.every))
+            found = weighed(self.tables((exit, len(self.every))), np.full((1, 1), -np.inf))
         if per_class and len(found.thresholds):
             found = sharpened(found, self.limit, classes=self.recorded.classes)
         return self.policy(found)

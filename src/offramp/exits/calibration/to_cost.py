@@ -7,10 +7,9 @@ from typing import Literal
 
 from offramp.errors import UserError
 from offramp.exits.calibration._achieved import achieved
-from offramp.exits.calibration._amounts import operations, seconds
-from offramp.exits.calibration._budget import best, best_that_pays, published_within
+from offramp.exits.calibration._budget import best, best_that_pays, cheapest, published_within
+from offramp.exits.calibration.amounts import operations, seconds
 from offramp.exits.calibration.reading import Reader
-from offramp.exits.decisions import Paths
 from offramp.exits.exit_logits import ExitLogits
 from offramp.exits.path_costs import PathCosts
 from offramp.exits.path_times import PathTimes
@@ -37,7 +36,7 @@ def to_budget(
         UserError: The budget is none, or no exit can be reached within it.
     """
     limit = operations(budget, costs.static)
-    least, exit = _least(costs, recorded.num_exits)
+    least, exit = cheapest(costs, recorded.num_exits)
     if limit < least:
         raise UserError(
             f"budget={budget!r} is {limit:.0f} operations per sample, and the cheapest answer, that of exit "
@@ -71,11 +70,10 @@ def to_latency(
     Raises:
         UserError: The latency is none, or no exit can be reached within it.
     """
-    seconds(latency, 1.0)  # a mistake shall not wait until all is timed
     reading = reader.fit(recorded)
     times = PathTimes(net, reading, batch_size)
     limit = seconds(latency, times.static)
-    least, exit = _least(times, recorded.num_exits)
+    least, exit = cheapest(times, recorded.num_exits)
     if limit < least:
         raise UserError(
             f"latency={latency!r} is {_us(limit)} per sample, and the quickest answer, that of exit {exit}, "
@@ -86,11 +84,6 @@ def to_latency(
     if limit < times.static:
         policy = best_that_pays(recorded, reading, times, limit, per_class=per_class)
     return replace(policy, calibration={"target": target, "achieved": achieved(policy, recorded, times)})
-
-
-def _least(costs: Paths, num_exits: int) -> tuple[float, int]:
-    """What the cheapest answer takes, and the exit that gives it."""
-    return min((costs.of({k, num_exits})[0], k) for k in range(1, num_exits + 1))
 
 
 def _us(seconds: float) -> str:
