@@ -40,8 +40,7 @@ class Scheduler:
     """Runs a net on requests, one step of one batch at a time (dynamic rebatching).
 
     Before every step there is a buffer of requests for each kind of input; those that leave at an exit make
-    room for others that wait there. DREX (Liu et al., arXiv 2512.15705) and Apparate (Dai et al., SOSP 2024)
-    tell what batches that only shrink cost.
+    room for others that wait there, as in DREX (Liu et al., arXiv 2512.15705).
 
     It is not safe for threads; it has none, and reads no clock but the one that it was given.
 
@@ -100,17 +99,18 @@ class Scheduler:
                 del self._buffers[place]
 
     def _next(self, now: float) -> _Place:
-        """The deepest buffer that is full or has waited too long; where none is, the deepest.
+        """The deepest buffer; where some are full, the deepest of these and of those that waited too long.
 
         So the first to finish go first while there is room, and under load all batches are full. Nobody
         starves: a deeper buffer fills only when a shallower one runs.
         """
-
-        def ready(buffer: list[Request]) -> bool:
-            return len(buffer) >= self._max_batch or now - buffer[0].since >= self._max_wait
-
-        places = [place for place, buffer in self._buffers.items() if ready(buffer)] or self._buffers
+        places = [*self._buffers]
+        if any(len(buffer) >= self._max_batch for buffer in self._buffers.values()):
+            places = [place for place, buffer in self._buffers.items() if self._ready(buffer, now)]
         return max(places, key=lambda place: (place.step, -self._buffers[place][0].since))
+
+    def _ready(self, buffer: list[Request], now: float) -> bool:
+        return len(buffer) >= self._max_batch or now - buffer[0].since >= self._max_wait
 
     def _run(self, place: _Place, requests: list[Request], *, anew: bool = False) -> None:
         try:
@@ -158,7 +158,7 @@ class Scheduler:
 
     def _stack(self, kind: Kind, requests: Sequence[Request]) -> Flow:
         columns = zip(*(request.inputs for request in requests), strict=True)
-        leaves = [torch.stack(column).to(self._net.device, non_blocking=True) for column in columns]
+        leaves = [torch.stack(column).to(self._net.device) for column in columns]
         return self._net.enter(pytree.tree_unflatten(leaves, kind.form), len(requests))
 
     def _gather(self, batched: Sequence[bool], requests: Sequence[Request]) -> Flow:
