@@ -24,7 +24,7 @@ def load(monkeypatch):
 
 
 class Fake:
-    """A router that answers the oldest request once so many wait, and all after the last; a sample is its class."""
+    """A router whose samples are their classes: it answers the oldest once so many wait, at last all."""
 
     def __init__(self, answers_at: int, requests: int) -> None:
         self.answers_at, self.left = answers_at, requests

@@ -253,6 +253,29 @@ def test_trouble_while_a_stage_runs_harms_one_request_alone(held, stage, trouble
     assert h.router.submit(sample(label=1)).result(SOON)[:2] == (1, 3)
 
 
+def test_much_trouble_at_once_harms_nobody_else():
+    mix = random.Random(0)
+    kinds = mix.choices(["fine", "raise", "nan", "cancel", "late"], [6, 1, 1, 1, 1], k=1500)
+    futures = []
+    with StreamingRouter(steered.net(), POLICY, max_batch=16, capacity=100) as router:
+        for kind in kinds:
+            leaves, label, stage = mix.randint(1, EXITS), mix.randint(1, 4), mix.randint(1, EXITS)
+            harm = {"raise": {"raises": stage}, "nan": {"nan": EXITS}}.get(kind, {})
+            x = sample(EXITS if harm else leaves, label, **harm)
+            timeout = 1e-3 if kind == "late" else None
+            futures.append((kind, (label, leaves), router.submit(x, timeout=timeout)))
+            if kind == "cancel":
+                futures[-1][2].cancel()
+    errors = {"raise": ArithmeticError, "nan": UserError, "cancel": CancelledError, "late": TimeoutError}
+    for kind, expected, future in futures:
+        error = CancelledError() if future.cancelled() else future.exception(0)
+        if error is None:
+            assert future.result(0)[:2] == expected
+            assert kind in ("fine", "cancel", "late")  # the last two may still have been answered
+        else:
+            assert type(error) is errors[kind]
+
+
 def test_a_full_router_lets_callers_wait_or_refuses(held):
     h = held(capacity=2, max_batch=1)
     first, second = h.router.submit(sample(1)), h.router.submit(sample(1))

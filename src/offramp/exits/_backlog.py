@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 
 from offramp.errors import UserError
 from offramp.exits._request import Pending, Request, SampleAnswer
@@ -99,7 +100,7 @@ class Backlog:
     def fail(self, error: BaseException) -> None:
         """Give all requests that wait an error."""
         for future in self._snapshot():
-            if not future.settled:
+            with contextlib.suppress(InvalidStateError):  # one that was cancelled meanwhile
                 future.set_exception(error)
 
     def _snapshot(self) -> list[Pending]:

@@ -158,7 +158,7 @@ class Scheduler:
 
     def _stack(self, kind: Kind, requests: Sequence[Request]) -> Flow:
         columns = zip(*(request.inputs for request in requests), strict=True)
-        leaves = [torch.stack(column).to(self._net.device) for column in columns]
+        leaves = [self._moved(torch.stack(column)) for column in columns]
         return self._net.enter(pytree.tree_unflatten(leaves, kind.form), len(requests))
 
     def _gather(self, batched: Sequence[bool], requests: Sequence[Request]) -> Flow:
@@ -174,7 +174,11 @@ class Scheduler:
         return self._net.fill(Flow.join(flows, batched), len(requests), batched)
 
     def _rows(self, rows: Sequence[int]) -> Tensor:
-        return torch.tensor(rows, device=self._net.device)
+        return self._moved(torch.tensor(rows))
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        """A Tensor on the net's device, without a wait for that."""
+        return tensor.to(self._net.device, non_blocking=True)
 
     def _hand_on(
         self, place: _Place, requests: Sequence[Request], flow: Flow, verdicts: Sequence[_Verdict]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import threading
 import time
 import weakref
 from collections.abc import Hashable, Mapping
@@ -13,7 +10,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -23,7 +19,7 @@ from offramp.exits._backlog import Backlog
 from offramp.exits._inference import InferenceNet
 from offramp.exits._inputs import Inputs
 from offramp.exits._request import Kind, Request, SampleAnswer
-from offramp.exits._scheduler import Scheduler
+from offramp.exits._worker import Worker
 from offramp.exits.policy import Policy
 from offramp.nets import MultiExitNet
 
@@ -48,7 +44,7 @@ class StreamingRouter:
     Requests come from any number of threads; one thread of the router's own runs the net. Samples that leave
     make room in the next step's batch, which samples of other batches take that wait there (dynamic
     rebatching: DREX, Liu et al., arXiv 2512.15705). What fails, fails alone: a request that is cancelled or
-    comes too late is dropped before the next step, and the batch of one that raises runs again without it.
+    comes too late is dropped before the next step, and a batch in which one raises runs again without it.
     The net is copied, as for :class:`Router`, and runs under the autocast that the router was made under.
 
     It is a context manager that answers all requests before it ends::
@@ -63,7 +59,8 @@ class StreamingRouter:
         max_batch: How many samples run together at most.
         max_wait: How many seconds a sample waits at most, behind each exit, while full batches go before it
             and others come to fill its own. Samples wait under load only; with 0 they never do.
-        capacity: How many requests may wait for their answer at a time; further ones wait in ``submit``.
+        capacity: How many requests may wait for their answer at a time, which bounds the memory of their
+            features; further ones wait in ``submit``.
         compile: As for :class:`Router`; a batch of a size not met before waits until that is compiled.
 
     Raises:
@@ -81,13 +78,14 @@ class StreamingRouter:
         capacity: int = 256,
         compile: bool = False,
     ) -> None:
-        settings = _Settings(max_batch, max_wait, capacity)
+        _Settings(max_batch, max_wait, capacity)
         self._net = InferenceNet(net, policy, compile=compile)
         self._inputs = Inputs(net)
         self._kinds: dict[Hashable, Kind] = {}
-        self._worker = _Worker(self._net, settings)
+        backlog = Backlog(capacity)
+        self._worker = Worker(self._net, backlog, max_batch=max_batch, max_wait=max_wait)
         self._worker.start()
-        weakref.finalize(self, self._worker.backlog.close)  # the thread ends with the router
+        weakref.finalize(self, backlog.close)  # the thread ends with the router
 
     def submit(
         self,
@@ -168,10 +166,10 @@ class StreamingRouter:
 
     def _last(self, budget: float | None) -> int:
         """The place of the last step that a budget suffices for."""
-        costs = [step.cost for step in self._net.steps]
+        steps = self._net.steps
         if budget is None:
-            return len(costs) - 1
-        known = [cost for cost in costs if cost is not None]
+            return len(steps) - 1
+        known = [step.cost for step in steps if step.cost is not None]
         if not known:
             raise UserError(
                 "operations of the net are unknown, so there is no budget; give `threshold=` instead"
@@ -179,69 +177,6 @@ class StreamingRouter:
         if not is_number(budget) or budget < known[0]:
             raise UserError(
                 f"budget is {budget!r}, must be a number of operations of at least {known[0]}, the cost of "
-                f"exit {self._net.steps[0].gate.exit}"
+                f"exit {steps[0].gate.exit}"
             )
         return sum(cost <= budget for cost in known) - 1
-
-
-class _Worker(threading.Thread):
-    """The thread that runs the net."""
-
-    def __init__(self, net: InferenceNet, settings: _Settings) -> None:
-        super().__init__(name="offramp-router", daemon=True)
-        self.backlog = Backlog(settings.capacity)
-        self._scheduler = Scheduler(net, max_batch=settings.max_batch, max_wait=settings.max_wait)
-        kind = net.device.type
-        self._autocast = (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
-        _workers.add(self)
-
-    def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """What the net runs under: autocast belongs to a thread, and is taken over from the maker's."""
-        return torch.autocast(*self._autocast)
-
-    def put(self, request: Request, block: bool) -> None:
-        """Take a request; the thread itself, in a callback, does not wait for room that it would make."""
-        if not self.is_alive() and not self.backlog.closed:
-            raise UserError(
-                "the router's thread is not in this process, which was forked; make the router after the fork"
-            )
-        self.backlog.put(request, block=block and threading.current_thread() is not self)
-
-    def run(self) -> None:
-        """Answer requests until the backlog is closed and all are answered."""
-        try:
-            with self.autocast(), torch.inference_mode():
-                while self._go_on():
-                    pass
-        except BaseException as error:
-            self.backlog.close()
-            self.backlog.fail(error)
-            raise
-
-    def _go_on(self) -> bool:
-        arrived = self.backlog.take(wait=self._scheduler.idle)
-        if arrived is None:
-            return False
-        self._scheduler.admit(arrived)
-        self._scheduler.turn()
-        return True
-
-    def close(self, *, cancel: bool = False) -> None:
-        """Answer or cancel what waits, and end the thread."""
-        if not self.is_alive():
-            return
-        self.backlog.close()
-        if cancel:
-            self.backlog.cancel()
-        if threading.current_thread() is not self:
-            self.join()
-
-
-_workers: weakref.WeakSet[_Worker] = weakref.WeakSet()
-
-
-@atexit.register
-def _end() -> None:
-    """End the threads of routers that were not closed before the interpreter goes."""
-    for worker in [*_workers]:
-        worker.close()
