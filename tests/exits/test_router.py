@@ -14,7 +14,7 @@ import offramp
 from offramp.errors import UserError
 from offramp.exits import CONFIDENCES, PathCosts, Policy, Router
 from offramp.exits._compiled import bucket
-from offramp.exits._rows import parted, take
+from offramp.exits._rows import Parting, take
 from offramp.nets import MultiExitNet
 
 SIZE = (3, 8, 8)
@@ -321,17 +321,19 @@ def test_a_deadline_is_a_time(deadline):
 def test_rows_are_taken_in_whatever_order_they_lie(movable, memory_format):
     generator = torch.Generator().manual_seed(0)
     for gone in range(1, 12):
-        leaves = torch.zeros(12, dtype=torch.bool)
-        leaves[torch.randperm(12, generator=generator)[:gone]] = True
-        stay, leave = parted(leaves, gone)
-        assert sorted(stay.tolist()) == (~leaves).nonzero().flatten().tolist()
-        assert sorted(leave.tolist()) == leaves.nonzero().flatten().tolist()
+        leaves = [False] * 12
+        for place in torch.randperm(12, generator=generator)[:gone].tolist():
+            leaves[place] = True
+        stay, leave, moved = Parting.of(leaves)
+        assert sorted(stay) == [place for place in range(12) if not leaves[place]]
+        assert sorted(leave) == [place for place in range(12) if leaves[place]]
+        assert moved == [place for place, source in enumerate(stay) if place != source]
         x = torch.randn(12, 3, 4, 4, generator=generator).contiguous(memory_format=memory_format)
-        expected = x[stay]
-        taken = take(x, stay, movable=movable)
+        expected, rows = x[stay], torch.tensor(stay)
+        taken = take(x, rows, torch.tensor(moved, dtype=torch.int64) if movable else None)
         assert torch.equal(taken, expected) and taken.is_contiguous(memory_format=memory_format)
-        odd = x.permute(1, 0, 2, 3)  # whose rows are no blocks
-        assert torch.equal(take(odd, torch.tensor([2, 0]), movable=movable), odd[[2, 0]])
+    odd = x.permute(1, 0, 2, 3)  # whose rows are no blocks
+    assert torch.equal(take(odd, torch.tensor([2, 0]), torch.tensor([0])), odd[[2, 0]])
 
 
 class Same(nn.Module):

@@ -101,9 +101,9 @@ class InferenceNet:
         more = self._filled(rows)
         return flow if len(more) == samples else flow.take(more, batched)
 
-    def take(self, flow: Flow, rows: Tensor, step: Step) -> Flow:
-        """Keep some of the samples behind a step."""
-        return flow.take(self._filled(rows), step.batched, step.movable)
+    def take(self, flow: Flow, rows: Tensor, moved: list[int], step: Step) -> Flow:
+        """Keep some of the samples behind a step; some of them are moved to other places than they had."""
+        return flow.take(self._filled(rows), step.batched, step.movable, rows.new_tensor(moved))
 
 
 @torch.inference_mode()

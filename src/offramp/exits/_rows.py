@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-__all__ = ["Flow", "batched_leaves", "has_blocks", "parted", "take"]
+__all__ = ["Flow", "Parting", "batched_leaves", "has_blocks", "take"]
 
 
 class Flow(NamedTuple):
@@ -30,19 +30,26 @@ class Flow(NamedTuple):
         leaves = zip(pytree.tree_leaves(self.x), batched, strict=True)
         return next(len(leaf) for leaf, has in leaves if has)
 
-    def take(self, rows: Tensor, batched: Sequence[bool], movable: Sequence[bool] | None = None) -> Flow:
+    def take(
+        self,
+        rows: Tensor,
+        batched: Sequence[bool],
+        movable: Sequence[bool] | None = None,
+        moved: Tensor | None = None,
+    ) -> Flow:
         """Keep some of the samples.
 
         Args:
             rows: Their places, int64.
             batched: Which leaves of the feature have a row for each sample; the others stay whole.
-            movable: Which leaves may be written over, as :func:`take` does where most rows keep their place.
+            movable: Which leaves may be written over; None: none.
+            moved: Which rows do not keep their place, as for :func:`take`.
         """
         logits = None if self.logits is None else take(self.logits, rows)
         state = None if self.state is None else take(self.state, rows)
         leaves, form = pytree.tree_flatten(self.x)
         taken = [
-            take(leaf, rows, movable=may) if has else leaf
+            take(leaf, rows, moved if may else None) if has else leaf
             for leaf, has, may in zip(leaves, batched, movable or [False] * len(leaves), strict=True)
         ]
         return Flow(pytree.tree_unflatten(taken, form), logits, state)
@@ -84,28 +91,35 @@ def batched_leaves(features: Sequence[Any], sizes: Sequence[int]) -> list[bool]:
     ]
 
 
-def parted(leaves: Tensor, gone: int) -> tuple[Tensor, Tensor]:
-    """The places of the samples that stay and of those that leave, int64.
+class Parting(NamedTuple):
+    """Where the samples of a batch go when some of them leave.
 
-    On a CPU most of those that stay keep their place: the holes that the others leave among the first are
-    filled from behind, so that few rows need to move.
+    The holes that those leave among the first are filled from behind, so that most of the others stay where
+    they are.
 
-    Args:
-        leaves: Which samples leave, bool ``[n]``.
-        gone: How many do; neither none nor all.
+    Attributes:
+        staying: Places of the samples that stay, in their new order.
+        leaving: Places of those that leave.
+        moved: New places of those that have changed theirs.
     """
-    if leaves.device.type != "cpu":  # where the places of holes would have to be waited for
-        order = leaves.to(torch.uint8).argsort(stable=True)
-        return order[:-gone], order[-gone:]
-    front = len(leaves) - gone
-    order = torch.arange(len(leaves))
-    holes = leaves[:front].nonzero().squeeze(1)
-    fillers = (~leaves[front:]).nonzero().squeeze(1) + front
-    order[holes], order[fillers] = fillers, holes
-    return order[:front], order[front:]
+
+    staying: list[int]
+    leaving: list[int]
+    moved: list[int]
+
+    @classmethod
+    def of(cls, leaves: Sequence[bool]) -> Parting:
+        """Part the samples of a batch by which of them leave."""
+        staying = len(leaves) - sum(leaves)
+        order = list(range(len(leaves)))
+        holes = [place for place in order[:staying] if leaves[place]]
+        fillers = [place for place in order[staying:] if not leaves[place]]
+        for hole, filler in zip(holes, fillers, strict=True):
+            order[hole], order[filler] = filler, hole
+        return cls(order[:staying], order[staying:], holes)
 
 
-def take(x: Tensor, rows: Tensor, *, movable: bool = False) -> Tensor:
+def take(x: Tensor, rows: Tensor, moved: Tensor | None = None) -> Tensor:
     """Rows of a Tensor ``[N, ...]`` in the memory format it has.
 
     Along the slowest axis of memory a row is one block, which is copied as such: on a CPU three times as fast
@@ -114,17 +128,15 @@ def take(x: Tensor, rows: Tensor, *, movable: bool = False) -> Tensor:
     Args:
         x: The Tensor.
         rows: Their places, int64.
-        movable: Whether it may be written over. If most of the rows are where they shall be, the others are
-            moved there, from places behind all of them.
+        moved: Which of them do not keep their place, and come from behind all that do. Given where ``x`` may
+            be written over: where these are few, they alone are copied.
     """
     blocks, back = _blocks(x)
     if blocks is None:
         return x[rows]
-    if movable:
-        moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero().squeeze(1)
-        if 2 * len(moved) < len(rows):  # each is read and written twice
-            blocks.index_copy_(0, moved, blocks.index_select(0, rows[moved]))
-            return x[: len(rows)]
+    if moved is not None and 2 * len(moved) < len(rows):  # each is read and written twice
+        blocks.index_copy_(0, moved, blocks.index_select(0, rows[moved]))
+        return x[: len(rows)]
     return blocks.index_select(0, rows).permute(back)
 
 

@@ -15,7 +15,7 @@ from offramp.errors import UserError
 from offramp.exits._inference import InferenceNet, Step
 from offramp.exits._inputs import Inputs
 from offramp.exits._pace import Pace
-from offramp.exits._rows import parted
+from offramp.exits._rows import Parting
 from offramp.exits.confidence import Reading
 from offramp.exits.policy import Policy
 from offramp.nets import MultiExitNet
@@ -106,18 +106,19 @@ class Router:
             if step.gate.last:
                 left.add(step, reading, rows)
                 break
-            leaves = step.gate.leaves(reading)
-            gone = int(leaves.sum())  # the one synchronisation with a GPU
+            leaves = step.gate.leaves(reading).tolist()  # the one synchronisation with a GPU
+            staying = leaves.count(False)
             now = _now()
             self._pace.note(number, len(rows), now - start)
-            start, staying = now, len(rows) - gone
+            start = now
             if not staying or now + self._pace.expect(number + 1, staying) > end:
                 left.add(step, reading, rows)
                 break
-            if gone:
-                stay, leave = parted(leaves, gone)
-                left.add(step, reading, rows, leave)
-                flow, rows = self._net.take(flow, stay, step), rows[stay]
+            if staying < len(rows):
+                stay, leave, moved = Parting.of(leaves)
+                left.add(step, reading, rows, rows.new_tensor(leave))
+                places = rows.new_tensor(stay)
+                flow, rows = self._net.take(flow, places, moved, step), rows[places]
         return left.answer()
 
 
