@@ -7,6 +7,7 @@ from torch import Tensor
 
 from offramp.exits.confidence import Ensemble
 from offramp.exits.exit_logits import ExitLogits
+from offramp.tasks import Classification
 
 __all__ = ["fit_ensemble"]
 
@@ -51,7 +52,7 @@ def _fit(logs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     def loss() -> Tensor:
         optimizer.zero_grad()
         joint = torch.einsum("k,knc->nc", weights, logs) + bias
-        value = torch.nn.functional.cross_entropy(joint, labels)
+        value = Classification().loss(joint, labels)[0].mean()
         value = value + RIDGE * ((weights - mean).square().sum() + bias.square().sum())
         value.backward()
         return value
