@@ -1,5 +1,7 @@
 import json
+import os
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -137,6 +139,19 @@ def test_pictures_show_the_exits_on_the_way(offramp, run, photos, logits, policy
     assert out.endswith(f"picture: {tmp_path / 'walk.svg'} (the first 8 images)\n")
     texts = re.findall(r"<text[^>]*>([^<]+)<", (tmp_path / "walk.svg").read_text())
     assert texts.count("exit 1") == texts.count("exit 5") == 8, "without a policy all exits are asked"
+
+
+def test_names_may_hold_anything(offramp, run, photos, tmp_path):
+    content = (photos / "test" / "cat" / "a.png").read_bytes()
+    names = [b"a $\\no$ math.png", b"not \xff utf-8.png", "漢字.png".encode()]
+    for name in names:
+        (tmp_path / os.fsdecode(name)).write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # which a font may lack
+        code, out, err = offramp("predict", run, tmp_path, "--picture", tmp_path / "walk.png")
+    assert code == 0, err
+    assert "not \\udcff utf-8.png" in out
+    assert len(out.splitlines()) == 2 + 3 + 3
 
 
 def test_images_of_another_size_are_cut_where_that_is_asked_for(offramp, refused, runs, photos, tmp_path):

@@ -87,8 +87,8 @@ def test_the_table_has_every_point_of_every_method(found):
 
 def test_the_picture_names_both_conventions_and_every_curve(found, tmp_path):
     texts = re.findall(r"<text[^>]*>([^<]+)<", plot_budget(found, tmp_path / "budget.svg").read_text())
-    assert "mean FLOPs per image (k), all heads, as published" in texts
-    assert "mean FLOPs per image (k), as the router executes" in texts
+    assert "mean FLOPs per sample (k), all heads, as published" in texts
+    assert "mean FLOPs per sample (k), as the router executes" in texts
     names = ["joint", "dfs", "each exit by itself", "oracle", "static network"]
     names += [f"{method} (published)" for method in ("joint", "ge", "meta-gf", "dfs")]
     assert all(texts.count(name) == 1 for name in names)

@@ -12,6 +12,8 @@ from offramp.cli._net import net_of
 from offramp.errors import UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from offramp.exits.predictions import Prediction
 
 __all__ = ["PredictCommand"]
@@ -58,12 +60,12 @@ class PredictCommand:
         from offramp.reports.plot_walk import plot_walks
         from offramp.runs import Run
 
-        files = find_images(self.images)
         if self.picture is not None:
             check_picture(self.picture)
         policy = None if self.policy is None else Policy.open(self.policy)
         run = Run.open(self.run_folder, net_of([self.run_folder], self.net), averaged=self.averaged)
         predictor = Predictor(run, policy, cut=self.cut)
+        files = find_images(self.images)
         found, unread = [], []
         for answer in predictor(files):
             unread.append(answer) if isinstance(answer, UserError) else found.append(answer)
@@ -86,7 +88,12 @@ class PredictCommand:
         from offramp.reports.plot_walk import ROWS
         from offramp.text_table import aligned
 
-        rows = [[str(each.file), each.label, f"{each.confidence:.4f}", str(each.exit)] for each in found]
+        # a name that is no UTF-8 cannot be printed as it is
+        names = [str(each.file).encode(errors="backslashreplace").decode() for each in found]
+        rows = [
+            [name, each.label, f"{each.confidence:.4f}", str(each.exit)]
+            for name, each in zip(names, found, strict=True)
+        ]
         by = "no policy: all images go to the last exit" if self.policy is None else f"policy: {self.policy}"
         text = f"{aligned(['image', 'class', 'confidence', 'exit'], rows, left=2)}\n\n"
         text += f"confidence: {confidence}; {by}"
@@ -94,6 +101,11 @@ class PredictCommand:
             part = f" (the first {ROWS} images)" if len(found) > ROWS else ""
             text += f"\npicture: {self.picture}{part}"
         return text
+
+
+def _printable(file: Path) -> str:
+    """The name of a file; bytes of it that are no UTF-8 are written out."""
+    return str(file).encode(errors="backslashreplace").decode()
 
 
 def _plain(each: Prediction) -> dict[str, Any]:

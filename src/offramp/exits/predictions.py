@@ -143,7 +143,8 @@ def _image_size(run: Run) -> tuple[int, int, int]:
     size = run.record["data"]["input_size"]
     if len(size) != 3:
         raise UserError(
-            f"{run.folder} is of a net that reads no images; predict in Python, by offramp.Router"
+            "the run's net reads no images, and nothing else is predicted from files yet; "
+            "give its inputs to offramp.Router in Python"
         )
     channels, height, width = size
     return channels, height, width

@@ -13,13 +13,13 @@ __all__ = ["ALL_HEADS", "EXECUTED", "budget_text"]
 ALL_HEADS, EXECUTED = "FLOPs, all heads", "FLOPs, executed"
 
 EXPLAINED = """\
-p = 1 ... 40: images leave at the first exit that is sure enough, by thresholds fitted on validation images;
+p = 1 ... 40: samples leave at the first exit that is sure enough, by thresholds fitted on validation samples;
     the shares that shall leave grow by p / 20 from exit to exit (Huang et al., 2018)
-exit k: all images leave there; oracle: each leaves at the first exit that is right
+exit k: all samples leave there; oracle: each leaves at the first exit that is right
 static: the network without inner heads
-all heads: as published, the stages up to where an image leaves, and the heads of all exits up to there
-executed: as the router runs them, without the heads of exits at which no image can leave"""
-BEST = "\nbest: the thresholds that `offramp calibrate` finds for what p takes on the validation images"
+all heads: as published, the stages up to where a sample leaves, and the heads of all exits up to there
+executed: as the router runs them, without the heads of exits at which no sample can leave"""
+BEST = "\nbest: the thresholds that `offramp calibrate` finds for what p takes on the validation samples"
 
 
 def budget_text(
@@ -27,7 +27,7 @@ def budget_text(
 ) -> str:
     """How costs are counted, the curve of each method, the published ones, and the notes."""
     parts = [
-        f"{title}: top-1 in percent on the test images against mean FLOPs per image",
+        f"{title}: top-1 in percent on the test samples against mean FLOPs per sample",
         f"{EXPLAINED}{BEST if groups[0].best else ''}\nFLOPs are counted as {groups[0].curves[0].convention}",
         *map(_group, groups),
     ]

@@ -67,7 +67,7 @@ def budget(
     published: str | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Budget:
-    """Measure what runs reach at each budget: thresholds from validation, accuracy and cost on test images.
+    """Measure what runs reach at each budget: thresholds from validation, accuracy and cost on test samples.
 
     The exits' logits on both are computed once for each run, and serve all points of its curve
     (:func:`~offramp.exits.budget_curve.budget_curve`).
@@ -75,14 +75,14 @@ def budget(
     Args:
         folders: Of finished runs of one net on one data set.
         net: The network to load the weights into; needed if it was not built by ``offramp.nets``.
-        best: Fit the best thresholds at each budget too, which takes some 20 seconds a run.
+        best: Fit the best thresholds at each budget too, which takes longer.
         published: A published curve to show beside, where net and data are the same: a key of
             :data:`offramp.papers.catalogue.CURVES`.
         tell: Receives a line before each run.
 
     Raises:
         UserError: No such curve, runs that cannot be compared, whose nets have no exits in a row or unknown
-            operations, that held out no validation images, or whose data cannot be opened.
+            operations, that held out no validation samples, or whose data cannot be opened.
     """
     curve = None if published is None else published_curve(published)
     groups, differing = grouped(folders)
@@ -120,6 +120,6 @@ def _curve(
     model: Any = run.net
     costs = PathCosts(model)
     val_batches = run.batches("val")  # refuses a run that held none out
-    tell(f"{folder}: the exits' logits on validation and test images")
+    tell(f"{folder}: the exits' logits on validation and test samples")
     val, test = record(model, val_batches, run=run), ExitLogits.of(model, run.batches("test"))
     return budget_curve(val, test, costs, best=best)

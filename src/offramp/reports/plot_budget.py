@@ -44,7 +44,7 @@ def plot_budget(budget: Budget, path: str | Path) -> Path:
                 _draw_group(axes, group, kind, scale, line_style(number))
             if budget.published is not None and kind == "flops":
                 _draw_published(axes, budget.published[1], budget.groups, scale)
-            axes.set_xlabel(f"mean FLOPs per image ({unit}), {AXES[kind]}")
+            axes.set_xlabel(f"mean FLOPs per sample ({unit}), {AXES[kind]}")
             axes.grid(color="0.9", linewidth=0.8)
             axes.set_axisbelow(True)
         first = axes.figure.axes[0]

@@ -39,7 +39,7 @@ def plot_walks(predictor: Predictor, predictions: Sequence[Prediction], path: st
                 each.set_axis_off()
             levels = predictor.reader.read(prediction.file).permute(1, 2, 0).numpy()
             row[0].imshow(levels if levels.shape[2] > 1 else levels[..., 0], cmap="gray", vmin=0, vmax=255)
-            row[0].set_title(_short(prediction.file.name), fontsize=8)
+            row[0].set_title(_short(prediction.file.name), fontsize=8, parse_math=False)
             for place, visit in zip(row[1:], walk, strict=False):
                 _draw_visit(place, visit, predictor, prediction)
         figure.supxlabel(
@@ -58,13 +58,19 @@ def _draw_visit(axes: Any, visit: Visit, predictor: Predictor, prediction: Predi
     axes.set_axis_on()
     axes.barh(places, top.values.tolist(), color=colour, height=0.7)
     for place, (value, label) in enumerate(zip(top.values.tolist(), top.indices.tolist(), strict=True)):
-        axes.text(0.02, place, f"{_short(predictor.classes[label])} {value:.2f}", va="center", fontsize=8)
+        name = f"{_short(predictor.classes[label])} {value:.2f}"
+        axes.text(0.02, place, name, va="center", fontsize=8, parse_math=False)
     axes.set_xlim(0, 1)
     axes.set_ylim(CLASSES - 0.4, -0.6)
     axes.set_xticks([])
     axes.set_yticks([])
     answer = f": {_short(prediction.label)}" if visit.leaves else ""
-    axes.set_title(f"exit {visit.exit}{answer}", fontsize=9, fontweight="bold" if visit.leaves else "normal")
+    axes.set_title(
+        f"exit {visit.exit}{answer}",
+        fontsize=9,
+        fontweight="bold" if visit.leaves else "normal",
+        parse_math=False,
+    )
     axes.set_xlabel(_compared(visit, predictor.policy.thresholds), fontsize=8)
 
 
@@ -77,4 +83,5 @@ def _compared(visit: Visit, thresholds: Sequence[Threshold]) -> str:
 
 
 def _short(name: str, width: int = 16) -> str:
+    name = name.encode(errors="backslashreplace").decode()  # of a name that is no UTF-8
     return name if len(name) <= width else f"{name[: width - 1]}…"
