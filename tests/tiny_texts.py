@@ -1,5 +1,7 @@
 """Small texts with a class, a tokenizer of words, and small classifiers of transformers with exits."""
 
+import copy
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -67,6 +69,11 @@ def write_texts(folder: Path, *, text: str = "text", label: str = "label", train
 
 def text_net(family: str, *, names=("input_ids", "attention_mask"), **options) -> MultiExitNet:
     """Three exits on a small classifier of transformers."""
+    return copy.deepcopy(_text_net(family, names, tuple(options.items())))
+
+
+@cache
+def _text_net(family: str, names: tuple[str, ...], options: tuple[tuple[str, int], ...]) -> MultiExitNet:
     torch.manual_seed(0)
     config = getattr(transformers, f"{family}Config")(
         **{
@@ -74,7 +81,7 @@ def text_net(family: str, *, names=("input_ids", "attention_mask"), **options) -
             "num_labels": 2,
             "pad_token_id": 0,
             **SIZES[family],
-            **options,
+            **dict(options),
         }
     )
     backbone = getattr(transformers, f"{family}ForSequenceClassification")(config)

@@ -1,10 +1,12 @@
 """Texts become token ids: from every kind of source, cut and padded as their tokenizer does."""
 
+import json
+
 import datasets
 import pyarrow as pa
 import pytest
 import torch
-from pyarrow import parquet
+from pyarrow import csv, parquet
 from tiny_texts import sentences, word_tokenizer, write_texts, write_tokenizer
 from torch import Tensor
 
@@ -52,6 +54,14 @@ def sources(tmp_path):
     parquet.write_table(table, tmp_path / "hub" / "data" / "test-00000-of-00001.parquet")
     hub = datasets.Dataset.from_dict(columns())
     yield write_texts(tmp_path / "plain")
+    for name in ("lines", "objects"):
+        (tmp_path / name).mkdir()
+    for split in ("train", "test"):
+        csv.write_csv(table, tmp_path / "lines" / f"{split}.csv")
+        rows = [json.dumps({"text": text, "label": label}) for text, label in PAIRS]
+        (tmp_path / "objects" / f"{split}.jsonl").write_text("\n".join(rows))
+    yield tmp_path / "lines"
+    yield tmp_path / "objects"
     yield str(tmp_path / "hub")
     yield PAIRS
     yield (TEXTS, LABELS)
@@ -198,6 +208,20 @@ def test_what_cannot_be_read_is_refused_in_one_line(tmp_path):
             open_data(source, **options)
         line = str(refused.value)
         assert "\n" not in line and all(word in line for word in words), line
+
+
+def test_lines_that_are_none(tmp_path):
+    for name, content, words in [
+        ("train.csv", "text,label\na,0\nb\n", ["train.csv cannot be read", "correct or replace it"]),
+        ("train.jsonl", '{"text": "a", "label"\n', ["train.jsonl cannot be read"]),
+        ("train.csv", "text,label\n", ["train.csv has no rows"]),
+        ("train.csv", "text,label\na,0\n", ["has no test split"]),
+    ]:
+        (tmp_path / name).write_text(content)
+        with pytest.raises(UserError) as refused:
+            open_data(tmp_path, tokenizer=Letters())
+        assert all(word in str(refused.value) for word in words) and "\n" not in str(refused.value)
+        (tmp_path / name).unlink()
 
 
 def test_order_and_shares_are_those_of_images():

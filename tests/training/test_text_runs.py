@@ -17,6 +17,7 @@ from tiny_texts import (
 import offramp
 from offramp import Recipe, Run, UserError, attach, fit, open_data
 from offramp.runs.record import read_record
+from offramp.tasks.evaluation import evaluate
 
 RECIPE = Recipe(epochs=1, batch_size=9, lr=0.01, optimizer="adamw", schedule="constant", val_fraction=0.1)
 METHODS = ("joint", "dfs", "kd", "ge", "byot", "cagrad")
@@ -32,7 +33,7 @@ def tokenizer(tmp_path):
     return write_tokenizer(tmp_path / "tokenizer")
 
 
-@pytest.mark.parametrize("family", ["Bert", "DistilBert", "GPT2"])
+@pytest.mark.parametrize("family", ["Bert", "GPT2"])
 def test_every_kind_of_method_takes_a_step(family, folder, tokenizer):
     data = open_data(folder, tokenizer=tokenizer)
     batch = next(data.train.batches(9, transform=lambda batch, generator: batch, device="cpu"))
@@ -77,7 +78,7 @@ def test_a_run_learns_to_tell_words():
     """Whether a good or a bad word stands in the text is not hard to see."""
     texts, labels = sentences(90)
     data = open_data((texts, labels), tokenizer=word_tokenizer(), val_fraction=0.2)
-    recipe = RECIPE.replace(epochs=15, lr=0.03)
+    recipe = RECIPE.replace(epochs=10, lr=0.03)
     for family in ("Bert", "GPT2"):
         run = fit(text_net(family), data, "joint", recipe, quiet=True)
         assert min(_top1(run.result)) > 90
@@ -114,11 +115,14 @@ def test_a_tokenizer_in_python_is_asked_for_again(folder, tokenizer, tmp_path):
     data = open_data(folder, tokenizer=word_tokenizer())
     run = fit(text_net("Bert"), data, "joint", RECIPE, out, quiet=True)
     opened = Run.open(out, text_net("Bert"))
-    with pytest.raises(UserError, match=r"tokenizer in Python.*evaluate\(tokenizer=.*open_data\("):
+    with pytest.raises(UserError, match=r"tokenizer in Python.*run.open_data\(tokenizer=.*open_data\("):
         opened.evaluate()
-    assert opened.evaluate(tokenizer=word_tokenizer()) == run.result
+    opened.open_data(word_tokenizer())
+    assert opened.evaluate() == run.result and len([*opened.batches("val")]) == 1
     assert opened.evaluate(tokenizer=tokenizer) == run.result
     assert opened.evaluate(folder, tokenizer=word_tokenizer()) == run.result
+    with pytest.raises(UserError, match="given is not the one that the run was trained with"):
+        opened.evaluate(open_data(folder, tokenizer=word_tokenizer(WORDS[::-1])))
     with pytest.raises(UserError, match="given is not the one that the run was trained with"):
         opened.evaluate(tokenizer=word_tokenizer(WORDS[::-1]))
     data = open_data(folder, tokenizer=word_tokenizer())
@@ -154,21 +158,22 @@ def test_what_does_not_fit_is_refused_in_one_line(folder, tokenizer, tmp_path):
     vgg = offramp.nets.vgg7(num_classes=2, width=4)
     texts = RECIPE.replace(tokenizer=tokenizer)
     others = write_tokenizer(tmp_path / "others", words=[*map(str, range(99)), *WORDS])
+    bert = text_net("Bert")
     for net, data, recipe, words in [
-        (text_net("Bert"), folder, RECIPE, ["no column of images", "`tokenizer=...`"]),
-        (text_net("Bert"), images, RECIPE, ["attention_mask by name", "images", "`tokenizer=...`"]),
+        (bert, folder, RECIPE, ["no column of images", "`tokenizer=...`"]),
+        (bert, images, RECIPE, ["attention_mask by name", "images", "`tokenizer=...`"]),
         (vgg, folder, texts, ["no named inputs", "'attention_mask'"]),
         (ids, folder, texts, ["no named inputs", "'attention_mask'"]),
         (text_net("Bert", names=("input_ids", "attention_mask", "token_type_ids")), folder, texts,
          ["reads 'token_type_ids'", "gives input_ids, attention_mask"]),
         (text_net("Bert", max_position_embeddings=6), folder, texts, ["11 tokens", "`max_tokens=...`"]),
-        (text_net("Bert"), folder, RECIPE.replace(tokenizer=others), ["cannot take texts", "made for"]),
+        (bert, folder, RECIPE.replace(tokenizer=others), ["cannot take texts", "made for"]),
         (text_net("GPT2", pad_token_id=2), folder, texts,
          ["token 0 for the tokenizer and 2 for the net", "config.pad_token_id"]),
-        (text_net("Bert"), folder, texts.replace(augment="crop-flip"), ["augment='crop-flip' is for images"]),
-        (text_net("Bert"), folder, texts.replace(mixup=0.5), ["mixup is for images"]),
-        (text_net("Bert"), folder, texts.replace(size=8), ["size is for images"]),
-        (text_net("Bert"), folder, texts.replace(image_channels=3), ["channels is for images"]),
+        (bert, folder, texts.replace(augment="crop-flip"), ["augment='crop-flip' is for images"]),
+        (bert, folder, texts.replace(mixup=0.5), ["mixup is for images"]),
+        (bert, folder, texts.replace(size=8), ["size is for images"]),
+        (bert, folder, texts.replace(image_channels=3), ["channels is for images"]),
         (text_net("Bert", num_labels=3), folder, texts, ["3 classes apart", "has 2"]),
     ]:  # fmt: skip
         with pytest.raises(UserError) as refused:
@@ -200,3 +205,29 @@ def test_inputs_that_the_net_does_not_read_are_left_out_and_named(folder, capsys
         "token_type_ids",
         "attention_mask",
     ]
+
+
+def test_a_process_may_get_no_text_of_the_last_batch(folder):
+    """Of 15 texts in shares of 7 the second process has 7 and none."""
+    net, data = text_net("Bert"), open_data(folder, tokenizer=word_tokenizer())
+    shares = [
+        data.test.batches(7, transform=lambda batch, _: batch, device="cpu", rank=rank, world=2)
+        for rank in (0, 1)
+    ]
+    batches = [[*share] for share in shares]
+    assert [[*map(len, share)] for share in batches] == [[7, 1], [7, 0]]
+    found = [evaluate(net, net.outputs, share).outputs for share in (*batches, [*batches[0], *batches[1]])]
+    for name in net.outputs:
+        one, other, both = (metrics[name]["top1"] for metrics in found)
+        assert both == pytest.approx((8 * one + 7 * other) / 15)
+
+
+def test_a_policy_is_fitted_on_held_out_texts(folder):
+    """They are not normalised, so that the split itself will do."""
+    net, data = text_net("GPT2").eval(), open_data(folder, tokenizer=word_tokenizer())
+    flops = [exit.flops for exit in offramp.cost(net).exits]
+    policy = offramp.calibrate(net, data.val, budget=sum(flops) / 3)
+    answer = offramp.Router(net, policy)(texts := data.test.tokens.padded(torch.arange(15)))
+    logits = net(texts)
+    for i, exit in enumerate(answer.exit.tolist()):
+        assert answer.prediction[i] == logits[exit - 1][i].argmax()

@@ -14,6 +14,7 @@ from offramp.data._columns import Columns
 from offramp.data._digits import TEST, load_digits
 from offramp.data._folder import FolderRows
 from offramp.data._hub import load_hub
+from offramp.data._line_files import LineTable, find_line_file
 from offramp.data._objects import KINDS, object_name, open_rows
 from offramp.data._parquet import ParquetTable, find_parquet
 from offramp.data._rows import Rows
@@ -99,6 +100,11 @@ def _in_folder(folder: Path, columns: Columns) -> dict[str, Rows]:
         for name in reversed(SPLITS):  # of several names for a split, the first counts
             if files := train if name == "train" else find_parquet(train[0].parent, name):
                 splits[SPLITS[name]] = TableRows(_table(files), columns)
+        return splits
+    if find_line_file(folder, "train"):
+        for name in reversed(SPLITS):
+            if file := find_line_file(folder, name):
+                splits[SPLITS[name]] = TableRows(LineTable(file), columns)
         return splits
     if not (folder / "train").is_dir():
         raise UserError(f"{folder} has neither train.parquet nor train/<class>/; give another folder")

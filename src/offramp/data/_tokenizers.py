@@ -38,7 +38,10 @@ def load_tokenizer(tokenizer: Any) -> tuple[Tokenizer, str | None]:
         return tokenizer, None
     folder = Path(tokenizer).expanduser()
     if not folder.is_dir():
-        raise UserError(f"no such folder: {tokenizer}; give one that tokenizer.save_pretrained has written")
+        raise UserError(
+            f"no such folder: {tokenizer}; give one that tokenizer.save_pretrained has written, by "
+            "`tokenizer=...`"
+        )
     transformers = extra("transformers")
     try:
         found = transformers.AutoTokenizer.from_pretrained(

@@ -47,7 +47,7 @@ class TokenRows:
     def padded(self, index: Tensor) -> dict[str, Tensor]:
         """The texts of some rows, padded to the longest of them: int64 ``[n, T]`` by name."""
         lengths, starts = self.lengths[index, None], self._starts[index, None]
-        place = torch.arange(int(lengths.max()) if len(index) else 0)
+        place = torch.arange(int(lengths.max()) if len(index) else 1)  # a net takes no rows of no tokens
         if self.left:
             place = place - (len(place) - lengths)
         real = (place >= 0) & (place < lengths)

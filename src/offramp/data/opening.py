@@ -71,7 +71,8 @@ def open_data(
 
     Args:
         source: ``"digits"`` (scikit-learn's, 32x32, the last 360 of 1,797 for test); a folder with
-            ``train.parquet`` and ``test.parquet`` or the hub's sharded files; an image folder with
+            ``train.parquet`` and ``test.parquet``, with ``.csv`` (and a header) or ``.jsonl`` files in their
+            place, or with the hub's sharded files; an image folder with
             ``train/<class>/`` and ``test/<class>/``; or a name on the hub, such as ``"uoft-cs/cifar100"``.
             Or a Python object: a torch ``Dataset`` or ``DataLoader``, a Hugging Face ``Dataset`` or
             ``DatasetDict``, a list of (image, label) pairs, a tuple (images, labels); these stand for the

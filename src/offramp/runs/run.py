@@ -20,7 +20,7 @@ from offramp.runs.record import check_method, read_record, read_result
 from offramp.runs.recorded import recorded_method, recorded_net
 from offramp.runs.result import Result
 from offramp.runs.sets import open_other_set, open_recorded, recorded_transform
-from offramp.runs.texts import for_net
+from offramp.runs.texts import check_tokenizer, for_net
 from offramp.runs.weights import load_weights
 from offramp.say import say
 from offramp.unchanged import restored_on_error
@@ -122,12 +122,13 @@ class Run:
         """The run's data set: as it is open from the training, or opened again, once.
 
         Args:
-            tokenizer: That of the texts, where it is an object in Python or lies elsewhere by now.
+            tokenizer: That of the texts, where it is an object in Python or lies elsewhere by now. The data
+                are kept, so that it is given once.
 
         Raises:
             UserError: It cannot be opened any more, or the tokenizer is not the run's.
         """
-        if self._data is None:
+        if self._data is None or tokenizer is not None:
             self._data = for_net(self.net, open_recorded(self.record, tokenizer=tokenizer))
         return self._data
 
@@ -164,6 +165,8 @@ class Run:
             data = open_other_set(data, self.record, **settings)
             for note in data.notes:
                 say(note)
+        if "text" in self.record["data"]:
+            check_tokenizer(data, self.record["data"]["text"])
         opened: OpenedData[Any] = for_net(self.net, data)
         check_fits(self.net, opened, self.record["data"]["classes"])
         return opened

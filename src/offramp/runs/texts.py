@@ -109,9 +109,9 @@ def check_tokenizer(data: OpenedData[Any], recorded: Mapping[str, Any]) -> None:
     Raises:
         UserError: They were read by another one.
     """
-    read = data.read or {}
-    if read.get("digest") != recorded["digest"]:
-        place = read.get("tokenizer") or "given"
+    read = data.read
+    if read is not None and read["digest"] != recorded["digest"]:
+        place = read["tokenizer"] or "given"
         raise UserError(
             f"the tokenizer {place} is not the one that the run was trained with; give that one by "
             "`tokenizer=...`"

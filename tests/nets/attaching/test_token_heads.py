@@ -179,3 +179,10 @@ def test_a_users_stages_hand_the_mask_on():
     torch.testing.assert_close(attached(batch)[0][2], attached.heads[0][-1](tokens[2, : LENGTHS[2]].mean(0)))
     with pytest.raises(UserError, match=r"padding of its input is not known.*heads="):
         attach(net, stages=[First(net, hands_on=False), Second(net)], example=batch)
+
+
+def test_a_backbone_that_needs_an_id_of_padding_is_told_where_to_set_it():
+    backbone = classifier("GPT2")
+    backbone.config.pad_token_id = None
+    with pytest.raises(UserError, match=r"padding token.*Set its config\.pad_token_id"):
+        attach(backbone, ["transformer.h.0"], example=texts())

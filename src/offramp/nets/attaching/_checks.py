@@ -85,6 +85,9 @@ def run_whole(backbone: nn.Module, sample: Any, random: bool) -> Tensor:
 def _cannot_run(backbone: nn.Module, sample: Any, random: bool, error: Exception) -> str:
     reason = str(error).strip().partition("\n")[0]
     name = type(backbone).__name__
+    config = getattr(backbone, "config", None)
+    if not random and "padding token" in reason and getattr(config, "pad_token_id", 0) is None:
+        return f"{name} cannot run on the example: {reason} Set its config.pad_token_id to the tokenizer's"
     if not random:
         return f"{name} cannot run on the example: {reason}; pass one that it runs on as `example=`"
     batch = f"a {sample.dtype} batch {[*sample.shape]}"

@@ -1,0 +1,56 @@
+"""Files of a line for each row: ``train.csv`` with a header, or ``train.jsonl`` of JSON objects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from offramp.data._extra import extra
+from offramp.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["LineTable", "find_line_file"]
+
+ENDINGS = (".csv", ".jsonl")
+
+
+def find_line_file(folder: Path, split: str) -> Path | None:
+    """The file of a split in a folder, if it has one."""
+    return next((file for end in ENDINGS if (file := folder / f"{split}{end}").is_file()), None)
+
+
+class LineTable:
+    """The rows of such a file as a table in memory; the columns have the types that their values show.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+
+    order = None
+
+    def __init__(self, file: Path) -> None:
+        self.name, self.folder = str(file), file.parent
+        try:
+            self._table: pa.Table = _read(file)
+        except (extra("pyarrow").ArrowException, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{file} cannot be read ({reason}); correct or replace it") from error
+        self.schema: pa.Schema = self._table.schema
+        self.num_rows: int = self._table.num_rows
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column."""
+        return self._table.column(name)
+
+    def location(self, row: int) -> str:
+        """The file and the row in it, from 0, a header not counted."""
+        return f"{self.name}, row {row}"
+
+
+def _read(file: Path) -> pa.Table:
+    if file.suffix == ".csv":
+        csv = extra("pyarrow.csv")
+        return csv.read_csv(file, parse_options=csv.ParseOptions(newlines_in_values=True))
+    return extra("pyarrow.json").read_json(file)
