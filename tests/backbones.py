@@ -20,16 +20,20 @@ class Backbone(NamedTuple):
     Attributes:
         build: Makes the backbone, with random weights.
         at: Modules to put exits after.
-        side: Of its images; 0: it reads token ids.
+        side: Of its images; 0: it reads tokens, and a mask that tells which of them are padding.
     """
 
     build: Callable[[], nn.Module]
     at: list[str]
     side: int = 32
 
-    def inputs(self, n: int) -> torch.Tensor:
-        """A batch."""
-        return torch.randn(n, 3, self.side, self.side) if self.side else torch.randint(1, 100, (n, 6))
+    def inputs(self, n: int) -> torch.Tensor | dict[str, torch.Tensor]:
+        """A batch; the last text is shorter than the others."""
+        if self.side:
+            return torch.randn(n, 3, self.side, self.side)
+        mask = torch.ones(n, 6, dtype=torch.long)
+        mask[-1, 4:] = 0
+        return {"input_ids": torch.randint(1, 100, (n, 6)) * mask, "attention_mask": mask}
 
     def how(self) -> dict[str, object]:
         """What attach is told of the inputs."""
@@ -161,3 +165,9 @@ def prepared(build: Callable[[], nn.Module]) -> nn.Module:
             module.bias.uniform_(-0.5, 0.5)
     next(backbone.children()).train()
     return backbone
+
+
+def logits_of(backbone: nn.Module, x: torch.Tensor | dict[str, torch.Tensor]) -> torch.Tensor:
+    """What the backbone itself makes of a batch."""
+    output = backbone(**x) if isinstance(x, dict) else backbone(x)
+    return getattr(output, "logits", output)
