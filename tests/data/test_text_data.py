@@ -125,7 +125,8 @@ class Letters:
         }
 
 
-def test_any_callable_like_a_tokenizer_will_do():
+def test_any_callable_like_a_tokenizer_will_do(monkeypatch):
+    monkeypatch.setattr("offramp.data._tokens.AT_ONCE", 7)
     data = open_data(PAIRS, tokenizer=Letters(), max_tokens=12, val_fraction=0)
     assert rows(data.train) == [[ord(letter) for letter in text[:12]] for text in TEXTS]
     assert open_data(PAIRS, tokenizer=Letters()).read["digest"] == data.read["digest"]
@@ -201,6 +202,12 @@ def test_what_cannot_be_read_is_refused_in_one_line(tmp_path):
         (PAIRS, {"tokenizer": no_mask}, ["attention_mask"]),
         (PAIRS, {"tokenizer": fails}, ["KeyError", "truncation="]),
         (PAIRS, {"tokenizer": lambda texts, **_: [1]}, ["a list without input_ids"]),
+        (
+            PAIRS,
+            {"tokenizer": lambda texts, **_: {"input_ids": 3}},
+            ["something else than a list of input_ids"],
+        ),
+        (PAIRS, {"tokenizer": lambda texts, **_: {"input_ids": [[1]]}}, ["something else", "for each text"]),
         ([("", 0), ("a", 1)], {"tokenizer": Letters(), "val_fraction": 0}, ["sample 0", "no token"]),
         (null, {"tokenizer": Letters(), "val_fraction": 0}, ["null", "row 1: no text"]),
     ]:

@@ -195,6 +195,25 @@ def test_a_net_whose_outputs_change_with_padding_is_named(folder, capsys):
     assert "change with its padding" not in capsys.readouterr().err
 
 
+def test_test_texts_that_are_too_long_are_told_before_the_training(tmp_path):
+    (texts, labels), long = sentences(20, longest=2), "good1 " * 12
+    data = open_data(
+        {"train": (texts, labels), "test": ([*texts, long], [*labels, 1])}, tokenizer=word_tokenizer()
+    )
+    with pytest.raises(UserError, match="cannot take texts of 14 tokens"):
+        fit(text_net("Bert", max_position_embeddings=8), data, "joint", RECIPE, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_said_of_a_net_is_no_part_of_the_data(folder):
+    """Two nets read the same opened set, one of them with padding that changes its outputs."""
+    data = open_data(folder, tokenizer=word_tokenizer(padding_side="left"))
+    run = fit(text_net("GPT2"), data, "joint", RECIPE, quiet=True)
+    assert sum("change with its padding" in note for note in run.open_data().notes) == 1
+    run.evaluate()
+    assert not data.notes and len(run.open_data().notes) == 1
+
+
 def test_inputs_that_the_net_does_not_read_are_left_out_and_named(folder, capsys):
     names = ["input_ids", "token_type_ids", "attention_mask"]
     data = open_data(folder, tokenizer=word_tokenizer(model_input_names=names))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import compress
+from itertools import chain, compress
 from typing import Any
 
 import torch
@@ -75,25 +75,27 @@ def tokenize(
     Raises:
         UserError: The tokenizer fails, gives no ids, finds no token in a text, or cannot pad.
     """
-    rows: list[dict[str, list[int]]] = []
+    parts: list[dict[str, Tensor]] = []
+    counts: list[int] = []
+    cut = 0
     for start in range(0, len(texts), AT_ONCE):
-        rows += called(tokenizer, texts[start : start + AT_ONCE], None if limit is None else limit + 1)
-    longer = [] if limit is None else [i for i, row in enumerate(rows) if len(row[IDS]) > limit]
-    for i, row in zip(longer, called(tokenizer, [texts[i] for i in longer], limit), strict=True):
-        rows[i] = row
-    lengths = torch.tensor([len(row[IDS]) for row in rows], dtype=torch.long)
+        some = texts[start : start + AT_ONCE]
+        rows = called(tokenizer, some, None if limit is None else limit + 1)
+        longer = [] if limit is None else [i for i, row in enumerate(rows) if len(row[IDS]) > limit]
+        for i, row in zip(longer, called(tokenizer, [some[i] for i in longer], limit), strict=True):
+            rows[i] = row
+        cut += len(longer)
+        counts += [len(row[IDS]) for row in rows]
+        parts.append({name: torch.tensor([*chain(*(row[name] for row in rows))]).int() for name in rows[0]})
+    lengths = torch.tensor(counts, dtype=torch.long)
     if len(empty := (lengths == 0).nonzero()):
         raise UserError(
             f"{location(int(empty[0]))}: the tokenizer finds no token in the text "
             f"({len(empty)} such texts); remove such rows, or take a tokenizer that marks where texts begin"
         )
-    names = [name for name in rows[0] if name != MASK] if rows else [IDS]
-    values = {
-        name: torch.tensor([value for row in rows for value in row[name]], dtype=torch.int32)
-        for name in names
-    }
+    values = {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else ())}
     pad, left = _padding(tokenizer, texts, lengths, limit)
-    return TokenRows(values, lengths, pad, left=left), len(longer)
+    return TokenRows(values, lengths, pad, left=left), cut
 
 
 def called(tokenizer: Tokenizer, texts: Sequence[str], limit: int | None) -> list[dict[str, list[int]]]:
@@ -105,13 +107,17 @@ def called(tokenizer: Tokenizer, texts: Sequence[str], limit: int | None) -> lis
     if not texts:
         return []
     given = _call(tokenizer, texts, limit, padding=False)
-    columns = {name: [_plain(row) for row in given[name]] for name in given}
-    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    masks = [row.pop(MASK, None) for row in rows]
-    if len(rows) != len(texts) or any(len({*map(len, row.values())}) > 1 for row in rows):
+    try:
+        columns = {name: [_plain(row) for row in given[name]] for name in given}
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        masks = [row.pop(MASK, None) for row in rows]
+        whole = len(rows) == len(texts) and all(len({*map(len, row.values())}) == 1 for row in rows)
+    except (TypeError, ValueError):
+        whole = False
+    if not whole:
         raise UserError(
-            f"the tokenizer gives something else than a list of {IDS} for each text; give one that is called "
-            "as those of transformers are"
+            f"the tokenizer gives something else than a list of {', '.join(given)} for each text; give one "
+            "that is called as those of transformers are"
         )
     return [
         row if mask is None or all(mask) else {name: [*compress(row[name], mask)] for name in row}

@@ -39,7 +39,7 @@ def check_fits(net: Net, data: OpenedData[Any], trained_on: Sequence[str] | None
 
     _check_targets(net, data)
     if isinstance(data, TextData):
-        outputs = outputs_for_text(net, data, [0])
+        outputs = outputs_for_text(net, data.train, [0], data.name)
     else:
         outputs = _outputs_for_image(net, data)
     tasks = zip(net.outputs.values(), outputs, strict=True)

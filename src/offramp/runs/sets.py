@@ -75,6 +75,8 @@ def open_recorded(
     recipe = recipe.replace(classes=classes)
     if "text" in data:
         return _open_texts(data, recipe, tokenizer)
+    if tokenizer is not None:
+        raise UserError("the run was trained on images, which have no tokenizer; leave `tokenizer` out")
     channels = recipe.image_channels or data["input_size"][0]
     return open_set(data["source"], recipe.replace(image_channels=channels))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from offramp.nets import Net
 from offramp.nets.sample import sample_of
 
 if TYPE_CHECKING:
-    from offramp.data import OpenedData, TextData
+    from offramp.data import OpenedData, TextSplit
 
 __all__ = ["check_tokenizer", "for_net", "outputs_for_text"]
 
@@ -43,19 +44,29 @@ def for_net(net: Net, data: OpenedData[Any]) -> OpenedData[Any]:
             "alone, or take the tokenizer that it was made for"
         )
     data = data.only([*sample])
-    if note := _about_padding(net, data):
-        data.notes = (*data.notes, note)
+    notes = [
+        note for split in (data.train, data.val, data.test) for note in _about_padding(net, split, data.name)
+    ]
+    if new := [note for note in notes[:1] if note not in data.notes]:
+        data = copy.copy(data)
+        data.notes += tuple(new)
     return data
 
 
-def outputs_for_text(net: Net, data: TextData, rows: list[int]) -> list[Tensor]:
-    """The net's outputs for some of the training texts, in eval mode.
+def outputs_for_text(net: Net, split: TextSplit, rows: list[int], name: str) -> list[Tensor]:
+    """The net's outputs for some texts, in eval mode.
+
+    Args:
+        net: The net.
+        split: Where they are.
+        rows: Which of them.
+        name: What an error calls the data.
 
     Raises:
         UserError: The net fails on them.
     """
     device = next(net.parameters()).device
-    batch = {name: x.to(device) for name, x in data.train.tokens.padded(torch.tensor(rows)).items()}
+    batch = {key: x.to(device) for key, x in split.tokens.padded(torch.tensor(rows)).items()}
     with torch.no_grad(), evaluating(net):
         try:
             return list(net(batch))
@@ -63,21 +74,23 @@ def outputs_for_text(net: Net, data: TextData, rows: list[int]) -> list[Tensor]:
             raise
         except (IndexError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
-            tokens = int(data.train.tokens.lengths[rows].max())
+            tokens = int(split.tokens.lengths[rows].max())
             raise UserError(
-                f"the net cannot take texts of {tokens} tokens, the longest of {data.name} ({reason}); cut "
+                f"the net cannot take texts of {tokens} tokens, as {name} has ({reason}); cut "
                 "them by `max_tokens=...` to what it takes, or take the tokenizer that it was made for"
             ) from None
 
 
-def _about_padding(net: Net, data: TextData) -> str | None:
-    """A note, if the outputs for the shortest text depend on padding."""
-    lengths = data.train.tokens.lengths
+def _about_padding(net: Net, split: TextSplit, name: str) -> list[str]:
+    """A note, if the outputs for the shortest text of a split depend on padding."""
+    lengths = split.tokens.lengths
+    if not len(lengths):
+        return []
     short, long = int(lengths.argmin()), int(lengths.argmax())
-    together, alone = outputs_for_text(net, data, [short, long]), outputs_for_text(net, data, [short])
+    together, alone = (outputs_for_text(net, split, rows, name) for rows in ([short, long], [short]))
     if all(_close(one[0], other[0]) for one, other in zip(together, alone, strict=True)):
-        return None
-    pad = data.train.tokens.pad.get("input_ids")
+        return []
+    pad = split.tokens.pad.get("input_ids")
     configs = [getattr(module, "config", None) for module in net.modules()]
     others = [getattr(config, "pad_token_id", None) for config in configs]
     others = [other for other in others if other not in (None, pad)]
@@ -86,10 +99,10 @@ def _about_padding(net: Net, data: TextData) -> str | None:
             f"padding is token {pad} for the tokenizer and {others[0]} for the net, whose outputs change "
             f"with it; set the net's config.pad_token_id to {pad} before exits are attached"
         )
-    return (
+    return [
         "the net's outputs for a text change with its padding, and so with the batch that it is in; where "
         "they should not, mask the padding by attention_mask, or let the tokenizer pad on the right"
-    )
+    ]
 
 
 def _close(one: Tensor, other: Tensor) -> bool:

@@ -92,7 +92,9 @@ class Reader(nn.Module):
         self.second = Recurrent(6, 6, batch_first=True)
         self.fc = nn.Linear(6, CLASSES)
 
-    def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, ids: Tensor, mask: Tensor | None = None, attention_mask: Tensor | None = None
+    ) -> Tensor:
         return self.fc(self.second(self.first(self.embed(ids))).mean(1))
 
 
@@ -110,6 +112,7 @@ def test_what_is_not_certain_is_asked_for():
         ({"ids": IDS, "mask": IDS}, ["input 'mask' may tell padding", "'attention_mask'", 'pool="mean"']),
         ((IDS, IDS), ["an input without a name", "'attention_mask'"]),
         (IDS[:, :1], ["one token", "two or more"]),
+        ({"ids": IDS, "attention_mask": IDS[:, None]}, ["[2, 1, 7]", "not [N, T]", "heads="]),
     ]:
         with pytest.raises(UserError) as refused:
             attach(Reader(), ["first"], example=example)
@@ -126,6 +129,20 @@ def test_the_answers_are_taken(example):
         tokens = exit.trunk if isinstance(exit.trunk, Tensor) else exit.trunk[-1]
         read = tokens[:, -1] if pool == "last" else tokens.mean(1)
         torch.testing.assert_close(exit.logits, net.heads[0][-1](read))
+
+
+def test_vectors_in_place_of_ids():
+    class Vectors(Reader):
+        def forward(self, inputs_embeds: Tensor, attention_mask: Tensor) -> Tensor:
+            return self.fc(self.second(self.first(inputs_embeds)).mean(1))
+
+    batch = {"inputs_embeds": torch.randn(4, 7, 6), "attention_mask": texts()["attention_mask"]}
+    for ways in (1, 2):
+        net = attach(Vectors(ways=ways), ["first"], example=batch)
+        tokens = next(net.exits(batch)).trunk[-1]
+        for i, length in enumerate(LENGTHS):
+            read = tokens[i, length - 1] if ways == 1 else tokens[i, :length].mean(0)
+            torch.testing.assert_close(net(batch)[0][i], net.heads[0][-1](read))
 
 
 def test_an_embedding_tells_the_id_of_padding():

@@ -18,30 +18,30 @@ __all__ = ["POOLS", "FirstToken", "LastToken", "TokenMean", "Tokens", "token_poo
 
 POOLS = ("mean", "last", "class")
 MASK = "attention_mask"  # what transformers calls it: 1 at real tokens, 0 at padding
-SAY = (
+REMEDY = (
     'say what the heads read by `pool="mean"` (all tokens) or `pool="last"` (the last one), or give `heads=`'
 )
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """What a sample of token ids says of its padding.
+    """What a sample of tokens says of its padding.
 
     Attributes:
-        ids: The ids, ``[N, T]``.
+        read: The tokens: their ids, ``[N, T]``, or vectors, ``[N, T, C]``.
         padding: The Tensor of the sample that tells padding: a mask or the ids; None if none does.
         pad: The id of padding, where the ids tell; None where a mask does, which is 0 at padding.
         doubt: Why it is not certain what tells padding; empty if it is.
     """
 
-    ids: Tensor
+    read: Tensor
     padding: Tensor | None = None
     pad: int | None = None
     doubt: str = ""
 
 
 def tokens_of(backbone: nn.Module, sample: Any) -> Tokens | None:
-    """The tokens that a backbone reads; None if it reads no token ids ``[N, T]``.
+    """The tokens that a backbone reads; None if it reads no token ids ``[N, T]``, and no mask.
 
     Padding is what ``attention_mask`` says, or else ``config.pad_token_id`` or the ``padding_idx`` of the
     embedding.
@@ -54,13 +54,17 @@ def tokens_of(backbone: nn.Module, sample: Any) -> Tokens | None:
     inputs = [*named.values()] if named else [*sample] if isinstance(sample, tuple) else [sample]
     rows = [x for x in inputs if isinstance(x, Tensor) and x.ndim == 2]
     whole = [x for x in rows if not x.is_floating_point() and x.dtype != torch.bool]
-    ids = named.get("input_ids", next((x for x in whole if x is not named.get(MASK)), None))
+    mask = named.get(MASK)
+    ids = named.get("input_ids", next((x for x in whole if x is not mask), None))
+    if ids is None and mask is not None:
+        ids = next((x for x in inputs if x is not mask and x.shape[:2] == mask.shape), None)
     if ids is None:
         return None
     tokens = Tokens(ids)
-    mask = named.get(MASK)
-    if mask is not None and mask.shape == ids.shape:
+    if mask is not None and mask.shape == ids.shape[:2]:
         return replace(tokens, padding=mask)
+    if mask is not None:
+        return replace(tokens, doubt=f"{MASK!r} is {[*mask.shape]}, and not [N, T] as the tokens are;")
     others = [x for x in rows if x is not ids and x.shape == ids.shape]
     unclear = [name for name, x in named.items() if "mask" in name and x.shape[:1] == ids.shape[:1]]
     if unclear or (others and not named):
@@ -176,20 +180,20 @@ def _place(feature: Any, tokens: Tokens, axis: int) -> int | None:
     if isinstance(feature, Tensor) or feature[-1].ndim != 3:
         return None
     carried = [i for i, tensor in enumerate(feature) if tensor is tokens.padding]
-    return carried[0] if carried and feature[-1].shape[3 - axis] == tokens.ids.shape[1] else None
+    return carried[0] if carried and feature[-1].shape[3 - axis] == tokens.read.shape[1] else None
 
 
 def _doubt(tokens: Tokens, place: int | None, causal: bool) -> str:
     if tokens.doubt:
-        return f"{tokens.doubt} {SAY}"
+        return f"{tokens.doubt} {REMEDY}"
     if tokens.padding is not None and place is None:
-        return f"the padding of its input is not known for it, token by token; {SAY}"
-    if tokens.ids.shape[1] < 2:
+        return f"the padding of its input is not known for it, token by token; {REMEDY}"
+    if tokens.read.shape[1] < 2:
         return "one token does not tell how tokens read each other; give an example of two or more"
     if causal and place is None:
         return (
             f"the net is causal, and nothing tells where its texts end; give {MASK!r} among its inputs, or "
-            f"set its config.pad_token_id, or {SAY}"
+            f"set its config.pad_token_id, or {REMEDY}"
         )
     return ""
 
@@ -198,13 +202,13 @@ def _is_causal(parts: Parts, sample: Any, tokens: Tokens, axes: Sequence[int]) -
     """Whether tokens depend on those before them and on none behind them, at all cuts and behind the last."""
 
     def changed(place: int) -> Tensor:
-        ids = tokens.ids.clone()
-        ids[:, place] = (ids[:, place] - 1).abs()  # another token, in any vocabulary
-        return ids
+        read = tokens.read.clone()
+        read[:, place] = (read[:, place] - 1).abs()  # another token, in any vocabulary
+        return read
 
-    whole = _features(parts, _with(sample, tokens, tokens.ids))
+    whole = _features(parts, _with(sample, tokens, tokens.read))
     last, first = (_features(parts, _with(sample, tokens, changed(place))) for place in (-1, 0))
-    length, forward, backward = tokens.ids.shape[1], False, False
+    length, forward, backward = tokens.read.shape[1], False, False
     for axis, *runs in zip([*axes, 2], whole, last, first, strict=True):
         x, of_last, of_first = (run if isinstance(run, Tensor) else run[-1] for run in runs)
         if x.ndim == 3 and x.shape[3 - axis] == length:
@@ -217,12 +221,12 @@ def _is_causal(parts: Parts, sample: Any, tokens: Tokens, axes: Sequence[int]) -
     return forward and not backward
 
 
-def _with(sample: Any, tokens: Tokens, ids: Tensor) -> Any:
-    """The sample with other ids, all of them real."""
+def _with(sample: Any, tokens: Tokens, read: Tensor) -> Any:
+    """The sample with other tokens, all of them real."""
 
     def swapped(tensor: Tensor) -> Tensor:
-        if tensor is tokens.ids:
-            return ids
+        if tensor is tokens.read:
+            return read
         return torch.ones_like(tensor) if tensor is tokens.padding else tensor
 
     return pytree.tree_map_only(Tensor, swapped, sample)
