@@ -214,11 +214,13 @@ def test_what_is_said_of_a_net_is_no_part_of_the_data(folder):
     assert not data.notes and len(run.open_data().notes) == 1
 
 
-def test_inputs_that_the_net_does_not_read_are_left_out_and_named(folder, capsys):
+def test_inputs_that_the_net_does_not_read_are_left_out_and_named(folder, tmp_path, capsys):
     names = ["input_ids", "token_type_ids", "attention_mask"]
     data = open_data(folder, tokenizer=word_tokenizer(model_input_names=names))
-    fit(text_net("Bert"), data, "joint", RECIPE)
+    fit(text_net("Bert"), data, "joint", RECIPE, tmp_path / "run")
     assert "the net does not read token_type_ids" in capsys.readouterr().err
+    again = Run.open(tmp_path / "run", text_net("Bert"), data=data)
+    assert {*next(again.batches("val")).inputs} == {"input_ids", "attention_mask"}
     assert data.names == [
         "input_ids",
         "token_type_ids",

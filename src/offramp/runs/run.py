@@ -111,6 +111,7 @@ class Run:
             load_weights(trained.eval(), weights)
             if record["recipe"]["channels_last"]:  # the same rounding as at the end of the training
                 trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        data = None if data is None else for_net(trained, data)
         return cls(net=trained, method=method, record=record, result=result, folder=folder, data=data)
 
     @property
