@@ -131,3 +131,13 @@ def test_methods_that_fuse_shared_weights_say_that_there_are_none():
     _, net = frozen()
     with pytest.raises(offramp.UserError, match="no two outputs of this net share a trainable parameter"):
         offramp.fit(net, "digits", method="meta-gf", recipe=RECIPE, quiet=True)
+
+
+def test_stages_of_ones_own_are_frozen_too():
+    backbone = chain()
+    stages = ["low", ["high", nn.Identity(), "end"]]
+    net = attach(backbone, stages=stages, input_size=(3, 8, 8), freeze_backbone=True)
+    net.train()
+    trained = [name for name, p in net.named_parameters() if p.requires_grad]
+    assert trained == ["heads.0.2.weight", "heads.0.2.bias"]
+    assert [module.training for module in backbone.children()] == [False] * 3

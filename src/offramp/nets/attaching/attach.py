@@ -7,10 +7,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import nn
 
 from offramp.errors import UserError
-from offramp.modes import modes_kept
 from offramp.nets.attaching._auto import auto_places
 from offramp.nets.attaching._batch_axis import check_apart, check_batch_first
 from offramp.nets.attaching._by_graph import by_graph
@@ -19,8 +18,8 @@ from offramp.nets.attaching._by_stages import Stage, by_stages
 from offramp.nets.attaching._checks import check_names, check_values, run_whole
 from offramp.nets.attaching._difference import difference
 from offramp.nets.attaching._heads import make_heads
+from offramp.nets.attaching._modes import copy_modes, freeze
 from offramp.nets.attaching._parts import Parts
-from offramp.nets.attaching._replay_stage import ReplayStage
 from offramp.nets.attaching._tokens import tokens_of
 from offramp.nets.channel_axis import ChannelAxis
 from offramp.nets.multi_exit import MultiExitNet
@@ -47,7 +46,7 @@ def attach(
     freeze_backbone: bool = False,
     task: Task | None = None,
 ) -> MultiExitNet:
-    """Split ``backbone`` after the modules named in ``at`` and put an exit after each.
+    """Split ``backbone`` after the modules named in ``at``, or at equal shares of its FLOPs, and add exits.
 
     Head k reads the output of module ``at[k]``: by default the mean over all axes but the batch and the
     channels, and a Linear, whether the channels come first (``[N, C, H, W]``, ``[N, C, L]``) or last
@@ -146,11 +145,9 @@ def attach(
         task=task,
     )
     net.exits_after = tuple(at or ())
-    _copy_modes(net, backbone)
+    copy_modes(net, backbone)
     if freeze_backbone:
-        backbone.requires_grad_(False).eval()
-        net.frozen_backbone = True
-        net.train(net.training)
+        freeze(net, backbone)
     return net
 
 
@@ -181,23 +178,3 @@ def _cut(
             if not reason:
                 return parts
     raise UserError(reason)
-
-
-def _copy_modes(net: MultiExitNet, backbone: nn.Module) -> None:
-    """The user's modules keep their modes, new ones take those of the modules that they stand for.
-
-    All that is not the backbone's is in eval mode if the backbone itself is.
-    """
-    if not backbone.training:
-        with modes_kept(backbone):
-            net.eval()
-    parts = set(backbone.modules())
-    for ours in (*net.stages, *net.heads[-1].modules()):
-        if not isinstance(ours, (fx.GraphModule, ReplayStage)):
-            continue
-        for name, module in ours.named_modules():
-            if module not in parts:
-                original = backbone
-                for atom in name.removeprefix("backbone").removesuffix("is_training").strip(".").split("."):
-                    original = original._modules.get(atom) or original
-                module.training = original.training
