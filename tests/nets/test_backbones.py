@@ -89,6 +89,13 @@ def test_every_method_takes_a_step(entry):
     flops = [exit.flops for exit in offramp.cost(net).exits]
     assert None not in flops and flops == sorted(flops) and flops[0] > 0
     assert torch.equal(net(x)[-1], before)
+    weights = {
+        key: value * 1.01 if value.is_floating_point() else value
+        for key, value in backbone.state_dict().items()
+    }
+    backbone.load_state_dict(weights)  # as pretrained ones are, before or after
+    after = logits_of(backbone.train().eval(), x)
+    assert torch.equal(net(x)[-1], after) and not torch.equal(after, before)
     for name in METHODS:
         twin = copy.deepcopy(net).train()
         method = offramp.method(name).bind(twin)
