@@ -1,6 +1,7 @@
 """Risks: what a loss is, which candidates are tested, and that the promise is kept over many draws."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,13 @@ from made_logits import Costs, made_logits
 from offramp.errors import UserError
 from offramp.exits import ExitLogits, Policy, decide
 from offramp.exits.calibration._bounds import binomial_tail, clopper_pearson, hoeffding_bentkus
-from offramp.exits.calibration._risk import enough_samples, in_expectation, with_confidence
+from offramp.exits.calibration._risk import (
+    enough_samples,
+    in_expectation,
+    least_risk,
+    least_with,
+    with_confidence,
+)
 from offramp.exits.calibration._risk_path import find_path
 from offramp.exits.calibration.reading import Reader
 from offramp.exits.calibration.to_risk import to_risk
@@ -142,6 +149,23 @@ def test_candidates_are_tested_in_order_until_one_is_not_shown():
     assert with_confidence(halves, 0.1, 0.05, binary=False) == (shown.index(False) if False in shown else 5)
 
 
+@pytest.mark.parametrize("delta", [0.05, None])
+@pytest.mark.parametrize("binary", [True, False])
+def test_the_least_risk_is_where_a_second_candidate_passes(delta, binary):
+    losses = np.array([[0] * 60, [1] * 4 + [0] * 56, [1] * 9 + [0] * 51]) * (1 if binary else 0.5)
+
+    def passed(risk):
+        if delta is None:
+            return in_expectation(losses, risk)
+        return with_confidence(losses, risk, delta, binary=binary)
+
+    least = least_risk(losses, delta, binary=binary)
+    assert passed(least) >= 2 > passed(least - 2e-6)
+    nothing = np.zeros((2, 60))
+    assert least_with(60, delta) == pytest.approx(least_risk(nothing, delta, binary=binary), abs=2e-6)
+    assert enough_samples(least_with(60, delta) + 1e-9, delta) == 60
+
+
 def test_in_expectation_losses_are_made_to_grow():
     """A sample that was lost by one candidate counts as lost by all that follow."""
     losses = np.zeros((4, 19))
@@ -172,7 +196,11 @@ def test_where_no_threshold_will_do_the_full_network_is_taken(capsys):
     wrong[:3] = -10 * wrong[3]  # surely wrong
     policy = to_risk(ExitLogits(wrong, recorded.labels), Reader(), COSTS, risk=0.05)
     assert policy.evaluated == (4,)
-    assert "no threshold shows a risk of 0.05 at delta=0.05 on the 200 samples" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no threshold shows a risk of 0.05 at delta=0.05 on the 200 samples that test it" in said
+    least = float(re.search(r"the least is ([\d.]+)", said)[1])
+    assert 0.05 < least < 1
+    assert to_risk(ExitLogits(wrong, recorded.labels), Reader(), COSTS, risk=1.01 * least).evaluated != (4,)
 
 
 def test_a_policy_remembers_how_it_was_tested():

@@ -23,7 +23,7 @@ import numpy as np
 from offramp.exits.calibration._bounds import binomial_tail, fewest_samples, hoeffding_bentkus
 from offramp.exits.calibration._table import Array
 
-__all__ = ["enough_samples", "in_expectation", "with_confidence"]
+__all__ = ["enough_samples", "in_expectation", "least_risk", "least_with", "with_confidence"]
 
 
 def with_confidence(losses: Array, risk: float, delta: float, *, binary: bool) -> int:
@@ -58,6 +58,31 @@ def in_expectation(losses: Array, risk: float) -> int:
     samples = losses.shape[1]
     bounds = (np.maximum.accumulate(losses, axis=0).sum(1) + 1) / (samples + 1)
     return int((bounds <= risk).sum())  # they only grow
+
+
+def least_risk(losses: Array, delta: float | None, *, binary: bool) -> float:
+    """The smallest risk that is shown of a candidate behind the first, found by bisection.
+
+    Args:
+        losses: As for :func:`with_confidence`.
+        delta: Between 0 and 1; None: in expectation.
+        binary: As for :func:`with_confidence`.
+    """
+    low, high = 0.0, 1.0
+    while high - low > 1e-6:
+        risk, rows = (low + high) / 2, losses[:2]
+        shown = (
+            in_expectation(rows, risk) if delta is None else with_confidence(rows, risk, delta, binary=binary)
+        )
+        low, high = (low, risk) if shown == 2 else (risk, high)
+    return high
+
+
+def least_with(samples: int, delta: float | None) -> float:
+    """The smallest risk that so many test samples show where none of them loses anything."""
+    if delta is None or samples == 0:
+        return 1 / (samples + 1)
+    return float(-np.expm1(math.log(delta) / samples))
 
 
 def enough_samples(risk: float, delta: float | None) -> int:

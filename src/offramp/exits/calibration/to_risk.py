@@ -11,7 +11,13 @@ import torch
 from offramp.errors import UserError
 from offramp.exits.calibration._achieved import achieved
 from offramp.exits.calibration._bounds import clopper_pearson
-from offramp.exits.calibration._risk import enough_samples, in_expectation, with_confidence
+from offramp.exits.calibration._risk import (
+    enough_samples,
+    in_expectation,
+    least_risk,
+    least_with,
+    with_confidence,
+)
 from offramp.exits.calibration._risk_path import Loss, find_path
 from offramp.exits.calibration.reading import Reader
 from offramp.exits.decisions import Paths
@@ -50,7 +56,11 @@ def to_risk(
     note: dict[str, Any] = {"target": {"risk": risk, "delta": delta, "loss": loss}}
     needed = enough_samples(risk, delta)
     if len(testing) < needed:
-        why = f"{promise} takes {2 * needed} samples, half of them to test it, and there are {len(order)}"
+        least = least_with(len(testing), delta)
+        why = (
+            f"{promise} takes {2 * needed} samples, half of them to test it, "
+            f"and there are {len(order)}, which show {least:.3g} at best"
+        )
         return _full(recorded, costs, why, note)
     path = find_path(recorded.take(fitting), reader, loss, costs or _Free(), risk)
     losses, _ = path.outcomes(recorded.take(testing))
@@ -59,7 +69,11 @@ def to_risk(
     else:
         passed = with_confidence(losses, risk, delta, binary=loss == "wrong")
     if passed < 2:  # at the first, nobody leaves
-        why = f"no threshold shows {promise} on the {len(testing)} samples that test it"
+        least = least_risk(losses, delta, binary=loss == "wrong")
+        why = (
+            f"no threshold shows {promise} on the {len(testing)} samples that test it, "
+            f"the least is {least:.3g}"
+        )
         return _full(recorded, costs, why, note)
     policy, lost = path.policy(passed - 1), losses[passed - 1]
     test: dict[str, Any] = {"tested_on": len(testing), "risk": float(lost.mean())}
