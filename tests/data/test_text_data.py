@@ -1,6 +1,7 @@
 """Texts become token ids: from every kind of source, cut and padded as their tokenizer does."""
 
 import json
+import sys
 
 import datasets
 import pyarrow as pa
@@ -166,7 +167,16 @@ def test_a_folder_is_loaded_and_told_from_others(tmp_path):
     tokenizer = word_tokenizer()
     tokenizer(["a"], truncation=True, max_length=1, padding="max_length")  # leaves traces in it
     assert open_data(PAIRS, tokenizer=tokenizer).read["digest"] == read["digest"]
-    assert open_data(PAIRS, tokenizer=other).read["digest"] != read["digest"]
+    for changed in (other, word_tokenizer(padding_side="left"), word_tokenizer(truncation_side="left")):
+        assert open_data(PAIRS, tokenizer=changed).read["digest"] != read["digest"]
+
+
+def test_transformers_is_asked_for_where_a_folder_needs_it(tmp_path, monkeypatch):
+    folder = write_tokenizer(tmp_path)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(UserError, match=r"needs transformers: pip install 'offramp\[text\]'"):
+        open_data(PAIRS, tokenizer=folder)
+    assert open_data(PAIRS, tokenizer=Letters()).num_classes == 2
 
 
 def no_mask(texts, **options) -> dict[str, list[list[int]]]:

@@ -10,8 +10,12 @@ from offramp.errors import UserError
 __all__ = ["extra"]
 
 
-def extra(module: str) -> ModuleType:
-    """Import a module that the `data` extra brings.
+def extra(module: str, bundle: str = "data") -> ModuleType:
+    """Import a module that an extra of the package brings.
+
+    Args:
+        module: Its name.
+        bundle: The extra.
 
     Raises:
         UserError: It is not installed.
@@ -19,4 +23,4 @@ def extra(module: str) -> ModuleType:
     try:
         return import_module(module)
     except ImportError as error:
-        raise UserError(f"this data set needs {module}: pip install 'offramp[data]'") from error
+        raise UserError(f"this data set needs {module}: pip install 'offramp[{bundle}]'") from error

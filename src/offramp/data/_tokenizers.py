@@ -42,7 +42,7 @@ def load_tokenizer(tokenizer: Any) -> tuple[Tokenizer, str | None]:
             f"no such folder: {tokenizer}; give one that tokenizer.save_pretrained has written, by "
             "`tokenizer=...`"
         )
-    transformers = extra("transformers")
+    transformers = extra("transformers", "text")
     try:
         found = transformers.AutoTokenizer.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False
@@ -67,6 +67,9 @@ def limit_of(tokenizer: Tokenizer, max_tokens: int | None) -> int | None:
 def digest_of(tokenizer: Tokenizer) -> str:
     """What tells a tokenizer from others: its rules or vocabulary where it shows them, and what it does."""
     content: list[object] = [_ids(tokenizer, text) for text in PROBES]
+    content += [
+        getattr(tokenizer, name, None) for name in ("padding_side", "truncation_side", "pad_token_id")
+    ]
     if hasattr(tokenizer, "backend_tokenizer"):
         rules = json.loads(tokenizer.backend_tokenizer.to_str())
         content.append(rules | {"truncation": None, "padding": None})  # those of the last call

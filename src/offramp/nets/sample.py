@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -55,6 +56,6 @@ def make_sample(
 
     if isinstance(example, Tensor):
         return rows(example)
-    if isinstance(example, dict):
+    if isinstance(example, Mapping):
         return {name: rows(tensor) for name, tensor in example.items()}
     return tuple(map(rows, example))

@@ -17,7 +17,7 @@ from offramp.methods.bound import BoundMethod
 from offramp.nets.text import build, check
 from offramp.recipes.recipe import Recipe
 from offramp.runs.record import read_record
-from offramp.runs.sets import open_set
+from offramp.runs.sets import SETTINGS, open_set
 from offramp.sweeps._jobs import Job
 from offramp.sweeps.file import Entry, Sweep
 from offramp.training.batch_size import check_batch_size
@@ -119,7 +119,7 @@ def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
     checked = set()
     for run in runs:
         recipe = run.recipe
-        key = (recipe.val_fraction, recipe.train_limit, recipe.test_limit, recipe.size)
+        key = tuple(repr(getattr(recipe, name)) for name in SETTINGS)
         if key not in opened:
             opened[key] = open_set(sweep.data, recipe)
         data = opened[key]
