@@ -8,7 +8,7 @@ from steered import EXITS, POLICY, net, request, sample
 
 from offramp.errors import UserError
 from offramp.exits._inference import InferenceNet
-from offramp.exits._rows import Flow
+from offramp.exits._rows import Flow, stack
 from offramp.exits._scheduler import Scheduler
 
 
@@ -196,10 +196,10 @@ def test_what_ends_programs_ends_a_request():
 def test_where_memory_is_short_for_a_batch_its_halves_run(monkeypatch):
     take, s = Flow.take, Stepped(max_batch=8)
 
-    def short(flow, rows, batched):
+    def short(flow, rows, *how):
         if len(rows) > 3:
             raise MemoryError
-        return take(flow, rows, batched)
+        return take(flow, rows, *how)
 
     monkeypatch.setattr(Flow, "take", short)
     asked = s.admit(*(request(sample(2 if i < 3 else 3)) for i in range(8)))
@@ -247,6 +247,17 @@ def test_nothing_of_a_request_is_kept_when_it_is_done():
     s.finish()
     assert all(future.done() for future in futures)
     assert [each() for each in kept] == [None] * 4
+
+
+@pytest.mark.parametrize("size", [(), (5,), (4, 3, 2), (1, 1, 2)])
+def test_samples_are_stacked_in_their_memory_format(size):
+    plain = torch.randn(3, *size)
+    assert torch.equal(stack([*plain]), plain)
+    axes = range(len(size))
+    turned = [x.permute([*axes[1:], *axes[:1]]) for x in plain]  # as one image of a channels-last batch
+    stacked = stack(turned)
+    assert torch.equal(stacked, torch.stack(turned))
+    assert stacked[0].stride() == turned[0].stride()
 
 
 def test_flows_are_joined_in_order():

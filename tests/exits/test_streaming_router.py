@@ -376,7 +376,7 @@ def test_should_the_thread_end_by_a_fault_of_its_own_nobody_waits_for_it(held, m
     h = held(max_batch=1)
     futures = [h.router.submit(sample(3)) for _ in range(3)]
     h.running()
-    monkeypatch.setattr(h.router._worker._scheduler, "_hand_on", lambda *_: 1 / 0)
+    monkeypatch.setattr(h.router._worker._scheduler, "_pass_on", lambda *_: 1 / 0)
     h.let_go()
     for future in futures:
         with pytest.raises(ZeroDivisionError):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-__all__ = ["Flow", "Parting", "batched_leaves", "has_blocks", "take"]
+__all__ = ["Flow", "Parting", "batched_leaves", "has_blocks", "stack", "take"]
 
 
 class Flow(NamedTuple):
@@ -140,6 +140,15 @@ def take(x: Tensor, rows: Tensor, moved: Tensor | None = None) -> Tensor:
     return blocks.index_select(0, rows).permute(back)
 
 
+def stack(samples: tuple[Tensor, ...]) -> Tensor:
+    """Samples ``[...]`` as the rows of one Tensor ``[N, ...]``, in the memory format of the first."""
+    order = _slowest_first(samples[0])
+    if order == [*range(len(order))]:
+        return torch.stack(samples)
+    back = [1 + order.index(axis) for axis in range(len(order))]
+    return torch.stack([sample.permute(order) for sample in samples]).permute(0, *back)
+
+
 def has_blocks(x: Tensor) -> bool:
     """Whether each row is a block of memory, apart from the others."""
     return _blocks(x)[0] is not None
@@ -147,10 +156,16 @@ def has_blocks(x: Tensor) -> bool:
 
 def _blocks(x: Tensor) -> tuple[Tensor | None, list[int]]:
     """A Tensor with its axes from the slowest in memory on, if that is the rows'; and the way back."""
-    order = sorted(range(x.ndim), key=lambda axis: -x.stride()[axis])  # stable
+    order = _slowest_first(x)
     if order[0] != 0:
         return None, []
     return x.permute(order), [order.index(axis) for axis in range(x.ndim)]
+
+
+def _slowest_first(x: Tensor) -> list[int]:
+    """The axes of a Tensor from the slowest in memory on."""
+    strides = x.stride()
+    return sorted(range(x.ndim), key=lambda axis: -strides[axis])  # stable
 
 
 def _cat(tensors: Sequence[Tensor | None]) -> Tensor | None:

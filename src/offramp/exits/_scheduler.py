@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-from torch.utils import _pytree as pytree
-
 from offramp.errors import UserError
-from offramp.exits._inference import InferenceNet, Step
+from offramp.exits._batch import Verdict, run_batch
+from offramp.exits._inference import InferenceNet
 from offramp.exits._request import Kind, Request, SampleAnswer
 from offramp.exits._rows import Flow
-from offramp.exits.confidence import Reading
 
 __all__ = ["Scheduler"]
 
@@ -26,14 +21,6 @@ class _Place(NamedTuple):
 
     step: int
     kind: Kind
-
-
-class _Verdict(NamedTuple):
-    """What an exit says about one sample, and whether it leaves there."""
-
-    confidence: float
-    prediction: int
-    leaves: bool
 
 
 class Scheduler:
@@ -59,7 +46,7 @@ class Scheduler:
         max_wait: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._net, self._steps = net, net.steps
+        self._net = net
         self._max_batch, self._max_wait = max_batch, max_wait
         self._clock = clock
         self._buffers: dict[_Place, list[Request]] = {}
@@ -114,105 +101,40 @@ class Scheduler:
 
     def _run(self, place: _Place, requests: list[Request], *, anew: bool = False) -> None:
         try:
-            flow, verdicts = self._read(place, requests, anew)
+            passed = run_batch(self._net, place.step, requests, anew=anew)
         except BaseException as error:
             # As thread pools do: what a net raises, SystemExit too, belongs to the future, not to the thread.
             if len(requests) == 1:
                 return requests[0].fail(error)
         else:
-            return self._hand_on(place, requests, flow, verdicts)
+            self._pass_on(place, [requests[row] for row in passed.staying], passed.flow)
+            return self._answer(place, requests, passed.verdicts)
         half = len(requests) // 2
         for part in (requests[:half], requests[half:]):
             now = self._clock()
-            if staying := [request for request in part if not request.gone(now)]:
-                self._run(place, staying, anew=True)
+            if left := [request for request in part if not request.gone(now)]:
+                self._run(place, left, anew=True)
 
-    def _read(self, place: _Place, requests: Sequence[Request], anew: bool) -> tuple[Flow, list[_Verdict]]:
-        """Run a step, read the exit that it ends with, and take out those that leave.
-
-        Args:
-            place: Before which step the requests wait.
-            requests: The requests.
-            anew: Start from their inputs: a step that failed may have written to its feature.
-        """
-        *before, step = self._steps[: place.step + 1]
-        if anew or not before:
-            flow = self._stack(place.kind, requests)
-            for earlier in before:
-                flow, _ = earlier.run(flow, len(requests))
-        else:
-            flow = self._gather(before[-1].batched, requests)
-        flow, reading = step.run(flow, len(requests))
-        confidence = reading.confidence
-        columns = (confidence, reading.prediction, _leaves(step, reading, requests))
-        # the one synchronisation with a GPU
-        table = torch.stack([column.to(confidence.dtype) for column in columns]).tolist()
-        verdicts = [
-            _Verdict(confidence, int(prediction), bool(leaves) or place.step >= request.last)
-            for request, confidence, prediction, leaves in zip(requests, *table, strict=True)
-        ]
-        staying = [row for row, verdict in enumerate(verdicts) if not verdict.leaves]
-        if 0 < len(staying) < len(requests):
-            flow = flow.take(self._rows(staying), step.batched)
-        return flow, verdicts
-
-    def _stack(self, kind: Kind, requests: Sequence[Request]) -> Flow:
-        columns = zip(*(request.inputs for request in requests), strict=True)
-        leaves = [self._moved(torch.stack(column)) for column in columns]
-        return self._net.enter(pytree.tree_unflatten(leaves, kind.form), len(requests))
-
-    def _gather(self, batched: Sequence[bool], requests: Sequence[Request]) -> Flow:
-        """Lay out the samples of requests, which come from different batches, as one."""
-        flows = []
-        for _, group in itertools.groupby(requests, key=lambda request: id(request.flow)):
-            members = [*group]
-            flow = members[0].flow
-            assert flow is not None
-            if len(members) < flow.samples(batched):
-                flow = flow.take(self._rows([member.row for member in members]), batched)
-            flows.append(flow)
-        return self._net.fill(Flow.join(flows, batched), len(requests), batched)
-
-    def _rows(self, rows: Sequence[int]) -> Tensor:
-        return self._moved(torch.tensor(rows))
-
-    def _moved(self, tensor: Tensor) -> Tensor:
-        """A Tensor on the net's device, without a wait for that."""
-        return tensor.to(self._net.device, non_blocking=True)
-
-    def _hand_on(
-        self, place: _Place, requests: Sequence[Request], flow: Flow, verdicts: Sequence[_Verdict]
-    ) -> None:
-        """Let those that stay, whose flow it is, wait before the next step; answer the others."""
-        step, now = self._steps[place.step], self._clock()
-        pairs = [*zip(requests, verdicts, strict=True)]
-        staying = [request for request, verdict in pairs if not verdict.leaves]
-        for row, request in enumerate(staying):
+    def _pass_on(self, place: _Place, requests: Sequence[Request], flow: Flow) -> None:
+        """Let requests wait before the next step."""
+        now = self._clock()
+        for row, request in enumerate(requests):
             request.flow, request.row, request.since = flow, row, now
-        if staying:
-            self._buffers.setdefault(place._replace(step=place.step + 1), []).extend(staying)
-        for request, verdict in pairs:
-            if verdict.leaves:
-                _answer(request, step, verdict)
+        if requests:
+            self._buffers.setdefault(place._replace(step=place.step + 1), []).extend(requests)
 
-
-def _leaves(step: Step, reading: Reading, requests: Sequence[Request]) -> Tensor:
-    """Which samples leave by the policy's thresholds or, where they have one, by their own: bool ``[n]``."""
-    leaves = step.gate.leaves(reading)
-    if all(request.threshold is None for request in requests):
-        return leaves
-    own = [math.nan if request.threshold is None else request.threshold for request in requests]
-    thresholds = reading.confidence.new_tensor(own)
-    return torch.where(thresholds.isnan(), leaves, reading.confidence >= thresholds)
-
-
-def _answer(request: Request, step: Step, verdict: _Verdict) -> None:
-    if math.isnan(verdict.confidence):
-        request.fail(
-            UserError(
-                f"the logits of exit {step.gate.exit} are not numbers; "
-                "look for NaN or infinity in the input and the weights"
-            )
-        )
-    else:
-        request.answer(SampleAnswer(verdict.prediction, step.gate.exit, verdict.confidence, step.cost))
+    def _answer(self, place: _Place, requests: Sequence[Request], verdicts: Sequence[Verdict]) -> None:
+        """Answer those that leave."""
+        step = self._net.steps[place.step]
+        for request, (confidence, prediction, leaves) in zip(requests, verdicts, strict=True):
+            if not leaves:
+                continue
+            if math.isnan(confidence):
+                request.fail(
+                    UserError(
+                        f"the logits of exit {step.gate.exit} are not numbers; "
+                        "look for NaN or infinity in the input and the weights"
+                    )
+                )
+            else:
+                request.answer(SampleAnswer(prediction, step.gate.exit, confidence, step.cost))
