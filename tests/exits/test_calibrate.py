@@ -150,6 +150,14 @@ def test_training_samples_are_told_apart(run, capsys):
         calibrate(run, run.batches("train"), risk=0.1)
 
 
+def test_what_validation_samples_have_chosen_is_not_known_without_the_run(run, net, labels, capsys):
+    calibrate(run.net, run.batches(), risk=0.3)
+    assert "tested on the validation samples of noise; where these have chosen" in capsys.readouterr().err
+    calibrate(run, risk=0.3)
+    calibrate(net, (X, labels), risk=0.3)
+    assert "have chosen" not in capsys.readouterr().err
+
+
 def test_a_risk_is_not_tested_on_what_has_chosen_the_rate(run, tmp_path):
     alone = shutil.copytree(run.folder, tmp_path / "seed-0")
     for name, changes in {"seed-1": {"seed": 1}, "seed-1-lr-x3": {"seed": 1, "lr": 0.15}}.items():

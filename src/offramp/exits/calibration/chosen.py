@@ -8,12 +8,13 @@ from offramp.errors import UserError
 from offramp.exits.exit_logits import ExitLogits
 from offramp.runs import Run
 from offramp.runs.record import is_run, read_record
+from offramp.say import say
 
 __all__ = ["check_untouched"]
 
 
 def check_untouched(recorded: ExitLogits, run: Run | None) -> None:
-    """Check that the samples have chosen nothing about the net.
+    """Check that the samples have chosen nothing about the net; say what cannot be known.
 
     Raises:
         UserError: They trained it, or they are the validation samples by which a run's rate may be chosen.
@@ -25,6 +26,11 @@ def check_untouched(recorded: ExitLogits, run: Run | None) -> None:
         raise UserError(
             f"the net has learned the training samples of {origin.data}, which cannot test a risk; "
             "give held-out samples, e.g. data.val"
+        )
+    if run is None:
+        say(
+            f"the risk is tested on the validation samples of {origin.data}; where these have chosen a rate or "
+            "an epoch of this net, the promise is void"
         )
     if run is None or origin.data != run.record["data"]["name"]:
         return
