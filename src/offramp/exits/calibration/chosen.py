@@ -29,8 +29,8 @@ def check_untouched(recorded: ExitLogits, run: Run | None) -> None:
         )
     if run is None:
         say(
-            f"the risk is tested on the validation samples of {origin.data}; where these have chosen a rate or "
-            "an epoch of this net, the promise is void"
+            f"the risk is tested on the validation samples of {origin.data}; where these have chosen a rate "
+            "or an epoch of this net, the promise is void"
         )
     if run is None or origin.data != run.record["data"]["name"]:
         return
