@@ -26,7 +26,9 @@ class Gate:
         self._temperature = policy.temperatures[exit - 1]
         threshold = None if self.last else policy.thresholds[exit - 1]
         self._threshold: float | Tensor | None = (
-            torch.tensor(threshold, device=device) if isinstance(threshold, tuple) else threshold
+            torch.tensor(threshold, dtype=torch.float64, device=device)
+            if isinstance(threshold, tuple)
+            else threshold
         )
 
     def read(self, logits: Tensor, state: Tensor | None) -> Reading:
