@@ -46,4 +46,4 @@ def test_mistakes_are_one_line(offramp, refused, small, runs, tmp_path):
     }.items():
         assert offramp(*small, *words, "--out", tmp_path / name)[0] == 0
     assert "no exits in a row" in refused("budget", tmp_path / "separate")
-    assert "the run held out no validation images" in refused("budget", tmp_path / "no-val")
+    assert "the run held out no validation samples" in refused("budget", tmp_path / "no-val")

@@ -163,7 +163,7 @@ def test_mistakes_are_one_line(offramp, refused, small, runs, tmp_path):
     line = refused("calibrate", tmp_path / "sep", "--budget", "50%", "--out", out)
     assert "no exits in a row" in line
     line = refused("calibrate", tmp_path / "no-val", "--budget", "50%", "--out", out)
-    assert "the run held out no validation images" in line
+    assert "the run held out no validation samples" in line
     assert not out.exists()
     assert offramp(*words, "--budget", "50%")[0] == 0
     line = refused("eval", runs / "dfs", "--policy", out)

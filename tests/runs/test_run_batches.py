@@ -25,5 +25,5 @@ def test_batches_of_a_run_are_normalised_as_in_its_training():
 def test_a_run_without_validation_images_says_so():
     data = tiny_data(val=0)
     run = fit(tiny_net(), data, "joint", Recipe(epochs=1, batch_size=8), quiet=True)
-    with pytest.raises(UserError, match="held out no validation images"):
+    with pytest.raises(UserError, match="held out no validation samples"):
         run.batches()

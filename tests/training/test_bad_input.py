@@ -83,7 +83,7 @@ def test_a_set_of_one_class_is_told(capsys):
     data = open_data((torch.randint(0, 256, (24, 3, 8, 8), dtype=torch.uint8), ["cat"] * 20 + ["dog"] * 4))
     data.train.labels.zero_()
     fit(tiny_net(classes=2), data, "joint", RECIPE.replace(epochs=1))
-    assert "all training images are of one class, cat: there is nothing" in capsys.readouterr().err
+    assert "all training samples are of one class, cat: there is nothing" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +248,7 @@ def test_overflow_after_overflow_is_an_error():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"batch_size": 44}, ["43 images", "44", "batch_size"]),
+        ({"batch_size": 44}, ["43 samples", "44", "batch_size"]),
         ({"augment": "crop-flop"}, ["crop-flop", "crop-flip"]),
     ],
 )

@@ -173,17 +173,17 @@ class Run:
         return opened
 
     def batches(self, split: Literal["train", "val", "test"] = "val") -> Iterator[Batch]:
-        """The images of a split, normalised as in the training and not augmented, on the net's device.
+        """The samples of a split, normalised as in the training and not augmented, on the net's device.
 
         Raises:
-            UserError: No such split, the run held out no validation images, or its set cannot be opened.
+            UserError: No such split, the run held out no validation samples, or its set cannot be opened.
         """
         if split not in ("train", "val", "test"):
             raise UserError(f"a set has the splits train, val and test, and no {split!r}")
         images: Batches = getattr(self.open_data(), split)
         if not len(images):
             raise UserError(
-                "the run held out no validation images; train with `Recipe(val_fraction=0.1)`, "
+                "the run held out no validation samples; train with `Recipe(val_fraction=0.1)`, "
                 "or give samples of your own"
             )
         device = next(self.net.parameters()).device

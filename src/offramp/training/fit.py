@@ -155,7 +155,8 @@ def _say_at_the_start(data: OpenedData[Any], staying: list[str], counted: Cost) 
         say(note)
     if len(labels := data.train.labels.unique()) == 1:
         say(
-            f"all training images are of one class, {data.classes[labels[0]]}: there is nothing to tell apart"
+            f"all training samples are of one class, {data.classes[labels[0]]}: "
+            "there is nothing to tell apart"
         )
     if staying:
         say(f"in evaluation mode throughout, as it came: {shortened(staying)}")
