@@ -242,6 +242,15 @@ def test_unknown_flops_are_refused():
         attach(backbone, "auto:2", **SIZE)
 
 
+def test_a_backbone_without_gradients_is_refused():
+    with torch.inference_mode():
+        backbone = nn.Sequential(*(nn.Linear(4, 4) for _ in range(3)))
+    with pytest.raises(UserError, match=r"Sequential does not run with gradients.*at=\[\.\.\.\]") as refusal:
+        attach(backbone, "auto:2", input_size=(4,))
+    assert "\n" not in str(refusal.value)
+    assert attach(backbone, ["0"], input_size=(4,)).exits_after == ("0",)  # as the line says
+
+
 def test_the_record_of_a_run_says_where(tmp_path):
     recipe = offramp.Recipe(epochs=1, train_limit=40, test_limit=20, batch_size=20)
 

@@ -53,14 +53,26 @@ def clean_cuts(backbone: nn.Module, sample: Any) -> tuple[list[CleanCut], int]:
         sample: An input for it.
 
     Raises:
-        UserError: FLOPs cannot be counted.
+        UserError: FLOPs cannot be counted, or the backbone does not run with gradients.
     """
     tally = Tally()
-    with unchanged(backbone), torch.enable_grad(), _differentiable(backbone):
-        start = _node(torch.zeros((), requires_grad=True))._sequence_nr()
-        inputs = pytree.tree_map_only(Tensor, _watched, sample)
-        with tally.at_work(), _returned(backbone.eval(), inputs, lambda: tally.macs) as (candidates, marks):
+    start = _node(torch.zeros((), requires_grad=True))._sequence_nr()
+    inputs = pytree.tree_map_only(Tensor, _watched, sample)
+    try:
+        with (
+            unchanged(backbone),
+            torch.enable_grad(),
+            _differentiable(backbone),
+            tally.at_work(),
+            _returned(backbone.eval(), inputs, lambda: tally.macs) as (candidates, marks),
+        ):
             logits = logits_of(call_with(backbone, inputs))
+    except Exception as error:  # whatever a user's forward raises that runs under no_grad only
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"{type(backbone).__name__} does not run with gradients, which tell where one Tensor crosses: "
+            f"{reason}; name the modules to cut after, at=[...]"
+        ) from error
     if tally.hiding:
         raise UserError(
             f"equal shares of the FLOPs of {type(backbone).__name__} are not known: "
