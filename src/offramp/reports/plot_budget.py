@@ -23,10 +23,10 @@ MARK_STYLE = {
 
 
 def plot_budget(budget: Budget, path: str | Path) -> Path:
-    """Draw accuracy against mean FLOPs, one curve per method with a band of one standard deviation
-    over the seeds.
+    """Draw accuracy against mean FLOPs, one curve per method.
 
-    Beside each curve stand the exits by themselves, the oracle and the static network.
+    The band of a curve is one standard deviation over the seeds. Beside it stand the exits by themselves, the
+    oracle and the static network.
 
     Args:
         budget: From :func:`offramp.reports.budget.budget`.
