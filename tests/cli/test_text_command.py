@@ -48,3 +48,5 @@ def test_from_training_to_evaluation(offramp, refused, result_of, folder):
     code, out, err = offramp(*words)
     assert code == 0, err
     assert result_of(folder / "run") == result
+    line = refused(*words, "--set", "max_tokens=5")
+    assert "run with another data" in line and "'max_tokens': 5" in line

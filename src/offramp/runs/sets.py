@@ -74,17 +74,20 @@ def open_recorded(
         classes = len(data["classes"])
     recipe = recipe.replace(classes=classes)
     if "text" in data:
-        return _open_texts(data, recipe, tokenizer)
+        return _open_texts(record, recipe, tokenizer)
     if tokenizer is not None:
         raise UserError("the run was trained on images, which have no tokenizer; leave `tokenizer` out")
     channels = recipe.image_channels or data["input_size"][0]
     return open_set(data["source"], recipe.replace(image_channels=channels))
 
 
-def _open_texts(data: dict[str, Any], recipe: Recipe, tokenizer: Any) -> OpenedData[Any]:
-    """The texts of a run, of whose tokenizer the record has the folder at most."""
-    read = data["text"]
+def _open_texts(record: dict[str, Any], recipe: Recipe, tokenizer: Any) -> OpenedData[Any]:
+    """The texts of a run, read as its own were but where the recipe is another one than the run's."""
+    data, read = record["data"], record["data"]["text"]
     settings = {"max_tokens": read["max_tokens"], "text": read["column"]}
+    for name in settings:
+        if getattr(recipe, name) != record["recipe"][name]:
+            settings[name] = getattr(recipe, name)
     found = open_set(data["source"], recipe.replace(**settings), None, _tokenizer(recipe, read, tokenizer))
     check_tokenizer(found, read)
     return found
