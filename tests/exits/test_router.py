@@ -2,7 +2,9 @@
 
 import copy
 import math
+from collections import UserDict
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -65,12 +67,14 @@ def images(n: int, seed: int = 1) -> torch.Tensor:
     return 2 * colours + torch.randn(n, *SIZE, generator=generator, dtype=torch.float64)
 
 
-def by_hand(net: MultiExitNet, policy: Policy, x: torch.Tensor) -> list[tuple[int, int, float]]:
+def by_hand(
+    net: MultiExitNet, policy: Policy, x: Any, samples: int | None = None
+) -> list[tuple[int, int, float]]:
     """(prediction, exit, confidence) of each sample, in plain Python."""
     answers = []
     with torch.no_grad():
         outputs = copy.deepcopy(net).eval()(x)
-    for n in range(len(x)):
+    for n in range(len(x) if samples is None else samples):
         agreeing, before = 0, None
         for k in policy.evaluated:
             z = [v / policy.temperatures[k - 1] for v in outputs[k - 1][n].tolist()]
@@ -363,3 +367,33 @@ def test_memory_of_others_is_not_written_over(stage):
     assert 0 < (answer.exit == 1).sum() < 12  # few enough for the others to be moved together
     assert torch.equal(x, images(33))
     assert torch.equal(router(x).exit, answer.exit)
+
+
+class Named(nn.Module):
+    """A stage that reads two named Tensors, of one shape and dtype."""
+
+    def forward(self, x):
+        return x["a"] - 2 * x["b"]
+
+
+class Mappish(UserDict):
+    """Named Tensors, as a tokenizer gives them."""
+
+
+def test_named_tensors_may_come_in_any_order_and_mapping():
+    torch.manual_seed(0)
+    example = {"a": images(2), "b": images(2, seed=3)}
+    net = MultiExitNet([Named(), Same(), Same()], [head(3), head(3), head(3)], example=example).double()
+    for module in net.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=2)
+    policy = Policy((0.9, 0.9))
+    named = {"a": images(9), "b": images(9, seed=3)}
+    answer = Router(net, policy)(named)
+    assert answer.exit.tolist() == [exit for _, exit, _ in by_hand(net, policy, named, 9)]
+    for other in (dict(reversed(named.items())), Mappish(named)):
+        assert torch.equal(Router(net, policy)(other).exit, answer.exit)
+    with pytest.raises(UserError, match="no input 'c'"):
+        Router(net, policy)(named | {"c": images(9)})
+    with pytest.raises(UserError, match="input 'b' is missing"):
+        Router(net, policy)({"a": images(9)})

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from offramp.copying import deep_copy
 from offramp.errors import UserError
-from offramp.exits._compiled import compiled, filled
+from offramp.exits._compiled import bucket, compiled, filled
 from offramp.exits._folding import close, fold
 from offramp.exits._gate import Gate
 from offramp.exits._rows import Flow, batched_leaves, has_blocks
@@ -89,7 +89,7 @@ class InferenceNet:
         gates = [Gate(policy, part.exit, self.device) for part in parts]
         read_on = [*(part.reads_previous for part in parts[1:]), False]
         self.steps = [*map(Step, run, gates, batched, movable, read_on, _costs(net, policy))]
-        self._filled = filled if compile else lambda rows: rows
+        self._compiled = compile
 
     def enter(self, x: Any, samples: int) -> Flow:
         """Begin with an input that has been checked."""
@@ -97,13 +97,15 @@ class InferenceNet:
 
     def fill(self, flow: Flow, samples: int, batched: Sequence[bool]) -> Flow:
         """Fill samples up to a batch size that the net runs."""
-        rows = torch.arange(samples, device=self.device)
-        more = self._filled(rows)
-        return flow if len(more) == samples else flow.take(more, batched)
+        if bucket(samples) == samples or not self._compiled:
+            return flow
+        return flow.take(filled(torch.arange(samples, device=self.device)), batched)
 
     def take(self, flow: Flow, rows: Tensor, moved: list[int], step: Step) -> Flow:
         """Keep some of the samples behind a step; some of them are moved to other places than they had."""
-        return flow.take(self._filled(rows), step.batched, step.movable, rows.new_tensor(moved))
+        if self._compiled:
+            return flow.take(filled(rows), step.batched)
+        return flow.take(rows, step.batched, step.movable, rows.new_tensor(moved))
 
 
 @torch.inference_mode()

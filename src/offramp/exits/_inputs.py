@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from offramp.errors import UserError
 from offramp.nets import MultiExitNet
+from offramp.nets.named_inputs import named_inputs
 
 __all__ = ["Inputs"]
 
@@ -26,17 +27,18 @@ class Inputs:
         like = net.sample(1)
         self._form = _form(like)
         self._leaves = pytree.tree_leaves(like)
-        self._sizes_vary = net.example is not None  # of text, for one
+        self._example = net.example  # where there is one, as of texts, sizes may vary
 
-    def check(self, x: Any) -> int:
-        """Check that an input is like those of the net.
+    def read(self, x: Any) -> tuple[Any, int]:
+        """Read an input as those of the net.
 
         Returns:
-            How many samples it holds.
+            The input, with named Tensors in the order of the net's example, and how many samples it holds.
 
         Raises:
             UserError: It holds none, or is of another form, shape, dtype or device.
         """
+        x = named_inputs(x, self._example)
         if _form(x) != self._form:
             raise UserError(f"the net reads {self._form}, got {_form(x)}")
         leaves = [x] if isinstance(x, Tensor) else pytree.tree_leaves(x)
@@ -44,10 +46,10 @@ class Inputs:
             self._check(like, leaf)
         if len({len(leaf) for leaf in leaves}) > 1:
             raise UserError(f"the inputs have {[len(leaf) for leaf in leaves]} samples; give as many of each")
-        return len(leaves[0])
+        return x, len(leaves[0])
 
     def _check(self, like: Tensor, x: Tensor) -> None:
-        fits = x.ndim == like.ndim if self._sizes_vary else x.shape[1:] == like.shape[1:]
+        fits = x.ndim == like.ndim if self._example is not None else x.shape[1:] == like.shape[1:]
         if not fits or not x.ndim:
             sizes = ", ".join(["N", *map(str, like.shape[1:])])
             raise UserError(

@@ -98,7 +98,7 @@ class Router:
     @torch.inference_mode()
     def _route(self, x: Any, end: float) -> Answer:
         start = _now()
-        samples, steps = self._inputs.check(x), self._net.steps
+        (x, samples), steps = self._inputs.read(x), self._net.steps
         flow, left = self._net.enter(x, samples), _Left()
         rows = torch.arange(samples, device=self._net.device)
         for number, step in enumerate(steps):

@@ -158,7 +158,7 @@ class StreamingRouter:
 
     def _check(self, batch: Any) -> None:
         try:
-            self._inputs.check(batch)
+            self._inputs.read(batch)
         except UserError as error:
             raise UserError(
                 f"a request is one sample, without a batch axis; as a batch of 1, {error}"

@@ -12,9 +12,9 @@ from offramp.copying import kept_results
 from offramp.errors import UserError
 from offramp.forks.fork import Fork
 from offramp.forks.forked_net import ForkedNet
-from offramp.nets._named_inputs import named_inputs
 from offramp.nets.channel_axis import Axes, ChannelAxis, channel_axes, look
 from offramp.nets.exits import Exit, exits
+from offramp.nets.named_inputs import named_inputs
 from offramp.nets.net import Net
 from offramp.nets.passage import Passage, kept_exits, passage
 from offramp.nets.sample import Example
