@@ -5,13 +5,15 @@ import random
 import numpy as np
 import pytest
 import torch
+from tiny_runs import tiny_data, tiny_net
 from torch import nn
 from torch.nn.modules import module as of_all_modules
 from torch.nn.utils.parametrizations import weight_norm
 
 import offramp
 from offramp.forks import partition
-from offramp.unchanged import unchanged
+from offramp.modes import buffers_kept
+from offramp.unchanged import restored_on_error, unchanged
 
 
 class Counting(nn.Module):
@@ -137,3 +139,60 @@ def test_nobody_counts_the_looks_of_the_library(fired, kind):
     assert fired == []
     backbone[:4](torch.randn(2, 3, 8, 8, requires_grad=True)).sum().backward()
     assert {*fired} >= {*RUNNING}
+
+
+def expanded(net):
+    """Give a net buffers and a gradient, of which several elements lie in one place of memory each."""
+    net.register_buffer("row", torch.zeros(1).expand(5))
+    net.register_buffer("matrix", torch.arange(3.0)[:, None].expand(3, 4))
+    net.register_buffer("middle", torch.ones(2, 1, 3).expand(2, 5, 3))
+    parameter = next(net.parameters())
+    parameter.grad = torch.ones(()).expand(parameter.shape)
+    return net
+
+
+@pytest.mark.parametrize("keep", [unchanged, restored_on_error, buffers_kept])
+def test_places_in_memory_that_several_elements_share(keep):
+    net = expanded(nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)))
+    with torch.inference_mode():
+        net.register_buffer("inferred", torch.ones(1).expand(2))
+    before, layout = state(net), {name: (b.shape, b.stride()) for name, b in net.named_buffers()}
+    with pytest.raises(KeyError), keep(net):
+        net(torch.randn(4, 3))
+        for buffer in net.buffers():
+            buffer.data = torch.full_like(buffer, 7, memory_format=torch.contiguous_format)
+        net.matrix[0, 0] = 8
+        raise KeyError
+    after = state(net)
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert {name: (b.shape, b.stride()) for name, b in net.named_buffers()} == layout
+
+
+def test_a_net_with_expanded_buffers_is_bound_trained_and_refused(tmp_path):
+    net = expanded(tiny_net())
+    offramp.method("cagrad").bind(net)
+    with pytest.raises(offramp.UserError, match="give one weight per exit"):
+        offramp.method("joint", weights=[1.0]).bind(net)
+    recipe = offramp.Recipe(epochs=1, batch_size=8, augment="none")
+    run = offramp.fit(net, tiny_data(), "joint", recipe, tmp_path / "run", quiet=True)
+    opened = offramp.Run.open(run.folder, expanded(tiny_net()))
+    assert torch.equal(opened.net.matrix, net.matrix)
+
+
+def test_the_rest_is_restored_where_a_part_cannot_be(capsys):
+    class Stubborn(dict):
+        def update(self, *args):
+            raise ValueError("no")
+
+    net = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    net[0].notes = Stubborn()
+    before = state(net)
+    with pytest.raises(KeyError), restored_on_error(net):
+        net(torch.randn(4, 3))
+        net[0].weight.data += 1
+        raise KeyError
+    assert all(torch.equal(value, before[name]) for name, value in state(net).items())
+    assert capsys.readouterr().err == "a part of Sequential could not be put back as it was: no\n"
+    with pytest.raises(ValueError, match="no"), unchanged(net):
+        net(torch.randn(4, 3))
+    assert all(torch.equal(value, before[name]) for name, value in state(net).items())

@@ -1,14 +1,15 @@
-"""Copies of modules, whatever a forward pass has left in them."""
+"""Copies of modules, and of values, whatever a forward pass has left in them."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
-__all__ = ["deep_copy", "kept_results"]
+__all__ = ["deep_copy", "kept_results", "places", "values_kept"]
 
 _Copied = TypeVar("_Copied")
 
@@ -45,3 +46,27 @@ def kept_results(value: Any) -> dict[int, Any]:
         elif isinstance(item, (tuple, list, set)):
             left += item
     return found
+
+
+def values_kept(tensor: Tensor) -> Callable[[], None]:
+    """Copy a Tensor's values; return a function that restores them, and where and how they lie in memory.
+
+    Autograd, whose graphs may have saved the Tensor, does not see it restored.
+    """
+    data, values = tensor.data, places(tensor.detach()).clone()
+
+    def put_back() -> None:
+        tensor.data = data  # observers give theirs a shape when they first run
+        with torch.inference_mode(data.is_inference()):  # else torch refuses to write to such a Tensor
+            places(data).copy_(values)
+
+    return put_back
+
+
+def places(tensor: Tensor) -> Tensor:
+    """A view with each place in memory once: torch refuses to write where elements share one (``expand``)."""
+    if tensor.layout is torch.strided:
+        for axis, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
+            if size > 1 and stride == 0:
+                tensor = tensor.narrow(axis, 0, 1)
+    return tensor

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
+
+from offramp.copying import values_kept
 
 __all__ = [
     "STAYED",
@@ -97,10 +99,7 @@ def modes_kept(net: nn.Module) -> Iterator[None]:
 @contextmanager
 def buffers_kept(module: nn.Module) -> Iterator[None]:
     """Put every buffer's values back afterwards."""
-    before = [buffer.clone() for buffer in module.buffers()]
-    try:
+    with ExitStack() as stack:
+        for buffer in module.buffers():
+            stack.callback(values_kept(buffer))
         yield
-    finally:
-        for buffer, value in zip(module.buffers(), before, strict=True):
-            # unseen by autograd, whose graph of the whole batch has saved the buffer
-            buffer.data.copy_(value)

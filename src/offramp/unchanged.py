@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+
+from offramp.copying import values_kept
+from offramp.say import say
 
 __all__ = ["restored_on_error", "unchanged"]
 
@@ -38,13 +41,13 @@ def unchanged(*modules: nn.Module) -> Iterator[None]:
         *modules: The networks, with all of their submodules.
     """
     parts = list(dict.fromkeys(part for module in modules for part in module.modules()))
-    buffers = [
-        (buffer, buffer.detach().clone())
+    restore = [_attributes(part) for part in parts]
+    restore += [
+        values_kept(buffer)
         for part in parts
         for buffer in part.buffers(recurse=False)
-        if not buffer.is_meta
+        if not buffer.is_meta and not is_lazy(buffer)
     ]
-    restore = [_attributes(part) for part in parts]
     restore += [_items(hooks) for hooks in (*_hooks_on_parameters(parts), *_GLOBAL_HOOKS)]
     gpus = sorted({t.get_device() for part in parts for t in part.parameters(recurse=False) if t.is_cuda})
     python_state, numpy_state = random.getstate(), np.random.get_state()
@@ -65,13 +68,7 @@ def unchanged(*modules: nn.Module) -> Iterator[None]:
     finally:
         random.setstate(python_state)
         np.random.set_state(numpy_state)
-        for put_back in restore:
-            put_back()
-        for buffer, value in buffers:
-            if buffer.shape == value.shape:
-                buffer.data.copy_(value)  # unseen by autograd, whose graphs may have saved the buffer
-            else:  # observers give theirs a shape when they first run
-                buffer.data = value
+        _call_all(restore)
 
 
 @contextmanager
@@ -79,7 +76,7 @@ def restored_on_error(net: nn.Module) -> Iterator[Callable[[], None]]:
     """Put a network and all random states back if an error ends the block, so that a refusal changes nothing.
 
     Restored are attributes, parameters, buffers and gradients, with values, device, dtype and memory format.
-    The values are copied at the beginning.
+    The values are copied at the beginning. What cannot be restored is said beside the error.
 
     Args:
         net: The network, with all of its submodules.
@@ -94,9 +91,18 @@ def restored_on_error(net: nn.Module) -> Iterator[Callable[[], None]]:
     try:
         yield restore.clear
     except BaseException:
-        for put_back in restore:
-            put_back()
+        try:
+            _call_all(restore)
+        except Exception as trouble:  # shall not hide the error
+            say(f"a part of {type(net).__name__} could not be put back as it was: {trouble}")
         raise
+
+
+def _call_all(functions: Iterable[Callable[[], None]]) -> None:
+    """Call every function, also after one that fails; its error is raised in the end."""
+    with ExitStack() as stack:
+        for function in functions:
+            stack.callback(function)
 
 
 def _random_states() -> list[Callable[[], None]]:
@@ -112,12 +118,11 @@ def _random_states() -> list[Callable[[], None]]:
 
 
 def _tensor(tensor: Tensor) -> Callable[[], None]:
-    """A function that restores a tensor's values, and where and how they lie in memory."""
-    data, value, trained = tensor.data, tensor.detach().clone(), tensor.requires_grad
+    """A function that restores a tensor's values, how they lie in memory, and whether it is trained."""
+    put_values_back, trained = values_kept(tensor), tensor.requires_grad
 
     def put_back() -> None:
-        tensor.data = data
-        data.copy_(value)
+        put_values_back()
         tensor.requires_grad_(trained)
 
     return put_back

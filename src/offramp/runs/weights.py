@@ -9,6 +9,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from offramp.copying import places
 from offramp.errors import UserError
 from offramp.runs.files import RESTORE, read_errors
 
@@ -36,6 +37,9 @@ def load_weights(net: nn.Module, path: Path) -> None:
     except (SafetensorError, KeyError, ValueError) as error:  # KeyError: a dtype that torch lacks
         raise UserError(f"{path} is cut short or no safetensors file ({error}); {RESTORE}") from None
     _check_same_net(net.state_dict(), weights, path)
+    for buffer in net.buffers():
+        if places(buffer) is not buffer:  # expanded: torch would not write to it
+            buffer.data = buffer.data.contiguous()
     net.load_state_dict(weights)
 
 
