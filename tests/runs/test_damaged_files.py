@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import io
+import json
 import random
 import shutil
 import zipfile
@@ -15,6 +17,10 @@ from torch import nn
 
 from offramp import Recipe, Run, UserError, compare, fit
 from offramp.runs import checkpoint
+from offramp.runs.record import as_json, read_record
+from offramp.runs.result import Result
+from offramp.runs.shape import check_result
+from offramp.runs.table import result_table
 from offramp.runs.weights import load_weights, weights_bytes
 
 DRAW = random.Random(0)
@@ -146,3 +152,106 @@ def test_a_log_of_junk_leaves_the_columns_of_time_empty(run, tmp_path):
     shutil.copytree(run.folder, folder)
     (folder / "metrics.csv").write_bytes(b"epoch,seconds\n1,\0\0\n" + DRAW.randbytes(50))
     assert compare([folder]).groups[0].seconds_per_epoch is None
+
+
+ABSENT = object()
+JUNK_OF_JSON = (None, "x", -1, [], {}, [1], {"a": 1}, ABSENT)
+TOPS = [{"top1": 5.0, "top5": 6.0}] * 2
+EXITS = {"exits": TOPS, "average_top1": 5.0, "ensemble_top1": 7.0}
+OUTPUTS = {
+    "outputs": {str(k): {"metrics": {"top1": 5.0}, "primary": "top1", "better": "higher"} for k in (1, 2)},
+    "ensemble": {"top1": 7.0},
+}
+
+
+def places(content, inside=()):
+    """Where a JSON value has values: paths of keys and positions, of a list the first."""
+    items = content.items() if isinstance(content, dict) else [*enumerate(content)][:1]
+    for key, value in items:
+        yield (*inside, key)
+        if isinstance(value, (dict, list)):
+            yield from places(value, (*inside, key))
+
+
+def spoilt(content, place, junk):
+    content = copy.deepcopy(content)
+    inner = content
+    for key in place[:-1]:
+        inner = inner[key]
+    if junk is ABSENT:
+        del inner[place[-1]]
+    else:
+        inner[place[-1]] = junk
+    return content
+
+
+def results(run):
+    head = {key: run.result[key] for key in ("net", "method", "data", "seed")}
+    cost = {"params": 1, "flops": None}
+    with_costs = {name: output | cost for name, output in OUTPUTS["outputs"].items()}
+    exits = {**head, **EXITS, "exits": [top | cost for top in TOPS], "averaged_weights": EXITS}
+    return exits, {**head, **OUTPUTS, "outputs": with_costs, "averaged_weights": OUTPUTS}
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["exits", "outputs"])
+def test_junk_anywhere_in_a_result_is_a_line_or_a_table(run, tmp_path, kind):
+    folder = tmp_path / "copy"
+    shutil.copytree(run.folder, folder)
+    (folder / "average.safetensors").write_bytes((folder / "weights.safetensors").read_bytes())
+    good, refused = results(run)[kind], 0
+    check_result(good, folder / "result.json")
+    for content in (spoilt(good, place, junk) for place in places(good) for junk in JUNK_OF_JSON):
+        try:
+            check_result(content, folder / "result.json")
+            result_table(Result.from_json(content))
+        except UserError as error:  # noqa: PERF203
+            refused += 1
+            assert str(error).endswith("restore it from a copy, or train anew") and "\n" not in str(error)
+    assert refused > 120
+    for averaged in (
+        None,
+        [],
+        {},
+        spoilt(good["averaged_weights"], next(places(OUTPUTS if kind else EXITS)), {}),
+    ):
+        (folder / "result.json").write_text(json.dumps(good | {"averaged_weights": averaged}))
+        for read in (lambda: Run.open(folder, tiny_net()), lambda: compare([folder])):
+            with pytest.raises(UserError, match=r"'averaged_weights.* in its result.json"):
+                read()
+
+
+def test_outputs_named_with_digits_are_read_as_they_were_written(run, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(run.folder, folder)
+    content = results(run)[1]
+    del content["averaged_weights"]
+    (folder / "result.json").write_bytes(as_json(content))
+    result = Run.open(folder, tiny_net()).result
+    assert [*result.outputs] == ["1", "2"] and result.delta_m(Result.from_json(content)) == 0
+
+
+def test_numbers_that_are_keys_of_options_come_back_as_numbers(run, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(run.folder, folder)
+    record = json.loads((folder / "run.json").read_text())
+    record |= {"method": "mine", "options": {"channels": {"1": [{"2": 3}]}}, "notes": {"4": 5}}
+    (folder / "run.json").write_text(json.dumps(record))
+    read = read_record(folder)
+    assert read["options"] == {"channels": {1: [{2: 3}]}} and read["notes"] == {"4": 5}
+
+
+@pytest.mark.parametrize(
+    ("key", "junk"),
+    [
+        ("input_size", []), ("input_size", [3, 8]), ("input_size", [3, 0, 8]), ("input_size", [1, 8, 8]),
+        ("mean", []), ("mean", [0.5]), ("std", [0.5, 0.5]), ("std", []), ("text", {}), ("text", [1]),
+    ],
+)  # fmt: skip
+def test_sizes_and_statistics_that_do_not_fit_each_other(run, tmp_path, key, junk):
+    folder = tmp_path / "copy"
+    shutil.copytree(run.folder, folder)
+    record = json.loads((folder / "run.json").read_text())
+    record["normalisation" if key in ("mean", "std") else "data"][key] = junk
+    (folder / "run.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"in its run\.json.*restore it from a copy, or train anew"):
+        Run.open(folder, tiny_net())

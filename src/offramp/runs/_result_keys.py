@@ -70,10 +70,12 @@ def metrics_from_json(content: Mapping[str, Any]) -> Metrics:
 
 def outputs_from_json(content: Mapping[str, Any]) -> dict[str, Output]:
     """Read the outputs of what :func:`metrics_to_json` wrote with costs."""
-    metrics, outputs = metrics_from_json(content).outputs, content.get("outputs")
-    if outputs is None:
+    metrics = metrics_from_json(content).outputs
+    if "exits" in content:
         classes = {"primary": "top1", "better": "higher"}
         outputs = {exit_name(k): entry | classes for k, entry in enumerate(content["exits"], 1)}
+    else:
+        outputs = content["outputs"]
     return {
         name: Output(metrics[name], entry["primary"], entry["better"], entry["params"], entry["flops"])
         for name, entry in outputs.items()

@@ -17,7 +17,7 @@ from offramp.recipes.recipe import Recipe
 from offramp.runs.files import read_errors
 from offramp.runs.formats import FORMAT, as_of_today, as_stored
 from offramp.runs.left_alone import left_alone
-from offramp.runs.shape import RECORD, check_result, check_shape, shortened
+from offramp.runs.shape import check_record, check_result, shortened
 
 if TYPE_CHECKING:
     from offramp.data import OpenedData, Transform
@@ -90,9 +90,7 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     """
     path = Path(folder) / "run.json"
     record = read_file(path)
-    check_shape(record, RECORD, path)
-    for key in {"frozen", "eval_mode"} & record.keys():
-        check_shape(record[key], [str], path, key)
+    check_record(record, path)
     record = as_of_today(record, path)
     try:
         Recipe.from_dict(record["recipe"])
@@ -150,8 +148,8 @@ def check_method(folder: Path, before: dict[str, Any], method: Method) -> None:
     Raises:
         UserError: It is another one, or has other options.
     """
-    options = _from_json(as_json(method.options))
-    check_same(folder, before, before | {"method": method.name, "options": options})
+    options = _from_json(as_json({"options": method.options}))
+    check_same(folder, before, before | {"method": method.name, **options})
 
 
 def record_json(record: dict[str, Any]) -> bytes:
@@ -187,12 +185,22 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 def _from_json(text: bytes) -> Any:
-    """Keys that were whole numbers before JSON made them text are whole numbers again."""
+    """JSON; keys inside ``options`` that were whole numbers before JSON made them text are so again."""
+    content = json.loads(text)
+    if isinstance(content, dict) and "options" in content:
+        content["options"] = _with_numbers(content["options"])
+    return content
 
-    def restored(pairs: dict[str, Any]) -> dict[str | int, Any]:
-        return {int(key) if re.fullmatch("[0-9]+", key) else key: value for key, value in pairs.items()}
 
-    return json.loads(text, object_hook=restored)
+def _with_numbers(options: Any) -> Any:
+    if isinstance(options, list):
+        return [_with_numbers(value) for value in options]
+    if not isinstance(options, dict):
+        return options
+    return {
+        int(key) if re.fullmatch("[0-9]+", key) else key: _with_numbers(value)
+        for key, value in options.items()
+    }
 
 
 def _difference(before: Any, now: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from offramp.errors import UserError
 
-__all__ = ["RECORD", "check_result", "check_shape", "shortened"]
+__all__ = ["check_record", "check_result", "check_shape", "shortened"]
 
 # At least, of run.json and result.json: a dict has these keys, a list has items of this kind.
 RECORD = {
@@ -20,13 +20,12 @@ RECORD = {
     "recipe": dict,
     "seed": int,
 }
+TEXT = {"column": str | None, "max_tokens": int | None, "tokenizer": str | None, "digest": str}
 RESULT = {"data": str, "net": str, "method": str, "seed": int}
-EXITS = {
-    "exits": [{"top1": float, "top5": float, "params": int, "flops": int | None}],
-    "average_top1": float,
-    "ensemble_top1": float,
-}
-OUTPUT = {"metrics": dict, "primary": str, "better": str, "params": int, "flops": int | None}
+COST = {"params": int, "flops": int | None}
+TOPS = {"top1": float, "top5": float}
+JOINT = {"average_top1": float, "ensemble_top1": float}
+OUTPUT = {"metrics": dict, "primary": str, "better": str}
 
 _SHORT = reprlib.Repr()  # of a thousand class names, six
 _SHORT.maxstring = _SHORT.maxother = 200
@@ -47,8 +46,7 @@ def check_shape(content: Any, shape: Any, path: Path, key: str = "") -> None:
     """
     kind: Any = type(shape) if isinstance(shape, (dict, list)) else (int, float) if shape is float else shape
     if not isinstance(content, kind):
-        problem = f"{key!r} in its {path.name} is {shortened(content)}"
-        raise UserError(f"{path.parent}: {problem}; restore it from a copy, or train anew")
+        raise _damage(content, path, key)
     if isinstance(shape, list):
         for i, item in enumerate(content):
             check_shape(item, shape[0], path, f"{key}[{i}]")
@@ -62,6 +60,26 @@ def check_shape(content: Any, shape: Any, path: Path, key: str = "") -> None:
             check_shape(content[name], inner, path, inside)
 
 
+def check_record(content: Any, path: Path) -> None:
+    """Check that a ``run.json`` holds the record of a run.
+
+    Raises:
+        UserError: A key is missing or holds something else; the line names file and key.
+    """
+    check_shape(content, RECORD, path)
+    for key in {"frozen", "eval_mode"} & content.keys():
+        check_shape(content[key], [str], path, key)
+    if "text" in content["data"]:
+        check_shape(content["data"]["text"], TEXT, path, "data.text")
+    size, normalisation = content["data"]["input_size"], content["normalisation"]
+    if len(size) not in (1, 3) or min(size) < 1:  # of texts, of images
+        raise _damage(size, path, "data.input_size")
+    channels = size[0] if len(size) == 3 else 0
+    for key in ("mean", "std"):
+        if len(normalisation[key]) != channels:
+            raise _damage(normalisation[key], path, f"normalisation.{key}")
+
+
 def check_result(content: Any, path: Path) -> None:
     """Check that a ``result.json`` holds the result of a run, of exits that classify or of any outputs.
 
@@ -69,12 +87,53 @@ def check_result(content: Any, path: Path) -> None:
         UserError: A key is missing or holds something else; the line names file and key.
     """
     check_shape(content, RESULT, path)
-    if "outputs" not in content:
-        return check_shape(content, EXITS, path)
-    check_shape(content, {"outputs": dict, "ensemble": dict | None}, path)
+    _check_metrics(content, COST, path)
+    if "averaged_weights" in content:
+        averaged = content["averaged_weights"]
+        check_shape(averaged, dict, path, "averaged_weights")
+        _check_metrics(averaged, {}, path, "averaged_weights.")
+        own, others = (_parts(metrics) for metrics in (content, averaged))
+        if own != others:  # both are of the same samples
+            raise _damage(averaged, path, "averaged_weights")
+
+
+def _check_metrics(content: dict[str, Any], cost: dict[str, Any], path: Path, inside: str = "") -> None:
+    """Check what :func:`~offramp.runs._result_keys.metrics_to_json` wrote; keys begin with ``inside``."""
+    if "exits" in content or "outputs" not in content:
+        for name, shape in {"exits": [{**TOPS, **cost}], **JOINT}.items():
+            _check_key(content, name, shape, path, inside)
+        if not content["exits"]:
+            raise _damage(content["exits"], path, f"{inside}exits")
+        return
+    _check_key(content, "outputs", dict, path, inside)
     for name, output in content["outputs"].items():
-        check_shape(output, OUTPUT, path, f"outputs.{name}")
+        key = f"{inside}outputs.{name}"
+        check_shape(output, OUTPUT | cost, path, key)
         metrics = dict.fromkeys([output["primary"], *output["metrics"]], float)
-        check_shape(output["metrics"], metrics, path, f"outputs.{name}.metrics")
+        check_shape(output["metrics"], metrics, path, f"{key}.metrics")
         if output["better"] not in ("higher", "lower"):
-            check_shape(None, str, path, f"outputs.{name}.better")
+            raise _damage(output["better"], path, f"{key}.better")
+    _check_key(content, "ensemble", dict | None, path, inside)
+    if content["ensemble"] is not None:
+        primaries = {output["primary"] for output in content["outputs"].values()}
+        if len(primaries) != 1:
+            raise _damage(content["ensemble"], path, f"{inside}ensemble")
+        check_shape(content["ensemble"], dict.fromkeys(primaries, float), path, f"{inside}ensemble")
+
+
+def _check_key(content: dict[str, Any], name: str, shape: Any, path: Path, inside: str) -> None:
+    """Check one key of a dict, by a name that says where the dict is."""
+    given = {key: content[key] for key in {name} & content.keys()}
+    check_shape({f"{inside}{key}": value for key, value in given.items()}, {f"{inside}{name}": shape}, path)
+
+
+def _parts(metrics: dict[str, Any]) -> tuple[Any, ...]:
+    """What metrics are of: the number of exits, or the names of outputs and whether they have an ensemble."""
+    if "exits" in metrics:
+        return (len(metrics["exits"]),)
+    return {*metrics["outputs"]}, metrics["ensemble"] is None
+
+
+def _damage(content: Any, path: Path, key: str) -> UserError:
+    problem = f"{key!r} in its {path.name} is {shortened(content)}"
+    return UserError(f"{path.parent}: {problem}; restore it from a copy, or train anew")
