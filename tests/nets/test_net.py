@@ -83,7 +83,10 @@ def test_an_output_costs_the_parameters_that_its_loss_reaches(make):
     counted = offramp.cost(make())
     assert [exit.params for exit in counted.exits] == [TRUNK + HEAD] * 2
     assert counted.params == TRUNK + 2 * HEAD
-    assert all(exit.flops is None for exit in counted.exits) and counted.unknown
+    flops = 12 * 6 + 6 * 10 if make is Inheriting else None  # a Bare one does not say what it reads
+    assert [exit.flops for exit in counted.exits] == [flops] * 2
+    assert bool(counted.unknown) == (make is Bare)
+    assert counted.flops == (12 * 6 + 2 * 6 * 10 if make is Inheriting else None)
 
 
 @pytest.mark.parametrize("make", [Bare, Inheriting])

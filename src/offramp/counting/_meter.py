@@ -59,9 +59,14 @@ class Meter:
         closed = [m for m in part.modules() if isinstance(m, torch.jit.ScriptModule)]
         if closed and self.rule.extra:
             self._report(closed[0], "its layers are compiled by torch.jit and cannot be told apart")
-        before, self.last = self.last, self.counter.get_total_flops() // 2 + self.extra
+        before, self.last = self.last, self.operations
         reported, self.reported = self.reported, len(self.unknown)
         return self.last - before if reported == self.reported else None
+
+    @property
+    def operations(self) -> int:
+        """Operations counted so far."""
+        return self.counter.get_total_flops() // 2 + self.extra
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         self.before[module] = self.counter.get_total_flops()

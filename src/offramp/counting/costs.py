@@ -8,7 +8,8 @@ as it was.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,12 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from offramp.counting._meter import Meter
+from offramp.counting._one_piece import one_piece, unknown_piece
 from offramp.counting.conventions import CONVENTIONS, Convention
 from offramp.errors import UserError
 from offramp.nets.exits import Part, exits
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.net import Net
-from offramp.nets.sample import make_sample
+from offramp.nets.sample import make_sample, sample_of
 from offramp.nets.separate import Separate
 from offramp.unchanged import unchanged
 
@@ -53,6 +55,7 @@ class Cost:
         unknown: Which parts of the net have operations that cannot be counted, and why.
         stages: Operations of each stage, None where unknown; empty for a net without stages.
         heads: Operations of each head, None where unknown.
+        flops: Operations of a whole forward pass for one sample, or None where unknown.
     """
 
     convention: str
@@ -61,14 +64,16 @@ class Cost:
     unknown: tuple[str, ...] = ()
     stages: tuple[int | None, ...] = ()
     heads: tuple[int | None, ...] = ()
+    flops: int | None = None
 
 
 def cost(net: Net, input_size: tuple[int, ...] | None = None, convention: str | None = None) -> Cost:
     """Parameters and operations of every output, for one sample.
 
     Args:
-        net: Any net. Of separate networks each is counted for itself. Of a net without stages, the parameters
-            of an output are those that its loss reaches, and its operations are unknown.
+        net: Any net. Of separate networks each is counted for itself. Of a net without stages the forward
+            pass is followed, operator by operator, and an output has the cost of what it alone needs,
+            whatever the convention says of heads; so what outputs share counts for each of them.
         input_size: Shape of one sample without the batch axis; by default that of ``net.sample(1)``.
         convention: How to count; by default ``net.convention``, which published figures of the net follow.
             ``thop``: products + 4 per batch-norm element + 1 per average-pool output + 11 per bilinear
@@ -84,7 +89,7 @@ def cost(net: Net, input_size: tuple[int, ...] | None = None, convention: str | 
         raise UserError(f"no counting convention {name!r}; there are: {', '.join(CONVENTIONS)}")
     rule = CONVENTIONS[name]
     if not isinstance(net, (MultiExitNet, Separate)):
-        return Cost(name, _params(net), _without_stages(net), (f"{type(net).__name__}: it has no stages",))
+        return _of_one_piece(net, input_size, name)
     sample = make_sample(net, 1, tuple(input_size)) if input_size else net.sample(1)
     if isinstance(net, Separate):
         runs = [
@@ -96,6 +101,7 @@ def cost(net: Net, input_size: tuple[int, ...] | None = None, convention: str | 
             _params(net),
             tuple(ExitCost(_params(each), run.stages[0]) for each, run in zip(net.nets, runs, strict=True)),
             tuple(reason for run in runs for reason in run.unknown),
+            flops=_sum([run.stages[0] for run in runs]),
         )
     stages, forks, heads = [*net.stages], [*net.forks], [*net.heads]
     run = _dry_run(stages, forks, heads, sample, rule)
@@ -104,16 +110,44 @@ def cost(net: Net, input_size: tuple[int, ...] | None = None, convention: str | 
         counted_heads = slice(0 if rule.all_heads else k, k + 1)
         parts = [*stages[: k + 1], *forks[: k + 1], *heads[counted_heads]]
         costs.append(ExitCost(_params(*parts), _sum([*run.stages[: k + 1], *run.heads[counted_heads]])))
-    return Cost(name, _params(net), tuple(costs), tuple(run.unknown), tuple(run.stages), tuple(run.heads))
-
-
-def _without_stages(net: Net) -> tuple[ExitCost, ...]:
-    """Costs of the outputs of a net whose forward pass is one piece."""
-    owners, parameters = net.owners(), dict(net.named_parameters())
-    return tuple(
-        ExitCost(sum(parameters[name].numel() for name, outputs in owners.items() if k in outputs), None)
-        for k in range(len(net.outputs))
+    return Cost(
+        name,
+        _params(net),
+        tuple(costs),
+        tuple(run.unknown),
+        tuple(run.stages),
+        tuple(run.heads),
+        _sum([*run.stages, *run.heads]),
     )
+
+
+def _of_one_piece(net: Net, input_size: tuple[int, ...] | None, convention: str) -> Cost:
+    """The cost of a net without stages; operations are unknown where it does not run on its own sample."""
+    try:
+        sample = make_sample(net, 1, tuple(input_size)) if input_size else sample_of(net, 1)
+        with _taking(sample):
+            found = one_piece(net, sample, CONVENTIONS[convention])
+    except UserError as error:
+        if input_size:
+            raise
+        found = unknown_piece(net, str(error))
+    outputs = map(ExitCost, found.params, found.flops)
+    return Cost(convention, _params(net), tuple(outputs), tuple(found.unknown), flops=found.whole)
+
+
+@contextmanager
+def _taking(sample: Any) -> Iterator[None]:
+    """Turn a net's error over one sample into a line.
+
+    Raises:
+        UserError: In place of a RuntimeError.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        size = f" of size {tuple(sample.shape[1:])}" if isinstance(sample, Tensor) else ""
+        raise UserError(f"the net cannot take one sample{size}: {reason}") from error
 
 
 def _params(*modules: nn.Module) -> int:
@@ -153,15 +187,10 @@ def _dry_run(
             counts.append(meter.read(module))
             return output
 
-        with meter.at_work():
-            try:
-                for _ in exits(stages, forks, heads, sample, counted):
-                    *stage, head = counts
-                    run.stages.append(_sum(stage))
-                    run.heads.append(head)
-                    counts.clear()
-            except RuntimeError as error:
-                reason = str(error).splitlines()[0]
-                size = f" of size {tuple(sample.shape[1:])}" if isinstance(sample, Tensor) else ""
-                raise UserError(f"the net cannot take one sample{size}: {reason}") from error
+        with meter.at_work(), _taking(sample):
+            for _ in exits(stages, forks, heads, sample, counted):
+                *stage, head = counts
+                run.stages.append(_sum(stage))
+                run.heads.append(head)
+                counts.clear()
     return run

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["FORMULAS", "Operators", "without_formula"]
+__all__ = ["FORMULAS", "Operators", "memory_of", "without_formula"]
 
 _aten = torch.ops.aten
 
@@ -94,14 +94,15 @@ class Operators(TorchDispatchMode):
         if opaque and packet not in self.known:
             self.hiding.append(f"{namespace}.{name}")
         if not getattr(func, "is_view", False):
-            self._read.update(_memory(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
+            self._read.update(memory_of(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
         return func(*args, **(kwargs or {}))
 
     def has_read(self, tensor: Tensor) -> bool:
         """Whether an operator has read a tensor, and not only looked at it in another shape."""
-        return _memory(tensor) in self._read
+        return memory_of(tensor) in self._read
 
 
-def _memory(tensor: Tensor) -> int:
+def memory_of(tensor: Tensor) -> int:
+    """Address of the memory that a tensor and its views have in common."""
     address: int = tensor.untyped_storage()._cdata
     return address

@@ -1,0 +1,159 @@
+"""What outputs of a net without stages cost: by hand, and as a net that has that output alone."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import nn
+
+import offramp
+from offramp.errors import UserError
+from offramp.nets import Net
+from offramp.tasks import Boxes, Classification
+
+TRUNK, DEEP, ONE, TWO = 5 * 7, 7 * 7, 7 * 3, 7 * 4
+
+
+class TwoDepths(Net):
+    """The first output reads the first layer, the second one another layer on top; then what nobody reads."""
+
+    outputs: ClassVar = {"class": Classification(), "box": Boxes()}
+    input_size = (5,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.deep = nn.Linear(5, 7), nn.Linear(7, 7)
+        self.heads = nn.ModuleList([nn.Linear(7, 3), nn.Linear(7, 4)])
+        self.aside = nn.Linear(7, 100)
+
+    def forward(self, x):
+        feature = self.trunk(x).relu()
+        deep = self.deep(feature).relu()
+        self.aside(deep)
+        return [self.heads[0](feature), self.heads[1](deep)]
+
+
+class InPlace(TwoDepths):
+    """The same, with views and writes in place on the way."""
+
+    def forward(self, x):
+        feature = torch.empty(len(x), 7)
+        feature.copy_(self.trunk(x))
+        feature.view(-1).relu_()
+        deep = torch.zeros(len(x), 7)
+        deep[:, :7] = self.deep(feature)
+        self.aside(deep)
+        return [self.heads[0](feature.view(len(x), 7)), self.heads[1](deep.relu_())]
+
+
+class OnePicture(TwoDepths):
+    """Both outputs are halves of what one layer gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = nn.Linear(7, 7)
+
+    def forward(self, x):
+        return self.both(self.trunk(x)).split([3, 4], dim=1)
+
+
+class Chooses(TwoDepths):
+    """What runs depends on a value that has been read into Python."""
+
+    def forward(self, x):
+        gate = self.aside(self.trunk(x)).mean()
+        feature = x.new_ones(len(x), 7) if gate.item() > -1e9 else x.new_zeros(len(x), 7)
+        return [self.heads[0](feature), self.heads[1](feature)]
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("net", [TwoDepths, InPlace])
+def test_an_output_costs_what_it_alone_needs(net, frozen):
+    net = net()
+    net.trunk.requires_grad_(not frozen)
+    found = offramp.cost(net)
+    assert [each.flops for each in found.exits] == [TRUNK + ONE, TRUNK + DEEP + TWO]
+    assert [each.params for each in found.exits] == [TRUNK + 7 + ONE + 3, TRUNK + 7 + DEEP + 7 + TWO + 4]
+    assert found.flops == TRUNK + DEEP + 700 + ONE + TWO
+    assert found.unknown == ()
+
+
+def test_what_outputs_have_in_common_counts_for_each():
+    found = offramp.cost(OnePicture())
+    assert [each.flops for each in found.exits] == [TRUNK + 49] * 2
+    assert found.flops == TRUNK + 49
+
+
+def test_a_value_read_into_python_is_needed_by_what_follows():
+    found = offramp.cost(Chooses())
+    assert [each.flops for each in found.exits] == [TRUNK + 700 + ONE, TRUNK + 700 + TWO]
+
+
+class Pictures(Net):
+    """Convolutions, batch norm, ReLU and pooling, one decoder of two layers and one of one."""
+
+    outputs: ClassVar = {"one": Classification(), "two": Classification()}
+    input_size = (3, 8, 8)
+
+    def __init__(self, only: int | None = None) -> None:
+        super().__init__()
+        self.only = only
+        self.trunk = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU())
+        pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)]
+        self.one = nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU(), *pool)
+        self.two = nn.Sequential(*pool)
+        if only is not None:
+            self.outputs = {"only": Classification()}
+
+    def forward(self, x):
+        feature = self.trunk(x)
+        heads = [self.one, self.two] if self.only is None else [[self.one, self.two][self.only]]
+        return [head(feature) for head in heads]
+
+
+@pytest.mark.parametrize("convention", ["macs", "thop", "op-counter"])
+def test_an_output_costs_what_a_net_of_this_output_alone_does(convention):
+    found = offramp.cost(Pictures(), convention=convention)
+    for k, output in enumerate(found.exits):
+        alone = offramp.cost(Pictures(only=k), convention=convention)
+        assert output.flops == alone.flops == alone.exits[0].flops
+    assert found.flops > max(output.flops for output in found.exits)
+
+
+def test_the_whole_of_a_net_with_stages():
+    net = offramp.nets.vgg7(num_classes=3, width=4)
+    found = offramp.cost(net, convention="macs")
+    assert found.flops == found.exits[-1].flops  # with all heads
+    assert offramp.cost(net, convention="macs-own").flops == found.flops
+
+
+class Spectrum(TwoDepths):
+    def forward(self, x):
+        return [self.heads[0](self.trunk(x)), self.heads[1](self.trunk(torch.fft.rfft(x).abs().mean() * x))]
+
+
+def test_what_cannot_be_counted_is_unknown_and_said():
+    found = offramp.cost(Spectrum())
+    assert [each.flops for each in found.exits] == [None, None]
+    assert found.flops is None and "no formula for aten._fft" in found.unknown[0]
+
+
+def test_a_net_that_does_not_run_on_its_own_sample():
+    net = TwoDepths()
+    net.owners = lambda: dict.fromkeys(dict(net.named_parameters()), frozenset({0, 1}))
+    net.input_size = (6,)
+    found = offramp.cost(net)
+    assert found.flops is None and "cannot take one sample of size (6,)" in found.unknown[0]
+    with pytest.raises(UserError, match="cannot take one sample"):
+        offramp.cost(net, input_size=(4,))
+
+
+def test_counting_changes_nothing():
+    net = Pictures()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    state = torch.get_rng_state()
+    offramp.cost(net)
+    assert net.training and torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
