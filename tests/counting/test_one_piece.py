@@ -157,3 +157,96 @@ def test_counting_changes_nothing():
     offramp.cost(net)
     assert net.training and torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+class Slices(Net):
+    """Two layers whose results lie in slices of one buffer, and a head on each slice."""
+
+    outputs: ClassVar = {"one": Classification(), "two": Classification()}
+    input_size = (8,)
+
+    def __init__(self, fill) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.heads = nn.ModuleList([nn.Linear(8, 3), nn.Linear(8, 4)])
+        self.fill = fill
+
+    def forward(self, x):
+        return [head(part) for head, part in zip(self.heads, self.fill(self, x), strict=True)]
+
+
+def _rows(net, x):
+    out = x.new_zeros(2, len(x), 8)
+    out[0] = net.one(x)
+    out[1] = net.two(x)
+    return out[0], out[1]
+
+
+def _interleaved(net, x):
+    out = x.new_empty(len(x), 8, 2)
+    out[..., 0], out[..., 1] = net.one(x), net.two(x)
+    out[..., 0] += 1
+    out.relu_()
+    return out.clone().to(torch.float64).to(x).mul(2).unbind(-1)
+
+
+def _indexed(net, x):
+    out = x.new_zeros(2 * len(x), 8)
+    out[torch.arange(len(x))] = net.one(x)
+    out.index_copy_(0, torch.arange(len(x), 2 * len(x)), net.two(x))
+    return out.chunk(2)
+
+
+def _masked(net, x):
+    out = x.new_zeros(len(x), 16)
+    first = torch.arange(16).expand(len(x), 16) < 8
+    out.masked_scatter_(first, net.one(x))
+    out[~first] = net.two(x).flatten()
+    return out.chunk(2, 1)
+
+
+def _joined(net, x):
+    return torch.cat([net.one(x), net.two(x)], -1).relu().chunk(2, -1)
+
+
+def _stacked(net, x):
+    return torch.stack([net.one(x), net.two(x)], 1).add(1).unbind(1)
+
+
+def _written_anew(net, x):
+    out = x.new_zeros(len(x), 8)
+    out.copy_(net.one(x))
+    first = out + 1
+    out.copy_(net.two(x))
+    return first, out
+
+
+def _out(net, x):
+    out = x.new_zeros(2, len(x), 8)
+    with torch.no_grad():
+        torch.mul(net.one(x), 2, out=out[0])
+        torch.mul(net.two(x), 2, out=out[1])
+    return out
+
+
+FILLS = [_rows, _interleaved, _indexed, _masked, _joined, _stacked, _written_anew, _out]
+
+
+@pytest.mark.parametrize("fill", FILLS)
+def test_outputs_in_slices_of_one_buffer_are_counted_alone(fill):
+    found = offramp.cost(Slices(fill), convention="macs")
+    assert [each.flops for each in found.exits] == [8 * 8 + 8 * 3, 8 * 8 + 8 * 4]
+    assert [each.params for each in found.exits] == [72 + 27, 72 + 36]
+    assert found.flops == 2 * 64 + 24 + 32 and found.unknown == ()
+
+
+def _added(net, x):
+    out = x.new_zeros(len(x), 8)
+    out += net.one(x)
+    out.index_put_((torch.arange(len(x)),), net.two(x), accumulate=True)
+    return out, out
+
+
+def test_what_is_added_in_place_keeps_what_was_there():
+    found = offramp.cost(Slices(_added), convention="macs")
+    assert [each.flops for each in found.exits] == [2 * 64 + 24, 2 * 64 + 32]
