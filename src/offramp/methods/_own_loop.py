@@ -119,6 +119,7 @@ class OwnLoopMethod(BoundMethod):
             epochs=epochs,
             progress=epoch / epochs,
             average=mean if world_size() > 1 else None,
+            processes=world_size(),
         )
         if len(step.outputs) != len(step.tasks):
             raise UserError(

@@ -144,8 +144,8 @@ class BoundMethod(nn.Module):
         )
 
     def losses_of(self, step: Step) -> list[Tensor]:
-        """The losses of a step, times their fixed weights."""
-        return self._times_weights(self.objective(step), step)
+        """The losses of a step, times their fixed weights; none where no output has a target."""
+        return self._times_weights(self.objective(step), step) if step.present else []
 
     def combine(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:
         """Fill the gradients; those of what objective and balancer learn are of the weighted losses' sum.

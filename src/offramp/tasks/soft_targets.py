@@ -31,7 +31,7 @@ def soft_targets(teacher: Tensor, temperature: float | Tensor) -> Tensor:
 
 
 def soft_loss(student: Tensor, targets: Tensor, temperature: float | Tensor) -> Tensor:
-    """Cross-entropy of tempered probabilities with soft targets: the batch mean of -sum_c q_c log p^T_c.
+    """Cross-entropy of each sample's tempered probabilities with soft targets: -sum_c q_c log p^T_c.
 
     Its gradient is that of the Kullback-Leibler divergence of p^T from q: the two differ by the entropy of q.
 
@@ -39,24 +39,26 @@ def soft_loss(student: Tensor, targets: Tensor, temperature: float | Tensor) -> 
         student: Logits ``[N, classes]``, which give p^T.
         targets: q, probabilities ``[N, classes]``.
         temperature: T.
+
+    Returns:
+        ``[N]``.
     """
-    return F.cross_entropy(wide(student) / temperature, targets)
+    return F.cross_entropy(wide(student) / temperature, targets, reduction="none")
 
 
-def divergence(student: Tensor, targets: Tensor, temperature: float | Tensor, reduction: str) -> Tensor:
-    """Kullback-Leibler divergence of a student's tempered probabilities p^T from soft targets q.
+def divergence(student: Tensor, targets: Tensor, temperature: float | Tensor) -> Tensor:
+    """Kullback-Leibler divergence of each sample's tempered probabilities p^T from soft targets q.
 
     Args:
         student: Logits ``[N, classes]``, which give p^T.
         targets: q, probabilities ``[N, classes]``.
         temperature: T.
-        reduction: ``"batchmean"``: summed over the classes, averaged over the batch; ``"mean"``: averaged
-            over both, as PyTorch's KLDivLoss does by default.
+
+    Returns:
+        ``[N]``.
     """
     logs = F.log_softmax(wide(student) / temperature, dim=1)
-    # by hand: torch announces that its reduction "mean" will become "batchmean"
-    count = len(targets) if reduction == "batchmean" else targets.numel()
-    return F.kl_div(logs, targets, reduction="sum") / count
+    return F.kl_div(logs, targets, reduction="none").sum(1)
 
 
 def check_soft_targets(tasks: Iterable[Task]) -> None:

@@ -80,6 +80,7 @@ class LoopContext:
             together: Whether the processes share the batch, rather than have one each.
             keywords: Further keywords of the model.
         """
+        processes = self.fabric.world_size if together else 1
         return self.bound.step(
             batch,
             self.model,
@@ -92,7 +93,8 @@ class LoopContext:
             whole=None if whole is None else whole.targets,
             share=1.0 if whole is None else len(batch) / len(whole),
             more=more,
-            average=mean if together and self.fabric.world_size > 1 else None,
+            average=mean if processes > 1 else None,
+            processes=processes,
         )
 
     def averaging(self, *, now: bool) -> AbstractContextManager[Any]:

@@ -85,7 +85,7 @@ class Distillation(Objective):
         scale = 10 / len(step.outputs) if isinstance(self.scale, str) else self.scale
         hard = [scale * (1 - self.alpha) * step.loss(k) for k in step.present]
         weight = scale * self.alpha * temperature**2
-        soft = [weight * soft_loss(z, targets, temperature) for z in step.outputs[:-1]]
+        soft = [weight * step.mean(soft_loss(z, targets, temperature)) for z in step.outputs[:-1]]
         return [*(a + b for a, b in zip(hard, soft, strict=False)), hard[-1]]
 
 
@@ -106,7 +106,7 @@ class _Annealed(nn.Module):
         targets = soft_targets(step.outputs[-1], temperature)
         losses = self.objective.losses(step, targets, temperature)
         if self.training:
-            self.confidence = self.confidence + step.share * targets.amax(1).mean()
+            self.confidence = self.confidence + step.share * step.mean(targets.amax(1))
             if not step.more:
                 confidence, self.confidence = mean(self.confidence), 0.0
                 # no Python `if`: that would wait for the device at every step

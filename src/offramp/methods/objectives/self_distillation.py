@@ -76,13 +76,27 @@ class SelfDistillation(Objective):
             target: F_K, ``[N, D_K]``, without gradient.
         """
         targets = soft_targets(step.outputs[-1], self.temperature)
+        distances = _norms(step, [feature - target for feature in features])
         losses = []
-        for k, feature in enumerate(features):
-            logits, hard = step.outputs[k], step.loss(k)
-            soft = soft_loss(logits, targets, self.temperature)
-            distance = torch.linalg.vector_norm(feature - target)
+        for k, distance in enumerate(distances):
+            hard, soft = step.loss(k), step.mean(soft_loss(step.outputs[k], targets, self.temperature))
             losses.append((1 - self.alpha) * hard + self.alpha * soft + self.lam * distance)
         return [*losses, step.loss(len(losses))]
+
+
+def _norms(step: Step, parts: list[Tensor]) -> list[Tensor]:
+    """Euclidean norms over the batch, of which each process has a part.
+
+    The mean over the processes of what this gives, and of its gradient, are the norm and the norm's gradient.
+    """
+    here = [torch.linalg.vector_norm(part) for part in parts]
+    if step.average is None:
+        return here
+    own = torch.stack(here).detach()
+    norms = (step.processes * step.average(own.square())).sqrt()
+    # d norm = own d own / norm
+    factors = step.processes * own / torch.where(norms > 0, norms, 1)
+    return [factor * norm for factor, norm in zip(factors, here, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +142,8 @@ class SelfDistillationICCV(Objective):
         hard = [(1 - self.alpha) * step.loss(k) for k in step.present]
         losses = []
         for k, feature in enumerate(features):
-            soft = soft_loss(step.outputs[k], targets, self.temperature)
+            soft = step.mean(soft_loss(step.outputs[k], targets, self.temperature))
             active = (feature > 0) | (target > 0)
-            distance = ((feature - target).square() * active).sum() / step.share  # that of the batch
+            distance = step.sum((feature - target).square() * active)
             losses.append(hard[k] + self.alpha * self.temperature**2 * soft + self.lam * distance)
         return [*losses, hard[-1]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,7 @@ class Step:
         share: Share (0 to 1) of the batch that these samples are; 1 unless it is cut.
         more: Whether micro-batches of the same batch follow.
         average: Gives a Tensor's mean over the processes that share the batch; None if there is one.
+        processes: How many processes share the batch.
     """
 
     net: nn.Module
@@ -54,7 +55,7 @@ class Step:
     share: float = 1.0
     more: bool = False
     average: Callable[[Tensor], Tensor] | None = None
-    _fractions: dict[Task, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+    processes: int = 1
     _terms: dict[int, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
@@ -64,11 +65,10 @@ class Step:
         The batch is the whole one, in all processes: where others have the targets that lack here, all
         processes have a loss all the same, and the one here is 0.
         """
-        names = [task.target for task in self.tasks[: len(self.outputs)]]
-        there = {name for name in names if self._is_here(name)}
-        if self.average is not None and not there.issuperset(names):
-            there |= {task.target for task, means in self._over_processes.items() if means[1] > 0}
-        return [k for k, name in enumerate(names) if name in there]
+        here = [self._is_here(k) for k in range(len(self.outputs))]
+        if self.average is not None and not all(here):
+            here = (self._over_processes.present > 0).tolist()
+        return [k for k, there in enumerate(here) if there]
 
     def loss(self, k: int) -> Tensor:
         """Loss of the k-th output (from 0) by its task: a scalar, in float32 or wider.
@@ -76,14 +76,21 @@ class Step:
         Of a micro-batch, its share times the loss adds up to the loss of the whole batch; the mean over the
         processes is the loss of all samples in all of them.
         """
-        task, output = self.tasks[k], self.outputs[k]
-        if task.target not in self.targets:  # some other process or micro-batch has it
-            return wide(output.flatten()[:0]).sum()
+        if self.tasks[k].target not in self.targets:  # some other process or micro-batch has it
+            return wide(self.outputs[k].flatten()[:0]).sum()
         values, weights = self._terms.pop(k, None) or self._term(k)
-        if task not in self._fractions:  # outputs of one task have the samples in common
-            weights = weights.to(values.dtype)
-            self._fractions[task] = weights / self._total(k, weights)
-        return (self._fractions[task] * values).sum()
+        weights = weights.to(values.dtype)
+        return (weights / self._total(k, weights) * values).sum()
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean over the samples of what every one has, ``[N]``; it adds up as the losses do."""
+        if self.average is None:
+            return values.mean()
+        return values.sum() / (self.share * self._over_processes.size.to(values))
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum over the samples of what every one has, ``[N, ...]``; it adds up as the losses do."""
+        return values.sum() * (self.processes / self.share)
 
     def weights(self, k: int) -> Tensor:
         """How much each sample counts for the k-th output (from 0), ``[N]``."""
@@ -99,46 +106,64 @@ class Step:
     def _total(self, k: int, weights: Tensor) -> Tensor:
         """Divisor of the weighted losses of these samples."""
         if self.average is not None:
-            total = self.share * self._over_processes[self.tasks[k]][0].to(weights)
+            total = self.share * self._over_processes.weights[k].to(weights)
         else:
-            total = weights.sum() if self.whole is None else self.share * self._whole_weight(k).to(weights)
+            total = weights.sum() if self.whole is None else self.share * self._whole_weights[k].to(weights)
         return torch.where(total > 0, total, 1)  # a batch in which nothing counts: loss 0
 
-    def _is_here(self, target: str) -> bool:
-        return target in (self.targets if self.whole is None else self.whole)
+    def _is_here(self, k: int) -> bool:
+        return self.tasks[k].target in (self.targets if self.whole is None else self.whole)
 
     @cached_property
-    def _over_processes(self) -> dict[Task, Tensor]:
-        """Means over the processes by task, ``[2]``: weight of a batch, and whether it has the target.
+    def _over_processes(self) -> _Means:
+        """Means over the processes, of their whole batches.
 
-        One message for all tasks, in which every process takes part: one that lacks a target too, lest the
+        One message for all outputs, in which every process takes part: one that lacks a target too, lest the
         others wait for it.
         """
         assert self.average is not None
-        first_output: dict[Task, int] = {}
-        for k, task in enumerate(self.tasks[: len(self.outputs)]):
-            first_output.setdefault(task, k)
+        count = len(self.outputs)
         dtype = torch.float32
         for output in self.outputs:  # weights have one too, but not in a process without targets
             dtype = torch.promote_types(dtype, output.dtype)
         zero = torch.zeros((), dtype=dtype, device=self.outputs[0].device)
-        here = [self._is_here(task.target) for task in first_output]
-        weights = [
-            self._batch_weight(k, zero) if there else zero
-            for k, there in zip(first_output.values(), here, strict=True)
-        ]
-        means = self.average(torch.stack([*weights, *(zero + there for there in here)]))
-        return dict(zip(first_output, means.view(2, -1).unbind(1), strict=True))
+        here = [self._is_here(k) for k in range(count)]
+        weights = [self._batch_weight(k, zero) if there else zero for k, there in enumerate(here)]
+        size = zero + len(self.outputs[0]) / self.share
+        means = self.average(torch.stack([*weights, *(zero + there for there in here), size]))
+        return _Means(means[:count], means[count:-1], means[-1])
 
     def _batch_weight(self, k: int, like: Tensor) -> Tensor:
         """Sum of the weights of this process's batch, of which these samples may be a share."""
         if self.whole is None:
             return self.weights(k).sum().to(like) / self.share
-        return self._whole_weight(k).to(like)
+        return self._whole_weights[k].to(like)
 
-    def _whole_weight(self, k: int) -> Tensor:
-        """Sum of the weights of the whole batch's samples, which do not depend on the outputs' values."""
+    @cached_property
+    def _whole_weights(self) -> dict[int, Tensor]:
+        """Sums of the weights of the whole batch's samples, by output that has a target.
+
+        Weights do not depend on an output's values, but may on its shape: on the resolution of a dense one.
+        """
         assert self.whole is not None
-        task, blank = self.tasks[k], torch.zeros_like(self.outputs[k])
-        parts = self.whole[task.target].to(blank.device).split(len(blank))
-        return torch.stack([task.loss(blank[: len(part)], part)[1].sum() for part in parts]).sum()
+        known: dict[tuple[Task, torch.Size], Tensor] = {}
+        sums = {}
+        for k, output in enumerate(self.outputs):
+            task = self.tasks[k]
+            if not self._is_here(k):
+                continue
+            if (task, output.shape) not in known:
+                blank = torch.zeros_like(output)
+                parts = self.whole[task.target].to(blank.device).split(len(blank))
+                terms = [task.loss(blank[: len(part)], part) for part in parts]
+                known[task, output.shape] = torch.stack([weights.sum() for _, weights in terms]).sum()
+            sums[k] = known[task, output.shape]
+        return sums
+
+
+class _Means(NamedTuple):
+    """What the processes' batches are on average: weight and presence by output, ``[K]``, and samples."""
+
+    weights: Tensor
+    present: Tensor
+    size: Tensor
