@@ -1,11 +1,13 @@
 """A process of several that train one net by hand; it saves weights and gradients of each method."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from binding_cases import batches, tiny_net
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -13,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from offramp.data import Batch
 from offramp.methods import method
 from offramp.nets import Net
-from offramp.tasks import Classification
+from offramp.tasks import Classification, Task
 from offramp.tasks.classification import NO_LABEL
 
 LACKING = ["joint", "uncertainty", "cagrad", "pcgrad", "graddrop"]
@@ -78,11 +80,10 @@ def own_batch(step: int, rank: int) -> Batch:
     return Batch(inputs, {name: targets[name] for name in PRESENT[step][rank]})
 
 
-def joined_batch(step: int) -> Batch:
+def joined_batch(parts: Sequence[Batch]) -> Batch:
     """The batches of all processes as one."""
-    parts = [own_batch(step, rank) for rank in range(len(SIZES))]
     names = dict.fromkeys(name for part in parts for name in part.targets)
-    blank = [torch.full((size,), NO_LABEL) for size in SIZES]
+    blank = [torch.full((len(part),), NO_LABEL) for part in parts]
     return Batch(
         torch.cat([part.inputs for part in parts]),
         {
@@ -92,10 +93,68 @@ def joined_batch(step: int) -> Batch:
     )
 
 
-def gradients(name: str, batches, *, cut: bool) -> list[list[Tensor | None]]:
+class Depth(Task):
+    """Absolute error, where the target, brought to the output's resolution, is above 0."""
+
+    target, primary, better = "depth", "error", "lower"
+
+    def loss(self, output, target):
+        target = F.interpolate(target[:, None], output.shape[-2:], mode="nearest")
+        valid = target > 0
+        errors, counts = ((output - target).abs() * valid).flatten(1).sum(1), valid.flatten(1).sum(1)
+        return errors / counts.clamp(min=1), counts
+
+    def counts(self, output, target):
+        return torch.zeros(1)
+
+    def metrics(self, counts):
+        return {"error": 0.0}
+
+
+class TwoResolutions(Net):
+    """Two outputs of one task, 2 x 2 and 8 x 8."""
+
+    outputs: ClassVar = {"coarse": Depth(), "fine": Depth()}
+    input_size = (1, 8, 8)
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.trunk = nn.Conv2d(1, 2, 3, padding=1)
+        self.coarse, self.fine = nn.Conv2d(2, 1, 4, stride=4), nn.Conv2d(2, 1, 1)
+        self.double()
+
+    def forward(self, x):
+        feature = self.trunk(x).tanh()
+        return [self.coarse(feature), self.fine(feature)]
+
+
+def dense_batch(step: int, rank: int) -> Batch:
+    """The batch that a process draws; samples have other numbers of valid pixels."""
+    draws = torch.Generator().manual_seed(10 * step + rank)
+    images, depth = torch.rand(2, SIZES[rank], 8, 8, generator=draws, dtype=torch.float64)
+    depth[0, 1:] = depth[1, :, :5] = 0
+    return Batch(images[:, None], {"depth": depth})
+
+
+# with a weight of the features that shows
+DISTILLING = {"kd": {}, "kd-msdnet": {}, "byot": {"lam": 0.3}, "byot-iccv": {"lam": 0.3}}
+CASES = [((4, 4), False), ((5, 3), False), ((5, 3), True)]  # samples of each process, whether they are cut
+LABELLED = [(True, True), (True, False), (False, True), (False, False), (True, True)]
+
+
+def labelled_batch(step: int, rank: int, sizes: Sequence[int]) -> Batch:
+    """The batch that a process draws for :func:`tiny_net`; at some steps it has no labels."""
+    draws = torch.Generator().manual_seed(10 * step + rank)
+    images = torch.randn(sizes[rank], 3, 8, 8, generator=draws, dtype=torch.float64)
+    labels = torch.randint(3, (sizes[rank],), generator=draws)
+    labels[0] = NO_LABEL
+    return Batch(images, {"label": labels} if LABELLED[step][rank] else {})
+
+
+def gradients(name: str, net: Net, batches, *, cut: bool = False, **options) -> list[list[Tensor | None]]:
     """Gradients of each step; a batch that is cut goes backward in two uneven parts."""
-    net = TwoTasks()
-    bound = method(name).bind(net).double()
+    bound = method(name, **options).bind(net).double()
     parameters = [*net.parameters(), *bound.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
     found = []
@@ -121,6 +180,16 @@ if __name__ == "__main__":
     for name in LACKING:
         for cut in (False, True):
             mine = [own_batch(step, rank) for step in range(len(PRESENT))]
-            torch.save(gradients(name, mine, cut=cut), Path(sys.argv[1]) / f"{name}-cut-{cut}-{rank}.pt")
+            found = gradients(name, TwoTasks(), mine, cut=cut)
+            torch.save(found, Path(sys.argv[1]) / f"{name}-cut-{cut}-{rank}.pt")
+    for cut in (False, True):
+        mine = [dense_batch(step, rank) for step in range(3)]
+        found = gradients("joint", TwoResolutions(), mine, cut=cut)
+        torch.save(found, Path(sys.argv[1]) / f"dense-cut-{cut}-{rank}.pt")
+    for name, options in DISTILLING.items():
+        for sizes, cut in CASES:
+            mine = [labelled_batch(step, rank, sizes) for step in range(len(LABELLED))]
+            found = gradients(name, tiny_net().eval(), mine, cut=cut and name != "byot", **options)
+            torch.save(found, Path(sys.argv[1]) / f"{name}-{sizes[0]}-{cut}-{rank}.pt")
     dist.barrier()  # a process that leaves while another still works may end it
     dist.destroy_process_group()

@@ -9,7 +9,23 @@ from pathlib import Path
 import pytest
 import torch
 from binding_cases import assert_same
-from processes_by_hand import LACKING, NAMES, PRESENT, gradients, joined_batch, trained
+from processes_by_hand import (
+    CASES,
+    DISTILLING,
+    LABELLED,
+    LACKING,
+    NAMES,
+    PRESENT,
+    TwoResolutions,
+    TwoTasks,
+    dense_batch,
+    gradients,
+    joined_batch,
+    labelled_batch,
+    own_batch,
+    tiny_net,
+    trained,
+)
 
 JOB = Path(__file__).with_name("processes_by_hand.py")
 
@@ -25,7 +41,7 @@ def out(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wrapped", [False, True])
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "byot"])
+@pytest.mark.parametrize("name", NAMES)
 def test_several_processes_compute_what_one_does(out, name, wrapped):
     expected = trained(name, wrapped=False)
     for rank in range(2):
@@ -34,21 +50,38 @@ def test_several_processes_compute_what_one_does(out, name, wrapped):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_several_processes_stay_equal(out, wrapped):
-    """Self-distillation compares norms over the batch of each process, so that one process differs."""
-    one, other = (torch.load(out / f"byot-{wrapped}-{rank}.pt", weights_only=True) for rank in range(2))
-    assert_same(one, other)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("cut", [False, True])
 @pytest.mark.parametrize("name", LACKING)
 def test_processes_whose_batches_lack_other_targets_compute_what_one_does_with_all_samples(out, name, cut):
     """Batches of other sizes, labels that lack and classes that count differently; a step has no target."""
-    expected = gradients(name, map(joined_batch, range(len(PRESENT))), cut=False)
+    joined = [joined_batch([own_batch(step, rank) for rank in range(2)]) for step in range(len(PRESENT))]
+    expected = gradients(name, TwoTasks(), joined)
     assert all(gradient is None for gradient in expected[2])
+    assert_both(out, f"{name}-cut-{cut}", expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cut", [False, True])
+def test_outputs_of_one_task_count_the_valid_pixels_of_their_own_resolution(out, cut):
+    joined = [joined_batch([dense_batch(step, rank) for rank in range(2)]) for step in range(3)]
+    assert_both(out, f"dense-cut-{cut}", gradients("joint", TwoResolutions(), joined))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes, cut", CASES)
+@pytest.mark.parametrize("name", DISTILLING)
+def test_distillation_over_processes_is_that_of_one_with_all_samples(out, name, sizes, cut):
+    """At some steps one process has no labels, or none has."""
+    steps = range(len(LABELLED))
+    joined = [joined_batch([labelled_batch(step, rank, sizes) for rank in range(2)]) for step in steps]
+    expected = gradients(name, tiny_net().eval(), joined, **DISTILLING[name])
+    assert all(gradient is None for gradient in expected[3])
+    assert_both(out, f"{name}-{sizes[0]}-{cut}", expected)
+
+
+def assert_both(out, case, expected):
+    """Check that both processes have the gradients of one, step by step."""
     for rank in range(2):
-        found = torch.load(out / f"{name}-cut-{cut}-{rank}.pt", weights_only=True)
+        found = torch.load(out / f"{case}-{rank}.pt", weights_only=True)
         for mine, theirs in zip(found, expected, strict=True):
             assert_same(mine, theirs, 1e-9)

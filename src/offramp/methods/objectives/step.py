@@ -66,8 +66,10 @@ class Step:
         processes have a loss all the same, and the one here is 0.
         """
         here = [self._is_here(k) for k in range(len(self.outputs))]
-        if self.average is not None and not all(here):
-            here = (self._over_processes.present > 0).tolist()
+        if self.average is not None:
+            means = self._over_processes  # before an objective's own messages, with or without a target
+            if not all(here):  # else there is nothing to wait for
+                here = (means.present > 0).tolist()
         return [k for k, there in enumerate(here) if there]
 
     def loss(self, k: int) -> Tensor:

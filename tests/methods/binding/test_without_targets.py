@@ -1,0 +1,33 @@
+"""A batch without any target: every method has no losses for it, and leaves the gradients alone."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from binding_cases import batches, grads_of, tiny_net
+from torch.testing import assert_close
+
+from offramp import UserError
+from offramp.methods import method
+from offramp.methods.table import METHODS
+
+COMBINED = ["dfs+kd", "ge+byot-iccv", "uncertainty+kd", "kd-msdnet+cagrad", "dfs+byot+pcgrad"]
+
+
+@pytest.mark.parametrize("name", [*METHODS, *COMBINED])
+def test_no_losses_and_no_gradients(name):
+    net = tiny_net()
+    try:
+        bound = method(name).bind(net).double()
+    except UserError as refusal:
+        assert "use offramp.fit" in str(refusal)
+        pytest.skip("it has no place in a loop of one's own")
+    bound.progress(0, 2)
+    ((images, labels),) = batches(1)
+    before = copy.deepcopy(bound.state_dict())
+    assert list(bound.losses(images, {})) == []
+    assert bound.backward(images, {}).isnan().all()
+    assert not any(grad is not None for grad in grads_of(net, bound))
+    assert_close(bound.state_dict(), before)
+    assert bound.backward(images, labels).isfinite().all()  # and goes on
