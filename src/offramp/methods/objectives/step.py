@@ -67,8 +67,9 @@ class Step:
         """
         here = [self._is_here(k) for k in range(len(self.outputs))]
         if self.average is not None:
-            means = self._over_processes  # before an objective's own messages, with or without a target
-            if not all(here):  # else there is nothing to wait for
+            # in every process, lest one send an objective's own message while another sends this
+            means = self._over_processes
+            if not all(here):  # to read them waits for the device
                 here = (means.present > 0).tolist()
         return [k for k, there in enumerate(here) if there]
 
@@ -85,13 +86,16 @@ class Step:
         return (weights / self._total(k, weights) * values).sum()
 
     def mean(self, values: Tensor) -> Tensor:
-        """Mean over the samples of what every one has, ``[N]``; it adds up as the losses do."""
+        """Mean of ``values`` ``[N]``, which samples without a target have too.
+
+        Like a loss, it adds up over micro-batches and processes to that of all samples.
+        """
         if self.average is None:
             return values.mean()
         return values.sum() / (self.share * self._over_processes.size.to(values))
 
     def sum(self, values: Tensor) -> Tensor:
-        """Sum over the samples of what every one has, ``[N, ...]``; it adds up as the losses do."""
+        """Sum of ``values`` ``[N, ...]``, scaled so that it adds up as :meth:`mean` does."""
         return values.sum() * (self.processes / self.share)
 
     def weights(self, k: int) -> Tensor:
