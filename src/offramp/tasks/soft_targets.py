@@ -46,19 +46,22 @@ def soft_loss(student: Tensor, targets: Tensor, temperature: float | Tensor) -> 
     return F.cross_entropy(wide(student) / temperature, targets, reduction="none")
 
 
-def divergence(student: Tensor, targets: Tensor, temperature: float | Tensor) -> Tensor:
+def divergence(student: Tensor, targets: Tensor, temperature: float | Tensor, reduction: str) -> Tensor:
     """Kullback-Leibler divergence of each sample's tempered probabilities p^T from soft targets q.
 
     Args:
         student: Logits ``[N, classes]``, which give p^T.
         targets: q, probabilities ``[N, classes]``.
         temperature: T.
+        reduction: ``"batchmean"``: summed over the classes; ``"mean"``: averaged over them, as PyTorch's
+            KLDivLoss does by default.
 
     Returns:
         ``[N]``.
     """
     logs = F.log_softmax(wide(student) / temperature, dim=1)
-    return F.kl_div(logs, targets, reduction="none").sum(1)
+    terms = F.kl_div(logs, targets, reduction="none")
+    return terms.sum(1) if reduction == "batchmean" else terms.mean(1)
 
 
 def check_soft_targets(tasks: Iterable[Task]) -> None:

@@ -61,8 +61,7 @@ class DivergenceDistillation(Objective):
     def __call__(self, step: Step) -> list[Tensor]:  # noqa: D102
         targets = soft_targets(step.outputs[-1], self.temperature)
         hard = [step.loss(k) for k in step.present]
-        soft = [step.mean(divergence(z, targets, self.temperature)) for z in step.outputs[:-1]]
+        soft = [divergence(z, targets, self.temperature, self.reduction) for z in step.outputs[:-1]]
+        soft = [step.mean(of_samples) for of_samples in soft]  # of all processes
         weight = self.alpha * self.temperature**2
-        if self.reduction == "mean":
-            weight /= targets.shape[1]
         return [*((1 - self.alpha) * a + weight * b for a, b in zip(hard, soft, strict=False)), hard[-1]]
