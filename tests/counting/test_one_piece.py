@@ -229,7 +229,12 @@ def _out(net, x):
     return out
 
 
-FILLS = [_rows, _interleaved, _indexed, _masked, _joined, _stacked, _written_anew, _out]
+def _moved(net, x):
+    out = torch.stack([net.one(x), net.two(x)]).flip(0)
+    return out[torch.tensor([1, 0])].index_select(0, torch.tensor([0, 1])).roll(1, 2)
+
+
+FILLS = [_rows, _interleaved, _indexed, _masked, _joined, _stacked, _written_anew, _out, _moved]
 
 
 @pytest.mark.parametrize("fill", FILLS)
@@ -250,3 +255,55 @@ def _added(net, x):
 def test_what_is_added_in_place_keeps_what_was_there():
     found = offramp.cost(Slices(_added), convention="macs")
     assert [each.flops for each in found.exits] == [2 * 64 + 24, 2 * 64 + 32]
+
+
+def _normalised(net, x):
+    return nn.functional.layer_norm(torch.stack([net.one(x), net.two(x)]), (8,)).relu()
+
+
+def _complex(net, x):
+    out = x.new_zeros(len(x), 8, 2)
+    out[..., 0], out[..., 1] = net.one(x), net.two(x)
+    return torch.view_as_real(torch.view_as_complex(out) * 2).unbind(-1)
+
+
+def _scattered(net, x):
+    out = x.new_zeros(len(x), 16).slice_scatter(net.one(x), 1, 0, 8)
+    return out.slice_scatter(net.two(x), 1, 8, 16).chunk(2, 1)
+
+
+@pytest.mark.parametrize(
+    ("fill", "name"),
+    [(_normalised, "layer_norm"), (_complex, "complex"), (_scattered, "slice_scatter")],
+)
+def test_a_part_of_what_blends_different_work_is_unknown_and_said(fill, name):
+    found = offramp.cost(Slices(fill), convention="macs")
+    assert [each.flops for each in found.exits] == [None, None]
+    assert found.flops == 2 * 64 + 24 + 32
+    assert len(found.unknown) == 2 and all(name in reason for reason in found.unknown)
+
+
+class Tokens(Net):
+    """A transformer block over a class token and patches; the outputs read one token each."""
+
+    outputs: ClassVar = {"one": Classification(), "two": Classification()}
+    input_size = (3, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.token = nn.Linear(8, 8), nn.Parameter(torch.zeros(1, 1, 8))
+        self.block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=True)
+        self.norm, self.heads = nn.LayerNorm(8), nn.ModuleList([nn.Linear(8, 3), nn.Linear(8, 4)])
+
+    def forward(self, x):
+        x = torch.cat([self.token.expand(len(x), -1, -1), self.patch(x)], 1)
+        x = self.norm(self.block(x))
+        return [self.heads[0](x[:, 0]), self.heads[1](x[:, 1])]
+
+
+def test_tokens_that_attend_to_each_other_cost_the_same_work():
+    found = offramp.cost(Tokens(), convention="macs")
+    attention = 4 * 8 * 24 + 2 * 4 * 4 * 8 + 4 * 8 * 8
+    work = 3 * 8 * 8 + attention + 2 * 4 * 8 * 16
+    assert [each.flops for each in found.exits] == [work + 24, work + 32]
+    assert found.unknown == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -9,22 +10,22 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from offramp.counting._roles import (
+    arguments,
+    changed_by,
+    joins,
+    moves,
+    pieces_of,
+    read_by,
+    scatters,
+    tensors_in,
+    touched_by,
+)
 from offramp.counting._writers import NOBODY, Writers
 from offramp.flops import memory_of
 
 __all__ = ["Dataflow"]
-
-_aten = torch.ops.aten
-_FILL = (_aten.fill_, _aten.zero_)
-_COPY_INTO = (_aten.copy_,)
-_JOIN = (_aten.cat.default, _aten.stack.default)
-# write to some elements, and leave the others as they are
-_SCATTER = (
-    _aten.index_put_, _aten.index_copy_, _aten.index_fill_, _aten.masked_fill_, _aten.masked_scatter_,
-    _aten.scatter_,
-)  # fmt: skip
 
 
 class Dataflow(TorchDispatchMode):
@@ -48,6 +49,8 @@ class Dataflow(TorchDispatchMode):
         self._reads: list[set[int]] = []  # of each operator, the memory it reads
         self._writers = Writers()
         self._into_python: set[int] = set()
+        self._blends: dict[int, tuple[str, int]] = {}  # operator -> its name, the bytes of its result
+        self._unsure: dict[int, str] = {}  # operator -> a blend of which it reads a part
         self._alive: list[Tensor] = []  # lest other tensors get their memory
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -55,39 +58,95 @@ class Dataflow(TorchDispatchMode):
         kwargs = kwargs or {}
         self._settle()
         out = func(*args, **kwargs)
-        named = _by_name(func, args, kwargs)
-        scatters = _scatters(func, named)
-        read = _read(func, args, kwargs, named, scatters or func.overloadpacket in (*_FILL, *_COPY_INTO))
-        pieces = _pieces(func, args, out, read)
-        apart = func in _JOIN or (bool(pieces) and any(map(self._writers.mixed, read)))
-        self._running = self._note([] if apart else read)
+        named = arguments(func, args, kwargs)
+        in_part = scatters(func, named)
+        read = read_by(func, args, kwargs, named)
+        pieces = pieces_of(func, args, out, read)
+        apart = joins(func) or (bool(pieces) and any(map(self._writers.mixed, read)))
+        moved = self._moved(func, args, kwargs)
+        self._running = self._note([] if apart else read if moved is None else read[1:])
         self._settle()
         if func.__name__.startswith("_local_scalar_dense"):
             self._into_python |= self._needs[-1]
-        old = set(map(memory_of, _tensors((args, kwargs))))
-        for each in _tensors(out):
+        old = set(map(memory_of, tensors_in((args, kwargs))))
+        for each in tensors_in(out):
             if memory_of(each) not in old:
                 self._writers.made(each, self._running)
-        if apart:
+        if moved is not None:
+            self._write_by_element(out, [moved], read[:1])
+        elif apart:
             for target, sources in pieces:
-                self._write_by_element(target, sources)
+                self._write_by_element(target, [self._writers.elements(each) for each in sources], sources)
         else:
-            for each in _changed(func, named):
-                where = _touched(func, args, kwargs) if scatters else True
+            if not self._costs[self._running]:
+                self._watch(func, in_part, read, [*tensors_in(out), *changed_by(func, named)])
+            for each in changed_by(func, named):
+                where = touched_by(func, args, kwargs) if in_part else True
                 self._writers.wrote(each, self._running, where)
-        self._alive += _tensors(out)
+        self._alive += tensors_in(out)
         return out
 
-    def behind(self, outputs: Any) -> tuple[int, set[int]]:
-        """What outputs need: operations, and the memory that is read for them."""
+    def behind(self, outputs: Any) -> tuple[int, set[int], set[str]]:
+        """What outputs need: operations, the memory that is read for them, and what may blend too much.
+
+        The last are names of operators of whose results only a part is needed, which may come from a part of
+        what they read.
+        """
         self._settle()
+        needed = self._behind(self._written(tensors_in(outputs)))
+        memory: set[int] = set().union(*(self._reads[number] for number in needed))
+        parts = {self._unsure[number] for number in needed & self._unsure.keys()}
+        return self._cost(needed), memory, parts | self._parts(tensors_in(outputs))
+
+    def _behind(self, new: set[int]) -> set[int]:
         needed: set[int] = set()
-        new = self._written(_tensors(outputs))
         while new:
             needed |= new
             new = set().union(*(self._needs[number] for number in new)) - needed
-        memory: set[int] = set().union(*(self._reads[number] for number in needed))
-        return sum(self._costs[number] for number in needed), memory
+        return needed
+
+    def _cost(self, operators: set[int]) -> int:
+        return sum(self._costs[number] for number in operators)
+
+    def _moved(self, func: Any, args: Any, kwargs: Any) -> np.ndarray[Any, Any] | None:
+        """Who wrote each element of the result of an operator that only moves elements; None for others."""
+        if not moves(func) or not self._writers.mixed(args[0]):
+            return None
+        elements = self._writers.elements(args[0])
+        if elements is None:
+            return None
+        found: np.ndarray[Any, Any] = (
+            func(torch.from_numpy(elements.copy()).to(args[0].device), *args[1:], **kwargs).cpu().numpy()
+        )
+        return found
+
+    def _watch(self, func: Any, in_part: bool, read: list[Tensor], results: list[Tensor]) -> None:
+        """Note an operator without products that blends parts for which different work was done."""
+        assert self._running is not None
+        places = not in_part and any(each in func.__name__ for each in ("scatter", "index_put", "index_copy"))
+        groups = [self._written(read)] if places else map(self._writers.of, read)
+        for numbers in groups:
+            works = {self._cost(self._behind({number})) for number in numbers} if len(numbers) > 1 else set()
+            if works and works != {self._cost(self._behind(numbers))}:
+                self._blends[self._running] = func.__name__, max(map(_extent, results), default=0)
+        self._inherit(self._running, self._written(read), results)
+
+    def _inherit(self, number: int, needs: set[int], results: list[Tensor]) -> None:
+        """Note that what is made of a blend is one."""
+        inherited = needs & self._blends.keys()
+        if inherited:
+            name = self._blends[min(inherited)][0]
+            self._blends.setdefault(number, (name, max(map(_extent, results), default=0)))
+
+    def _parts(self, tensors: Iterable[Tensor]) -> set[str]:
+        """Names of the operators that blend, and of whose results the tensors are only parts."""
+        blends = [
+            (_extent(each), self._blends[n])
+            for each in tensors
+            for n in self._writers.of(each)
+            if n in self._blends
+        ]
+        return {name for extent, (name, whole) in blends if extent < whole}
 
     def _settle(self) -> None:
         """Put what has been counted since the last look down to the last operator, or its module."""
@@ -96,81 +155,62 @@ class Dataflow(TorchDispatchMode):
             self._costs[self._running] += now - self._counted
         self._counted = now
 
-    def _note(self, read: Iterable[Tensor]) -> int:
+    def _note(self, read: list[Tensor]) -> int:
         """Note that something reads tensors as they are now, and give it a number."""
-        read = list(read)
         return self._add(self._written(read), read)
 
-    def _add(self, needs: set[int], read: Iterable[Tensor]) -> int:
+    def _add(self, needs: set[int], read: list[Tensor]) -> int:
+        for name in self._parts(read):
+            self._unsure[len(self._costs)] = name
         self._needs.append(needs | self._into_python)
         self._reads.append(set(map(memory_of, read)))
         self._costs.append(0)
         return len(self._costs) - 1
 
-    def _write_by_element(self, target: Tensor, sources: list[Tensor]) -> None:
-        """Note that each element of a target was made of the elements of the sources at its place."""
+    def _write_by_element(
+        self, target: Tensor, columns: list[np.ndarray[Any, Any] | None], sources: list[Tensor]
+    ) -> None:
+        """Note that each element of a target was made of the elements of the sources at its place.
+
+        Args:
+            target: What was written.
+            columns: For each source, who wrote its elements; None where an element has several writers.
+            sources: What was read.
+        """
         assert self._running is not None
-        columns = [self._writers.elements(each) for each in sources]
         if not any(map(self._writers.mixed, sources)) or any(column is None for column in columns):
             number = self._add({self._running} | self._written(sources), sources)
+            if any(column is None for column in columns):
+                self._blends[number] = "an operator on complex numbers", _extent(target)
+            self._inherit(number, self._needs[number], [target])
             self._writers.wrote(target, number)
             return
-        shape, base = tuple(target.shape), len(self._costs) + 1
+        shape = tuple(target.shape)
         flat = [np.broadcast_to(column, shape).ravel() for column in columns if column is not None]
         code = np.zeros(target.numel(), int)
         for column in flat:  # one code for all elements made by the same operators
-            code = np.unique(code * base + column + 1, return_inverse=True)[1].ravel()
-        first = np.unique(code, return_index=True)[1]
+            kinds = _ranks(column)
+            code = _ranks(code * (kinds.max(initial=0) + 1) + kinds)
+        first = np.zeros(code.max(initial=-1) + 1, int)
+        first[code] = np.arange(len(code))
         makers = [{self._running} | ({int(column[at]) for column in flat} - {NOBODY}) for at in first]
         numbers = np.array([self._add(each, sources) for each in makers], int)
+        for number, each in zip(numbers.tolist(), makers, strict=True):
+            self._inherit(number, each, [target])
         self._writers.wrote(target, numbers[code].reshape(shape))
 
     def _written(self, tensors: Iterable[Tensor]) -> set[int]:
         return set().union(*map(self._writers.of, tensors))
 
 
-def _tensors(values: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+def _ranks(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Each number's place among the different ones, from 0; numbers are small, and -1 or more."""
+    places = np.cumsum(np.bincount(numbers + 1, minlength=1) > 0) - 1
+    ranks: np.ndarray[Any, Any] = places[numbers + 1]
+    return ranks
 
 
-def _by_name(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
-    names = [specified.name for specified in func._schema.arguments]
-    return {**dict(zip(names, args, strict=False)), **kwargs}
-
-
-def _changed(func: Any, named: dict[str, Any]) -> list[Tensor]:
-    """The arguments that an operator writes to."""
-    written = [s.name for s in func._schema.arguments if s.alias_info is not None and s.alias_info.is_write]
-    return _tensors([named.get(name) for name in written])
-
-
-def _scatters(func: Any, named: dict[str, Any]) -> bool:
-    """Whether an operator writes over some elements of its first argument, and leaves the others."""
-    adds = named.get("accumulate") or "reduce" in named
-    return func.overloadpacket in _SCATTER and not adds
-
-
-def _read(func: Any, args: Any, kwargs: Any, named: dict[str, Any], overwrites: bool) -> list[Tensor]:
-    """The tensors whose values an operator asks for: not those that it only writes to."""
-    outs = _tensors([named.get(s.name) for s in func._schema.arguments if s.is_out])
-    given = _tensors((args[1:] if overwrites else args, kwargs))
-    return [each for each in given if all(each is not out for out in outs)]
-
-
-def _pieces(func: Any, args: Any, out: Any, read: list[Tensor]) -> list[tuple[Tensor, list[Tensor]]]:
-    """Parts of a result and what each is made of, element by element; empty for other operators."""
-    if func in _JOIN:
-        parts, dim = [each for each in args[0] if each.numel()], args[1] if len(args) > 1 else 0
-        stacked = func is _aten.stack.default
-        places = out.unbind(dim) if stacked else out.split([each.shape[dim] for each in parts], dim)
-        return [(place, [part]) for place, part in zip(places, parts, strict=True)]
-    elementwise = torch.Tag.pointwise in func.tags or func.overloadpacket in (*_COPY_INTO, _aten._to_copy)
-    return [(out, read)] if elementwise and isinstance(out, Tensor) else []
-
-
-def _touched(func: Any, args: Any, kwargs: Any) -> np.ndarray[Any, Any]:
-    """The elements that an operator writes over: those that come out the same whatever they were."""
-    zeros = func(torch.zeros_like(args[0]), *args[1:], **kwargs)
-    ones = func(torch.ones_like(args[0]), *args[1:], **kwargs)
-    touched: np.ndarray[Any, Any] = ~((zeros == 0) & (ones == 1)).cpu().numpy()
-    return touched
+def _extent(tensor: Tensor) -> int:
+    """How many bytes a tensor looks at; what is repeated by a stride of 0 counts once."""
+    sizes = zip(tensor.shape, tensor.stride(), strict=True)
+    return tensor.itemsize * math.prod(size for size, stride in sizes if stride)

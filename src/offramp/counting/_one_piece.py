@@ -35,6 +35,7 @@ class OnePiece(NamedTuple):
 def one_piece(net: Net, sample: Any, rule: Convention) -> OnePiece:
     """Run a net on one sample and find what each output needs of it, as if the others were not asked for.
 
+    Unknown are outputs that read a part of what an operator gives that blends results of different work.
     A parameter counts for an output if the output is made from it, or if its loss reaches it.
 
     Args:
@@ -57,10 +58,16 @@ def one_piece(net: Net, sample: Any, rule: Convention) -> OnePiece:
                 for name, p in net.named_parameters()
                 if memory_of(p) in memory or k in owned.get(name, ())
             )
-            for k, (_, memory) in enumerate(found)
+            for k, (_, memory, _) in enumerate(found)
         ]
-    flops = [None if whole is None else operations for operations, _ in found]
-    return OnePiece(params, flops, whole, meter.unknown)
+    flops = [None if whole is None or parts else operations for operations, _, parts in found]
+    unknown = [
+        f"output {k}: which work is behind the part that it reads of what {', '.join(sorted(parts))} gives "
+        "cannot be told; take the part before"
+        for k, (*_, parts) in enumerate(found)
+        if parts
+    ]
+    return OnePiece(params, flops, whole, [*meter.unknown, *unknown])
 
 
 def unknown_piece(net: Net, reason: str) -> OnePiece:

@@ -23,8 +23,9 @@ class Writers:
     def of(self, tensor: Tensor) -> set[int]:
         """The operators that wrote what a tensor now holds."""
         last = self._last.get(memory_of(tensor), NOBODY)
-        found = {last} if isinstance(last, int) else set(np.unique(self._bytes(tensor)).tolist())
-        return found - {NOBODY}
+        if isinstance(last, int):
+            return {last} - {NOBODY}
+        return set(np.flatnonzero(np.bincount(self._bytes(tensor).ravel() + 1)[1:]).tolist())
 
     def mixed(self, tensor: Tensor) -> bool:
         """Whether the memory of a tensor was written part by part."""

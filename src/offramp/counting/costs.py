@@ -74,6 +74,8 @@ def cost(net: Net, input_size: tuple[int, ...] | None = None, convention: str | 
         net: Any net. Of separate networks each is counted for itself. Of a net without stages the forward
             pass is followed, operator by operator, and an output has the cost of what it alone needs,
             whatever the convention says of heads; so what outputs share counts for each of them.
+            Products count whole, with all that they read; an output that reads a part of what another
+            operator blends (of a norm over stacked tensors, for one) is unknown.
         input_size: Shape of one sample without the batch axis; by default that of ``net.sample(1)``.
         convention: How to count; by default ``net.convention``, which published figures of the net follow.
             ``thop``: products + 4 per batch-norm element + 1 per average-pool output + 11 per bilinear
