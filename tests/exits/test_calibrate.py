@@ -317,3 +317,10 @@ def test_what_is_no_net_with_exits_is_refused(labels):
     separate = offramp.nets.Separate(tiny_net())
     with pytest.raises(UserError, match="Separate has no exits in a row"):
         calibrate(separate, (X, labels), budget="50%")
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 8, 8, 8), (4, 3), (4,), (4, 1, 8, 8)])
+def test_inputs_of_another_shape_give_one_line(net, shape):
+    batch = torch.zeros(shape), torch.zeros(4, dtype=torch.int64)
+    with pytest.raises(UserError, match=r"^the net reads inputs \[N, 3, \d+, \d+\], got "):
+        calibrate(net, [batch], budget="50%")

@@ -397,3 +397,9 @@ def test_named_tensors_may_come_in_any_order_and_mapping():
         Router(net, policy)(named | {"c": images(9)})
     with pytest.raises(UserError, match="input 'b' is missing"):
         Router(net, policy)({"a": images(9)})
+
+
+@pytest.mark.parametrize("policy", [None, "policy.json", 0.5])
+def test_what_is_no_policy_gives_one_line(policy):
+    with pytest.raises(UserError, match=r"^policy is .*, must be a Policy; give .* or Policy.open\(path\)$"):
+        Router(build(), policy)

@@ -76,6 +76,10 @@ class InferenceNet:
     """
 
     def __init__(self, net: MultiExitNet, policy: Policy, *, compile: bool = False) -> None:
+        if not isinstance(policy, Policy):
+            raise UserError(
+                f"policy is {policy!r}, must be a Policy; give what calibrate returns, or Policy.open(path)"
+            )
         policy.check(net)
         stages, heads = deep_copy((net.stages, net.heads))
         for module in (*stages, *heads):

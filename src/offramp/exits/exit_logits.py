@@ -13,6 +13,7 @@ from torch import Tensor
 from offramp.data.batch import Batch, Origin
 from offramp.errors import UserError
 from offramp.exits._fingerprint import fingerprint
+from offramp.exits._inputs import Inputs
 from offramp.modes import evaluating
 from offramp.nets import MultiExitNet, Net
 from offramp.nets.net import check_net
@@ -120,6 +121,7 @@ class ExitLogits:
         device = next((p.device for p in net.parameters()), torch.device("cpu"))
         logits, labels, digest = [], [], _Digest()
         origin: Origin | None = None
+        known = Inputs(net)
         with evaluating(net):
             for item in batches:
                 batch = _labelled(_batch(item, target), target)
@@ -128,7 +130,10 @@ class ExitLogits:
                 if not len(batch):
                     continue
                 digest.add(batch, target)
-                outputs = net(batch.to(device).inputs)
+                inputs = batch.to(device).inputs
+                if isinstance(inputs, Tensor):  # of other forms the net itself says what it reads
+                    known.read(inputs)
+                outputs = net(inputs)
                 logits.append(torch.stack([wide(each).cpu() for each in outputs]))
                 labels.append(batch.targets[target].cpu())
         if not labels:
