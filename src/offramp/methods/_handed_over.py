@@ -26,18 +26,23 @@ class OwnLosses(list[Tensor]):
 
     Attributes:
         step: The batch after the forward pass.
+        spent: Whether they have gone backward, which frees their graph.
     """
 
     def __init__(self, losses: Sequence[Tensor], step: Step) -> None:
         super().__init__(losses)
         self.step = step
+        self.spent = False
 
     def check(self) -> None:
         """Check that a backward pass can start from the losses.
 
         Raises:
-            UserError: There are more or fewer than there were, or none depends on anything trainable.
+            UserError: There are more or fewer than there were, none depends on anything trainable, or they
+                have gone backward already.
         """
+        if self.spent:
+            raise UserError("these losses have gone backward already; call losses() for each step")
         if len(self) != len(self.step.present):
             raise UserError(
                 f"{len(self.step.present)} outputs have a target, and there are {len(self)} losses; "

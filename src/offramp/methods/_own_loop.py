@@ -61,6 +61,8 @@ class OwnLoopMethod(BoundMethod):
         Raises:
             UserError: No such epoch.
         """
+        if epochs < 1:
+            raise UserError(f"epochs is {epochs}, must be 1 or more: how many the training has")
         if not 0 <= epoch < epochs:
             raise UserError(f"of {epochs} epochs, 0 to {epochs - 1} can be done before one; got {epoch}")
         self._when = epoch, epochs
@@ -190,13 +192,36 @@ class OwnLoopMethod(BoundMethod):
         device = next(self.net.parameters()).device
         backward = backward_of(run, scaler, device, probe="losses" not in self.needs)
         with torch.autocast(device.type, enabled=False):  # it would round what weights are made of
+            losses.spent = True
             self.combine(losses, step, backward)
         if not step.more and "losses" in self.needs:  # rows are averaged by the combiner
             average_gradients(self.net, backward)
         return losses.values()
 
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load what :meth:`state_dict` gave.
+
+        Raises:
+            UserError: It is the state of another method, or of this one on another net.
+        """
+        own = self.state_dict()
+        shapes = {key: getattr(value, "shape", None) for key, value in own.items()}
+        if strict and shapes != {key: getattr(value, "shape", None) for key, value in state_dict.items()}:
+            raise UserError(
+                f"the state holds {', '.join(state_dict) or 'nothing'}, and {self.method.name!r} on this net "
+                f"has {', '.join(own) or 'none'}; give the state of the same method on such a net"
+            )
+        return super().load_state_dict(state_dict, strict, assign)
+
     def _check_micro_batch(self, share: float, *, more: bool) -> None:
-        if not 0 < share <= 1 or (more and share == 1):
+        if more and share == 1:
+            raise UserError(
+                "more=True says that other micro-batches follow, and these samples are the whole batch; "
+                "leave more out, or give the whole batch's targets by whole=..., or a share below 1"
+            )
+        if not 0 < share <= 1:
             raise UserError(f"share is a micro-batch's part of its batch, above 0 and below 1; got {share!r}")
         if share < 1 and self.method.whole_batch:
             raise UserError(

@@ -61,14 +61,22 @@ class Classification(Task):
     def loss(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
         logits = wide(output)
         weight = None if self.class_weights is None else _weights(self.class_weights, logits)
-        values = F.cross_entropy(
-            logits,
-            target,
-            weight,
-            label_smoothing=self.label_smoothing,
-            reduction="none",
-            ignore_index=NO_LABEL,
-        )
+        target = self._checked(target, logits)
+        try:
+            values = F.cross_entropy(
+                logits,
+                target,
+                weight,
+                label_smoothing=self.label_smoothing,
+                reduction="none",
+                ignore_index=NO_LABEL,
+            )
+        except IndexError as error:  # on a CPU; a GPU ends the process
+            classes = logits.shape[-1]
+            raise UserError(
+                f"a label is out of range ({error}); give classes from 0 to {classes - 1}, which the output "
+                f"has, and {NO_LABEL} for a sample without a label"
+            ) from None
         if target.is_floating_point():
             weights = target.new_ones(len(target)) if weight is None else target.to(weight) @ weight
         else:
@@ -78,6 +86,16 @@ class Classification(Task):
         if weight is not None:  # torch's values are weighted already
             values = torch.where(weights > 0, values / torch.where(weights > 0, weights, 1), 0)
         return values, weights
+
+    def _checked(self, target: Tensor, logits: Tensor) -> Tensor:
+        """The target in torch's own dtype, if it is one of such logits."""
+        expected = logits.shape if target.is_floating_point() else logits.shape[:1]
+        if target.shape != expected:
+            raise UserError(
+                f"{self.target!r} is {target.dtype} {[*target.shape]} for outputs {[*logits.shape]}; give "
+                f"one class index for each sample, int64 {[*logits.shape[:1]]}, or the classes' probabilities"
+            )
+        return target if target.is_floating_point() else target.long()
 
     def example_target(self, output: Tensor) -> Tensor:
         """Class 0 for every sample."""

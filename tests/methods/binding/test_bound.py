@@ -316,7 +316,7 @@ def refusals():
         "longer": (longer, "3 outputs have a target, and there are 4 losses"),
         "twice targets": (lambda: bound().losses(Batch(images, {"label": labels}), labels), "brings its"),
         "share": (lambda: bound().losses(images, labels, share=2.0), "above 0 and below 1; got 2.0"),
-        "more alone": (lambda: bound().losses(images, labels, more=True), "above 0 and below 1"),
+        "more alone": (lambda: bound().losses(images, labels, more=True), "more=True says"),
         "uneven": (uneven, "samples count differently by their 'label'.*whole=.*and no share"),
         "other targets": (other_targets, "targets for other outputs each.*by whole=.*bind anew"),
         "share and whole": (
