@@ -403,3 +403,102 @@ def test_named_tensors_may_come_in_any_order_and_mapping():
 def test_what_is_no_policy_gives_one_line(policy):
     with pytest.raises(UserError, match=r"^policy is .*, must be a Policy; give .* or Policy.open\(path\)$"):
         Router(build(), policy)
+
+
+def plain(net: MultiExitNet, thresholds: tuple[float | None, ...]) -> None:
+    """Check that a router answers as the net does."""
+    policy = Policy(thresholds)
+    answer = Router(net, policy)(images(33))
+    expected = by_hand(net, policy, images(33))
+    assert [*zip(answer.prediction.tolist(), answer.exit.tolist(), strict=True)] == [e[:2] for e in expected]
+
+
+@pytest.mark.parametrize("thresholds", [(None, None, None), (0.6, 0.5, 0.72), (2, 2, 2), (2, None, 0.72)])
+def test_layers_that_segments_share_are_folded_for_each_apart(thresholds):
+    net = build()
+    for stage in net.stages[2:]:
+        stage[0], stage[2] = net.stages[1][0], net.stages[1][2]  # convolution and ReLU
+    plain(net, thresholds)
+    net = build()
+    net.heads[2][2] = net.heads[0][2]
+    plain(net, thresholds)
+
+
+def test_a_head_that_writes_over_the_feature_is_run_or_refused():
+    net = build(nn.Sequential(nn.Hardtanh(-0.1, 0.1, inplace=True), *head()), head(), head(), head())
+    plain(net, (0.25, 0.5, 0.72))
+    with pytest.raises(UserError, match=r"the logits of exit 2 are not the net's .*inplace=False"):
+        Router(net, Policy((None, 0.5, 0.72)))
+
+
+class Scaled(MultiExitNet):
+    """A net that changes its input in a forward of its own."""
+
+    def forward(self, x, **how):
+        return super().forward(5 * x, **how)
+
+
+def test_a_forward_of_its_own_is_refused():
+    net = build()
+    net.__class__ = Scaled
+    with pytest.raises(UserError, match="the logits of exit 1 are not the net's"):
+        Router(net, Policy((0.6, 0.5, 0.72)))
+
+
+class Recurrent(nn.Module):
+    """A stage whose feature holds a state with the batch in its second axis."""
+
+    def forward(self, x):
+        return (x, x.mean((2, 3))[None]) if isinstance(x, torch.Tensor) else x
+
+
+class ReadFirst(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = head(3)
+
+    def forward(self, feature):
+        return self.head(feature[0])
+
+
+def test_a_tensor_with_the_batch_in_another_axis_is_refused():
+    net = build(ReadFirst(), ReadFirst(), ReadFirst())
+    net.stages[0], net.stages[1], net.stages[2] = Recurrent(), Recurrent(), Recurrent()
+    net.double()
+    with pytest.raises(UserError, match=r"holds a Tensor \[1, 2, 3\] for 2 samples and a Tensor \[1, 3, 3\]"):
+        Router(net, Policy((0.6, 0.5)))
+
+
+class ReadsWeight(nn.Module):
+    """A stage that reads its convolution's weight, and runs it on single images."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x):
+        return torch.stack([self.conv(image.to(self.conv.weight.dtype)) for image in x])
+
+
+def test_convolutions_that_are_read_or_run_in_other_ways_are_routed():
+    torch.manual_seed(0)
+    stages = [ReadsWeight(), nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)]
+    net = MultiExitNet(stages, [head(), head(), head()], input_size=SIZE).eval()
+    x = images(9).float()
+    with torch.no_grad():
+        expected = [logits.argmax(1) for logits in net(x)]
+    answer = Router(net, Policy((0.3, 2)))(x)
+    assert len(answer.exit.unique()) > 1
+    for n, exit in enumerate(answer.exit.tolist()):
+        assert answer.prediction[n] == expected[exit - 1][n]
+
+
+def test_the_last_step_s_time_is_learnt(monkeypatch):
+    net, clock = build(), [0.0]
+    router = Router(net, Policy((2, None, None)))
+    monkeypatch.setattr("offramp.exits.router._now", lambda: clock[0])
+    first, last = router._net.steps
+    last.segment.register_forward_hook(lambda *_: clock.__setitem__(0, clock[0] + 100))
+    first.segment.register_forward_hook(lambda *_: clock.__setitem__(0, clock[0] + 1))
+    router(images(9))
+    assert router.anytime(images(9), 50).exit.tolist() == [1] * 9

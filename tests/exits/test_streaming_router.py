@@ -38,7 +38,8 @@ def same(ours, theirs, rows=slice(None)):
     """Whether answers to single samples are those to a batch."""
     assert [a.prediction for a in ours] == theirs.prediction[rows].tolist()
     assert [a.exit for a in ours] == theirs.exit[rows].tolist()
-    assert [a.cost for a in ours] == theirs.cost[rows].tolist()
+    costs = [None] * len(ours) if theirs.cost is None else theirs.cost[rows].tolist()
+    assert [a.cost for a in ours] == costs
     confidence = torch.tensor([a.confidence for a in ours]).to(theirs.confidence)
     torch.testing.assert_close(confidence, theirs.confidence[rows])
 
@@ -155,6 +156,10 @@ def test_texts_of_many_lengths(varying):
         texts.append({"mask": mask, "tokens": torch.randint(9, (n,))})
     with StreamingRouter(net, policy, max_batch=4) as router:
         ours = [future.result(SOON) for future in [router.submit(text) for text in texts]]
+        short = next(text for text in texts if len(text["mask"]) < 6)
+        with pytest.raises(UserError, match="operations of inputs of this size are unknown"):
+            router.submit(short, budget=1e6)
+    assert {answer.cost is None for answer in ours} == {True, False}  # those of 6 tokens are counted
     plain = Router(net, policy)
     exits = set()
     for answer, text in zip(ours, texts, strict=True):

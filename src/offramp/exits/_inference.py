@@ -9,13 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from offramp.copying import deep_copy
 from offramp.errors import UserError
 from offramp.exits._compiled import bucket, compiled, filled
-from offramp.exits._folding import close, fold
 from offramp.exits._gate import Gate
-from offramp.exits._rows import Flow, batched_leaves, has_blocks
-from offramp.exits._segments import Segment, segments
+from offramp.exits._preparing import prepared
+from offramp.exits._rows import Flow
 from offramp.exits.confidence import Reading
 from offramp.exits.path_costs import PathCosts
 from offramp.exits.policy import Policy
@@ -72,7 +70,7 @@ class InferenceNet:
         device: Where the copy is.
 
     Raises:
-        UserError: The policy is for another net, or the samples of a batch do not stay apart.
+        UserError: The policy is for another net, or the net is none whose stages and heads can be run apart.
     """
 
     def __init__(self, net: MultiExitNet, policy: Policy, *, compile: bool = False) -> None:
@@ -81,18 +79,22 @@ class InferenceNet:
                 f"policy is {policy!r}, must be a Policy; give what calibrate returns, or Policy.open(path)"
             )
         policy.check(net)
-        stages, heads = deep_copy((net.stages, net.heads))
-        for module in (*stages, *heads):
-            module.eval().requires_grad_(False)
-        parts = segments([*stages], [*heads], policy.evaluated)
         self.device = next((p.device for p in net.parameters()), torch.device("cpu"))
         if self.device.type == "cpu":
             keep_freed_memory()
-        batched, movable = _prepared(parts, net.sample(3), eager=not compile)
-        run = [compiled(part) for part in parts] if compile else parts
-        gates = [Gate(policy, part.exit, self.device) for part in parts]
-        read_on = [*(part.reads_previous for part in parts[1:]), False]
-        self.steps = [*map(Step, run, gates, batched, movable, read_on, _costs(net, policy))]
+        parts = prepared(net, policy.evaluated, eager=not compile)
+        read_on = [*(part.segment.reads_previous for part in parts[1:]), False]
+        self.steps = [
+            Step(
+                segment=compiled(part.segment) if compile else part.segment,
+                gate=Gate(policy, part.segment.exit, self.device),
+                batched=part.batched,
+                movable=part.movable,
+                read_on=on,
+                cost=cost,
+            )
+            for part, on, cost in zip(parts, read_on, _costs(net, policy), strict=True)
+        ]
         self._compiled = compile
 
     def enter(self, x: Any, samples: int) -> Flow:
@@ -110,56 +112,6 @@ class InferenceNet:
         if self._compiled:
             return flow.take(filled(rows), step.batched)
         return flow.take(rows, step.batched, step.movable, rows.new_tensor(moved))
-
-
-@torch.inference_mode()
-def _prepared(parts: Sequence[Segment], x: Any, *, eager: bool) -> tuple[list[list[bool]], list[list[bool]]]:
-    """Fold the segments, and see whether samples stay apart in them.
-
-    Args:
-        parts: The segments.
-        x: An input of three samples.
-        eager: They will run as they are, and not be compiled.
-
-    Returns:
-        For each segment, which leaves of the feature behind it have a row for each sample; and which of these
-        may be written over.
-    """
-    few, many = Flow(pytree.tree_map_only(Tensor, lambda leaf: leaf[:2], x)), Flow(x)
-    rows, movable = [], []
-    for part in parts:
-        fold(part, few.x, few.logits, eager=eager)
-        few, many = (Flow(*part(flow.x, flow.logits)) for flow in (few, many))
-        batched = batched_leaves([few.x, many.x], [2, 3])
-        a, b = few.logits, many.logits
-        if a is None or b is None or (len(a), len(b)) != (2, 3) or not any(batched):
-            raise UserError(
-                f"exit {part.exit} gives logits {_shape(a)} for 2 samples and {_shape(b)} for 3: the first "
-                "axis of feature and logits is not the batch; permute them at the end of the stage"
-            )
-        if not close(a, b[:2]):
-            raise UserError(
-                f"the logits of exit {part.exit} for a sample depend on the other samples of its batch, in "
-                "eval mode too; build norm layers with track_running_stats=True, attention and recurrent "
-                "layers with batch_first=True"
-            )
-        rows.append(batched)
-        others = _memory([x, *(t for each in parts for t in (*each.parameters(), *each.buffers()))])
-        leaves = zip(batched, pytree.tree_leaves(many.x), strict=True)
-        movable.append(
-            [eager and has and has_blocks(leaf) and not _memory(leaf) & others for has, leaf in leaves]
-        )
-    return rows, movable
-
-
-def _memory(tensors: Any) -> set[int]:
-    """Where the memory of Tensors begins."""
-    leaves = [leaf for leaf in pytree.tree_leaves(tensors) if isinstance(leaf, Tensor)]
-    return {leaf.untyped_storage().data_ptr() for leaf in leaves if leaf.layout == torch.strided}
-
-
-def _shape(logits: Tensor | None) -> list[int] | None:
-    return None if logits is None else [*logits.shape]
 
 
 def _costs(net: MultiExitNet, policy: Policy) -> list[int] | list[None]:

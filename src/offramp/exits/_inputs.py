@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +13,21 @@ from offramp.errors import UserError
 from offramp.nets import MultiExitNet
 from offramp.nets.named_inputs import named_inputs
 
-__all__ = ["Inputs"]
+__all__ = ["Input", "Inputs"]
+
+
+class Input(NamedTuple):
+    """An input that a net can read.
+
+    Attributes:
+        x: The input, with named Tensors in the order of the net's example.
+        samples: How many samples it holds.
+        counted: Whether these are of the size for which the net's operations are counted.
+    """
+
+    x: Any
+    samples: int
+    counted: bool
 
 
 class Inputs:
@@ -29,11 +43,8 @@ class Inputs:
         self._leaves = pytree.tree_leaves(like)
         self._example = net.example  # where there is one, as of texts, sizes may vary
 
-    def read(self, x: Any) -> tuple[Any, int]:
+    def read(self, x: Any) -> Input:
         """Read an input as those of the net.
-
-        Returns:
-            The input, with named Tensors in the order of the net's example, and how many samples it holds.
 
         Raises:
             UserError: It holds none, or is of another form, shape, dtype or device.
@@ -46,7 +57,10 @@ class Inputs:
             self._check(like, leaf)
         if len({len(leaf) for leaf in leaves}) > 1:
             raise UserError(f"the inputs have {[len(leaf) for leaf in leaves]} samples; give as many of each")
-        return x, len(leaves[0])
+        counted = all(
+            like.shape[1:] == leaf.shape[1:] for like, leaf in zip(self._leaves, leaves, strict=True)
+        )
+        return Input(x, len(leaves[0]), counted)
 
     def _check(self, like: Tensor, x: Tensor) -> None:
         fits = x.ndim == like.ndim if self._example is not None else x.shape[1:] == like.shape[1:]

@@ -17,23 +17,26 @@ from offramp.exits._replacing import replace
 __all__ = ["pack"]
 
 
-class PackedConv2d(nn.Module):
-    """A convolution for inference on a CPU.
+class PackedConv2d(nn.Conv2d):
+    """A convolution for inference on a CPU. It keeps its plain weights too, for who reads them.
 
     Args:
         conv: What it computes; float32 or bfloat16, padded by zeros.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
+        self.__dict__ |= {name: value for name, value in vars(conv).items() if name != "_parameters"}
+        self._parameters = dict(conv._parameters)
         self._how = (conv.padding, conv.stride, conv.dilation, conv.groups)
-        self._bias, self._dtype = conv.bias, conv.weight.dtype
-        self._weight = torch.ops.mkldnn._reorder_convolution_weight(conv.weight, *self._how, None)
+        self._packed = torch.ops.mkldnn._reorder_convolution_weight(conv.weight, *self._how, None)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, C, H, W]`` to ``[N, C', H', W']``, channels-last."""
+        if x.ndim != 4:
+            return super().forward(x)
         output: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x.to(self._dtype), self._weight, self._bias, *self._how, "none", [], ""
+            x.to(self.weight.dtype), self._packed, self.bias, *self._how, "none", [], ""
         )
         return output
 

@@ -38,10 +38,11 @@ class Kind:
 
     Args:
         form: How the Tensors of the input are held.
+        counted: Whether the samples are of the size for which the net's operations are counted.
     """
 
-    def __init__(self, form: pytree.TreeSpec) -> None:
-        self.form = form
+    def __init__(self, form: pytree.TreeSpec, *, counted: bool = True) -> None:
+        self.form, self.counted = form, counted
 
 
 class Pending(Future[SampleAnswer]):

@@ -129,6 +129,7 @@ class Scheduler:
         for request, (confidence, prediction, leaves) in zip(requests, verdicts, strict=True):
             if not leaves:
                 continue
+            cost = step.cost if request.kind.counted else None
             if math.isnan(confidence):
                 request.fail(
                     UserError(
@@ -137,4 +138,4 @@ class Scheduler:
                     )
                 )
             else:
-                request.answer(SampleAnswer(prediction, step.gate.exit, confidence, step.cost))
+                request.answer(SampleAnswer(prediction, step.gate.exit, confidence, cost))

@@ -31,7 +31,7 @@ class Answer(NamedTuple):
         exit: The numbers of the exits at which the samples left, from 1, int64 ``[N]``.
         confidence: How sure these were, by the policy's confidence, ``[N]``.
         cost: The operations that each sample took, in the net's counting convention, int64 ``[N]``; None
-            where the net's operations are unknown.
+            where the net's operations are unknown, or were counted for inputs of another size, as of texts.
     """
 
     prediction: Tensor
@@ -98,14 +98,16 @@ class Router:
     @torch.inference_mode()
     def _route(self, x: Any, end: float) -> Answer:
         start = _now()
-        (x, samples), steps = self._inputs.read(x), self._net.steps
+        (x, samples, counted), steps = self._inputs.read(x), self._net.steps
         flow, left = self._net.enter(x, samples), _Left()
         rows = torch.arange(samples, device=self._net.device)
         for number, step in enumerate(steps):
             flow, reading = step.run(flow, len(rows))
             if step.gate.last:
                 left.add(step, reading, rows)
-                break
+                answer = left.answer(counted=counted)
+                self._pace.note(number, len(rows), _now() - start)
+                return answer
             leaves = step.gate.leaves(reading).tolist()  # the one synchronisation with a GPU
             staying = leaves.count(False)
             now = _now()
@@ -119,7 +121,7 @@ class Router:
                 left.add(step, reading, rows, rows.new_tensor(leave))
                 places = rows.new_tensor(stay)
                 flow, rows = self._net.take(flow, places, moved, step), rows[places]
-        return left.answer()
+        return left.answer(counted=counted)
 
 
 def _now() -> float:
@@ -155,8 +157,11 @@ class _Left:
             confidence, prediction, rows = confidence[going], prediction[going], rows[going]
         self._parts.append(_Part(step, rows, prediction, confidence))
 
-    def answer(self) -> Answer:
+    def answer(self, *, counted: bool) -> Answer:
         """What was noted, in the order in which the samples came.
+
+        Args:
+            counted: Whether the samples are of the size for which operations were counted.
 
         Raises:
             UserError: A confidence is not a number.
@@ -175,7 +180,7 @@ class _Left:
                 f"the logits of sample {int(broken.int().argmax())} are not numbers; "
                 "look for NaN or infinity in the inputs and the weights"
             )
-        unknown = any(part.step.cost is None for part in self._parts)
+        unknown = not counted or any(part.step.cost is None for part in self._parts)
         return Answer(
             prediction=column(lambda part: part.prediction),
             exit=column(lambda part: torch.full_like(part.rows, part.step.gate.exit)),

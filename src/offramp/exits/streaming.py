@@ -17,7 +17,7 @@ from offramp.checks import is_number, number, whole
 from offramp.errors import UserError
 from offramp.exits._backlog import Backlog
 from offramp.exits._inference import InferenceNet
-from offramp.exits._inputs import Inputs
+from offramp.exits._inputs import Input, Inputs
 from offramp.exits._request import Kind, Request, SampleAnswer
 from offramp.exits._worker import Worker
 from offramp.exits.policy import Policy
@@ -122,7 +122,8 @@ class StreamingRouter:
             raise UserError(
                 f"timeout is {timeout!r}, must be a number of seconds above 0; leave it out to wait"
             )
-        request = Request(*self._sample(x), self._last(budget), threshold)
+        leaves, kind = self._sample(x)
+        request = Request(leaves, kind, self._last(budget, kind), threshold)
         if timeout is not None:
             request.timeout, request.deadline = timeout, time.monotonic() + timeout
         self._worker.put(request, block)
@@ -151,28 +152,30 @@ class StreamingRouter:
             self._check(x)
         key = (form, *((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves))
         if (kind := self._kinds.get(key)) is None:
+            batch = pytree.tree_unflatten([leaf[None].to(self._net.device) for leaf in leaves], form)
             with self._worker.autocast():
-                self._check(pytree.tree_unflatten([leaf[None].to(self._net.device) for leaf in leaves], form))
-            kind = self._kinds.setdefault(key, Kind(form))
+                counted = self._check(batch).counted
+            kind = self._kinds.setdefault(key, Kind(form, counted=counted))
         return leaves, kind
 
-    def _check(self, batch: Any) -> None:
+    def _check(self, batch: Any) -> Input:
         try:
-            self._inputs.read(batch)
+            return self._inputs.read(batch)
         except UserError as error:
             raise UserError(
                 f"a request is one sample, without a batch axis; as a batch of 1, {error}"
             ) from None
 
-    def _last(self, budget: float | None) -> int:
+    def _last(self, budget: float | None, kind: Kind) -> int:
         """The place of the last step that a budget suffices for."""
         steps = self._net.steps
         if budget is None:
             return len(steps) - 1
         known = [step.cost for step in steps if step.cost is not None]
-        if not known:
+        if not known or not kind.counted:
+            which = "the net" if not known else "inputs of this size"
             raise UserError(
-                "operations of the net are unknown, so there is no budget; give `threshold=` instead"
+                f"operations of {which} are unknown, so there is no budget; give `threshold=` instead"
             )
         if not is_number(budget) or budget < known[0]:
             raise UserError(

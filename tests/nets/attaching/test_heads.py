@@ -170,3 +170,11 @@ def test_what_does_not_fit_is_refused_in_one_line(layout, options, line):
     with pytest.raises(UserError, match=line) as refusal:
         attach(build(), ["cut"], input_size=size, **options)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_head_that_writes_over_the_feature_is_refused():
+    head = nn.Sequential(
+        nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(CHANNELS, CLASSES)
+    )
+    with pytest.raises(UserError, match="head 1 writes over the feature that the next stage reads"):
+        attach(Maps(last=False), at=["cut"], heads=[head], input_size=(3, 4, 4))

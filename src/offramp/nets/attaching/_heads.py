@@ -116,7 +116,8 @@ def _check(heads: Sequence[nn.Module], parts: Parts, classes: int) -> None:
         try:
             with unchanged(head), torch.no_grad():
                 previous = [logits] if reads_previous(head) else []
-                logits = head.eval()(output, *previous)
+                feature = output.clone()
+                logits = head.eval()(feature, *previous)
         except Exception as error:  # whatever a user's forward raises
             reason = str(error).strip().partition("\n")[0]
             raise UserError(
@@ -125,3 +126,7 @@ def _check(heads: Sequence[nn.Module], parts: Parts, classes: int) -> None:
         if not isinstance(logits, Tensor) or logits.shape != (len(output), classes):
             kind = [*logits.shape] if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
             raise UserError(f"head {k} returns {kind}, not logits [N, {classes}]; give one that returns them")
+        if not torch.equal(feature.nan_to_num(), output.nan_to_num()):
+            raise UserError(
+                f"head {k} writes over the feature that the next stage reads; build it with inplace=False"
+            )

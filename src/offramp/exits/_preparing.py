@@ -1,0 +1,135 @@
+"""The segments of a net made ready for inference: copied, folded, and checked against the net."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from offramp.copying import deep_copy
+from offramp.errors import UserError
+from offramp.exits._folding import close, fold
+from offramp.exits._rows import Flow, batched_leaves, has_blocks
+from offramp.exits._segments import Segment, segments
+from offramp.nets import MultiExitNet
+from offramp.unchanged import unchanged
+
+__all__ = ["Prepared", "prepared"]
+
+
+class Prepared(NamedTuple):
+    """A segment ready for inference.
+
+    Attributes:
+        segment: The segment.
+        batched: Which leaves of the feature behind it have a row for each sample.
+        movable: Which of these may be written over, since they are nobody else's.
+    """
+
+    segment: Segment
+    batched: list[bool]
+    movable: list[bool]
+
+
+def prepared(net: MultiExitNet, evaluated: Collection[int], *, eager: bool) -> list[Prepared]:
+    """Copy the segments of a net, and fold them as far as they give the logits that the net gives.
+
+    Args:
+        net: The net, which stays as it was.
+        evaluated: The numbers of the exits at which samples may leave.
+        eager: The segments will run as they are, and not be compiled.
+
+    Raises:
+        UserError: The logits of its stages and heads, run apart, are not the net's; or samples of a batch do
+            not stay apart in them.
+    """
+    sample = net.sample(3)
+    with unchanged(net), torch.no_grad():
+        logits = net.eval()(pytree.tree_map_only(Tensor, torch.clone, sample))
+    wrong = None
+    for folded in (True, False):
+        # each by itself: what one does to a layer must not reach another that shares it
+        parts = [deep_copy(part) for part in segments([*net.stages], [*net.heads], evaluated)]
+        for part in parts:
+            part.eval()
+            for parameter in part.parameters():
+                parameter.requires_grad_(False)
+        ready, wrong = _checked(parts, sample, logits, folded=folded, eager=eager)
+        if wrong is None:
+            return ready
+    raise UserError(
+        f"the logits of exit {wrong} are not the net's when its stages and heads run one after another; "
+        "build heads that write over what they read with inplace=False, and take hooks and changes of inputs "
+        "from the net into its stages"
+    )
+
+
+@torch.inference_mode()
+def _checked(
+    parts: Sequence[Segment], x: Any, logits: Sequence[Tensor], *, folded: bool, eager: bool
+) -> tuple[list[Prepared], int | None]:
+    """Run the segments on two and on three samples.
+
+    Args:
+        parts: The segments.
+        x: Three samples.
+        logits: What the net gives at every exit.
+        folded: Fold the segments first, in place.
+        eager: See :func:`prepared`.
+
+    Returns:
+        The segments, and the first exit whose logits are not the net's.
+    """
+    x = pytree.tree_map_only(Tensor, torch.clone, x)
+    few, many = Flow(pytree.tree_map_only(Tensor, lambda leaf: leaf[:2].clone(), x)), Flow(x)
+    ours = _memory([x, *(t for part in parts for t in (*part.parameters(), *part.buffers()))])
+    ready: list[Prepared] = []
+    for part in parts:
+        if folded:
+            fold(part, few.x, few.logits, eager=eager)
+        few, many = (Flow(*part(flow.x, flow.logits)) for flow in (few, many))
+        batched = batched_leaves([few.x, many.x], [2, 3])
+        _check_axes(part, few, many, batched, last=part is parts[-1])
+        if not close(logits[part.exit - 1], many.logits):
+            return ready, part.exit
+        leaves = zip(batched, pytree.tree_leaves(many.x), strict=True)
+        movable = [eager and has and has_blocks(leaf) and not _memory(leaf) & ours for has, leaf in leaves]
+        ready.append(Prepared(part, batched, movable))
+    return ready, None
+
+
+def _check_axes(part: Segment, few: Flow, many: Flow, batched: Sequence[bool], *, last: bool) -> None:
+    """Check that the first axis is the batch, and that samples do not see each other."""
+    a, b = few.logits, many.logits
+    shapes = [None if logits is None else [*logits.shape] for logits in (a, b)]
+    if a is None or b is None or (len(a), len(b)) != (2, 3) or not any(batched):
+        raise UserError(
+            f"exit {part.exit} gives logits {shapes[0]} for 2 samples and {shapes[1]} for 3: the first axis "
+            "of feature and logits is not the batch; permute them at the end of the stage"
+        )
+    leaves = zip(pytree.tree_leaves(few.x), pytree.tree_leaves(many.x), batched, strict=True)
+    for two, three, has in () if last else leaves:
+        if not has and getattr(two, "shape", two) != getattr(three, "shape", three):
+            raise UserError(
+                f"the feature of exit {part.exit} holds {_form(two)} for 2 samples and {_form(three)} for 3, "
+                "whose first axis is not the batch; permute it at the end of the stage and back in the next"
+            )
+    if not close(a, b[:2]):
+        raise UserError(
+            f"the logits of exit {part.exit} for a sample depend on the other samples of its batch, in eval "
+            "mode too; build norm layers with track_running_stats=True, attention and recurrent layers with "
+            "batch_first=True"
+        )
+
+
+def _form(leaf: Any) -> str:
+    return f"a Tensor {[*leaf.shape]}" if isinstance(leaf, Tensor) else repr(leaf)
+
+
+def _memory(tensors: Any) -> set[int]:
+    """Where the memory of Tensors begins."""
+    leaves = [leaf for leaf in pytree.tree_leaves(tensors) if isinstance(leaf, Tensor)]
+    return {leaf.untyped_storage().data_ptr() for leaf in leaves if leaf.layout == torch.strided}
