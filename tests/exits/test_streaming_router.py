@@ -366,14 +366,27 @@ def test_callbacks_may_submit_and_close():
         assert isinstance(told.get(timeout=SOON), queue.Full)  # it would wait for itself
 
 
-def test_a_callback_that_raises_harms_nobody(caplog):
+@pytest.mark.parametrize("kind", [ArithmeticError, SystemExit, KeyboardInterrupt, GeneratorExit])
+@pytest.mark.parametrize("end", ["answer", "error", "timeout", "cancel"])
+def test_a_callback_that_raises_harms_nobody(held, caplog, kind, end):
     def fail(future):
-        raise ArithmeticError("of a callback")
+        raise kind("of a callback")
 
-    with StreamingRouter(steered.net(), POLICY) as router:
-        first = router.submit(sample(1))
-        first.add_done_callback(fail)
-        assert router.submit(sample(3, label=2)).result(SOON)[:2] == (2, 3)
+    h = held(max_batch=1)
+    before = h.router.submit(sample(3))
+    h.running()
+    told = queue.SimpleQueue()
+    x = sample(1, raises=1 if end == "error" else 99)
+    first = h.router.submit(x, timeout=1e-9 if end == "timeout" else None)
+    first.add_done_callback(fail)
+    first.add_done_callback(told.put)  # a callback after it is called as well
+    if end == "cancel":
+        first.cancel()
+    h.let_go(100)
+    assert told.get(timeout=SOON) is first
+    assert before.result(SOON).exit == 3
+    assert h.router.submit(sample(3, label=2)).result(SOON)[:2] == (2, 3)
+    assert "of a callback" in caplog.text
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

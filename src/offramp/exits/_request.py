@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import traceback
+from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor
@@ -59,6 +61,20 @@ class Pending(Future[SampleAnswer]):
     def __init__(self) -> None:
         super().__init__()
         self.add_done_callback(_settle)
+
+    def add_done_callback(self, fn: Callable[[Future[SampleAnswer]], object]) -> None:
+        """Call it with the future once that is done; what it raises is logged, SystemExit too."""
+        super().add_done_callback(partial(_call, fn))
+
+
+def _call(callback: Callable[[Future[SampleAnswer]], object], future: Future[SampleAnswer]) -> None:
+    """Call it, and let nothing out but what the future logs: SystemExit would end the router's thread."""
+    try:
+        callback(future)
+    except Exception:
+        raise
+    except BaseException as error:
+        raise RuntimeError(f"a callback of a request raised {error!r}") from error
 
 
 def _settle(future: Future[SampleAnswer]) -> None:
