@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -112,12 +113,15 @@ class Ensemble(Confidence):
     log_bias: Sequence[Sequence[float]]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weights", tuple(map(tuple, self.weights)))
-        object.__setattr__(self, "log_bias", tuple(map(tuple, self.log_bias)))
+        for name in ("weights", "log_bias"):
+            rows = getattr(self, name)
+            if not _is_table(rows):
+                raise UserError(
+                    f"the {name} of an ensemble must be rows of equally many numbers; calibrate again"
+                )
+            object.__setattr__(self, name, tuple(map(tuple, rows)))
         size = len(self.weights)
-        rows = [*self.weights, *self.log_bias]
-        right = size and len(self.log_bias) == size and all(len(row) == size for row in self.weights)
-        if not right or not all(is_number(value) for row in rows for value in row):
+        if len(self.weights[0]) != size or len(self.log_bias) != size:
             raise UserError(
                 "an ensemble has K rows of K weights, and K rows of log-biases with one for each class"
             )
@@ -133,6 +137,14 @@ class Ensemble(Confidence):
         joint = (weights[:, None] * state[:, :exit]).sum(1) + logs.new_tensor(self.log_bias[exit - 1])
         probability, prediction = joint.softmax(-1).max(-1)
         return Reading(probability, prediction, state)
+
+
+def _is_table(rows: object) -> bool:
+    """Whether these are rows of equally many finite numbers, at least one."""
+    if not isinstance(rows, (list, tuple)) or not all(isinstance(row, (list, tuple)) for row in rows):
+        return False
+    sizes = {len(row) for row in rows}
+    return len(sizes) == 1 and 0 not in sizes and all(map(is_number, itertools.chain(*rows)))
 
 
 CONFIDENCES: dict[str, type[Confidence]] = {

@@ -67,13 +67,14 @@ def decide(recorded: ExitLogits, policy: Policy, costs: Paths | None = None) -> 
         costs: What it takes to leave at each exit, e.g. ``PathCosts(net)``.
 
     Raises:
-        UserError: The policy is for another number of exits, or another net.
+        UserError: The policy is for another number of exits or classes, or another net.
     """
     if policy.num_exits != recorded.num_exits:
         raise UserError(
             f"the policy is for {policy.num_exits} exits, the logits are of {recorded.num_exits}; "
             "take those of one net"
         )
+    policy.check_classes(recorded.classes)
     if None not in (policy.net, recorded.net) and policy.net != recorded.net:
         raise UserError("the policy and the recorded logits are of different nets; record this net's")
     samples = len(recorded)

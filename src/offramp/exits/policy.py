@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,14 +47,18 @@ class Policy:
     calibration: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.thresholds, Iterable):
+            raise UserError(
+                f"thresholds are {self.thresholds!r}, must be a list with one for each exit but the last"
+            )
         thresholds = tuple(tuple(t) if isinstance(t, (list, tuple)) else t for t in self.thresholds)
         object.__setattr__(self, "thresholds", thresholds)
         if isinstance(self.temperatures, (list, tuple)):
             object.__setattr__(self, "temperatures", tuple(self.temperatures) or (1.0,) * self.num_exits)
-        if self.confidence not in CONFIDENCES:
+        name = self.confidence
+        if not isinstance(name, str) or name not in CONFIDENCES:
             raise UserError(
-                f"no confidence {self.confidence!r}{guess(self.confidence, CONFIDENCES)}; "
-                f"there are: {', '.join(CONFIDENCES)}"
+                f"no confidence {name!r}{guess(name, CONFIDENCES)}; there are: {', '.join(CONFIDENCES)}"
             )
         for exit, threshold in enumerate(thresholds, start=1):
             values = threshold if isinstance(threshold, tuple) else (threshold,)
@@ -74,6 +78,39 @@ class Policy:
         object.__setattr__(self, "temperatures", temperatures)
         if (self.confidence == "ensemble") != (self.ensemble is not None):
             raise UserError("the confidence 'ensemble' and its fitted weights belong together; calibrate")
+        self._check_ensemble()
+        if len(sizes := self._class_counts()) > 1:
+            counts = " and ".join(map(str, sorted(sizes)))
+            raise UserError(
+                f"thresholds and ensemble are for {counts} classes; give one number for each class of one net"
+            )
+        if not (self.net is None or isinstance(self.net, str)):
+            raise UserError(
+                f"net is {self.net!r}, must be the digest of a net's weights, or None for any net"
+            )
+        if not isinstance(self.calibration, Mapping):
+            raise UserError(
+                f"calibration is {self.calibration!r}, must be a mapping: "
+                "what the policy was fitted on and for"
+            )
+
+    def _check_ensemble(self) -> None:
+        if self.ensemble is None:
+            return
+        if not isinstance(self.ensemble, Ensemble):
+            raise UserError(
+                f"ensemble is {self.ensemble!r}, must be an Ensemble, or in a file its weights and log_bias"
+            )
+        if (size := len(self.ensemble.weights)) != self.num_exits:
+            raise UserError(
+                f"the ensemble has weights of {size} exits, the policy is for {self.num_exits}; "
+                "calibrate again"
+            )
+
+    def _class_counts(self) -> set[int]:
+        """For how many classes the thresholds and log-biases are: none, one, or numbers that disagree."""
+        biases = () if self.ensemble is None else self.ensemble.log_bias
+        return {len(values) for values in (*self.thresholds, *biases) if isinstance(values, tuple)}
 
     @property
     def num_exits(self) -> int:
@@ -108,6 +145,20 @@ class Policy:
         if self.net is not None and self.net != fingerprint(net):
             raise UserError("the policy was calibrated for other weights than this net has; calibrate it")
 
+    def check_classes(self, classes: int) -> None:
+        """Check that the policy is for so many classes.
+
+        Args:
+            classes: Of the net's logits, ``[n, classes]``.
+
+        Raises:
+            UserError: It has thresholds or log-biases for each of another number of classes.
+        """
+        if others := self._class_counts() - {classes}:
+            raise UserError(
+                f"the policy is for {others.pop()} classes, the net tells {classes} apart; calibrate this net"
+            )
+
     def save(self, path: str | Path) -> None:
         """Write the policy to a JSON file.
 
@@ -130,7 +181,7 @@ class Policy:
             raise UserError(
                 f"cannot read the policy {path}: {error.strerror}; give the file that calibration wrote"
             ) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is no JSON file ({error}); calibrate again") from error
         version = content.pop("offramp_policy", None) if isinstance(content, dict) else None
         if version != VERSION:
@@ -141,9 +192,10 @@ class Policy:
             raise UserError(f"{path}: a policy has no {min(unknown)!r}{guess(min(unknown), fields)}")
         if "thresholds" not in content or not isinstance(content["thresholds"], list):
             raise UserError(f"{path}: thresholds are a list, one for each exit but the last; calibrate again")
-        if isinstance(weights := content.get("ensemble"), dict):
-            content["ensemble"] = Ensemble(weights.get("weights", ()), weights.get("log_bias", ()))
         try:
+            fitted = content.get("ensemble")
+            if isinstance(fitted, dict) and fitted.keys() == {"weights", "log_bias"}:
+                content["ensemble"] = Ensemble(**fitted)
             return cls(**content)
         except (UserError, TypeError) as error:
             raise UserError(f"{path}: {error}") from error

@@ -18,7 +18,27 @@ def test_operations(text, value):
 
 
 @pytest.mark.parametrize(
-    "text", ["170X", "m", "170 MFLOP", "-3M", "0", 0, -1, True, None, float("nan"), "nan", "3ms", ["3M"], ""]
+    "text",
+    [
+        "170X",
+        "m",
+        "170 MFLOP",
+        "-3M",
+        "0",
+        0,
+        -1,
+        True,
+        None,
+        float("nan"),
+        "nan",
+        "3ms",
+        ["3M"],
+        "",
+        "1e999",
+        "1e308G",
+        "1e-999",
+        10**400,
+    ],
 )
 def test_what_is_no_budget(text):
     with pytest.raises(UserError, match="must be operations per sample above 0"):
@@ -33,7 +53,9 @@ def test_seconds(text, value):
     assert seconds(text, 4) == pytest.approx(value)
 
 
-@pytest.mark.parametrize("text", [3, 0.003, "3", "3M", "3 msec", "0ms", "-1ms", None])
+@pytest.mark.parametrize(
+    "text", [3, 0.003, "3", "3M", "3 msec", "0ms", "-1ms", "1e999s", "1e-999s", "1e999%", None]
+)
 def test_what_is_no_latency(text):
     with pytest.raises(UserError, match="must be a time per sample with its unit"):
         seconds(text, 4)

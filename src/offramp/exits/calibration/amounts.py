@@ -61,4 +61,4 @@ def _amount(text: object, units: dict[str, float], whole: float) -> float | None
         return None
     factor = {**units, "%": whole / 100}.get(match[2])
     value = None if factor is None else float(match[1]) * factor
-    return value if value else None
+    return value if is_number(value) and value else None  # "1e999" is infinite, "1e-999" zero
