@@ -30,6 +30,16 @@ def test_json_is_the_document(offramp, runs, tmp_path):
     assert dfs["filters_as_trained"]["total"] < dfs["filters"]["total"]
 
 
+def test_a_diagnosis_may_be_made_anew_but_over_nobody_else_s_picture(offramp, refused, runs, tmp_path):
+    words = ("diagnose", runs / "joint", "--what", "convergence", "--out", tmp_path)
+    (tmp_path / "walk.png").write_text("mine")
+    (tmp_path / "convergence.png").write_text("mine")
+    assert f"{tmp_path / 'convergence.png'} is there already" in refused(*words)
+    (tmp_path / "convergence.png").unlink()
+    assert offramp(*words)[0] == offramp(*words)[0] == 0
+    assert (tmp_path / "walk.png").read_text() == "mine"
+
+
 def test_mistakes_are_one_line(refused, runs, tmp_path):
     assert "give one or more run folders" in refused("diagnose")
     assert "no run folder" in refused("diagnose", tmp_path / "none")

@@ -27,7 +27,7 @@ def test_mistakes_are_one_line(refused, runs, tmp_path):
     assert "is one run and not two" in refused("compare", runs / "joint", runs / "joint")
     assert "no run folder" in refused("compare", runs / "joint", tmp_path / "none")
     (tmp_path / "d.png").mkdir()
-    assert "d.png': Is a directory" in refused("compare", runs / "joint", "--out", tmp_path / "d.png")
+    assert "d.png is there already" in refused("compare", runs / "joint", "--out", tmp_path / "d.png")
     assert "end the name in .png" in refused("compare", runs / "joint", "--out", "picture.doc")
 
 

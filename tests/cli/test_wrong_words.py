@@ -6,7 +6,7 @@ import pytest
 
 TRAIN = ["train", "--data", "digits", "--net", "vgg7:width=4", "--method", "joint", "--out", "new"]
 
-# words after the command (a file "file", a folder "folder" and a run "run" are there) -> what the line says
+# words after the command -> what the line says; the names that are there: see place
 WRONG = [
     ([*TRAIN, "--recipe", "papre"], "no recipe of that name"),
     ([*TRAIN, "--recipe", "folder"], "no such file"),
@@ -47,11 +47,17 @@ WRONG = [
     (["budget", "run", "--published", "dfs-fig"], "did you mean 'dfs-fig3'?"),
     (["budget", "run", "--out", "nowhere/budget.png"], "there is no folder"),
     (["budget", "run", "--out", "budget.xyz"], "end the name in"),
+    (["budget", "run", "--out", "photo.png"], "photo.png is there already; give another --out"),
+    (["predict", "run", "photo.png", "--picture", "photo.png"], "there already; give another --picture"),
+    (["compare", "run", "--out", "photo.png"], "photo.png is there already; give another --out"),
+    (["diagnose", "run", "--out", "photos"], "filters.png is there already, and of no diagnosis"),
     (["calibrate", "run", "--out", "new.json"], "give one"),
     (["calibrate", "run", "--budget", "50%"], "missing: --out"),
     (["calibrate", "run", "--budget", "50%", "--out", "file"], "is there already"),
     (["calibrate", "run", "--budget", "50%", "--out", "nowhere/new.json"], "there is no folder"),
     (["calibrate", "run", "--budget", "50%%", "--out", "new.json"], "or a share of the static network"),
+    (["calibrate", "run", "--budget", "1e999", "--out", "new.json"], "must be operations per sample"),
+    (["calibrate", "run", "--latency", "1e999s", "--out", "new.json"], "with its unit"),
     (["calibrate", "run", "--latency", "3", "--out", "new.json"], "with its unit"),
     (["calibrate", "run", "--risk", "one", "--out", "new.json"], "--risk"),
     (["calibrate", "run", "--risk", "nan", "--out", "new.json"], "above 0 and below 1"),
@@ -87,6 +93,9 @@ WRONG = [
 def place(tmp_path, monkeypatch, runs):
     (tmp_path / "file").write_text("neither: [YAML, nor")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "photos").mkdir()
+    for photo in ("photo.png", "photos/filters.png"):
+        (tmp_path / photo).write_bytes(b"a user's")
     (tmp_path / "run").symlink_to(runs / "joint")
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -9,6 +9,7 @@ import tyro
 
 from offramp.cli._answer import OUTPUT, Answer, OutputFlags
 from offramp.cli._net import net_of
+from offramp.cli._new_file import new_picture
 
 __all__ = ["BudgetCommand"]
 
@@ -31,7 +32,7 @@ class BudgetCommand:
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
     """folders that `offramp train` wrote"""
     out: str | None = None
-    """picture to draw, accuracy against FLOPs as published and as executed: .png, .svg or .pdf"""
+    """picture to draw, accuracy against published and executed FLOPs: .png, .svg or .pdf, and no file yet"""
     best: bool = False
     """fit the best thresholds for each of the 40 budgets too, as `offramp calibrate` does"""
     published: str | None = None
@@ -43,14 +44,12 @@ class BudgetCommand:
     def run(self) -> Answer:
         """Compute the curves, and draw the picture if one is asked for."""
         from offramp.reports.budget import budget
-        from offramp.reports.canvas import check_picture
         from offramp.reports.plot_budget import plot_budget
         from offramp.say import say
 
-        if self.out is not None:
-            check_picture(self.out)
+        picture = new_picture(self.out, "--out")
         net = net_of(self.runs, self.net)
         found = budget(self.runs, net=net, best=self.best, published=self.published, tell=say)
-        if self.out is not None:
-            plot_budget(found, self.out)
+        if picture is not None:
+            plot_budget(found, picture)
         return Answer({**found.to_dict(), "picture": self.out}, found.table())

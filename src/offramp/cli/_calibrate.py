@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
 from offramp.cli._answer import OUTPUT, Answer, OutputFlags
 from offramp.cli._net import net_of
-from offramp.errors import UserError
+from offramp.cli._new_file import new_file
 
 __all__ = ["CalibrateCommand"]
 
@@ -65,7 +64,7 @@ class CalibrateCommand:
         from offramp.reports.policy_text import policy_document, policy_text
         from offramp.runs import Run
 
-        out = self._new_file()
+        out = new_file(self.out, "--out")
         run = Run.open(self.run_folder, net_of([self.run_folder], self.net), averaged=self.averaged)
         policy = calibrate(
             run,
@@ -83,11 +82,3 @@ class CalibrateCommand:
         policy.save(out)
         document: dict[str, Any] = {"run": self.run_folder, "policy": self.out, **policy_document(policy)}
         return Answer(document, f"{policy_text(policy)}\n\npolicy: {out}")
-
-    def _new_file(self) -> Path:
-        out = Path(self.out)
-        if out.exists() or out.is_symlink():
-            raise UserError(f"{out} is there already; give another --out, or move it away")
-        if not out.parent.is_dir():
-            raise UserError(f"cannot write {out}: there is no folder {out.parent}; make it first")
-        return out

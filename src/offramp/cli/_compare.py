@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 import tyro
 
 from offramp.cli._answer import OUTPUT, Answer, OutputFlags
+from offramp.cli._new_file import new_picture
 
 __all__ = ["CompareCommand"]
 
@@ -30,7 +31,7 @@ class CompareCommand:
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
     """folders that `offramp train` wrote"""
     out: str | None = None
-    """picture to draw, metrics against FLOPs and the differences: .png, .svg or .pdf"""
+    """picture to draw, metrics against FLOPs and the differences: .png, .svg or .pdf, and no file yet"""
     pick_lr: bool = False
     """of a method's runs at several learning rates, take those that are best on the validation images"""
     published: str | None = None
@@ -41,7 +42,8 @@ class CompareCommand:
         """Compare the runs, and draw the picture if one is asked for."""
         from offramp.reports import compare, plot
 
+        picture = new_picture(self.out, "--out")
         comparison = compare(self.runs, pick_lr=self.pick_lr, published=self.published)
-        if self.out is not None:
-            plot(comparison, self.out)
+        if picture is not None:
+            plot(comparison, picture)
         return Answer({**comparison.to_dict(), "picture": self.out}, comparison.table())

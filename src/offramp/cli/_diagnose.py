@@ -71,4 +71,13 @@ class DiagnoseCommand:
         folder = Path(*self.runs, "diagnosis") if self.out is None else Path(self.out)
         if folder.exists() and not folder.is_dir():
             raise UserError(f"cannot write {str(folder)!r}: it is a file; give another --out")
+        if not (folder / "diagnosis.json").exists() and (theirs := self._pictures(folder)):
+            raise UserError(
+                f"{min(theirs)} is there already, and of no diagnosis; give another --out, or move it away"
+            )
         return folder
+
+    def _pictures(self, folder: Path) -> list[Path]:
+        """The files that have names of the pictures that are to be drawn."""
+        names = {*self.what, "similarity"}
+        return [path for path in folder.glob("*.png") if path.stem.split("-")[0] in names]

@@ -9,6 +9,7 @@ import tyro
 
 from offramp.cli._answer import OUTPUT, Answer, OutputFlags
 from offramp.cli._net import net_of
+from offramp.cli._new_file import new_picture
 from offramp.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class PredictCommand:
     cut: bool = False
     """cut images of any size to squares of the net's size, where the run's data were all of one size"""
     picture: str | None = None
-    """picture to draw, the first images walking through the exits: .png, .svg or .pdf"""
+    """picture to draw, the first images walking through the exits: .png, .svg or .pdf, and no file yet"""
     net: str | None = None
     """a network of your own again, as for train; the code that a run names is not run by itself"""
     averaged: bool = False
@@ -56,12 +57,10 @@ class PredictCommand:
         from offramp.data.image_files import find_images
         from offramp.exits import Policy
         from offramp.exits.predictions import Predictor
-        from offramp.reports.canvas import check_picture
         from offramp.reports.plot_walk import plot_walks
         from offramp.runs import Run
 
-        if self.picture is not None:
-            check_picture(self.picture)
+        picture = new_picture(self.picture, "--picture")
         policy = None if self.policy is None else Policy.open(self.policy)
         run = Run.open(self.run_folder, net_of([self.run_folder], self.net), averaged=self.averaged)
         predictor = Predictor(run, policy, cut=self.cut)
@@ -72,8 +71,8 @@ class PredictCommand:
         trouble = _trouble(unread, len(files))
         if trouble is not None and not found:
             raise trouble
-        if self.picture is not None:
-            plot_walks(predictor, found, self.picture)
+        if picture is not None:
+            plot_walks(predictor, found, picture)
         document: dict[str, Any] = {
             "run": self.run_folder,
             "policy": self.policy,

@@ -1,0 +1,39 @@
+"""A file that a command shall write, in a place where none is: what a user has is never overwritten."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from offramp.errors import UserError
+
+__all__ = ["new_file", "new_picture"]
+
+
+def new_file(name: str, flag: str) -> Path:
+    """Check that a file can be written there, before what it holds is computed.
+
+    Args:
+        name: Where.
+        flag: By which flag that was said.
+
+    Raises:
+        UserError: Something is there already, or the folder is not.
+    """
+    path = Path(name)
+    if os.path.lexists(path):
+        raise UserError(f"{path} is there already; give another {flag}, or move it away")
+    if not path.parent.is_dir():
+        raise UserError(f"cannot write {path}: there is no folder {path.parent}; make it first")
+    return path
+
+
+def new_picture(name: str | None, flag: str) -> Path | None:
+    """Check likewise that a picture can be drawn there, if one is asked for.
+
+    Raises:
+        UserError: As for a file; or matplotlib is missing, or does not know the ending.
+    """
+    from offramp.reports.canvas import check_picture
+
+    return None if name is None else new_file(str(check_picture(name)), flag)
