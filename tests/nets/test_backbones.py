@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from backbones import BACKBONES, CLASSES, PROVED, logits_of, prepared
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 import offramp
+from offramp.exits import Policy, Router
 from offramp.forks import partition, remove
 from offramp.nets import MultiExitNet, attach, last_linear
 
@@ -42,6 +44,39 @@ def train_one_step(net: MultiExitNet, x: torch.Tensor | dict[str, torch.Tensor])
     assert all(p.isfinite().all() for p in net.parameters())
 
 
+@torch.no_grad()
+def tell_apart(net: MultiExitNet, x: torch.Tensor | dict[str, torch.Tensor]) -> None:
+    """Give norm layers their statistics and inner heads logits that differ, as a trained net has them."""
+    for module in net.modules():
+        if isinstance(module, _NormBase):
+            module.reset_running_stats()
+            module.momentum = None  # a mean over all batches
+    net.train()(x)
+    for head, logits in zip(net.heads[:-1], net.eval()(x), strict=False):
+        std, mean = torch.std_mean(logits, 0)
+        head[-1].weight.mul_(2 / std[:, None])
+        head[-1].bias.sub_(mean).mul_(2 / std)
+
+
+@torch.no_grad()
+def assert_routed(net: MultiExitNet, x: torch.Tensor | dict[str, torch.Tensor]) -> None:
+    """At each exit half of the samples leave that came so far, and those that a loop over exits says."""
+    sure, prediction = torch.stack(net(x)).softmax(-1).max(-1)
+    thresholds, inside = [], torch.ones(sure.shape[1], dtype=torch.bool)
+    for confidences in sure[:-1]:
+        low, high = confidences[inside].sort().values.unflatten(0, (2, -1)).unbind()
+        thresholds.append((low[-1].item() + high[0].item()) / 2)
+        inside &= confidences < thresholds[-1]
+    answer = Router(net, Policy(thresholds))(x)
+    clear = ((sure[:-1] - torch.tensor(thresholds)[:, None]).abs() > 1e-4).all(0)
+    assert clear.sum() > len(clear) / 2
+    for n in range(len(clear)):
+        if clear[n]:
+            k = next((k for k, t in enumerate(thresholds) if sure[k, n] >= t), len(thresholds))
+            assert (answer.exit[n], answer.prediction[n]) == (k + 1, prediction[k, n]), n
+            assert abs(answer.confidence[n] - sure[k, n]) < 1e-3, n
+
+
 @pytest.mark.parametrize("entry", BACKBONES)
 def test_a_backbone_gets_exits_and_stays_what_it_is(entry):
     backbone, x, how = prepared(entry.build), entry.inputs(2), entry.how()
@@ -64,6 +99,8 @@ def test_a_backbone_gets_exits_and_stays_what_it_is(entry):
             assert feature.shape == (2, last_linear(net, net.num_exits).in_features)
         else:  # it ends in a convolution
             assert feature is None
+    tell_apart(net, several := entry.inputs(8))
+    assert_routed(net, several)
     train_one_step(net, x)
 
     net.stages[0].eval()
