@@ -399,6 +399,11 @@ def test_named_tensors_may_come_in_any_order_and_mapping():
         Router(net, policy)({"a": images(9)})
 
 
+def test_a_policy_of_other_classes_is_refused():
+    with pytest.raises(UserError, match="the policy is for 2 classes, the net tells 5 apart"):
+        Router(build(), Policy(((0.5, 0.6), None, None)))
+
+
 @pytest.mark.parametrize("policy", [None, "policy.json", 0.5])
 def test_what_is_no_policy_gives_one_line(policy):
     with pytest.raises(UserError, match=r"^policy is .*, must be a Policy; give .* or Policy.open\(path\)$"):

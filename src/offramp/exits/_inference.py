@@ -82,7 +82,7 @@ class InferenceNet:
         self.device = next((p.device for p in net.parameters()), torch.device("cpu"))
         if self.device.type == "cpu":
             keep_freed_memory()
-        parts = prepared(net, policy.evaluated, eager=not compile)
+        parts = prepared(net, policy, eager=not compile)
         read_on = [*(part.segment.reads_previous for part in parts[1:]), False]
         self.steps = [
             Step(

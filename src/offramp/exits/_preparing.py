@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ from offramp.errors import UserError
 from offramp.exits._folding import close, fold
 from offramp.exits._rows import Flow, batched_leaves, has_blocks
 from offramp.exits._segments import Segment, segments
+from offramp.exits.policy import Policy
 from offramp.nets import MultiExitNet
 from offramp.unchanged import unchanged
 
@@ -34,25 +35,26 @@ class Prepared(NamedTuple):
     movable: list[bool]
 
 
-def prepared(net: MultiExitNet, evaluated: Collection[int], *, eager: bool) -> list[Prepared]:
+def prepared(net: MultiExitNet, policy: Policy, *, eager: bool) -> list[Prepared]:
     """Copy the segments of a net, and fold them as far as they give the logits that the net gives.
 
     Args:
         net: The net, which stays as it was.
-        evaluated: The numbers of the exits at which samples may leave.
+        policy: Says at which exits samples may leave.
         eager: The segments will run as they are, and not be compiled.
 
     Raises:
-        UserError: The logits of its stages and heads, run apart, are not the net's; or samples of a batch do
+        UserError: The policy is for another number of classes; the logits of its stages and heads, run apart, are not the net's; or samples of a batch do
             not stay apart in them.
     """
     sample = net.sample(3)
     with unchanged(net), torch.no_grad():
         logits = net.eval()(pytree.tree_map_only(Tensor, torch.clone, sample))
+    policy.check_classes(logits[-1].shape[-1])
     wrong = None
     for folded in (True, False):
         # each by itself: what one does to a layer must not reach another that shares it
-        parts = [deep_copy(part) for part in segments([*net.stages], [*net.heads], evaluated)]
+        parts = [deep_copy(part) for part in segments([*net.stages], [*net.heads], policy.evaluated)]
         for part in parts:
             part.eval()
             for parameter in part.parameters():
