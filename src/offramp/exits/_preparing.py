@@ -44,8 +44,8 @@ def prepared(net: MultiExitNet, policy: Policy, *, eager: bool) -> list[Prepared
         eager: The segments will run as they are, and not be compiled.
 
     Raises:
-        UserError: The policy is for another number of classes; the logits of its stages and heads, run apart, are not the net's; or samples of a batch do
-            not stay apart in them.
+        UserError: The policy is for another number of classes; the logits of the net's stages and heads, run
+            apart, are not the net's; or samples of a batch do not stay apart in them.
     """
     sample = net.sample(3)
     with unchanged(net), torch.no_grad():
