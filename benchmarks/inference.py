@@ -205,7 +205,7 @@ def main() -> None:
             rows.append({"target": target, "batch_size": size, **measured, "top1": top1, "exits": exits})
             figures = "  ".join(f"{name} {value:.2f}" for name, value in measured.items())
             print(f"{target} batch {size}: {figures}  top-1 {top1['router']:.1f}  exits {exits}", flush=True)
-            write_result(args.out, args, rows=rows)
+            write_result(args.out, vars(args) | {"run": Path(args.run).name}, rows=rows)
 
     for exit in range(1, net.num_exits):
         add(f"static {exit}", truncated(net, exit), {}, [size for size in args.batch_sizes if size == 64])

@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -194,7 +195,9 @@ def main() -> None:
                 rows.append({"load": load, "variant": name, **figures})
                 told = "  ".join(f"{key} {value:.4g}" for key, value in figures.items())
                 print(f"{load:>12} {name:>10}: {told}")
-            write_result(args.out, args, rows=rows, exits=policy.evaluated, static=PathCosts(net).static)
+            settings = vars(args) | {"run": Path(args.run).name}
+            exits = policy.evaluated
+            write_result(args.out, settings, rows=rows, exits=exits, static=PathCosts(net).static)
 
 
 if __name__ == "__main__":
