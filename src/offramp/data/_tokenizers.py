@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from offramp.data._extra import extra
-from offramp.data._tokens import Tokenizer, called
+from offramp.data._tokens import Tokenizer, token_lists
 from offramp.errors import UserError
 
 __all__ = ["digest_of", "limit_of", "load_tokenizer"]
@@ -81,6 +81,6 @@ def digest_of(tokenizer: Tokenizer) -> str:
 def _ids(tokenizer: Tokenizer, text: str) -> object:
     """What a tokenizer makes of a text; None if it fails, as it need not know all letters."""
     try:
-        return called(tokenizer, [text], ENOUGH)
+        return token_lists(tokenizer, [text], ENOUGH)
     except UserError:
         return None

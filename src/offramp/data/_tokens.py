@@ -11,7 +11,7 @@ from torch import Tensor
 
 from offramp.errors import UserError
 
-__all__ = ["TokenRows", "Tokenizer", "called", "tokenize"]
+__all__ = ["TokenRows", "Tokenizer", "token_lists", "tokenize"]
 
 IDS, MASK = "input_ids", "attention_mask"
 AT_ONCE = 1000  # texts
@@ -36,11 +36,11 @@ class TokenRows:
 
     @property
     def names(self) -> list[str]:
-        """What a batch of them consists of."""
+        """Names of the Tensors that a batch has."""
         return [*self.values, MASK]
 
     def only(self, names: Sequence[str]) -> TokenRows:
-        """The same texts, of what belongs to their tokens the given names alone."""
+        """The texts with some of their Tensors, by name."""
         values = {name: self.values[name] for name in names if name in self.values}
         return TokenRows(values, self.lengths, self.pad, left=self.left)
 
@@ -80,9 +80,9 @@ def tokenize(
     cut = 0
     for start in range(0, len(texts), AT_ONCE):
         some = texts[start : start + AT_ONCE]
-        rows = called(tokenizer, some, None if limit is None else limit + 1)
+        rows = token_lists(tokenizer, some, None if limit is None else limit + 1)
         longer = [] if limit is None else [i for i, row in enumerate(rows) if len(row[IDS]) > limit]
-        for i, row in zip(longer, called(tokenizer, [some[i] for i in longer], limit), strict=True):
+        for i, row in zip(longer, token_lists(tokenizer, [some[i] for i in longer], limit), strict=True):
             rows[i] = row
         cut += len(longer)
         counts += [len(row[IDS]) for row in rows]
@@ -98,8 +98,8 @@ def tokenize(
     return TokenRows(values, lengths, pad, left=left), cut
 
 
-def called(tokenizer: Tokenizer, texts: Sequence[str], limit: int | None) -> list[dict[str, list[int]]]:
-    """What belongs to the tokens of each text, by name, not padded.
+def token_lists(tokenizer: Tokenizer, texts: Sequence[str], limit: int | None) -> list[dict[str, list[int]]]:
+    """Tokenize texts: for each the lists of its ids and of what else a tokenizer gives, by name, not padded.
 
     Raises:
         UserError: The tokenizer fails, or returns something else.

@@ -9,7 +9,7 @@ import time
 from concurrent.futures import Future, InvalidStateError
 
 from offramp.errors import UserError
-from offramp.exits._request import Pending, Request, SampleAnswer
+from offramp.exits._request import PendingAnswer, Request, SampleAnswer
 
 __all__ = ["Backlog"]
 
@@ -32,7 +32,7 @@ class Backlog:
         lock = threading.RLock()
         self._arrival, self._room = threading.Condition(lock), threading.Condition(lock)
         self._arrived: list[Request] = []
-        self._waiting: set[Pending] = set()
+        self._waiting: set[PendingAnswer] = set()
         self.closed = False
 
     def put(self, request: Request, *, block: bool) -> None:
@@ -103,6 +103,6 @@ class Backlog:
             with contextlib.suppress(InvalidStateError):  # one that was cancelled meanwhile
                 future.set_exception(error)
 
-    def _snapshot(self) -> list[Pending]:
+    def _snapshot(self) -> list[PendingAnswer]:
         with self._room:
             return [*self._waiting]

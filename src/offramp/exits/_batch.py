@@ -16,7 +16,7 @@ from offramp.exits._request import Request
 from offramp.exits._rows import Flow, Parting, stack
 from offramp.exits.confidence import Reading
 
-__all__ = ["Passed", "Verdict", "run_batch"]
+__all__ = ["BatchResult", "Verdict", "run_batch"]
 
 
 class Verdict(NamedTuple):
@@ -27,7 +27,7 @@ class Verdict(NamedTuple):
     leaves: bool
 
 
-class Passed(NamedTuple):
+class BatchResult(NamedTuple):
     """What became of a batch.
 
     Attributes:
@@ -41,7 +41,9 @@ class Passed(NamedTuple):
     flow: Flow
 
 
-def run_batch(net: InferenceNet, number: int, requests: Sequence[Request], *, anew: bool = False) -> Passed:
+def run_batch(
+    net: InferenceNet, number: int, requests: Sequence[Request], *, anew: bool = False
+) -> BatchResult:
     """Run a step, read the exit that it ends with, and take out the samples that leave.
 
     Args:
@@ -68,7 +70,7 @@ def run_batch(net: InferenceNet, number: int, requests: Sequence[Request], *, an
     staying, _, moved = Parting.of([verdict.leaves for verdict in verdicts])
     if 0 < len(staying) < len(requests):
         flow = flow.take(_rows(net, staying), step.batched, step.movable, _rows(net, moved))
-    return Passed(verdicts, staying, flow)
+    return BatchResult(verdicts, staying, flow)
 
 
 def _stacked(net: InferenceNet, requests: Sequence[Request]) -> Flow:

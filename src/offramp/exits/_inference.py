@@ -99,7 +99,12 @@ class InferenceNet:
 
     def enter(self, x: Any, samples: int) -> Flow:
         """Begin with an input that has been checked."""
-        return self.fill(Flow(x), samples, [True] * len(pytree.tree_leaves(x)))
+        if not self._compiled:
+            return Flow(x)
+        # copied also where the batch is full: compiled code for Tensors made in inference mode is no code for
+        # others, so that each batch size would be compiled for both
+        rows = filled(torch.arange(samples, device=self.device))
+        return Flow(x).take(rows, [True] * len(pytree.tree_leaves(x)))
 
     def fill(self, flow: Flow, samples: int, batched: Sequence[bool]) -> Flow:
         """Fill samples up to a batch size that the net runs."""

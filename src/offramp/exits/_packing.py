@@ -1,8 +1,8 @@
 """Convolutions that keep their weights in the layout that the processor wants.
 
 On a CPU, oneDNN brings a convolution's weights into blocks of its own at every call. With few samples that
-takes longer than the convolution itself (one of 512 channels on a map of 4x4 takes 3 times as long), and few
-samples are what late stages get. Packed once, the weights stay so.
+takes as long as the convolution itself, and few samples are what late stages get. Packed once, the weights
+stay so. ``benchmarks/inference_kernels.py`` says what that is worth.
 """
 
 from __future__ import annotations

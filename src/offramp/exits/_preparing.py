@@ -18,10 +18,10 @@ from offramp.exits.policy import Policy
 from offramp.nets import MultiExitNet
 from offramp.unchanged import unchanged
 
-__all__ = ["Prepared", "prepared"]
+__all__ = ["PreparedSegment", "prepared"]
 
 
-class Prepared(NamedTuple):
+class PreparedSegment(NamedTuple):
     """A segment ready for inference.
 
     Attributes:
@@ -35,7 +35,7 @@ class Prepared(NamedTuple):
     movable: list[bool]
 
 
-def prepared(net: MultiExitNet, policy: Policy, *, eager: bool) -> list[Prepared]:
+def prepared(net: MultiExitNet, policy: Policy, *, eager: bool) -> list[PreparedSegment]:
     """Copy the segments of a net, and fold them as far as they give the logits that the net gives.
 
     Args:
@@ -72,7 +72,7 @@ def prepared(net: MultiExitNet, policy: Policy, *, eager: bool) -> list[Prepared
 @torch.inference_mode()
 def _checked(
     parts: Sequence[Segment], x: Any, logits: Sequence[Tensor], *, folded: bool, eager: bool
-) -> tuple[list[Prepared], int | None]:
+) -> tuple[list[PreparedSegment], int | None]:
     """Run the segments on two and on three samples.
 
     Args:
@@ -88,7 +88,7 @@ def _checked(
     x = pytree.tree_map_only(Tensor, torch.clone, x)
     few, many = Flow(pytree.tree_map_only(Tensor, lambda leaf: leaf[:2].clone(), x)), Flow(x)
     ours = _memory([x, *(t for part in parts for t in (*part.parameters(), *part.buffers()))])
-    ready: list[Prepared] = []
+    ready: list[PreparedSegment] = []
     for part in parts:
         if folded:
             fold(part, few.x, few.logits, eager=eager)
@@ -99,7 +99,7 @@ def _checked(
             return ready, part.exit
         leaves = zip(batched, pytree.tree_leaves(many.x), strict=True)
         movable = [eager and has and has_blocks(leaf) and not _memory(leaf) & ours for has, leaf in leaves]
-        ready.append(Prepared(part, batched, movable))
+        ready.append(PreparedSegment(part, batched, movable))
     return ready, None
 
 

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from offramp.exits._rows import Flow
 
-__all__ = ["Kind", "Pending", "Request", "SampleAnswer"]
+__all__ = ["Kind", "PendingAnswer", "Request", "SampleAnswer"]
 
 
 class SampleAnswer(NamedTuple):
@@ -47,7 +47,7 @@ class Kind:
         self.form, self.counted = form, counted
 
 
-class Pending(Future[SampleAnswer]):
+class PendingAnswer(Future[SampleAnswer]):
     """The future of an answer; it can be cancelled until the answer is there.
 
     It holds no Tensor, so that who keeps it keeps no features alive.
@@ -78,7 +78,7 @@ def _call(callback: Callable[[Future[SampleAnswer]], object], future: Future[Sam
 
 
 def _settle(future: Future[SampleAnswer]) -> None:
-    assert isinstance(future, Pending)
+    assert isinstance(future, PendingAnswer)
     future.settled = True
     if future.cancelled():
         future.set_running_or_notify_cancel()  # or concurrent.futures.wait would not count it as done
@@ -107,7 +107,7 @@ class Request:
     threshold: float | None = None
     timeout: float = math.inf
     deadline: float = math.inf
-    future: Pending = field(default_factory=Pending)
+    future: PendingAnswer = field(default_factory=PendingAnswer)
     flow: Flow | None = None
     row: int = 0
     since: float = 0.0

@@ -17,7 +17,7 @@ from offramp.exits.exit_logits import ExitLogits
 from offramp.exits.path_costs import PathCosts
 from offramp.exits.policy import Policy
 
-__all__ = ["BudgetCurve", "Fitted", "Point", "budget_curve", "policy_point"]
+__all__ = ["BudgetCurve", "FittedPolicy", "Point", "budget_curve", "policy_point"]
 
 
 class Point(NamedTuple):
@@ -38,7 +38,7 @@ class Point(NamedTuple):
     shares: tuple[float, ...]
 
 
-class Fitted(NamedTuple):
+class FittedPolicy(NamedTuple):
     """A policy that was fitted on validation samples.
 
     Attributes:
@@ -70,8 +70,8 @@ class BudgetCurve:
     """
 
     convention: str
-    published: tuple[Fitted, ...]
-    best: tuple[Fitted, ...]
+    published: tuple[FittedPolicy, ...]
+    best: tuple[FittedPolicy, ...]
     exits: tuple[Point, ...]
     oracle: Point
     static: Point
@@ -92,8 +92,8 @@ def budget_curve(val: ExitLogits, test: ExitLogits, costs: PathCosts, *, best: b
     if (val.net, val.num_exits) != (test.net, test.num_exits):
         raise UserError("the validation and the test logits are of different nets; record those of one net")
 
-    def fitted(policy: Policy) -> Fitted:
-        return Fitted(policy, 100 * decide(val, policy).accuracy, policy_point(test, policy, costs))
+    def fitted(policy: Policy) -> FittedPolicy:
+        return FittedPolicy(policy, 100 * decide(val, policy).accuracy, policy_point(test, policy, costs))
 
     reader = Reader()
     policies = [published(val, reader.fit(val), p / 20) for p in POINTS]

@@ -90,7 +90,7 @@ class ExitLogits:
         return replace(self, logits=self.logits[:, rows], labels=self.labels[rows])
 
     def for_net(self, net: MultiExitNet) -> ExitLogits:
-        """These logits, which say that they are the net's.
+        """Check that the logits are of a net, and note the digest of its weights.
 
         Raises:
             UserError: They are of another net, or of other weights.

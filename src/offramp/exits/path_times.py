@@ -123,7 +123,7 @@ def _exit(step: Step, trunk: Any, before: Flow, staying: Tensor) -> Callable[[],
         reading = step.gate.read(logits, before.state)
         if step.gate.last:
             return
-        int(step.gate.leaves(reading).sum())
+        step.gate.leaves(reading).tolist()
         if len(staying):
             Flow(trunk, logits, reading.state).take(staying, step.batched)
 

@@ -57,7 +57,8 @@ class Router:
             (1, 2, 3, 4, 6, 8, 12, 16, ...), to which batches are filled up with copies of their last sample.
 
     Raises:
-        UserError: The policy is for another net, or samples of the net do not stay apart.
+        UserError: The policy is for another net; or the net's stages and heads, run one after another, do not
+            give what the net gives, or mix up the samples of a batch.
     """
 
     def __init__(self, net: MultiExitNet, policy: Policy, *, compile: bool = False) -> None:
@@ -99,7 +100,7 @@ class Router:
     def _route(self, x: Any, end: float) -> Answer:
         start = _now()
         (x, samples, counted), steps = self._inputs.read(x), self._net.steps
-        flow, left = self._net.enter(x, samples), _Left()
+        flow, left = self._net.enter(x, samples), _Departures()
         rows = torch.arange(samples, device=self._net.device)
         for number, step in enumerate(steps):
             flow, reading = step.run(flow, len(rows))
@@ -137,7 +138,7 @@ class _Part(NamedTuple):
     confidence: Tensor
 
 
-class _Left:
+class _Departures:
     """The samples that have left, exit by exit."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from offramp.exits.budget_curve import BudgetCurve, Fitted, Point
+from offramp.exits.budget_curve import BudgetCurve, FittedPolicy, Point
 from offramp.papers.published import Curve
 from offramp.reports._budget_groups import BudgetGroup, MeanPoint
 
@@ -60,7 +60,7 @@ def _numbered(points: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"p": p, **point} for p, point in enumerate(points, 1)]
 
 
-def _fitted(fitted: Fitted) -> dict[str, Any]:
+def _fitted(fitted: FittedPolicy) -> dict[str, Any]:
     return {"thresholds": [*fitted.policy.thresholds], "val_top1": fitted.val_top1, **_point(fitted.point)}
 
 

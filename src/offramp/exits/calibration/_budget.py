@@ -1,4 +1,4 @@
-"""Calibration to a mean cost: the published thresholds, or the best that are found."""
+"""Calibration to a mean cost: the published thresholds, or the best that a search finds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from offramp.exits.calibration._search import Found, best_of, best_thresholds, pruned, sharpened, weighed
+from offramp.exits.calibration._search import Candidate, best_of, best_thresholds, pruned, sharpened
 from offramp.exits.calibration._table import Table, tabulate, with_thresholds
 from offramp.exits.calibration.published import POINTS, planned, published_thresholds
 from offramp.exits.decisions import Paths
@@ -35,8 +35,8 @@ def published_within(recorded: ExitLogits, reading: Policy, costs: Paths, limit:
         limit: Of the mean cost of a sample.
     """
     work = _Work(recorded, reading, costs, limit)
-    found = max(work.published(), key=lambda point: point.cost, default=None)
-    return None if found is None else work.policy(found)
+    candidate = max(work.published(), key=lambda point: point.cost, default=None)
+    return None if candidate is None else work.policy(candidate)
 
 
 def best(
@@ -54,12 +54,12 @@ def best(
         per_class: Whether each predicted class has a threshold of its own.
     """
     work = _Work(recorded, reading, costs, limit)
-    found = best_thresholds(work.tables(work.every), work.limit)
+    candidate = best_thresholds(work.tables(work.every), work.limit)
     rivals = [*work.published()]
     if rivals:
         rival = sharpened(best_of(rivals, work.limit), work.limit)
-        found = best_of([found, rival], work.limit)
-    return work.finished(pruned(found, work.tables, work.limit), per_class=per_class)
+        candidate = best_of([candidate, rival], work.limit)
+    return work.finished(pruned(candidate, work.tables, work.limit), per_class=per_class)
 
 
 def best_that_pays(
@@ -67,8 +67,8 @@ def best_that_pays(
 ) -> Policy:
     """As :func:`best`, with those exits alone that save more than their heads cost."""
     work = _Work(recorded, reading, costs, limit)
-    found = best_thresholds(work.tables(work.every), work.limit)
-    return work.finished(pruned(found, work.tables, work.limit, must_pay=True), per_class=per_class)
+    candidate = best_thresholds(work.tables(work.every), work.limit)
+    return work.finished(pruned(candidate, work.tables, work.limit, must_pay=True), per_class=per_class)
 
 
 class _Work:
@@ -85,29 +85,29 @@ class _Work:
 
         self.tables = tables
 
-    def published(self) -> Iterator[Found]:
+    def published(self) -> Iterator[Candidate]:
         """The points of the published curve within the limit."""
         table = self.tables(self.every)
         confidences = [torch.from_numpy(row) for row in table.confidence[:-1]]
         for p in POINTS:
             counts = planned(table.samples, len(self.every), p / 20)
             thresholds = published_thresholds(confidences, counts[:-1])
-            point = weighed(table, np.array(thresholds)[:, None])
+            point = Candidate.of(table, np.array(thresholds)[:, None])
             if point.cost <= self.limit:
                 yield point
 
-    def finished(self, found: Found, *, per_class: bool) -> Policy:
-        """The policy of what was found, with thresholds per class if they are asked for.
+    def finished(self, candidate: Candidate, *, per_class: bool) -> Policy:
+        """The policy of a candidate, with thresholds per class if they are asked for.
 
         Where nothing is within the limit, all leave at the exit whose answer is cheapest.
         """
-        if found.cost > self.limit:
+        if candidate.cost > self.limit:
             _, exit = cheapest(self.costs, len(self.every))
-            found = weighed(self.tables((exit, len(self.every))), np.full((1, 1), -np.inf))
-        if per_class and len(found.thresholds):
-            found = sharpened(found, self.limit, classes=self.recorded.classes)
-        return self.policy(found)
+            candidate = Candidate.of(self.tables((exit, len(self.every))), np.full((1, 1), -np.inf))
+        if per_class and len(candidate.thresholds):
+            candidate = sharpened(candidate, self.limit, classes=self.recorded.classes)
+        return self.policy(candidate)
 
-    def policy(self, found: Found) -> Policy:
-        """The policy of what was found."""
-        return with_thresholds(self.reading, found.table, found.thresholds)
+    def policy(self, candidate: Candidate) -> Policy:
+        """The policy of a candidate as it is."""
+        return with_thresholds(self.reading, candidate.table, candidate.thresholds)
