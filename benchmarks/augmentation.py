@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from _result import result_file, write_result
 
 import offramp.nets
-from offramp.data import ImageData, Split, pipeline
+from offramp.data import ImageData, Split, Target, pipeline
 from offramp.data._augment import cutout
 
 
@@ -29,10 +29,10 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (100, 3, 32, 32), dtype=torch.uint8, generator=generator)
     labels = torch.randint(100, (100,), generator=generator)
-    split = Split(images, labels)
-    classes = tuple(map(str, range(100)))
+    split = Split(images, {"label": labels})
+    targets = {"label": Target("class", tuple(map(str, range(100))))}
     data = ImageData(
-        name="noise", source="noise", classes=classes, train=split, val=split, load_test=lambda: split
+        name="noise", source="noise", targets=targets, train=split, val=split, load_test=lambda: split
     )
     crop_flip, _ = pipeline("dfs", data)
     everything, _ = pipeline("dfs-autoaugment", data)

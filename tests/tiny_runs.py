@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from offramp import Recipe, UserError
-from offramp.data import ImageData, Split
+from offramp.data import ImageData, Split, Target
 from offramp.nets import MultiExitNet
 
 CLASSES = 3
@@ -51,16 +51,16 @@ def tiny_data(*, train: int = 8 * STEPS + 3, val: int = 7, split: type[Split] = 
     """Noise whose brightness tells the class."""
     draws = torch.Generator().manual_seed(5)
 
-    def images(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def images(count: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         labels = torch.randint(CLASSES, (count,), generator=draws)
         noise = torch.randint(0, 86, (count, 3, 8, 8), generator=draws)
-        return (noise + 80 * labels[:, None, None, None]).to(torch.uint8), labels
+        return (noise + 80 * labels[:, None, None, None]).to(torch.uint8), {"label": labels}
 
     parts = [split(*images(train)), Split(*images(val)), Split(*images(21))]
     return ImageData(
         name="noise",
         source="noise",
-        classes=("dark", "gray", "bright"),
+        targets={"label": Target("class", ("dark", "gray", "bright"))},
         train=parts[0],
         val=parts[1],
         load_test=lambda: parts[2],

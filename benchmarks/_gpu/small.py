@@ -7,7 +7,7 @@ from torch import nn
 
 import offramp.nets
 from offramp import Recipe
-from offramp.data import ImageData, Split
+from offramp.data import ImageData, Split, Target
 
 __all__ = ["CLASSES", "RECIPE", "SIZE", "noise", "small_net"]
 
@@ -44,13 +44,13 @@ def noise(split: type[Split] = Split, *, count: int = BATCH * STEPS) -> ImageDat
     def part(size: int, kind: type[Split] = Split) -> Split:
         labels = torch.randint(CLASSES, (size,), generator=draws)
         images = torch.randint(0, 120, (size, 3, SIZE, SIZE), generator=draws)
-        return kind((images + 13 * labels[:, None, None, None]).to(torch.uint8), labels)
+        return kind((images + 13 * labels[:, None, None, None]).to(torch.uint8), {"label": labels})
 
     test = part(2 * BATCH)
     return ImageData(
         name="noise",
         source="noise",
-        classes=tuple(map(str, range(CLASSES))),
+        targets={"label": Target("class", tuple(map(str, range(CLASSES))))},
         train=part(count, split),
         val=part(BATCH),
         load_test=lambda: test,

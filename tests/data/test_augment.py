@@ -6,7 +6,13 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from offramp.data._augment import crop, cutout, flip
+from offramp.data import Batch
+from offramp.data._augment import crop, cutout, flip, of_images
+
+
+def on_images(step, images, seed, **options):
+    """What a step makes of images without targets."""
+    return step(Batch(images, {}), torch.Generator().manual_seed(seed), {}, **options).inputs
 
 
 @pytest.fixture
@@ -26,7 +32,7 @@ def tensor(image):
 
 @pytest.mark.parametrize("fill", [0, 128])
 def test_crop_is_one_of_pils_81_windows_and_takes_them_all_equally(images, fill):
-    cropped = crop(images[:1].expand(4000, -1, -1, -1), torch.Generator().manual_seed(1), fill=fill)
+    cropped = on_images(crop, images[:1].expand(4000, -1, -1, -1), 1, fill=fill)
     padded = ImageOps.expand(pil(images[0]), 4, (fill,) * 3)
     windows = {
         tensor(padded.crop((x, y, x + 12, y + 10))).numpy().tobytes(): 0 for x in range(9) for y in range(9)
@@ -39,12 +45,12 @@ def test_crop_is_one_of_pils_81_windows_and_takes_them_all_equally(images, fill)
 
 def test_each_image_is_cropped_from_itself(images):
     images = torch.arange(1, 201, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 6, 6)
-    cropped = crop(images, torch.Generator().manual_seed(0), padding=2, fill=0)
+    cropped = on_images(crop, images, 0, padding=2, fill=0)
     assert torch.equal(cropped.amax((1, 2, 3)), torch.arange(1, 201, dtype=torch.uint8))
 
 
 def test_flip_mirrors_about_half(images):
-    flipped = flip(images, torch.Generator().manual_seed(0))
+    flipped = on_images(flip, images, 0)
     mirrored = (flipped == images.flip(3)).flatten(1).all(1)
     same = (flipped == images).flatten(1).all(1)
     assert torch.equal(mirrored, ~same)
@@ -65,10 +71,10 @@ def test_cutout_blackens_one_clipped_square(images):
     assert min(allowed.values()) > 60
 
 
-@pytest.mark.parametrize("step", [crop, flip, cutout])
+@pytest.mark.parametrize("step", [crop, flip, of_images(cutout)])
 def test_steps_leave_their_input_alone_and_follow_the_generator(images, step):
     before = images.clone()
-    one, two, other = (step(images, torch.Generator().manual_seed(s)) for s in (3, 3, 4))
+    one, two, other = (on_images(step, images, s) for s in (3, 3, 4))
     assert torch.equal(images, before)
     assert torch.equal(one, two)
     assert not torch.equal(one, other)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from offramp import UserError
-from offramp.data import Batch, Split, open_data
+from offramp.data import Batch, Split, Target, open_data
 from offramp.data._order import stratified
 from offramp.data.image_data import ImageData
 from offramp.data.pipelines import PIPELINES, Transform, pipeline
@@ -21,7 +21,7 @@ def number(batch, generator):
 @pytest.fixture
 def split():
     images = torch.arange(23, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 4, 5)
-    return Split(images, torch.arange(23) + 100)
+    return Split(images, {"label": torch.arange(23) + 100})
 
 
 def run(split, **arguments):
@@ -103,9 +103,14 @@ def data(split):
     g = torch.Generator().manual_seed(0)
     images = torch.randint(256, (50, 3, 32, 32), generator=g, dtype=torch.uint8)
     images[:, 1] //= 3
-    train = Split(images, torch.arange(50) % 5)
+    train = Split(images, {"label": torch.arange(50) % 5})
     return ImageData(
-        name="x", source="x", classes=tuple("abcde"), train=train, val=train, load_test=lambda: train
+        name="x",
+        source="x",
+        targets={"label": Target("class", tuple("abcde"))},
+        train=train,
+        val=train,
+        load_test=lambda: train,
     )
 
 
@@ -150,8 +155,15 @@ def test_cutout_is_black_before_the_normalisation(data):
 
 
 def test_a_blank_set_normalises_without_nan():
-    blank = Split(torch.full((4, 3, 8, 8), 7, dtype=torch.uint8), torch.zeros(4, dtype=torch.long))
-    data = ImageData(name="x", source="x", classes=("a",), train=blank, val=blank, load_test=lambda: blank)
+    blank = Split(torch.full((4, 3, 8, 8), 7, dtype=torch.uint8), {"label": torch.zeros(4, dtype=torch.long)})
+    data = ImageData(
+        name="x",
+        source="x",
+        targets={"label": Target("class", ("a",))},
+        train=blank,
+        val=blank,
+        load_test=lambda: blank,
+    )
     _, evaluate = pipeline("none", data)
     assert evaluate.images(blank.images, torch.Generator()).abs().max() < 1e-4
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from offramp.data import Batch
+from offramp.data import Batch, Target
 from offramp.data._mixing import Mix
 
 LABELS = torch.tensor([0, 1, 2, 3, 4, 4])
@@ -14,7 +14,9 @@ LABELS = torch.tensor([0, 1, 2, 3, 4, 4])
 def mixed(seed=0, size=8, **options):
     images = (LABELS[:, None, None, None] + 1).float().expand(-1, 3, size, size)  # label k is the level k + 1
     batch = Batch(images, {"label": LABELS})
-    return Mix(5, **options)(batch, torch.Generator().manual_seed(seed))
+    return Mix({"label": Target("class", tuple("abcde"))}, **options)(
+        batch, torch.Generator().manual_seed(seed)
+    )
 
 
 def levels(shares):

@@ -12,7 +12,7 @@ from PIL import Image
 from small_sets import noise, png, write_parquet
 
 from offramp import UserError
-from offramp.data import Batch, Split, StreamSplit, open_data, opening, pipeline
+from offramp.data import Batch, Split, StreamSplit, _image_reader, open_data, pipeline
 from offramp.data._geometry import centre_crop, random_resized_crop
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -122,7 +122,7 @@ def test_each_image_gets_crops_of_its_own(tmp_path):
 
 def test_a_large_set_of_one_size_streams_as_it_is(parquet_folder, monkeypatch):
     small = open_data(parquet_folder, val_fraction=0.2)
-    monkeypatch.setattr(opening, "MAX_BYTES", 1000)
+    monkeypatch.setattr(_image_reader, "MAX_BYTES", 1000)
     large = open_data(parquet_folder, val_fraction=0.2)
     assert isinstance(small.train, Split) and isinstance(large.train, StreamSplit)
     train, _ = pipeline("dfs", small)

@@ -297,7 +297,10 @@ BAD = {
     "empty": ([], "no sample with a label"),
     "unlabelled": ((X, torch.full((300,), -100)), "no sample with a label"),
     "images": ([X], "a batch to calibrate on is a pair"),
-    "split": (Split((255 * X).byte(), torch.zeros(300).long()), "are not normalised; .* `transform=...`"),
+    "split": (
+        Split((255 * X).byte(), {"label": torch.zeros(300).long()}),
+        "are not normalised; .* `transform=...`",
+    ),
     "other exits": (ExitLogits(torch.zeros(2, 5, 5), torch.zeros(5).long()), "of 2 exits, the net has 4"),
     "other net": (ExitLogits(torch.zeros(4, 5, 5), torch.zeros(5).long(), net="00"), "of other weights"),
     "nan": ((X * torch.nan, torch.zeros(300).long()), "the logits of sample 0 at exit 1 are not finite"),

@@ -11,7 +11,7 @@ from PIL import Image
 from tiny_runs import tiny_data, tiny_net
 
 from offramp import Recipe, Run, UserError, fit
-from offramp.data import ImageData, Split, open_data
+from offramp.data import ImageData, Split, Target, open_data
 
 RECIPE = Recipe(epochs=1, batch_size=8, lr=0.05, augment="none")
 
@@ -120,8 +120,13 @@ def test_images_of_another_size_are_cut_as_their_refusal_says(run, tmp_path):
 
 def test_classes_without_names_fit(run):
     labels = torch.tensor([0, 1, 2])
-    split = Split(torch.zeros(3, 3, 9, 9, dtype=torch.uint8), labels)
+    split = Split(torch.zeros(3, 3, 9, 9, dtype=torch.uint8), {"label": labels})
     data = ImageData(
-        name="numbered", source="-", classes=("0", "1", "2"), train=split, val=split, load_test=lambda: split
+        name="numbered",
+        source="-",
+        targets={"label": Target("class", tuple("012"))},
+        train=split,
+        val=split,
+        load_test=lambda: split,
     )
     assert run.evaluate(data)["data"] == "numbered"

@@ -7,6 +7,8 @@ from offramp.data.opening import open_data, open_other
 from offramp.data.pipelines import PIPELINES, Transform, default_pipeline, pipeline
 from offramp.data.split import Split
 from offramp.data.stream import StreamSplit
+from offramp.data.target_tensors import TargetTensors
+from offramp.data.targets import Target
 from offramp.data.text_data import TextData
 from offramp.data.text_split import TextSplit
 
@@ -18,6 +20,8 @@ __all__ = [
     "Origin",
     "Split",
     "StreamSplit",
+    "Target",
+    "TargetTensors",
     "TextData",
     "TextSplit",
     "Transform",

@@ -1,36 +1,73 @@
 """Batch augmentation: per-sample crop, flip and Cutout as a few tensor operations a batch.
 
-Every function maps images ``[B, C, H, W]`` to new ones of the same shape and kind, uint8 or float32. Random
-numbers come from the CPU generator given, also when the images are on a GPU, so that all devices see the
-same augmentation.
+Images are ``[B, C, H, W]``, uint8 or float32, and stay so; targets go where the images' content goes. Random
+numbers come from the CPU generator given, also when the images are on a GPU, so that all devices see the same
+augmentation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import wraps
+from typing import Protocol
+
 import torch
 from torch import Generator, Tensor
-from torch.nn import functional
 
-__all__ = ["crop", "cutout", "flip"]
+from offramp.data._moves import mirrored_maps, windows
+from offramp.data.batch import Batch
+from offramp.data.targets import Target
+
+__all__ = ["Augmentation", "crop", "cutout", "flip", "of_images"]
 
 
-def crop(images: Tensor, generator: Generator, *, padding: int = 4, fill: int = 0) -> Tensor:
+class Augmentation(Protocol):
+    """A step of a pipeline.
+
+    Args:
+        batch: Images ``[B, C, H, W]`` and their targets.
+        generator: Draws, on the CPU.
+        kinds: What each target is.
+    """
+
+    def __call__(self, batch: Batch, generator: Generator, kinds: Mapping[str, Target], /) -> Batch: ...
+
+
+def of_images(change: Callable[[Tensor, Generator], Tensor]) -> Augmentation:
+    """A step that changes images alone, of a function of images and a generator."""
+
+    @wraps(change)
+    def step(batch: Batch, generator: Generator, kinds: Mapping[str, Target], /) -> Batch:
+        return replace(batch, inputs=change(_images(batch), generator))
+
+    return step
+
+
+def crop(
+    batch: Batch, generator: Generator, kinds: Mapping[str, Target], /, *, padding: int = 4, fill: int = 0
+) -> Batch:
     """Pad by `padding` pixels and cut each image out again at a place of its own.
 
     `fill` is a level of 255; of floats, on the scale 0 ... 1.
     """
-    size, device = images.shape[-2:], images.device
+    images = _images(batch)
     level = fill / 255 if images.is_floating_point() else fill
-    padded = functional.pad(images, (padding,) * 4, value=level)
-    corners = torch.randint(2 * padding + 1, (2, len(images)), generator=generator).to(device)
-    windows = padded.unfold(2, size[0], 1).unfold(3, size[1], 1)  # a view: [B, C, top, left, H, W]
-    return windows[torch.arange(len(images), device=device), :, corners[0], corners[1]]
+    corners = torch.randint(2 * padding + 1, (2, len(batch)), generator=generator).to(images.device)
+    height, width = images.shape[-2:]
+    targets = {
+        key: kinds[key].cropped(target, corners, padding, (height, width))
+        for key, target in batch.targets.items()
+    }
+    return replace(batch, inputs=windows(images, corners, padding, level), targets=targets)
 
 
-def flip(images: Tensor, generator: Generator) -> Tensor:
+def flip(batch: Batch, generator: Generator, kinds: Mapping[str, Target], /) -> Batch:
     """Mirror each image left to right with probability one half."""
-    mirrored = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
-    return torch.where(mirrored[:, None, None, None], images.flip(3), images)
+    images = _images(batch)
+    mirrored = (torch.rand(len(batch), generator=generator) < 0.5).to(images.device)
+    targets = {key: kinds[key].flipped(target, mirrored) for key, target in batch.targets.items()}
+    return replace(batch, inputs=mirrored_maps(images, mirrored), targets=targets)
 
 
 def cutout(images: Tensor, generator: Generator, *, length: int = 16) -> Tensor:
@@ -49,3 +86,8 @@ def _hole(size: int, count: int, length: int, generator: Generator) -> Tensor:
     centre = torch.randint(size, (count, 1), generator=generator)
     position = torch.arange(size)
     return (position >= centre - length // 2) & (position < centre + length // 2)
+
+
+def _images(batch: Batch) -> Tensor:
+    assert isinstance(batch.inputs, Tensor)
+    return batch.inputs

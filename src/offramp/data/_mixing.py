@@ -6,7 +6,8 @@ Strategy to Train Strong Classifiers with Localizable Features", ICCV 2019.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from offramp.data.batch import Batch
+from offramp.data.targets import Target
 
 __all__ = ["Mix"]
 
@@ -27,17 +29,17 @@ class Mix:
     area that is left, and the rest. Where both are given, each batch draws one of them.
 
     Attributes:
-        classes: Number of classes.
+        kinds: What each target is: classes, or several labels at once.
         mixup: alpha of mixup; 0 leaves it out.
         cutmix: alpha of CutMix; 0 leaves it out.
     """
 
-    classes: int
+    kinds: Mapping[str, Target]
     mixup: float = 0.0
     cutmix: float = 0.0
 
     def __call__(self, batch: Batch, generator: Generator) -> Batch:
-        """Mix images ``[N, C, H, W]`` with class indices ``[N]``; the labels become ``[N, classes]``."""
+        """Mix images ``[N, C, H, W]``; class indices ``[N]`` become ``[N, classes]``."""
         assert isinstance(batch.inputs, Tensor)
         partner = torch.randperm(len(batch), generator=generator).to(batch.inputs.device)
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
@@ -48,13 +50,12 @@ class Mix:
             images, lam = _cut(batch.inputs, partner, lam, rng)
         else:
             images = batch.inputs * lam + batch.inputs[partner] * (1 - lam)
-        return Batch(
-            images, {name: self._labels(labels, partner, lam) for name, labels in batch.targets.items()}
-        )
-
-    def _labels(self, labels: Tensor, partner: Tensor, lam: float) -> Tensor:
-        shares = F.one_hot(labels, self.classes).float()
-        return shares * lam + shares[partner] * (1 - lam)
+        targets = {}
+        for key, target in batch.targets.items():
+            kind = self.kinds[key]
+            shares = F.one_hot(target, kind.size).float() if kind.kind == "class" else target
+            targets[key] = shares * lam + shares[partner] * (1 - lam)
+        return replace(batch, inputs=images, targets=targets)
 
 
 def _cut(images: Tensor, partner: Tensor, lam: float, rng: np.random.Generator) -> tuple[Tensor, float]:

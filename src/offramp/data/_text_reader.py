@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from offramp.data._rows import Rows
+from offramp.data._selection import Selection
 from offramp.data._tokenizers import digest_of, limit_of, load_tokenizer
 from offramp.data._tokens import Tokenizer, tokenize
 from offramp.data.opened import OpenedData
@@ -34,17 +33,16 @@ class TextReader:
     column: str | None
     limit: int | None
 
-    def split(self, rows: Rows, part: tuple[Tensor, Tensor]) -> TextSplit:
-        """Some rows of a stored split, with their labels.
+    def split(self, rows: Rows, selection: Selection) -> TextSplit:
+        """Some rows of a stored split, with their targets.
 
         Raises:
             UserError: One of them holds no text, or the tokenizer fails.
         """
-        chosen, labels = part
-        numbers = chosen.tolist()
+        numbers = selection.rows.tolist()
         texts = [_text(rows, row) for row in numbers]
         tokens, cut = tokenize(self.tokenizer, texts, self.limit, lambda i: rows.location(numbers[i]))
-        return TextSplit(tokens, labels, cut)
+        return TextSplit(tokens, selection.targets, cut)
 
     def content(self, rows: Rows, row: int) -> bytes:
         """A text as bytes."""

@@ -11,26 +11,38 @@ from torch import Generator, Tensor
 
 from offramp.data._order import Draw, batch_order, generator, num_batches
 from offramp.data.batch import Batch, Origin
+from offramp.data.targets import LABEL
+from offramp.errors import UserError
 
 __all__ = ["BatchTransform", "Batches"]
 
 BatchTransform = Callable[[Batch, Generator], Batch]
-LABEL = "label"  # key of the class indices among a batch's targets
 
 
 class Batches(ABC):
     """Labelled samples that are served in batches; a subclass says how they are read.
 
     Attributes:
-        labels: int64 ``[N]``.
+        targets: The targets that are in memory, by key: ``[N, ...]``.
         origin: Which split of which set this is, as its batches tell; None for one of its own.
     """
 
-    labels: Tensor
+    targets: Mapping[str, Tensor]
     origin: Origin | None = None
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @property
+    def labels(self) -> Tensor:
+        """Class indices, int64 ``[N]``, of a set whose samples have a class as ``label``.
+
+        Raises:
+            UserError: They have other targets.
+        """
+        if LABEL not in self.targets:
+            raise UserError(f"the samples have no {LABEL!r}; their targets are {', '.join(self.targets)}")
+        return self.targets[LABEL]
 
     def num_batches(self, batch_size: int, *, drop_last: bool = False, world: int = 1) -> int:
         """Number of batches of an epoch on each of `world` ranks."""
@@ -67,7 +79,7 @@ class Batches(ABC):
             world: How many processes divide the epoch.
 
         Yields:
-            Batches of images ``[B, C, H, W]`` with the target ``label``, int64 ``[B]``, on `device`.
+            Batches on `device`, each with the targets that some sample of it has.
         """
         numbered = list(
             batch_order(
@@ -89,8 +101,8 @@ class Batches(ABC):
             resized_crop=getattr(transform, "resized_crop", False),
             world=world,
         )
-        for (number, _), (inputs, labels) in zip(numbered, arrays, strict=True):
-            batch = Batch(inputs, {LABEL: labels})
+        for (number, _), (inputs, targets) in zip(numbered, arrays, strict=True):
+            batch = Batch(inputs, targets)
             batch = transform(batch, generator(Draw.AUGMENT, seed, epoch, number, rank))
             yield replace(batch, origin=self.origin)
 
@@ -103,8 +115,10 @@ class Batches(ABC):
         key: tuple[int, int],
         resized_crop: bool,
         world: int,
-    ) -> Iterator[tuple[Tensor | Mapping[str, Tensor], Tensor]]:
-        """Yield images or named inputs, and labels, of the planned batches of indices, on the device.
+    ) -> Iterator[tuple[Tensor | Mapping[str, Tensor], Mapping[str, Tensor]]]:
+        """Yield images or named inputs, and the targets that are there, of the planned batches of indices.
+
+        All are on the device; which targets a batch lacks is found without a wait for it.
 
         What is drawn as an image is read follows from the key (seed, epoch) and its row. With `resized_crop`,
         a set that cuts its images as they are read gives random resized crops.

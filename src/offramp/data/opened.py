@@ -1,4 +1,4 @@
-"""What every opened data set is: a training, a validation and a test split, and the names of the classes."""
+"""What every opened data set is: a training, a validation and a test split, and what targets they have."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any, Generic, TypeVar
 
 from offramp.data.batch import Origin
 from offramp.data.batches import Batches
+from offramp.data.targets import LABEL, Target
+from offramp.errors import UserError
 
 __all__ = ["OpenedData"]
 
@@ -24,7 +26,7 @@ class OpenedData(Generic[S]):
     Args:
         name: Its name in tables.
         source: The text with which `open_data` opens it again.
-        classes: Names of the classes, in the order of the labels.
+        targets: What the samples are labelled with, by key; of a set of classes alone, ``label``.
         train: What the net learns from.
         val: Held out of the training set, for every choice that is made; may be empty.
         load_test: Gives the test split; called at the first use of `test`.
@@ -41,7 +43,7 @@ class OpenedData(Generic[S]):
         *,
         name: str,
         source: str,
-        classes: tuple[str, ...],
+        targets: Mapping[str, Target],
         train: S,
         val: S,
         load_test: Callable[[], S],
@@ -51,7 +53,7 @@ class OpenedData(Generic[S]):
     ) -> None:
         self.name = name
         self.source = source
-        self.classes = classes
+        self.targets = dict(targets)
         self.train = train
         self.val = val
         train.origin, val.origin = Origin(name, "train"), Origin(name, "val")
@@ -59,8 +61,19 @@ class OpenedData(Generic[S]):
         self.notes, self.digest, self.named = tuple(notes), digest, named
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that ``label`` tells apart, in their order.
+
+        Raises:
+            UserError: The set has other targets.
+        """
+        if LABEL not in self.targets:
+            raise UserError(f"{self.name} has no target {LABEL!r}; its targets are {', '.join(self.targets)}")
+        return self.targets[LABEL].classes
+
+    @property
     def num_classes(self) -> int:
-        """Number of classes."""
+        """Number of classes of ``label``."""
         return len(self.classes)
 
     @property

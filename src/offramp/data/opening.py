@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
-import reprlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from offramp.data._classes import Classes, LabelledSplit, decide_classes
+from offramp.data._classes import decide_classes
 from offramp.data._columns import Columns
-from offramp.data._draws import seeded
-from offramp.data._labels import Labels, is_number
-from offramp.data._order import stratified
-from offramp.data._pictures import pixels
-from offramp.data._rows import Rows, decode
-from offramp.data._samples import evenly_spaced
-from offramp.data._sources import MAX_BYTES, Source, find_source
+from offramp.data._digest import digest
+from offramp.data._image_reader import ImageReader
+from offramp.data._labelled import absent_labels, labelled_splits, numbering_note
+from offramp.data._selection import Selection, cut, hold_out
+from offramp.data._sources import Source, find_source
 from offramp.data._text_reader import TextReader, text_reader
 from offramp.data.batch import Origin
-from offramp.data.image_data import ImageData
 from offramp.data.opened import OpenedData
-from offramp.data.split import Split
-from offramp.data.stream import StreamSplit
+from offramp.data.target_tensors import TargetTensors
+from offramp.data.targets import LABEL, Target
 from offramp.errors import UserError
 
 __all__ = ["open_data", "open_other"]
-
-Selection = tuple[Tensor, Tensor]  # rows of a split and their classes, int64 [N] each
 
 
 def open_data(
@@ -107,7 +95,7 @@ def open_data(
     _check_numbers(val_fraction, seed, size)
     texts = text_reader(tokenizer, text, max_tokens, size=size, channels=channels, image=image)
     return _open(
-        find_source(source, _columns(texts, image, label)), texts or _ImageReader(size, channels),
+        find_source(source, _columns(texts, image, label)), texts or ImageReader(size, channels),
         val_fraction=val_fraction, seed=seed, train_limit=train_limit, test_limit=test_limit,
         val_split=val_split, classes=classes, ignore_label=ignore_label,
     )  # fmt: skip
@@ -139,7 +127,7 @@ def open_other(
     texts = text_reader(tokenizer, text, max_tokens, size=size, channels=channels, image=image)
     found = find_source(source, _columns(texts, image, label, required=False))
     classes = known if found.splits["train"].class_names is None else None
-    reader = texts or _ImageReader(size, channels)
+    reader = texts or ImageReader(size, channels)
     return _open(found, reader, val_fraction=0, classes=classes, ignore_label=ignore_label)
 
 
@@ -151,33 +139,9 @@ def _columns(
     return Columns(texts.column, label, required, kind="text")
 
 
-@dataclass(frozen=True)
-class _ImageReader:
-    """How images are read; the attributes are those of :func:`open_data`."""
-
-    size: int | None
-    channels: int | None
-
-    def split(self, rows: Rows, selection: Selection) -> Split | StreamSplit:
-        """Some rows with their classes: in memory, unless the images are large, or others at each reading."""
-        indices, classes = selection
-        stream = StreamSplit(rows, indices, classes, size=self.size, channels=self.channels)
-        fits = len(indices) * math.prod(stream.input_size) * stream.dtype.itemsize <= MAX_BYTES
-        return stream.decoded() if self.size is None and fits and not rows.random else stream
-
-    def content(self, rows: Rows, row: int) -> bytes:
-        """The pixels of an image as bytes."""
-        with seeded(row):
-            return pixels(decode(rows, row, self.channels)).contiguous().numpy().tobytes()
-
-    def opened(self, **parts: Any) -> ImageData:
-        """The opened set."""
-        return ImageData(**parts)
-
-
 def _open(
     source: Source,
-    reader: _ImageReader | TextReader,
+    reader: ImageReader | TextReader,
     *,
     val_fraction: float,
     seed: int = 0,
@@ -190,45 +154,51 @@ def _open(
     ignored = ignore_label if isinstance(ignore_label, (list, tuple)) else [ignore_label]
     ignored = [label for label in ignored if label is not None]
     all_splits = {name: (rows, rows.labels()) for name, rows in source.splits.items()}
-    splits = _labelled_splits(source, all_splits, val_split=val_split, classes=classes)
+    splits = labelled_splits(source, all_splits, val_split=val_split, classes=classes)
     known_classes = decide_classes(
         splits["train"], classes, [label for label in ignored if label is not None]
     )
-    selections = known_classes.select(splits)
+    targets = {LABEL: Target("class", known_classes.names)}
+    selections = {
+        split: Selection(rows, TargetTensors({LABEL: labels}, targets))
+        for split, (rows, labels) in known_classes.select(splits).items()
+    }
 
     def load(split: str, selection: Selection) -> Any:
         return reader.split(splits[split][0], selection)
 
     fraction = 0.0 if "val" in selections else val_fraction
-    train, held = _hold_out(_cut("train_limit", selections["train"], train_limit, seed), fraction, seed)
+    train, held = hold_out(cut("train_limit", selections["train"], train_limit, seed), fraction, seed)
     if "test" in selections:
         test_key, test, test_notes = "test", selections["test"], []
     else:  # only of Python objects; others are refused
-        test_key, test = "train", held if len(held[0]) else train
-        samples = "validation samples held out" if len(held[0]) else "samples"
+        test_key, test = "train", held if len(held) else train
+        samples = "validation samples held out" if len(held) else "samples"
         test_notes = [
-            f"{source.name} has no test split: its {len(test[0])} {samples} are what is evaluated in the end"
+            f"{source.name} has no test split: its {len(test)} {samples} are what is evaluated in the end"
         ]
-    test = _cut("test_limit", test, test_limit, 0)
+    test = cut("test_limit", test, test_limit, 0)
     opened = reader.opened(
         name=source.name,
         source=source.text,
-        classes=known_classes.names,
+        targets=targets,
         train=load("train", train),
         val=load("val", selections["val"]) if "val" in selections else load("train", held),
         load_test=lambda: load(test_key, test),
         notes=[
             *source.notes,
-            *_numbering_note(known_classes, splits["train"]),
-            *_absent_labels(known_classes.ignored, [labels for _, labels in all_splits.values()]),
+            *numbering_note(known_classes, splits["train"]),
+            *absent_labels(known_classes.ignored, [labels for _, labels in all_splits.values()]),
             *test_notes,
         ],
-        digest=_digest(splits, selections, known_classes, reader) if source.in_python else None,
+        digest=digest(splits["train"][0], selections, known_classes.names, reader.content)
+        if source.in_python
+        else None,
         named=source.splits["train"].class_names is not None,
     )
     if test_key == "train":
-        tested = opened.val if len(held[0]) else opened.train
-        tested.origin = Origin(source.name, "val" if len(held[0]) else "train", is_test=True)
+        tested = opened.val if len(held) else opened.train
+        tested.origin = Origin(source.name, "val" if len(held) else "train", is_test=True)
     return opened
 
 
@@ -239,100 +209,3 @@ def _check_numbers(val_fraction: float, seed: int, size: int | None) -> None:
         raise UserError(f"seed={seed} must be at least 0")
     if size is not None and size < 1:
         raise UserError(f"size={size} must be at least 1 pixel")
-
-
-def _labelled_splits(
-    source: Source,
-    all_splits: Mapping[str, LabelledSplit],
-    *,
-    val_split: bool,
-    classes: int | Sequence[object] | None,
-) -> dict[str, LabelledSplit]:
-    """The splits that have labels; where no test split has, validation takes its place."""
-    splits = dict(all_splits)
-    listed = set(map(str, classes)) if isinstance(classes, Sequence) else set()
-    for name, (_, labels) in list(splits.items()):
-        missing = [
-            value for value in labels.values if is_number(value) and value < 0 and str(value) not in listed
-        ]
-        if name != "train" and len(missing) == len(labels.values):  # published test sets are often without
-            del splits[name]
-    if "test" not in splits and "val" in splits:
-        splits["test"] = splits.pop("val")
-    if "test" not in splits and not source.in_python:
-        unlabelled = source.splits.get("test")
-        none = f" with labels ({unlabelled.location(0)} and on: none)" if unlabelled else ""
-        raise UserError(f"{source.text} has no test split{none}; add one, e.g. test.parquet or test/<class>/")
-    if not val_split:
-        splits.pop("val", None)
-    return splits
-
-
-def _hold_out(selection: Selection, fraction: float, seed: int) -> tuple[Selection, Selection]:
-    """Hold validation rows out of the training rows."""
-    rows, classes = selection
-    count = 0 if fraction == 0 else max(1, round(fraction * len(rows)))
-    if count >= len(rows):
-        raise UserError(f"val_fraction={fraction} leaves none of {len(rows)} samples to train on; lower it")
-    in_val = torch.zeros(len(rows), dtype=torch.bool)
-    in_val[stratified(classes, count, seed=seed)] = True
-    return (rows[~in_val], classes[~in_val]), (rows[in_val], classes[in_val])
-
-
-def _cut(name: str, selection: Selection, limit: int | None, seed: int) -> Selection:
-    """Limit the rows of a split to a number of them."""
-    if limit is None:
-        return selection
-    rows, classes = selection
-    if not 1 <= limit <= len(rows):
-        raise UserError(
-            f"{name}={limit} must be 1 to {len(rows)}, the samples there are; leave it out to use all"
-        )
-    index = stratified(classes, limit, seed=seed)
-    return rows[index], classes[index]
-
-
-def _numbering_note(classes: Classes, split: LabelledSplit) -> list[str]:
-    """A note on labels that are whole numbers, but not 0, 1, 2, ..."""
-    _, labels = split
-    names = classes.names
-    if (
-        classes.by_index
-        or not any(map(is_number, labels.values))
-        or names == tuple(map(str, range(len(names))))
-    ):
-        return []
-    shown = ", ".join(names if len(names) <= 8 else [*names[:5], "...", names[-1]])
-    return [
-        f"the labels are not 0 ... {len(names) - 1} but {shown}: {len(names)} classes, called by their labels"
-    ]
-
-
-def _absent_labels(ignored: Iterable[str], labels: Sequence[Labels]) -> list[str]:
-    """A note on labels to ignore that no image has."""
-    present = list(dict.fromkeys(value for of_split in labels for value in of_split.values))
-    absent = sorted(set(ignored) - set(map(str, present)))
-    if not absent:
-        return []
-    return [
-        f"ignore_label: no sample has the label {', '.join(absent)}; the labels are {reprlib.repr(present)}"
-    ]
-
-
-def _digest(
-    splits: dict[str, LabelledSplit],
-    selections: dict[str, Selection],
-    classes: Classes,
-    reader: _ImageReader | TextReader,
-) -> str:
-    """A digest of data that exist in Python only: of all labels, and of some training samples."""
-    content = hashlib.sha256(repr(classes.names).encode())
-    for split in sorted(selections):
-        content.update(split.encode())
-        for numbers in selections[split]:
-            content.update(numbers.numpy().tobytes())
-    rows, _ = splits["train"]
-    if getattr(rows, "reproducible", True):
-        for row in evenly_spaced(len(rows), 8):
-            content.update(reader.content(rows, row))
-    return content.hexdigest()[:16]

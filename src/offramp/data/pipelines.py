@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
-from offramp.data._augment import crop, cutout, flip
+from offramp.data._augment import Augmentation, crop, cutout, flip, of_images
 from offramp.data._autoaugment import autoaugment
 from offramp.data._mixing import Mix
 from offramp.data._statistics import Levels
 from offramp.data.batch import Batch
-from offramp.data.batches import LABEL
 from offramp.data.image_data import SAMPLE, ImageData
 from offramp.data.opened import OpenedData
 from offramp.data.stream import StreamSplit
+from offramp.data.targets import ONE_CLASS, Target
 from offramp.data.text_data import TextData
 from offramp.errors import UserError, guess
 
 __all__ = ["PIPELINES", "Transform", "default_pipeline", "pipeline"]
-
-Augmentation = Callable[[Tensor, Generator], Tensor]
 
 
 @dataclass(frozen=True)
@@ -35,9 +33,10 @@ class Transform:
         mean: Channel means to subtract; levels 0 ... 255 count on the scale 0 ... 1, floats on their own. An
             empty tuple leaves inputs as they are, as those of texts.
         std: Channel standard deviations to divide by, likewise.
-        steps: Augmentations of images ``[B, C, H, W]``, in order.
+        steps: Augmentations of images ``[B, C, H, W]`` and what moves with them, in order.
         resized_crop: Whether a streaming set gives random resized crops rather than centre crops.
         mix: Mixes the samples of a batch with each other at the end, targets too; None leaves them apart.
+        kinds: What each target is.
     """
 
     mean: Levels
@@ -45,31 +44,38 @@ class Transform:
     steps: tuple[Augmentation, ...] = ()
     resized_crop: bool = False
     mix: Callable[[Batch, Generator], Batch] | None = None
+    kinds: Mapping[str, Target] = field(default_factory=lambda: ONE_CLASS)
 
     def __call__(self, batch: Batch, generator: Generator) -> Batch:
         """Augment and normalise images ``[B, C, H, W]``, uint8 or float32; the CPU generator draws for each.
 
         Raises:
-            UserError: An augmentation would move the images away from their targets.
+            UserError: An augmentation would move the images away from targets of an unknown kind.
         """
         if not self.mean:
             return batch
         if not isinstance(batch.inputs, Tensor):
             raise UserError("image augmentation meets named inputs; take `augment='none'`")
         moves = self.steps or self.resized_crop
-        left_behind = [name for name in batch.targets if name != LABEL] if moves else []
+        left_behind = [name for name in batch.targets if name not in self.kinds] if moves else []
         if left_behind:
             raise UserError(
                 f"augmentation would move the images and not their {', '.join(left_behind)}; "
                 "take `augment='none'`"
             )
-        batch = Batch(self.images(batch.inputs, generator), batch.targets)
+        for step in self.steps:
+            batch = step(batch, generator, self.kinds)
+        assert isinstance(batch.inputs, Tensor)
+        batch = replace(batch, inputs=self._normalised(batch.inputs))
         return batch if self.mix is None else self.mix(batch, generator)
 
     def images(self, images: Tensor, generator: Generator) -> Tensor:
         """The images ``[B, C, H, W]`` alone, augmented and normalised."""
-        for step in self.steps:
-            images = step(images, generator)
+        inputs = replace(self, mix=None)(Batch(images, {}), generator).inputs
+        assert isinstance(inputs, Tensor)
+        return inputs
+
+    def _normalised(self, images: Tensor) -> Tensor:
         if images.is_floating_point():
             mean, std = (torch.tensor(v, device=images.device).view(-1, 1, 1) for v in (self.mean, self.std))
             return (images - mean) / std
@@ -98,12 +104,13 @@ CIFAR100 = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 gray_crop = partial(crop, fill=128)
+colours_and_shapes = of_images(autoaugment)
 
 PIPELINES: dict[str, Pipeline] = {
     "none": Pipeline((), None),
     "crop-flip": Pipeline((crop, flip), None),
     "dfs": Pipeline((gray_crop, flip), CIFAR10),
-    "dfs-autoaugment": Pipeline((gray_crop, flip, autoaugment, cutout), CIFAR10),
+    "dfs-autoaugment": Pipeline((gray_crop, flip, colours_and_shapes, of_images(cutout)), CIFAR10),
     "msdnet": Pipeline((crop, flip), CIFAR100),
     "imagenet": Pipeline((flip,), IMAGENET, resized_crop=True),
 }
@@ -152,9 +159,10 @@ def pipeline(
         )
     if statistics:
         _check_published(name, steps, data)
+    _check_moves(name, steps, resized_crop, data)
     mean, std = statistics or data.statistics
-    mix = Mix(data.num_classes, mixup, cutmix) if mixup or cutmix else None
-    return Transform(mean, std, steps, resized_crop, mix), Transform(mean, std)
+    mix = Mix(_mixable(data), mixup, cutmix) if mixup or cutmix else None
+    return Transform(mean, std, steps, resized_crop, mix, data.targets), Transform(mean, std)
 
 
 def default_pipeline(data: OpenedData[Any]) -> str:
@@ -167,6 +175,35 @@ def _of_texts(name: str, **mixing: float) -> tuple[Transform, Transform]:
     if asked:
         raise UserError(f"{asked[0]} is for images, and the data are texts; leave it out")
     return Transform((), ()), Transform((), ())
+
+
+def _check_moves(name: str, steps: tuple[Augmentation, ...], resized_crop: bool, data: ImageData) -> None:
+    """Check that what a pipeline does to images can be done to their targets.
+
+    Raises:
+        UserError: It cannot.
+    """
+    spatial = [key for key, target in data.targets.items() if target.spatial]
+    if spatial and (resized_crop or colours_and_shapes in steps):
+        raise UserError(
+            f"pipeline {name!r} moves images, and cannot move their {', '.join(spatial)} along; "
+            "take `augment='crop-flip'`, which can, or `augment='none'`"
+        )
+
+
+def _mixable(data: ImageData) -> Mapping[str, Target]:
+    """What the targets are, if those of several images can be mixed.
+
+    Raises:
+        UserError: One of them cannot.
+    """
+    for key, target in data.targets.items():
+        if target.kind not in ("class", "labels"):
+            raise UserError(
+                f"mixup and cutmix mix the classes of images, and {key!r} of {data.name} is no class; "
+                "leave them out"
+            )
+    return data.targets
 
 
 def _check_published(name: str, steps: tuple[Augmentation, ...], data: ImageData) -> None:
@@ -183,7 +220,7 @@ def _check_published(name: str, steps: tuple[Augmentation, ...], data: ImageData
         )
     if data.train.dtype == torch.uint8:
         return
-    if autoaugment in steps:
+    if colours_and_shapes in steps:
         raise UserError(f"pipeline {name!r} works on levels of 8 bits, {data.name} has floats; {remedy}")
     images = data.train.sample(SAMPLE)
     if images.min() < 0 or images.max() > 1:

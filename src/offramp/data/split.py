@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from offramp.data.batches import Batches
+from offramp.data.target_tensors import TargetTensors
 
 __all__ = ["Split"]
 
 
 class Split(Batches):
-    """Images and labels in memory; they move to a device at the first use there, and stay.
+    """Images and targets in memory; they move to a device at the first use there, and stay.
 
     Args:
         images: ``[N, C, H, W]``, uint8 (levels 0 ... 255) or float32.
-        labels: int64 ``[N]``.
+        targets: Key -> ``[N, ...]``; plain ones are class indices ``{"label": int64 [N]}``.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
+    targets: TargetTensors
+
+    def __init__(self, images: Tensor, targets: Mapping[str, Tensor] | TargetTensors) -> None:
         self.images = images
-        self.labels = labels
+        self.targets = targets if isinstance(targets, TargetTensors) else TargetTensors(targets)
+
+    def __len__(self) -> int:
+        return len(self.images)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -47,8 +53,9 @@ class Split(Batches):
         key: tuple[int, int],
         resized_crop: bool,
         world: int,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        self.images, self.labels = self.images.to(device), self.labels.to(device)
+    ) -> Iterator[tuple[Tensor, Mapping[str, Tensor]]]:
+        self.images = self.images.to(device)
+        self.targets.to(device)
         for index in plan:
-            index = index.to(device)
-            yield self.images[index], self.labels[index]
+            keys, index = self.targets.of(index), index.to(device)
+            yield self.images[index], {key: self.targets[key][index] for key in keys}

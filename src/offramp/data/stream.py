@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 
 import torch
@@ -18,6 +18,7 @@ from offramp.data._rows import Rows, decode
 from offramp.data._samples import evenly_spaced
 from offramp.data.batches import Batches
 from offramp.data.split import Split
+from offramp.data.target_tensors import TargetTensors
 from offramp.errors import UserError
 
 __all__ = ["StreamSplit"]
@@ -33,7 +34,7 @@ class StreamSplit(Batches):
     Args:
         rows: The stored split.
         selected: The rows that belong to this split, int64 ``[N]``.
-        labels: Their labels, int64 ``[N]``.
+        targets: Their targets, in memory.
         size: Side of the square that every image is cut to; None: images of one size, served as they are.
         channels: Number of channels of an image; None: image files have 3.
 
@@ -42,11 +43,18 @@ class StreamSplit(Batches):
     """
 
     workers: int | None = None
+    targets: TargetTensors
 
     def __init__(
-        self, rows: Rows, selected: Tensor, labels: Tensor, *, size: int | None, channels: int | None = None
+        self,
+        rows: Rows,
+        selected: Tensor,
+        targets: TargetTensors,
+        *,
+        size: int | None,
+        channels: int | None = None,
     ) -> None:
-        self.labels = labels
+        self.targets = targets
         self.size = size
         self._rows, self._selected, self._channels = rows, selected, channels
         with seeded(0):
@@ -54,6 +62,9 @@ class StreamSplit(Batches):
         self.dtype = example.dtype
         height, width = (size, size) if size else example.shape[1:]
         self.input_size = (len(example), height, width)
+
+    def __len__(self) -> int:
+        return len(self._selected)
 
     def _read(
         self,
@@ -63,12 +74,12 @@ class StreamSplit(Batches):
         key: tuple[int, int],
         resized_crop: bool,
         world: int,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    ) -> Iterator[tuple[Tensor, Mapping[str, Tensor]]]:
         workers = min(8, (os.cpu_count() or 1) // world) if self.workers is None else self.workers
         on_gpu = torch.device(device).type == "cuda"
         stream = self._stream(plan, key=key, resized_crop=resized_crop, workers=workers, pin_memory=on_gpu)
         for index, images in zip(plan, stream, strict=True):
-            yield images.to(device, non_blocking=on_gpu), self.labels[index].to(device)
+            yield images.to(device, non_blocking=on_gpu), self.targets.batch(index, device)
 
     def decoded(self) -> Split:
         """The whole split in memory.
@@ -76,7 +87,7 @@ class StreamSplit(Batches):
         Raises:
             UserError: An image cannot be decoded, or the images are of several sizes and `size` is None.
         """
-        return Split(self._images(torch.arange(len(self))), self.labels)
+        return Split(self._images(torch.arange(len(self))), self.targets)
 
     def sample(self, count: int) -> Tensor:
         """Decode some images, evenly spread over the split: ``[n, C, H, W]``."""

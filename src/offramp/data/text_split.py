@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from offramp.data._tokens import TokenRows
 from offramp.data.batches import Batches
+from offramp.data.target_tensors import TargetTensors
 
 __all__ = ["TextSplit"]
 
@@ -19,12 +20,17 @@ class TextSplit(Batches):
 
     Args:
         tokens: The texts.
-        labels: int64 ``[N]``.
+        targets: Their targets.
         cut: How many of the texts were longer and have been cut.
     """
 
-    def __init__(self, tokens: TokenRows, labels: Tensor, cut: int = 0) -> None:
-        self.tokens, self.labels, self.cut = tokens, labels, cut
+    targets: TargetTensors
+
+    def __init__(self, tokens: TokenRows, targets: TargetTensors, cut: int = 0) -> None:
+        self.tokens, self.targets, self.cut = tokens, targets, cut
+
+    def __len__(self) -> int:
+        return len(self.tokens.lengths)
 
     def only(self, names: Sequence[str]) -> TextSplit:
         """The same texts, with inputs of the given names alone."""
@@ -40,7 +46,7 @@ class TextSplit(Batches):
         key: tuple[int, int],
         resized_crop: bool,
         world: int,
-    ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    ) -> Iterator[tuple[dict[str, Tensor], Mapping[str, Tensor]]]:
         for index in plan:
             inputs = self.tokens.padded(index)
-            yield {name: x.to(device) for name, x in inputs.items()}, self.labels[index].to(device)
+            yield {name: x.to(device) for name, x in inputs.items()}, self.targets.batch(index, device)

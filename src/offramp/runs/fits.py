@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from offramp.data.batches import LABEL
+from offramp.data.targets import LABEL
 from offramp.errors import UserError
 from offramp.modes import evaluating
 from offramp.nets import Net

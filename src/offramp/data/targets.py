@@ -1,0 +1,143 @@
+"""What the samples of a set are labelled with: the kind of a target, who has it, and how it moves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from offramp.data._moves import mirrored_maps, windows
+from offramp.errors import UserError, guess
+
+__all__ = ["KINDS", "LABEL", "ONE_CLASS", "Target", "present"]
+
+LABEL = "label"  # key of the class indices of a set that has nothing but classes
+NO_CLASS = -1  # where a segmentation has none
+KINDS = ("class", "labels", "values", "box", "segmentation", "depth", "normals")
+DENSE = ("segmentation", "depth", "normals")
+SIZES = {"box": 4, "depth": 1, "normals": 3}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What samples are labelled with under one key of a batch's targets.
+
+    ================  ==============================================================================
+    kind              Tensor of N samples, and what stands where there is nothing
+    ================  ==============================================================================
+    ``class``         class indices, int64 ``[N]``; -100
+    ``labels``        several labels at once, float ``[N, L]`` of 0 and 1; NaN
+    ``values``        numbers to predict, float ``[N, V]``; NaN
+    ``box``           (x0, y0, x1, y1) as fractions of the image, float ``[N, 4]``; NaN
+    ``segmentation``  the class of each pixel, int64 ``[N, H, W]``; -1, or another negative number
+    ``depth``         metres, float ``[N, 1, H, W]``; 0
+    ``normals``       unit vectors, float ``[N, 3, H, W]``, the first component along the rows; all 0
+    ================  ==============================================================================
+
+    Attributes:
+        kind: One of the table.
+        classes: Names of the classes (``class``, ``segmentation``) or labels (``labels``), in their order.
+        size: How many numbers predict it, for a sample or a pixel: as many as there are classes, of a box 4,
+            of depth 1, of normals 3. Given for ``values`` alone.
+
+    Raises:
+        UserError: No such kind.
+    """
+
+    kind: str
+    classes: tuple[str, ...] = ()
+    size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UserError(
+                f"no kind of target {self.kind!r}{guess(self.kind, KINDS)}; there are {', '.join(KINDS)}"
+            )
+        if self.kind != "values":
+            object.__setattr__(self, "size", SIZES.get(self.kind, len(self.classes)))
+
+    @property
+    def dense(self) -> bool:
+        """Whether every pixel has a target of its own."""
+        return self.kind in DENSE
+
+    @property
+    def spatial(self) -> bool:
+        """Whether it moves when its image does."""
+        return self.dense or self.kind == "box"
+
+    def present(self, target: Tensor) -> Tensor:
+        """Which samples have the target: bool ``[N]``; a dense one, in some pixel."""
+        if self.kind == "class":
+            return target >= 0
+        if self.kind == "box":
+            return target.isfinite().all(1)
+        if self.dense:
+            valid = target >= 0 if self.kind == "segmentation" else target != 0
+            return valid.flatten(1).any(1)
+        return target.isfinite().any(1)
+
+    def flipped(self, target: Tensor, mirrored: Tensor) -> Tensor:
+        """The target of images of which some are mirrored left to right.
+
+        Args:
+            target: As in the table.
+            mirrored: Which of the images are, bool ``[N]``.
+        """
+        if self.kind == "box":
+            x0, y0, x1, y1 = target.unbind(1)
+            return torch.where(mirrored[:, None], torch.stack([1 - x1, y0, 1 - x0, y1], 1), target)
+        if not self.dense:
+            return target
+        moved = mirrored_maps(target, mirrored)
+        if self.kind == "normals":  # what faced right faces left now
+            signs = 1 - 2 * mirrored.to(moved)
+            moved[:, 0] *= signs[:, None, None]
+        return moved
+
+    def cropped(self, target: Tensor, corners: Tensor, padding: int, size: tuple[int, int]) -> Tensor:
+        """The target of images cut out again of copies that are padded on all sides.
+
+        A box is cut at the border of the new image; one that lies outside it is none any more.
+
+        Args:
+            target: As in the table.
+            corners: Rows and columns where the cuts begin in the padded images, int64 ``[2, N]``.
+            padding: Pixels of padding.
+            size: Height and width of the images.
+        """
+        if self.kind == "box":
+            top, left = (corners - padding).to(target) / target.new_tensor(size)[:, None]
+            return cut_boxes(target, torch.stack([left, top, left + 1, top + 1], 1))
+        if not self.dense:
+            return target
+        maps = target[:, None] if self.kind == "segmentation" else target
+        moved = windows(maps, corners, padding, NO_CLASS if self.kind == "segmentation" else 0)
+        return moved[:, 0] if self.kind == "segmentation" else moved
+
+
+ONE_CLASS: Mapping[str, Target] = MappingProxyType({LABEL: Target("class")})
+
+
+def present(targets: Mapping[str, Tensor], kinds: Mapping[str, Target]) -> dict[str, Tensor]:
+    """The targets of a batch, on the CPU, without those that none of its samples has."""
+    return {key: target for key, target in targets.items() if kinds[key].present(target).any()}
+
+
+def cut_boxes(boxes: Tensor, windows: Tensor) -> Tensor:
+    """Boxes in windows of their images: NaN where they lie outside.
+
+    Args:
+        boxes: (x0, y0, x1, y1) as fractions of the images, ``[N, 4]``.
+        windows: The same of the windows, which may reach beyond the images.
+
+    Returns:
+        Fractions of the windows, ``[N, 4]``.
+    """
+    origin, extent = windows[:, :2].repeat(1, 2), (windows[:, 2:] - windows[:, :2]).repeat(1, 2)
+    moved = (boxes - origin) / extent
+    outside = (moved[:, 2:] <= 0).any(1) | (moved[:, :2] >= 1).any(1)
+    return torch.where(outside[:, None], torch.nan, moved.clamp(0, 1))
