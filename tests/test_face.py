@@ -25,6 +25,7 @@ FACE = {
     "fit",
     "method",
     "methods",
+    "multi_task",
     "nets",
     "open_data",
     "partition",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from offramp.exits import Router, calibrate
     from offramp.forks import partition, remove
     from offramp.methods import method
-    from offramp.nets import MultiExitNet, attach
+    from offramp.nets import MultiExitNet, attach, multi_task
     from offramp.recipes import Recipe
     from offramp.reports import compare
     from offramp.runs import Run
@@ -47,6 +47,7 @@ __all__ = [
     "fit",
     "method",
     "methods",
+    "multi_task",
     "nets",
     "open_data",
     "partition",
@@ -67,6 +68,7 @@ _LATE = {
     "cost": "offramp.counting",
     "fit": "offramp.training",
     "method": "offramp.methods",
+    "multi_task": "offramp.nets",
     "open_data": "offramp.data",
     "partition": "offramp.forks",
     "remove": "offramp.forks",

@@ -1,4 +1,4 @@
-"""Forks: each hands a stage's feature to its head and to the next stage."""
+"""Forks: each hands a stage's feature to those that read it, such as a head and the next stage."""
 
 from __future__ import annotations
 
@@ -13,11 +13,19 @@ __all__ = ["Fork", "GainFork"]
 
 
 class Fork(nn.Module):
-    """The plain fork: head and next stage read the same feature, and both send their gradient back."""
+    """The plain fork: its consumers read the same feature, and all of them send their gradient back.
 
-    def forward(self, feature: Any) -> tuple[Any, Any]:
-        """The feature for the head, and the feature for the next stage."""
-        return feature, feature
+    Args:
+        consumers: How many; of an exit these are the head and the next stage.
+    """
+
+    def __init__(self, consumers: int = 2) -> None:
+        super().__init__()
+        self.consumers = consumers
+
+    def forward(self, feature: Any) -> tuple[Any, ...]:
+        """The feature for each consumer."""
+        return (feature,) * self.consumers
 
 
 class GainFork(Fork):
@@ -32,7 +40,7 @@ class GainFork(Fork):
         super().__init__()
         self.hand_out = tuple(hand_out)
 
-    def forward(self, feature: Any) -> tuple[Any, Any]:
+    def forward(self, feature: Any) -> tuple[Any, ...]:
         """The feature for the head, and the feature for the next stage."""
         scales = scales_of(feature)
         pairs = [(x, x) if hand is None else hand(x) for hand, x in zip(self.hand_out, scales, strict=True)]

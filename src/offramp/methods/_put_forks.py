@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from offramp.errors import UserError
 from offramp.forks import Fork, GainFork, Rule, SliceFork, install, remove
-from offramp.nets import MultiExitNet, Net
+from offramp.nets import MultiExitNet, MultiTaskNet, Net
 
 __all__ = ["put_forks"]
 
@@ -24,7 +24,7 @@ def put_forks(net: Net, rules: Sequence[Rule], method: str, *, separate: bool) -
         UserError: The forks are plain and the net's are not, or they do not fit the net.
     """
     if not isinstance(net, MultiExitNet):
-        if rules or separate:
+        if rules or (separate and not isinstance(net, MultiTaskNet)):
             part, other = ("stages", "another method") if separate else ("forks", "one without forks")
             raise UserError(
                 f"{method!r} works on the {part} of a MultiExitNet, and {type(net).__name__} has "

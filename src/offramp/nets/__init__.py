@@ -1,7 +1,9 @@
 """Networks with several outputs, those with exits among them, and what gives a backbone exits."""
 
 from offramp.nets.attaching import attach
+from offramp.nets.joining import multi_task
 from offramp.nets.multi_exit import Feature, MultiExitNet
+from offramp.nets.multi_task import MultiTaskNet
 from offramp.nets.net import Net
 from offramp.nets.ownership import owners
 from offramp.nets.passage import Passage, last_linear
@@ -14,12 +16,14 @@ __all__ = [
     "NETS",
     "Feature",
     "MultiExitNet",
+    "MultiTaskNet",
     "Net",
     "Passage",
     "Separate",
     "attach",
     "create",
     "last_linear",
+    "multi_task",
     "owners",
 ]
 __all__ += _networks

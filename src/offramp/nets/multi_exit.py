@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar, overload
 
 from torch import Tensor, nn
 
-from offramp.copying import kept_results
 from offramp.errors import UserError
 from offramp.forks.fork import Fork
 from offramp.forks.forked_net import ForkedNet
@@ -149,14 +147,6 @@ class MultiExitNet(Net, ForkedNet):
             for part in backbone:
                 part.eval()
         return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> MultiExitNet:
-        """A copy, also when modules keep results of their last forward pass, as LeViT's attention does."""
-        twin = type(self).__new__(type(self))
-        memo.update(kept_results(self))
-        memo[id(self)] = twin
-        vars(twin).update(copy.deepcopy(vars(self), memo))
-        return twin
 
     def channel_axes(self) -> list[Axes]:
         """Find, for exits 1 to K-1, the channel axis of each Tensor of the feature, by running the net once.

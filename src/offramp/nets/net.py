@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import reprlib
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from offramp.copying import kept_results
 from offramp.errors import UserError
 from offramp.nets.ownership import owners
 from offramp.nets.sample import Example, make_sample
 from offramp.tasks import Task
 
 __all__ = ["Net", "check_net"]
+
+_Self = TypeVar("_Self", bound="Net")
 
 
 class Net(nn.Module):
@@ -59,6 +63,14 @@ class Net(nn.Module):
             UserError: The net has neither.
         """
         return make_sample(self, n, getattr(self, "input_size", None), self.example)
+
+    def __deepcopy__(self: _Self, memo: dict[int, Any]) -> _Self:
+        """A copy, also when modules keep results of their last forward pass, as LeViT's attention does."""
+        twin = type(self).__new__(type(self))
+        memo.update(kept_results(self))
+        memo[id(self)] = twin
+        vars(twin).update(copy.deepcopy(vars(self), memo))
+        return twin
 
 
 def check_net(net: object, name: str) -> None:

@@ -1,8 +1,8 @@
-"""Separate networks, one per exit, with nothing shared: a yardstick, and not of conflict alone.
+"""Separate networks, one per output, with nothing shared: a yardstick, and not of conflict alone.
 
-Beside a joint network it differs in four things at once: no gradient of another exit disturbs (conflict), no
-weight has to serve several exits (capacity), no shallow loss trains the first layers of a deep exit (deep
-supervision), and a layer descends one loss instead of the sum of several (the effective step).
+Beside a joint network it differs in four things at once: no gradient of another output disturbs (conflict),
+no weight has to serve several outputs (capacity), no shallow loss trains the first layers of a deep exit
+(deep supervision), and a layer descends one loss instead of the sum of several (the effective step).
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from torch import Tensor, nn
 from offramp.copying import deep_copy
 from offramp.nets.exits import exits, reads_previous
 from offramp.nets.multi_exit import MultiExitNet
+from offramp.nets.multi_task import MultiTaskNet
+from offramp.nets.named_inputs import named_inputs
 from offramp.nets.net import Net
 
 __all__ = ["Separate"]
 
 
 class Separate(Net):
-    """K networks in one: the k-th is a copy of the stages up to exit k and of its head.
+    """K networks in one: the k-th is a copy of the stages up to output k and of its head or decoder.
 
     Where a head reads the logits of the exit before, the earlier heads that make them are copied too, and
     learn from its loss alone.
@@ -29,18 +31,20 @@ class Separate(Net):
     All copies start from the weights of the net they are made of. The net itself is left alone.
 
     Args:
-        net: A multi-exit net with plain forks.
+        net: A multi-exit or a multi-task net with plain forks.
     """
 
-    def __init__(self, net: MultiExitNet) -> None:
+    def __init__(self, net: MultiExitNet | MultiTaskNet) -> None:
         super().__init__()
-        self.nets = nn.ModuleList(deep_copy(_alone(net, k)) for k in range(net.num_exits))
+        self.nets = nn.ModuleList(deep_copy(_alone(net, k)) for k in range(len(net.outputs)))
         self.outputs = net.outputs
-        self.input_size, self.example, self.convention = net.input_size, net.example, net.convention
+        self.example, self.convention = net.example, net.convention
+        if hasattr(net, "input_size"):
+            self.input_size = net.input_size
 
     @property
     def heads(self) -> list[nn.Module]:
-        """The heads of all networks."""
+        """The heads, or decoders, of all networks."""
         heads: list[nn.Module] = []
         for net in self.nets:
             heads += net.heads if isinstance(net, _Chain) else [net[-1]]  # type: ignore[index]
@@ -51,8 +55,9 @@ class Separate(Net):
         """Number of networks (K)."""
         return len(self.nets)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Logits of every network, shallow to deep: K tensors ``[N, classes]``."""
+    def forward(self, x: Any) -> list[Tensor]:
+        """The outputs of all networks: K Tensors ``[N, ...]``."""
+        x = named_inputs(x, self.example)
         return [net(x) for net in self.nets]
 
     def owners(self) -> dict[str, frozenset[int]]:
@@ -72,8 +77,10 @@ class _Chain(nn.Module):
         return last.logits
 
 
-def _alone(net: MultiExitNet, k: int) -> nn.Module:
-    """The net's own modules that make the logits of exit k (from 0), as one module."""
+def _alone(net: MultiExitNet | MultiTaskNet, k: int) -> nn.Module:
+    """The net's own modules that make output k (from 0), as one module."""
+    if isinstance(net, MultiTaskNet):
+        return nn.Sequential(*net.stages[: k // net.num_tasks + 1], net.decoders[k])
     start = k  # of the heads in a row that end with head k
     while start and reads_previous(net.heads[start]):
         start -= 1

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from offramp.errors import UserError
 from offramp.tasks.task import Task, percent, wide
 
 __all__ = ["Boxes"]
@@ -31,6 +32,11 @@ class Boxes(Task):
     beta: float = 0.1
 
     def loss(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        if output.shape[1:] != (4,) or output.shape != target.shape:
+            raise UserError(
+                f"{self.target!r} is {[*target.shape]} for outputs {[*output.shape]}; both have four numbers "
+                f"for each sample, [{len(output)}, 4]"
+            )
         known = target.isfinite().all(1)
         values = F.smooth_l1_loss(
             wide(output), torch.where(known[:, None], target, 0), beta=self.beta, reduction="none"

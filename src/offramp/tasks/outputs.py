@@ -17,7 +17,7 @@ def exit_name(number: int) -> str:
 
 def column(output: str) -> str:
     """The part of a column's name that stands for an output: ``3`` for ``exit 3``, else its name."""
-    return output.removeprefix(_EXIT)
+    return output.removeprefix(_EXIT) if _is_exit(output) else output
 
 
 def names_in_words(outputs: Sequence[str]) -> str:
@@ -29,7 +29,11 @@ def names_in_words(outputs: Sequence[str]) -> str:
 
 def are_exits(outputs: Iterable[str]) -> bool:
     """Whether all outputs are exits of one network."""
-    return all(name.startswith(_EXIT) for name in outputs)
+    return all(_is_exit(name) for name in outputs)
+
+
+def _is_exit(output: str) -> bool:
+    return output.startswith(_EXIT) and output.removeprefix(_EXIT).isdecimal()
 
 
 def heading(metric: str) -> str:

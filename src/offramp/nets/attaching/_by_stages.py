@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from offramp.errors import UserError
-from offramp.nets.attaching._checks import check_name, check_values
+from offramp.nets.attaching._checks import check_name
 from offramp.nets.attaching._interface import call_with, logits_of
 from offramp.nets.attaching._parts import Parts, feature_of
 from offramp.nets.attaching._uses import Uses
+from offramp.nets.values import check_values
 from offramp.unchanged import unchanged
 
 __all__ = ["Stage", "by_stages"]

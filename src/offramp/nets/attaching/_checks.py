@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from offramp.errors import UserError, guess
 from offramp.nets.attaching._interface import call_with, check_logits
 
-__all__ = ["check_names", "check_values", "run_whole"]
+__all__ = ["check_names", "run_whole"]
 
 
 def check_names(backbone: nn.Module, at: Sequence[str] | None) -> None:
@@ -42,23 +40,6 @@ def check_name(backbone: nn.Module, name: str) -> None:
             f"{type(backbone).__name__} has no module '{name}'{guess(name, names)}; "
             f"it has: {', '.join(child for child, _ in backbone.named_children())}"
         )
-
-
-def check_values(module: nn.Module) -> None:
-    """Check that all parameters and buffers of a module have values.
-
-    Raises:
-        UserError: One is lazy, or on the meta device.
-    """
-    kind = type(module).__name__
-    for name, value in chain(module.named_parameters(), module.named_buffers()):
-        if is_lazy(value):
-            raise UserError(f"'{name}' of {kind} has no shape yet; run a batch through it first")
-        if value.is_meta:
-            raise UserError(
-                f"'{name}' of {kind} is on the meta device and has no values; "
-                "make it on a real device, or call its to_empty(device=...) and load its weights"
-            )
 
 
 def run_whole(backbone: nn.Module, sample: Any, random: bool) -> Tensor:

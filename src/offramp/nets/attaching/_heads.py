@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from offramp.errors import UserError, guess
-from offramp.nets.attaching._checks import check_values
 from offramp.nets.attaching._parts import Parts
 from offramp.nets.attaching._pooled_head import HEADS, LastTensor, pooled_head
 from offramp.nets.attaching._tokens import POOLS, Tokens, token_pools
 from offramp.nets.channel_axis import ChannelAxis, given_for, look
 from offramp.nets.exits import reads_previous
+from offramp.nets.values import check_values
 from offramp.unchanged import unchanged
 
 __all__ = ["make_heads"]

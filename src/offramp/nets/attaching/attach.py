@@ -15,7 +15,7 @@ from offramp.nets.attaching._batch_axis import check_apart, check_batch_first
 from offramp.nets.attaching._by_graph import by_graph
 from offramp.nets.attaching._by_replay import by_replay
 from offramp.nets.attaching._by_stages import Stage, by_stages
-from offramp.nets.attaching._checks import check_names, check_values, run_whole
+from offramp.nets.attaching._checks import check_names, run_whole
 from offramp.nets.attaching._difference import difference
 from offramp.nets.attaching._heads import make_heads
 from offramp.nets.attaching._modes import copy_modes, freeze
@@ -24,6 +24,7 @@ from offramp.nets.attaching._tokens import tokens_of
 from offramp.nets.channel_axis import ChannelAxis
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.sample import Example, make_sample
+from offramp.nets.values import check_values
 from offramp.tasks import Task
 from offramp.unchanged import unchanged
 

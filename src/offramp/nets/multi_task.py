@@ -1,0 +1,92 @@
+"""A network with several tasks: a trunk that they share, and a decoder for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from offramp.errors import UserError
+from offramp.forks.fork import Fork
+from offramp.nets.named_inputs import named_inputs
+from offramp.nets.net import Net
+from offramp.nets.sample import Example
+from offramp.tasks import Task
+
+__all__ = ["MultiTaskNet"]
+
+
+class MultiTaskNet(Net):
+    """A trunk of S stages in a row; after each, a fork hands its feature to T decoders and to the next stage.
+
+    Most trunks are one stage: one fork with T consumers. A net with exits has S > 1 stages and T decoders
+    after each; its outputs stand stage by stage. A feature is whatever a stage returns and a decoder reads: a
+    Tensor ``[N, ...]``, or a tuple, list or dict of Tensors (several scales, indices of a max-pooling).
+
+    :func:`~offramp.multi_task` makes one of parts that it checks.
+
+    Args:
+        stages: S modules; the first reads the input.
+        decoders: S * T modules, the T of the first stage first, each from that stage's feature to its output.
+        outputs: The task of each output by its name, in the order of the decoders.
+        input_size: Shape of one input without the batch axis, for dry runs and counting.
+        example: An input for them where floats of that shape are none: a Tensor ``[N, ...]``, or a tuple or
+            dict of such Tensors.
+
+    Attributes:
+        forks: S modules; that of the last stage has no next stage to hand to.
+
+    Raises:
+        UserError: The numbers of stages, decoders and outputs do not fit.
+    """
+
+    def __init__(
+        self,
+        stages: Iterable[nn.Module],
+        decoders: Iterable[nn.Module],
+        outputs: Mapping[str, Task],
+        *,
+        input_size: tuple[int, ...] | None = None,
+        example: Example | None = None,
+    ) -> None:
+        super().__init__()
+        self.stages, self.decoders = nn.ModuleList(stages), nn.ModuleList(decoders)
+        self.outputs = dict(outputs)
+        count = len(self.stages)
+        if not outputs or len(self.decoders) != len(outputs) or not count or len(outputs) % count:
+            raise UserError(
+                f"a multi-task net has a decoder for each output, and as many behind each stage; got {count} "
+                f"stages, {len(self.decoders)} decoders and {len(outputs)} outputs"
+            )
+        self.forks = nn.ModuleList(Fork(self.num_tasks + (k < count)) for k in range(1, count + 1))
+        if input_size is not None:
+            self.input_size = tuple(input_size)
+        self.example = example
+
+    @property
+    def num_tasks(self) -> int:
+        """How many decoders stand behind each stage (T)."""
+        return len(self.decoders) // len(self.stages)
+
+    @property
+    def heads(self) -> nn.ModuleList:
+        """The decoders, by the name that recipes with settings for heads look for."""
+        return self.decoders
+
+    def forward(self, x: Any) -> list[Tensor]:
+        """The outputs of all decoders, in the order of ``outputs``: Tensors ``[N, ...]``.
+
+        Args:
+            x: The input; a dict where the net's `example` is one.
+
+        Raises:
+            UserError: A named input is missing, unknown or misshapen.
+        """
+        x = named_inputs(x, self.example)
+        outputs: list[Tensor] = []
+        for stage, fork in zip(self.stages, self.forks, strict=True):
+            handed = fork(stage(x))
+            outputs += [self.decoders[len(outputs) + t](handed[t]) for t in range(self.num_tasks)]
+            x = handed[-1]  # the next stage's, where there is one
+        return outputs
