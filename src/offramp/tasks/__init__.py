@@ -2,6 +2,16 @@
 
 from offramp.tasks.boxes import Boxes
 from offramp.tasks.classification import Classification
+from offramp.tasks.depth import Depth
+from offramp.tasks.normals import Normals
+from offramp.tasks.segmentation import Segmentation
 from offramp.tasks.task import Task
 
-__all__ = ["Boxes", "Classification", "Task"]
+__all__ = [
+    "Boxes",
+    "Classification",
+    "Depth",
+    "Normals",
+    "Segmentation",
+    "Task",
+]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
-__all__ = ["Task", "percent", "wide"]
+__all__ = ["Better", "Task", "percent", "wide"]
+
+Better: TypeAlias = Literal["higher", "lower"]
 
 
 class Task(ABC):
@@ -24,11 +26,21 @@ class Task(ABC):
         target: Key of a batch's targets under which this task finds its own.
         primary: Name of the metric that stands for the output in tables.
         better: Whether a ``"higher"`` or a ``"lower"`` value of it is better.
+        dense: Whether every pixel has a prediction and a target of its own.
+        together: Over how many consecutive samples a metric averages first. An evaluation keeps them in one
+            batch.
     """
 
     target: str
     primary: ClassVar[str]
-    better: ClassVar[Literal["higher", "lower"]]
+    better: ClassVar[Better]
+    dense: ClassVar[bool] = False
+    together: int = 1
+
+    @property
+    def compared(self) -> Mapping[str, Better]:
+        """The metrics that Delta-m compares, and which way each is better: by default the primary one."""
+        return {self.primary: self.better}
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
