@@ -103,6 +103,29 @@ def test_outputs_without_a_target_are_left_out():
     assert found.ensemble is None
 
 
+def test_a_target_that_samples_of_one_process_have():
+    """Both processes take part in every sum, lest one wait for the other."""
+    logits, labels = torch.randn(2, 10, 6), torch.randint(6, (10,))
+    tasks = {"a": Classification(), "b": Classification(target="other"), "c": Classification(target="none")}
+    net = Table([*logits, logits[0]])
+    first, second = torch.arange(10).split(5)
+    whole = Batch(first, {"label": labels[first], "other": labels[first]})
+    parts = [[whole], [batch(second, labels[second])]]
+    sums = []
+    for part in parts:
+        mine = []
+
+        def total(counts, mine=mine):
+            mine.append(counts)
+            return torch.tensor([1, 1, 0]) if len(mine) == 1 else counts  # first, who has what anywhere
+
+        evaluate(net, tasks, part, total=total)
+        sums.append(mine)
+    assert [len(seen) for seen in sums] == [3, 3]
+    assert sums[0][0].tolist() == [1, 1, 0] and sums[1][0].tolist() == [1, 0, 0]
+    assert sums[1][2].tolist() == [0, 0, 0] and sums[0][2][2] == 5
+
+
 def test_no_batches():
     net = Table(torch.randn(2, 1, 3))
     with pytest.raises(ValueError, match="no batches"):

@@ -12,7 +12,7 @@ from tiny_runs import tiny_net
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from offramp import Recipe, Run, UserError, fit
-from offramp.data import open_data
+from offramp.data import Target, open_data
 from offramp.nets import MultiExitNet
 from offramp.runs.fits import check_fits
 from offramp.runs.formats import as_of_today
@@ -148,14 +148,18 @@ def test_a_batch_that_is_too_large_is_refused_with_one_that_fits():
     fit(tiny_net(), Samples(), "joint", RECIPE.replace(batch_size=24, epochs=1), quiet=True)
 
 
+def classes(names):
+    return {"label": Target("class", tuple(names))}
+
+
 def test_a_net_of_numbered_classes_is_not_taken_for_one_of_other_numbers():
     data = open_data((IMAGES, LABELS + 1))
     assert data.classes == ("1", "2", "3")
-    check_fits(tiny_net(), data, ["1", "2", "3"])
+    check_fits(tiny_net(), data, classes("123"))
     with pytest.raises(UserError, match="trained on the classes"):
-        check_fits(tiny_net(), data, ["0", "1", "2"])
+        check_fits(tiny_net(), data, classes("012"))
     named = open_data({"train": (IMAGES, LABELS)}, classes=["ant", "bee", "cat"])
-    check_fits(tiny_net(), named, ["0", "1", "2"])  # words for numbers
+    check_fits(tiny_net(), named, classes("012"))  # words for numbers
 
 
 def folder_of_gaps(tmp_path):

@@ -117,7 +117,8 @@ def subject_of(
     """
     recipe = run.recipe
     stored = run.record["data"]
-    identity = (stored["source"], stored.get("digest"), tuple(stored["input_size"]), tuple(stored["classes"]))
+    told = stored.get("targets", stored.get("classes"))
+    identity = (stored["source"], stored.get("digest"), tuple(stored["input_size"]), repr(told))
     key = (*identity, *(repr(getattr(recipe, name)) for name in SETTINGS))
     if key not in sets:
         sets[key] = run.open_data()

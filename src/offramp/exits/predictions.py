@@ -21,6 +21,7 @@ from offramp.modes import evaluating
 from offramp.nets import MultiExitNet
 from offramp.runs import Run
 from offramp.runs.sets import recorded_transform
+from offramp.runs.targets import targets_from_json
 from offramp.tasks.task import wide
 
 __all__ = ["Prediction", "Predictor", "Visit"]
@@ -76,10 +77,10 @@ class Predictor:
     """
 
     def __init__(self, run: Run, policy: Policy | None = None, *, cut: bool = False) -> None:
-        target_of(run.net)
+        target = target_of(run.net)
         self._net = net = cast(MultiExitNet, run.net)  # or it has been refused
         self.policy = policy or Policy.full(net.num_exits)
-        self.classes: Sequence[str] = run.record["data"]["classes"]
+        self.classes: Sequence[str] = targets_from_json(run.record["data"])[target].classes
         self.reader = ImageReader(_image_size(run), cut or run.recipe.size is not None)
         self._transform = _of_levels(recorded_transform(run.record))
         self._batch_size = run.recipe.batch_size

@@ -2,67 +2,46 @@
 
 from __future__ import annotations
 
-import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from offramp.data.targets import LABEL
+from offramp.data.targets import Target
 from offramp.errors import UserError
 from offramp.modes import evaluating
 from offramp.nets import Net
 from offramp.nets.single_values import norms_named
+from offramp.runs._target_fits import check_found, check_same_classes, check_sizes
 from offramp.runs.texts import outputs_for_text
-from offramp.tasks import Classification
 
 if TYPE_CHECKING:
     from offramp.data import OpenedData
 
-__all__ = ["check_fits", "numbered"]
+__all__ = ["check_fits"]
 
 
-def check_fits(net: Net, data: OpenedData[Any], trained_on: Sequence[str] | None = None) -> None:
+def check_fits(net: Net, data: OpenedData[Any], trained_on: Mapping[str, Target] | None = None) -> None:
     """Check that the set has the net's targets, images of its size or texts that it takes, and its classes.
 
     Args:
         net: The network.
         data: The set.
-        trained_on: Names of the classes that the net was trained to tell apart; None: not trained yet.
-            The names 0, 1, 2, ... stand for words that nobody knows.
+        trained_on: The targets that the net was trained on; None: not trained yet.
 
     Raises:
         UserError: It does not.
     """
     from offramp.data import TextData
 
-    _check_targets(net, data)
+    check_found(net, data)
     if isinstance(data, TextData):
         outputs = outputs_for_text(net, data.train, [0], data.name)
     else:
         outputs = _outputs_for_image(net, data)
-    tasks = zip(net.outputs.values(), outputs, strict=True)
-    logits = [output for task, output in tasks if isinstance(task, Classification)]
-    classes = {output.shape[-1] for output in logits}
-    for output in logits:
-        if output.ndim == 2 and len(output) != 1:
-            raise UserError(
-                f"an output of the net is {[*output.shape]} for one image: its first axis is not the batch; "
-                "permute the feature that its head reads, or build its layers with batch_first=True"
-            )
-    if classes - {data.num_classes}:
-        raise UserError(
-            f"the net's exits tell {' or '.join(map(str, sorted(classes)))} classes apart, "
-            f"{data.name} has {data.num_classes}; build it with as many, e.g. num_classes={data.num_classes}"
-        )
-    known, present = list(trained_on or data.classes), list(data.classes)
-    nameless = (numbered(known) and _words(present)) or (numbered(present) and _words(known))
-    if known != present and not nameless:
-        raise UserError(
-            f"the net was trained on the classes {reprlib.repr(known)}, "
-            f"{data.name} has {reprlib.repr(present)}; give the same classes in the same order"
-        )
+    check_sizes(net, outputs, data)
+    check_same_classes(trained_on or {}, data)
 
 
 def _outputs_for_image(net: Net, data: OpenedData[Any]) -> list[Tensor]:
@@ -105,15 +84,6 @@ def _outputs_for_image(net: Net, data: OpenedData[Any]) -> list[Tensor]:
             ) from None
 
 
-def _check_targets(net: Net, data: OpenedData[Any]) -> None:
-    for name, task in net.outputs.items():
-        if task.target != LABEL:
-            raise UserError(
-                f"{name} looks for {task.target!r} among the targets, and {data.name} has {LABEL!r} alone; "
-                "train it in your own loop, by offramp.method(...).bind(net)"
-            )
-
-
 def _blank(net: Net, size: tuple[int, ...]) -> Tensor:
     """A black image."""
     return torch.zeros(1, *size, device=next(net.parameters()).device)
@@ -133,13 +103,3 @@ def _about_channels(data: OpenedData[Any], reads: int) -> str:
         f"the net reads images of {reads} channels, those of {data.name} have {has}; have them read with "
         f"{reads} by `image_channels={reads}`, or take a net that reads {has}"
     )
-
-
-def _words(classes: Sequence[str]) -> bool:
-    """Whether the classes have names other than numbers."""
-    return not any(name.removeprefix("-").isdecimal() for name in classes)
-
-
-def numbered(classes: Sequence[str]) -> bool:
-    """Whether classes are called 0, 1, 2, ..., as those are that have no names."""
-    return list(classes) == [str(place) for place in range(len(classes))]

@@ -18,6 +18,7 @@ from offramp.runs.files import read_errors
 from offramp.runs.formats import FORMAT, as_of_today, as_stored
 from offramp.runs.left_alone import left_alone
 from offramp.runs.shape import check_record, check_result, shortened
+from offramp.runs.targets import targets_to_json
 
 if TYPE_CHECKING:
     from offramp.data import OpenedData, Transform
@@ -58,8 +59,7 @@ def describe(
         "data": {
             "name": data.name,
             "source": data.source,
-            "num_classes": data.num_classes,
-            "classes": data.classes,
+            **targets_to_json(data.targets),
             "input_size": data.input_size,
             "train": len(data.train),
             "val": len(data.val),

@@ -20,6 +20,7 @@ from offramp.runs.record import check_method, read_record, read_result
 from offramp.runs.recorded import recorded_method, recorded_net
 from offramp.runs.result import Result
 from offramp.runs.sets import open_other_set, open_recorded, recorded_transform
+from offramp.runs.targets import targets_from_json
 from offramp.runs.texts import check_tokenizer, for_net
 from offramp.runs.weights import load_weights
 from offramp.say import say
@@ -169,7 +170,7 @@ class Run:
         if "text" in self.record["data"]:
             check_tokenizer(data, self.record["data"]["text"])
         opened: OpenedData[Any] = for_net(self.net, data)
-        check_fits(self.net, opened, self.record["data"]["classes"])
+        check_fits(self.net, opened, targets_from_json(self.record["data"]))
         return opened
 
     def batches(self, split: Literal["train", "val", "test"] = "val") -> Iterator[Batch]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from offramp.errors import UserError, guess
 from offramp.nets import Net
 from offramp.recipes.recipe import Recipe
-from offramp.runs.fits import numbered
+from offramp.runs._target_fits import numbered
 from offramp.runs.texts import check_tokenizer
 
 if TYPE_CHECKING:
@@ -70,7 +70,9 @@ def open_recorded(
         )
     recipe = recipe or Recipe.from_dict(record["recipe"])
     classes = recipe.classes
-    if classes is None and numbered(data["classes"]):  # before labels with gaps had classes of their own
+    if classes is None and numbered(
+        data.get("classes", [""])
+    ):  # before labels with gaps had classes of their own
         classes = len(data["classes"])
     recipe = recipe.replace(classes=classes)
     if "text" in data:

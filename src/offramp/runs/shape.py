@@ -6,6 +6,7 @@ import reprlib
 from pathlib import Path
 from typing import Any
 
+from offramp.data.targets import KINDS
 from offramp.errors import UserError
 
 __all__ = ["check_record", "check_result", "check_shape", "shortened"]
@@ -15,7 +16,7 @@ RECORD = {
     "net": {"net": str},
     "method": str,
     "options": dict,
-    "data": {"name": str, "source": str, "classes": [str], "input_size": [int]},
+    "data": {"name": str, "source": str, "input_size": [int]},
     "normalisation": {"mean": [float], "std": [float]},
     "recipe": dict,
     "seed": int,
@@ -69,6 +70,7 @@ def check_record(content: Any, path: Path) -> None:
     check_shape(content, RECORD, path)
     for key in {"frozen", "eval_mode"} & content.keys():
         check_shape(content[key], [str], path, key)
+    _check_targets(content["data"], path)
     if "text" in content["data"]:
         check_shape(content["data"]["text"], TEXT, path, "data.text")
     size, normalisation = content["data"]["input_size"], content["normalisation"]
@@ -78,6 +80,20 @@ def check_record(content: Any, path: Path) -> None:
     for key in ("mean", "std"):
         if len(normalisation[key]) != channels:
             raise _damage(normalisation[key], path, f"normalisation.{key}")
+
+
+def _check_targets(data: dict[str, Any], path: Path) -> None:
+    """Check what :func:`~offramp.runs.targets.targets_to_json` wrote."""
+    if "targets" not in data:
+        return check_shape(data, {"classes": [str]}, path, "data")
+    check_shape(data["targets"], {}, path, "data.targets")
+    for name, target in data["targets"].items():
+        key = f"data.targets.{name}"
+        check_shape(target, {"kind": str}, path, key)
+        told = {"classes": [str], "size": int}
+        check_shape(target, {part: told[part] for part in told.keys() & target.keys()}, path, key)
+        if target["kind"] not in KINDS:
+            raise _damage(target["kind"], path, f"{key}.kind")
 
 
 def check_result(content: Any, path: Path) -> None:

@@ -48,32 +48,53 @@ def evaluate(
     Raises:
         ValueError: No batches.
     """
-    counts: dict[str, Tensor] = {}
     joint = same_task(tasks)
-
-    def add(name: str, task: Task, output: Tensor, batch: Batch) -> None:
-        if task.target in batch.targets:
-            new = task.counts(output, batch.targets[task.target])
-            counts[name] = counts[name] + new if name in counts else new
-
+    measured = {**tasks, "": joint} if joint else tasks  # no output has an empty name
+    counts: dict[str, Tensor] = {}
+    blank: dict[str, Tensor] = {}  # outputs for no samples
     with evaluating(net):
         for batch in batches:
-            present = [name for name, task in tasks.items() if task.target in batch.targets]
-            if not len(batch) and all(name in counts for name in present):
+            present = [name for name, task in measured.items() if task.target in batch.targets]
+            if not len(batch) and blank and all(name in counts for name in present):
                 continue  # the last share of a process, on which attention over texts cannot run
             outputs = dict(zip(tasks, net(batch.inputs), strict=True))
-            for name, task in tasks.items():
-                add(name, task, outputs[name], batch)
             if joint:
-                add("", joint, joint.ensemble([*outputs.values()]), batch)  # no output has an empty name
+                outputs[""] = joint.ensemble([*outputs.values()])
+            for name in present:
+                task = measured[name]
+                new = task.counts(outputs[name], batch.targets[task.target])
+                counts[name] = counts[name] + new if name in counts else new
+            blank = blank or {name: output[:0].clone() for name, output in outputs.items()}
             del outputs  # before the next batch runs
-    if not counts:
+    sums = _over_processes(counts, blank, measured, total) if blank else {}
+    if not sums:
         raise ValueError("there is nothing to evaluate on: no batches")
-    sums = {name: total(each).cpu() for name, each in counts.items()}
-    outputs = {name: tasks[name].metrics(each) for name, each in sums.items() if name}
-    if joint is None or "" not in sums:
-        return Metrics(outputs)
-    return Metrics(outputs, {joint.primary: joint.metrics(sums[""])[joint.primary]})
+    values = {name: measured[name].metrics(each) for name, each in sums.items()}
+    ensemble = values.pop("", None)
+    if joint is None or ensemble is None:
+        return Metrics(values)
+    return Metrics(values, {joint.primary: ensemble[joint.primary]})
+
+
+def _over_processes(
+    counts: Mapping[str, Tensor],
+    blank: Mapping[str, Tensor],
+    tasks: Mapping[str, Task],
+    total: Callable[[Tensor], Tensor],
+) -> dict[str, Tensor]:
+    """The counts of all processes by output, of the outputs that a sample of any process has a target for.
+
+    All processes take part in each sum: one whose samples lack a target counts no samples.
+    """
+    device = next(iter(blank.values())).device
+    there = total(torch.tensor([name in counts for name in tasks], dtype=torch.int64, device=device)).tolist()
+    sums = {}
+    for (name, task), number in zip(tasks.items(), there, strict=True):
+        if number:
+            none = blank[name]
+            mine = counts[name] if name in counts else task.counts(none, task.example_target(none))
+            sums[name] = total(mine).cpu()
+    return sums
 
 
 def same_task(tasks: Mapping[str, Task]) -> Task | None:

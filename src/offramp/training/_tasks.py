@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["tasks_of"]
 
+MIXING = ("mixup", "cutmix")
+OF_CLASSES = ("label_smoothing", "class_weights", *MIXING)
+
 
 def tasks_of(net: Net, recipe: Recipe, data: OpenedData[Any]) -> dict[str, Task]:
     """The task of each output by the output's name; those that classify take the recipe's settings.
@@ -24,33 +27,32 @@ def tasks_of(net: Net, recipe: Recipe, data: OpenedData[Any]) -> dict[str, Task]
     Raises:
         UserError: The recipe has settings of classification that do not fit the net or the data.
     """
-    settings: dict[str, Any] = {}
-    if recipe.label_smoothing:
-        settings["label_smoothing"] = recipe.label_smoothing
-    if recipe.class_weights is not None:
-        settings["class_weights"] = _class_weights(recipe, data)
     tasks = dict(net.outputs)
-    of_classification = [*settings, *(name for name in ("mixup", "cutmix") if getattr(recipe, name))]
-    others = [name for name, task in tasks.items() if not isinstance(task, Classification)]
-    if of_classification and others:
-        raise UserError(
-            f"{of_classification[0]} is for classification, and {others[0]} has another task; leave it out"
-        )
-    return {
-        name: dataclasses.replace(task, **settings) if isinstance(task, Classification) else task
-        for name, task in tasks.items()
-    }
+    classify = [name for name, task in tasks.items() if isinstance(task, Classification)]
+    given = [name for name in OF_CLASSES if getattr(recipe, name)]
+    others = [name for name in tasks if name not in classify]
+    refused = given if not classify else [name for name in MIXING if name in given]
+    if refused and others:
+        raise UserError(f"{refused[0]} is for classification, and {others[0]} has another task; leave it out")
+    for name in classify:
+        task = cast("Classification", tasks[name])
+        weights = None if recipe.class_weights is None else _class_weights(recipe, data, task.target)
+        settings: dict[str, Any] = {"label_smoothing": recipe.label_smoothing, "class_weights": weights}
+        tasks[name] = dataclasses.replace(task, **{key: value for key, value in settings.items() if value})
+    return tasks
 
 
-def _class_weights(recipe: Recipe, data: OpenedData[Any]) -> list[float]:
-    """The weight of each class; balanced, the samples of each class weigh the same in all."""
+def _class_weights(recipe: Recipe, data: OpenedData[Any], key: str) -> list[float]:
+    """The weight of each class of a target; balanced, the samples of each class weigh the same in all."""
+    classes = data.targets[key].size
     if recipe.class_weights == "balanced":
-        images = torch.bincount(data.train.labels.cpu(), minlength=data.num_classes).double()
+        labels = data.train.targets[key]
+        images = torch.bincount(labels[labels >= 0].cpu(), minlength=classes).double()
         return torch.where(images > 0, images.sum() / (images.count_nonzero() * images), 0).tolist()
     weights = cast("list[float]", recipe.class_weights)
-    if len(weights) != data.num_classes:
+    if len(weights) != classes:
+        of_key = "" if len(data.targets) == 1 else f" for {key!r}"
         raise UserError(
-            f"class_weights are {len(weights)}, {data.name} has {data.num_classes} classes; "
-            "give one per class"
+            f"class_weights are {len(weights)}, {data.name} has {classes} classes{of_key}; give one per class"
         )
     return weights

@@ -153,11 +153,17 @@ def _forks_on(net: Net, method: Method) -> Iterator[Net]:
 def _say_at_the_start(data: OpenedData[Any], staying: list[str], counted: Cost) -> None:
     for note in data.notes:
         say(note)
-    if len(labels := data.train.labels.unique()) == 1:
-        say(
-            f"all training samples are of one class, {data.classes[labels[0]]}: "
-            "there is nothing to tell apart"
-        )
+    for key, target in data.targets.items():
+        if target.kind != "class":
+            continue
+        labels = data.train.targets[key]
+        seen = labels[labels >= 0].unique()
+        if len(seen) == 1:
+            of_key = "" if len(data.targets) == 1 else f" by {key!r}"
+            say(
+                f"all training samples are of one class{of_key}, {target.classes[seen[0]]}: "
+                "there is nothing to tell apart"
+            )
     if staying:
         say(f"in evaluation mode throughout, as it came: {shortened(staying)}")
     if counted.unknown:

@@ -1,0 +1,111 @@
+"""Whether the targets of a data set are those that the outputs of a net are trained for."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from offramp.data.targets import Target
+from offramp.errors import UserError
+from offramp.nets import Net
+from offramp.tasks import Boxes, Classification, Task
+
+if TYPE_CHECKING:
+    from offramp.data import OpenedData
+
+__all__ = ["check_found", "check_same_classes", "check_sizes", "numbered"]
+
+KINDS: Mapping[type[Task], str] = {Classification: "class", Boxes: "box"}
+
+
+def check_found(net: Net, data: OpenedData[Any]) -> None:
+    """Check that every output finds its target, and that it is of the kind that its task learns from.
+
+    Raises:
+        UserError: An output does not.
+    """
+    for name, task in net.outputs.items():
+        target = data.targets.get(task.target)
+        if target is None:
+            has = ", ".join(map(repr, data.targets))
+            alone = " alone" if len(data.targets) == 1 else ""
+            raise UserError(
+                f"{name} looks for {task.target!r} among the targets, and {data.name} has {has}{alone}; give "
+                "data that have it, or train it in your own loop, by offramp.method(...).bind(net)"
+            )
+        kind = KINDS.get(type(task), target.kind)  # a task of a user's own may learn from any
+        if kind != target.kind:
+            raise UserError(
+                f"{name} is {type(task).__name__}, which learns from a target of kind {kind!r}, and "
+                f"{task.target!r} of {data.name} is of kind {target.kind!r}; give the output "
+                "another task or target"
+            )
+
+
+def check_sizes(net: Net, outputs: Sequence[Tensor], data: OpenedData[Any]) -> None:
+    """Check that the outputs for one sample have as many numbers as their targets need.
+
+    Raises:
+        UserError: One has not.
+    """
+    for name, task, output in zip(net.outputs, net.outputs.values(), outputs, strict=True):
+        if type(task) not in KINDS:
+            continue
+        if len(output) != 1:
+            raise UserError(
+                f"an output of the net is {[*output.shape]} for one image: its first axis is not the batch; "
+                "permute the feature that its head reads, or build its layers with batch_first=True"
+            )
+        target = data.targets[task.target]
+        needed = (target.size, *data.input_size[1:]) if target.dense else (target.size,)
+        if tuple(output.shape[1:]) == needed:
+            continue
+        if target.kind == "class" and output.ndim == 2:
+            _refuse_classes(net, outputs, data, task.target)
+        raise UserError(
+            f"{name} gives {[*output.shape[1:]]} for a sample, and {task.target!r} of {data.name} needs "
+            f"{[*needed]}; build the net with an output of that size"
+        )
+
+
+def _refuse_classes(net: Net, outputs: Sequence[Tensor], data: OpenedData[Any], key: str) -> None:
+    tasks = net.outputs.values()
+    told = {out.shape[-1] for task, out in zip(tasks, outputs, strict=True) if task.target == key}
+    classes = data.targets[key].size
+    raise UserError(
+        f"the net's exits tell {' or '.join(map(str, sorted(told)))} classes apart, "
+        f"{data.name} has {classes}; build it with as many, e.g. num_classes={classes}"
+    )
+
+
+def check_same_classes(trained_on: Mapping[str, Target], data: OpenedData[Any]) -> None:
+    """Check that the set has the classes that a net was trained to tell apart.
+
+    The names 0, 1, 2, ... stand for words that nobody knows.
+
+    Raises:
+        UserError: It has others.
+    """
+    for key, target in trained_on.items():
+        if key not in data.targets:
+            continue
+        known, present = target.classes, data.targets[key].classes
+        nameless = (numbered(known) and _words(present)) or (numbered(present) and _words(known))
+        if known != present and not nameless:
+            raise UserError(
+                f"the net was trained on the classes {reprlib.repr([*known])}, "
+                f"{data.name} has {reprlib.repr([*present])}; give the same classes in the same order"
+            )
+
+
+def _words(classes: Sequence[str]) -> bool:
+    """Whether the classes have names other than numbers."""
+    return not any(name.removeprefix("-").isdecimal() for name in classes)
+
+
+def numbered(classes: Sequence[str]) -> bool:
+    """Whether classes are called 0, 1, 2, ..., as those are that have no names."""
+    return list(classes) == [str(place) for place in range(len(classes))]

@@ -1,0 +1,54 @@
+"""Every output of a net finds its target, of the kind that it learns from and as large as it says."""
+
+from __future__ import annotations
+
+import pytest
+from two_targets import KINDS, TASKS, TwoHeads, two_heads, two_targets
+
+from offramp import UserError
+from offramp.data import Target
+from offramp.runs.fits import check_fits
+from offramp.runs.targets import targets_from_json, targets_to_json
+from offramp.tasks import Boxes, Classification
+
+MISFITS = {
+    "lacking": (
+        {"class": Classification(target="class"), "where": Boxes(target="where")},
+        (3, 4),
+        "where looks for 'where' among the targets, and shapes has 'class', 'box'; give data that have it",
+    ),
+    "of another kind": (
+        {"class": Classification(target="box"), "box": Boxes(target="box")},
+        (3, 4),
+        "class is Classification, which learns from a target of kind 'class', and 'box' of shapes is of kind",
+    ),
+    "too many classes": (TASKS, (5, 4), "tell 5 classes apart, shapes has 3; build it with .*num_classes=3"),
+    "too few numbers": (
+        TASKS,
+        (3, 2),
+        r"box gives \[2\] for a sample, and .* needs \[4\]; build",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISFITS)
+def test_a_misfit_is_one_line(case):
+    tasks, sizes, line = MISFITS[case]
+    with pytest.raises(UserError, match=line) as caught:
+        check_fits(TwoHeads(tasks, sizes), two_targets())
+    assert "\n" not in str(caught.value)
+
+
+def test_classes_in_another_order_than_those_trained_on():
+    trained_on = {**KINDS, "class": Target("class", ("gray", "dark", "bright"))}
+    check_fits(two_heads(), two_targets(), KINDS)
+    with pytest.raises(UserError, match=r"trained on the classes .*'gray', 'dark'"):
+        check_fits(two_heads(), two_targets(), trained_on)
+
+
+def test_targets_survive_a_record():
+    several = {**KINDS, "pose": Target("values", size=3), "tags": Target("labels", ("a", "b"))}
+    assert targets_from_json(targets_to_json(several)) == several
+    one = {"label": KINDS["class"]}
+    assert targets_to_json(one) == {"num_classes": 3, "classes": ("dark", "gray", "bright")}
+    assert targets_from_json(targets_to_json(one)) == one

@@ -1,0 +1,67 @@
+"""A tiny net of two tasks and images with both targets, one of which some images lack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from offramp.data import ImageData, Split, Target, TargetTensors
+from offramp.nets import owners
+from offramp.tasks import Boxes, Classification, Task
+
+KINDS = {"class": Target("class", ("dark", "gray", "bright")), "box": Target("box")}
+TASKS = {"class": Classification(target="class"), "box": Boxes(target="box")}
+
+
+class TwoHeads(nn.Module):
+    """A trunk of one convolution with a linear head for each task."""
+
+    input_size = (3, 8, 8)
+
+    def __init__(self, tasks: Mapping[str, Task] = TASKS, sizes: tuple[int, ...] = (3, 4)) -> None:
+        super().__init__()
+        self.outputs = dict(tasks)
+        self.trunk = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU(), nn.Flatten())
+        self.heads = nn.ModuleList(nn.Linear(96, size) for size in sizes)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        feature = self.trunk(x)
+        return [head(feature) for head in self.heads]
+
+    def owners(self) -> dict[str, frozenset[int]]:
+        return owners(self, torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
+
+
+def two_heads(seed: int = 0) -> TwoHeads:
+    torch.manual_seed(seed)
+    return TwoHeads()
+
+
+def samples(count: int, seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
+    """Dark images with a bright rectangle, its box, and as class how bright it is."""
+    draws = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 60, (count, 3, 8, 8), generator=draws, dtype=torch.uint8)
+    labels = torch.randint(3, (count,), generator=draws)
+    corner, side = (torch.randint(1, 5, (count, 2), generator=draws) for _ in range(2))
+    for image, label, (y, x), (h, w) in zip(images, labels, corner, side, strict=True):
+        image[:, y : y + h, x : x + w] += 60 * (1 + label).to(torch.uint8)
+    boxes = torch.cat([corner.flip(1), (corner + side).flip(1).clamp(max=8)], 1) / 8
+    return images, {"class": labels, "box": boxes}
+
+
+def two_targets(count: int = 24, *, lack: float = 0.0) -> ImageData:
+    """Three splits of such images, of which a share lacks each target."""
+
+    def split(size: int, seed: int) -> Split:
+        images, targets = samples(size, seed)
+        draws = torch.Generator().manual_seed(seed)
+        targets["class"][torch.rand(size, generator=draws) < lack] = -100
+        targets["box"][torch.rand(size, generator=draws) < lack] = torch.nan
+        return Split(images, TargetTensors(targets, KINDS))
+
+    return ImageData(
+        name="shapes", source="shapes", targets=KINDS, train=split(count, 1), val=split(8, 2),
+        load_test=lambda: split(12, 3),
+    )  # fmt: skip
