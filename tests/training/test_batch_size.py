@@ -28,12 +28,12 @@ TROUBLES = [
 @pytest.mark.parametrize(("recipe", "images", "processes", "says"), TROUBLES)
 def test_a_remedy_is_not_refused(recipe, images, processes, says):
     with pytest.raises(UserError) as refused:
-        check_batch_size(recipe, images, processes)
+        check_batch_size(recipe, range(images), processes)
     assert says in str(refused.value)
     settings = re.search("take `(.*)`", str(refused.value))
     if settings:
         mended = recipe.with_settings(settings[1].split(", "))
-        check_batch_size(mended, images, processes)
+        check_batch_size(mended, range(images), processes)
         assert mended.batch_size // processes // mended.accumulate >= 2  # as norm layers need
 
 
@@ -44,10 +44,10 @@ def test_whatever_is_proposed_is_taken(images, processes):
         for accumulate in {1, 2, batch // 2 or 1, batch}:
             recipe = Recipe(batch_size=batch, accumulate=min(accumulate, batch))
             try:
-                check_batch_size(recipe, images, processes)
+                check_batch_size(recipe, range(images), processes)
             except UserError as error:
                 if settings := re.search("take `(.*)`", str(error)):
-                    check_batch_size(recipe.with_settings(settings[1].split(", ")), images, processes)
+                    check_batch_size(recipe.with_settings(settings[1].split(", ")), range(images), processes)
                 else:
                     assert images < 2 * processes
 

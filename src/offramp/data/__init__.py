@@ -2,11 +2,15 @@
 
 from offramp.data.batch import Batch, Origin
 from offramp.data.image_data import ImageData
+from offramp.data.joint_batch import JointBatch
+from offramp.data.joint_data import JointData
+from offramp.data.joint_split import JointSplit, JointTransform
 from offramp.data.opened import OpenedData
 from offramp.data.opening import open_data, open_other
 from offramp.data.pipelines import PIPELINES, Transform, default_pipeline, pipeline
 from offramp.data.split import Split
 from offramp.data.stream import StreamSplit
+from offramp.data.streams import Streams
 from offramp.data.target_tensors import TargetTensors
 from offramp.data.targets import Target
 from offramp.data.text_data import TextData
@@ -16,10 +20,15 @@ __all__ = [
     "PIPELINES",
     "Batch",
     "ImageData",
+    "JointBatch",
+    "JointData",
+    "JointSplit",
+    "JointTransform",
     "OpenedData",
     "Origin",
     "Split",
     "StreamSplit",
+    "Streams",
     "Target",
     "TargetTensors",
     "TextData",

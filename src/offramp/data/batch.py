@@ -35,11 +35,14 @@ class Batch:
         inputs: ``[N, ...]``, or several such Tensors by name, as text has them.
         targets: Key of a task's target -> ``[N, ...]``. A target that no sample of the batch has is not here.
         origin: Where the samples come from; None: not from a set that offramp has opened.
+        keys: Keys of the targets that its data set has, of samples in this batch or others; None: nobody
+            says.
     """
 
     inputs: Tensor | Mapping[str, Tensor]
     targets: Mapping[str, Tensor]
     origin: Origin | None = None
+    keys: frozenset[str] | None = None
 
     def __len__(self) -> int:
         return len(self.inputs if isinstance(self.inputs, Tensor) else next(iter(self.inputs.values())))
@@ -48,11 +51,16 @@ class Batch:
         """Apply a function to every Tensor of the batch."""
         inputs: Any = self.inputs
         inputs = change(inputs) if isinstance(inputs, Tensor) else {n: change(x) for n, x in inputs.items()}
-        return Batch(inputs, {name: change(target) for name, target in self.targets.items()}, self.origin)
+        targets = {name: change(target) for name, target in self.targets.items()}
+        return replace(self, inputs=inputs, targets=targets)
 
     def first(self, n: int) -> Batch:
         """The batch of the first n samples."""
         return self.map(lambda tensor: tensor[:n])
+
+    def portion(self, fraction: float) -> Batch:
+        """The first share (0 to 1) of the samples: two at least, without which batch norm cannot do."""
+        return self.first(max(2, round(fraction * len(self))))
 
     def split(self, count: int) -> list[Batch]:
         """Split the batch into parts of nearly equal size, in order, the larger ones first."""

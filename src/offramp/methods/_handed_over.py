@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from offramp.data.batch import Batch
-from offramp.distributed.collectives import mean_all, total, world_size
+from offramp.data.joint_batch import JointBatch
+from offramp.distributed.collectives import mean_all, world_size
 from offramp.errors import UserError
 from offramp.methods.combiners import Backward
-from offramp.methods.combiners.jacobian import average_grads
 from offramp.methods.objectives import Step
 from offramp.nets.net import check_net
 from offramp.tasks import Task
 
-__all__ = ["OwnLosses", "average_gradients", "backward_of", "batch_of", "unwrap"]
+__all__ = ["OwnLosses", "backward_of", "batch_of", "unwrap"]
 
 
 class OwnLosses(list[Tensor]):
@@ -130,6 +130,8 @@ def whole_of(
         raise UserError("whole says what share the micro-batch is; leave share out")
     full_batch = whole if isinstance(whole, Batch) else batch_of(batch.inputs, whole, outputs)
     sizes = {len(target) for target in full_batch.targets.values()} or {len(full_batch)}
+    if isinstance(full_batch, JointBatch):  # of which each target has its own
+        sizes = {len(full_batch)}
     if whole is not full_batch and not full_batch.targets:
         raise UserError("without targets whole does not say how many samples there are; give the whole Batch")
     if not batch.targets.keys() <= full_batch.targets.keys() or len(sizes) > 1 or max(sizes) < len(batch):
@@ -188,18 +190,6 @@ def backward_of(
             raise UserError("run left no gradient of the scalar it was given; give what calls its backward()")
         scale = float(unit_loss.grad)
     return Backward(run, scale, average)
-
-
-def average_gradients(net: nn.Module, backward: Backward) -> None:
-    """Average ``.grad`` over the processes, of every parameter that has one in any of them."""
-    if backward.average is None:  # one process
-        return
-    parameters = [p for p in net.parameters() if p.requires_grad]
-    if not parameters:
-        return
-    has_one = torch.tensor([p.grad is not None for p in parameters], device=parameters[0].device)
-    anywhere = total(has_one.int()).tolist()
-    average_grads([p for p, count in zip(parameters, anywhere, strict=True) if count], backward)
 
 
 def unwrap(model: nn.Module) -> tuple[nn.Module, nn.Module]:

@@ -12,13 +12,13 @@ from offramp.distributed.collectives import mean, world_size
 from offramp.errors import UserError
 from offramp.methods._handed_over import (
     OwnLosses,
-    average_gradients,
     backward_of,
     batch_of,
     check_even,
     whole_of,
 )
 from offramp.methods.bound import BoundMethod, MethodParts
+from offramp.methods.combiners.jacobian import average_gradients
 from offramp.tasks import Task
 
 __all__ = ["OwnLoopMethod"]

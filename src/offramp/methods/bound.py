@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from offramp.data.batch import Batch
 from offramp.distributed.collectives import mean_all
 from offramp.errors import UserError
+from offramp.methods._by_parts import ForwardByParts
 from offramp.methods.balancers import Balancer, Equal
 from offramp.methods.combiners import Backward, Combiner
 from offramp.methods.combiners.jacobian import run_with_lasting_graph
@@ -82,6 +83,7 @@ class BoundMethod(nn.Module):
                 f"weights are {len(self.weights)}, exits {len(outputs)}; give one weight per exit"
             )
         self._net = (net,)  # in a tuple, since it is no part of this module
+        self._forward = (ForwardByParts(net),)
         self.objective = method.objective.bind(net, seed)
         self.balancer = method.balancer.bind(net, seed)
         self.combiner = method.combiner.bind(net, seed)
@@ -102,7 +104,7 @@ class BoundMethod(nn.Module):
         how: Mapping[str, Any] | None = None,
         **when: Any,
     ) -> Step:
-        """One forward pass.
+        """One forward pass, or one for each data set of a :class:`~offramp.data.JointBatch`.
 
         Args:
             batch: The samples.
@@ -116,19 +118,21 @@ class BoundMethod(nn.Module):
         net, how = self.net, how or {}
         keep = bool(self.needs & reach) and isinstance(net, MultiExitNet)
 
-        def forward() -> tuple[Sequence[Tensor], Any, Any]:
+        def forward_part(samples: Batch) -> tuple[Sequence[Tensor], Any, Any]:
             if keep:
-                return model(batch.inputs, keep=True, **how)  # type: ignore[no-any-return]
-            return model(batch.inputs, **how), None, None
+                return model(samples.inputs, keep=True, **how)  # type: ignore[no-any-return]
+            return model(samples.inputs, **how), None, None
+
+        def forward() -> tuple[Sequence[Tensor], Any, Any]:
+            return self._forward[0](batch, tasks, forward_part)
 
         one_pass = "losses" in self.needs
         outputs, features, trunk = forward() if one_pass else run_with_lasting_graph(forward, net)
 
         def part(fraction: float) -> tuple[list[Tensor], Step]:
-            count = max(2, round(fraction * len(batch)))  # batch norm cannot do with one value per channel
             with buffers_kept(net), buffers_kept(self):
                 alone = {key: value for key, value in when.items() if key not in ("whole", "more")}
-                step = self.step(batch.first(count), model, tasks, reach=reach, how=how, **alone)
+                step = self.step(batch.portion(fraction), model, tasks, reach=reach, how=how, **alone)
                 return self.balanced(self.losses_of(step), step), step
 
         return Step(

@@ -12,6 +12,7 @@ from offramp.checks import choice, number, switch, whole
 from offramp.errors import UserError
 from offramp.recipes._checks import check_class_weights, check_labels, check_milestones, check_options
 from offramp.recipes._milestones import shorter
+from offramp.recipes._streams import check_streams, of_set
 
 __all__ = ["Recipe"]
 
@@ -77,6 +78,13 @@ class Recipe:
         max_tokens: Most tokens of a text, which is cut there; None: as many as the tokenizer says that its
             net takes.
         text: Column of the texts; None: the usual one.
+        streams: With several data sets: ``"together"`` (each step has samples of all) or ``"in-turn"`` (each
+            step has those of one); see :class:`~offramp.data.Streams`.
+        epoch_of: The set that an epoch sees exactly once, the ``"longest"`` or the ``"shortest"``.
+        proportions: Name of a set -> its share of the samples, or of the steps if they go in turn; 1 where it
+            is not named.
+        sets: Name of a set -> settings that it has of its own, of those from ``augment`` to ``text``, e.g.
+            ``{"depth": {"size": 64}}``.
         checkpoint_every: Steps between checkpoints; 0 writes one at the end of each epoch only.
         options: The method's own options, e.g. ``{"beta": 0.9}`` for ``dfs``.
 
@@ -123,6 +131,10 @@ class Recipe:
     tokenizer: str | None = None
     max_tokens: int | None = None
     text: str | None = None
+    streams: str = "together"
+    epoch_of: str = "longest"
+    proportions: Mapping[str, int] = field(default_factory=dict)
+    sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     checkpoint_every: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -182,6 +194,7 @@ class Recipe:
         if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
             raise UserError("nesterov needs momentum above 0; set momentum, or `nesterov=False`")
         check_labels(self)
+        check_streams(self)
         check_class_weights(self.class_weights)
         if isinstance(self.class_weights, (list, tuple)):
             object.__setattr__(self, "class_weights", list(self.class_weights))
@@ -236,6 +249,11 @@ class Recipe:
             fields |= shorter(self.schedule, self.milestones, self.epochs, fields["epochs"])
         return dataclasses.replace(self, **fields)
 
+    def of_set(self, name: str) -> Recipe:
+        """The recipe for one of several data sets: its own settings take the place of the common ones."""
+        recipe: Recipe = of_set(self, name)
+        return recipe
+
     def with_settings(self, settings: Iterable[str]) -> Recipe:
         """A copy changed by ``"key=value"`` texts, as the command line takes them.
 
@@ -251,4 +269,10 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON; :meth:`from_dict` takes them back."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {**values, "milestones": list(self.milestones), "options": dict(self.options)}
+        return {
+            **values,
+            "milestones": list(self.milestones),
+            "options": dict(self.options),
+            "proportions": dict(self.proportions),
+            "sets": {name: dict(settings) for name, settings in self.sets.items()},
+        }

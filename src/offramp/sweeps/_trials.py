@@ -129,7 +129,7 @@ def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
         net = build(sweep.net, data.num_classes, data.input_size)
         if is_new:
             checked.add(run.entry.label)
-            check_batch_size(recipe, len(data.train))
+            check_batch_size(recipe, data.train)
         without_options = dataclasses.replace(recipe, options={})  # the method has them
         set_up(net, data, run.entry.method, without_options, run.folder, resume=True)
         if is_new:

@@ -71,7 +71,9 @@ class Trainer:
         self.tasks = tasks_of(net, recipe, data)
         self.columns = [*map(column, self.tasks)]
         self.evaluation = Evaluation(net, self.tasks, setup.clean, recipe.batch_size, fabric)
-        plain_backward = "losses" in method.needs and not method.loop.own_backward
+        # DistributedDataParallel waits for the gradient of all that is trained, also of a task that is absent
+        every_time = len({task.target for task in self.tasks.values()}) == 1
+        plain_backward = "losses" in method.needs and not method.loop.own_backward and every_time
         model = place(net, recipe, fabric, plain_backward=plain_backward)
         self.bound = BoundMethod(method, net, recipe.seed).to(fabric.device)
         context = LoopContext(
@@ -90,7 +92,7 @@ class Trainer:
         )
         together = 1 if method.loop.own_backward else fabric.world_size
         images = recipe.batch_size // together // recipe.accumulate
-        rehearse(context, images, START, remedy(recipe, len(data.train), together))
+        rehearse(context, images, START, remedy(recipe, data.train, together))
         self.loop = method.loop.bind(context)
         self.average = Average(net, recipe.average) if recipe.average else None
         share = recipe.batch_size // fabric.world_size

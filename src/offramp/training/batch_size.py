@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
+
+from offramp.data import JointSplit
 from offramp.errors import UserError
 from offramp.recipes import Recipe
+from offramp.training._joint_sizes import check_parts, remedy_of_parts
 
 __all__ = ["check_batch_size", "remedy"]
 
 
-def check_batch_size(recipe: Recipe, images: int, processes: int = 1) -> None:
-    """Whether the training images fill a batch, and each process gets an image for each of its micro-batches.
+def check_batch_size(recipe: Recipe, train: Sized, processes: int = 1) -> None:
+    """Whether the training samples fill a batch, and each process gets one for each of its micro-batches.
 
     Args:
         recipe: With ``batch_size`` and ``accumulate``.
-        images: How many there are to train on.
+        train: What there is to train on.
         processes: How many share a batch.
 
     Raises:
         UserError: They do not; what the line proposes is not refused in turn.
     """
-    batch, share = recipe.batch_size, recipe.batch_size // processes
+    if isinstance(train, JointSplit):
+        check_parts(recipe, train, processes)
+        return
+    images, batch, share = len(train), recipe.batch_size, recipe.batch_size // processes
     if images < batch:
         trouble = f"{images} samples do not fill one batch of {batch}"
     elif batch % processes:
@@ -31,12 +38,14 @@ def check_batch_size(recipe: Recipe, images: int, processes: int = 1) -> None:
         )
     else:
         return
-    raise UserError(f"{trouble}; {remedy(recipe, images, processes)}")
+    raise UserError(f"{trouble}; {remedy(recipe, train, processes)}")
 
 
-def remedy(recipe: Recipe, images: int, processes: int = 1) -> str:
+def remedy(recipe: Recipe, train: Sized, processes: int = 1) -> str:
     """What to do about a batch: settings near the recipe's with two images or more in each micro-batch."""
-    least = 2 * processes
+    if isinstance(train, JointSplit):
+        return remedy_of_parts(recipe, train, processes)
+    images, least = len(train), 2 * processes
     if images < least:
         return f"give {least} samples or more"
     batch = max(min(recipe.batch_size, images) // processes * processes, least)

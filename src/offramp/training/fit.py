@@ -86,7 +86,7 @@ def fit(
         if folder is not None and setup.finished:
             return Run.open(folder, net, method=setup.method)
         fabric = launch(setup.recipe.precision, device)
-        check_batch_size(setup.recipe, len(setup.data.train), fabric.world_size)
+        check_batch_size(setup.recipe, setup.data.train, fabric.world_size)
         fabric.barrier()  # every process has looked before one writes
         trainer, counted = _train(net, setup, fabric, folder, begun, quiet=quiet)
     result = _concluded(trainer, counted, setup)

@@ -14,6 +14,7 @@ from offramp.data.batch import Batch
 from offramp.distributed.collectives import mean, mean_all
 from offramp.methods.bound import BoundMethod
 from offramp.methods.combiners import Backward
+from offramp.methods.combiners.jacobian import average_gradients
 from offramp.methods.loops.progress import Progress
 from offramp.methods.objectives import Step
 from offramp.nets import Net
@@ -99,9 +100,14 @@ class LoopContext:
 
     def averaging(self, *, now: bool) -> AbstractContextManager[Any]:
         """Context of forward and backward that says whether Fabric averages over the processes now."""
-        if now or "losses" not in self.bound.needs:  # rows are averaged by the combiner
+        if now or not isinstance(self.model, nn.Module):
             return nullcontext()
-        return self.fabric.no_backward_sync(self.model)  # type: ignore[arg-type]
+        return self.fabric.no_backward_sync(self.model)
+
+    def average_gradients(self) -> None:
+        """Average the net's gradients over the processes, unless Fabric or the combiner does so."""
+        if "losses" in self.bound.needs and not isinstance(self.model, nn.Module):
+            average_gradients(self.net, self.backward())
 
     def backward(self) -> Backward:
         """Backward pass for combiners, at the present scale of the loss."""

@@ -55,6 +55,7 @@ class _Descent(BoundLoop):
             for number, micro_batch in enumerate(micro_batches, 1)
         ]
         if losses[0].outputs:  # some output has a target
+            context.average_gradients()
             context.update(self.optimizer, context.net, context.bound)
         return Losses(torch.stack([each.values for each in losses]).sum(0), losses[0].outputs)
 

@@ -7,7 +7,7 @@ from offramp.methods.combiners.jacobian.groups import SCOPES
 from offramp.methods.combiners.jacobian.lean_block import LeanBlock, add_weighted_gradient
 from offramp.methods.combiners.jacobian.refreshed import RefreshedWeights
 from offramp.methods.combiners.jacobian.row_block import RowBlock
-from offramp.methods.combiners.jacobian.row_buffer import average_grads
+from offramp.methods.combiners.jacobian.row_buffer import average_gradients, average_grads
 
 __all__ = [
     "SCOPES",
@@ -16,6 +16,7 @@ __all__ = [
     "RefreshedWeights",
     "RowBlock",
     "add_weighted_gradient",
+    "average_gradients",
     "average_grads",
     "loss_inputs",
     "run_with_lasting_graph",

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from offramp.distributed.collectives import total
 from offramp.methods.combiners.backward import Backward
 from offramp.methods.combiners.jacobian._passes import BackwardPass
 from offramp.methods.combiners.jacobian.groups import ParameterGroup
 from offramp.methods.combiners.jacobian.row_block import Row, accumulate
 from offramp.tasks.task import wide
 
-__all__ = ["RowBuffer", "average", "average_grads"]
+__all__ = ["RowBuffer", "average", "average_gradients", "average_grads"]
 
 
 class RowBuffer:
@@ -87,3 +88,15 @@ def average_grads(parameters: Sequence[Tensor], backward: Backward) -> None:
         grads = average([p.grad for p in parameters], parameters, backward.average)
         for parameter, grad in zip(parameters, grads, strict=True):
             parameter.grad = grad
+
+
+def average_gradients(net: nn.Module, backward: Backward) -> None:
+    """Average ``.grad`` over the processes, of every parameter that has one in any of them."""
+    if backward.average is None:  # one process
+        return
+    parameters = [p for p in net.parameters() if p.requires_grad]
+    if not parameters:
+        return
+    has_one = torch.tensor([p.grad is not None for p in parameters], device=parameters[0].device)
+    anywhere = total(has_one.int()).tolist()
+    average_grads([p for p, count in zip(parameters, anywhere, strict=True) if count], backward)

@@ -8,24 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from offramp.distributed.collectives import broadcast, world_size
-from offramp.nets import Net
 
-__all__ = ["Copies", "owners_of_state", "shared_parameters"]
-
-
-def owners_of_state(net: Net) -> dict[str, tuple[int, ...]]:
-    """Outputs (from 0, ascending) that own each parameter and each buffer.
-
-    A buffer belongs to the owners of its module's parameters; of a module without any, to all outputs.
-    """
-    own = net.owners()
-    owners_of = {name: tuple(sorted(owners)) for name, owners in own.items()}
-    for path, module in net.named_modules():
-        names = [f"{path}.{name}" if path else name for name, _ in module.named_parameters(recurse=False)]
-        owners = {k for name in names for k in own.get(name, ())} or range(len(net.outputs))
-        for name, _ in module.named_buffers(path, recurse=False):
-            owners_of[name] = tuple(sorted(owners))
-    return owners_of
+__all__ = ["Copies", "shared_parameters"]
 
 
 def shared_parameters(net: nn.Module, owners: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

@@ -18,7 +18,7 @@ from offramp.methods.loops.context import LoopContext
 from offramp.methods.loops.loop import BoundLoop
 from offramp.methods.loops.progress import Progress
 from offramp.methods.loops.staged._bound import BoundStagedLoop
-from offramp.methods.loops.staged._copies import owners_of_state, shared_parameters
+from offramp.methods.loops.staged._copies import shared_parameters
 from offramp.methods.loops.staged._fusion import adam
 from offramp.methods.loops.staged._importance import INITS, LATERAL, SIGNS, Importance
 from offramp.methods.loops.staged._learned_mean import LearnedMean
@@ -27,6 +27,7 @@ from offramp.methods.loops.staged._options import StagedLoop
 from offramp.methods.loops.staged._output_training import OutputTraining
 from offramp.methods.loops.staged._scaled_units import scaled_units
 from offramp.methods.passes import K, Passes
+from offramp.nets.state_owners import owners_of_state
 
 if TYPE_CHECKING:
     from lightning_fabric.wrappers import _FabricOptimizer

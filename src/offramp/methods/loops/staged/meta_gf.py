@@ -17,12 +17,13 @@ from offramp.methods.loops.context import LoopContext
 from offramp.methods.loops.loop import BoundLoop
 from offramp.methods.loops.progress import Progress
 from offramp.methods.loops.staged._bound import BoundStagedLoop
-from offramp.methods.loops.staged._copies import owners_of_state, shared_parameters
+from offramp.methods.loops.staged._copies import shared_parameters
 from offramp.methods.loops.staged._fusion import adam
 from offramp.methods.loops.staged._learned_mean import LearnedMean
 from offramp.methods.loops.staged._options import StagedLoop
 from offramp.methods.loops.staged._output_training import OutputTraining
 from offramp.nets import MultiExitNet
+from offramp.nets.state_owners import owners_of_state
 
 __all__ = ["MetaGF"]
 
