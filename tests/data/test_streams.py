@@ -14,7 +14,7 @@ LENGTHS = {"long": 50, "short": 13}
 def numbered(count, first, size=(2, 2)):
     """Images whose pixels are the numbers of the samples."""
     numbers = torch.arange(first, first + count)
-    return Split(numbers.float()[:, None, None, None].expand(-1, 1, *size), numbers)
+    return Split(numbers.float()[:, None, None, None].expand(-1, 1, *size), {"label": numbers})
 
 
 def joint(streams, lengths=None):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from offramp.data.batch import Batch
 from offramp.data.batches import Batches
@@ -57,6 +57,16 @@ class JointSplit(Batches):
     def __len__(self) -> int:
         return sum(map(len, self.parts.values()))
 
+    @property
+    def targets(self) -> Mapping[str, Tensor]:  # type: ignore[override]
+        """The targets that are in memory, by key: of as many samples as their set has."""
+        return {
+            here: self.parts[name].targets[own]
+            for name, keys in self.keys.items()
+            for own, here in keys.items()
+            if own in self.parts[name].targets
+        }
+
     def sizes(self, batch_size: int) -> dict[str, int]:
         """How many samples of each set a training step has where it has any; none of them may be 0."""
         return self.streams.sizes([*self.parts], batch_size)
@@ -99,7 +109,7 @@ class JointSplit(Batches):
             rank: This process's number among the `world` that divide the epoch.
             world: How many processes divide the epoch.
         """
-        common = {"device": device, "rank": rank, "world": world}
+        common: dict[str, Any] = {"device": device, "rank": rank, "world": world}
         if shuffle:
             return self._training_batches(batch_size, transform, seed, epoch, start, common)
         one_by_one = (

@@ -102,7 +102,7 @@ class LoopContext:
         """Context of forward and backward that says whether Fabric averages over the processes now."""
         if now or not isinstance(self.model, nn.Module):
             return nullcontext()
-        return self.fabric.no_backward_sync(self.model)
+        return self.fabric.no_backward_sync(self.model)  # type: ignore[arg-type]
 
     def average_gradients(self) -> None:
         """Average the net's gradients over the processes, unless Fabric or the combiner does so."""
