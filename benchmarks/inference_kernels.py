@@ -18,7 +18,7 @@ from _result import result_file, write_result
 from torch import Tensor, nn
 
 from offramp.exits._folding import fold
-from offramp.exits._rows import Parting, take
+from offramp.exits._rows import Rows, take
 from offramp.memory import keep_freed_memory
 
 Pair = tuple[Callable[[], object], Callable[[], object]]  # torch's own, the router's
@@ -45,9 +45,9 @@ def rows(leaving: int, *, movable: bool) -> Pair:
     leaves = [False] * 64
     for place in torch.randperm(64)[:leaving].tolist():
         leaves[place] = True
-    stay, _, moved = Parting.of(leaves)
-    x, places = images(64, 64, 32), torch.tensor(stay)
-    return lambda: x[places], lambda: take(x, places, torch.tensor(moved) if movable else None)
+    x, staying = images(64, 64, 32), Rows.staying(leaves)
+    places = torch.tensor(staying.places)
+    return lambda: x[places], lambda: take(x, staying, movable=movable)
 
 
 def normed() -> Pair:

@@ -18,7 +18,7 @@ def randomised(module: nn.Module) -> nn.Module:
             nn.init.normal_(part.running_mean)
             nn.init.uniform_(part.running_var, 0.5, 2)
             if part.affine:
-                nn.init.normal_(part.weight)
+                nn.init.normal_(part.weight)[0] = 0  # of either sign, or nothing
                 nn.init.normal_(part.bias)
     return module.double().eval()
 
@@ -121,14 +121,38 @@ class Unseen(nn.Module):
         return self.norm(y) + torch.from_numpy(np.tanh(y.numpy()))
 
 
+class NormReadTwice(nn.Module):
+    """A norm behind an activation, which is pooled and goes past the pooling too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.act, self.norm, self.pool = conv(), nn.ReLU(), nn.BatchNorm2d(4), nn.MaxPool2d(2)
+
+    def forward(self, x):
+        y = self.norm(self.act(self.conv(x)))
+        return self.pool(y), y
+
+
 # module, norms left, activations in place
 CASES = {
     "sequential": (lambda: nn.Sequential(conv(), nn.BatchNorm2d(4), nn.ReLU()), 0, 1),
     "without bias": (lambda: nn.Sequential(conv(bias=False), nn.BatchNorm2d(4), nn.SiLU()), 0, 1),
     "grouped": (lambda: nn.Sequential(conv(3, 6, groups=3), nn.BatchNorm2d(6)), 0, 0),
     "reflecting": (lambda: nn.Sequential(conv(padding_mode="reflect"), nn.BatchNorm2d(4)), 0, 0),
-    "activation first": (lambda: nn.Sequential(conv(), nn.ReLU(), nn.BatchNorm2d(4)), 0, 1),
-    "not affine": (lambda: nn.Sequential(conv(), nn.ReLU(), nn.BatchNorm2d(4, affine=False)), 0, 1),
+    "activation first": (lambda: nn.Sequential(conv(), nn.ReLU(), nn.BatchNorm2d(4)), 0, 0),
+    "not affine": (lambda: nn.Sequential(conv(bias=False), nn.ReLU(), nn.BatchNorm2d(4, affine=False)), 0, 0),
+    "activation first, pooled": (
+        lambda: nn.Sequential(conv(3, 6, groups=3), nn.ReLU(), nn.BatchNorm2d(6), nn.MaxPool2d(2)),
+        *(0, 0),
+    ),
+    "pooled over a border": (
+        lambda: nn.Sequential(
+            conv(), nn.ReLU(), nn.BatchNorm2d(4), nn.MaxPool2d(3, 2, padding=1, ceil_mode=True), conv(4, 3)
+        ),
+        *(0, 0),
+    ),
+    "norm read twice": (NormReadTwice, 0, 0),
+    "other activation first": (lambda: nn.Sequential(conv(), nn.SiLU(), nn.BatchNorm2d(4)), 0, 1),
     "linear": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(108, 5), nn.BatchNorm1d(5)), 0, 0),
     "without statistics": (
         lambda: nn.Sequential(conv(), nn.BatchNorm2d(4, track_running_stats=False), nn.ReLU()),

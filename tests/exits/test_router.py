@@ -17,7 +17,7 @@ import offramp
 from offramp.errors import UserError
 from offramp.exits import PathCosts, Policy, Router
 from offramp.exits._compiled import bucket
-from offramp.exits._rows import Parting, take
+from offramp.exits._rows import Move, Rows, take
 from offramp.nets import MultiExitNet
 
 SIZE = (3, 8, 8)
@@ -330,23 +330,24 @@ def test_a_deadline_is_a_time(deadline):
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", [4, 16])  # rows of 1 KiB are copied together, those of 16 KiB one by one
 @pytest.mark.parametrize("movable", [False, True])
-def test_rows_are_taken_in_whatever_order_they_lie(movable, memory_format):
+def test_rows_are_taken_in_whatever_order_they_lie(movable, size, memory_format):
     generator = torch.Generator().manual_seed(0)
     for gone in range(1, 12):
         leaves = [False] * 12
         for place in torch.randperm(12, generator=generator)[:gone].tolist():
             leaves[place] = True
-        stay, leave, moved = Parting.of(leaves)
-        assert sorted(stay) == [place for place in range(12) if not leaves[place]]
-        assert sorted(leave) == [place for place in range(12) if leaves[place]]
-        assert moved == [place for place, source in enumerate(stay) if place != source]
-        x = torch.randn(12, 3, 4, 4, generator=generator).contiguous(memory_format=memory_format)
-        expected, rows = x[stay], torch.tensor(stay)
-        taken = take(x, rows, torch.tensor(moved, dtype=torch.int64) if movable else None)
+        rows = Rows.staying(leaves)
+        assert sorted(rows.places) == [place for place in range(12) if not leaves[place]]
+        changed = [(source, place) for place, source in enumerate(rows.places) if place != source]
+        assert rows.moves == changed
+        x = torch.randn(12, 16, size, size, generator=generator).contiguous(memory_format=memory_format)
+        expected = x[rows.places]
+        taken = take(x, rows, movable=movable)
         assert torch.equal(taken, expected) and taken.is_contiguous(memory_format=memory_format)
     odd = x.permute(1, 0, 2, 3)  # whose rows are no blocks
-    assert torch.equal(take(odd, torch.tensor([2, 0]), torch.tensor([0])), odd[[2, 0]])
+    assert torch.equal(take(odd, Rows([2, 1], [Move(2, 0)]), movable=True), odd[[2, 1]])
 
 
 class Same(nn.Module):
@@ -366,7 +367,8 @@ class Table(nn.Module):
 
 
 @pytest.mark.parametrize("stage", [Same, Table])
-def test_memory_of_others_is_not_written_over(stage):
+def test_memory_of_others_is_not_written_over(stage, monkeypatch):
+    monkeypatch.setattr("offramp.exits._rows.LARGE", 0)  # bytes: rows move one by one
     net = build(head(3), head(3), head(3))
     net.stages[0], net.stages[1], net.stages[2] = stage(), Same(), Same()
     net.double()

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from offramp.exits._inference import InferenceNet, Step
 from offramp.exits._request import Request
-from offramp.exits._rows import Flow, Parting, stack
+from offramp.exits._rows import Flow, Rows, stack
 from offramp.exits.confidence import Reading
 
 __all__ = ["BatchResult", "Verdict", "run_batch"]
@@ -37,7 +37,7 @@ class BatchResult(NamedTuple):
     """
 
     verdicts: list[Verdict]
-    staying: list[int]
+    staying: Sequence[int]
     flow: Flow
 
 
@@ -67,10 +67,10 @@ def run_batch(
         Verdict(confidence, int(prediction), bool(leaves) or number >= request.last)
         for request, confidence, prediction, leaves in zip(requests, *table, strict=True)
     ]
-    staying, _, moved = Parting.of([verdict.leaves for verdict in verdicts])
-    if 0 < len(staying) < len(requests):
-        flow = flow.take(_rows(net, staying), step.batched, step.movable, _rows(net, moved))
-    return BatchResult(verdicts, staying, flow)
+    staying = Rows.staying([verdict.leaves for verdict in verdicts])
+    if 0 < len(staying.places) < len(requests):
+        flow = flow.take(staying, step.batched, step.movable)
+    return BatchResult(verdicts, staying.places, flow)
 
 
 def _stacked(net: InferenceNet, requests: Sequence[Request]) -> Flow:
@@ -88,7 +88,7 @@ def _gathered(net: InferenceNet, batched: Sequence[bool], requests: Sequence[Req
         flow = members[0].flow
         assert flow is not None
         if len(members) < flow.samples(batched):
-            flow = flow.take(_rows(net, [member.row for member in members]), batched)
+            flow = flow.take(Rows([member.row for member in members]), batched)
         flows.append(flow)
     return net.fill(Flow.join(flows, batched), len(requests), batched)
 
@@ -101,10 +101,6 @@ def _leaves(step: Step, reading: Reading, requests: Sequence[Request]) -> Tensor
     own = [math.nan if request.threshold is None else request.threshold for request in requests]
     thresholds = reading.confidence.new_tensor(own)
     return torch.where(thresholds.isnan(), leaves, reading.confidence >= thresholds)
-
-
-def _rows(net: InferenceNet, rows: Sequence[int]) -> Tensor:
-    return _sent(net, torch.tensor(rows, dtype=torch.int64))
 
 
 def _sent(net: InferenceNet, tensor: Tensor) -> Tensor:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from offramp.exits._rows import Rows
 
 __all__ = ["bucket", "compiled", "filled"]
 
@@ -27,7 +29,6 @@ def bucket(n: int) -> int:
     return 3 * power // 4 if power >= 4 and n <= 3 * power // 4 else power
 
 
-def filled(rows: Tensor) -> Tensor:
-    """Rows and then copies of the last of them, as many as fill their bucket."""
-    missing = bucket(len(rows)) - len(rows)
-    return torch.cat([rows, rows[-1:].expand(missing)]) if missing else rows
+def filled(places: Sequence[int]) -> Rows:
+    """Samples and then copies of the last of them, as many as fill their bucket."""
+    return Rows([*places, *[places[-1]] * (bucket(len(places)) - len(places))])

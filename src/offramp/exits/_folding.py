@@ -1,5 +1,7 @@
 """Fold batch norms into the convolutions before them, and let activations write over what nobody else reads.
 
+A norm behind a ReLU is folded too, and what is left of both is a bound for each channel.
+
 Who reads what is seen in a forward pass, and what is not seen there (a compiled or scripted part) cannot be
 told from a single reader: a module whose outputs the folding changes is left as it was.
 """
@@ -38,14 +40,16 @@ def fold(module: nn.Module, *inputs: Any, eager: bool = True) -> None:
         eager: It will run as it is. A compiler does for itself what else is done: norms that cannot be folded
             become one pass over memory, and on a CPU convolutions keep packed weights.
     """
-    kinds = (*_LAYERS, *_ACTIVATIONS)
+    kinds = (*_LAYERS, *_ACTIVATIONS, nn.MaxPool2d)
     layers = [layer for layer in module.modules() if type(layer) in kinds and not _hooked(layer)]
     try:
         before, calls = watched(module, _copied(inputs), layers)
     except Exception:  # of a forward that cannot be watched, under torch.func for one
         return
-    pairs = single_readers(calls)
-    undo = [step for source, reader in pairs for step in _fold_pair(module, source, reader, eager)]
+    readers, undo = dict(single_readers(calls)), []
+    for layer in [*readers]:
+        if layer in readers:
+            undo += _fold_behind(module, layer, readers, eager)
     if eager and _on_cpu(before):
         undo += [*pack(module), *pool_pairwise(module)]
     if undo and not _gives(module, inputs, before):
@@ -81,40 +85,108 @@ class _Affine(nn.Module):
 
     def __init__(self, norm: Any) -> None:
         super().__init__()
-        scale = (norm.running_var + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight)
-        shift = -norm.running_mean * scale + (0 if norm.bias is None else norm.bias)
-        axes = (-1, *(1 for _ in range(_NORMS.index(type(norm)) + 1)))
-        self.scale, self.shift = scale.view(axes), shift.view(axes)
+        self.scale, self.shift = _by_channel(norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """Write over the input, which nobody else reads."""
         return torch.addcmul(self.shift, x, self.scale, out=x)
 
 
-def _fold_pair(module: nn.Module, source: nn.Module, reader: Any, eager: bool) -> list[Callable[[], None]]:
-    """Fold a layer and its only reader; what undoes it."""
-    fresh = type(source) in (*_LAYERS, *_ACTIVATIONS)  # what it gives lies in memory of its own
-    if type(reader) in _ACTIVATIONS and fresh and not reader.inplace:
+class _Bound(nn.Module):
+    """What is left of a ReLU and the batch norm behind it when scale and shift are folded before them.
+
+    With a the scale and b the shift of a channel, a relu(y) + b is a y + b, but not below b; or not above b,
+    where a is negative.
+
+    Args:
+        norm: The batch norm, in eval mode.
+    """
+
+    def __init__(self, norm: Any) -> None:
+        super().__init__()
+        scale, shift = _by_channel(norm)
+        self.low, self.high = shift.where(scale >= 0, -torch.inf), shift.where(scale <= 0, torch.inf)
+        self.from_below = bool((scale > 0).all())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Write over the input, a y + b, which nobody else reads."""
+        if self.from_below:
+            return torch.maximum(x, self.low, out=x)
+        return torch.clamp(x, self.low, self.high, out=x)
+
+
+def _by_channel(norm: Any) -> tuple[Tensor, Tensor]:
+    """Scale and shift of a batch norm in eval mode, ``[C, 1, ...]``."""
+    scale = (norm.running_var + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight)
+    shift = -norm.running_mean * scale + (0 if norm.bias is None else norm.bias)
+    axes = (-1, *(1 for _ in range(_NORMS.index(type(norm)) + 1)))
+    return scale.view(axes), shift.view(axes)
+
+
+def _fold_behind(
+    module: nn.Module, layer: Any, readers: dict[nn.Module, nn.Module], eager: bool
+) -> list[Callable[[], None]]:
+    """Fold what alone reads a layer; what undoes it.
+
+    Args:
+        module: Where they are.
+        layer: The layer.
+        readers: The only reader of each layer that has one; those that are folded with another are taken out.
+        eager: As for :func:`fold`.
+    """
+    reader: Any = readers[layer]
+    fresh = type(layer) in (*_LAYERS, *_ACTIVATIONS)  # what it gives lies in memory of its own
+    if type(reader) in _ACTIVATIONS and fresh:
+        norm: Any = readers.get(reader)
+        if eager and type(layer) in _CONVOLUTIONS and type(reader) is nn.ReLU and _can_be_passed(norm):
+            return _fold_past(module, layer, reader, readers)
+        if reader.inplace:
+            return []
         reader.inplace = True
         return [lambda: setattr(reader, "inplace", False)]
     if type(reader) not in _NORMS or reader.running_mean is None:
         return []
-    if type(source) in _CONVOLUTIONS:
-        fuse: Any = fuse_conv_bn_weights
-    elif type(source) is nn.Linear and type(reader) is nn.BatchNorm1d:
-        fuse = fuse_linear_bn_weights
-    elif eager and fresh and type(reader) is not nn.BatchNorm1d and reader.running_mean.itemsize >= 4:
+    if type(layer) in _CONVOLUTIONS or (type(layer) is nn.Linear and type(reader) is nn.BatchNorm1d):
+        return [_scale(layer, reader), replace(module, reader, nn.Identity())]
+    if eager and fresh and _can_be_passed(reader):
         return [replace(module, reader, _Affine(reader))]
-    else:
-        return []
-    weight, bias = source.weight, source.bias
-    statistics = (reader.running_mean, reader.running_var, reader.eps, reader.weight, reader.bias)
-    source.weight, source.bias = fuse(weight, bias, *statistics)
+    return []
+
+
+def _fold_past(
+    module: nn.Module, conv: Any, relu: nn.Module, readers: dict[nn.Module, nn.Module]
+) -> list[Callable[[], None]]:
+    """Fold a norm into a convolution with a ReLU between; what undoes it.
+
+    The bound that is left goes behind a max pooling, which it does not change and which leaves it less to do.
+    """
+    norm = readers.pop(relu)
+    undo = [_scale(conv, norm), replace(module, relu, nn.Identity())]
+    pool: Any = readers.get(norm)
+    if type(pool) is nn.MaxPool2d and not pool.return_indices:
+        undo.append(replace(module, norm, nn.Identity()))
+        return [*undo, replace(module, pool, nn.Sequential(pool, _Bound(norm)))]
+    return [*undo, replace(module, norm, _Bound(norm))]
+
+
+def _can_be_passed(norm: Any) -> bool:
+    """Whether a layer is a batch norm of maps, with statistics of its own and in full precision."""
+    if type(norm) not in _NORMS[1:] or norm.running_mean is None:
+        return False
+    return bool(norm.running_mean.itemsize >= 4)
+
+
+def _scale(layer: Any, norm: Any) -> Callable[[], None]:
+    """Let a convolution or linear layer give what a norm behind it would; what undoes it."""
+    fuse: Any = fuse_linear_bn_weights if type(layer) is nn.Linear else fuse_conv_bn_weights
+    weight, bias = layer.weight, layer.bias
+    statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+    layer.weight, layer.bias = fuse(weight, bias, *statistics)
 
     def undo() -> None:
-        source.weight, source.bias = weight, bias
+        layer.weight, layer.bias = weight, bias
 
-    return [undo, replace(module, reader, nn.Identity())]
+    return undo
 
 
 def _on_cpu(values: Any) -> bool:

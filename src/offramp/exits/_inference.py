@@ -13,7 +13,7 @@ from offramp.errors import UserError
 from offramp.exits._compiled import bucket, compiled, filled
 from offramp.exits._gate import Gate
 from offramp.exits._preparing import prepared
-from offramp.exits._rows import Flow
+from offramp.exits._rows import Flow, Rows
 from offramp.exits.confidence import Reading
 from offramp.exits.path_costs import PathCosts
 from offramp.exits.policy import Policy
@@ -103,20 +103,19 @@ class InferenceNet:
             return Flow(x)
         # copied also where the batch is full: compiled code for Tensors made in inference mode is no code for
         # others, so that each batch size would be compiled for both
-        rows = filled(torch.arange(samples, device=self.device))
-        return Flow(x).take(rows, [True] * len(pytree.tree_leaves(x)))
+        return Flow(x).take(filled(range(samples)), [True] * len(pytree.tree_leaves(x)))
 
     def fill(self, flow: Flow, samples: int, batched: Sequence[bool]) -> Flow:
         """Fill samples up to a batch size that the net runs."""
         if bucket(samples) == samples or not self._compiled:
             return flow
-        return flow.take(filled(torch.arange(samples, device=self.device)), batched)
+        return flow.take(filled(range(samples)), batched)
 
-    def take(self, flow: Flow, rows: Tensor, moved: list[int], step: Step) -> Flow:
-        """Keep some of the samples behind a step; some of them are moved to other places than they had."""
+    def take(self, flow: Flow, rows: Rows, step: Step) -> Flow:
+        """Keep some of the samples behind a step."""
         if self._compiled:
-            return flow.take(filled(rows), step.batched)
-        return flow.take(rows, step.batched, step.movable, rows.new_tensor(moved))
+            return flow.take(filled(rows.places), step.batched)
+        return flow.take(rows, step.batched, step.movable)
 
 
 def _costs(net: MultiExitNet, policy: Policy) -> list[int] | list[None]:

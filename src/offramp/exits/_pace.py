@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Sequence
 
 __all__ = ["Pace"]
 
 SHARE = 0.2  # of a new time in the mean that follows the machine
 MARGIN = 1.2  # a step may take longer than the mean
+LATEST = 1000  # steps to learn from, of those since the last estimate
 
 
 class Pace:
@@ -23,11 +24,11 @@ class Pace:
         upto = known if len(known) == len(costs) else list(range(1, len(costs) + 1))
         self._work = [b - a for a, b in zip([0, *upto], upto, strict=False)]
         self._seconds: list[dict[int, float]] = [defaultdict(float) for _ in costs]
+        self._noted: deque[tuple[int, int, float]] = deque(maxlen=LATEST)
 
     def note(self, step: int, samples: int, seconds: float) -> None:
-        """Learn what a step has taken."""
-        seen = self._seconds[step]
-        seen[samples] = max(seconds, (1 - SHARE) * seen[samples] + SHARE * seconds)
+        """Note what a step has taken; it is learnt when an estimate is asked for, as few callers do."""
+        self._noted.append((step, samples, seconds))
 
     def expect(self, step: int, samples: int) -> float:
         """Seconds that a step is likely to take at most.
@@ -36,6 +37,8 @@ class Pace:
         proportion to one with fewer; of one that has not run at all, in proportion to the operations of the
         step before.
         """
+        while self._noted:
+            self._learn(*self._noted.popleft())
         seen = self._seconds[step]
         larger = [n for n in seen if n >= samples]
         if larger:
@@ -46,3 +49,7 @@ class Pace:
         if step == 0:
             return 0.0
         return self.expect(step - 1, samples) * self._work[step] / max(self._work[step - 1], 1)
+
+    def _learn(self, step: int, samples: int, seconds: float) -> None:
+        seen = self._seconds[step]
+        seen[samples] = max(seconds, (1 - SHARE) * seen[samples] + SHARE * seconds)

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-__all__ = ["Flow", "Parting", "batched_leaves", "has_blocks", "stack", "take"]
+__all__ = ["Flow", "Move", "Rows", "batched_leaves", "has_blocks", "stack", "take"]
+
+LARGE = 2**14  # bytes of a block whose copy takes longer than the call
 
 
 class Flow(NamedTuple):
@@ -30,26 +32,19 @@ class Flow(NamedTuple):
         leaves = zip(pytree.tree_leaves(self.x), batched, strict=True)
         return next(len(leaf) for leaf, has in leaves if has)
 
-    def take(
-        self,
-        rows: Tensor,
-        batched: Sequence[bool],
-        movable: Sequence[bool] | None = None,
-        moved: Tensor | None = None,
-    ) -> Flow:
+    def take(self, rows: Rows, batched: Sequence[bool], movable: Sequence[bool] | None = None) -> Flow:
         """Keep some of the samples.
 
         Args:
-            rows: Their places, int64.
+            rows: Which.
             batched: Which leaves of the feature have a row for each sample; the others stay whole.
             movable: Which leaves may be written over; None: none.
-            moved: Which rows do not keep their place, as for :func:`take`.
         """
         logits = None if self.logits is None else take(self.logits, rows)
         state = None if self.state is None else take(self.state, rows)
         leaves, form = pytree.tree_flatten(self.x)
         taken = [
-            take(leaf, rows, moved if may else None) if has else leaf
+            take(leaf, rows, movable=may) if has else leaf
             for leaf, has, may in zip(leaves, batched, movable or [False] * len(leaves), strict=True)
         ]
         return Flow(pytree.tree_unflatten(taken, form), logits, state)
@@ -91,35 +86,51 @@ def batched_leaves(features: Sequence[Any], sizes: Sequence[int]) -> list[bool]:
     ]
 
 
-class Parting(NamedTuple):
-    """Where the samples of a batch go when some of them leave.
+class Move(NamedTuple):
+    """A sample that changes its place in a batch."""
 
-    The holes that those leave among the first are filled from behind, so that most of the others stay where
-    they are.
+    source: int
+    target: int
 
-    Attributes:
-        staying: Places of the samples that stay, in their new order.
-        leaving: Places of those that leave.
-        moved: New places of those that have changed theirs.
+
+class Rows:
+    """Samples of a batch, in the order in which they are wanted.
+
+    Args:
+        places: Where they are.
+        moves: Those whose place changes, from the last ones of the batch to places that are left; None: the
+            order is any.
     """
 
-    staying: list[int]
-    leaving: list[int]
-    moved: list[int]
+    def __init__(self, places: Sequence[int], moves: Sequence[Move] | None = None) -> None:
+        self.places, self.moves = places, moves
+        self._index: Tensor | None = None
 
     @classmethod
-    def of(cls, leaves: Sequence[bool]) -> Parting:
-        """Part the samples of a batch by which of them leave."""
-        staying = len(leaves) - sum(leaves)
-        order = list(range(len(leaves)))
-        holes = [place for place in order[:staying] if leaves[place]]
-        fillers = [place for place in order[staying:] if not leaves[place]]
-        for hole, filler in zip(holes, fillers, strict=True):
-            order[hole], order[filler] = filler, hole
-        return cls(order[:staying], order[staying:], holes)
+    def staying(cls, leaves: Sequence[bool]) -> Rows:
+        """The samples of a batch that stay when others leave.
+
+        The holes that those leave among the first are filled from behind, so that most of the others stay
+        where they are.
+        """
+        places, moves = [*range(leaves.count(False))], []
+        filler = len(places)
+        for hole in range(len(places)):
+            if leaves[hole]:
+                filler = leaves.index(False, filler)
+                moves.append(Move(filler, hole))
+                places[hole] = filler
+                filler += 1
+        return cls(places, moves)
+
+    def index(self, device: torch.device) -> Tensor:
+        """The places, int64 ``[n]``."""
+        if self._index is None or self._index.device != device:
+            self._index = torch.tensor(self.places, dtype=torch.int64, device=device)
+        return self._index
 
 
-def take(x: Tensor, rows: Tensor, moved: Tensor | None = None) -> Tensor:
+def take(x: Tensor, rows: Rows, *, movable: bool = False) -> Tensor:
     """Rows of a Tensor ``[N, ...]`` in the memory format it has.
 
     Along the slowest axis of memory a row is one block, which is copied as such: quicker on a CPU than
@@ -127,17 +138,18 @@ def take(x: Tensor, rows: Tensor, moved: Tensor | None = None) -> Tensor:
 
     Args:
         x: The Tensor.
-        rows: Their places, int64.
-        moved: Which of them do not keep their place, and come from behind all that do. Given where ``x`` may
-            be written over: where these are few, they alone are copied.
+        rows: Which.
+        movable: Whether ``x`` may be written over: large blocks are then moved one by one to their new
+            places, and those that keep theirs stay where they are.
     """
     blocks, back = _blocks(x)
     if blocks is None:
-        return x[rows]
-    if moved is not None and 2 * len(moved) < len(rows):  # each is read and written twice
-        blocks.index_copy_(0, moved, blocks.index_select(0, rows[moved]))
-        return x[: len(rows)]
-    return blocks.index_select(0, rows).permute(back)
+        return x[rows.index(x.device)]
+    if movable and rows.moves is not None and x.device.type == "cpu" and x[0].nbytes >= LARGE:
+        for source, target in rows.moves:
+            blocks[target].copy_(blocks[source])
+        return x[: len(rows.places)]
+    return blocks.index_select(0, rows.index(x.device)).permute(back)
 
 
 def stack(samples: tuple[Tensor, ...]) -> Tensor:

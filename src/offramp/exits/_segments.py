@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from offramp.nets.exits import exits, reads_previous
+from offramp.nets.exits import reads_previous
 
 __all__ = ["Segment", "heads_needed", "path", "segments"]
 
@@ -42,8 +42,12 @@ class Segment(nn.Module):
             x: What the first stage reads.
             previous: The logits of the exit before, None at the first.
         """
-        *_, last = exits(self.stages, (), self.heads, x, previous=previous)
-        return last.trunk, last.logits
+        for stage, head in zip(self.stages, self.heads, strict=True):
+            x = stage(x)
+            if head is not None:
+                previous = head(x, previous) if reads_previous(head) else head(x)
+        assert previous is not None  # the last head has run
+        return x, previous
 
 
 def segments(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from offramp.exits._inference import InferenceNet, Step
-from offramp.exits._rows import Flow
+from offramp.exits._rows import Flow, Rows
 from offramp.exits._segments import Segment, heads_needed, path
 from offramp.exits.calibration.published import NOBODY
 from offramp.exits.policy import Policy
@@ -97,7 +97,7 @@ def _parts(
     """What runs each stage, and what runs each head with all that it brings."""
     stages: list[Callable[[], object]] = []
     heads: list[Callable[[], object]] = []
-    flow, staying = Flow(x), torch.arange(samples // 2, device=net.device)
+    flow, staying = Flow(x), range(samples // 2)
     for step in net.steps:
         segment = step.segment
         assert isinstance(segment, Segment)
@@ -113,7 +113,7 @@ def _call(module: Callable[..., Any], *inputs: Any) -> Callable[[], object]:
     return lambda: module(*inputs)
 
 
-def _exit(step: Step, trunk: Any, before: Flow, staying: Tensor) -> Callable[[], object]:
+def _exit(step: Step, trunk: Any, before: Flow, staying: Sequence[int]) -> Callable[[], object]:
     """What is done at an exit, behind its stage."""
     head = step.segment.heads[0]  # type: ignore[attr-defined]
     inputs = [trunk, before.logits] if reads_previous(head) else [trunk]
@@ -123,8 +123,8 @@ def _exit(step: Step, trunk: Any, before: Flow, staying: Tensor) -> Callable[[],
         reading = step.gate.read(logits, before.state)
         if step.gate.last:
             return
-        step.gate.leaves(reading).tolist()
-        if len(staying):
-            Flow(trunk, logits, reading.state).take(staying, step.batched)
+        step.gate.leaving(reading)
+        if staying:
+            Flow(trunk, logits, reading.state).take(Rows(staying), step.batched)
 
     return run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from offramp.errors import UserError
 from offramp.exits._inference import InferenceNet, Step
 from offramp.exits._inputs import Inputs
 from offramp.exits._pace import Pace
-from offramp.exits._rows import Parting
+from offramp.exits._rows import Rows
 from offramp.exits.confidence import Reading
 from offramp.exits.policy import Policy
 from offramp.nets import MultiExitNet
@@ -100,95 +100,89 @@ class Router:
     def _route(self, x: Any, end: float) -> Answer:
         start = _now()
         (x, samples, counted), steps = self._inputs.read(x), self._net.steps
-        flow, left = self._net.enter(x, samples), _Departures()
-        rows = torch.arange(samples, device=self._net.device)
+        flow, departures = self._net.enter(x, samples), _Departures(samples)
+        present = samples
         for number, step in enumerate(steps):
-            flow, reading = step.run(flow, len(rows))
-            if step.gate.last:
-                left.add(step, reading, rows)
-                answer = left.answer(counted=counted)
-                self._pace.note(number, len(rows), _now() - start)
-                return answer
-            leaves = step.gate.leaves(reading).tolist()  # the one synchronisation with a GPU
-            staying = leaves.count(False)
+            flow, reading = step.run(flow, present)
+            leaves = step.gate.leaving(reading)  # the one synchronisation with a GPU
             now = _now()
-            self._pace.note(number, len(rows), now - start)
-            start = now
-            if not staying or now + self._pace.expect(number + 1, staying) > end:
-                left.add(step, reading, rows)
+            self._pace.note(number, present, now - start)
+            start, staying = now, leaves.count(False)
+            if staying and end < math.inf and now + self._pace.expect(number + 1, staying) > end:
+                leaves, staying = [True] * present, 0
+            departures.note(number, reading, leaves)
+            if not staying:
                 break
-            if staying < len(rows):
-                stay, leave, moved = Parting.of(leaves)
-                left.add(step, reading, rows, rows.new_tensor(leave))
-                places = rows.new_tensor(stay)
-                flow, rows = self._net.take(flow, places, moved, step), rows[places]
-        return left.answer(counted=counted)
+            if staying < present:
+                rows = Rows.staying(leaves)
+                flow, present = self._net.take(flow, rows, step), staying
+                departures.go_on(rows)
+        return departures.answer(steps, counted=counted)
 
 
 def _now() -> float:
     return time.perf_counter()
 
 
-class _Part(NamedTuple):
-    """Samples that left at the same exit: that exit's step, their places, predictions and confidences."""
-
-    step: Step
-    rows: Tensor
-    prediction: Tensor
-    confidence: Tensor
-
-
 class _Departures:
-    """The samples that have left, exit by exit."""
+    """The samples that have left, and what their exits said.
 
-    def __init__(self) -> None:
-        self._parts: list[_Part] = []
+    Kept in lists until the end: between two steps of a net every function of torch is slow on a CPU, whose
+    caches hold features then.
 
-    def add(self, step: Step, reading: Reading, rows: Tensor, going: Tensor | None = None) -> None:
-        """Note samples that leave.
+    Args:
+        samples: How many came in.
+    """
+
+    def __init__(self, samples: int) -> None:
+        self._places: Sequence[int] = range(samples)  # of those that are there, in the batch that came in
+        self._steps, self._rows = [0] * samples, [0] * samples  # by place: where among all readings
+        self._readings: list[Reading] = []
+        self._read = 0
+
+    def note(self, number: int, reading: Reading, leaves: Sequence[bool]) -> None:
+        """Note what an exit says.
 
         Args:
-            step: Behind which.
-            reading: What its exit says about all that were there.
-            rows: The places of these in the batch that came in.
-            going: Which of them leave; None: all.
+            number: Which step it ends.
+            reading: What it says about the samples that are there.
+            leaves: Which of these leave.
         """
-        confidence, prediction = reading.confidence, reading.prediction
-        if going is not None:
-            confidence, prediction, rows = confidence[going], prediction[going], rows[going]
-        self._parts.append(_Part(step, rows, prediction, confidence))
+        for row, (place, gone) in enumerate(zip(self._places, leaves, strict=True), start=self._read):
+            if gone:
+                self._steps[place], self._rows[place] = number, row
+        self._readings.append(reading)
+        self._read += len(leaves)
 
-    def answer(self, *, counted: bool) -> Answer:
+    def go_on(self, rows: Rows) -> None:
+        """Go on with some of the samples that were there."""
+        self._places = [self._places[row] for row in rows.places]
+
+    def answer(self, steps: Sequence[Step], *, counted: bool) -> Answer:
         """What was noted, in the order in which the samples came.
 
         Args:
+            steps: The net's.
             counted: Whether the samples are of the size for which operations were counted.
 
         Raises:
             UserError: A confidence is not a number.
         """
-        places = _joined([part.rows for part in self._parts])
-
-        def column(of: Callable[[_Part], Tensor]) -> Tensor:
-            values = _joined([of(part) for part in self._parts])
-            return (
-                values if len(self._parts) == 1 else torch.empty_like(values).index_copy_(0, places, values)
-            )
-
-        confidence = column(lambda part: part.confidence)
-        if (broken := confidence.isnan()).any():
+        *_, (confidence, prediction, _) = self._readings
+        if len(prediction) < len(self._rows):
+            rows = prediction.new_tensor(self._rows)
+            confidence = torch.cat([reading.confidence for reading in self._readings])[rows]
+            prediction = torch.cat([reading.prediction for reading in self._readings])[rows]
+        if math.isnan(confidence.min()):
+            broken = int(confidence.isnan().int().argmax())
             raise UserError(
-                f"the logits of sample {int(broken.int().argmax())} are not numbers; "
+                f"the logits of sample {broken} are not numbers; "
                 "look for NaN or infinity in the inputs and the weights"
             )
-        unknown = not counted or any(part.step.cost is None for part in self._parts)
+        costs = [steps[number].cost for number in self._steps]
         return Answer(
-            prediction=column(lambda part: part.prediction),
-            exit=column(lambda part: torch.full_like(part.rows, part.step.gate.exit)),
+            prediction=prediction,
+            exit=prediction.new_tensor([steps[number].gate.exit for number in self._steps]),
             confidence=confidence,
-            cost=None if unknown else column(lambda part: torch.full_like(part.rows, part.step.cost or 0)),
+            cost=prediction.new_tensor(costs) if counted and None not in costs else None,
         )
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)

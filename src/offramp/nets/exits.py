@@ -34,11 +34,9 @@ class Exit(NamedTuple):
 def exits(
     stages: Iterable[nn.Module],
     forks: Sequence[nn.Module] | nn.ModuleList,
-    heads: Iterable[nn.Module | None],
+    heads: Iterable[nn.Module],
     x: Any,
     call: Callable[..., Any] | None = None,
-    *,
-    previous: Tensor | None = None,
 ) -> Iterator[Exit]:
     """Run stages, forks and heads in order; nothing that follows an exit runs before it is asked for.
 
@@ -46,22 +44,19 @@ def exits(
         stages: K modules.
         forks: K-1 modules, one behind each stage but the last; or none, and features go on as they are.
         heads: K modules. One that has ``reads_previous = True`` is called with the logits of the exit before
-            as a second argument, in the graph; the first exit's is called with ``previous``. None: the exit
-            is passed over.
+            as a second argument, in the graph; the first exit's is called with None.
         x: The input of the first stage.
         call: Calls each part: ``call("stage" | "fork" | "head", module, *inputs)``.
-        previous: The logits of the exit before the first stage, where these stages are the rest of a net.
     """
     run = _plain if call is None else call
-    logits = previous
+    logits: Tensor | None = None
     for k, (stage, head) in enumerate(zip(stages, heads, strict=True)):
         trunk = to_head = x = run("stage", stage, x)
         if k < len(forks):
             to_head, x = run("fork", forks[k], trunk)
-        if head is not None:
-            before = [logits] if reads_previous(head) else []
-            logits = run("head", head, to_head, *before)
-            yield Exit(k + 1, trunk, logits)
+        before = [logits] if reads_previous(head) else []
+        logits = run("head", head, to_head, *before)
+        yield Exit(k + 1, trunk, logits)
 
 
 def reads_previous(head: nn.Module) -> bool:
