@@ -80,7 +80,9 @@ def result_text(result: PolicyResult) -> str:
 
 
 def _shown(threshold: float) -> str:
-    return "none leaves" if threshold >= NOBODY else f"{threshold:.4g}"
+    if abs(threshold) >= NOBODY:
+        return "none leaves" if threshold > 0 else "all leave"
+    return f"{threshold:.4g}"
 
 
 def _words(calibration: Any) -> list[str]:
