@@ -175,7 +175,7 @@ def main() -> None:
     )
     parser.add_argument("run", nargs="?", help="folder of a finished run")
     parser.add_argument("--budgets", nargs="*", default=["40%", "50%", "60%", "70%", "80%", "90%", "100%"])
-    parser.add_argument("--latencies", nargs="*", default=["50%", "70%", "100%"])
+    parser.add_argument("--latencies", nargs="*", default=["50%", "55%", "70%", "100%"])
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[1, 64, 256])
     parser.add_argument("--images", type=int, default=1024, help="test images; a sixteenth at batch size 1")
     parser.add_argument("--rounds", type=int, default=5)
