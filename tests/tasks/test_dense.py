@@ -188,6 +188,14 @@ def test_the_mean_of_several_normals_is_a_unit_vector():
     torch.testing.assert_close(mean.norm(dim=1), torch.ones(IMAGES, HEIGHT, WIDTH, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("task", TASKS, ids=repr)
+def test_no_images_count_nothing(task):
+    output, target = draw(task)
+    one, none = (task.counts(output[:n], target[:n]) for n in (1, 0))
+    assert one.shape == none.shape and one.dtype == none.dtype and not none.any()
+    assert [len(each) for each in task.loss(output[:0], target[:0])] == [0, 0]
+
+
 def test_nine_metrics_are_compared():
     assert dict(pair for task in TASKS for pair in task.compared.items()) == NINE
     for task in TASKS:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -103,27 +108,48 @@ def test_outputs_without_a_target_are_left_out():
     assert found.ensemble is None
 
 
-def test_a_target_that_samples_of_one_process_have():
-    """Both processes take part in every sum, lest one wait for the other."""
-    logits, labels = torch.randn(2, 10, 6), torch.randint(6, (10,))
-    tasks = {"a": Classification(), "b": Classification(target="other"), "c": Classification(target="none")}
-    net = Table([*logits, logits[0]])
-    first, second = torch.arange(10).split(5)
-    whole = Batch(first, {"label": labels[first], "other": labels[first]})
-    parts = [[whole], [batch(second, labels[second])]]
-    sums = []
-    for part in parts:
-        mine = []
+class Processes:
+    """Sums over two processes, which wait for each other as those of an all-reduce do."""
 
-        def total(counts, mine=mine):
-            mine.append(counts)
-            return torch.tensor([1, 1, 0]) if len(mine) == 1 else counts  # first, who has what anywhere
+    def __init__(self):
+        self.barrier, self.sent = threading.Barrier(2), [None, None]
 
-        evaluate(net, tasks, part, total=total)
-        sums.append(mine)
-    assert [len(seen) for seen in sums] == [3, 3]
-    assert sums[0][0].tolist() == [1, 1, 0] and sums[1][0].tolist() == [1, 0, 0]
-    assert sums[1][2].tolist() == [0, 0, 0] and sums[0][2][2] == 5
+    def total(self, rank, counts):
+        self.sent[rank] = counts
+        self.barrier.wait(timeout=20)
+        assert self.sent[0].shape == self.sent[1].shape and self.sent[0].dtype == self.sent[1].dtype
+        both = self.sent[0] + self.sent[1]
+        self.barrier.wait(timeout=20)
+        return both
+
+
+def over_processes(net, tasks, shares):
+    processes = Processes()
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [
+            pool.submit(
+                evaluate, copy.deepcopy(net), tasks, batches, total=functools.partial(processes.total, rank)
+            )
+            for rank, batches in enumerate(shares)
+        ]
+        return [job.result() for job in jobs]
+
+
+WITH = Batch(torch.arange(3), {"label": torch.tensor([1, 0, 3]), "other": torch.tensor([2, 2, 0])})
+WITHOUT = Batch(torch.arange(3, 5), {"label": torch.tensor([3, 1])})
+EMPTY = Batch(torch.arange(0), {})  # the share of a last batch of fewer samples than processes
+
+
+@pytest.mark.parametrize("tasks", [["label", "other"], ["other", "other"], ["label", "nobody"]])
+@pytest.mark.parametrize("there", [[WITHOUT], [EMPTY], [WITHOUT, WITHOUT], [EMPTY, EMPTY]])
+def test_a_process_that_never_sees_a_target_takes_part_in_its_sum(tasks, there):
+    """Processes that send another number of messages would wait for each other for ever."""
+    net = Table(torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0)))
+    tasks = {name: Classification(target=target) for name, target in zip("ab", tasks, strict=True)}
+    alone = evaluate(net, tasks, [WITH, *there])
+    for shares in ([[WITH], there], [there, [WITH]]):
+        assert over_processes(net, tasks, shares) == [alone, alone]
+    assert ("b" in alone.outputs) == (tasks["b"].target != "nobody")
 
 
 def test_no_batches():

@@ -73,11 +73,13 @@ def batch_order(
     drop_last: bool = False,
     rank: int = 0,
     world: int = 1,
+    together: int = 1,
 ) -> Iterator[tuple[int, Tensor]]:
     """Number and indices (int64 ``[batch_size]`` or fewer) of one epoch's batches, from batch `start` on.
 
     The ranks divide each batch of ``batch_size * world`` samples, so that all take the same number of steps.
-    No sample comes twice; a last batch of fewer samples than ranks leaves some ranks an empty one.
+    No sample comes twice; a last batch of fewer samples than ranks leaves some ranks an empty one. Every
+    `together` consecutive samples go to one rank.
     """
     if shuffle:
         order = torch.randperm(samples, generator=generator(Draw.ORDER, seed, epoch))
@@ -85,4 +87,5 @@ def batch_order(
         order = torch.arange(samples)
     global_size = batch_size * world
     for number in range(start, num_batches(samples, batch_size, drop_last=drop_last, world=world)):
-        yield number, order[number * global_size : (number + 1) * global_size][rank::world]
+        indices = order[number * global_size : (number + 1) * global_size]
+        yield number, indices[torch.arange(len(indices)) // together % world == rank]

@@ -61,6 +61,7 @@ class Batches(ABC):
         drop_last: bool = False,
         rank: int = 0,
         world: int = 1,
+        together: int = 1,
     ) -> Iterator[Batch]:
         """Yield the batches of one epoch, a pure function of the arguments.
 
@@ -77,6 +78,7 @@ class Batches(ABC):
             drop_last: Leave out a last batch that is not full.
             rank: This process's number among the `world` that divide the epoch.
             world: How many processes divide the epoch.
+            together: How many consecutive samples stay in one process; `batch_size` is a multiple of it.
 
         Yields:
             Batches on `device`, each with the targets that some sample of it has.
@@ -92,6 +94,7 @@ class Batches(ABC):
                 drop_last=drop_last,
                 rank=rank,
                 world=world,
+                together=together,
             )
         )
         arrays = self._read(

@@ -90,6 +90,7 @@ class JointSplit(Batches):
         drop_last: bool = False,
         rank: int = 0,
         world: int = 1,
+        together: int = 1,
     ) -> Iterator[Batch]:
         """Yield the batches of one epoch, a pure function of the arguments.
 
@@ -108,14 +109,14 @@ class JointSplit(Batches):
             drop_last: Leave out last batches that are not full; training batches are full ones always.
             rank: This process's number among the `world` that divide the epoch.
             world: How many processes divide the epoch.
+            together: As in :meth:`Batches.batches`; not of training batches.
         """
         common: dict[str, Any] = {"device": device, "rank": rank, "world": world}
         if shuffle:
             return self._training_batches(batch_size, transform, seed, epoch, start, common)
+        common |= {"drop_last": drop_last, "together": together}
         one_by_one = (
-            self._part(
-                name, part.batches(batch_size, transform=transform.parts[name], drop_last=drop_last, **common)
-            )
+            self._part(name, part.batches(batch_size, transform=transform.parts[name], **common))
             for name, part in self.parts.items()
         )
         return itertools.islice(itertools.chain.from_iterable(one_by_one), start, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,7 +29,8 @@ class Evaluation:
         net: The net; it is measured on the device that it is on.
         tasks: The task of each output by the output's name.
         transform: Normalises the images.
-        batch_size: Images per batch, over all processes together.
+        batch_size: Images per batch, over all processes together; a process takes whole groups of those over
+            which a metric averages first (:attr:`~offramp.tasks.Task.together`).
         fabric: The processes; None if there is only this one.
     """
 
@@ -44,12 +46,14 @@ class Evaluation:
         rank, world = (0, 1) if fabric is None else (fabric.global_rank, fabric.world_size)
         if fabric is not None:
             broadcast(self.net.buffers())  # batch statistics are each one's own until the next step
+        together = math.lcm(*(task.together for task in self.tasks.values()))
         batches = split.batches(
-            max(self.batch_size // world, 1),
+            max(self.batch_size // world // together, 1) * together,
             transform=self.transform,
             device=next(self.net.parameters()).device,
             rank=rank,
             world=world,
+            together=together,
         )
         reduction = {} if fabric is None else {"total": total}
         return evaluate(self.net, self.tasks, batches, **reduction)

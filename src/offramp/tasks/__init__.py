@@ -3,7 +3,10 @@
 from offramp.tasks.boxes import Boxes
 from offramp.tasks.classification import Classification
 from offramp.tasks.depth import Depth
+from offramp.tasks.multi_label import MultiLabel
 from offramp.tasks.normals import Normals
+from offramp.tasks.of_target import task_of
+from offramp.tasks.regression import Regression
 from offramp.tasks.segmentation import Segmentation
 from offramp.tasks.task import Task
 
@@ -11,7 +14,10 @@ __all__ = [
     "Boxes",
     "Classification",
     "Depth",
+    "MultiLabel",
     "Normals",
+    "Regression",
     "Segmentation",
     "Task",
+    "task_of",
 ]

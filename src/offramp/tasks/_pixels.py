@@ -53,7 +53,7 @@ def pixel_sums(values: Tensor, valid: Tensor, together: int) -> Tensor:
     """
     sums = torch.where(valid, values, 0).sum(-1, dtype=torch.float64)
     images = torch.cat([sums, valid.sum(-1, dtype=torch.float64)[None]])
-    batches = F.pad(images, (0, -len(valid) % together)).unflatten(1, (-1, together)).sum(-1)
+    batches = _grouped(images.T, together).sum(1).T
     means = [each / each[-1].clamp(min=1) for each in (batches, images)]  # the last row: 1, or 0 of no pixel
     return torch.stack([*(each.sum(-1) for each in means), images.sum(-1)])
 
@@ -83,10 +83,16 @@ def medians(values: Tensor, valid: Tensor, together: int) -> Tensor:
         valid: bool ``[N, P]``.
         together: How many images share a median.
     """
-    rest = (0, 0, 0, -len(values) % together)
-    ordered = F.pad(torch.where(valid, wide(values), torch.inf), rest, value=torch.inf)
-    ordered = ordered.unflatten(0, (-1, together)).flatten(1).sort(1).values
-    count = F.pad(valid, rest).unflatten(0, (-1, together)).flatten(1).sum(1, keepdim=True)
+    known = torch.where(valid, wide(values), torch.inf)
+    ordered = _grouped(known, together, torch.inf).flatten(1).sort(1).values
+    count = _grouped(valid, together).flatten(1).sum(1, keepdim=True)
     middle = torch.cat([(count - 1).clamp(min=0) // 2, count // 2], 1)
     found = ordered.gather(1, middle).double().mean(1, keepdim=True)
     return torch.where(count > 0, found, 0).sum()
+
+
+def _grouped(rows: Tensor, together: int, rest: float = 0) -> Tensor:
+    """Every `together` consecutive rows of ``[N, P]``, ``[G, together, P]``, the last ones with rows of `rest`."""
+    groups = -(-len(rows) // together)
+    filled = F.pad(rows, (0, 0, 0, groups * together - len(rows)), value=rest)
+    return filled.view(groups, together, rows.shape[1])
