@@ -81,6 +81,15 @@ def test_ranks_share_each_batch(split):
     assert sorted(torch.cat(labels).tolist()) == list(range(100, 123))
 
 
+def test_consecutive_samples_stay_in_one_process(split):
+    shares = [split.batches(4, transform=number, device="cpu", rank=r, world=2, together=2) for r in range(2)]
+    labels = [[(batch.targets["label"] - 100).tolist() for batch in share] for share in shares]
+    assert labels == [
+        [[0, 1, 4, 5], [8, 9, 12, 13], [16, 17, 20, 21]],
+        [[2, 3, 6, 7], [10, 11, 14, 15], [18, 19, 22]],
+    ]
+
+
 def test_a_set_smaller_than_a_batch_that_must_be_full(split):
     with pytest.raises(UserError, match=r"23 samples do not fill one batch of 50; take .* `batch_size=23`"):
         split.num_batches(50, drop_last=True)

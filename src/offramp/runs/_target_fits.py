@@ -11,14 +11,12 @@ from torch import Tensor
 from offramp.data.targets import Target
 from offramp.errors import UserError
 from offramp.nets import Net
-from offramp.tasks import Boxes, Classification, Task
+from offramp.tasks.of_target import KINDS
 
 if TYPE_CHECKING:
     from offramp.data import OpenedData
 
 __all__ = ["check_found", "check_same_classes", "check_sizes", "numbered"]
-
-KINDS: Mapping[type[Task], str] = {Classification: "class", Boxes: "box"}
 
 
 def check_found(net: Net, data: OpenedData[Any]) -> None:

@@ -92,7 +92,7 @@ def medians(values: Tensor, valid: Tensor, together: int) -> Tensor:
 
 
 def _grouped(rows: Tensor, together: int, rest: float = 0) -> Tensor:
-    """Every `together` consecutive rows of ``[N, P]``, ``[G, together, P]``, the last ones with rows of `rest`."""
+    """Every `together` consecutive rows of ``[N, P]``: ``[G, together, P]``, filled up with `rest`."""
     groups = -(-len(rows) // together)
     filled = F.pad(rows, (0, 0, 0, groups * together - len(rows)), value=rest)
     return filled.view(groups, together, rows.shape[1])

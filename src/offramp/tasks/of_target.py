@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 from offramp.data.targets import Target
 from offramp.tasks.boxes import Boxes
 from offramp.tasks.classification import Classification
@@ -12,17 +16,19 @@ from offramp.tasks.regression import Regression
 from offramp.tasks.segmentation import Segmentation
 from offramp.tasks.task import Task
 
-__all__ = ["task_of"]
+__all__ = ["KINDS", "task_of"]
 
-_TASKS: dict[str, type[Task]] = {
-    "class": Classification,
-    "labels": MultiLabel,
-    "values": Regression,
-    "box": Boxes,
-    "segmentation": Segmentation,
-    "depth": Depth,
-    "normals": Normals,
-}
+KINDS: Mapping[type[Task], str] = MappingProxyType(
+    {
+        Classification: "class",
+        MultiLabel: "labels",
+        Regression: "values",
+        Boxes: "box",
+        Segmentation: "segmentation",
+        Depth: "depth",
+        Normals: "normals",
+    }
+)  # task -> the kind of target that it learns from
 
 
 def task_of(key: str, target: Target) -> Task:
@@ -32,5 +38,6 @@ def task_of(key: str, target: Target) -> Task:
         key: Of the target among a batch's targets.
         target: What it is.
     """
-    task: type[Task] = _TASKS[target.kind]
-    return task(target=key)  # type: ignore[call-arg]  # of the base class, which takes nothing
+    tasks: dict[str, Any] = {kind: task for task, kind in KINDS.items()}
+    task: Task = tasks[target.kind](target=key)
+    return task
