@@ -51,12 +51,12 @@ def rows(leaving: int, *, movable: bool) -> Pair:
 
 
 def normed() -> Pair:
-    """A batch norm behind an activation."""
+    """A ReLU and a batch norm behind a convolution, which takes no part."""
     norm = nn.BatchNorm2d(64).eval()
     layers = nn.Sequential(nn.Conv2d(64, 64, 1), nn.ReLU(), norm)
     x = images(64, 64, 32)
     fold(layers, x)
-    return lambda: norm(x), lambda: layers[2](x)
+    return lambda: norm(x.relu_()), lambda: layers[2](layers[1](x))
 
 
 PAIRS: dict[str, Callable[[], Pair]] = {
@@ -69,7 +69,7 @@ PAIRS: dict[str, Callable[[], Pair]] = {
     "max pooling of 2x2, 64 channels of 32x32, 64 samples": lambda: folded(
         nn.MaxPool2d(2), images(64, 64, 32)
     ),
-    "batch norm behind an activation, 64 channels of 32x32, 64 samples": normed,
+    "ReLU and batch norm, 64 channels of 32x32, 64 samples": normed,
 }
 
 
