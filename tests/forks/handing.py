@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from offramp.forks import Gains, _channelwise, _readers  # noqa: F401
+from offramp.forks import _channelwise, _readers  # noqa: F401
 from offramp.forks._hand_out_cut import HandOutCut
 
 
 def handed(x: Tensor, mask: Sequence[int], axis: int = 1, *, split: bool = False) -> Tensor:
     """The feature for a head that sends its gradient back through the channels of a mask."""
     live = torch.tensor(mask, dtype=torch.float64)
-    gains = Gains(live, 1 - live)
+    gains = torch.stack([live, 1 - live])
     return HandOutCut(gains, axis % x.dim(), split=split, source="the feature of exit 1")(x)[0]
 
 

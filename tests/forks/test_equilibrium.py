@@ -33,13 +33,13 @@ COMPOSITIONS: dict[str, dict[str, Any]] = {
 
 def test_gains():
     for n, exit in ((2, 1), (4, 1), (4, 3), (7, 2)):
-        gains = Equilibrium().gains(Place(3, exit, num_exits=n))
-        assert gains.head.tolist() == pytest.approx([1 / (n - exit + 1)] * 3, rel=1e-15)
-        assert gains.next.tolist() == pytest.approx([(n - exit) / (n - exit + 1)] * 3, rel=1e-15)
-        assert gains.head.dtype == gains.next.dtype == torch.float64
+        head, following = Equilibrium().gains(Place(3, exit, num_exits=n))
+        assert head.tolist() == pytest.approx([1 / (n - exit + 1)] * 3, rel=1e-15)
+        assert following.tolist() == pytest.approx([(n - exit) / (n - exit + 1)] * 3, rel=1e-15)
+        assert head.dtype == torch.float64
     finer = Place(3, exit=1, num_exits=4, coarsest=False)
     assert Equilibrium().gains(finer) is None
-    assert Equilibrium(scales="all").gains(finer).head.tolist() == [0.25] * 3
+    assert Equilibrium(scales="all").gains(finer)[0].tolist() == [0.25] * 3
 
 
 @pytest.mark.parametrize("scales", ["fine", None, 1, ["all"]])

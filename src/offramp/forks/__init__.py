@@ -1,8 +1,8 @@
-"""What crosses a fork, forward and backward: a pair of per-channel gradient gains, one for each reader.
+"""What crosses a fork, forward and backward: a gradient gain for each consumer and channel.
 
-Forward, a fork is the identity. Backward, the gradient that head and next stage send back is multiplied by
-their gains, and channels whose gain is 0 are never computed. A *rule* names the gains at each place, and
-those of several rules multiply::
+Forward, a fork is the identity. Backward, the gradient that each consumer sends back (head and next stage; or
+the decoder of each task) is multiplied by its gains, and channels whose gain is 0 are never computed. A
+*rule* names the gains at each place, and those of several rules multiply::
 
     install(net, [Partition(beta=0.5), Equilibrium()])
 
@@ -14,7 +14,6 @@ time.
 from offramp.forks.equilibrium import Equilibrium
 from offramp.forks.fork import Fork, GainFork
 from offramp.forks.forked_net import ForkedNet
-from offramp.forks.gains import Gains
 from offramp.forks.partition import Partition
 from offramp.forks.rule import Place, Rule
 from offramp.forks.slicing import SliceFork
@@ -25,7 +24,6 @@ __all__ = [
     "Fork",
     "ForkedNet",
     "GainFork",
-    "Gains",
     "Partition",
     "Place",
     "Rule",

@@ -13,33 +13,32 @@ from offramp.forks._gradient_sum import GradientSum
 from offramp.forks._hand_out_joined import HandOutJoined
 from offramp.forks._lanes import branch, join
 from offramp.forks.feature import Feature, cut_of, with_cut
-from offramp.forks.gains import Gains
 
 __all__ = ["HandOutCut"]
 
 
 class HandOutCut:
-    """Hands each reader a :class:`~offramp.forks.feature.Feature`, or a Tensor where nothing is dropped.
+    """Hands each consumer a :class:`~offramp.forks.feature.Feature`, or a Tensor where nothing is dropped.
 
     Args:
-        gains: Gains of head and next stage, ``[C]``.
+        gains: ``[consumers, C]``.
         axis: The axis of the channels.
         split: Whether readers run two layers and an add.
         source: Which feature it is, for the errors.
     """
 
-    def __init__(self, gains: Gains, axis: int, *, split: bool, source: str) -> None:
+    def __init__(self, gains: Tensor, axis: int, *, split: bool, source: str) -> None:
         self.axis, self.split, self.source = axis, split, source
-        self.gains = (tuple(gains.head.tolist()), tuple(gains.next.tolist()))
+        self.gains: list[list[float]] = gains.tolist()
         self.plain = HandOutJoined(gains, axis)
         self.gradient_sums: dict[tuple[tuple[int, int], ...], GradientSum] = {}
 
-    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The Tensor for the head, and the Tensor for the next stage."""
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        """The Tensor for each consumer."""
         if _is_transformed_or_traced():
             return self.plain(x)
         if not (torch.is_grad_enabled() and x.requires_grad):
-            return x, x
+            return [x] * len(self.gains)
         if torch.compiler.is_exporting() or type(x) not in (Tensor, Feature):
             return self.plain(x)
         if x.shape[self.axis] != len(self.gains[0]):
@@ -49,11 +48,8 @@ class HandOutCut:
             )
         gradient_sum = self._gradient_sum(x)
         value = x.detach()
-        head, following = (
-            self._feature(value, lane, live)
-            for lane, live in zip(branch(x, gradient_sum), gradient_sum.live, strict=True)
-        )
-        return head, following
+        lanes = zip(branch(x, gradient_sum), gradient_sum.live, strict=True)
+        return [self._feature(value, lane, live) for lane, live in lanes]
 
     def _feature(self, value: Tensor, lane: Tensor, live: Channels) -> Tensor:
         cut = Cut(live, self.axis, self.split, self.source, lane)
@@ -67,13 +63,11 @@ class HandOutCut:
             cut.read()
             known = cut.live.runs
         if known not in self.gradient_sums:
-            head, following = self.gains
+            gains = self.gains
             if known:
-                alive = [any(start <= c < stop for start, stop in known) for c in range(len(head))]
-                head, following = (
-                    tuple(g * a for g, a in zip(side, alive, strict=True)) for side in self.gains
-                )
-            self.gradient_sums[known] = GradientSum.plan([head, following], self.axis)
+                alive = [any(start <= c < stop for start, stop in known) for c in range(len(gains[0]))]
+                gains = [[g * a for g, a in zip(row, alive, strict=True)] for row in gains]
+            self.gradient_sums[known] = GradientSum.plan(gains, self.axis)
         return self.gradient_sums[known]
 
     def __repr__(self) -> str:

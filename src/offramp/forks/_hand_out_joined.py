@@ -8,30 +8,26 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from offramp.forks.gains import Gains
-
 __all__ = ["HandOutJoined"]
 
 
 class HandOutJoined:
-    """Hands each reader the feature with its gains built in, as the authors' ResNet and MSDNet do.
+    """Hands each consumer the feature with its gains built in, as the authors' ResNet and MSDNet do.
 
     Args:
-        gains: Gains of head and next stage, ``[C]``.
+        gains: ``[consumers, C]``.
         axis: The axis of the channels.
     """
 
-    def __init__(self, gains: Gains, axis: int) -> None:
+    def __init__(self, gains: Tensor, axis: int) -> None:
         self.axis = axis
         self.blocks = [
-            [(gain, sum(1 for _ in group)) for gain, group in groupby(side.tolist())]
-            for side in (gains.head, gains.next)
+            [(gain, sum(1 for _ in group)) for gain, group in groupby(row)] for row in gains.tolist()
         ]
 
-    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The Tensor for the head, and the Tensor for the next stage."""
-        head, following = (_joined(x, blocks, self.axis) for blocks in self.blocks)
-        return head, following
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        """The Tensor for each consumer."""
+        return [_joined(x, blocks, self.axis) for blocks in self.blocks]
 
     def __repr__(self) -> str:
         return f"joined, axis {self.axis}"

@@ -16,7 +16,7 @@ __all__ = ["features_of"]
 
 
 def features_of(net: ForkedNet) -> list[tuple[Tensor, ...]]:
-    """The feature of each exit but the last, for a batch of two in evaluation mode.
+    """The feature that each fork hands out, for a batch of two in evaluation mode.
 
     Args:
         net: A net with plain forks.
@@ -26,18 +26,21 @@ def features_of(net: ForkedNet) -> list[tuple[Tensor, ...]]:
             the feature that it reads.
     """
     features: list[tuple[Tensor, ...]] = []
+    stage = head = 0
 
     def call(part: str, module: nn.Module, *inputs: Any) -> Any:
+        nonlocal stage, head
         if part == "fork":
+            features.append(scales_of(inputs[0]))
             return module(*inputs)
         if part == "head":
-            return _read(module, f"head {len(features)}", *inputs)
-        name = f"stage {len(features) + 1}"
-        feature = _read(module, name, *inputs)
-        features.append(scales_of(feature))
-        if not all(isinstance(t, Tensor) for t in features[-1]):
+            head += 1
+            return _read(module, f"head {head}", *inputs)
+        stage += 1
+        feature = _read(module, f"stage {stage}", *inputs)
+        if not all(isinstance(t, Tensor) for t in scales_of(feature)):
             raise UserError(
-                f"{name} returns neither a Tensor nor a tuple, list or dict of Tensors; "
+                f"stage {stage} returns neither a Tensor nor a tuple, list or dict of Tensors; "
                 "a feature must be one of them"
             )
         return feature
@@ -45,9 +48,8 @@ def features_of(net: ForkedNet) -> list[tuple[Tensor, ...]]:
     like = next(net.parameters(), torch.zeros(()))
     with unchanged(net), torch.no_grad(), torch.autocast(like.device.type, enabled=False):
         net.eval()
-        for _ in net.exits(net.sample(2), call=call):
-            pass
-    return features[:-1]
+        net.walk(net.sample(2), call)
+    return features
 
 
 def _read(reader: nn.Module, name: str, feature: Any, *previous: Any) -> Any:

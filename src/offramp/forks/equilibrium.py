@@ -13,7 +13,8 @@ the next stage       (n - i) / (n - i + 1)
 ===================  =====================
 
 Their products telescope: the loss of every exit k >= b reaches stage b with the weight 1 / (n - b + 1), and
-its own head with 1. Where a feature has several scales, that holds if all of them are scaled. The authors
+its own head with 1. In general a consumer's gain is the number of outputs behind it over that behind the
+fork, so that a trunk with K decoders hears each of them with 1 / K. Where a feature has several scales, that holds if all of them are scaled. The authors
 scale the coarsest alone, and what goes through the finer ones stays as it is.
 """
 
@@ -23,9 +24,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from offramp.checks import choice
-from offramp.forks.gains import Gains
 from offramp.forks.rule import SCALES, Place
 
 __all__ = ["Equilibrium"]
@@ -48,10 +49,9 @@ class Equilibrium:
     def __post_init__(self) -> None:
         choice(self, "scales", SCALES)
 
-    def gains(self, place: Place) -> Gains | None:
+    def gains(self, place: Place) -> Tensor | None:
         """Equal gains for all channels of a place; None at a finer scale that is left alone."""
         if not place.among(self.scales):
             return None
-        later = place.num_exits - place.exit
-        every = torch.ones(place.channels, dtype=torch.float64)
-        return Gains(head=every / (later + 1), next=every * later / (later + 1))
+        outputs = torch.tensor(place.outputs, dtype=torch.float64)
+        return (outputs / outputs.sum())[:, None].expand(-1, place.channels)

@@ -32,20 +32,24 @@ class GainFork(Fork):
     """A fork that hands each Tensor of a feature out in its own way.
 
     Args:
-        hand_out: For each Tensor of the feature, what turns it into the head's and the next stage's; None
-            hands both the Tensor itself.
+        hand_out: For each Tensor of the feature, what turns it into one for each consumer; None hands all of
+            them the Tensor itself.
+        consumers: How many there are.
     """
 
-    def __init__(self, hand_out: Sequence[Callable[[Tensor], tuple[Tensor, Tensor]] | None]) -> None:
-        super().__init__()
+    def __init__(
+        self, hand_out: Sequence[Callable[[Tensor], Sequence[Tensor]] | None], consumers: int = 2
+    ) -> None:
+        super().__init__(consumers)
         self.hand_out = tuple(hand_out)
 
     def forward(self, feature: Any) -> tuple[Any, ...]:
-        """The feature for the head, and the feature for the next stage."""
-        scales = scales_of(feature)
-        pairs = [(x, x) if hand is None else hand(x) for hand, x in zip(self.hand_out, scales, strict=True)]
-        to_head, to_next = zip(*pairs, strict=True)
-        return with_scales(feature, to_head), with_scales(feature, to_next)
+        """The feature for each consumer."""
+        handed = [
+            (x,) * self.consumers if hand is None else hand(x)
+            for hand, x in zip(self.hand_out, scales_of(feature), strict=True)
+        ]
+        return tuple(with_scales(feature, scales) for scales in zip(*handed, strict=True))
 
     def extra_repr(self) -> str:  # noqa: D102
         return ", ".join("plain" if hand is None else repr(hand) for hand in self.hand_out)

@@ -7,6 +7,8 @@ from functools import reduce
 from operator import mul
 from typing import Any, TypeVar
 
+from torch import Tensor
+
 from offramp.errors import UserError
 from offramp.forks import _channelwise, _readers  # noqa: F401  (they register what a Feature can do)
 from offramp.forks._hand_out_cut import HandOutCut
@@ -24,26 +26,32 @@ Net = TypeVar("Net", bound=ForkedNet)
 
 
 def install(net: Net, rules: Sequence[Rule]) -> Net:
-    """Put rules on the forks of a multi-exit network, in place; where several act, their gains multiply.
+    """Put rules on the forks of a network, in place; where several act, their gains multiply.
 
     A :class:`Partition` among them says how the forks work (its ``impl`` and ``reference``); without one
     nothing is cut, and all that changes is how the gradients are added up.
 
     Args:
-        net: A net with plain forks.
+        net: A multi-exit or multi-task net with plain forks.
         rules: No two of a kind, e.g. ``[Partition(), Equilibrium()]``.
 
     Returns:
         The net.
 
     Raises:
-        UserError: Two rules of a kind, forks that are not plain, a rule that does not fit the net, or a
-            feature whose channel axis is not certain.
+        UserError: Two rules of a kind, a net without forks or with some that are not plain, a rule that does
+            not fit the net, or a feature whose channel axis is not certain.
     """
+    if not isinstance(net, ForkedNet):
+        raise UserError(
+            f"{type(net).__name__} has no forks to put rules on; take a net with exits (offramp.attach) or "
+            "one with a decoder for each task"
+        )
     kinds = [type(rule) for rule in rules]
     for kind in kinds:
         if kinds.count(kind) > 1:
             raise UserError(f"a net takes one {kind.__name__}, got {kinds.count(kind)}; keep one of them")
+    plain: list[Fork] = []
     for fork in net.forks:
         if isinstance(fork, GainFork):
             raise UserError(
@@ -54,26 +62,31 @@ def install(net: Net, rules: Sequence[Rule]) -> Net:
                 f"this net has forks of its own ({type(fork).__name__}), on which no rule can work; "
                 "build it with plain ones (for a vgg: without slice_beta)"
             )
+        plain.append(fork)
     features = features_of(net)
-    axes = _axes(net, needed=any(rule.per_channel for rule in rules))
+    axes = _axes(net, features, needed=any(rule.per_channel for rule in rules))
     forks: list[Fork] = []
-    for exit, tensors in enumerate(features, start=1):
+    for exit, (tensors, along) in enumerate(zip(features, axes, strict=True), start=1):
+        coarsest = max((i for i, axis in enumerate(along) if axis is not None), default=None)
         handouts: list[Any] = []
-        for i, x in enumerate(tensors):
-            axis = 1 if axes is None else axes[exit - 1][i]
-            if axis is None or not x.is_floating_point() or x.dim() < 2:
+        for i, (x, axis) in enumerate(zip(tensors, along, strict=True)):
+            if axis is None:
                 handouts.append(None)  # carried along, without a gradient
                 continue
-            place = Place(x.shape[axis], exit, net.num_exits, coarsest=i == len(tensors) - 1)
+            heads = len(net.heads) // len(net.stages)
+            place = Place(x.shape[axis], exit, len(net.stages), i == coarsest, heads)
             handouts.append(_hand_out(place, axis, rules))
-        forks.append(GainFork(handouts) if any(handouts) else Fork())
+        consumers = plain[exit - 1].consumers
+        forks.append(GainFork(handouts, consumers) if any(handouts) else Fork(consumers))
     for i, fork in enumerate(forks):
         net.forks[i] = fork
     return net
 
 
-def _axes(net: Net, *, needed: bool) -> Sequence[tuple[int | None, ...]] | None:
-    """The channel axes; None where they are not certain and equal gains need none.
+def _axes(
+    net: Net, features: Sequence[Sequence[Tensor]], *, needed: bool
+) -> Sequence[tuple[int | None, ...]]:
+    """The channel axes; where they are not certain and equal gains need none, axis 1.
 
     Equal gains go along the channels too where these are known, since texts have as many tokens as they have.
     """
@@ -82,14 +95,14 @@ def _axes(net: Net, *, needed: bool) -> Sequence[tuple[int | None, ...]] | None:
     except UserError:
         if needed:
             raise
-        return None
+        return [tuple(1 if x.is_floating_point() and x.dim() > 1 else None for x in xs) for xs in features]
 
 
 def partition(net: Net, options: Partition | None = None, **changes: Any) -> Net:
-    """Put Deep Feature Surgery on a multi-exit network, in place.
+    """Put Deep Feature Surgery on a multi-exit or multi-task network, in place.
 
     Args:
-        net: A net with plain forks.
+        net: A net with plain forks; one of several tasks has a decoder for each.
         options: The partition; by default the paper's.
         **changes: Fields of :class:`Partition`, instead of ``options``: ``partition(net, beta=0.7)``.
 
@@ -97,8 +110,8 @@ def partition(net: Net, options: Partition | None = None, **changes: Any) -> Net
         The net.
 
     Raises:
-        UserError: A value out of range, an exit that does not exist, forks that are not plain, or a feature
-            whose channel axis is not certain.
+        UserError: A value out of range, an exit that does not exist, a net without forks or with some that
+            are not plain, or a feature whose channel axis is not certain.
     """
     if options is not None and changes:
         raise UserError("give partition() either a Partition or its fields, not both")
@@ -107,9 +120,9 @@ def partition(net: Net, options: Partition | None = None, **changes: Any) -> Net
 
 def remove(net: Net) -> Net:
     """Take all rules off a net's forks again, which leaves plain forks; return the net."""
-    for i, fork in enumerate(net.forks):
+    for i, fork in enumerate(getattr(net, "forks", ())):
         if isinstance(fork, GainFork):
-            net.forks[i] = Fork()
+            net.forks[i] = Fork(fork.consumers)
     return net
 
 
@@ -123,7 +136,7 @@ def _hand_out(place: Place, axis: int, rules: Sequence[Rule]) -> Any:
     if surgery is not None and surgery.impl == "cat" and surgery.reference == "on":
         return HandOutJoined(gains, axis)
     split = surgery is not None and surgery.impl == "split"
-    hand_out = HandOutCut(gains, axis, split=split, source=f"the feature of exit {place.exit}")
+    hand_out = HandOutCut(gains, axis, split=split, source=place.name)
     if surgery is not None and surgery.reference == "zero":
         kept = surgery.gains(place)
         return hand_out if kept is None else HandOutZeroed(hand_out, kept, axis)

@@ -139,6 +139,16 @@ class MultiExitNet(Net, ForkedNet):
         x = named_inputs(x, self.example)
         return kept_exits(self, x) if keep else exits(self.stages, self.forks, self.heads, x, call)
 
+    def walk(self, x: Feature, call: Callable[..., Any]) -> None:
+        """Run the net, in which ``call("stage" | "fork" | "head", module, *inputs)`` calls each part."""
+        for _ in self.exits(x, call=call):
+            pass
+
+    @property
+    def num_exits(self) -> int:
+        """How many exits the network has (K)."""
+        return len(self.heads)
+
     def train(self: _Self, mode: bool = True) -> _Self:
         """Put the net in training mode, all but a frozen backbone, or in evaluation mode."""
         super().train(mode)

@@ -129,15 +129,24 @@ def channel_axes(features: Sequence[Sequence[Observation]], given: ChannelAxis |
         UserError: An axis is neither certain nor given, or given and not there.
     """
     _check_given(given, len(features))
-    return [
-        tuple(
-            tensor.axis(exit, given_for(given, exit), main=tensor is feature[-1])
-            if tensor.has_channels(main=tensor is feature[-1])
-            else None
-            for tensor in feature
+    axes = []
+    for exit, feature in enumerate(features, start=1):
+        main = _main(feature)
+        axes.append(
+            tuple(
+                tensor.axis(exit, given_for(given, exit), main=tensor is main)
+                if tensor.has_channels(main=tensor is main)
+                else None
+                for tensor in feature
+            )
         )
-        for exit, feature in enumerate(features, start=1)
-    ]
+    return axes
+
+
+def _main(feature: Sequence[Observation]) -> Observation:
+    """The Tensor whose channels must be known: the last of floats that layers have made."""
+    made = [tensor for tensor in feature if tensor.floats and tensor.learned and len(tensor.shape) > 1]
+    return (made or feature)[-1]
 
 
 def given_for(given: ChannelAxis | None, exit: int) -> int | None:
