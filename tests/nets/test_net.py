@@ -102,8 +102,13 @@ def test_it_is_trained_and_opened_again(make, method, tmp_path):
 @pytest.mark.parametrize(
     ("net", "method", "settings", "message"),
     [
-        (Bare, "separate", {}, "'separate' works on the stages of a MultiExitNet, and Bare has none"),
-        (Bare, "dfs", {}, "'dfs' works on the forks of a MultiExitNet, and Bare has none"),
+        (
+            Bare,
+            "separate",
+            {},
+            "'separate' works on the stages of a MultiExitNet or MultiTaskNet, and Bare has none",
+        ),
+        (Bare, "dfs", {}, "'dfs' works where a feature forks, .* and Bare has no such fork"),
         (
             Bare,
             "joint",

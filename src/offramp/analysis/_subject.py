@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from offramp.analysis.settings import SplitName
 from offramp.errors import UserError
-from offramp.forks import remove
+from offramp.forks import ForkedNet, remove
 from offramp.methods import Method
-from offramp.nets import MultiExitNet, Net
+from offramp.nets import Net
 from offramp.recipes.recipe import Recipe
 from offramp.reports import RunRecord
 from offramp.runs.evaluation import Evaluation
@@ -67,7 +67,7 @@ class Subject:
     @contextmanager
     def as_trained(self) -> Iterator[None]:
         """Put the method's forks on the net for the time of the ``with`` block."""
-        assert isinstance(self.net, MultiExitNet)
+        assert isinstance(self.net, ForkedNet)
         self.trained_by.prepare(self.net)
         try:
             yield

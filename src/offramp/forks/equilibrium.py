@@ -13,9 +13,11 @@ the next stage       (n - i) / (n - i + 1)
 ===================  =====================
 
 Their products telescope: the loss of every exit k >= b reaches stage b with the weight 1 / (n - b + 1), and
-its own head with 1. In general a consumer's gain is the number of outputs behind it over that behind the
-fork, so that a trunk with K decoders hears each of them with 1 / K. Where a feature has several scales, that holds if all of them are scaled. The authors
+its own head with 1. Where a feature has several scales, that holds if all of them are scaled. The authors
 scale the coarsest alone, and what goes through the finer ones stays as it is.
+
+In general a consumer's gain is the number of outputs behind it over the number behind the fork. So a trunk
+with K decoders hears the mean of their gradients, each with 1 / K.
 """
 
 from __future__ import annotations

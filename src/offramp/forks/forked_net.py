@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 __all__ = ["ForkedNet"]
 
@@ -23,8 +23,8 @@ class ForkedNet(nn.Module):
     forks: nn.ModuleList
     heads: nn.ModuleList
 
-    def walk(self, x: Any, call: Callable[..., Any]) -> None:
-        """Run the net, in which ``call("stage" | "fork" | "head", module, *inputs)`` calls each part."""
+    def walk(self, x: Any, call: Callable[..., Any]) -> list[Tensor]:
+        """The outputs, of parts that ``call("stage" | "fork" | "head", module, *inputs)`` calls."""
         raise NotImplementedError
 
     def channel_axes(self) -> Sequence[tuple[int | None, ...]]:

@@ -219,4 +219,3 @@ def _chosen(channels: Mapping[int, Sequence[int]] | None) -> dict[int, tuple[int
         raise UserError(
             f"channels maps exits to the indices of the shared ones, e.g. {{1: [0, 2]}}, got {channels!r}"
         ) from None
-

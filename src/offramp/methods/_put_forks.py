@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from offramp.errors import UserError
-from offramp.forks import Fork, GainFork, Rule, SliceFork, install, remove
-from offramp.nets import MultiExitNet, MultiTaskNet, Net
+from offramp.forks import Fork, ForkedNet, GainFork, Rule, SliceFork, install, remove
+from offramp.nets import Net
 
 __all__ = ["put_forks"]
 
@@ -23,12 +23,17 @@ def put_forks(net: Net, rules: Sequence[Rule], method: str, *, separate: bool) -
     Raises:
         UserError: The forks are plain and the net's are not, or they do not fit the net.
     """
-    if not isinstance(net, MultiExitNet):
-        if rules or (separate and not isinstance(net, MultiTaskNet)):
-            part, other = ("stages", "another method") if separate else ("forks", "one without forks")
+    if not isinstance(net, ForkedNet):
+        if rules:
             raise UserError(
-                f"{method!r} works on the {part} of a MultiExitNet, and {type(net).__name__} has "
-                f"none; take {other}"
+                f"{method!r} works where a feature forks, to a head and the next stage or to a decoder for "
+                f"each task, and {type(net).__name__} has no such fork; take another method, or such a net "
+                "(offramp.attach, offramp.multi_task)"
+            )
+        if separate:
+            raise UserError(
+                f"{method!r} works on the stages of a MultiExitNet or MultiTaskNet, and "
+                f"{type(net).__name__} has none; take another method"
             )
     elif rules:
         if any(isinstance(fork, GainFork) for fork in net.forks):

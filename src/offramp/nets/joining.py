@@ -10,6 +10,7 @@ from torch import nn
 
 from offramp.errors import UserError
 from offramp.nets._fitting import check_fit
+from offramp.nets.channel_axis import ChannelAxis
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.multi_task import MultiTaskNet
 from offramp.nets.sample import Example
@@ -29,6 +30,7 @@ def multi_task(
     *,
     input_size: tuple[int, ...] | None = None,
     example: Example | None = None,
+    channel_axis: ChannelAxis | None = None,
 ) -> MultiTaskNet:
     """Put a decoder for each task on a trunk: a net for every method.
 
@@ -55,6 +57,8 @@ def multi_task(
         input_size: Shape of one input without the batch axis, for a run that shows whether the parts fit.
         example: An input for it where floats of that shape are none: a Tensor ``[N, ...]``, or a tuple or
             dict of such Tensors.
+        channel_axis: Which axis of the trunk's feature holds its channels; for methods that work on them,
+            where the layers do not tell. With exits also a mapping from exit (from 1) to axis.
 
     Raises:
         UserError: The parts do not fit; the line names the one that does not.
@@ -78,7 +82,9 @@ def multi_task(
         for name, task in tasks.items()
     }
     in_order = chain.from_iterable(zip(*parts.values(), strict=True))
-    net = MultiTaskNet(stages, in_order, outputs, input_size=input_size, example=example)
+    net = MultiTaskNet(
+        stages, in_order, outputs, input_size=input_size, example=example, channel_axis=channel_axis
+    )
     check_fit(net)
     return net
 

@@ -139,10 +139,9 @@ class MultiExitNet(Net, ForkedNet):
         x = named_inputs(x, self.example)
         return kept_exits(self, x) if keep else exits(self.stages, self.forks, self.heads, x, call)
 
-    def walk(self, x: Feature, call: Callable[..., Any]) -> None:
-        """Run the net, in which ``call("stage" | "fork" | "head", module, *inputs)`` calls each part."""
-        for _ in self.exits(x, call=call):
-            pass
+    def walk(self, x: Feature, call: Callable[..., Any]) -> list[Tensor]:
+        """The logits, of parts that ``call("stage" | "fork" | "head", module, *inputs)`` calls."""
+        return [exit.logits for exit in self.exits(x, call=call)]
 
     @property
     def num_exits(self) -> int:

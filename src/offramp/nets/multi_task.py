@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from offramp.errors import UserError
 from offramp.forks.fork import Fork
+from offramp.forks.forked_net import ForkedNet
+from offramp.nets.channel_axis import Axes, ChannelAxis, channel_axes, look
 from offramp.nets.named_inputs import named_inputs
 from offramp.nets.net import Net
 from offramp.nets.sample import Example
@@ -17,7 +19,7 @@ from offramp.tasks import Task
 __all__ = ["MultiTaskNet"]
 
 
-class MultiTaskNet(Net):
+class MultiTaskNet(Net, ForkedNet):
     """A trunk of S stages in a row; after each, a fork hands its feature to T decoders and to the next stage.
 
     Most trunks are one stage: one fork with T consumers. A net with exits has S > 1 stages and T decoders
@@ -33,6 +35,8 @@ class MultiTaskNet(Net):
         input_size: Shape of one input without the batch axis, for dry runs and counting.
         example: An input for them where floats of that shape are none: a Tensor ``[N, ...]``, or a tuple or
             dict of such Tensors.
+        channel_axis: Which axis of the trunk's feature holds its channels, where the layers do not tell (see
+            :meth:`channel_axes`); with exits also a mapping from exit (from 1) to axis.
 
     Attributes:
         forks: S modules; that of the last stage has no next stage to hand to.
@@ -49,6 +53,7 @@ class MultiTaskNet(Net):
         *,
         input_size: tuple[int, ...] | None = None,
         example: Example | None = None,
+        channel_axis: ChannelAxis | None = None,
     ) -> None:
         super().__init__()
         self.stages, self.decoders = nn.ModuleList(stages), nn.ModuleList(decoders)
@@ -63,6 +68,7 @@ class MultiTaskNet(Net):
         if input_size is not None:
             self.input_size = tuple(input_size)
         self.example = example
+        self.channel_axis = channel_axis
 
     @property
     def num_tasks(self) -> int:
@@ -70,7 +76,7 @@ class MultiTaskNet(Net):
         return len(self.decoders) // len(self.stages)
 
     @property
-    def heads(self) -> nn.ModuleList:
+    def heads(self) -> nn.ModuleList:  # type: ignore[override]
         """The decoders, by the name that recipes with settings for heads look for."""
         return self.decoders
 
@@ -83,10 +89,39 @@ class MultiTaskNet(Net):
         Raises:
             UserError: A named input is missing, unknown or misshapen.
         """
+        return self.walk(x, _plain)
+
+    def walk(self, x: Any, call: Callable[..., Any]) -> list[Tensor]:
+        """The outputs, of parts that ``call("stage" | "fork" | "head", module, *inputs)`` calls."""
         x = named_inputs(x, self.example)
         outputs: list[Tensor] = []
         for stage, fork in zip(self.stages, self.forks, strict=True):
-            handed = fork(stage(x))
-            outputs += [self.decoders[len(outputs) + t](handed[t]) for t in range(self.num_tasks)]
+            handed = call("fork", fork, call("stage", stage, x))
+            for feature in handed[: self.num_tasks]:
+                outputs.append(call("head", self.decoders[len(outputs)], feature))
             x = handed[-1]  # the next stage's, where there is one
         return outputs
+
+    def channel_axes(self) -> list[Axes]:
+        """Find, for each fork, the channel axis of each Tensor of the feature, by running the net once.
+
+        None stands for a Tensor that is only carried along and has no gradient. The net stays as it was.
+
+        Raises:
+            UserError: An axis is not certain; the line asks for ``channel_axis=``.
+        """
+        tasks = self.num_tasks
+        readers = [_Readers(self.decoders[k * tasks : (k + 1) * tasks]) for k in range(len(self.stages))]
+        features = look([*self.stages, nn.Identity()], readers, self.sample(2))
+        return channel_axes(features, self.channel_axis, exits=len(self.stages) > 1)
+
+
+class _Readers(nn.ModuleList):
+    """Modules that read the same feature."""
+
+    def forward(self, x: Any) -> list[Any]:
+        return [module(x) for module in self]
+
+
+def _plain(part: str, module: nn.Module, *inputs: Any) -> Any:
+    return module(*inputs)

@@ -13,10 +13,10 @@ import torch
 from offramp.counting import Cost, cost
 from offramp.data import OpenedData
 from offramp.distributed.launch import launch
-from offramp.forks import remove
+from offramp.forks import ForkedNet, remove
 from offramp.memory import keep_freed_memory
 from offramp.methods import Method
-from offramp.nets import MultiExitNet, Net
+from offramp.nets import Net
 from offramp.nets.net import check_net
 from offramp.recipes import Recipe
 from offramp.runs.folder import RunFolder
@@ -146,7 +146,7 @@ def _forks_on(net: Net, method: Method) -> Iterator[Net]:
         yield trained
         done = True
     finally:
-        if isinstance(net, MultiExitNet) and method.forks and not (done and method.lasting):
+        if isinstance(net, ForkedNet) and method.forks and not (done and method.lasting):
             remove(net)
 
 

@@ -291,7 +291,7 @@ def refusals():
         "backbone": (lambda: bound(net=nn.Linear(2, 2)), r"net is a Linear without exits.*offramp\.attach"),
         "forks": (
             lambda: bound("dfs", Own()),
-            "'dfs' works on the forks of a MultiExitNet, and Own has none",
+            "'dfs' works where a feature forks, .* and Own has no such fork",
         ),
         "features": (lambda: bound("byot", Own()), "Own has none"),
         "progress": (lambda: bound("sdn-ramp").losses(images, labels), r"call progress\(epoch, epochs\)"),

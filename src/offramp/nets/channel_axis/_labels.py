@@ -27,7 +27,10 @@ _CHANNELS_FIRST = _names(
 _CHANNELS_LAST = _names("linear addmm lstm gru rnn_tanh rnn_relu multi_head_attention_forward")
 # What they read has its channels in axis 1, unless layers say another.
 _POOLS = frozenset(
-    f"{kind}_pool{d}d" for kind in ("max", "avg", "adaptive_max", "adaptive_avg") for d in (1, 2, 3)
+    f"{kind}{d}d{and_indices}"
+    for kind in ("max_pool", "avg_pool", "adaptive_max_pool", "adaptive_avg_pool", "max_unpool")
+    for d in (1, 2, 3)
+    for and_indices in ("", "_with_indices")
 ) | _names("interpolate pixel_shuffle")
 # Each axis of what these return is the same axis of what they read.
 _KEEP = _names(

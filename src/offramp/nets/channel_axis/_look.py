@@ -42,8 +42,13 @@ class Observation:
         """Whether there is a channel axis to know: not in integers, nor in what has no gradient."""
         return self.floats and len(self.shape) > 1 and (main or self.learned or len(self.axes) == 1)
 
-    def axis(self, exit: int, given: int | None, *, main: bool = True) -> int:
+    def axis(self, exit: int | None, given: int | None, *, main: bool = True) -> int:
         """The channel axis: the one that layers use, unless another is given for a main Tensor.
+
+        Args:
+            exit: Whose feature it is; None: that of a trunk without exits.
+            given: The axis that counts where the layers do not tell.
+            main: Whether it is the Tensor that the feature is about.
 
         Raises:
             UserError: The layers do not tell, or not the same, and none is given; or there is no such axis.
@@ -51,16 +56,18 @@ class Observation:
         certain = {1} if len(self.shape) == 2 else self.axes
         if len(certain) == 1 and (given is None or not main or len(self.shape) == 2):
             return next(iter(certain))
+        feature = "the trunk's feature" if exit is None else f"the feature of exit {exit}"
         if given is None:
             why = f"layers read or write axes {sorted(self.axes)}" if self.axes else "no layer tells"
+            form = "such as 1" if exit is None else f"an axis for all exits or such as {{{exit}: 1}}"
             raise UserError(
-                f"which axis of the feature of exit {exit}, {[*self.shape]}, holds its channels is not "
-                f"certain ({why}); say it by `channel_axis=`, an axis for all exits or such as {{{exit}: 1}}"
+                f"which axis of {feature}, {[*self.shape]}, holds its channels is not "
+                f"certain ({why}); say it by `channel_axis=`, {form}"
             )
         axis = given if given >= 0 else given + len(self.shape)
         if not 0 < axis < len(self.shape):
             raise UserError(
-                f"channel_axis={given} is no channel axis of the feature of exit {exit}, {[*self.shape]}; "
+                f"channel_axis={given} is no channel axis of {feature}, {[*self.shape]}; "
                 f"give one from 1 to {len(self.shape) - 1}"
             )
         return axis
@@ -114,12 +121,15 @@ def look(
     ]
 
 
-def channel_axes(features: Sequence[Sequence[Observation]], given: ChannelAxis | None = None) -> list[Axes]:
+def channel_axes(
+    features: Sequence[Sequence[Observation]], given: ChannelAxis | None = None, *, exits: bool = True
+) -> list[Axes]:
     """The channel axis of every Tensor of the features, positive.
 
     Args:
         features: What :func:`look` returns.
         given: What counts where that is not certain: one axis for all exits, or a mapping from exit (from 1).
+        exits: Whether messages speak of exits, or of a trunk.
 
     Returns:
         A tuple for each exit, with None for a Tensor that no gradient flows through, or that has no axis but
@@ -130,11 +140,11 @@ def channel_axes(features: Sequence[Sequence[Observation]], given: ChannelAxis |
     """
     _check_given(given, len(features))
     axes = []
-    for exit, feature in enumerate(features, start=1):
+    for k, feature in enumerate(features, start=1):
         main = _main(feature)
         axes.append(
             tuple(
-                tensor.axis(exit, given_for(given, exit), main=tensor is main)
+                tensor.axis(k if exits else None, given_for(given, k), main=tensor is main)
                 if tensor.has_channels(main=tensor is main)
                 else None
                 for tensor in feature
