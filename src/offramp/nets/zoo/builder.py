@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 from offramp.errors import UserError, guess
-from offramp.nets.multi_exit import MultiExitNet
+from offramp.nets.net import Net
 
 __all__ = ["builder", "completed"]
 
@@ -16,9 +16,10 @@ __all__ = ["builder", "completed"]
 _BEFORE: dict[str, dict[str, object]] = {"resnet_sdn": {"head_reads": "relu"}}
 
 P = ParamSpec("P")
+Built = TypeVar("Built", bound=Net)
 
 
-def builder(build: Callable[P, MultiExitNet]) -> Callable[P, MultiExitNet]:
+def builder(build: Callable[P, Built]) -> Callable[P, Built]:
     """Make a function note in ``net.spec`` how it built a net, so that a run can build it again.
 
     The note is ``{"net": name, **arguments}``, with the arguments that were given, and those that old
@@ -32,7 +33,7 @@ def builder(build: Callable[P, MultiExitNet]) -> Callable[P, MultiExitNet]:
     known = signature.parameters
 
     @functools.wraps(build)
-    def noted(*args: P.args, **kwargs: P.kwargs) -> MultiExitNet:
+    def noted(*args: P.args, **kwargs: P.kwargs) -> Built:
         for key in kwargs:
             if key not in known:
                 raise UserError(

@@ -7,14 +7,14 @@ from typing import Any
 
 from offramp.errors import UserError, guess
 from offramp.nets import zoo
-from offramp.nets.multi_exit import MultiExitNet
+from offramp.nets.net import Net
 
 __all__ = ["NETS", "build_named", "create", "named"]
 
-NETS: dict[str, Callable[..., MultiExitNet]] = {name: getattr(zoo, name) for name in zoo.__all__}
+NETS: dict[str, Callable[..., Net]] = {name: getattr(zoo, name) for name in zoo.__all__}
 
 
-def named(name: str) -> Callable[..., MultiExitNet]:
+def named(name: str) -> Callable[..., Net]:
     """The function that builds the named network.
 
     Raises:
@@ -25,7 +25,7 @@ def named(name: str) -> Callable[..., MultiExitNet]:
     return NETS[name]
 
 
-def create(name: str, **kwargs: Any) -> MultiExitNet:
+def create(name: str, **kwargs: Any) -> Net:
     """Build the named network.
 
     Args:
@@ -40,7 +40,7 @@ def create(name: str, **kwargs: Any) -> MultiExitNet:
 
 def build_named(
     name: str, arguments: Mapping[str, Any], input_size: Sequence[int] | None = None
-) -> MultiExitNet:
+) -> Net:
     """Build the named network for inputs of some shape.
 
     Args:
