@@ -4,8 +4,8 @@ Two implementations of one network so become one function, whatever they call th
 gradients can be compared as sorted lists per kind and shape.
 
 The tensor ``<kind>:<shape>``, e.g. ``Conv2d.weight:(64, 3, 3, 3)``, takes standard normal numbers z from a
-generator seeded by the CRC-32 of that text, scaled as :func:`filled` says. A lone number of a layer of one's
-own, as the pooling share of an SDN head, is of the kind ``other``.
+generator seeded by the CRC-32 of that text, scaled as :func:`filled` says. What a module of one's own
+holds beside its layers, as an SDN head its pooling share, is of the kind ``other``.
 """
 
 from __future__ import annotations
@@ -71,7 +71,6 @@ def slots(net: nn.Module, slices: Slices | None = None, *, buffers: bool = False
         for name, tensor in own:
             if name == "num_batches_tracked":
                 continue
-            assert kind is not None or tensor.numel() == 1, f"no fill rule for {module_name}.{name}"
             whole = (tuple(tensor.shape), slice(None))
             shape, part = (slices or {}).get(f"{module_name}.{name}", whole)
             key = "other" if kind is None else f"{kind}.{name}"

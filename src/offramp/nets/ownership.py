@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -23,7 +23,8 @@ def owners(net: nn.Module, inputs: Any) -> dict[str, frozenset[int]]:
 
     A gradient can also be zero by chance: behind a dead ReLU, or before a scale that starts at 0, as
     many residual blocks end in. Therefore the passes run not at the parameters but near them and, if a
-    gradient is zero there, also where all parameters are positive and no ReLU is dead.
+    gradient is zero there, also where all parameters are positive and no ReLU is dead. A net on the meta
+    device has no values: there every gradient counts that is not None.
 
     Args:
         net: A module that returns its outputs as a list or tuple of Tensors, of any shapes.
@@ -58,7 +59,8 @@ def owners(net: nn.Module, inputs: Any) -> dict[str, frozenset[int]]:
 def _plain_arithmetic(net: nn.Module) -> Iterator[None]:
     """No autocast, which keeps low-precision copies of the weights that it met, and no inference mode."""
     device = next(net.parameters()).device.type
-    with torch.inference_mode(mode=False), torch.autocast(device, enabled=False):
+    autocast = nullcontext() if device == "meta" else torch.autocast(device, enabled=False)
+    with torch.inference_mode(mode=False), autocast:
         yield
 
 
@@ -76,7 +78,7 @@ def _gradients(net: nn.Module, inputs: Any, random: torch.Generator) -> Iterator
             )
             for name, grad in zip(live, grads, strict=True):
                 if grad is not None:
-                    yield name, k, bool(grad.any())
+                    yield name, k, grad.is_meta or bool(grad.any())
 
 
 @contextmanager

@@ -17,7 +17,18 @@ from torch import Tensor, nn
 from offramp.errors import UserError
 from offramp.tasks import Depth, Normals, Segmentation, Task
 
-__all__ = ["SIZE", "TASKS", "SegNet", "conv", "head", "initialise", "log_variances", "pooled", "unpooled", "widths"]
+__all__ = [
+    "SIZE",
+    "TASKS",
+    "SegNet",
+    "conv",
+    "head",
+    "initialise",
+    "log_variances",
+    "pooled",
+    "unpooled",
+    "widths",
+]
 
 SIZE = (3, 288, 384)  # of NYUv2's images, as published
 TASKS: dict[str, Task] = {"segmentation": Segmentation(), "depth": Depth(), "normals": Normals()}
@@ -30,9 +41,7 @@ def widths(width: int) -> list[int]:
 
 def conv(reads: int, gives: int) -> nn.Sequential:
     """A 3x3 convolution, BatchNorm and ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(reads, gives, 3, padding=1), nn.BatchNorm2d(gives), nn.ReLU(inplace=True)
-    )
+    return nn.Sequential(nn.Conv2d(reads, gives, 3, padding=1), nn.BatchNorm2d(gives), nn.ReLU(inplace=True))
 
 
 class Stage(nn.Module):

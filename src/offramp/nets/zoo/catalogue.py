@@ -38,9 +38,7 @@ def create(name: str, **kwargs: Any) -> Net:
     return build_named(name, kwargs)
 
 
-def build_named(
-    name: str, arguments: Mapping[str, Any], input_size: Sequence[int] | None = None
-) -> Net:
+def build_named(name: str, arguments: Mapping[str, Any], input_size: Sequence[int] | None = None) -> Net:
     """Build the named network for inputs of some shape.
 
     Args:

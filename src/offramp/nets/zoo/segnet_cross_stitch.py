@@ -1,8 +1,8 @@
 """Cross-stitched SegNets: one for each task, which mix their maps at every scale.
 
-Misra, Shrivastava, Gupta, Hebert, "Cross-stitch Networks for Multi-task Learning", CVPR 2016, in the form that
-Liu, Johns, Davison (CVPR 2019) compare with: at each scale all SegNets read the same sum of their maps, with
-one learned factor for each of them, which starts at 1.
+Misra, Shrivastava, Gupta, Hebert, "Cross-stitch Networks for Multi-task Learning", CVPR 2016, in the form
+that Liu, Johns, Davison (CVPR 2019) compare with: at each scale all SegNets read the same sum of their maps,
+with one learned factor for each of them, which starts at 1.
 """
 
 from __future__ import annotations

@@ -57,18 +57,18 @@ class SegNetMTAN(Net):
             UserError: The sides of the images are no multiples of 32.
         """
         maps = self.trunk.maps(x)
-        return [
-            head(self._attended(maps, gates)) for gates, head in zip(self.gates, self.heads, strict=True)
-        ]
+        return [head(self._attended(maps, gates)) for gates, head in zip(self.gates, self.heads, strict=True)]
 
     def _attended(self, maps: Maps, gates: Gates) -> Tensor:
         """What a task reads of the trunk's maps, from the finest scale down to the coarsest and up again."""
         x = None
-        for (first, last), gate, conv in zip(maps.encoder, gates.encoder, self.between.encoder, strict=True):
+        down = zip(maps.encoder, gates.encoder, self.between.encoder, strict=True)
+        up = zip(maps.decoder, gates.decoder, self.between.decoder, strict=True)
+        for (first, last), gate, to_next in down:
             mask = gate(first if x is None else torch.cat([first, x], 1))
-            x = F.max_pool2d(conv(mask * last), 2)
-        for (read, last), gate, conv in zip(maps.decoder, gates.decoder, self.between.decoder, strict=True):
-            x = conv(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True))
+            x = F.max_pool2d(to_next(mask * last), 2)
+        for (read, last), gate, to_next in up:
+            x = to_next(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True))
             x = gate(torch.cat([read, x], 1)) * last
         assert x is not None
         return x
@@ -99,8 +99,7 @@ class Gates(nn.Module):
         gives = [*f[-2::-1], f[0]]  # of the stages up
         self.encoder = nn.ModuleList(map(_gate, [f[0], *(2 * channels for channels in f[1:])], f))
         self.decoder = nn.ModuleList(
-            _gate(unpooled + attended, attended)
-            for unpooled, attended in zip(f[::-1], gives, strict=True)
+            _gate(unpooled + attended, attended) for unpooled, attended in zip(f[::-1], gives, strict=True)
         )
 
 
