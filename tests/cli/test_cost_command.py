@@ -125,3 +125,21 @@ def test_what_comes_once_an_epoch(offramp):
     words = ["cost", "--net", "vgg7:width=4", "--method", "dr-mgf", "--set", "stage_weights=equal-norms"]
     _, out, _ = offramp(*words)
     assert out.splitlines()[-1] == "On top, once an epoch: 33,186,944 MACs for each image of a batch."
+
+
+def test_a_net_of_several_tasks_has_a_row_for_each(offramp):
+    words = ["cost", "--net", "segnet_split:width=2", "--size", 32]
+    _, out, _ = offramp(*words, "--json")
+    document = json.loads(out)
+    counted = cost(create("segnet_split", width=2), (3, 32, 32))
+    assert document["outputs"] == ["segmentation", "depth", "normals"]
+    assert document["exits"] == [{"params": e.params, "flops": e.flops} for e in counted.exits]
+    code, out, _ = offramp(*words, "--method", "joint")
+    assert code == 0
+    rows = [line.split() for line in out.splitlines() if line]
+    assert [row[0] for row in rows if len(row) == 3][:5:2] == ["output", "segmentation", "normals"]
+    images = (
+        32 * 32 * 3 * 2 * 9
+    )  # products of the first convolution, which reads images: no gradient for them
+    assert [row[1] for row in rows if row[0] == "joint"] == [f"{3 * counted.flops - images:,}"] * 2
+    assert "not modelled" in out

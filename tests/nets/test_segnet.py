@@ -126,7 +126,7 @@ def walk_mtan(net, x):
     down, up = trunk_maps(net.trunk, x)
     outputs = []
     for t, task in enumerate(TASKS):
-        gates = net.gates[t]
+        gates = net.attention[t]
         read = None
         for j in range(5):
             reads = down[j][0] if j == 0 else torch.cat([down[j][0], read], 1)
@@ -189,12 +189,12 @@ def test_what_mtan_leads_from_scale_to_scale_runs_once_for_each_task():
     for name, module in net.named_modules():
         if isinstance(module, nn.BatchNorm2d):
             runs[name.partition(".")[0]].add(int(module.num_batches_tracked))
-    assert runs == {"trunk": {1}, "between": {3}, "gates": {1}}
+    assert runs == {"trunk": {1}, "between": {3}, "attention": {1}}
 
 
 OWNERS = {
     "segnet_split": {"stages": {0, 1, 2}, "decoders": None},
-    "segnet_mtan": {"trunk": {0, 1, 2}, "between": {0, 1, 2}, "gates": None, "heads": None},
+    "segnet_mtan": {"trunk": {0, 1, 2}, "between": {0, 1, 2}, "attention": None, "heads": None},
     "segnet_cross_stitch": {
         "trunks": {0, 1, 2}, "encoder_factors": {0, 1, 2}, "decoder_factors": {0, 1, 2}, "heads": None,
     },

@@ -18,7 +18,7 @@ from offramp.analysis.convergence import Curves, curves
 from offramp.analysis.pictures.filters import FilterLine
 from offramp.analysis.settings import Settings
 from offramp.errors import UserError
-from offramp.nets import MultiExitNet
+from offramp.nets import Net
 from offramp.reports import compare
 from offramp.runs.run import Run
 
@@ -31,7 +31,7 @@ def diagnose(
     runs: Sequence[str | Path | Run],
     settings: Settings = Settings(),  # noqa: B008  (frozen)
     *,
-    net: MultiExitNet | None = None,
+    net: Net | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Diagnosis:
     """Diagnose runs of one net on one data set.

@@ -12,6 +12,7 @@ from offramp.errors import UserError
 
 if TYPE_CHECKING:
     from offramp.methods import Method
+    from offramp.nets import Net
 
 __all__ = ["CostCommand"]
 
@@ -49,6 +50,7 @@ class CostCommand:
         """Count the operations of the network, and of a training by the method."""
         from offramp.counting import cost
         from offramp.nets.text import parse_net, sketch
+        from offramp.tasks.outputs import are_exits, column
         from offramp.text_table import aligned
 
         method = self._method()
@@ -64,13 +66,15 @@ class CostCommand:
             "params": net_cost.params,
             "exits": [{"params": e.params, "flops": e.flops} for e in net_cost.exits],
         }
+        if not (exits := are_exits(net.outputs)):
+            document["outputs"] = list(net.outputs)
         rows = [
-            [str(k), f"{e.params:,}", "unknown" if e.flops is None else f"{e.flops:,}"]
-            for k, e in enumerate(net_cost.exits, start=1)
+            [column(name), f"{e.params:,}", "unknown" if e.flops is None else f"{e.flops:,}"]
+            for name, e in zip(net.outputs, net_cost.exits, strict=True)
         ]
         image = f"{'x'.join(map(str, net.input_size))} image"
         text = (
-            f"{aligned(['exit', 'params', 'FLOPs'], rows)}\n\n"
+            f"{aligned(['exit' if exits else 'output', 'params', 'FLOPs'], rows)}\n\n"
             f"{net_cost.params:,} params in all; FLOPs for one {image}, counted as {net_cost.convention}"
         )
         if net_cost.unknown:
@@ -94,8 +98,6 @@ class CostCommand:
 
     def _training(self, method: Method, size: tuple[int, ...] | None) -> dict[str, Any]:
         """Training MACs per image of an epoch beside those of joint training, counted and by the paper."""
-        from offramp.counting import paper_operations
-        from offramp.forks import Partition
         from offramp.methods import METHODS
         from offramp.nets.text import build
         from offramp.training.operations import training_operations
@@ -103,12 +105,7 @@ class CostCommand:
         net = build(self.net, self.classes, size)
         joint = training_operations(net, METHODS["joint"])
         operations = training_operations(net, method)
-        paper = paper_operations(net.num_exits)
-        paper_count = None
-        if not set(method.axes) - {"fork", "objective"} and not method.objective.needs:
-            paper_count = (
-                paper.dfs if any(isinstance(rule, Partition) for rule in method.forks) else paper.joint
-            )
+        paper_joint, paper_count = _by_the_paper(net, method)
         training: dict[str, Any] = {
             "method": method.name,
             "options": method.options,
@@ -118,8 +115,8 @@ class CostCommand:
             "paper": {
                 "unit": "N^3 operations",
                 "operations": paper_count,
-                "joint_operations": paper.joint,
-                "saved_percent": _saved(paper_count, paper.joint),
+                "joint_operations": paper_joint,
+                "saved_percent": _saved(paper_count, paper_joint),
             },
         }
         if operations.once:
@@ -127,6 +124,22 @@ class CostCommand:
         if operations.unknown:
             training["unknown"] = list(operations.unknown)
         return training
+
+
+def _by_the_paper(net: Net, method: Method) -> tuple[int | None, int | None]:
+    """Operations of joint training and of the method, in the paper's model of a net with exits."""
+    from offramp.counting import paper_operations
+    from offramp.forks import Partition
+    from offramp.nets import MultiExitNet
+
+    if not isinstance(net, MultiExitNet):
+        return None, None
+    paper = paper_operations(net.num_exits)
+    if set(method.axes) - {"fork", "objective"} or method.objective.needs:
+        return paper.joint, None
+    return paper.joint, paper.dfs if any(
+        isinstance(rule, Partition) for rule in method.forks
+    ) else paper.joint
 
 
 def _saved(operations: int | None, joint: int | None) -> float | None:
@@ -139,7 +152,7 @@ def _training_text(training: dict[str, Any]) -> str:
 
     paper = training["paper"]
     rows = [
-        ["joint", _count(training["joint_macs"]), _count(paper["joint_operations"], " N^3")],
+        ["joint", _count(training["joint_macs"]), _count(paper["joint_operations"], " N^3", "not modelled")],
         [training["method"], _count(training["macs"]), _count(paper["operations"], " N^3", "not modelled")],
         _last_row(training, paper),
     ]

@@ -29,9 +29,14 @@ Which to try first:
   on average over the exits, beyond its spread over the seeds."""
 
 
+HEADS = """\
+On data with several targets for a whole image, as with --set tasks=class:label,box:box, a network with exits
+gets a head for each of them in their place."""
+
+
 @dataclass(frozen=True)
 class NetsCommand:
-    """List the networks, their exits and the arguments that --net takes after a colon."""
+    """List the networks, their exits or tasks, and the arguments that --net takes after a colon."""
 
     EXAMPLES: ClassVar[str] = """\
   offramp nets
@@ -43,24 +48,33 @@ class NetsCommand:
         """Build each without memory for its weights, and describe it."""
         from offramp.nets import NETS
         from offramp.nets.text import sketch
+        from offramp.tasks.outputs import are_exits
 
-        document, blocks = [], []
+        document: list[dict[str, Any]] = []
+        kinds: dict[str, list[str]] = {"exits": [], "tasks": []}
         for name, builder in NETS.items():
             net = sketch(name)
             arguments = {k: p.default for k, p in inspect.signature(builder).parameters.items()}
             summary = (builder.__doc__ or "").strip().split("\n")[0]
             size = list(net.input_size)
+            params = sum(p.numel() for p in net.parameters())
+            told = {"exits": len(net.outputs)} if are_exits(net.outputs) else {"tasks": list(net.outputs)}
             document.append(
                 {
                     "name": name,
-                    "exits": net.num_exits,
+                    **told,
+                    "params": params,
                     "input_size": size,
                     "arguments": arguments,
                     "summary": summary,
                 }
             )
-            blocks.append(f"{name}: {net.num_exits} exits\n    {summary}\n    arguments: {_pairs(arguments)}")
-        return Answer(document, "\n".join(blocks))
+            has = f"{told['exits']} exits" if "exits" in told else ", ".join(net.outputs)
+            kinds["exits" if "exits" in told else "tasks"].append(
+                f"{name}: {has}, {params:,} parameters\n    {summary}\n    arguments: {_pairs(arguments)}"
+            )
+        blocks = [f"Networks with several {kind}:\n\n" + "\n".join(nets) for kind, nets in kinds.items()]
+        return Answer(document, "\n\n".join([*blocks, HEADS]))
 
 
 @dataclass(frozen=True)

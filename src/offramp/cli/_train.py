@@ -86,7 +86,7 @@ class TrainCommand:
             data = open_set(str(self.data), recipe)
         if net is None:
             torch.manual_seed(recipe.seed)
-            net = build(str(self.net), data.num_classes, data.input_size)
+            net = build(str(self.net), input_size=data.input_size, targets=data.targets)
         run = fit(net, data, self.method, recipe, folder, resume=self.resume)
         return Answer(run.result.to_json(), result_table(run.result))
 

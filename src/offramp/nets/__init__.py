@@ -8,6 +8,7 @@ from offramp.nets.net import Net
 from offramp.nets.ownership import owners
 from offramp.nets.passage import Passage, last_linear
 from offramp.nets.separate import Separate
+from offramp.nets.task_heads import with_tasks
 from offramp.nets.zoo import *  # noqa: F403
 from offramp.nets.zoo import __all__ as _networks
 from offramp.nets.zoo.catalogue import NETS, create
@@ -25,5 +26,6 @@ __all__ = [
     "last_linear",
     "multi_task",
     "owners",
+    "with_tasks",
 ]
 __all__ += _networks

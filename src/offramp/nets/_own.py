@@ -1,7 +1,7 @@
 """A network of a user's own, by the place of its code: ``my_module:build`` or ``path/to/file.py:build``.
 
-At the place stands a function that returns a :class:`~offramp.nets.MultiExitNet`, or such a net. Its code
-runs when a user gives the place, and only then: what a file names is never imported.
+At the place stands a function that returns a :class:`~offramp.nets.Net`, such as a MultiExitNet, or such a
+net. Its code runs when a user gives the place, and only then: what a file names is never imported.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from torch import nn
 from offramp.copying import deep_copy
 from offramp.errors import UserError, guess
 from offramp.nets._imported import blamed, find
-from offramp.nets.multi_exit import MultiExitNet
-from offramp.nets.net import check_net
+from offramp.nets.net import Net, check_net
 
 __all__ = ["PLACE", "build_own", "check_own"]
 
@@ -38,7 +37,7 @@ def build_own(
     arguments: Mapping[str, Any],
     num_classes: int | None = None,
     input_size: Sequence[int] | None = None,
-) -> MultiExitNet:
+) -> Net:
     """Build or copy the net at a place in a user's code; ``net.spec`` notes the place and the arguments.
 
     Args:
@@ -50,12 +49,12 @@ def build_own(
 
     Raises:
         UserError: The code cannot be imported, or fails (the line names file and line); it takes other
-            arguments; or what it makes is no MultiExitNet.
+            arguments; or what it makes is no Net.
     """
     made = _find(place)
     given = _arguments(place, made, arguments, num_classes)
     with blamed(place.rpartition(":")[0], f"cannot build {place}"):
-        net: MultiExitNet = made(**given) if _is_function(made) else deep_copy(made)
+        net: Net = made(**given) if _is_function(made) else deep_copy(made)
     check_net(net, f"what {place} gives")
     net.spec = {"net": place, **given}
     if input_size is not None:

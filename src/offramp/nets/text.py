@@ -6,16 +6,19 @@ import ast
 import inspect
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 
+from offramp.data.targets import LABEL, Target
 from offramp.errors import UserError, guess
 from offramp.nets._own import PLACE, build_own, check_own
 from offramp.nets.multi_exit import MultiExitNet
+from offramp.nets.net import Net
+from offramp.nets.task_heads import noted_targets, with_tasks
 from offramp.nets.zoo.catalogue import NETS, build_named
 
-__all__ = ["build", "check", "parse_net", "sketch", "word"]
+__all__ = ["build", "build_noted", "check", "parse_net", "sketch", "word"]
 
 
 def parse_net(text: str) -> tuple[str, dict[str, Any]]:
@@ -51,7 +54,7 @@ def word(spec: Mapping[str, Any]) -> str:
         spec: How it was built, as ``run.json`` has it. What follows from the data is left out, and so are
             the defaults of the zoo.
     """
-    hidden = ("net", "num_classes", "input_size", "shapes", "exits_after")
+    hidden = ("net", "num_classes", "input_size", "shapes", "exits_after", "tasks")
     known = inspect.signature(NETS[spec["net"]]).parameters if spec["net"] in NETS else {}
     default = {key: parameter.default for key, parameter in known.items()}
     arguments = ",".join(
@@ -63,25 +66,64 @@ def word(spec: Mapping[str, Any]) -> str:
 
 
 def build(
-    text: str, num_classes: int | None = None, input_size: tuple[int, ...] | None = None
-) -> MultiExitNet:
+    text: str,
+    num_classes: int | None = None,
+    input_size: tuple[int, ...] | None = None,
+    targets: Mapping[str, Target] | None = None,
+) -> Net:
     """Build the network that a text names.
 
     Args:
         text: The text.
         num_classes: Holds where the text does not say otherwise; left out where a network of one's own does
-            not take it.
+            not take it. By default that of the one target that has classes.
+        input_size: Shape of one input; by default the network's own.
+        targets: What there is to predict. A net of the zoo with exits, which predict ``label``, gets a head
+            for each target in their place if there are others (:mod:`offramp.nets.task_heads`).
+
+    Raises:
+        UserError: No such network, no such argument, or a value it cannot have; or a net with exits is no
+            trunk for such targets.
+    """
+    name, arguments = parse_net(text)
+    if num_classes is None:
+        num_classes = _classes(targets or {})
+    if _is_own(name):
+        return build_own(name, arguments, num_classes, input_size)
+    if num_classes is not None:
+        arguments = {"num_classes": num_classes} | arguments
+    net = _build_named(text, name, arguments, input_size)
+    if targets is None or not isinstance(net, MultiExitNet) or _are_classes(targets):
+        return net
+    return with_tasks(net, targets)
+
+
+def build_noted(spec: Mapping[str, Any], input_size: tuple[int, ...] | None = None) -> Net:
+    """Build the network of the zoo that a note tells, which ``net.spec`` was.
+
+    Args:
+        spec: ``{"net": name, **arguments}``; beside them ``tasks``, of heads for several targets.
         input_size: Shape of one input; by default the network's own.
 
     Raises:
         UserError: No such network, no such argument, or a value it cannot have.
     """
-    name, arguments = parse_net(text)
-    if _is_own(name):
-        return build_own(name, arguments, num_classes, input_size)
-    if num_classes is not None:
-        arguments = {"num_classes": num_classes} | arguments
-    return _build_named(text, name, arguments, input_size)
+    arguments = {key: value for key, value in spec.items() if key not in ("net", "tasks")}
+    net = build_named(spec["net"], arguments, input_size)
+    if "tasks" not in spec:
+        return net
+    return with_tasks(cast(MultiExitNet, net), noted_targets(spec["tasks"]))
+
+
+def _classes(targets: Mapping[str, Target]) -> int | None:
+    """The number of classes of the one target that has some; None if there is none, or several."""
+    sizes = [target.size for target in targets.values() if target.kind in ("class", "segmentation")]
+    return sizes[0] if len(sizes) == 1 else None
+
+
+def _are_classes(targets: Mapping[str, Target]) -> bool:
+    """Whether there is nothing to predict but the classes of ``label``, as exits do."""
+    return [(key, target.kind) for key, target in targets.items()] == [(LABEL, "class")]
 
 
 def check(text: str) -> None:
@@ -97,9 +139,7 @@ def check(text: str) -> None:
         sketch(text)
 
 
-def sketch(
-    text: str, num_classes: int | None = None, input_size: tuple[int, ...] | None = None
-) -> MultiExitNet:
+def sketch(text: str, num_classes: int | None = None, input_size: tuple[int, ...] | None = None) -> Net:
     """Build a network for counting: without memory for its weights, unless it is one's own.
 
     Raises:
@@ -120,7 +160,7 @@ def _is_own(name: str) -> bool:
 
 def _build_named(
     text: str, name: str, arguments: Mapping[str, Any], input_size: tuple[int, ...] | None
-) -> MultiExitNet:
+) -> Net:
     if name not in NETS:
         known = f"there are: {', '.join(NETS)}; one of your own is written path/to/file.py:build"
         raise UserError(f"no network {name!r}{guess(name, NETS)}; {known}")

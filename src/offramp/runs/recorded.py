@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from offramp.errors import UserError
 from offramp.methods import METHODS, Method, method
-from offramp.nets import MultiExitNet
-from offramp.nets.text import word
-from offramp.nets.zoo.catalogue import build_named
+from offramp.nets import Net
+from offramp.nets.text import build_noted, word
 from offramp.recipes.recipe import Recipe
 from offramp.runs.sets import open_recorded
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["recorded_data", "recorded_method", "recorded_net"]
 
 
-def recorded_net(folder: Path, record: dict[str, Any]) -> MultiExitNet:
+def recorded_net(folder: Path, record: dict[str, Any]) -> Net:
     """The network with random weights.
 
     Raises:
@@ -31,8 +30,7 @@ def recorded_net(folder: Path, record: dict[str, Any]) -> MultiExitNet:
             f"{folder} holds weights of a network of your own, {word(spec)}, whose code is not run "
             "unasked; give it by `net=...`"
         )
-    arguments = {key: value for key, value in spec.items() if key != "net"}
-    return build_named(spec["net"], arguments, record["data"]["input_size"])
+    return build_noted(spec, tuple(record["data"]["input_size"]))
 
 
 def recorded_data(folder: Path, record: dict[str, Any], recipe: Recipe) -> OpenedData[Any]:

@@ -126,7 +126,7 @@ def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
         is_new = run.entry.label not in checked
         if not is_new and not run.folder.exists():
             continue
-        net = build(sweep.net, data.num_classes, data.input_size)
+        net = build(sweep.net, input_size=data.input_size, targets=data.targets)
         if is_new:
             checked.add(run.entry.label)
             check_batch_size(recipe, data.train)

@@ -45,7 +45,7 @@ def conv(reads: int, gives: int) -> nn.Sequential:
 
 
 class Stage(nn.Module):
-    """Convolutions at one scale.
+    """Convolutions at one scale; gives the map of the first one and that of the last.
 
     Args:
         reads: Channels of the map that it reads.
@@ -58,9 +58,10 @@ class Stage(nn.Module):
         self.first = conv(reads, gives)
         self.rest = nn.Sequential(*(conv(gives, gives) for _ in range(further)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[N, reads, H, W]`` -> ``[N, gives, H, W]``."""
-        return self.rest(self.first(x))  # type: ignore[no-any-return]
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``[N, reads, H, W]`` -> two maps ``[N, gives, H, W]``."""
+        first = self.first(x)
+        return first, self.rest(first)
 
 
 class Maps(NamedTuple):
@@ -110,14 +111,12 @@ class SegNet(nn.Module):
         check_sides(x)
         maps, places = Maps([], []), []
         for stage in self.encoder:
-            first = stage.first(x)
-            last = stage.rest(first)
-            maps.encoder.append((first, last))
-            x, indices = pooled(last)
+            maps.encoder.append(stage(x))
+            x, indices = pooled(maps.encoder[-1][1])
             places.append(indices)
         for stage in self.decoder:
             read = unpooled(x, places.pop())
-            x = stage(read)
+            _, x = stage(read)
             maps.decoder.append((read, x))
         return maps
 
@@ -138,12 +137,12 @@ def check_sides(images: Tensor) -> None:
 
 def pooled(x: Tensor) -> tuple[Tensor, Tensor]:
     """The maxima of 2x2 windows, and their places."""
-    return F.max_pool2d(x, 2, return_indices=True)  # type: ignore[return-value]
+    return F.max_pool2d(x, 2, return_indices=True)
 
 
 def unpooled(x: Tensor, places: Tensor) -> Tensor:
     """A map of twice the sides, zero but for the values of ``x`` at their places."""
-    return F.max_unpool2d(x, places, 2)
+    return F.max_unpool2d(x, places, [2, 2])
 
 
 class _Unit(nn.Module):
@@ -161,11 +160,12 @@ def head(task: str, reads: int, num_classes: int) -> nn.Sequential:
         reads: Channels of the map.
         num_classes: How many classes the segmentation tells apart.
     """
-    gives, end = {
+    ends: dict[str, tuple[int, list[nn.Module]]] = {
         "segmentation": (num_classes, [nn.LogSoftmax(1)]),
         "depth": (1, []),
         "normals": (3, [_Unit()]),
-    }[task]
+    }
+    gives, end = ends[task]
     return nn.Sequential(nn.Conv2d(reads, reads, 3, padding=1), nn.Conv2d(reads, gives, 1), *end)
 
 

@@ -8,6 +8,7 @@ with one learned factor for each of them, which starts at 1.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -69,18 +70,18 @@ class SegNetCrossStitch(Net):
         for k, stages in enumerate(down):
             if k:
                 x = _mixed(maps, self.encoder_factors[k - 1])
-            maps, own = zip(*(pooled(stage(x)) for stage in stages), strict=True)
+            maps, own = zip(*(pooled(stage(x)[1]) for stage in stages), strict=True)
             places.append(own)
         for stages, factors in zip(up, self.decoder_factors, strict=True):
             x = _mixed(maps, factors)
-            maps = [stage(unpooled(x, own)) for stage, own in zip(stages, places.pop(), strict=True)]
+            maps = [stage(unpooled(x, own))[1] for stage, own in zip(stages, places.pop(), strict=True)]
         return [head(x) for head, x in zip(self.heads, maps, strict=True)]
 
 
 def _mixed(maps: Sequence[Tensor], factors: Tensor) -> Tensor:
     """The sum of some maps, each times its factor."""
-    first, *others = (factor * x for factor, x in zip(factors, maps, strict=True))
-    return sum(others, first)
+    mixed: Tensor = reduce(torch.add, (factor * x for factor, x in zip(factors, maps, strict=True)))
+    return mixed
 
 
 @builder

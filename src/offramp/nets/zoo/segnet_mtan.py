@@ -35,17 +35,16 @@ class SegNetMTAN(Net):
 
     Attributes:
         trunk: The SegNet.
-        between: The convolutions from each scale to the next, on the way down and up. All tasks share them;
-            they run once for each task.
-        gates: For each task its :class:`Gates`.
+        between: What leads from each scale to the next. All tasks share it, and it runs once for each.
+        attention: For each task its gates.
         heads: For each task what makes its output.
     """
 
     def __init__(self, num_classes: int, width: int) -> None:
         super().__init__()
         self.outputs, self.input_size = dict(TASKS), SIZE
-        self.trunk, self.between = SegNet(width), _Between(width)
-        self.gates = nn.ModuleList(Gates(width) for _ in TASKS)
+        self.trunk, self.between = SegNet(width), Between(width)
+        self.attention = nn.ModuleList(Attention(width) for _ in TASKS)
         self.heads = nn.ModuleList(head(task, width, num_classes) for task in TASKS)
         self.log_variances = log_variances()
         initialise(self)
@@ -57,37 +56,14 @@ class SegNetMTAN(Net):
             UserError: The sides of the images are no multiples of 32.
         """
         maps = self.trunk.maps(x)
-        return [head(self._attended(maps, gates)) for gates, head in zip(self.gates, self.heads, strict=True)]
-
-    def _attended(self, maps: Maps, gates: Gates) -> Tensor:
-        """What a task reads of the trunk's maps, from the finest scale down to the coarsest and up again."""
-        x = None
-        down = zip(maps.encoder, gates.encoder, self.between.encoder, strict=True)
-        up = zip(maps.decoder, gates.decoder, self.between.decoder, strict=True)
-        for (first, last), gate, to_next in down:
-            mask = gate(first if x is None else torch.cat([first, x], 1))
-            x = F.max_pool2d(to_next(mask * last), 2)
-        for (read, last), gate, to_next in up:
-            x = to_next(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True))
-            x = gate(torch.cat([read, x], 1)) * last
-        assert x is not None
-        return x
+        return [
+            head(attention(maps, self.between))
+            for attention, head in zip(self.attention, self.heads, strict=True)
+        ]
 
 
-class _Between(nn.Module):
-    """Convolutions that lead what a task reads from each scale to the next."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        f = widths(width)
-        self.encoder = nn.ModuleList(map(conv, f, [*f[1:], f[-1]]))
-        self.decoder = nn.ModuleList(map(conv, f[::-1], [*f[-2::-1], f[0]]))
-
-
-class Gates(nn.Module):
-    """A task's gates, one per stage of the SegNet, in the order in which they run.
-
-    Each reads the stage's map and, but for the first, what the task reads of the stage before.
+class Between(nn.Module):
+    """Convolutions that lead what a task reads from each scale to the next, in the order in which they run.
 
     Args:
         width: Channels of the finest scale.
@@ -96,15 +72,44 @@ class Gates(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         f = widths(width)
-        gives = [*f[-2::-1], f[0]]  # of the stages up
+        self.encoder = nn.ModuleList(map(conv, f, [*f[1:], f[-1]]))
+        self.decoder = nn.ModuleList(map(conv, f[::-1], [*f[-2::-1], f[0]]))
+
+
+class Attention(nn.Module):
+    """A task's gates, one for each stage of the SegNet, in the order in which they run.
+
+    Each reads the stage's map and, but for the first, what the task reads of the stage before. It gives a
+    factor between 0 and 1 for every channel and pixel of the stage's last map.
+
+    Args:
+        width: Channels of the finest scale.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        f = widths(width)
+        up = [*f[-2::-1], f[0]]  # what the stages up give
         self.encoder = nn.ModuleList(map(_gate, [f[0], *(2 * channels for channels in f[1:])], f))
         self.decoder = nn.ModuleList(
-            _gate(unpooled + attended, attended) for unpooled, attended in zip(f[::-1], gives, strict=True)
+            _gate(read + gives, gives) for read, gives in zip(f[::-1], up, strict=True)
         )
+
+    def forward(self, maps: Maps, between: Between) -> Tensor:
+        """What the task reads, ``[N, width, H, W]``: down to the coarsest scale and up again."""
+        x: Tensor | None = None
+        for (first, last), gate, to_next in zip(maps.encoder, self.encoder, between.encoder, strict=True):
+            mask = gate(first if x is None else torch.cat([first, x], 1))
+            x = F.max_pool2d(to_next(mask * last), 2)
+        assert x is not None
+        for (read, last), gate, to_next in zip(maps.decoder, self.decoder, between.decoder, strict=True):
+            x = to_next(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True))
+            x = gate(torch.cat([read, x], 1)) * last
+        return x
 
 
 def _gate(reads: int, gives: int) -> nn.Sequential:
-    """Two 1x1 convolutions to a factor between 0 and 1 for every channel and pixel."""
+    """Two 1x1 convolutions with BatchNorm, and a sigmoid."""
     return nn.Sequential(
         nn.Conv2d(reads, gives, 1),
         nn.BatchNorm2d(gives),

@@ -1,0 +1,76 @@
+"""A head for each task on a network of the zoo, in the place of its exits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from torch import nn
+
+from offramp.data.targets import Target
+from offramp.errors import UserError
+from offramp.forks.fork import Fork
+from offramp.nets.multi_exit import MultiExitNet
+from offramp.nets.multi_task import MultiTaskNet
+from offramp.nets.zoo.catalogue import NETS, build_named
+
+__all__ = ["noted_targets", "with_tasks"]
+
+
+def with_tasks(net: MultiExitNet, targets: Mapping[str, Target]) -> MultiTaskNet:
+    """Make a multi-task net of a multi-exit net of the zoo: its stages, and its last head for each task.
+
+    The stages are the net's own. Each head is a new one, as large as its target needs. ``spec`` notes the
+    targets, so that a run can build the net again.
+
+    Args:
+        net: A net of the zoo.
+        targets: What each output, by its name, predicts.
+
+    Raises:
+        UserError: The net is none of the zoo or has no plain forks, or a target is one for every pixel, of
+            which these nets' heads know nothing.
+    """
+    from offramp.tasks.of_target import task_of
+
+    arguments = dict(net.spec or {})
+    name = arguments.pop("net", type(net).__name__)
+    if name not in NETS:
+        raise UserError(
+            f"{name} is no net of the zoo, whose heads can be built again; put decoders of your own on its "
+            "stages, by offramp.multi_task(nn.Sequential(*net.stages), ...)"
+        )
+    if any(type(fork) is not Fork for fork in net.forks):
+        raise UserError(
+            f"{name} has forks that are not plain, between its stages; build it without slice_beta, or take "
+            "them off by offramp.forks.remove(net)"
+        )
+    dense = [f"{key!r} ({target.kind})" for key, target in targets.items() if target.dense]
+    if dense:
+        raise UserError(
+            f"{name} gives one vector for an image, and {', '.join(dense)} wants a value for every pixel; "
+            "take segnet_split, segnet_mtan or segnet_cross_stitch, or offramp.multi_task with a decoder "
+            "that gives a map"
+        )
+    like = next(net.parameters())
+    sized = (build_named(name, arguments | {"num_classes": target.size}) for target in targets.values())
+    heads = [cast(MultiExitNet, other).heads[-1].to(like) for other in sized]
+    made = MultiTaskNet(
+        [nn.Sequential(*net.stages)],
+        heads,
+        {key: task_of(key, target) for key, target in targets.items()},
+        input_size=net.input_size,
+    )
+    made.convention = net.convention
+    arguments.pop("num_classes", None)
+    noted = {key: {"kind": target.kind, "size": target.size} for key, target in targets.items()}
+    made.spec = {"net": name, **arguments, "tasks": noted}
+    return made
+
+
+def noted_targets(tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, Target]:
+    """The targets that ``spec["tasks"]`` notes, their classes by number."""
+    return {
+        key: Target(noted["kind"], tuple(map(str, range(noted["size"]))), noted["size"])
+        for key, noted in tasks.items()
+    }
