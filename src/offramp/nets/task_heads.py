@@ -13,6 +13,7 @@ from offramp.forks.fork import Fork
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.multi_task import MultiTaskNet
 from offramp.nets.zoo.catalogue import NETS, build_named
+from offramp.tasks.of_target import task_of
 
 __all__ = ["noted_targets", "with_tasks"]
 
@@ -31,8 +32,6 @@ def with_tasks(net: MultiExitNet, targets: Mapping[str, Target]) -> MultiTaskNet
         UserError: The net is none of the zoo or has no plain forks, or a target is one for every pixel, of
             which these nets' heads know nothing.
     """
-    from offramp.tasks.of_target import task_of
-
     arguments = dict(net.spec or {})
     name = arguments.pop("net", type(net).__name__)
     if name not in NETS:
