@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -13,8 +13,8 @@ from offramp.errors import UserError
 from offramp.papers._dr_mgf_tasks import TABLE_6
 from offramp.reports import read_run
 from offramp.runs.output import Output
-from offramp.runs.result import Result
-from offramp.tasks import Boxes, Classification, Task
+from offramp.runs.result import LastEpochs, Result
+from offramp.tasks import Boxes, Classification, Depth, Normals, Segmentation, Task
 from offramp.tasks.evaluation import Metrics
 
 RECORD = {"net": {"net": "tiny"}, "method": "joint", "data": {"name": "toy"}, "seed": 3}
@@ -52,7 +52,15 @@ def of_tasks(top1=50.0, iou=20.0, error=0.5):
     return Result.of(tasks, found, COST, RECORD)
 
 
-@pytest.mark.parametrize("result", [of_exits(), of_tasks()])
+def of_maps():
+    tasks = [Segmentation(), Depth(), Normals()]
+    found = {task.target: dict.fromkeys(task.compared, 10.0) | {"image_x": 1.0} for task in tasks}
+    result = Result.of({task.target: task for task in tasks}, Metrics(found), COST, RECORD)
+    last = {name: {metric: value + 1 for metric, value in each.items()} for name, each in found.items()}
+    return replace(result, last_epochs=LastEpochs((2, 3), Metrics(last)))
+
+
+@pytest.mark.parametrize("result", [of_exits(), of_tasks(), of_maps()])
 def test_the_file_gives_the_result_back(result):
     assert Result.from_json(json.loads(json.dumps(result.to_json()))) == result
 
@@ -83,19 +91,63 @@ def test_delta_m_is_the_mean_relative_loss():
     assert of_tasks(60.0, 15.0, 0.25).delta_m(of_tasks()) == pytest.approx(100 / 3 * (-0.2 + 0.25 - 0.5))
 
 
+def split(result):
+    """One result for each output, as of networks of one task each."""
+    return [replace(result, outputs={name: output}) for name, output in result.outputs.items()]
+
+
 @pytest.mark.parametrize("label", TABLE_6.delta_m)
 def test_delta_m_is_as_published(label):
     def result(row):
-        outputs = {
-            name: Output({"metric": value}, "metric", "higher" if higher else "lower")
-            for name, higher, value in zip(TABLE_6.columns, TABLE_6.higher, TABLE_6.rows[row], strict=True)
-        }
+        values = iter(TABLE_6.rows[row])
+        outputs = {}
+        for task in (Segmentation(), Depth(), Normals()):  # in the order of the columns
+            metrics = dict(zip(task.compared, values, strict=False))
+            outputs[task.target] = Output(metrics, task.primary, task.better, compared=task.compared)
+        assert not [*values]
         return Result("net", row, "NYUv2", 0, outputs)
 
     found = result(label).delta_m(result(TABLE_6.baseline))
-    assert found == pytest.approx(
-        TABLE_6.delta_m[label], abs=0.02
-    )  # of metrics printed to 2e-4 of themselves
+    assert found == pytest.approx(TABLE_6.delta_m[label], abs=0.012)  # of metrics in four digits
+    assert result(label).delta_m(*split(result(TABLE_6.baseline))) == found
+
+
+def test_the_file_says_which_way_each_compared_metric_is_better():
+    content = of_maps().to_json()
+    assert content["outputs"]["segmentation"]["compared"] == {"miou": "higher", "pixacc": "higher"}
+    assert content["outputs"]["depth"]["compared"] == {"abs_err": "lower", "rel_err": "lower"}
+    assert content["last_epochs"]["epochs"] == [2, 3]
+    assert content["last_epochs"]["outputs"]["depth"]["metrics"]["abs_err"] == 11.0
+
+
+def test_the_mean_of_the_last_epochs_is_a_result():
+    result = of_maps()
+    # four of nine metrics are better where lower: 5 / 9 of a tenth better, 4 / 9 of it worse
+    assert result.of_last_epochs.delta_m(result) == pytest.approx(10 * (4 - 5) / 9)
+    assert result.of_last_epochs.outputs["depth"].params == result.outputs["depth"].params
+    assert of_tasks().of_last_epochs is None
+
+
+def test_several_tasks_as_evaluation_prints_them():
+    assert of_tasks().to_task_json(-1.5) == {
+        "net": "tiny", "method": "joint", "data": "toy", "seed": 3,
+        "tasks": {"class": {"top1": 50.0, "top5": 90.0}, "box": {"iou": 20.0}, "distance": {"abs_err": 0.5}},
+        "delta_m": -1.5,
+    }  # fmt: skip
+    assert of_tasks().to_task_json()["delta_m"] is None
+    assert of_exits().to_task_json() == of_exits().to_json()
+
+
+def test_baselines_of_one_task_each_are_one_baseline():
+    result, baseline = of_tasks(60.0, 15.0, 0.25), of_tasks()
+    assert result.delta_m(*split(baseline)) == result.delta_m(baseline)
+    with pytest.raises(UserError, match="two baselines have an output 'box'; give one run"):
+        result.delta_m(*split(baseline), baseline)
+    with pytest.raises(UserError, match="the baseline has no output 'distance'"):
+        result.delta_m(*split(baseline)[:2])
+    other = replace(baseline.outputs["box"], compared={"iou": "lower"})
+    with pytest.raises(UserError, match=r"'box' is compared by iou .*, the baseline's by iou"):
+        result.delta_m(replace(baseline, outputs={**baseline.outputs, "box": other}))
 
 
 def test_no_relative_change_to_nothing():
@@ -114,6 +166,14 @@ DAMAGE = {
     "sideways": lambda content: content["outputs"]["box"].update(better="sideways"),
     "no ensemble": lambda content: content.pop("ensemble"),
     "an exit": lambda content: content.update(outputs={"exit 1": None}),
+    "compared by a word": lambda content: content["outputs"]["box"].update(compared=5),
+    "compared sideways": lambda content: content["outputs"]["box"].update(compared={"iou": "sideways"}),
+    "compared by nothing": lambda content: content["outputs"]["box"].update(compared={"f1": "higher"}),
+    "no last epochs": lambda content: content.update(last_epochs={}),
+    "last epochs of others": lambda content: content.update(
+        last_epochs={"epochs": [1], "outputs": {}, "ensemble": None}
+    ),
+    "last epochs of no number": lambda content: content.update(last_epochs={**content, "epochs": ["one"]}),
 }
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from offramp.analysis.importance import Importance
-from offramp.runs.output import relative_gain
+from offramp.tasks.delta_m import relative_gain
 
 __all__ = ["FilterCounts", "Pruning", "own_counts", "own_filters", "pruned", "pruning_matrix"]
 

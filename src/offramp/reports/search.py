@@ -8,7 +8,8 @@ from statistics import fmean
 
 from offramp.errors import UserError
 from offramp.reports.runs import RunRecord
-from offramp.runs.output import Output, relative_gain
+from offramp.runs.output import Output
+from offramp.tasks.delta_m import delta_m
 
 __all__ = ["RateResult", "pick_rate"]
 
@@ -80,8 +81,7 @@ def _criterion(
     primaries = {output.primary for output in outputs.values()}
     if len(primaries) == 1:
         return primaries.pop(), fmean(means.values())
-    gains = [relative_gain(value, lowest[name], outputs[name].better) for name, value in means.items()]
-    return "delta_m", -100 * fmean(gains)
+    return "delta_m", delta_m(means, lowest, {name: output.better for name, output in outputs.items()})
 
 
 def _rate_result(lr: float, runs: Sequence[RunRecord], metric: str, value: float) -> RateResult:

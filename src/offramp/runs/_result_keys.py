@@ -50,12 +50,19 @@ def metrics_to_json(
                 "metrics": dict(values),
                 "primary": outputs[name].primary,
                 "better": outputs[name].better,
+                **_compared(outputs[name]),
                 **cost[name],
             }
             for name, values in metrics.outputs.items()
         },
         "ensemble": metrics.ensemble,
     }
+
+
+def _compared(output: Output) -> dict[str, Any]:
+    """The metrics that Delta-m goes over, where they are others than the primary one."""
+    alone = output.compared == {output.primary: output.better}
+    return {} if alone else {"compared": dict(output.compared)}
 
 
 def metrics_from_json(content: Mapping[str, Any]) -> Metrics:
@@ -77,6 +84,13 @@ def outputs_from_json(content: Mapping[str, Any]) -> dict[str, Output]:
     else:
         outputs = content["outputs"]
     return {
-        name: Output(metrics[name], entry["primary"], entry["better"], entry["params"], entry["flops"])
+        name: Output(
+            metrics[name],
+            entry["primary"],
+            entry["better"],
+            entry["params"],
+            entry["flops"],
+            entry.get("compared", {}),
+        )
         for name, entry in outputs.items()
     }

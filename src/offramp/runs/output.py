@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from offramp.errors import UserError
-
-__all__ = ["Output", "relative_gain"]
+__all__ = ["Output"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +18,8 @@ class Output:
         better: Whether a ``"higher"`` or a ``"lower"`` value of it is better.
         params: Parameters that the output needs.
         flops: Operations that the output needs for one sample; None: unknown.
+        compared: The metrics that Delta-m goes over -> whether a ``"higher"`` or a ``"lower"`` one is better;
+            by default the primary one.
     """
 
     metrics: Mapping[str, float]
@@ -27,22 +27,13 @@ class Output:
     better: str
     params: int = 0
     flops: int | None = None
+    compared: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.compared:
+            object.__setattr__(self, "compared", {self.primary: self.better})
 
     @property
     def value(self) -> float:
         """The primary metric's."""
         return self.metrics[self.primary]
-
-
-def relative_gain(now: float, before: float, better: str) -> float:
-    """Change of a metric for the better as a part of what it was.
-
-    Raises:
-        UserError: It was 0.
-    """
-    if not before:
-        raise UserError(
-            f"a metric that was 0 and is {now:g} has no relative change (Delta-m); compare single metrics"
-        )
-    change = (now - before) / abs(before)
-    return change if better == "higher" else -change

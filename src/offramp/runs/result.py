@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from statistics import fmean
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from offramp.counting import Cost
@@ -15,11 +14,26 @@ from offramp.runs._result_keys import (
     metrics_to_json,
     outputs_from_json,
 )
-from offramp.runs.output import Output, relative_gain
+from offramp.runs.output import Output
 from offramp.tasks import Task
+from offramp.tasks.delta_m import delta_m
 from offramp.tasks.evaluation import Metrics
+from offramp.tasks.outputs import are_exits
 
-__all__ = ["Result"]
+__all__ = ["LastEpochs", "Result"]
+
+
+@dataclass(frozen=True)
+class LastEpochs:
+    """Metrics of the last epochs of a training, each measured once after it.
+
+    Attributes:
+        epochs: Which epochs, from 1.
+        metrics: Their mean over these epochs.
+    """
+
+    epochs: tuple[int, ...]
+    metrics: Metrics
 
 
 @dataclass(frozen=True)
@@ -36,6 +50,7 @@ class Result:
             task.
         convention: Convention by which operations were counted.
         averaged: The metrics of the moving average of the weights; None without one.
+        last_epochs: The mean metrics of the last epochs; None where their weights were not kept.
     """
 
     net: str
@@ -46,6 +61,7 @@ class Result:
     ensemble: Mapping[str, float] | None = None
     convention: str = "macs"
     averaged: Metrics | None = None
+    last_epochs: LastEpochs | None = None
 
     @classmethod
     def of(cls, tasks: Mapping[str, Task], metrics: Metrics, cost: Cost, record: Mapping[str, Any]) -> Result:
@@ -58,7 +74,14 @@ class Result:
             record: The content of ``run.json``.
         """
         outputs = {
-            name: Output(metrics.outputs[name], task.primary, task.better, exit_cost.params, exit_cost.flops)
+            name: Output(
+                metrics.outputs[name],
+                task.primary,
+                task.better,
+                exit_cost.params,
+                exit_cost.flops,
+                task.compared,
+            )
             for (name, task), exit_cost in zip(tasks.items(), cost.exits, strict=True)
             if name in metrics.outputs
         }
@@ -103,30 +126,45 @@ class Result:
         values = [output.value for output in self.outputs.values()]
         return sum(values) / len(values) if len(primaries) == 1 else None
 
-    def delta_m(self, baseline: Result) -> float:
+    @property
+    def of_last_epochs(self) -> Result | None:
+        """The result with the mean of the last epochs in place of the final one; None where there is none."""
+        if self.last_epochs is None:
+            return None
+        metrics = self.last_epochs.metrics
+        outputs = {
+            name: replace(output, metrics=metrics.outputs[name]) for name, output in self.outputs.items()
+        }
+        return replace(self, outputs=outputs, ensemble=metrics.ensemble)
+
+    def delta_m(self, *baselines: Result) -> float:
         """Mean relative change for the worse against a baseline, in percent: below 0 is a gain.
 
-        Delta-m (DR-MGF, arXiv:2305.19844, Eq 12, with the sign of its tables), over the primary metric of
-        each output; the paper's NYUv2 tables take all nine metrics of the three tasks.
+        Delta-m (:mod:`offramp.tasks.delta_m`) over the metrics that each output is compared by; on NYUv2
+        these are the nine of its three tasks.
 
         Args:
-            baseline: A result with outputs of the same names.
+            baselines: A result with outputs of the same names; or several that have them between them, as
+                those of networks with one task each, trained by the same recipe.
 
         Raises:
-            UserError: The baseline lacks an output, measures it otherwise, or has 0 there.
+            UserError: The baseline lacks an output or has it twice, measures it otherwise, or has 0 there.
         """
-        losses = []
+        values, before, better = {}, {}, {}
+        references = _together(baselines)
         for name, output in self.outputs.items():
-            reference = baseline.outputs.get(name)
-            if reference is None:
+            if name not in references:
                 raise UserError(f"the baseline has no output {name!r}; compare results of the same outputs")
-            if (reference.primary, reference.better) != (output.primary, output.better):
+            if (known := references[name].compared) != output.compared:
                 raise UserError(
-                    f"output {name!r} is measured by {output.primary}, "
-                    f"the baseline's by {reference.primary}; compare results of the same tasks"
+                    f"output {name!r} is compared by {_words(output.compared)}, "
+                    f"the baseline's by {_words(known)}; compare results of the same tasks"
                 )
-            losses.append(-100 * relative_gain(output.value, reference.value, output.better))
-        return fmean(losses)
+            for metric in output.compared:
+                values[name, metric] = output.metrics[metric]
+                before[name, metric] = references[name].metrics[metric]
+                better[name, metric] = output.compared[metric]
+        return delta_m(values, before, better)
 
     @property
     def classifies_at_exits(self) -> bool:
@@ -143,12 +181,29 @@ class Result:
             **metrics_to_json(self.metrics, self.outputs, costs=True),
             "convention": self.convention,
             **({"averaged_weights": metrics_to_json(self.averaged, self.outputs)} if self.averaged else {}),
+            **({"last_epochs": self._last_epochs_to_json()} if self.last_epochs else {}),
         }
+
+    def to_task_json(self, delta_m: float | None = None) -> dict[str, Any]:
+        """Plain values of several tasks: the metrics of each by its name, and Delta-m where it is known.
+
+        Exits of one task, whose average and ensemble count, are as in :meth:`to_json`.
+        """
+        if are_exits(self.outputs) or self.ensemble is not None:
+            return self.to_json() | ({} if delta_m is None else {"delta_m": delta_m})
+        run = {"net": self.net, "method": self.method, "data": self.data, "seed": self.seed}
+        tasks = {name: dict(output.metrics) for name, output in self.outputs.items()}
+        return {**run, "tasks": tasks, "delta_m": delta_m}
+
+    def _last_epochs_to_json(self) -> dict[str, Any]:
+        assert self.last_epochs is not None
+        metrics = metrics_to_json(self.last_epochs.metrics, self.outputs)
+        return {"epochs": list(self.last_epochs.epochs), **metrics}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Result:
         """A result from a ``result.json`` that :func:`~offramp.runs.shape.check_result` lets pass."""
-        averaged = content.get("averaged_weights")
+        averaged, last = content.get("averaged_weights"), content.get("last_epochs")
         return cls(
             net=content["net"],
             method=content["method"],
@@ -158,4 +213,26 @@ class Result:
             ensemble=metrics_from_json(content).ensemble,
             convention=content.get("convention", "macs"),
             averaged=metrics_from_json(averaged) if averaged else None,
+            last_epochs=LastEpochs(tuple(last["epochs"]), metrics_from_json(last)) if last else None,
         )
+
+
+def _together(results: Sequence[Result]) -> dict[str, Output]:
+    """The outputs of several results, each of which has others.
+
+    Raises:
+        UserError: Two have one of the same name.
+    """
+    outputs: dict[str, Output] = {}
+    for result in results:
+        if twice := outputs.keys() & result.outputs.keys():
+            raise UserError(
+                f"two baselines have an output {min(twice)!r}; give one run that has all outputs, or one run "
+                "for each of them"
+            )
+        outputs |= result.outputs
+    return outputs
+
+
+def _words(compared: Mapping[str, str]) -> str:
+    return ", ".join(f"{metric} ({better} is better)" for metric, better in compared.items())

@@ -104,13 +104,15 @@ def check_result(content: Any, path: Path) -> None:
     """
     check_shape(content, RESULT, path)
     _check_metrics(content, COST, path)
-    if "averaged_weights" in content:
-        averaged = content["averaged_weights"]
-        check_shape(averaged, dict, path, "averaged_weights")
-        _check_metrics(averaged, {}, path, "averaged_weights.")
-        own, others = (_parts(metrics) for metrics in (content, averaged))
+    for key in ("averaged_weights", "last_epochs"):
+        if key not in content:
+            continue
+        beside = content[key]
+        check_shape(beside, {"epochs": [int]} if key == "last_epochs" else {}, path, key)
+        _check_metrics(beside, {}, path, f"{key}.")
+        own, others = (_parts(metrics) for metrics in (content, beside))
         if own != others:  # both are of the same samples
-            raise _damage(averaged, path, "averaged_weights")
+            raise _damage(beside, path, key)
 
 
 def _check_metrics(content: dict[str, Any], cost: dict[str, Any], path: Path, inside: str = "") -> None:
@@ -127,14 +129,25 @@ def _check_metrics(content: dict[str, Any], cost: dict[str, Any], path: Path, in
         check_shape(output, OUTPUT | cost, path, key)
         metrics = dict.fromkeys([output["primary"], *output["metrics"]], float)
         check_shape(output["metrics"], metrics, path, f"{key}.metrics")
-        if output["better"] not in ("higher", "lower"):
-            raise _damage(output["better"], path, f"{key}.better")
+        _check_directions(output, path, key)
     _check_key(content, "ensemble", dict | None, path, inside)
     if content["ensemble"] is not None:
         primaries = {output["primary"] for output in content["outputs"].values()}
         if len(primaries) != 1:
             raise _damage(content["ensemble"], path, f"{inside}ensemble")
         check_shape(content["ensemble"], dict.fromkeys(primaries, float), path, f"{inside}ensemble")
+
+
+def _check_directions(output: dict[str, Any], path: Path, key: str) -> None:
+    """Check which way the metrics of an output are better, and that those that are compared are there."""
+    directions = {"better": output["better"]}
+    if "compared" in output:
+        check_shape(output["compared"], dict, path, f"{key}.compared")
+        check_shape(output["metrics"], dict.fromkeys(output["compared"], float), path, f"{key}.metrics")
+        directions |= {f"compared.{metric}": better for metric, better in output["compared"].items()}
+    for name, better in directions.items():
+        if better not in ("higher", "lower"):
+            raise _damage(better, path, f"{key}.{name}")
 
 
 def _check_key(content: dict[str, Any], name: str, shape: Any, path: Path, inside: str) -> None:
