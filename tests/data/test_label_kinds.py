@@ -10,7 +10,7 @@ from pyarrow import parquet
 from small_sets import noise, png
 
 from offramp import UserError
-from offramp.data import open_data
+from offramp.data import Target, open_data
 from offramp.data.opening import open_other
 
 
@@ -152,5 +152,5 @@ def test_a_validation_split_of_the_set_is_used_unless_turned_off(folder_of):
 
 def test_other_data_are_read_with_the_known_classes(folder_of):
     folder = folder_of([2, 2, 2], [2, 2])
-    data = open_other(folder, ("0", "1", "2"))
+    data = open_other(folder, {"label": Target("class", tuple("012"))})
     assert data.classes == ("0", "1", "2") and data.test.labels.tolist() == [2, 2]

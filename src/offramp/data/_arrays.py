@@ -1,26 +1,30 @@
-"""Images and labels as two arrays, Tensors or lists of equal length."""
+"""Images and targets as arrays, Tensors or lists of equal length."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from offramp.data._labels import MULTI_LABEL, Labels
+from offramp.data._stored import StoredColumn
+from offramp.data.asked import Asked
+from offramp.data.targets import LABEL
 from offramp.errors import UserError
 
 __all__ = ["ArrayRows"]
 
 
 class ArrayRows:
-    """A split of two arrays: images and labels.
+    """A split of arrays: images, and one array for each target.
 
     Args:
         images: ``[N, H, W]`` (gray), ``[N, C, H, W]``, as an array also ``[N, H, W, C]``; or a list.
-        labels: ``[N]`` or ``[N, 1]``.
+        targets: Name -> ``[N, ...]``; of one class, ``label``, ``[N]`` or ``[N, 1]``.
         name: Its name in errors.
         class_names: Names of the classes 0, 1, ..., if they have any.
+        asked: The targets that are wanted; None: the class.
 
     Raises:
         UserError: Not as many labels as images, none at all, or several labels for an image.
@@ -29,17 +33,24 @@ class ArrayRows:
     random = False
 
     def __init__(
-        self, images: Any, labels: Any, name: str, class_names: tuple[str, ...] | None = None
+        self,
+        images: Any,
+        targets: Mapping[str, Any],
+        name: str,
+        class_names: tuple[str, ...] | None = None,
+        asked: Mapping[str, Asked] | None = None,
     ) -> None:
-        self.class_names = class_names
-        self._images, self._labels, self._name = images, labels, name
-        if len(images) != len(labels):
-            raise UserError(
-                f"{name}: {len(images)} images and {len(labels)} labels; give as many labels as images"
-            )
+        self.class_names, self.asked = class_names, asked
+        self._images, self._targets, self._name = images, targets, name
+        for key, values in targets.items():
+            if len(images) != len(values):
+                words = "labels" if key == LABEL else f"of {key!r}"
+                raise UserError(
+                    f"{name}: {len(images)} images and {len(values)} {words}; give as many {words} as images"
+                )
         if not len(images):
             raise UserError(f"{name} has no samples; give some")
-        shape = getattr(labels, "shape", ())
+        shape = () if asked is not None else getattr(targets[LABEL], "shape", ())
         if len(shape) > 1 and tuple(shape[1:]) != (1,) * (len(shape) - 1):
             raise UserError(f"{name}: labels of shape {tuple(shape)} are {MULTI_LABEL}; give labels [N]")
 
@@ -48,7 +59,11 @@ class ArrayRows:
 
     def labels(self) -> Labels:
         """The labels as they are stored."""
-        return Labels.of(as_list(self._labels), self.location)
+        return Labels.of(as_list(self._targets[LABEL]), self.location)
+
+    def column(self, name: str) -> StoredColumn:
+        """The values of a target."""
+        return StoredColumn.of(name, self._targets[name], self.location, self.class_names)
 
     def content(self, row: int) -> Any:
         """The image of a row."""

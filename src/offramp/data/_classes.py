@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -61,6 +61,18 @@ class Classes:
                 return value if 0 <= value < len(self.names) else None
         return self._indices.get(str(value))
 
+    def indices(self, labels: Labels, names: Sequence[str] | None) -> tuple[np.ndarray, list[Any]]:
+        """The class of each row, int64 ``[N]``, -1 where it has none; and the labels that are no classes.
+
+        Args:
+            labels: The labels.
+            names: Names of the classes 0, 1, ... in their own split, if that has any.
+        """
+        found = {v: self.index(v, names) for v in labels.values if str(v) not in self.ignored}
+        codes = [-1 if found.get(value) is None else found[value] for value in labels.values]
+        unknown = [value for value, index in found.items() if index is None]
+        return np.array([*codes, -1], np.int64)[labels.codes], unknown
+
     def select(self, splits: Mapping[str, LabelledSplit]) -> dict[str, tuple[Tensor, Tensor]]:
         """Rows of each split whose labels are not ignored, and their classes, both int64 ``[N]``.
 
@@ -71,17 +83,12 @@ class Classes:
         for split, (rows, labels) in splits.items():
             if (labels.codes == -1).any():
                 raise UserError(f"{rows.location(labels.first_row(None))}: no label; label or remove the row")
-            indices = {
-                v: self.index(v, rows.class_names) for v in labels.values if str(v) not in self.ignored
-            }
-            if not indices:
+            if all(str(value) in self.ignored for value in labels.values):
                 raise UserError(
                     f"{rows.location(0)}: its label is ignored, and so are all others of its split; "
                     "leave fewer out by `ignore_label=...`"
                 )
-            unknown[split] = [value for value, index in indices.items() if index is None]
-            codes = [indices.get(value) for value in labels.values]
-            classes = np.array([-1 if index is None else index for index in codes], np.int64)[labels.codes]
+            classes, unknown[split] = self.indices(labels, rows.class_names)
             kept = np.flatnonzero(classes >= 0)
             selections[split] = torch.from_numpy(kept), torch.from_numpy(classes[kept])
         for split, values in unknown.items():
@@ -121,7 +128,11 @@ class Classes:
 
 
 def decide_classes(
-    split: LabelledSplit, classes: int | Sequence[object] | None, ignored: Iterable[object]
+    labels: Labels,
+    named: tuple[str, ...] | None,
+    location: Callable[[int], str],
+    classes: int | Sequence[object] | None,
+    ignored: Iterable[object],
 ) -> Classes:
     """Decide which classes a set has.
 
@@ -129,7 +140,9 @@ def decide_classes(
     training split in their order, whatever they are.
 
     Args:
-        split: The training split.
+        labels: The labels of the training split.
+        named: Names of the classes 0, 1, ... of the set itself, if it has any.
+        location: How an error names a row of the training split.
         classes: Their number, of labels that are whole numbers from 0 on, seen or not. Or all classes in
             order: the labels themselves, or, where these are whole numbers, words for 0, 1, ...
         ignored: Labels of samples to leave out.
@@ -138,16 +151,14 @@ def decide_classes(
         UserError: More different labels than classes are likely, or not the number given; or labels of
             several kinds.
     """
-    rows, labels = split
-    named, left_out = rows.class_names, frozenset(map(str, ignored))
+    left_out = frozenset(map(str, ignored))
     if isinstance(classes, Sequence):
         names = tuple(map(str, classes))
         return Classes(names, not any(name.removeprefix("-").isdecimal() for name in names), left_out)
     if named is not None:
         if classes not in (None, len(named)):
             raise UserError(
-                f"{rows.location(0)}: the set names {len(named)} classes itself; "
-                f"leave `classes={classes}` out"
+                f"{location(0)}: the set names {len(named)} classes itself; leave `classes={classes}` out"
             )
         return Classes(named, True, left_out)
     used = [value for value in labels.values if str(value) not in left_out]
@@ -155,21 +166,21 @@ def decide_classes(
     if len(examples) > 1:
         label, other = sorted(examples.values(), key=labels.first_row)[:2]
         raise UserError(
-            f"{rows.location(labels.first_row(label))}: label {label!r} is of another kind than {other!r} "
-            f"({rows.location(labels.first_row(other))}); make all of them numbers, or all words"
+            f"{location(labels.first_row(label))}: label {label!r} is of another kind than {other!r} "
+            f"({location(labels.first_row(other))}); make all of them numbers, or all words"
         )
     if isinstance(classes, int) and int in examples:
         return Classes(tuple(map(str, range(classes))), True, left_out)
     values = sorted(value for value in used if not is_number(value) or value >= 0)
     if classes is None and len(values) > MANY:
         raise UserError(
-            f"{rows.location(0)} and on: {len(values):,} different labels, which are hardly classes; choose "
+            f"{location(0)} and on: {len(values):,} different labels, which are hardly classes; choose "
             "another column by `label=...`, or say that they are, by "
             f"`classes={len(values) if int not in examples else values[-1] + 1}`"
         )
     if classes not in (None, len(values)):
         raise UserError(
-            f"{rows.location(0)} and on: {len(values)} different labels, not {classes}; leave `classes` out"
+            f"{location(0)} and on: {len(values)} different labels, not {classes}; leave `classes` out"
         )
     return Classes(tuple(map(str, values)), False, left_out)
 

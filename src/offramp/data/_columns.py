@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from offramp.data.asked import Asked
 from offramp.errors import UserError, guess
 
 __all__ = ["USUAL", "Columns"]
@@ -17,44 +18,53 @@ USUAL = {
 PLURAL = {"image": "images", "text": "texts", "label": "labels"}
 
 
+Misfit = Callable[[str, str], str | None]  # role and column -> what it holds, if it cannot serve
+
+
 @dataclass(frozen=True)
 class Columns:
-    """The columns of images or texts and of labels: those that a user names, or else the usual ones.
+    """The columns of images or texts and of their targets: those that a user names, or else the usual ones.
 
     Attributes:
         content: Column of the images or texts; None: by its usual name, or the only one declared so.
         label: Column of the labels, likewise.
         required: Whether data without columns, or without these, are refused.
         kind: What the content is, ``"image"`` or ``"text"``.
+        asked: The columns of several targets, by the names of these; None: there is one class, ``label``.
     """
 
     content: str | None = None
     label: str | None = None
     required: bool = True
     kind: str = "image"
+    asked: Mapping[str, Asked] | None = None
 
     @property
-    def _wanted(self) -> tuple[tuple[str, str | None], tuple[str, str | None]]:
-        return (self.kind, self.content), ("label", self.label)
+    def _wanted(self) -> list[tuple[str, str | None]]:
+        roles = [(self.kind, self.content)]
+        return roles if self.asked is not None else [*roles, ("label", self.label)]
 
     def pick(
         self,
         name: str,
         columns: Collection[str],
-        misfit: Callable[[str, str], str | None] = lambda role, column: None,
+        misfit: Misfit = lambda role, column: None,
         declared: Mapping[str, Collection[str]] | None = None,
-    ) -> tuple[str, str]:
-        """Choose the columns of the images or texts and of the labels.
+    ) -> tuple[str, str | None]:
+        """Choose the columns of the images or texts and of the labels, and look for those of other targets.
 
         Args:
             name: Name of the table in errors.
             columns: Names of its columns.
-            misfit: Role (``image``, ``text`` or ``label``) and column -> description of what the column
-                holds, if it cannot serve; else None.
+            misfit: Role (``image``, ``text``, ``label`` or ``target``) and column -> description of what the
+                column holds, if it cannot serve; else None.
             declared: Role -> columns that the table itself declares to be such.
 
+        Returns:
+            The column of the labels is None where several targets are asked for.
+
         Raises:
-            UserError: A column is missing or holds something else; one line says so of both.
+            UserError: A column is missing or holds something else; one line says so of all of them.
         """
         picked, faults = {}, []
         for role, wanted in self._wanted:
@@ -78,14 +88,36 @@ class Columns:
                     else f"no column of {PLURAL[role]}"
                 )
                 faults.append(f"{missing} among {', '.join(columns)}; choose it by `{role}=...`")
+        faults += self._faults_of_targets(columns, misfit)
         if faults:
             texts = self.kind == "image" and "image" not in picked and {*USUAL["text"]} & {*columns}
             remedy = "; for texts give their tokenizer by `tokenizer=...`" if texts else ""
             raise UserError(f"{name}: {', and '.join(faults)}{remedy}")
-        return picked[self.kind], picked["label"]
+        return picked[self.kind], picked.get("label")
+
+    def check_targets(self, name: str, columns: Collection[str]) -> None:
+        """Look for the columns of the targets that are asked for.
+
+        Raises:
+            UserError: One of them is missing.
+        """
+        if faults := self._faults_of_targets(columns, lambda role, column: None):
+            raise UserError(f"{name}: {', and '.join(faults)}")
+
+    def _faults_of_targets(self, columns: Collection[str], misfit: Misfit) -> list[str]:
+        faults = []
+        for key, (column, _) in (self.asked or {}).items():
+            if column not in columns:
+                faults.append(
+                    f"no column {column!r}{guess(column, columns)} among {', '.join(columns)}; choose that "
+                    f"of {key!r} by `tasks={{{key}: ...}}`"
+                )
+            elif problem := misfit("target", column):
+                faults.append(f"column {column!r} holds {problem}; choose another for {key!r}")
+        return faults
 
     def refuse(self, name: str) -> None:
-        """Refuse a choice of columns for data that have none.
+        """Refuse a choice of columns for data that have none but their one class, ``label``.
 
         Raises:
             UserError: A column was chosen.
@@ -93,3 +125,4 @@ class Columns:
         chosen = [f"`{role}={column!r}`" for role, column in self._wanted if column is not None]
         if chosen and self.required:
             raise UserError(f"{name} has no columns to choose from; leave {' and '.join(chosen)} out")
+        self.check_targets(name, ["label"])

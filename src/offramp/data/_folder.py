@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from offramp.data._labels import Labels
+from offramp.data._stored import StoredColumn
+from offramp.data.asked import Asked
 from offramp.errors import UserError
 
 __all__ = ["FolderRows", "hidden", "image_files", "read_image"]
@@ -22,6 +24,7 @@ class FolderRows:
 
     Args:
         folder: E.g. ``.../train``.
+        asked: The targets that are asked for, whose only column is ``label``; None: the class.
 
     Raises:
         UserError: No class folders, or one without images.
@@ -29,7 +32,8 @@ class FolderRows:
 
     random = False
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, asked: Mapping[str, Asked] | None = None) -> None:
+        self.asked = asked
         folders = sorted(p.name for p in folder.iterdir() if p.is_dir() and not hidden(p))
         if not folders:
             raise UserError(f"{folder} has no class folders; put its images into {folder.name}/<class>/")
@@ -50,6 +54,11 @@ class FolderRows:
     def labels(self) -> Labels:
         """The names of the class folders."""
         return self._labels
+
+    def column(self, name: str) -> StoredColumn:
+        """The name of each image's class folder."""
+        values = [self.class_names[code] for code in self._labels.codes]
+        return StoredColumn(name, values, self.location, self.class_names)
 
     def content(self, row: int) -> bytes:
         """One image file's content.

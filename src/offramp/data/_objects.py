@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch.utils import data as torch_data
@@ -14,6 +14,8 @@ from offramp.data._once import iter_samples, read_once
 from offramp.data._rows import Rows
 from offramp.data._samples import SampleRows
 from offramp.data._table import TableRows, not_images
+from offramp.data.asked import Asked
+from offramp.data.targets import LABEL
 from offramp.errors import UserError
 
 __all__ = ["KINDS", "object_name", "open_rows"]
@@ -48,15 +50,11 @@ def open_rows(data: Any, name: str, columns: Columns) -> tuple[Rows, list[str]]:
     if isinstance(data, torch_data.DataLoader):
         return _loader_rows(data, name, columns)
     if isinstance(data, torch_data.TensorDataset) and len(data.tensors) == 2:
-        columns.refuse(name)
-        images, labels = data.tensors
-        return ArrayRows(images, labels, name), []
+        return _array_rows(data.tensors, name, columns), []
     if hasattr(data, "features") and hasattr(data, "with_format") and hasattr(data, "__len__"):
         return _hugging_face_rows(data, name, columns)
     if _is_pair_of_columns(data):
-        columns.refuse(name)
-        images, labels = data
-        return ArrayRows(images, labels, name), []
+        return _array_rows(data, name, columns), []
     is_text = isinstance(data, (str, bytes, Mapping))
     iterable_only = isinstance(data, torch_data.IterableDataset)
     if hasattr(data, "__len__") and hasattr(data, "__getitem__") and not is_text and not iterable_only:
@@ -64,6 +62,17 @@ def open_rows(data: Any, name: str, columns: Columns) -> tuple[Rows, list[str]]:
     if isinstance(data, Iterable) and not is_text:
         return read_once(data, f"{name} can only be read from its beginning", name, columns)
     raise UserError(f"{name} is no data set; give {KINDS}")
+
+
+def _array_rows(data: Sequence[Any], name: str, columns: Columns) -> ArrayRows:
+    """The rows of (images, labels), or of (images, {name: targets})."""
+    images, targets = data
+    if not isinstance(targets, Mapping):
+        columns.refuse(name)
+        return ArrayRows(images, {LABEL: targets}, name, asked=columns.asked)
+    columns.check_targets(name, [*targets])
+    asked = columns.asked or {str(key): Asked(str(key)) for key in targets}
+    return ArrayRows(images, targets, name, asked=asked)
 
 
 def _with_notes(rows: SampleRows, name: str) -> tuple[Rows, list[str]]:
@@ -120,7 +129,7 @@ def _hugging_face_rows(data: Any, name: str, columns: Columns) -> tuple[Rows, li
         if not_images(table.schema.field(content).type) is None:
             return TableRows(table, columns), []
         data = data.with_format("numpy")
-    names = getattr(features[label], "names", None)
+    names = None if label is None else getattr(features[label], "names", None)
     labels = data.with_format(None)[label][:] if label in data.column_names else None
     return _with_notes(SampleRows(data, name, columns, labels, tuple(names) if names else None), name)
 
@@ -129,6 +138,8 @@ def _is_pair_of_columns(data: Any) -> bool:
     """Whether data are (images, labels), and not a pair of samples."""
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         return False
+    if isinstance(data[1], Mapping):  # arrays by name; or the second of two samples
+        return isinstance(data, tuple) and hasattr(data[0], "__len__") and not isinstance(data[0], Mapping)
     arrays = all(hasattr(part, "shape") and len(part.shape) for part in data)
     return arrays or (
         isinstance(data, tuple)

@@ -56,11 +56,18 @@ def iter_samples(loader: DataLoader[Any]) -> Iterator[Any]:
     for batch in loader:
         if loader.batch_sampler is None:
             yield batch
-        elif isinstance(batch, Mapping):
-            for sample in zip(*batch.values(), strict=True):
-                yield dict(zip(batch, sample, strict=True))
         else:
-            yield from zip(*batch, strict=True)
+            yield from _one_by_one(batch)
+
+
+def _one_by_one(batch: Any) -> Iterator[Any]:
+    """The samples of a batch: of columns in a tuple, or in a mapping, which a sample then is as well."""
+    if isinstance(batch, Mapping):
+        for sample in zip(*batch.values(), strict=True):
+            yield dict(zip(batch, sample, strict=True))
+    else:
+        columns = (_one_by_one(part) if isinstance(part, Mapping) else part for part in batch)
+        yield from zip(*columns, strict=True)
 
 
 def _bytes(part: Any) -> int:

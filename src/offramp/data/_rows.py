@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from offramp.data._labels import Labels
 from offramp.data._pictures import Picture, UnusableImage, picture, size_of
+from offramp.data._stored import StoredColumn
+from offramp.data.asked import Asked
 from offramp.errors import UserError
 
 __all__ = ["Rows", "decode"]
@@ -15,6 +18,7 @@ class Rows(Protocol):
     """A split in any kind of storage: its images or texts and its labels, one by one."""
 
     random: bool  # whether an image is another one each time it is read
+    asked: Mapping[str, Asked] | None  # the targets that are wanted, or brought by name; None: one class
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -24,6 +28,13 @@ class Rows(Protocol):
 
     def labels(self) -> Labels:
         """The labels as they are stored."""
+
+    def column(self, name: str) -> StoredColumn:
+        """The values of a target's column.
+
+        Raises:
+            UserError: There is no such column.
+        """
 
     def content(self, row: int) -> Any:
         """A row as it is stored: an image (a file's content, PIL, an array or a Tensor), or a text."""

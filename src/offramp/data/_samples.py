@@ -11,6 +11,9 @@ from offramp.data._arrays import as_list
 from offramp.data._columns import Columns
 from offramp.data._draws import generator_states, seeded
 from offramp.data._labels import Labels, plain
+from offramp.data._stored import StoredColumn
+from offramp.data.asked import Asked
+from offramp.data.targets import LABEL
 from offramp.errors import UserError
 
 __all__ = ["SampleRows", "evenly_spaced"]
@@ -21,22 +24,24 @@ PROBES = 8  # samples that are read at the start to see what the data set is lik
 class SampleRows:
     """A map-style data set: a torch ``Dataset``, a formatted Hugging Face one, a list of pairs.
 
-    Whatever it draws from the global random numbers follows from the seed that is set before each reading.
+    A sample is (image, label), (image, {name: target}), or a mapping that holds all of them. Whatever the set
+    draws from the global random numbers follows from the seed that is set before each reading.
 
     Args:
-        samples: Has ``len()`` and gives (image, label), or a mapping with such keys, for a number.
+        samples: Has ``len()`` and gives such a sample for a number.
         name: Its name in errors.
-        columns: Which keys hold the image and the label.
+        columns: Which keys hold the image and the targets.
         labels: All labels, if they are at hand; where they contradict the samples, the samples count.
         class_names: Names of the classes 0, 1, ..., if they have any.
 
     Attributes:
         random: Whether images differ each time that they are read.
         reproducible: Whether they are the same again after the same seed.
-        read_for_labels: Whether every sample has to be read for its label.
+        read_for_labels: Whether every sample has to be read for its targets.
 
     Raises:
-        UserError: There are no samples, or they are no such pairs.
+        UserError: There are no samples, they are no such samples, or their targets differ each time that they
+            are read.
     """
 
     def __init__(
@@ -47,27 +52,43 @@ class SampleRows:
         labels: Any = None,
         class_names: tuple[str, ...] | None = None,
     ) -> None:
-        self.class_names = class_names
+        self.class_names, self.asked = class_names, columns.asked
         self._samples, self._name, self._columns = samples, name, columns
-        self._keys: tuple[Any, Any] = (0, 1)
+        self._content: Any = 0  # key of the image in a sample
+        self._label: Any = 1
         if not len(samples):
             raise UserError(f"{name} has no samples; give some")
-        sample = self._sample(0)
-        if isinstance(sample, Mapping):
-            self._keys = columns.pick(name, list(sample))
-        else:
-            columns.refuse(name)
-            if not isinstance(sample, (tuple, list)) or len(sample) != 2:
-                parts = f" of {len(sample)}" if isinstance(sample, (tuple, list)) else ""
-                raise UserError(
-                    f"{self.location(0)}: a {type(sample).__name__}{parts}; "
-                    f"make it a pair ({columns.kind}, label)"
-                )
+        self._probes = evenly_spaced(len(samples), PROBES)
+        self._look(self._sample(0))
         self.random, self.reproducible = False, True
-        self._labels = None if labels is None or len(labels) != len(samples) else as_list(labels)
-        for row in evenly_spaced(len(samples), PROBES):
+        at_hand = self.asked is None and labels is not None and len(labels) == len(samples)
+        self._labels = as_list(labels) if at_hand else None
+        for row in self._probes:
             self._probe(row)
         self.read_for_labels = self._labels is None
+        self._targets: list[Mapping[str, Any]] | None = None
+
+    def _look(self, sample: Any) -> None:
+        """Find out by the first sample what samples are."""
+        columns, name = self._columns, self._name
+        if isinstance(sample, Mapping):
+            self._content, self._label = columns.pick(name, list(sample))
+            return
+        if not isinstance(sample, (tuple, list)) or len(sample) != 2:
+            parts = f" of {len(sample)}" if isinstance(sample, (tuple, list)) else ""
+            raise UserError(
+                f"{self.location(0)}: a {type(sample).__name__}{parts}; "
+                f"make it a pair ({columns.kind}, label), or ({columns.kind}, {{name: target, ...}})"
+            )
+        if not isinstance(sample[1], Mapping):
+            columns.refuse(name)
+            return
+        self._label = None
+        names = dict.fromkeys(str(key) for row in self._probes for key in self._targets_of(self._sample(row)))
+        if self.asked is None:
+            self.asked = {key: Asked(key) for key in names}
+        else:
+            columns.check_targets(name, [*names])
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -77,6 +98,29 @@ class SampleRows:
         if self._labels is None:
             self._labels = [self._pair(row)[1] for row in range(len(self))]
         return Labels.of(self._labels, self.location)
+
+    def column(self, name: str) -> StoredColumn:
+        """The values of a target, for which every sample is read once."""
+        if self._targets is None:
+            self._targets = [self._read_targets(row) for row in range(len(self))]
+        values = [targets.get(name) for targets in self._targets]
+        return StoredColumn.of(name, values, self.location, self.class_names if name == LABEL else None)
+
+    def _read_targets(self, row: int) -> Mapping[str, Any]:
+        with seeded(row):
+            targets = self._targets_of(self._sample(row))
+        new = [key for key in targets if key not in (self.asked or {})]
+        if new and self._columns.asked is None:
+            raise UserError(
+                f"{self.location(row)} has {new[0]!r}, which others lack; say which targets there are by "
+                "`tasks=...`, and give None where one is not there"
+            )
+        return {name: targets.get(name) for name in (of.column for of in (self.asked or {}).values())}
+
+    def _targets_of(self, sample: Any) -> Mapping[str, Any]:
+        """The targets of a sample by name; that of a pair (image, label) is ``label``."""
+        targets = sample if isinstance(sample, Mapping) else sample[1]
+        return targets if isinstance(targets, Mapping) else {LABEL: targets}
 
     def content(self, row: int) -> Any:
         """The image of a row.
@@ -93,13 +137,21 @@ class SampleRows:
     def _probe(self, row: int) -> None:
         with seeded(row):
             states = generator_states()
-            image, label = self._pair(row)
+            image, target = self._pair(row)
             self.random |= generator_states() != states
         with seeded(row):
             image_again, _ = self._pair(row)
         if not _equal(image, image_again):
             self.random, self.reproducible = True, False
-        if self._labels is not None and not _equal(plain(self._labels[row]), plain(label)):
+        if self.asked is not None and self.random:
+            with seeded(row, 1):
+                other = self._pair(row)[1]
+            if {*map(repr, other.items())} != {*map(repr, target.items())}:
+                raise UserError(
+                    f"{self.location(row)}: its targets differ each time that they are read; leave out what "
+                    "draws them at random, and have images and targets moved by `augment=...`"
+                )
+        if self._labels is not None and not _equal(plain(self._labels[row]), plain(target)):
             self._labels = None  # an attribute of that name that is something else
 
     def _sample(self, row: int) -> Any:
@@ -114,12 +166,16 @@ class SampleRows:
             ) from error
 
     def _pair(self, row: int) -> tuple[Any, Any]:
-        sample, (image_key, label_key) = self._sample(row), self._keys
+        """The image and the label of a row, or its image and all targets, if these are several."""
+        sample = self._sample(row)
         try:
-            return sample[image_key], sample[label_key]
+            if self.asked is None:
+                return sample[self._content], sample[self._label]
+            return sample[self._content], self._targets_of(sample)
         except (KeyError, IndexError, TypeError) as error:
+            what = "label" if self.asked is None else "{name: target}"
             raise UserError(
-                f"{self.location(row)}: no pair ({self._columns.kind}, label) as sample 0 is; "
+                f"{self.location(row)}: no pair ({self._columns.kind}, {what}) as sample 0 is; "
                 "mend or remove it"
             ) from error
 

@@ -19,6 +19,7 @@ from offramp.data._objects import KINDS, object_name, open_rows
 from offramp.data._parquet import ParquetTable, find_parquet
 from offramp.data._rows import Rows
 from offramp.data._table import Table, TableRows
+from offramp.data.targets import LABEL
 from offramp.errors import UserError, guess
 
 __all__ = ["MAX_BYTES", "Source", "find_source"]
@@ -64,7 +65,7 @@ def find_source(source: Any, columns: Columns) -> Source:
     source = os.fspath(source)
     if source == "digits":
         columns.refuse(source)
-        return Source(source, source, _digits())
+        return Source(source, source, _digits(columns))
     path = Path(source).expanduser()
     if path.is_dir():
         return Source(path.resolve().name, source, _in_folder(path, columns))
@@ -86,11 +87,14 @@ def find_source(source: Any, columns: Columns) -> Source:
     raise UserError(f"no such folder: {source}; give one with train.parquet, or with train/<class>/")
 
 
-def _digits() -> dict[str, Rows]:
+def _digits(columns: Columns) -> dict[str, Rows]:
     images, labels = load_digits()
     parts = {"train": slice(0, -TEST), "test": slice(-TEST, None)}
     names = tuple("0123456789")
-    return {split: ArrayRows(images[part], labels[part], "digits", names) for split, part in parts.items()}
+    return {
+        split: ArrayRows(images[part], {LABEL: labels[part]}, "digits", names, columns.asked)
+        for split, part in parts.items()
+    }
 
 
 def _in_folder(folder: Path, columns: Columns) -> dict[str, Rows]:
@@ -111,7 +115,7 @@ def _in_folder(folder: Path, columns: Columns) -> dict[str, Rows]:
     columns.refuse(str(folder))
     for name in reversed(SPLITS):
         if (folder / name).is_dir():
-            splits[SPLITS[name]] = FolderRows(folder / name)
+            splits[SPLITS[name]] = FolderRows(folder / name, columns.asked)
     return splits
 
 

@@ -13,6 +13,7 @@ from offramp.data._columns import USUAL, Columns
 from offramp.data._extra import extra
 from offramp.data._folder import read_image
 from offramp.data._labels import MULTI_LABEL, Labels
+from offramp.data._stored import StoredColumn
 from offramp.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,18 +64,24 @@ class TableRows:
             for role, kind in kinds.items()
         }
         words = [name for name in table.schema.names if not _not_texts(table.schema.field(name).type)]
-        declared["text"] = [name for name in words if name not in (columns.label, *USUAL["label"])]
+        of_targets = {columns.label, *USUAL["label"], *(of.column for of in (columns.asked or {}).values())}
+        declared["text"] = [name for name in words if name not in of_targets]
 
         def misfit(role: str, column: str) -> str | None:
             type_ = table.schema.field(column).type
-            return {"image": not_images, "text": _not_texts, "label": _not_labels}[role](type_)
+            checks = {"image": not_images, "text": _not_texts, "label": _not_labels, "target": _not_targets}
+            return checks[role](type_)
 
         self._kind = columns.kind
         self._content_column, self._label_column = columns.pick(
             table.name, table.schema.names, misfit, declared
         )
-        names = features.get(self._label_column, {}).get("names")
-        self.class_names: tuple[str, ...] | None = tuple(names) if names else None
+        self._class_names = {
+            column: tuple(feature["names"])
+            for column, feature in features.items()
+            if isinstance(feature, dict) and feature.get("names")
+        }
+        self.asked = columns.asked
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -83,12 +90,24 @@ class TableRows:
         """The name of a row in an error."""
         return self.table.location(row)
 
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the classes of the labels, if the table has them."""
+        return None if self._label_column is None else self._class_names.get(self._label_column)
+
     def labels(self) -> Labels:
         """The labels as they are stored; the column is read by itself."""
-        column = self.table.column(self._label_column)
-        if self.table.order is not None:
-            column = column.take(extra("pyarrow").array(self.table.order))
-        return Labels.of_column(column, self.location)
+        assert self._label_column is not None
+        return Labels.of_column(self._in_order(self._label_column), self.location)
+
+    def column(self, name: str) -> StoredColumn:
+        """The values of a column, which is read by itself."""
+        values = self._in_order(name).to_pylist()
+        return StoredColumn.of(name, values, self.location, self._class_names.get(name))
+
+    def _in_order(self, name: str) -> pa.ChunkedArray:
+        column = self.table.column(name)
+        return column if self.table.order is None else column.take(extra("pyarrow").array(self.table.order))
 
     @cached_property
     def _contents(self) -> pa.ChunkedArray:
@@ -116,6 +135,23 @@ class TableRows:
             )
         image: bytes = content
         return image
+
+
+def _not_targets(type_: pa.DataType) -> str | None:
+    """Description of a column of this type, if it cannot hold targets; numbers are looked at later."""
+    types = extra("pyarrow.types")
+    lists = ("list", "large_list", "fixed_size_list")
+    if any(getattr(types, f"is_{kind}")(type_) for kind in lists):
+        inner = type_.value_type
+        numbers = any(
+            getattr(types, f"is_{kind}")(inner) for kind in ("boolean", "integer", "floating", "null")
+        )
+        return None if numbers else f"{type_}, no targets (lists of numbers)"
+    if types.is_nested(type_):
+        return f"{type_}, no targets (numbers, words, or lists of numbers)"
+    return (
+        None if _not_labels(type_) is None else f"{type_}, no targets (numbers, words, or lists of numbers)"
+    )
 
 
 def not_images(type_: pa.DataType) -> str | None:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from offramp.data._classes import decide_classes
 from offramp.data._columns import Columns
 from offramp.data._digest import digest
 from offramp.data._image_reader import ImageReader
-from offramp.data._labelled import absent_labels, labelled_splits, numbering_note
+from offramp.data._one_class import one_class
 from offramp.data._selection import Selection, cut, hold_out
+from offramp.data._several import several_targets
 from offramp.data._sources import Source, find_source
+from offramp.data._splits import LabelledSplits
 from offramp.data._text_reader import TextReader, text_reader
+from offramp.data.asked import Asked, asked_targets, parse_tasks
 from offramp.data.batch import Origin
 from offramp.data.opened import OpenedData
-from offramp.data.target_tensors import TargetTensors
-from offramp.data.targets import LABEL, Target
+from offramp.data.targets import LABEL, Target, only_class
 from offramp.errors import UserError
 
 __all__ = ["open_data", "open_other"]
@@ -34,6 +35,7 @@ def open_data(
     channels: int | None = None,
     image: str | None = None,
     label: str | None = None,
+    tasks: str | Mapping[str, str] | None = None,
     classes: int | Sequence[object] | None = None,
     ignore_label: object = None,
     tokenizer: Any = None,
@@ -80,9 +82,17 @@ def open_data(
         image: Column of the images; None: ``image`` or ``img``, or the only one declared so.
         label: Column of the labels; None: ``label``, ``fine_label`` or ``labels``, or the only one declared
             so.
+        tasks: Several targets for each sample: the name of each, its key in a batch's targets, with its
+            column, ``{"class": "label", "box": "box"}`` or ``"class:label,box:box"``. Whole numbers and words
+            are a class, other numbers and lists of them values to be predicted, lists of 0 and 1 several
+            labels at once, and four numbers in a column or under a name ``box`` or ``bbox`` a box, which is
+            (x0, y0, x1, y1) as fractions of its image; ``"column:kind"`` says otherwise
+            (:class:`~offramp.data.Target` lists the kinds). A sample whose value is null, None or NaN lacks
+            the target. None: the one class in `label`, or what Python data give as (image, {name: target}).
         classes: How many there are, of labels that are whole numbers from 0 on; or the classes in their
             order: the labels themselves, or words for 0, 1, ...
-        ignore_label: Leave out the images with this label, or with one of these.
+        ignore_label: Leave out the images with this label, or with one of these; with `tasks`, they have no
+            class.
         tokenizer: For texts, and none is guessed: a folder that ``tokenizer.save_pretrained`` of transformers
             has written, or an object that is called as those of transformers are.
         max_tokens: The most tokens of a text, which the tokenizer cuts; a note says how many texts are cut.
@@ -94,78 +104,97 @@ def open_data(
     """
     _check_numbers(val_fraction, seed, size)
     texts = text_reader(tokenizer, text, max_tokens, size=size, channels=channels, image=image)
+    found = find_source(source, _columns(texts, image, label, tasks))
+    ignored = _listed(ignore_label)
+    if asked := found.splits["train"].asked:
+        splits = several_targets(found, asked, val_split=val_split, classes=classes, ignored=ignored)
+    else:
+        splits = one_class(found, val_split=val_split, classes=classes, ignored=ignored)
     return _open(
-        find_source(source, _columns(texts, image, label)), texts or ImageReader(size, channels),
+        found, splits, texts or ImageReader(size, channels),
         val_fraction=val_fraction, seed=seed, train_limit=train_limit, test_limit=test_limit,
-        val_split=val_split, classes=classes, ignore_label=ignore_label,
     )  # fmt: skip
 
 
 def open_other(
     source: Any,
-    known: Sequence[str],
+    known: Mapping[str, Target],
     *,
     size: int | None = None,
     channels: int | None = None,
     image: str | None = None,
     label: str | None = None,
+    tasks: str | Mapping[str, str] | None = None,
     ignore_label: object = None,
     tokenizer: Any = None,
     max_tokens: int | None = None,
     text: str | None = None,
 ) -> OpenedData[Any]:
-    """Another set for a net that tells the known classes apart, to be evaluated only.
+    """Another set for a net that is trained already, to be evaluated only.
 
     The settings are those of :func:`open_data` for the set that the net was trained on: columns that this one
     lacks are looked for by their usual names, and a mapping needs no training split.
 
     Args:
         source: As for :func:`open_data`.
-        known: The net's classes, which a set that names none itself is taken to have.
+        known: The net's targets; a set that names no classes itself is taken to have theirs.
     """
     _check_numbers(0, 0, size)
     texts = text_reader(tokenizer, text, max_tokens, size=size, channels=channels, image=image)
-    found = find_source(source, _columns(texts, image, label, required=False))
-    classes = known if found.splits["train"].class_names is None else None
+    found = find_source(source, _columns(texts, image, label, tasks, known=known))
     reader = texts or ImageReader(size, channels)
-    return _open(found, reader, val_fraction=0, classes=classes, ignore_label=ignore_label)
+    if asked := found.splits["train"].asked:
+        ignored = _listed(ignore_label)
+        splits = several_targets(found, asked, val_split=True, classes=None, ignored=ignored, known=known)
+    else:
+        classes = known[LABEL].classes if found.splits["train"].class_names is None else None
+        splits = one_class(found, val_split=True, classes=classes, ignored=_listed(ignore_label))
+    return _open(found, splits, reader, val_fraction=0)
 
 
 def _columns(
-    texts: TextReader | None, image: str | None, label: str | None, *, required: bool = True
+    texts: TextReader | None,
+    image: str | None,
+    label: str | None,
+    tasks: str | Mapping[str, str] | None,
+    *,
+    known: Mapping[str, Target] | None = None,
 ) -> Columns:
-    if texts is None:
-        return Columns(image, label, required)
-    return Columns(texts.column, label, required, kind="text")
+    """The columns that are asked for; for a net that is trained, with the kinds of its targets."""
+    asked = None if tasks is None else asked_targets(parse_tasks(tasks))
+    if asked is not None and label is not None:
+        raise UserError(
+            f"label={label!r} is the column of a set's one class; with `tasks` give it there, e.g. "
+            f"`tasks={{label: {label}}}`"
+        )
+    if known is not None and only_class(known) is None:
+        asked = {
+            key: Asked(asked[key].column if asked and key in asked else key, of.kind)
+            for key, of in known.items()
+        }
+    kind, content = ("image", image) if texts is None else ("text", texts.column)
+    return Columns(content, label, known is None, kind, asked)
+
+
+def _listed(ignore_label: object) -> list[object]:
+    labels = ignore_label if isinstance(ignore_label, (list, tuple)) else [ignore_label]
+    return [label for label in labels if label is not None]
 
 
 def _open(
     source: Source,
+    splits: LabelledSplits,
     reader: ImageReader | TextReader,
     *,
     val_fraction: float,
     seed: int = 0,
     train_limit: int | None = None,
     test_limit: int | None = None,
-    val_split: bool = True,
-    classes: int | Sequence[object] | None,
-    ignore_label: object,
 ) -> OpenedData[Any]:
-    ignored = ignore_label if isinstance(ignore_label, (list, tuple)) else [ignore_label]
-    ignored = [label for label in ignored if label is not None]
-    all_splits = {name: (rows, rows.labels()) for name, rows in source.splits.items()}
-    splits = labelled_splits(source, all_splits, val_split=val_split, classes=classes)
-    known_classes = decide_classes(
-        splits["train"], classes, [label for label in ignored if label is not None]
-    )
-    targets = {LABEL: Target("class", known_classes.names)}
-    selections = {
-        split: Selection(rows, TargetTensors({LABEL: labels}, targets))
-        for split, (rows, labels) in known_classes.select(splits).items()
-    }
+    selections = splits.selections
 
     def load(split: str, selection: Selection) -> Any:
-        return reader.split(splits[split][0], selection)
+        return reader.split(splits.rows[split], selection)
 
     fraction = 0.0 if "val" in selections else val_fraction
     train, held = hold_out(cut("train_limit", selections["train"], train_limit, seed), fraction, seed)
@@ -181,19 +210,16 @@ def _open(
     opened = reader.opened(
         name=source.name,
         source=source.text,
-        targets=targets,
+        targets=splits.targets,
         train=load("train", train),
         val=load("val", selections["val"]) if "val" in selections else load("train", held),
         load_test=lambda: load(test_key, test),
         notes=[
             *source.notes,
-            *numbering_note(known_classes, splits["train"]),
-            *absent_labels(known_classes.ignored, [labels for _, labels in all_splits.values()]),
+            *splits.notes,
             *test_notes,
         ],
-        digest=digest(splits["train"][0], selections, known_classes.names, reader.content)
-        if source.in_python
-        else None,
+        digest=digest(splits, reader.content) if source.in_python else None,
         named=source.splits["train"].class_names is not None,
     )
     if test_key == "train":

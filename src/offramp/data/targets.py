@@ -12,10 +12,11 @@ from torch import Tensor
 from offramp.data._moves import mirrored_maps, windows
 from offramp.errors import UserError, guess
 
-__all__ = ["KINDS", "LABEL", "ONE_CLASS", "Target", "present"]
+__all__ = ["KINDS", "LABEL", "NO_LABEL", "ONE_CLASS", "Target", "cut_boxes", "only_class", "present"]
 
 LABEL = "label"  # key of the class indices of a set that has nothing but classes
 NO_CLASS = -1  # where a segmentation has none
+NO_LABEL = -100  # where there is no class: torch's own ignore_index
 KINDS = ("class", "labels", "values", "box", "segmentation", "depth", "normals")
 DENSE = ("segmentation", "depth", "normals")
 SIZES = {"box": 4, "depth": 1, "normals": 3}
@@ -120,6 +121,12 @@ class Target:
 
 
 ONE_CLASS: Mapping[str, Target] = MappingProxyType({LABEL: Target("class")})
+
+
+def only_class(targets: Mapping[str, Target]) -> Target | None:
+    """The target of samples that have a class as ``label`` and nothing else; None of other samples."""
+    only = targets.get(LABEL) if len(targets) == 1 else None
+    return only if only is not None and only.kind == "class" else None
 
 
 def present(targets: Mapping[str, Tensor], kinds: Mapping[str, Target]) -> dict[str, Tensor]:

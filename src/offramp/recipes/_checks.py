@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from offramp.checks import is_number, whole
+from offramp.data.asked import parse_tasks
 from offramp.errors import UserError, guess
 
 __all__ = ["check_class_weights", "check_labels", "check_milestones", "check_options"]
@@ -22,6 +23,13 @@ def check_labels(recipe: Any) -> None:
         value = getattr(recipe, name)
         if value is not None and not isinstance(value, str):
             raise UserError(f"{name} is {value!r}, must be the name of a column")
+    if recipe.tasks is not None:
+        object.__setattr__(recipe, "tasks", parse_tasks(recipe.tasks))
+        if recipe.label is not None:
+            raise UserError(
+                f"label is {recipe.label!r}, the column of one class, and tasks names several columns; "
+                "leave label out"
+            )
     for name in ("classes", "ignore_label"):
         value = getattr(recipe, name)
         if isinstance(value, tuple):

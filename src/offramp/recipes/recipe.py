@@ -72,6 +72,8 @@ class Recipe:
         image_channels: How many an image file has: 1 (gray), 3 or 4; None: as many as the net reads.
         image: Column of the images; None: the usual one.
         label: Column of the labels; None: the usual one.
+        tasks: Several targets for each sample: the name of each with its column, ``{"class": "label", "box":
+            "box"}`` or ``"class:label,box:box"``; see :func:`offramp.data.open_data`. None: one class.
         classes: How many there are, or all of them; None: those that the set names or has.
         ignore_label: Leave out the images with this label, or with one of these.
         tokenizer: Folder of the tokenizer, for texts; see :func:`offramp.data.open_data`.
@@ -126,6 +128,7 @@ class Recipe:
     image_channels: int | None = None
     image: str | None = None
     label: str | None = None
+    tasks: Mapping[str, str] | None = None
     classes: int | list[Any] | None = None
     ignore_label: Any = None
     tokenizer: str | None = None

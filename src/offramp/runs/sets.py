@@ -9,6 +9,7 @@ from offramp.errors import UserError, guess
 from offramp.nets import Net
 from offramp.recipes.recipe import Recipe
 from offramp.runs._target_fits import numbered
+from offramp.runs.targets import targets_from_json
 from offramp.runs.texts import check_tokenizer
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ __all__ = [
 ]
 
 
-OF_IMAGES = ("size", "image", "label", "ignore_label")
+OF_IMAGES = ("size", "image", "label", "tasks", "ignore_label")
 OF_TEXTS = ("tokenizer", "max_tokens", "text")
 OF_ANY = ("val_fraction", "train_limit", "test_limit", "val_split", "classes")
 SETTINGS = (*OF_ANY, "image_channels", *OF_IMAGES, *OF_TEXTS)
@@ -113,8 +114,8 @@ def open_other_set(source: Any, record: dict[str, Any], **settings: Any) -> Open
         source: As for :func:`offramp.data.open_data`.
         record: The run's.
         settings: How images and labels are read, where this set needs other settings than the run's own:
-            ``size``, ``image``, ``label``, ``ignore_label``; of texts ``tokenizer``, ``text``, ``label``,
-            ``ignore_label``.
+            ``size``, ``image``, ``label``, ``tasks``, ``ignore_label``; of texts ``tokenizer``, ``text``,
+            ``label``, ``tasks``, ``ignore_label``.
 
     Raises:
         UserError: Another setting, or the set cannot be opened.
@@ -122,7 +123,7 @@ def open_other_set(source: Any, record: dict[str, Any], **settings: Any) -> Open
     from offramp.data import open_other
 
     read = record["data"].get("text")
-    allowed = OF_IMAGES if read is None else ("tokenizer", "text", "label", "ignore_label")
+    allowed = OF_IMAGES if read is None else ("tokenizer", "text", "label", "tasks", "ignore_label")
     for name in settings.keys() - set(allowed):
         raise UserError(
             f"{name!r} is no setting of other data{guess(name, allowed)}; there are {', '.join(allowed)}"
@@ -134,7 +135,7 @@ def open_other_set(source: Any, record: dict[str, Any], **settings: Any) -> Open
         reading["channels"] = record["data"]["input_size"][0]
     else:
         reading |= {"tokenizer": _tokenizer(recipe, read, tokenizer), "max_tokens": read["max_tokens"]}
-    return open_other(_lasting(source), record["data"]["classes"], **reading)
+    return open_other(_lasting(source), targets_from_json(record["data"]), **reading)
 
 
 def _lasting(source: Any) -> Any:

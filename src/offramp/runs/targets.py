@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from offramp.data.targets import LABEL, Target
+from offramp.data.targets import LABEL, Target, only_class
 
 __all__ = ["targets_from_json", "targets_to_json"]
 
 
 def targets_to_json(targets: Mapping[str, Target]) -> dict[str, Any]:
     """The part of a record's ``data`` that tells the targets; of classes alone, the classes."""
-    only = targets.get(LABEL)
-    if len(targets) == 1 and only is not None and only.kind == "class":
+    only = only_class(targets)
+    if only is not None:
         return {"num_classes": only.size, "classes": only.classes}
     return {"targets": {key: _to_json(target) for key, target in targets.items()}}
 
