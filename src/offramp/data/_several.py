@@ -83,8 +83,6 @@ def several_targets(
         name: torch.stack([targets[key].present(tensor) for key, tensor in of.items()])
         for name, of in tensors.items()
     }
-    unlabelled = [name for name, here in present.items() if not here.any()]
-    places = usable_splits(source, unlabelled, val_split=val_split)
     for key, here in zip(targets, present["train"], strict=True):
         if not here.any():
             column = columns[key]["train"]
@@ -92,6 +90,8 @@ def several_targets(
                 f"{column.where(0)} and on: no training sample has a value; fill the column, or leave "
                 f"{key!r} out of `tasks`"
             )
+    unlabelled = [name for name, here in present.items() if not here.any()]
+    places = usable_splits(source, unlabelled, val_split=val_split)
     return LabelledSplits(
         targets=targets,
         rows={purpose: source.splits[name] for purpose, name in places.items()},
@@ -172,8 +172,8 @@ def _notes(targets: Mapping[str, Target], present: Mapping[str, Tensor]) -> list
     for number, key in enumerate(targets):
         lacking = [
             f"{int((~here[number]).sum()):,} of {here.shape[1]:,} {'training' if name == 'train' else name}"
-            for name, here in present.items()
-            if not here[number].all()
+            for name in ("train", "val", "test")
+            if name in present and not (here := present[name])[number].all()
         ]
         if lacking:
             notes.append(f"no {key!r}: {', '.join(lacking)} samples, which its loss leaves out")

@@ -34,7 +34,7 @@ class StoredColumn(NamedTuple):
         location: Callable[[int], str],
         class_names: tuple[str, ...] | None = None,
     ) -> StoredColumn:
-        """A column of values of any type; NaN, and a list of nothing but None and NaN, are no value."""
+        """A column of values of any type; NaN, an empty word, and a list of None and NaN alone are none."""
         return cls(name, [as_plain(value) for value in values], location, class_names)
 
     def where(self, row: int) -> str:
@@ -46,11 +46,13 @@ def as_plain(value: Any) -> Any:
     """A value as plain Python: of arrays and Tensors of at most one axis their numbers; None for none."""
     if isinstance(value, Tensor):
         value = value.detach().cpu().numpy()
-    if isinstance(value, (np.ndarray, np.generic)) and value.ndim < 2:
+    if isinstance(value, (np.ndarray, np.generic)):
+        if value.ndim > 1:
+            return value
         value = value.tolist()
     if isinstance(value, tuple):
         value = list(value)
     if isinstance(value, list):
         value = [as_plain(part) for part in value]
         return None if value and all(part is None for part in value) else value
-    return None if isinstance(value, float) and value != value else value
+    return None if value == "" or value != value else value
