@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from offramp.data import ImageData, Split, Target, TargetTensors
-from offramp.nets import owners
+from offramp.nets import MultiTaskNet, owners
 from offramp.tasks import Boxes, Classification, Task
 
 KINDS = {"class": Target("class", ("dark", "gray", "bright")), "box": Target("box")}
@@ -39,6 +39,14 @@ def two_heads(seed: int = 0) -> TwoHeads:
     return TwoHeads()
 
 
+def two_decoders(seed: int = 0) -> MultiTaskNet:
+    """The same tasks on a fork: a map of 6 channels, which two decoders read."""
+    torch.manual_seed(seed)
+    decoders = [nn.Sequential(nn.Conv2d(6, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(24, n)) for n in (3, 4)]
+    trunk = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU())
+    return MultiTaskNet([trunk], decoders, TASKS, input_size=(3, 8, 8))
+
+
 def samples(count: int, seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
     """Dark images with a bright rectangle, its box, and as class how bright it is."""
     draws = torch.Generator().manual_seed(seed)
@@ -51,17 +59,17 @@ def samples(count: int, seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
     return images, {"class": labels, "box": boxes}
 
 
-def two_targets(count: int = 24, *, lack: float = 0.0) -> ImageData:
+def two_targets(count: int = 24, *, lack: float = 0.0, split: type[Split] = Split) -> ImageData:
     """Three splits of such images, of which a share lacks each target."""
 
-    def split(size: int, seed: int) -> Split:
+    def part(size: int, seed: int, split: type[Split] = Split) -> Split:
         images, targets = samples(size, seed)
         draws = torch.Generator().manual_seed(seed)
         targets["class"][torch.rand(size, generator=draws) < lack] = -100
         targets["box"][torch.rand(size, generator=draws) < lack] = torch.nan
-        return Split(images, TargetTensors(targets, KINDS))
+        return split(images, TargetTensors(targets, KINDS))
 
     return ImageData(
-        name="shapes", source="shapes", targets=KINDS, train=split(count, 1), val=split(8, 2),
-        load_test=lambda: split(12, 3),
+        name="shapes", source="shapes", targets=KINDS, train=part(count, 1, split), val=part(8, 2),
+        load_test=lambda: part(12, 3),
     )  # fmt: skip

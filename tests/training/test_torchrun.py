@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_runs import rows, tiny_data, tiny_net
-from torchrun_job import ACCUMULATED, LONG, METHODS, RECIPE, SHORT, STOPPED
+from torchrun_job import ACCUMULATED, DECODERS, LONG, METHODS, RECIPE, SHORT, STOPPED
+from two_targets import two_decoders, two_targets
 
 from offramp import Run, fit
 
@@ -50,16 +52,24 @@ def test_two_processes_that_cut_their_halves_train_as_one_with_whole_batches(out
     assert_as_one(out / f"accumulated-{method}", method, RECIPE, tmp_path / "run")
 
 
-def assert_as_one(folder, method, recipe, alone):
+@pytest.mark.slow
+@pytest.mark.parametrize("method", DECODERS)
+def test_two_processes_train_a_trunk_with_two_decoders_as_one(out, tmp_path, method):
+    folder, data = out / f"decoders-{method}", two_targets(lack=0.3)
+    assert_as_one(folder, method, RECIPE, tmp_path / "run", two_decoders, data)
+
+
+def assert_as_one(folder, method, recipe, alone, build=None, data=None):
     """A run of two processes is what one process makes of it."""
-    net = tiny_net(norm=False, dropout=0.0)
-    run = fit(net, tiny_data(), method, recipe, alone, quiet=True)
+    build, data = build or partial(tiny_net, norm=False, dropout=0.0), data or tiny_data()
+    net = build()
+    run = fit(net, data, method, recipe, alone, quiet=True)
     shared = load_file(folder / "weights.safetensors")
     torch.testing.assert_close(shared, dict(net.state_dict()), rtol=1e-4, atol=1e-6)
     for ours, theirs in zip(rows(alone), rows(folder), strict=True):
         for key, value in ours.items():
             assert float(theirs[key]) == pytest.approx(float(value), rel=1e-4), key
-    assert Run.open(folder, tiny_net(norm=False, dropout=0.0)).result == run.result
+    assert Run.open(folder, build()).result == run.result
 
 
 @pytest.mark.slow

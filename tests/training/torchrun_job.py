@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from tiny_runs import Tripwire, tiny_data, tiny_net
+from two_targets import two_decoders, two_targets
 
 from offramp import Recipe, UserError, fit
 from offramp.training import Interruption
@@ -18,6 +19,7 @@ SHORT = LONG.replace(epochs=2)
 # plain backward passes; what averages rows by itself; a state that all processes must agree on; stages apart
 METHODS = ("dfs", "bdl-2", "pcgrad", "nash-mtl", "graddrop", "kd", "kd+dr-mgf", "uncertainty")
 ACCUMULATED = ("dfs", "bdl-2", "nash-mtl", "kd", "uncertainty")
+DECODERS = ("dfs", "dfs+cagrad", "dfs-no-reference")
 STOPPED = ("dfs", "dr-mgf")
 
 
@@ -26,6 +28,9 @@ def main(out: Path) -> None:
     for method in METHODS:
         plain = tiny_net(norm=False, dropout=0.0)
         fit(plain, tiny_data(), method, RECIPE, out / method, device="cpu", quiet=method != "dfs")
+    for method in DECODERS:
+        folder = out / f"decoders-{method}"
+        fit(two_decoders(), two_targets(lack=0.3), method, RECIPE, folder, device="cpu", quiet=True)
     for recipe in (SHORT, LONG):
         net = tiny_net(norm=False, dropout=0.0)
         fit(net, tiny_data(), "dfs", recipe, out / "extended", resume=True, device="cpu", quiet=True)
