@@ -8,24 +8,20 @@ as it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from offramp.counting._meter import Meter
+from offramp.counting._dry_run import dry_run, taking, total, walked
 from offramp.counting._one_piece import one_piece, unknown_piece
-from offramp.counting.conventions import CONVENTIONS, Convention
+from offramp.counting.conventions import CONVENTIONS
 from offramp.errors import UserError
-from offramp.nets.exits import Part, exits
 from offramp.nets.multi_exit import MultiExitNet
+from offramp.nets.multi_task import MultiTaskNet
 from offramp.nets.net import Net
 from offramp.nets.sample import make_sample, sample_of
 from offramp.nets.separate import Separate
-from offramp.unchanged import unchanged
 
 __all__ = ["Cost", "ExitCost", "cost"]
 
@@ -71,9 +67,10 @@ def cost(net: Net, input_size: tuple[int, ...] | None = None, convention: str | 
     """Parameters and operations of every output, for one sample.
 
     Args:
-        net: Any net. Of separate networks each is counted for itself. Of a net without stages the forward
-            pass is followed, operator by operator, and an output has the cost of what it alone needs,
-            whatever the convention says of heads; so what outputs share counts for each of them.
+        net: Any net. Of separate networks each is counted for itself. Whatever the convention says of heads,
+            an output of a net of several tasks has the cost of the stages up to its decoder and of that
+            decoder. Of a net without stages the forward pass is followed, operator by operator, and an output
+            has the cost of what it alone needs. So what outputs share counts for each of them.
             Products count whole, with all that they read; an output that reads a part of what another
             operator blends (of a norm over stacked tensors, for one) is unknown.
         input_size: Shape of one sample without the batch axis; by default that of ``net.sample(1)``.
@@ -90,28 +87,29 @@ def cost(net: Net, input_size: tuple[int, ...] | None = None, convention: str | 
     if name not in CONVENTIONS:
         raise UserError(f"no counting convention {name!r}; there are: {', '.join(CONVENTIONS)}")
     rule = CONVENTIONS[name]
-    if not isinstance(net, (MultiExitNet, Separate)):
+    if not isinstance(net, (MultiExitNet, MultiTaskNet, Separate)):
         return _of_one_piece(net, input_size, name)
     sample = make_sample(net, 1, tuple(input_size)) if input_size else net.sample(1)
+    if isinstance(net, MultiTaskNet):
+        return _of_tasks(net, sample, name)
     if isinstance(net, Separate):
         runs = [
-            _dry_run([each], [], [nn.Identity()], sample, rule, f"nets.{k}")
-            for k, each in enumerate(net.nets)
+            dry_run([each], [], [nn.Identity()], sample, rule, f"nets.{k}") for k, each in enumerate(net.nets)
         ]
         return Cost(
             name,
             _params(net),
             tuple(ExitCost(_params(each), run.stages[0]) for each, run in zip(net.nets, runs, strict=True)),
             tuple(reason for run in runs for reason in run.unknown),
-            flops=_sum([run.stages[0] for run in runs]),
+            flops=total([run.stages[0] for run in runs]),
         )
     stages, forks, heads = [*net.stages], [*net.forks], [*net.heads]
-    run = _dry_run(stages, forks, heads, sample, rule)
+    run = dry_run(stages, forks, heads, sample, rule)
     costs = []
     for k in range(net.num_exits):
         counted_heads = slice(0 if rule.all_heads else k, k + 1)
         parts = [*stages[: k + 1], *forks[: k + 1], *heads[counted_heads]]
-        costs.append(ExitCost(_params(*parts), _sum([*run.stages[: k + 1], *run.heads[counted_heads]])))
+        costs.append(ExitCost(_params(*parts), total([*run.stages[: k + 1], *run.heads[counted_heads]])))
     return Cost(
         name,
         _params(net),
@@ -119,7 +117,21 @@ def cost(net: Net, input_size: tuple[int, ...] | None = None, convention: str | 
         tuple(run.unknown),
         tuple(run.stages),
         tuple(run.heads),
-        _sum([*run.stages, *run.heads]),
+        total([*run.stages, *run.heads]),
+    )
+
+
+def _of_tasks(net: MultiTaskNet, sample: Any, convention: str) -> Cost:
+    """The cost of a net of several tasks: an output needs the stages up to its decoder, and that decoder."""
+    run = walked(net, sample, CONVENTIONS[convention])
+    outputs = []
+    for k, decoder in enumerate(net.decoders):
+        above = k // net.num_tasks + 1
+        params = _params(*net.stages[:above], *net.forks[:above], decoder)
+        outputs.append(ExitCost(params, total([*run.stages[:above], run.heads[k]])))
+    parts = tuple(run.stages), tuple(run.heads)
+    return Cost(
+        convention, _params(net), tuple(outputs), tuple(run.unknown), *parts, total([*run.stages, *run.heads])
     )
 
 
@@ -127,7 +139,7 @@ def _of_one_piece(net: Net, input_size: tuple[int, ...] | None, convention: str)
     """The cost of a net without stages; operations are unknown where it does not run on its own sample."""
     try:
         sample = make_sample(net, 1, tuple(input_size)) if input_size else sample_of(net, 1)
-        with _taking(sample):
+        with taking(sample):
             found = one_piece(net, sample, CONVENTIONS[convention])
     except UserError as error:
         if input_size:
@@ -137,62 +149,5 @@ def _of_one_piece(net: Net, input_size: tuple[int, ...] | None, convention: str)
     return Cost(convention, _params(net), tuple(outputs), tuple(found.unknown), flops=found.whole)
 
 
-@contextmanager
-def _taking(sample: Any) -> Iterator[None]:
-    """Turn a net's error over one sample into a line.
-
-    Raises:
-        UserError: In place of a RuntimeError.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        size = f" of size {tuple(sample.shape[1:])}" if isinstance(sample, Tensor) else ""
-        raise UserError(f"the net cannot take one sample{size}: {reason}") from error
-
-
 def _params(*modules: nn.Module) -> int:
     return sum(p.numel() for p in {p for module in modules for p in module.parameters()})
-
-
-def _sum(counts: Sequence[int | None]) -> int | None:
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
-
-
-class _Run(NamedTuple):
-    stages: list[int | None]  # operations of each stage, with the fork behind it
-    heads: list[int | None]
-    unknown: list[str]
-
-
-def _dry_run(
-    stages: Sequence[nn.Module],
-    forks: Sequence[nn.Module],
-    heads: Sequence[nn.Module],
-    sample: Any,
-    rule: Convention,
-    root: str = "",
-) -> _Run:
-    """Count the operations of every part on one sample; ``root`` begins the names of what is unknown."""
-    parts = {"stages": stages, "forks": forks, "heads": heads}
-    with unchanged(*stages, *forks, *heads), torch.no_grad():
-        net = nn.ModuleDict({name: nn.ModuleList(modules) for name, modules in parts.items()}).eval()
-        names = {m: name.replace("stages.0", root, 1) if root else name for name, m in net.named_modules()}
-        meter = Meter(rule, names)
-        run = _Run([], [], meter.unknown)
-        counts: list[int | None] = []  # since the exit before
-
-        def counted(part: Part, module: nn.Module, *inputs: Any) -> Any:
-            output = module(*inputs)
-            counts.append(meter.read(module))
-            return output
-
-        with meter.at_work(), _taking(sample):
-            for _ in exits(stages, forks, heads, sample, counted):
-                *stage, head = counts
-                run.stages.append(_sum(stage))
-                run.heads.append(head)
-                counts.clear()
-    return run

@@ -74,6 +74,8 @@ def multi_task(
             "multi_task runs the net once to see whether its parts fit; say what its inputs are like: the "
             "shape of one as `input_size=`, e.g. (3, 288, 384), or a batch of them as `example=`"
         )
+    if not isinstance(input_size, (tuple, list, type(None))):
+        raise UserError(f"input_size is the shape of one input, e.g. (3, 288, 384), got {input_size!r}")
     for module in chain(stages, *parts.values()):
         check_values(module)
     outputs = {

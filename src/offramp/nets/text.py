@@ -85,16 +85,20 @@ def build(
         UserError: No such network, no such argument, or a value it cannot have; or a net with exits is no
             trunk for such targets.
     """
-    name, arguments = parse_net(text)
+    name, given = parse_net(text)
     if num_classes is None:
         num_classes = _classes(targets or {})
     if _is_own(name):
-        return build_own(name, arguments, num_classes, input_size)
-    if num_classes is not None:
-        arguments = {"num_classes": num_classes} | arguments
+        return build_own(name, given, num_classes, input_size)
+    arguments = given if num_classes is None else {"num_classes": num_classes} | given
     net = _build_named(text, name, arguments, input_size)
     if targets is None or not isinstance(net, MultiExitNet) or _are_classes(targets):
         return net
+    if "num_classes" in given:
+        raise UserError(
+            f"{text!r} gets a head for each of {', '.join(targets)}, as large as its target needs; leave "
+            "num_classes out"
+        )
     return with_tasks(net, targets)
 
 
