@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from offramp.data._arrays import ArrayRows
 from offramp.data._columns import Columns
+from offramp.data._dense_rows import DenseRows
+from offramp.data._dense_table import DenseTableRows, is_dense
 from offramp.data._digits import TEST, load_digits
 from offramp.data._folder import FolderRows
 from offramp.data._hub import load_hub
 from offramp.data._line_files import LineTable, find_line_file
 from offramp.data._objects import KINDS, object_name, open_rows
+from offramp.data._npy_rows import NpyRows, holds_npy
 from offramp.data._parquet import ParquetTable, find_parquet
+from offramp.data._room_rows import RoomOptions
 from offramp.data._rows import Rows
 from offramp.data._table import Table, TableRows
 from offramp.data.targets import LABEL
 from offramp.errors import UserError, guess
 
-__all__ = ["MAX_BYTES", "Source", "find_source"]
+__all__ = ["MAX_BYTES", "Source", "find_source", "is_embedded"]
+
+T = TypeVar("T")
 
 MAX_BYTES = 2 * 2**30  # sets above this size are not read into memory
 SPLITS = {
@@ -32,7 +38,7 @@ SPLITS = {
     "valid": "val",
     "val": "val",
 }  # name of a split in a source -> its name here
-KNOWN = ("digits",)
+EMBEDDED = ("digits", "rooms")  # sets that need no files
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Source:
         splits: ``"train"``, and if there are any ``"val"`` and ``"test"``.
         notes: Remarks for the user, line by line.
         in_python: Whether it is an object, which nobody opens again by its name.
+        dense: The splits of a set whose samples have a target for every pixel; it has no others.
     """
 
     name: str
@@ -52,6 +59,7 @@ class Source:
     splits: dict[str, Rows]
     notes: tuple[str, ...] = ()
     in_python: bool = False
+    dense: dict[str, DenseRows] = field(default_factory=dict)
 
 
 def find_source(source: Any, columns: Columns) -> Source:
@@ -66,8 +74,15 @@ def find_source(source: Any, columns: Columns) -> Source:
     if source == "digits":
         columns.refuse(source)
         return Source(source, source, _digits(columns))
+    if is_embedded(source):
+        columns.refuse("rooms")
+        options = RoomOptions.of(source)
+        return Source(str(options), source, {}, dense=options.splits())
     path = Path(source).expanduser()
     if path.is_dir():
+        if dense := _dense_in_folder(path):
+            columns.refuse(source)
+            return Source(path.resolve().name, source, {}, dense=dense)
         return Source(path.resolve().name, source, _in_folder(path, columns))
     if path.exists():
         raise UserError(f"{source} is a file; give the folder that holds the training and the test split")
@@ -75,16 +90,24 @@ def find_source(source: Any, columns: Columns) -> Source:
         tables = load_hub(source)
         if "train" not in tables:
             raise UserError(f"{source} has no split 'train' among {', '.join(tables)}; take another set")
+        if is_dense(tables["train"]):
+            columns.refuse(source)
+            return Source(path.resolve().name, source, {}, dense=_named(tables, DenseTableRows))
         splits: dict[str, Rows] = {
             SPLITS[name]: TableRows(tables[name], columns) for name in reversed(SPLITS) if name in tables
         }
         return Source(path.resolve().name, source, splits)
     if "/" not in source and "\\" not in source:
         raise UserError(
-            f"no data set {source!r}{guess(source, KNOWN)}; "
-            "give 'digits', a folder, or a hub name like 'uoft-cs/cifar100'"
+            f"no data set {source!r}{guess(source, EMBEDDED)}; "
+            "give 'digits', 'rooms', a folder, or a hub name like 'uoft-cs/cifar100'"
         )
     raise UserError(f"no such folder: {source}; give one with train.parquet, or with train/<class>/")
+
+
+def is_embedded(source: str) -> bool:
+    """Whether a text names a set that needs no files: ``digits``, or ``rooms`` with or without options."""
+    return source == "digits" or source.partition(":")[0] == "rooms"
 
 
 def _digits(columns: Columns) -> dict[str, Rows]:
@@ -117,6 +140,22 @@ def _in_folder(folder: Path, columns: Columns) -> dict[str, Rows]:
         if (folder / name).is_dir():
             splits[SPLITS[name]] = FolderRows(folder / name, columns.asked)
     return splits
+
+
+def _dense_in_folder(folder: Path) -> dict[str, DenseRows]:
+    """The splits of a folder of ``.npy`` files or of parquet files with maps; empty of any other."""
+    if (folder / "train").is_dir() and holds_npy(folder / "train"):
+        return _named({name: folder / name for name in SPLITS if (folder / name).is_dir()}, NpyRows)
+    train = find_parquet(folder, "train")
+    if not train or not is_dense(_table(train)):
+        return {}
+    files = {name: find_parquet(train[0].parent, name) for name in SPLITS}
+    return _named({name: _table(found) for name, found in files.items() if found}, DenseTableRows)
+
+
+def _named(stored: Mapping[str, T], read: Callable[[T], DenseRows]) -> dict[str, DenseRows]:
+    """The splits under their names here; of several names for a split, the first counts."""
+    return {SPLITS[name]: read(stored[name]) for name in reversed(SPLITS) if name in stored}
 
 
 def _table(files: list[Path]) -> Table:

@@ -1,10 +1,11 @@
-"""A data set for image classification: training, validation and test split."""
+"""A data set of images: training, validation and test split."""
 
 from __future__ import annotations
 
 from functools import cached_property
 
 from offramp.data._statistics import Levels, statistics
+from offramp.data.dense_stream import DenseStream
 from offramp.data.opened import OpenedData
 from offramp.data.split import Split
 from offramp.data.stream import StreamSplit
@@ -15,7 +16,7 @@ __all__ = ["ImageData"]
 SAMPLE = 1000  # images; means and deviations of a whole set lie within a hundredth of theirs
 
 
-class ImageData(OpenedData[Split | StreamSplit]):
+class ImageData(OpenedData[Split | StreamSplit | DenseStream]):
     """Three splits of labelled images; see :class:`~offramp.data.opened.OpenedData`."""
 
     @property
@@ -23,12 +24,19 @@ class ImageData(OpenedData[Split | StreamSplit]):
         """Shape of one image: (C, H, W)."""
         return self.train.input_size
 
-    def _check_test(self, test: Split | StreamSplit) -> None:
+    @property
+    def dense(self) -> bool:
+        """Whether every pixel has a target."""
+        return any(target.dense for target in self.targets.values())
+
+    def _check_test(self, test: Split | StreamSplit | DenseStream) -> None:
         if test.input_size != self.input_size:
             train_size, test_size = (f"{w}x{h}" for _, h, w in (self.input_size, test.input_size))
+            one_size = (
+                "give all one size" if self.dense else "cut all to squares of one size, e.g. by `size=224`"
+            )
             raise UserError(
-                f"{self.source}: the training images are {train_size}, the test images {test_size}; "
-                "cut all to squares of one size, e.g. by `size=224`"
+                f"{self.source}: the training images are {train_size}, the test images {test_size}; {one_size}"
             )
 
     @cached_property

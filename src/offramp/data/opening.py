@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from offramp.data._columns import Columns
+from offramp.data._dense_opening import open_dense, refuse_settings
 from offramp.data._digest import digest
 from offramp.data._image_reader import ImageReader
 from offramp.data._one_class import one_class
@@ -105,6 +106,13 @@ def open_data(
     _check_numbers(val_fraction, seed, size)
     texts = text_reader(tokenizer, text, max_tokens, size=size, channels=channels, image=image)
     found = find_source(source, _columns(texts, image, label, tasks))
+    if found.dense:
+        refuse_settings(found, channels, {"size": size, "classes": classes, "ignore_label": ignore_label,
+                                          "tokenizer": tokenizer})  # fmt: skip
+        return open_dense(
+            found, val_fraction=val_fraction, seed=seed, train_limit=train_limit, test_limit=test_limit,
+            val_split=val_split,
+        )  # fmt: skip
     ignored = _listed(ignore_label)
     if asked := found.splits["train"].asked:
         splits = several_targets(found, asked, val_split=val_split, classes=classes, ignored=ignored)
@@ -142,6 +150,9 @@ def open_other(
     _check_numbers(0, 0, size)
     texts = text_reader(tokenizer, text, max_tokens, size=size, channels=channels, image=image)
     found = find_source(source, _columns(texts, image, label, tasks, known=known))
+    if found.dense:
+        refuse_settings(found, channels, {"tokenizer": tokenizer})
+        return open_dense(found)
     reader = texts or ImageReader(size, channels)
     if asked := found.splits["train"].asked:
         ignored = _listed(ignore_label)

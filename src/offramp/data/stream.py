@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from offramp.data._draws import seeded
 from offramp.data._geometry import centre_crop, random_resized_crop
+from offramp.data._loading import FORK, loaded, num_workers
 from offramp.data._pictures import Picture, pixels
 from offramp.data._rows import Rows, decode
 from offramp.data._samples import evenly_spaced
@@ -22,8 +21,6 @@ from offramp.data.target_tensors import TargetTensors
 from offramp.errors import UserError
 
 __all__ = ["StreamSplit"]
-
-FORK = sys.platform == "linux"  # there, workers start in no time and scripts need no __main__ guard
 
 
 class StreamSplit(Batches):
@@ -75,7 +72,7 @@ class StreamSplit(Batches):
         resized_crop: bool,
         world: int,
     ) -> Iterator[tuple[Tensor, Mapping[str, Tensor]]]:
-        workers = min(8, (os.cpu_count() or 1) // world) if self.workers is None else self.workers
+        workers = num_workers(world) if self.workers is None else self.workers
         on_gpu = torch.device(device).type == "cuda"
         stream = self._stream(plan, key=key, resized_crop=resized_crop, workers=workers, pin_memory=on_gpu)
         for index, images in zip(plan, stream, strict=True):
@@ -95,7 +92,7 @@ class StreamSplit(Batches):
 
     def _images(self, index: Tensor) -> Tensor:
         images = torch.empty((len(index), *self.input_size), dtype=self.dtype)
-        workers = min(8, os.cpu_count() or 1) if FORK and len(index) > 5000 and self.workers is None else 0
+        workers = num_workers() if FORK and len(index) > 5000 and self.workers is None else 0
         positions = torch.arange(len(index)).split(250)
         plan = [index[part] for part in positions]
         for part, decoded in zip(positions, self._stream(plan, workers=workers), strict=True):
@@ -112,19 +109,9 @@ class StreamSplit(Batches):
         pin_memory: bool = False,
     ) -> Iterator[Tensor]:
         """Decode the planned batches; random crops follow from the key (seed, epoch) and the row."""
-        loader = DataLoader(
-            _RowDecoder(self._rows, self, key, resized_crop=resized_crop),
-            batch_size=None,
-            sampler=(self._selected[index].tolist() for index in plan),
-            num_workers=min(workers, len(plan)),
-            multiprocessing_context="fork" if FORK and workers and plan else None,
-            pin_memory=pin_memory,
-            generator=torch.Generator(),  # or else the loader draws from the global one
-        )
-        for images in loader:
-            if isinstance(images, UserError):
-                raise images
-            yield images
+        decoder = _RowDecoder(self._rows, self, key, resized_crop=resized_crop)
+        rows = (self._selected[index].tolist() for index in plan)
+        yield from loaded(decoder, rows, workers=min(workers, len(plan)), pin_memory=pin_memory)
 
 
 class _RowDecoder(Dataset[Tensor | UserError]):

@@ -1,0 +1,98 @@
+"""`rooms`: the dense set that needs no files, rendered as it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from offramp.data._dense_rows import DenseRows, DenseSample
+from offramp.data.rooms import random_scene, render
+from offramp.errors import UserError, guess
+
+__all__ = ["RoomOptions", "RoomRows"]
+
+SPLITS = ("train", "test")
+SMALLEST = {"images": 1, "test": 1, "height": 8, "width": 8, "seed": 0}
+
+
+@dataclass(frozen=True)
+class RoomOptions:
+    """Which rooms: ``rooms``, or for example ``rooms:images=400,height=64,width=96,seed=1``.
+
+    Attributes:
+        images: Number of training images.
+        test: Number of test images.
+        height: Of an image, in pixels.
+        width: Likewise.
+        seed: Other rooms for each.
+    """
+
+    images: int = 400
+    test: int = 100
+    height: int = 96
+    width: int = 128
+    seed: int = 0
+
+    @classmethod
+    def of(cls, text: str) -> RoomOptions:
+        """The options in a text.
+
+        Raises:
+            UserError: An option is unknown, given twice, no whole number, or too small.
+        """
+        names = [field.name for field in fields(cls)]
+        values: dict[str, int] = {}
+        _, colon, options = text.partition(":")
+        for option in options.split(",") if colon else ():
+            name, _, value = (part.strip() for part in option.partition("="))
+            if name not in names:
+                raise UserError(
+                    f"rooms has no option {name!r}{guess(name, names)}; there are {', '.join(names)}, e.g. "
+                    "rooms:images=400,seed=1"
+                )
+            if name in values:
+                raise UserError(f"{text} gives {name} twice; give it once")
+            if not (value.isascii() and value.isdigit()) or int(value) < SMALLEST[name]:
+                raise UserError(f"rooms: {name}={value} must be a whole number, {SMALLEST[name]} or more")
+            values[name] = int(value)
+        return cls(**values)
+
+    def __str__(self) -> str:
+        """The shortest text of these options."""
+        given = [
+            f"{field.name}={value}"
+            for field in fields(self)
+            if (value := getattr(self, field.name)) != field.default
+        ]
+        return ":".join(["rooms", *([",".join(given)] if given else [])])
+
+    def splits(self) -> dict[str, DenseRows]:
+        """The training and the test split."""
+        return {"train": RoomRows(self, "train", self.images), "test": RoomRows(self, "test", self.test)}
+
+
+@dataclass(frozen=True)
+class RoomRows(DenseRows):
+    """A split of random rooms. Image i of a split and a seed is the same however many there are.
+
+    Attributes:
+        options: Size and seed.
+        split: ``"train"`` or ``"test"``, which have no room in common.
+        count: Number of images.
+    """
+
+    options: RoomOptions
+    split: str
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def sample(self, row: int) -> DenseSample:
+        """Render a room."""
+        scene = random_scene(self.options.seed, SPLITS.index(self.split), row)
+        image, *maps = render(scene, self.options.height, self.options.width)
+        return DenseSample(image, dict(zip(("segmentation", "depth", "normals"), maps, strict=True)))
+
+    def location(self, row: int) -> str:
+        """The name of a row in an error."""
+        return f"{self.options} {self.split}, image {row}"
