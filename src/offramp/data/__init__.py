@@ -1,6 +1,8 @@
 """Data: sets of images and of texts, batch augmentation, and the named pipelines."""
 
+from offramp.data._sources import is_embedded
 from offramp.data.batch import Batch, Origin
+from offramp.data.dense_stream import DenseStream
 from offramp.data.image_data import ImageData
 from offramp.data.joint_batch import JointBatch
 from offramp.data.joint_data import JointData
@@ -19,6 +21,7 @@ from offramp.data.text_split import TextSplit
 __all__ = [
     "PIPELINES",
     "Batch",
+    "DenseStream",
     "ImageData",
     "JointBatch",
     "JointData",
@@ -35,6 +38,7 @@ __all__ = [
     "TextSplit",
     "Transform",
     "default_pipeline",
+    "is_embedded",
     "open_data",
     "open_other",
     "pipeline",

@@ -15,11 +15,13 @@ from typing import Protocol
 import torch
 from torch import Generator, Tensor
 
-from offramp.data._moves import mirrored_maps, windows
+from offramp.data._moves import enlarged, mirrored_maps, windows
 from offramp.data.batch import Batch
 from offramp.data.targets import Target
 
-__all__ = ["Augmentation", "crop", "cutout", "flip", "of_images"]
+__all__ = ["Augmentation", "crop", "cutout", "flip", "of_images", "zoom"]
+
+ZOOMS = (1.0, 1.2, 1.5)  # of MTAN's augmentation of NYUv2 (Liu et al., CVPR 2019)
 
 
 class Augmentation(Protocol):
@@ -68,6 +70,31 @@ def flip(batch: Batch, generator: Generator, kinds: Mapping[str, Target], /) -> 
     mirrored = (torch.rand(len(batch), generator=generator) < 0.5).to(images.device)
     targets = {key: kinds[key].flipped(target, mirrored) for key, target in batch.targets.items()}
     return replace(batch, inputs=mirrored_maps(images, mirrored), targets=targets)
+
+
+def zoom(batch: Batch, generator: Generator, kinds: Mapping[str, Target], /) -> Batch:
+    """Cut a part out of each image, at a place of its own, and resize it to the whole.
+
+    The part's height and width are those of the image by 1, 1.2 or 1.5, rounded down.
+    """
+    images = _images(batch)
+    height, width = images.shape[-2:]
+    chosen = torch.randint(len(ZOOMS), (len(batch),), generator=generator)
+    sizes = torch.tensor([[max(1, int(side / scale)) for scale in ZOOMS] for side in (height, width)])[:, chosen]
+    left = torch.tensor([[height], [width]]) - sizes
+    corners = (torch.rand(2, len(batch), generator=generator) * (left + 1)).long()
+    scales = torch.tensor(ZOOMS)[chosen]
+    corners, sizes, scales = (x.to(images.device) for x in (corners, sizes, scales))
+    zoomed = enlarged(images, corners, sizes)
+    targets = {
+        key: kinds[key].enlarged(target, corners, sizes, scales, (height, width))
+        for key, target in batch.targets.items()
+    }
+    return replace(
+        batch,
+        inputs=zoomed if images.is_floating_point() else zoomed.round().to(images.dtype),
+        targets=targets,
+    )
 
 
 def cutout(images: Tensor, generator: Generator, *, length: int = 16) -> Tensor:

@@ -17,8 +17,8 @@ from offramp.data._digits import TEST, load_digits
 from offramp.data._folder import FolderRows
 from offramp.data._hub import load_hub
 from offramp.data._line_files import LineTable, find_line_file
-from offramp.data._objects import KINDS, object_name, open_rows
 from offramp.data._npy_rows import NpyRows, holds_npy
+from offramp.data._objects import KINDS, object_name, open_rows
 from offramp.data._parquet import ParquetTable, find_parquet
 from offramp.data._room_rows import RoomOptions
 from offramp.data._rows import Rows

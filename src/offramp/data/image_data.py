@@ -32,12 +32,9 @@ class ImageData(OpenedData[Split | StreamSplit | DenseStream]):
     def _check_test(self, test: Split | StreamSplit | DenseStream) -> None:
         if test.input_size != self.input_size:
             train_size, test_size = (f"{w}x{h}" for _, h, w in (self.input_size, test.input_size))
-            one_size = (
-                "give all one size" if self.dense else "cut all to squares of one size, e.g. by `size=224`"
-            )
-            raise UserError(
-                f"{self.source}: the training images are {train_size}, the test images {test_size}; {one_size}"
-            )
+            sizes = f"the training images are {train_size}, the test images {test_size}"
+            squares = "cut all to squares of one size, e.g. by `size=224`"
+            raise UserError(f"{self.source}: {sizes}; {'give all one size' if self.dense else squares}")
 
     @cached_property
     def statistics(self) -> tuple[Levels, Levels]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from offramp.data._augment import Augmentation, crop, cutout, flip, of_images
+from offramp.data._augment import Augmentation, crop, cutout, flip, of_images, zoom
 from offramp.data._autoaugment import autoaugment
 from offramp.data._mixing import Mix
 from offramp.data._statistics import Levels
@@ -102,6 +102,7 @@ class Pipeline(NamedTuple):
 CIFAR10 = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 CIFAR100 = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+AS_THEY_ARE: tuple[Levels, Levels] = (0.0,), (1.0,)  # of every channel
 
 gray_crop = partial(crop, fill=128)
 colours_and_shapes = of_images(autoaugment)
@@ -113,6 +114,7 @@ PIPELINES: dict[str, Pipeline] = {
     "dfs-autoaugment": Pipeline((gray_crop, flip, colours_and_shapes, of_images(cutout)), CIFAR10),
     "msdnet": Pipeline((crop, flip), CIFAR100),
     "imagenet": Pipeline((flip,), IMAGENET, resized_crop=True),
+    "nyuv2": Pipeline((zoom, flip), AS_THEY_ARE),
 }
 
 
@@ -132,12 +134,16 @@ def pipeline(
     dfs-autoaugment   the same, AutoAugment's CIFAR-10 policy, Cutout 16            CIFAR-10
     msdnet            crop from 4 pixels of black padding, flip                     CIFAR-100
     imagenet          random resized crop (streaming sets only), flip               ImageNet
+    nyuv2             a part cut out and resized by 1, 1.2 or 1.5, flip             nothing
     ================  ============================================================  ==================
 
     Cutout's square is 0 before the normalisation. Floats are padded with the same share of the scale 0 ... 1.
+    ``nyuv2`` is the augmentation of MTAN: depth is divided by the scale, a flip negates the normals' x, and
+    levels of 8 bits go from 0 to 1.
 
     Args:
-        name: A key of :data:`PIPELINES`; None: ``crop-flip``, and ``none`` for texts, which have no other.
+        name: A key of :data:`PIPELINES`; None: ``crop-flip``, where pixels have targets ``nyuv2``, and for
+            texts ``none``: they have no other.
         data: The set that it is for.
         mixup: alpha of mixup, which mixes training images with each other
             (:mod:`offramp.data._mixing`); 0: none.
@@ -152,22 +158,26 @@ def pipeline(
     if not isinstance(data, ImageData):
         return _of_texts(name, mixup=mixup, cutmix=cutmix)
     steps, statistics, resized_crop = PIPELINES[name]
+    _check_moves(name, steps, resized_crop, data)
     if resized_crop and not (isinstance(data.train, StreamSplit) and data.train.size):
         raise UserError(
             f"pipeline {name!r} cuts images as they are read, and {data.source} is decoded already; "
             "cut them as they are read, e.g. by `size=224`"
         )
-    if statistics:
-        _check_published(name, steps, data)
-    _check_moves(name, steps, resized_crop, data)
     mean, std = statistics or data.statistics
+    if statistics == AS_THEY_ARE:
+        mean, std = mean * data.input_size[0], std * data.input_size[0]
+    elif statistics:
+        _check_published(name, steps, data)
     mix = Mix(_mixable(data), mixup, cutmix) if mixup or cutmix else None
     return Transform(mean, std, steps, resized_crop, mix, data.targets), Transform(mean, std)
 
 
 def default_pipeline(data: OpenedData[Any]) -> str:
     """The pipeline of a set for which none is named."""
-    return "none" if isinstance(data, TextData) else "crop-flip"
+    if isinstance(data, TextData):
+        return "none"
+    return "nyuv2" if any(target.dense for target in data.targets.values()) else "crop-flip"
 
 
 def _of_texts(name: str, **mixing: float) -> tuple[Transform, Transform]:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from offramp.data._moves import mirrored_maps, windows
+from offramp.data._moves import enlarged, enlarged_nearest, mirrored_maps, windows
 from offramp.errors import UserError, guess
 
 __all__ = ["KINDS", "LABEL", "NO_LABEL", "ONE_CLASS", "Target", "cut_boxes", "only_class", "present"]
@@ -118,6 +118,33 @@ class Target:
         maps = target[:, None] if self.kind == "segmentation" else target
         moved = windows(maps, corners, padding, NO_CLASS if self.kind == "segmentation" else 0)
         return moved[:, 0] if self.kind == "segmentation" else moved
+
+    def enlarged(
+        self, target: Tensor, corners: Tensor, sizes: Tensor, scales: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        """The target of images of which a part each is resized to the whole image.
+
+        What is seen larger is nearer by as much: depth is divided by the scale. Depth and segmentation take
+        the nearest pixel; normals are bilinear, not made unit again; a box is cut at the border of the part.
+
+        Args:
+            target: As in the table.
+            corners: First row and column of each part, int64 ``[2, N]``.
+            sizes: Height and width of each part, likewise.
+            scales: How many times larger each part becomes, ``[N]``.
+            size: Height and width of the images.
+        """
+        if self.kind == "box":
+            whole = target.new_tensor(size)[:, None]
+            (top, left), (bottom, right) = corners / whole, (corners + sizes) / whole
+            return cut_boxes(target, torch.stack([left, top, right, bottom], 1))
+        if self.kind == "segmentation":
+            return enlarged_nearest(target[:, None], corners, sizes)[:, 0]
+        if self.kind == "depth":
+            return enlarged_nearest(target, corners, sizes) / scales.view(-1, 1, 1, 1)
+        if self.kind == "normals":
+            return enlarged(target, corners, sizes)
+        return target
 
 
 ONE_CLASS: Mapping[str, Target] = MappingProxyType({LABEL: Target("class")})

@@ -142,8 +142,10 @@ def _lasting(source: Any) -> Any:
     """A data source that holds from other working directories too: folders by their full path."""
     if not isinstance(source, (str, Path)):
         return source
+    from offramp.data import is_embedded
+
     source = str(source)
-    if source != "digits" and Path(source).exists():  # a folder of that name is ./digits
+    if not is_embedded(source) and Path(source).exists():  # a folder of such a name is ./digits
         return str(Path(source).resolve())
     return source
 
