@@ -37,7 +37,7 @@ def test_a_mistyped_folder_is_not_looked_for_on_the_hub(parquet_folder, monkeypa
 
 def test_unknown_name():
     refused(["no data set 'digit'", "did you mean 'digits'?", "uoft-cs/cifar100"], "digit")
-    refused(["no data set 'mnist'; give 'digits', a folder"], "mnist")
+    refused(["no data set 'mnist'; give 'digits', 'rooms', a folder"], "mnist")
 
 
 def test_a_file_for_a_folder(parquet_folder):

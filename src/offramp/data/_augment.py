@@ -80,7 +80,9 @@ def zoom(batch: Batch, generator: Generator, kinds: Mapping[str, Target], /) -> 
     images = _images(batch)
     height, width = images.shape[-2:]
     chosen = torch.randint(len(ZOOMS), (len(batch),), generator=generator)
-    sizes = torch.tensor([[max(1, int(side / scale)) for scale in ZOOMS] for side in (height, width)])[:, chosen]
+    sizes = torch.tensor([[max(1, int(side / scale)) for scale in ZOOMS] for side in (height, width)])[
+        :, chosen
+    ]
     left = torch.tensor([[height], [width]]) - sizes
     corners = (torch.rand(2, len(batch), generator=generator) * (left + 1)).long()
     scales = torch.tensor(ZOOMS)[chosen]
