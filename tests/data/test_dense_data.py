@@ -81,6 +81,8 @@ def test_options_that_rooms_has_not(text, line):
         ({"classes": 4}, "leave `classes=4` out"),
         ({"ignore_label": 3}, "leave `ignore_label=3` out"),
         ({"label": "depth"}, "rooms has no columns to choose from; leave `label='depth'` out"),
+        ({"tasks": {"far": "depth"}}, "rooms has no"),
+        ({"tasks": {"depth": "depth"}}, "leave `tasks="),
         ({"channels": 1}, "images of 3 channels, not 1"),
         ({"train_limit": 13}, "train_limit=13 must be 1 to 12"),
         ({"val_fraction": 0.99}, "leaves none of 12 samples"),
@@ -287,7 +289,7 @@ def test_test_images_of_another_size(nyuv2):
 
 
 def test_another_set_to_evaluate_on(nyuv2):
-    assert len(open_other(nyuv2, (), size=None).test) == 3
+    assert len(open_other(nyuv2, open_data(TINY).targets).test) == 3
 
 
 @pytest.fixture

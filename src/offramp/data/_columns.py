@@ -116,13 +116,17 @@ class Columns:
                 faults.append(f"column {column!r} holds {problem}; choose another for {key!r}")
         return faults
 
-    def refuse(self, name: str) -> None:
-        """Refuse a choice of columns for data that have none but their one class, ``label``.
+    def refuse(self, name: str, targets: Collection[str] = ("label",)) -> None:
+        """Refuse a choice of columns for data that have none, and of other targets than theirs.
+
+        Args:
+            name: Name of the data in errors.
+            targets: Keys of their targets.
 
         Raises:
-            UserError: A column was chosen.
+            UserError: A column or another target was chosen.
         """
         chosen = [f"`{role}={column!r}`" for role, column in self._wanted if column is not None]
         if chosen and self.required:
             raise UserError(f"{name} has no columns to choose from; leave {' and '.join(chosen)} out")
-        self.check_targets(name, ["label"])
+        self.check_targets(name, targets)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from offramp.data._arrays import ArrayRows
 from offramp.data._columns import Columns
-from offramp.data._dense_rows import DenseRows
+from offramp.data._dense_rows import MAPS, DenseRows
 from offramp.data._dense_table import DenseTableRows, is_dense
 from offramp.data._digits import TEST, load_digits
 from offramp.data._folder import FolderRows
@@ -75,13 +75,13 @@ def find_source(source: Any, columns: Columns) -> Source:
         columns.refuse(source)
         return Source(source, source, _digits(columns))
     if is_embedded(source):
-        columns.refuse("rooms")
+        columns.refuse("rooms", MAPS)
         options = RoomOptions.of(source)
         return Source(str(options), source, {}, dense=options.splits())
     path = Path(source).expanduser()
     if path.is_dir():
         if dense := _dense_in_folder(path):
-            columns.refuse(source)
+            columns.refuse(source, MAPS)
             return Source(path.resolve().name, source, {}, dense=dense)
         return Source(path.resolve().name, source, _in_folder(path, columns))
     if path.exists():
@@ -91,7 +91,7 @@ def find_source(source: Any, columns: Columns) -> Source:
         if "train" not in tables:
             raise UserError(f"{source} has no split 'train' among {', '.join(tables)}; take another set")
         if is_dense(tables["train"]):
-            columns.refuse(source)
+            columns.refuse(source, MAPS)
             return Source(path.resolve().name, source, {}, dense=_named(tables, DenseTableRows))
         splits: dict[str, Rows] = {
             SPLITS[name]: TableRows(tables[name], columns) for name in reversed(SPLITS) if name in tables

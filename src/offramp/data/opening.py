@@ -108,7 +108,7 @@ def open_data(
     found = find_source(source, _columns(texts, image, label, tasks))
     if found.dense:
         refuse_settings(found, channels, {"size": size, "classes": classes, "ignore_label": ignore_label,
-                                          "tokenizer": tokenizer})  # fmt: skip
+                                          "tokenizer": tokenizer, "tasks": tasks})  # fmt: skip
         return open_dense(
             found, val_fraction=val_fraction, seed=seed, train_limit=train_limit, test_limit=test_limit,
             val_split=val_split,
