@@ -81,7 +81,7 @@ def test_options_that_rooms_has_not(text, line):
         ({"classes": 4}, "leave `classes=4` out"),
         ({"ignore_label": 3}, "leave `ignore_label=3` out"),
         ({"label": "depth"}, "rooms has no columns to choose from; leave `label='depth'` out"),
-        ({"tasks": {"far": "depth"}}, "rooms has no"),
+        ({"tasks": {"far": "depth"}}, "leave .tasks="),
         ({"tasks": {"depth": "depth"}}, "leave `tasks="),
         ({"channels": 1}, "images of 3 channels, not 1"),
         ({"train_limit": 13}, "train_limit=13 must be 1 to 12"),
