@@ -17,7 +17,7 @@ from offramp.recipes.recipe import Recipe
 from offramp.reports import RunRecord
 from offramp.runs.evaluation import Evaluation
 from offramp.runs.run import Run
-from offramp.runs.sets import SETTINGS, recorded_transform
+from offramp.runs.sets import SETTINGS, recorded_transform, transforms
 
 if TYPE_CHECKING:
     from offramp.data import Batch, OpenedData
@@ -76,10 +76,8 @@ class Subject:
 
     def batches(self, count: int) -> Iterator[Batch]:
         """Training batches, shuffled and augmented as in the training, over as many epochs as it takes."""
-        from offramp.data import pipeline
-
         recipe, train = self.recipe, self.data.train
-        transform, _ = pipeline(recipe.augment, self.data, mixup=recipe.mixup, cutmix=recipe.cutmix)
+        transform, _ = transforms(recipe, self.data)
         size = min(recipe.batch_size, len(train))
         epoch_length = train.num_batches(size, drop_last=True)
         for number in range(count):
@@ -119,7 +117,7 @@ def subject_of(
     stored = run.record["data"]
     told = stored.get("targets", stored.get("classes"))
     identity = (stored["source"], stored.get("digest"), tuple(stored["input_size"]), repr(told))
-    key = (*identity, *(repr(getattr(recipe, name)) for name in SETTINGS))
+    key = (*identity, *(repr(getattr(recipe, name)) for name in (*SETTINGS, "sets")))
     if key not in sets:
         sets[key] = run.open_data()
     last = files.epochs[-1] if files.epochs else {}

@@ -29,7 +29,7 @@ class EvalCommand:
 
     run_folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """folder that `offramp train` wrote"""
-    data: str | None = None
+    data: tuple[str, ...] = ()
     """data set, as for train; by default the run's own"""
     net: str | None = None
     """a network of your own again, as for train; the code that a run names is not run by itself"""
@@ -51,14 +51,16 @@ class EvalCommand:
         from offramp.reports import result_table
         from offramp.reports.policy_text import result_document, result_text
         from offramp.runs import Run
+        from offramp.runs.several import named_sources
 
         settings = dict(setting(text) for texts in self.set for text in texts)
+        data = named_sources(self.data) if self.data else None
         policy = None if self.policy is None else Policy.open(self.policy)
         net = net_of([self.run_folder], self.net)
         run = Run.open(self.run_folder, net, averaged=self.averaged)
         if policy is not None:
-            found = evaluate_policy(run, policy, self.data, **settings)
+            found = evaluate_policy(run, policy, data, **settings)
             document = {"run": self.run_folder, "policy": self.policy, **result_document(found)}
             return Answer(document, result_text(found))
-        result = run.evaluate(self.data, **settings)
+        result = run.evaluate(data, **settings)
         return Answer(result.to_json(), result_table(result))

@@ -36,7 +36,7 @@ class SweepCommand:
     """runs at a time, each a process with its share of the cores"""
     lr: str | None = None
     """factors of the learning rate, e.g. 1/3,1,3; each method's is picked on the validation images"""
-    data: str | None = None
+    data: tuple[str, ...] = ()
     """data set, as for train, in place of the file's"""
     out: str | None = None
     """folder of the runs, in place of the file's"""
@@ -45,10 +45,12 @@ class SweepCommand:
     def run(self) -> Answer:
         """Train what is not finished yet, compare all."""
         from offramp.reports import compare, write_report
+        from offramp.runs.several import named_sources
         from offramp.sweeps.file import read_sweep
         from offramp.sweeps.sweep import sweep
 
-        plan = read_sweep(self.file, data=self.data, out=self.out)
+        data = named_sources(self.data) if self.data else None
+        plan = read_sweep(self.file, data=data, out=self.out)
         factors = parse_factors("1" if self.lr is None else self.lr)
         outcome = sweep(plan, jobs=self.jobs, factors=factors)
         if outcome.error is not None and not outcome.finished:

@@ -36,8 +36,9 @@ class TrainCommand:
   offramp train --resume --out runs/r18 --epochs 200    (more epochs: schedule constant or multistep)"""
     UNLESS: ClassVar = {"data": "--resume", "net": "--resume", "method": "--resume"}  # else required
 
-    data: str | None = None
-    """digits, a folder with train.parquet and test.parquet, an image folder, or a hub name (org/set)"""
+    data: tuple[str, ...] = ()
+    """digits, a folder with train.parquet and test.parquet, an image folder, or a hub name (org/set); several
+    sets, for tasks of their own, by names: depth=path/to/a segmentation=path/to/b"""
     net: str | None = None
     """one of `offramp nets`, its arguments after a colon: vgg7:width=16; or your own: file.py:build"""
     method: str | None = None
@@ -68,6 +69,7 @@ class TrainCommand:
         from offramp.reports import result_table
         from offramp.runs.recorded import recorded_data, recorded_net
         from offramp.runs.sets import open_set
+        from offramp.runs.several import named_sources
         from offramp.training import fit
 
         folder = Path(self.out)
@@ -80,10 +82,10 @@ class TrainCommand:
             check(self.net)
         elif record is not None:
             net = recorded_net(folder, record)
-        if self.data is None and record is not None:
+        if not self.data and record is not None:
             data = recorded_data(folder, record, recipe)
         else:
-            data = open_set(str(self.data), recipe)
+            data = open_set(named_sources(self.data), recipe)
         if net is None:
             torch.manual_seed(recipe.seed)
             net = build(str(self.net), input_size=data.input_size, targets=data.targets)
@@ -101,7 +103,7 @@ class TrainCommand:
         folder = Path(self.out)
         if self.resume and folder.exists():
             return read_record(folder)
-        missing = [f"--{name}" for name in self.UNLESS if getattr(self, name) is None]
+        missing = [f"--{name}" for name in self.UNLESS if not getattr(self, name)]
         if missing:
             raise UserError(f"no run in {folder} to resume; start one with {', '.join(missing)}")
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -59,6 +60,12 @@ class JointData(OpenedData[JointSplit]):
     def input_size(self) -> tuple[int, ...]:
         """Shape of one input of the first set, without the batch axis."""
         return next(iter(self.sets.values())).input_size
+
+    def renamed(self, name: str) -> OpenedData[Any]:
+        """One of the sets, its targets by the keys that they have here."""
+        data = copy.copy(self.sets[name])
+        data.targets = {here: data.targets[own] for own, here in self.keys[name].items()}
+        return data
 
     def drawn(self, streams: Streams) -> JointData:
         """The same sets, their training batches drawn in another way."""

@@ -17,6 +17,7 @@ from offramp.data._splits import LabelledSplits
 from offramp.data._text_reader import TextReader, text_reader
 from offramp.data.asked import Asked, asked_targets, parse_tasks
 from offramp.data.batch import Origin
+from offramp.data.joint_data import JointData, several_sets
 from offramp.data.opened import OpenedData
 from offramp.data.targets import LABEL, Target, only_class
 from offramp.errors import UserError
@@ -68,7 +69,8 @@ def open_data(
             Or a Python object: a torch ``Dataset`` or ``DataLoader``, a Hugging Face ``Dataset`` or
             ``DatasetDict``, a list of (image, label) pairs, a tuple (images, labels); these stand for the
             training split, a mapping ``{"train": ..., "val": ..., "test": ...}`` brings several. Tensors are
-            ``[C, H, W]``, arrays also ``[H, W, C]``.
+            ``[C, H, W]``, arrays also ``[H, W, C]``. A mapping from other names than those of splits to such
+            sources, or to opened sets, gives :class:`~offramp.data.JointData`: a data set per task.
             A set without a labelled test split is tested on its ``validation``, ``valid`` or ``val`` split; a
             Python object with neither, on the validation images held out, or else on all its images.
         val_fraction: The share of the training images that is held out, at least 0 (none) and below 1.
@@ -103,6 +105,14 @@ def open_data(
     Raises:
         UserError: The source is missing or damaged, a label is no class, or a number is out of range.
     """
+    settings = {name: value for name, value in locals().items() if name != "source"}
+    if several_sets(source):
+        return JointData(
+            {
+                name: each if isinstance(each, OpenedData) else open_data(each, **settings)
+                for name, each in source.items()
+            }
+        )
     _check_numbers(val_fraction, seed, size)
     texts = text_reader(tokenizer, text, max_tokens, size=size, channels=channels, image=image)
     found = find_source(source, _columns(texts, image, label, tasks))

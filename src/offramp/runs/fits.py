@@ -33,19 +33,28 @@ def check_fits(net: Net, data: OpenedData[Any], trained_on: Mapping[str, Target]
     Raises:
         UserError: It does not.
     """
-    from offramp.data import TextData
+    from offramp.data import JointData, TextData
 
     check_found(net, data)
-    if isinstance(data, TextData):
-        outputs = outputs_for_text(net, data.train, [0], data.name)
-    else:
-        outputs = _outputs_for_image(net, data)
-    check_sizes(net, outputs, data)
-    check_same_classes(trained_on or {}, data)
+    several = isinstance(data, JointData)
+    sets = [data.renamed(name) for name in data.sets] if isinstance(data, JointData) else [data]
+    made_for = [each.input_size for each in sets if each.input_size == getattr(net, "input_size", None)]
+    for each in sets:
+        if isinstance(each, TextData):
+            outputs = outputs_for_text(net, each.train, [0], each.name)
+        else:
+            outputs = _outputs_for_image(net, each, other_sizes=several and bool(made_for))
+        check_sizes(net, outputs, each)
+        check_same_classes(trained_on or {}, each)
 
 
-def _outputs_for_image(net: Net, data: OpenedData[Any]) -> list[Tensor]:
+def _outputs_for_image(net: Net, data: OpenedData[Any], *, other_sizes: bool) -> list[Tensor]:
     """The net's outputs for a black image.
+
+    Args:
+        net: The net.
+        data: The set.
+        other_sizes: Whether the net need not be made for images of this size, as long as it takes them.
 
     Raises:
         UserError: It takes no images, or other ones.
@@ -57,7 +66,8 @@ def _outputs_for_image(net: Net, data: OpenedData[Any]) -> list[Tensor]:
             "tokenizer by `tokenizer=...`"
         )
     data_size = tuple(data.input_size)
-    net_size = tuple(getattr(net, "input_size", data_size))  # a net of a user's own need not say
+    # a net of a user's own need not say
+    net_size = data_size if other_sizes else tuple(getattr(net, "input_size", data_size))
     if net_size != data_size and net_size[1:] == data_size[1:]:
         raise UserError(_about_channels(data, net_size[0]))
     if net_size != data_size:

@@ -21,7 +21,7 @@ from offramp.runs.shape import check_record, check_result, shortened
 from offramp.runs.targets import targets_to_json
 
 if TYPE_CHECKING:
-    from offramp.data import OpenedData, Transform
+    from offramp.data import OpenedData
 
 __all__ = [
     "as_json",
@@ -38,9 +38,7 @@ __all__ = [
 DECISIVE = ("net", "method", "options", "data", "recipe")  # a run goes on with the same of each
 
 
-def describe(
-    net: Net, method: Method, data: OpenedData[Any], recipe: Recipe, clean: Transform
-) -> dict[str, Any]:
+def describe(net: Net, method: Method, data: OpenedData[Any], recipe: Recipe, clean: Any) -> dict[str, Any]:
     """The content of ``run.json``.
 
     Args:
@@ -48,7 +46,7 @@ def describe(
         method: With its options.
         data: The opened set.
         recipe: With every setting decided.
-        clean: Normalises the images that the net is measured on.
+        clean: The transform that normalises the images that the net is measured on.
     """
     record = {
         "format": FORMAT,
@@ -56,16 +54,7 @@ def describe(
         **left_alone(net),
         "method": method.name,
         "options": method.options,
-        "data": {
-            "name": data.name,
-            "source": data.source,
-            **targets_to_json(data.targets),
-            "input_size": data.input_size,
-            "train": len(data.train),
-            "val": len(data.val),
-            **({} if data.digest is None else {"digest": data.digest}),
-            **({} if data.read is None else {"text": data.read}),
-        },
+        "data": _of_data(data),
         "normalisation": {"mean": clean.mean, "std": clean.std},  # of every evaluation of this net
         "recipe": recipe.to_dict(),
         "seed": recipe.seed,
@@ -74,6 +63,22 @@ def describe(
     }
     # what the file gives back, so that records compare equal
     return as_of_today(_from_json(record_json(record)), Path("run.json"))
+
+
+def _of_data(data: OpenedData[Any]) -> dict[str, Any]:
+    """What a record notes of a data set; of several, of each of them too."""
+    sets = getattr(data, "sets", {})
+    return {
+        "name": data.name,
+        "source": data.source,
+        **targets_to_json(data.targets),
+        "input_size": data.input_size,
+        "train": len(data.train),
+        "val": len(data.val),
+        **({} if data.digest is None else {"digest": data.digest}),
+        **({} if data.read is None else {"text": data.read}),
+        **({"sets": {name: _of_data(each) for name, each in sets.items()}} if sets else {}),
+    }
 
 
 def is_run(folder: Path) -> bool:
@@ -128,11 +133,8 @@ def check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> Non
 
 def _comparable(key: str, old: Any, new: Any) -> tuple[Any, Any]:
     """A key's old and new value in a run's record, without the parts that do not decide the result."""
-    if key == "data":  # the same set and tokenizer may lie elsewhere by now
-        texts = [{**data.get("text", {}), "tokenizer": None} for data in (old, new)]
-        old, new = (
-            {**data, "source": None, "text": text} for data, text in zip((old, new), texts, strict=True)
-        )
+    if key == "data":
+        old, new = _wherever(old), _wherever(new)
     if key == "recipe":  # options are compared as the method's, how data are read by the data's entries
         elsewhere = dict.fromkeys(("options", "val_split", "tokenizer", "max_tokens", "text"))
         old, new = ({**recipe, **elsewhere} for recipe in (old, new))
@@ -140,6 +142,14 @@ def _comparable(key: str, old: Any, new: Any) -> tuple[Any, Any]:
         both = (old.keys() & new.keys()) - {"net"}
         old, new = ({name: spec[name] for name in sorted(both)} for spec in (old, new))
     return old, new
+
+
+def _wherever(data: dict[str, Any]) -> dict[str, Any]:
+    """What a record notes of a set, without the places of the set and its tokenizer, which may move."""
+    told = {**data, "source": None, "text": {**data.get("text", {}), "tokenizer": None}}
+    if "sets" in data:
+        told["sets"] = {name: _wherever(each) for name, each in data["sets"].items()}
+    return told
 
 
 def check_method(folder: Path, before: dict[str, Any], method: Method) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,12 @@ from offramp.errors import UserError, guess
 from offramp.nets import Net
 from offramp.recipes.recipe import Recipe
 from offramp.runs._target_fits import numbered
+from offramp.runs.several import as_recorded, join
 from offramp.runs.targets import targets_from_json
 from offramp.runs.texts import check_tokenizer
 
 if TYPE_CHECKING:
-    from offramp.data import OpenedData, Transform
+    from offramp.data import OpenedData
 
 __all__ = [
     "SETTINGS",
@@ -21,6 +23,7 @@ __all__ = [
     "open_recorded",
     "open_set",
     "recorded_transform",
+    "transforms",
 ]
 
 
@@ -34,13 +37,18 @@ def open_set(source: Any, recipe: Recipe, net: Net | None = None, tokenizer: Any
     """Open a data set under the recipe's settings, for a net if there is one.
 
     Args:
-        source: What :func:`offramp.data.open_data` opens.
+        source: What :func:`offramp.data.open_data` opens; sets that are open already stay as they are.
         recipe: The settings.
         net: The net, whose number of channels images get unless the recipe says another.
         tokenizer: In place of the recipe's.
     """
-    from offramp.data import open_data
+    from offramp.data import OpenedData, open_data
+    from offramp.data.joint_data import several_sets
 
+    if isinstance(source, OpenedData):
+        return source
+    if several_sets(source):
+        return join(source, recipe, lambda name, own: open_set(source[name], own, net, tokenizer))
     settings = {name: getattr(recipe, name) for name in SETTINGS}
     settings["channels"] = settings.pop("image_channels")
     if tokenizer is not None:
@@ -70,6 +78,12 @@ def open_recorded(
             f"the run was trained on {data['source']}, which no name opens again; give `data=...`"
         )
     recipe = recipe or Recipe.from_dict(record["recipe"])
+    if "sets" in data:
+        return join(
+            data["sets"],
+            recipe,
+            lambda name, own: open_recorded(as_recorded(record, name), own, tokenizer),
+        )
     classes = recipe.classes
     if classes is None and numbered(
         data.get("classes", [""])
@@ -122,6 +136,8 @@ def open_other_set(source: Any, record: dict[str, Any], **settings: Any) -> Open
     """
     from offramp.data import open_other
 
+    if "sets" in record["data"]:
+        return _open_others(source, record, settings)
     read = record["data"].get("text")
     allowed = OF_IMAGES if read is None else ("tokenizer", "text", "label", "tasks", "ignore_label")
     for name in settings.keys() - set(allowed):
@@ -138,6 +154,19 @@ def open_other_set(source: Any, record: dict[str, Any], **settings: Any) -> Open
     return open_other(_lasting(source), targets_from_json(record["data"]), **reading)
 
 
+def _open_others(source: Any, record: dict[str, Any], settings: dict[str, Any]) -> OpenedData[Any]:
+    """Other data in the place of a run's several sets."""
+    names = record["data"]["sets"]
+    if not isinstance(source, Mapping) or source.keys() != names.keys():
+        raise UserError(
+            f"the run was trained on several data sets; give others by the same names, {', '.join(names)}"
+        )
+    recipe = Recipe.from_dict(record["recipe"])
+    return join(
+        names, recipe, lambda name, _: open_other_set(source[name], as_recorded(record, name), **settings)
+    )
+
+
 def _lasting(source: Any) -> Any:
     """A data source that holds from other working directories too: folders by their full path."""
     if not isinstance(source, (str, Path)):
@@ -150,9 +179,27 @@ def _lasting(source: Any) -> Any:
     return source
 
 
-def recorded_transform(record: dict[str, Any]) -> Transform:
-    """The evaluation transform that ``run.json`` tells: the training images' statistics, on whatever set."""
-    from offramp.data import Transform
+def transforms(recipe: Recipe, data: OpenedData[Any]) -> tuple[Any, Any]:
+    """The training and the evaluation transform of a recipe; of several sets a ``JointTransform`` each."""
+    from offramp.data import JointData, JointTransform, pipeline
 
-    mean, std = (tuple(record["normalisation"][key]) for key in ("mean", "std"))
-    return Transform(mean, std)
+    if not isinstance(data, JointData):
+        return pipeline(recipe.augment, data, mixup=recipe.mixup, cutmix=recipe.cutmix)
+    pairs = {name: transforms(recipe.of_set(name), each) for name, each in data.sets.items()}
+    return (
+        JointTransform({name: augment for name, (augment, _) in pairs.items()}),
+        JointTransform({name: clean for name, (_, clean) in pairs.items()}),
+    )
+
+
+def recorded_transform(record: dict[str, Any]) -> Any:
+    """The evaluation transform that ``run.json`` tells: the training images' statistics, on whatever set.
+
+    Of a run on several sets a ``JointTransform``.
+    """
+    from offramp.data import JointTransform, Transform
+
+    means, stds = (record["normalisation"][key] for key in ("mean", "std"))
+    if "sets" not in record["data"]:
+        return Transform(tuple(means), tuple(stds))
+    return JointTransform({name: Transform(tuple(means[name]), tuple(stds[name])) for name in means})

@@ -17,7 +17,7 @@ RECORD = {
     "method": str,
     "options": dict,
     "data": {"name": str, "source": str, "input_size": [int]},
-    "normalisation": {"mean": [float], "std": [float]},
+    "normalisation": dict,
     "recipe": dict,
     "seed": int,
 }
@@ -73,22 +73,37 @@ def check_record(content: Any, path: Path) -> None:
     _check_targets(content["data"], path)
     if "text" in content["data"]:
         check_shape(content["data"]["text"], TEXT, path, "data.text")
-    size, normalisation = content["data"]["input_size"], content["normalisation"]
+    normalisation, sets = content["normalisation"], content["data"].get("sets")
+    if sets is None:
+        _check_inputs(content["data"]["input_size"], normalisation, path)
+        return
+    check_shape(sets, dict, path, "data.sets")
+    for name, data in sets.items():
+        check_shape(data, RECORD["data"], path, f"data.sets.{name}")
+        _check_targets(data, path, f"data.sets.{name}")
+        check_shape(normalisation, {key: {name: list} for key in ("mean", "std")}, path, "normalisation")
+        own = {key: normalisation[key][name] for key in ("mean", "std")}
+        _check_inputs(data["input_size"], own, path, f" of {name}")
+
+
+def _check_inputs(size: list[int], normalisation: dict[str, Any], path: Path, of: str = "") -> None:
+    """Check the size of one input, and the normalisation of its channels."""
+    check_shape(normalisation, {"mean": [float], "std": [float]}, path, f"normalisation{of}")
     if len(size) not in (1, 3) or min(size) < 1:  # of texts, of images
-        raise _damage(size, path, "data.input_size")
+        raise _damage(size, path, f"data.input_size{of}")
     channels = size[0] if len(size) == 3 else 0
     for key in ("mean", "std"):
         if len(normalisation[key]) != channels:
-            raise _damage(normalisation[key], path, f"normalisation.{key}")
+            raise _damage(normalisation[key], path, f"normalisation.{key}{of}")
 
 
-def _check_targets(data: dict[str, Any], path: Path) -> None:
+def _check_targets(data: dict[str, Any], path: Path, inside: str = "data") -> None:
     """Check what :func:`~offramp.runs.targets.targets_to_json` wrote."""
     if "targets" not in data:
-        return check_shape(data, {"classes": [str]}, path, "data")
-    check_shape(data["targets"], {}, path, "data.targets")
+        return check_shape(data, {"classes": [str]}, path, inside)
+    check_shape(data["targets"], {}, path, f"{inside}.targets")
     for name, target in data["targets"].items():
-        key = f"data.targets.{name}"
+        key = f"{inside}.targets.{name}"
         check_shape(target, {"kind": str}, path, key)
         told = {"classes": [str], "size": int}
         check_shape(target, {part: told[part] for part in told.keys() & target.keys()}, path, key)

@@ -27,8 +27,10 @@ def for_net(net: Net, data: OpenedData[Any]) -> OpenedData[Any]:
         UserError: The net reads no named inputs, or other ones, or fails on the texts; or padding is another
             token for it than for the tokenizer.
     """
-    from offramp.data import TextData
+    from offramp.data import JointData, TextData
 
+    if isinstance(data, JointData):
+        return data.each(lambda each: for_net(net, each))
     if not isinstance(data, TextData):
         return data
     sample, given = sample_of(net, 1), ", ".join(data.names)

@@ -58,7 +58,9 @@ class Trial:
         always = ("epochs", "milestones")  # also at their defaults, since a run may have had fewer before
         settings = {k: v for k, v in self.recipe.to_dict().items() if v != plain[k] or k in always}
         settings |= settings.pop("options", {})
-        words = ["train", "--data", sweep.data, "--net", sweep.net, "--method", self.entry.method.name]
+        data = sweep.data
+        sources = [data] if isinstance(data, str) else [f"{name}={source}" for name, source in data.items()]
+        words = ["train", "--data", *sources, "--net", sweep.net, "--method", self.entry.method.name]
         words += ["--out", str(self.folder), "--resume"]
         if settings:
             words += ["--set", *(f"{key}={json.dumps(value)}" for key, value in settings.items())]
@@ -119,7 +121,7 @@ def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
     checked = set()
     for run in runs:
         recipe = run.recipe
-        key = tuple(repr(getattr(recipe, name)) for name in SETTINGS)
+        key = tuple(repr(getattr(recipe, name)) for name in (*SETTINGS, "sets", "proportions"))
         if key not in opened:
             opened[key] = open_set(sweep.data, recipe)
         data = opened[key]

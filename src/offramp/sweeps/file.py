@@ -2,7 +2,7 @@
 
 .. code-block:: yaml
 
-    data: path/to/data         # as for `offramp train`
+    data: path/to/data         # as for `offramp train`; several sets: {depth: path/to/a, mask: path/to/b}
     net: vgg7:width=16
     out: runs/sweep            # folder of all the runs; paths are relative to where the command is given
     seeds: [0, 1, 2]
@@ -66,14 +66,14 @@ class Sweep:
         entries: The methods.
     """
 
-    data: str
+    data: str | Mapping[str, str]
     net: str
     out: Path
     seeds: tuple[int, ...]
     entries: tuple[Entry, ...]
 
 
-def read_sweep(path: str | Path, *, data: str | None = None, out: str | Path | None = None) -> Sweep:
+def read_sweep(path: str | Path, *, data: Any = None, out: str | Path | None = None) -> Sweep:
     """The sweep in a YAML file.
 
     Args:
@@ -108,7 +108,10 @@ def _sweep(values: Any) -> Sweep:
     for key in KEYS[:-1]:
         if key not in values:
             raise UserError(f"lacks {key!r}; a sweep has data, net, out, seeds and methods")
-    for key in ("data", "net", "out", "recipe"):
+    sources = values["data"].values() if isinstance(values["data"], dict) else [values["data"]]
+    if not all(isinstance(source, str) for source in sources):
+        raise UserError(f"data is {values['data']!r}, must be text, or a mapping from names to text")
+    for key in ("net", "out", "recipe"):
         if not isinstance(values.get(key, ""), str):
             raise UserError(f"{key} is {values[key]!r}, must be text")
     base = Recipe.load(values["recipe"]) if "recipe" in values else Recipe()

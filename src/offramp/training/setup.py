@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from offramp.data import OpenedData, Transform, default_pipeline, pipeline
+from offramp.data import JointData, OpenedData, default_pipeline
 from offramp.errors import UserError
 from offramp.methods import Method
 from offramp.methods import method as named_method
@@ -17,7 +17,8 @@ from offramp.runs.fits import check_fits
 from offramp.runs.left_alone import check_left_alone
 from offramp.runs.record import check_same, describe, read_record
 from offramp.runs.recorded import recorded_method
-from offramp.runs.sets import open_set
+from offramp.runs.sets import open_set, transforms
+from offramp.runs.several import as_recipe_says, check_one_set
 from offramp.runs.texts import for_net
 from offramp.training._layout import with_layout
 from offramp.training._method_checks import check_method
@@ -33,7 +34,7 @@ class Setup:
         data: The opened set.
         method: The method with its options.
         recipe: The recipe with every setting decided.
-        augment: What is done to training images.
+        augment: What is done to training images: a ``Transform``, of several data sets a ``JointTransform``.
         clean: What is done to images that the net is measured on: the normalisation alone.
         record: The content of ``run.json``.
         before: What ``run.json`` says already; None for a new run.
@@ -43,8 +44,8 @@ class Setup:
     data: OpenedData[Any]
     method: Method
     recipe: Recipe
-    augment: Transform
-    clean: Transform
+    augment: Any
+    clean: Any
     record: dict[str, Any]
     before: dict[str, Any] | None
     finished: bool
@@ -75,18 +76,31 @@ def set_up(
     check_method(recipe, method)
     if recipe.tokenizer is not None:
         recipe = recipe.replace(tokenizer=str(Path(recipe.tokenizer).expanduser().resolve()))
-    if not isinstance(data, OpenedData):
-        data = open_set(data, recipe, net)
+    data = open_set(data, recipe, net)
+    if isinstance(data, JointData):
+        data = as_recipe_says(data, recipe)
+    else:
+        check_one_set(recipe, data.name)
     data = for_net(net, data)
     check_fits(net, data)
     recipe = with_layout(recipe, net, before)
-    recipe = recipe.replace(augment=recipe.augment or default_pipeline(data))
-    augment, clean = pipeline(recipe.augment, data, mixup=recipe.mixup, cutmix=recipe.cutmix)
+    recipe = _with_pipelines(recipe, data)
+    augment, clean = transforms(recipe, data)
     record = describe(net, method, data, recipe, clean)
     finished = folder is not None and _finished(folder, before, record, method)
     if before is not None:
         record["net"] = before["net"]  # a place of code as it was spelled when the run began
     return Setup(data, method, recipe, augment, clean, record, before, finished)
+
+
+def _with_pipelines(recipe: Recipe, data: OpenedData[Any]) -> Recipe:
+    """The recipe with the augmentation decided, of each set if there are several."""
+    if recipe.augment is not None:
+        return recipe
+    if not isinstance(data, JointData):
+        return recipe.replace(augment=default_pipeline(data))
+    own = {name: {"augment": default_pipeline(each)} for name, each in data.sets.items()}
+    return recipe.replace(sets={name: own[name] | dict(recipe.sets.get(name, {})) for name in own})
 
 
 def _method(method: str | Method, recipe: Recipe) -> Method:

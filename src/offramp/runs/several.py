@@ -1,0 +1,96 @@
+"""The data sets of a run that has several: as its recipe says, each with its own settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from offramp.errors import UserError, guess
+from offramp.recipes.recipe import Recipe
+
+if TYPE_CHECKING:
+    from offramp.data import JointData, OpenedData
+
+__all__ = ["as_recipe_says", "as_recorded", "check_one_set", "join", "named_sources"]
+
+
+def join(
+    names: Iterable[str], recipe: Recipe, open_one: Callable[[str, Recipe], OpenedData[Any]]
+) -> JointData:
+    """Several sets as one, their training batches drawn as the recipe says.
+
+    Args:
+        names: Of the sets.
+        recipe: With settings for all of them, and for single ones.
+        open_one: Opens a set by its name, under a recipe for it alone.
+
+    Raises:
+        UserError: The recipe names a set that is not there, or a set cannot be opened.
+    """
+    from offramp.data import JointData
+
+    names = [*names]
+    _check_names(recipe, names)
+    return as_recipe_says(JointData({name: open_one(name, recipe.of_set(name)) for name in names}), recipe)
+
+
+def as_recipe_says(data: JointData, recipe: Recipe) -> JointData:
+    """Opened sets, their training batches drawn as the recipe says.
+
+    Raises:
+        UserError: The recipe names a set that is not there.
+    """
+    from offramp.data import Streams
+
+    _check_names(recipe, [*data.sets])
+    return data.drawn(Streams(recipe.streams, recipe.epoch_of, recipe.proportions))
+
+
+def as_recorded(record: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The record of a run on one of its sets alone, as far as the set is concerned."""
+    settings = Recipe.from_dict(record["recipe"]).of_set(name).to_dict()
+    return {"data": record["data"]["sets"][name], "recipe": settings}
+
+
+def check_one_set(recipe: Recipe, name: str) -> None:
+    """Check that a recipe for one data set says nothing of several.
+
+    Raises:
+        UserError: It does.
+    """
+    plain = Recipe()
+    for setting in ("streams", "epoch_of", "proportions", "sets"):
+        if getattr(recipe, setting) != getattr(plain, setting):
+            raise UserError(
+                f"{setting} is for several data sets, and there is one, {name}; leave it out, or give a "
+                "mapping from names to data sets"
+            )
+
+
+def named_sources(words: Sequence[str]) -> Any:
+    """A data source as the command line has it: one word, or several sets as ``name=source``.
+
+    Raises:
+        UserError: Several words, and one of them names no set.
+    """
+    pairs = [word.partition("=") for word in words]
+    if len(words) == 1 and (not pairs[0][1] or Path(words[0]).exists()):
+        return words[0]
+    unnamed = [word for word, (name, _, source) in zip(words, pairs, strict=True) if not name or not source]
+    if unnamed or len(words) == 1:
+        raise UserError(
+            f"of several data sets each is given by a name, NAME=SOURCE; got {' '.join(unnamed or words)}"
+        )
+    if len({name for name, _, _ in pairs}) < len(pairs):
+        raise UserError(f"two data sets have one name among {' '.join(words)}; give each a name of its own")
+    return {name: source for name, _, source in pairs}
+
+
+def _check_names(recipe: Recipe, names: Sequence[str]) -> None:
+    for setting in ("proportions", "sets"):
+        for name in getattr(recipe, setting):
+            if name not in names:
+                raise UserError(
+                    f"{setting} names a data set {name!r}{guess(name, names)}; there are {', '.join(names)}"
+                )

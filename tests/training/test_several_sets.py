@@ -1,0 +1,205 @@
+"""Training on a data set per task: what is descended on, resumed, refused, recorded and opened again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from several_sets import one_set, two_sets, two_tasks
+from tiny_runs import rows
+from torch.nn import functional as F
+
+from offramp import Recipe, Run, UserError, fit, open_data
+from offramp.data import JointData, JointTransform, Split, Streams
+from offramp.runs.sets import recorded_transform
+
+RECIPE = Recipe(epochs=3, batch_size=8, lr=0.05, augment="none", checkpoint_every=2)
+
+
+class Wire(Split):
+    """Training samples that stop the process before a certain batch of theirs."""
+
+    left = None
+
+    def batches(self, batch_size, **how):
+        for batch in super().batches(batch_size, **how):
+            if how.get("shuffle") and Wire.left is not None:
+                Wire.left -= 1
+                if Wire.left < 0:
+                    raise KeyError("stop")
+            yield batch
+
+
+def test_joint_training_is_the_sum_of_two_loops_in_step():
+    """Plain PyTorch, a forward pass for each set's half of the batch."""
+    recipe = RECIPE.replace(schedule="constant", momentum=0, nesterov=False, weight_decay=0, seed=3)
+    run = fit(two_tasks(), two_sets(), "joint", recipe, quiet=True)
+    net, data = two_tasks(), JointData(two_sets())
+    clean = {name: each.statistics for name, each in data.sets.items()}
+    boxes = net.outputs["box"]
+    for epoch in range(3):
+        for batch in data.train.batches(
+            8,
+            transform=JointTransform({name: lambda batch, _: batch for name in data.sets}),
+            device="cpu",
+            seed=3,
+            epoch=epoch,
+            shuffle=True,
+        ):
+            images = {
+                name: (part.inputs - torch.tensor(clean[name][0])) / torch.tensor(clean[name][1])
+                for name, part in batch.parts.items()
+            }
+            assert [len(part) for part in images.values()] == [4, 4]
+            loss = F.cross_entropy(net(images["kind"])[0], batch.targets["kind"])
+            loss = loss + boxes.loss(net(images["box"])[1], batch.targets["box"])[0].mean()
+            net.zero_grad()
+            loss.backward()
+            with torch.no_grad():
+                for parameter in net.parameters():
+                    parameter -= 0.05 * parameter.grad
+    torch.testing.assert_close(run.net.state_dict(), net.state_dict(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("streams", ["together", "in-turn"])
+@pytest.mark.parametrize(
+    "method", ["joint", "cagrad", "nash-mtl", "mgda", "uncertainty", "meta-gf", "dr-mgf"]
+)
+def test_a_stopped_run_goes_on_to_the_bit(method, streams, tmp_path):
+    recipe = RECIPE.replace(streams=streams, epoch_of="shortest", proportions={"kind": 2}, batch_size=6)
+    alone = fit(two_tasks(norm=True), two_sets(), method, recipe, tmp_path / "alone", quiet=True)
+    assert {*alone.result.outputs} == {"kind", "box"}
+    Wire.left = 9
+    with pytest.raises(KeyError):
+        fit(two_tasks(norm=True), two_sets(Wire), method, recipe, tmp_path / "run", quiet=True)
+    Wire.left = None
+    resumed = fit(two_tasks(9, norm=True), two_sets(), resume=True, out=tmp_path / "run", quiet=True)
+    torch.testing.assert_close(resumed.net.state_dict(), alone.net.state_dict(), rtol=0, atol=0)
+    assert resumed.result == alone.result
+    assert rows(tmp_path / "run") == rows(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("method", ["joint", "cagrad"])
+def test_micro_batches_and_compiled_nets_take_the_same_steps(method, tmp_path):
+    whole = fit(two_tasks(), two_sets(), method, RECIPE, quiet=True)
+    cut = fit(two_tasks(), two_sets(), method, RECIPE.replace(accumulate=2), quiet=True)
+    torch.testing.assert_close(cut.net.state_dict(), whole.net.state_dict(), rtol=1e-3, atol=1e-5)
+
+
+def test_each_output_is_evaluated_on_its_own_set():
+    run = fit(two_tasks(), two_sets(), "joint", RECIPE, quiet=True)
+    net = run.net.eval()
+    for k, (name, data) in enumerate(two_sets().items()):
+        mean, std = data.statistics
+        images = (data.test.images - torch.tensor(mean)) / torch.tensor(std)
+        with torch.no_grad():
+            output = net(images)[k]
+        task = net.outputs[name]
+        expected = task.metrics(task.counts(output, data.test.targets[name]))
+        assert run.result.outputs[name].metrics == pytest.approx(expected)
+
+
+def test_a_record_tells_each_set_and_its_statistics(tmp_path):
+    run = fit(two_tasks(), two_sets(), "joint", RECIPE, tmp_path / "run", quiet=True)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["data"]["targets"].keys() == {"kind", "box"}
+    assert {name: each["input_size"] for name, each in record["data"]["sets"].items()} == {
+        "kind": [1, 6, 6], "box": [1, 8, 7],
+    }  # fmt: skip
+    for name, data in two_sets().items():
+        assert recorded_transform(record).parts[name].mean == pytest.approx(data.statistics[0])
+    again = Run.open(tmp_path / "run", two_tasks(5))
+    with pytest.raises(UserError, match="no name opens again"):
+        again.open_data()
+    assert again.evaluate(JointData(two_sets())) == run.result
+    other = two_sets() | {"box": one_set("box", 18)}
+    with pytest.raises(UserError, match="holds a run with another data"):
+        fit(two_tasks(), other, "joint", RECIPE, tmp_path / "run", resume=True, quiet=True)
+
+
+def test_sets_opened_by_name_have_settings_of_their_own_and_open_again(tmp_path):
+    """Digits twice, cut differently: what is opened is told apart by its settings alone."""
+    recipe = Recipe(
+        epochs=1, batch_size=16, augment="none", test_limit=40, train_limit=60,
+        sets={"box": {"train_limit": 30, "augment": "crop-flip"}},
+    )  # fmt: skip
+    net, other = two_tasks(), two_tasks(4)
+    for each in (net, other):
+        from offramp.tasks import Classification
+        from torch import nn
+
+        each.decoders[0][-1], each.decoders[1][-1] = nn.Linear(4, 10), nn.Linear(4, 10)
+        each.outputs = {name: Classification(target=name) for name in each.outputs}
+        each.input_size = (1, 32, 32)
+    run = fit(net, {"kind": "digits", "box": "digits"}, "cagrad", recipe, tmp_path / "run", quiet=True)
+    assert run.record["recipe"]["sets"]["box"]["train_limit"] == 30
+    again = Run.open(tmp_path / "run", other)
+    data = again.open_data()
+    assert {name: len(each.train) for name, each in data.sets.items()} == {"kind": 54, "box": 27}
+    assert again.evaluate() == run.result
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"batch_size": 2, "proportions": {"box": 5}}, "has no sample of 'kind' in these proportions"),
+        ({"batch_size": 40}, "the 17 training samples of 'box' do not fill its 20 of a batch"),
+        ({"batch_size": 40, "streams": "in-turn"}, "the 30 training samples of 'kind' do not fill its 40"),
+        ({"batch_size": 4, "accumulate": 3}, "a batch has only 2 samples of 'kind' for each process"),
+    ],
+)
+def test_a_batch_that_a_set_cannot_fill_is_a_line_whose_remedy_works(settings, match):
+    recipe = RECIPE.replace(epochs=1, **settings)
+    with pytest.raises(UserError, match=match) as refused:
+        fit(two_tasks(), two_sets(), "joint", recipe, quiet=True)
+    remedy = str(refused.value).rsplit("take `", 1)[1].removesuffix("`")
+    fit(two_tasks(), two_sets(), "joint", recipe.with_settings(remedy.split(", ")), quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("data", "settings", "match"),
+    [
+        (lambda: {"train": 1, "depth": 2}, {}, r"some are splits \(train\) and some are not \(depth\)"),
+        (lambda: {"kind": one_set("kind"), "more": one_set("kind", 20)}, {}, "box looks for 'box' among"),
+        (two_sets, {"proportions": {"boxes": 2}}, "proportions names a data set 'boxes' .did you mean 'box'"),
+        (two_sets, {"sets": {"mask": {}}}, "sets names a data set 'mask'; there are kind, box"),
+        (
+            lambda: one_set("kind"),
+            {"streams": "in-turn"},
+            "streams is for several data sets, and there is one",
+        ),
+    ],
+)
+def test_what_cannot_be_is_one_line(data, settings, match):
+    with pytest.raises(UserError, match=match):
+        fit(two_tasks(), data(), "joint", RECIPE.replace(**settings), quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"streams": "parallel"}, "streams is 'parallel', must be together or in-turn"),
+        ({"epoch_of": "longst"}, "epoch_of is 'longst' .did you mean 'longest'"),
+        ({"proportions": {"a": 0}}, "proportions: that of a is 0, must be a whole number of at least 1"),
+        ({"proportions": [1, 2]}, "proportions is .*, must be a mapping from names of data sets"),
+        ({"sets": {"a": {"siz": 3}}}, "sets: a: 'siz' is no setting of one data set .did you mean 'size'"),
+        ({"sets": {"a": {"size": 0}}}, "sets: a: size is 0, must be a whole number of at least 1"),
+        ({"sets": {"a": 3}}, "sets: a is 3, must be a mapping of settings"),
+    ],
+)
+def test_settings_are_checked_as_the_recipe_is_built(settings, match):
+    with pytest.raises(UserError, match=match):
+        Recipe(**settings)
+
+
+def test_sets_with_a_target_in_common_are_refused():
+    both = one_set("kind")
+    both.targets = {"kind": both.targets["kind"], "box": one_set("box").targets["box"]}
+    with pytest.raises(UserError, match="'a' and 'box' both have targets for 'box'"):
+        open_data({"a": both, "box": one_set("box")})
+    assert open_data({"kind": both, "box": one_set("box")}).keys == {
+        "kind": {"kind": "kind"}, "box": {"box": "box"},
+    }  # fmt: skip
+    assert open_data({"a": one_set("kind"), "b": one_set("box")}).targets.keys() == {"a", "b"}
+    assert open_data(two_sets()).drawn(Streams("in-turn")).train.streams.order == "in-turn"
