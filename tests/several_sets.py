@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import offramp
-from offramp.data import ImageData, Split, Target
+from offramp.data import ImageData, Split, Target, TargetTensors
 from offramp.tasks import Boxes, Classification
 
 SIZES = {"kind": (1, 6, 6), "box": (1, 8, 7)}
@@ -26,40 +26,47 @@ def samples(key, count, seed=0):
 
 def one_set(key, train=30, split=Split, seed=0):
     """A set with one target, under a key of its own."""
-    parts = {
-        name: samples(key, count, seed + n)
-        for n, (name, count) in enumerate([("train", train), ("val", 6), ("test", 10)])
-    }
-    made = {name: split(images, targets_of(key, targets)) for name, (images, targets) in parts.items()}
+    parts = {}
+    for number, (name, count) in enumerate({"train": train, "val": 6, "test": 10}.items()):
+        images, targets = samples(key, count, seed + number)
+        parts[name] = split(images, TargetTensors(targets, TARGETS))
     return ImageData(
-        name=f"{key}s", source=f"{key}s in Python", targets={key: TARGETS[key]}, train=made["train"], val=made["val"],
-        load_test=lambda: made["test"], digest=f"{key}-{train}-{seed}",
-    )  # fmt: skip
-
-
-def targets_of(key, targets):
-    from offramp.data import TargetTensors
-
-    return TargetTensors(targets, {key: TARGETS[key]})
+        name=f"{key}s",
+        source=f"{key}s in Python",
+        targets={key: TARGETS[key]},
+        train=parts["train"],
+        val=parts["val"],
+        load_test=lambda: parts["test"],
+        digest=f"{key}-{train}-{seed}",
+    )
 
 
 def two_sets(split=Split):
+    """A data set for each task."""
     return {"kind": one_set("kind", 30, split), "box": one_set("box", 17)}
 
 
 def two_tasks(seed=0, norm=False):
     """A trunk for images of any size with two decoders."""
+    return built(seed, {"kind": (3, Classification), "box": (4, Boxes)}, SIZES["kind"], norm=norm)
+
+
+def two_alphabets(seed=0):
+    """Two classifications of digits."""
+    return built(seed, {"left": (10, Classification), "right": (10, Classification)}, (3, 32, 32))
+
+
+def built(seed, tasks, input_size, *, norm=False):
     torch.manual_seed(seed)
-    norms = [nn.BatchNorm2d(4)] if norm else []
-    trunk = nn.Sequential(nn.Conv2d(1, 4, 3), *norms, nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU())
 
-    def decoder(size):
-        return nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), *([nn.BatchNorm1d(4)] if norm else []), nn.Linear(4, size)
-        )
+    def maybe(layer):
+        return layer if norm else nn.Identity()
 
-    return offramp.multi_task(
-        trunk,
-        {"kind": (decoder(3), Classification(target="kind")), "box": (decoder(4), Boxes(target="box"))},
-        input_size=SIZES["kind"],
+    trunk = nn.Sequential(
+        nn.Conv2d(input_size[0], 4, 3), maybe(nn.BatchNorm2d(4)), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU()
     )
+    decoders = {}
+    for name, (size, task) in tasks.items():
+        layers = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), maybe(nn.BatchNorm1d(4)), nn.Linear(4, size))
+        decoders[name] = (nn.Sequential(*layers), task(target=name))
+    return offramp.multi_task(trunk, decoders, input_size=input_size)

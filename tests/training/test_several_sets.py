@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from several_sets import one_set, two_sets, two_tasks
+from several_sets import one_set, two_alphabets, two_sets, two_tasks
 from tiny_runs import rows
 from torch.nn import functional as F
 
@@ -119,25 +119,20 @@ def test_a_record_tells_each_set_and_its_statistics(tmp_path):
 
 
 def test_sets_opened_by_name_have_settings_of_their_own_and_open_again(tmp_path):
-    """Digits twice, cut differently: what is opened is told apart by its settings alone."""
-    recipe = Recipe(
-        epochs=1, batch_size=16, augment="none", test_limit=40, train_limit=60,
-        sets={"box": {"train_limit": 30, "augment": "crop-flip"}},
-    )  # fmt: skip
-    net, other = two_tasks(), two_tasks(4)
-    for each in (net, other):
-        from offramp.tasks import Classification
-        from torch import nn
-
-        each.decoders[0][-1], each.decoders[1][-1] = nn.Linear(4, 10), nn.Linear(4, 10)
-        each.outputs = {name: Classification(target=name) for name in each.outputs}
-        each.input_size = (1, 32, 32)
-    run = fit(net, {"kind": "digits", "box": "digits"}, "cagrad", recipe, tmp_path / "run", quiet=True)
-    assert run.record["recipe"]["sets"]["box"]["train_limit"] == 30
-    again = Run.open(tmp_path / "run", other)
+    """Digits twice, cut and augmented differently."""
+    own = {"right": {"train_limit": 30, "augment": "crop-flip"}}
+    recipe = Recipe(epochs=1, batch_size=16, augment="none", test_limit=40, train_limit=60, sets=own)
+    sources = {"left": "digits", "right": "digits"}
+    run = fit(two_alphabets(), sources, "cagrad", recipe, tmp_path / "run", quiet=True)
+    again = Run.open(tmp_path / "run", two_alphabets(4))
     data = again.open_data()
-    assert {name: len(each.train) for name, each in data.sets.items()} == {"kind": 54, "box": 27}
+    assert {name: len(each.train) for name, each in data.sets.items()} == {"left": 54, "right": 27}
     assert again.evaluate() == run.result
+    done = fit(two_alphabets(5), data, recipe=recipe, out=tmp_path / "run", resume=True, quiet=True)
+    assert done.result == run.result
+    assert again.evaluate(sources).outputs.keys() == {"left", "right"}  # on all test images
+    with pytest.raises(UserError, match="give others by the same names, left, right"):
+        again.evaluate("digits")
 
 
 @pytest.mark.parametrize(
