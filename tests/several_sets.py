@@ -70,3 +70,23 @@ def built(seed, tasks, input_size, *, norm=False):
         layers = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), maybe(nn.BatchNorm1d(4)), nn.Linear(4, size))
         decoders[name] = (nn.Sequential(*layers), task(target=name))
     return offramp.multi_task(trunk, decoders, input_size=input_size)
+
+
+def partly_labelled(split=Split, keys=("kind", "box")):
+    """A set with both targets, of which few samples have a box, and some no class."""
+    parts = {}
+    for number, (name, count) in enumerate({"train": 24, "val": 6, "test": 9}.items()):
+        images, targets = samples("kind", count, 50 + number)
+        corner = images.mean((2, 3)).expand(-1, 2) / 2
+        targets["box"] = torch.cat([corner, corner + 0.4], 1)
+        targets["box"][torch.arange(count) % 9 != 4] = torch.nan
+        targets["kind"][torch.arange(count) % 5 == 3] = -100
+        parts[name] = split(images, TargetTensors({key: targets[key] for key in keys}, TARGETS))
+    return ImageData(
+        name="partly",
+        source="partly",
+        targets={key: TARGETS[key] for key in keys},
+        train=parts["train"],
+        val=parts["val"],
+        load_test=lambda: parts["test"],
+    )
