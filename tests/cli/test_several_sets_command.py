@@ -1,8 +1,18 @@
-"""A data set per task on the command line: trained, stopped nowhere, evaluated, swept, opened again."""
+"""A data set per task on the command line: trained, evaluated, swept."""
 
 import json
+from fractions import Fraction
+from pathlib import Path
 
+import pytest
 import yaml
+
+from offramp import UserError
+from offramp.cli._parse import parse
+from offramp.cli._train import TrainCommand
+from offramp.runs.several import named_sources
+from offramp.sweeps._trials import check_trials, trials
+from offramp.sweeps.file import read_sweep
 
 CODE = """
 import sys
@@ -13,8 +23,6 @@ LIMITS = ["train_limit=60", "test_limit=20", "batch_size=16", "epochs=1"]
 
 
 def words_of(tmp_path):
-    from pathlib import Path
-
     file = tmp_path / "mine.py"
     file.write_text(CODE.format(tests=str(Path(__file__).parents[1])))
     return ["--data", "left=digits", "right=digits", "--net", f"{file}:build"]
@@ -36,18 +44,18 @@ def test_sets_by_name_train_resume_and_evaluate(offramp, tmp_path, result_of):
     assert json.loads(out)["outputs"] == result_of(run)["outputs"]
 
 
-def test_a_sweep_takes_several_sets(offramp, tmp_path):
-    words = words_of(tmp_path)
-    plan = {
-        "data": {"left": "digits", "right": "digits"}, "net": words[-1], "out": str(tmp_path / "out"),
-        "seeds": [0], "methods": ["joint", "mgda"], "train_limit": 60, "test_limit": 20, "epochs": 1,
-        "batch_size": 16,
-    }  # fmt: skip
+def test_a_sweep_takes_several_sets(tmp_path):
+    plan = {"data": {"left": "digits", "right": "digits"}, "net": words_of(tmp_path)[-1], "seeds": [0]}
+    plan |= {"out": str(tmp_path / "out"), "methods": ["joint", "mgda"], "train_limit": 60, "batch_size": 16}
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan))
-    code, out, err = offramp("sweep", tmp_path / "plan.yaml")
-    assert code == 0, err
-    assert "left" in out
-    assert "mgda" in out
+    sweep = read_sweep(tmp_path / "plan.yaml")
+    runs = trials(sweep, [Fraction(1)])
+    check_trials(sweep, runs)
+    command = parse(TrainCommand, "offramp train", runs[0].job(sweep).words[4:])
+    assert named_sources(command.data) == plan["data"]
+    other = read_sweep(tmp_path / "plan.yaml", data=named_sources(["left=digits", "more=digits"]))
+    with pytest.raises(UserError, match="right looks for 'right' among the targets"):
+        check_trials(other, trials(other, [Fraction(1)]))
 
 
 def test_words_that_name_no_sets_are_one_line(refused, tmp_path):

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from offramp import Recipe, Run, UserError, fit, open_data
 from offramp.data import JointData, JointTransform, Split, Streams
-from offramp.runs.sets import recorded_transform
+from offramp.recipes._streams import PER_SET
+from offramp.runs.sets import SETTINGS, recorded_transform
 
 RECIPE = Recipe(epochs=3, batch_size=8, lr=0.05, augment="none", checkpoint_every=2)
 
@@ -186,6 +187,10 @@ def test_what_cannot_be_is_one_line(data, settings, match):
 def test_settings_are_checked_as_the_recipe_is_built(settings, match):
     with pytest.raises(UserError, match=match):
         Recipe(**settings)
+
+
+def test_what_decides_how_a_set_is_read_can_be_each_set_s_own():
+    assert {*PER_SET} == {*SETTINGS, "augment"}
 
 
 def test_sets_with_a_target_in_common_are_refused():

@@ -16,7 +16,7 @@ EPOCHS_OF = ("longest", "shortest")
 # Settings that a data set can have of its own: how it is opened, and how its samples are augmented.
 PER_SET = (
     "augment", "val_fraction", "train_limit", "test_limit", "size", "val_split", "image_channels", "image",
-    "label", "classes", "ignore_label", "tokenizer", "max_tokens", "text",
+    "label", "tasks", "classes", "ignore_label", "tokenizer", "max_tokens", "text",
 )  # fmt: skip
 
 
