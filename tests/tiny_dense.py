@@ -27,10 +27,11 @@ class Unit(nn.Module):
         return F.normalize(x, dim=1)
 
 
-def dense_net(seed: int = 0) -> MultiTaskNet:
-    """A convolution with batch norm and dropout, and a convolution for each of the three tasks."""
+def dense_net(seed: int = 0, *, plain: bool = False) -> MultiTaskNet:
+    """A convolution, batch norm and dropout unless it is plain, and a convolution for each of three tasks."""
     torch.manual_seed(seed)
-    trunk = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.1))
+    more = [] if plain else [nn.BatchNorm2d(6), nn.Dropout(0.1)]
+    trunk = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), *more, nn.ReLU())
     decoders = {
         "segmentation": (nn.Conv2d(6, len(CLASSES), 1), Segmentation()),
         "depth": (nn.Conv2d(6, 1, 1), Depth()),

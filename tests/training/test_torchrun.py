@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_dense import dense_data, dense_net
 from tiny_runs import rows, tiny_data, tiny_net
-from torchrun_job import ACCUMULATED, DECODERS, LONG, METHODS, RECIPE, SHORT, STOPPED
+from torchrun_job import ACCUMULATED, DECODERS, DENSE, LONG, METHODS, RECIPE, SHORT, STOPPED
 from two_targets import two_decoders, two_targets
 
 from offramp import Run, fit
@@ -70,6 +71,19 @@ def assert_as_one(folder, method, recipe, alone, build=None, data=None):
         for key, value in ours.items():
             assert float(theirs[key]) == pytest.approx(float(value), rel=1e-4), key
     assert Run.open(folder, build()).result == run.result
+
+
+@pytest.mark.slow
+def test_two_processes_measure_maps_as_one(out, tmp_path):
+    """Pairs of images stay in one process, and both measure the weights that one of them has kept."""
+    run = fit(dense_net(plain=True), dense_data(), "pcgrad", DENSE, tmp_path / "run", quiet=True)
+    shared = Run.open(out / "dense", dense_net(plain=True)).result
+    assert shared.last_epochs.epochs == run.result.last_epochs.epochs == (2, 3)
+    for name, output in run.result.outputs.items():
+        assert shared.outputs[name].metrics == pytest.approx(output.metrics, rel=1e-3), name
+        last = run.result.last_epochs.metrics.outputs[name]
+        assert shared.last_epochs.metrics.outputs[name] == pytest.approx(last, rel=1e-3), name
+    assert not (out / "dense" / "last_epochs").exists()
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
+from tiny_dense import dense_data, dense_net
 from tiny_runs import Tripwire, tiny_data, tiny_net
 from two_targets import two_decoders, two_targets
 
@@ -16,6 +17,7 @@ from offramp.training import Interruption
 RECIPE = Recipe(epochs=3, batch_size=8, lr=0.05, augment="none")
 LONG = RECIPE.replace(schedule="constant")
 SHORT = LONG.replace(epochs=2)
+DENSE = LONG.replace(batch_size=4, last_epochs=2)
 # plain backward passes; what averages rows by itself; a state that all processes must agree on; stages apart
 METHODS = ("dfs", "bdl-2", "pcgrad", "nash-mtl", "graddrop", "kd", "kd+dr-mgf", "uncertainty")
 ACCUMULATED = ("dfs", "bdl-2", "nash-mtl", "kd", "uncertainty")
@@ -31,6 +33,7 @@ def main(out: Path) -> None:
     for method in DECODERS:
         folder = out / f"decoders-{method}"
         fit(two_decoders(), two_targets(lack=0.3), method, RECIPE, folder, device="cpu", quiet=True)
+    fit(dense_net(plain=True), dense_data(), "pcgrad", DENSE, out / "dense", device="cpu", quiet=True)
     for recipe in (SHORT, LONG):
         net = tiny_net(norm=False, dropout=0.0)
         fit(net, tiny_data(), "dfs", recipe, out / "extended", resume=True, device="cpu", quiet=True)

@@ -53,6 +53,10 @@ class Recipe:
         clip: Largest norm of the whole gradient; 0 leaves it alone.
         average: Share of its old value that a moving average of the weights keeps at each step, e.g. 0.999;
             it is evaluated beside the weights themselves (:mod:`offramp.training._average`). 0: none.
+        last_epochs: Measure the weights after each of the last so many epochs (all, if there are fewer) on
+            the test set, once the training is over, and report the mean beside the final epoch
+            (:mod:`offramp.training._last_epochs`). None: 10 for nets with dense outputs, as published; else
+            0, the final epoch alone.
         label_smoothing: Mass of the target spread over all classes.
         class_weights: How much the samples of each class count, one number per class; ``"balanced"`` counts
             them in inverse proportion to the class's share of the training images. None: 1 each.
@@ -114,6 +118,7 @@ class Recipe:
     compile: bool = False
     clip: float = 0.0
     average: float = 0.0
+    last_epochs: int | None = None
     label_smoothing: float = 0.0
     class_weights: str | list[float] | None = None
     mixup: float = 0.0
@@ -180,6 +185,8 @@ class Recipe:
         number(self, "gamma", "above 0 and at most 1", lambda v: 0 < v <= 1)
         number(self, "clip", "0 or more", lambda v: v >= 0)
         number(self, "average", "from 0 to below 1", lambda v: 0 <= v < 1)
+        if self.last_epochs is not None:
+            whole(self, "last_epochs", 0)
         number(self, "label_smoothing", "from 0 to below 1", lambda v: 0 <= v < 1)
         number(self, "mixup", "0 or more", lambda v: v >= 0)
         number(self, "cutmix", "0 or more", lambda v: v >= 0)

@@ -12,6 +12,7 @@ from offramp.runs import checkpoint
 from offramp.runs._log import Log
 from offramp.runs.extension import extend, is_longer
 from offramp.runs.files import write_file, write_folder
+from offramp.runs.kept_epochs import KeptEpochs
 from offramp.runs.record import as_json, record_json
 from offramp.runs.result import Result
 from offramp.runs.weights import weights_bytes
@@ -28,11 +29,13 @@ class RunFolder:
 
     Attributes:
         last_checkpoint: The last one written or read.
+        kept_epochs: Weights after the last epochs, until the result is written.
     """
 
     def __init__(self, path: Path | None, *, writes: bool) -> None:
         self.path = path
         self.last_checkpoint: Path | None = None
+        self.kept_epochs = KeptEpochs(path, writes=writes)
         self._writes = path is not None and writes
         self._log: Log | None = None
 
@@ -98,3 +101,4 @@ class RunFolder:
         if self._writes:
             assert self.path is not None
             write_file(self.path / "result.json", as_json(result.to_json()))
+        self.kept_epochs.remove()

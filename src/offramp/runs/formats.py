@@ -24,7 +24,7 @@ __all__ = ["FORMAT", "as_of_today", "as_stored", "renamed_state"]
 
 FORMAT = 2
 # Settings whose default is no longer what the library did before it had them.
-OF_THEIR_TIME = {"channels_last": False, "val_split": False}
+OF_THEIR_TIME = {"channels_last": False, "val_split": False, "last_epochs": 0}
 # Options that went to several parts of a method, before such a name had to be qualified.
 FOR_ALL_PARTS = ("scales",)
 # What checkpoints called the phases of an epoch.

@@ -5,7 +5,6 @@ from offramp.tasks.classification import Classification
 from offramp.tasks.depth import Depth
 from offramp.tasks.multi_label import MultiLabel
 from offramp.tasks.normals import Normals
-from offramp.tasks.of_target import task_of
 from offramp.tasks.regression import Regression
 from offramp.tasks.segmentation import Segmentation
 from offramp.tasks.task import Task
@@ -19,5 +18,4 @@ __all__ = [
     "Regression",
     "Segmentation",
     "Task",
-    "task_of",
 ]

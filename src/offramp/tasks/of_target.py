@@ -7,14 +7,16 @@ from types import MappingProxyType
 from typing import Any
 
 from offramp.data.targets import Target
-from offramp.tasks.boxes import Boxes
-from offramp.tasks.classification import Classification
-from offramp.tasks.depth import Depth
-from offramp.tasks.multi_label import MultiLabel
-from offramp.tasks.normals import Normals
-from offramp.tasks.regression import Regression
-from offramp.tasks.segmentation import Segmentation
-from offramp.tasks.task import Task
+from offramp.tasks import (
+    Boxes,
+    Classification,
+    Depth,
+    MultiLabel,
+    Normals,
+    Regression,
+    Segmentation,
+    Task,
+)
 
 __all__ = ["KINDS", "task_of"]
 

@@ -21,6 +21,7 @@ from offramp.training._average import Average
 from offramp.training._display import Display
 from offramp.training._feed import Feed
 from offramp.training._groups import grouped
+from offramp.training._last_epochs import EndOfTraining
 from offramp.training._optimizer import build_optimizer
 from offramp.training._placement import place
 from offramp.training._plan import EpochPlan
@@ -95,6 +96,7 @@ class Trainer:
         rehearse(context, images, START, remedy(recipe, data.train, together))
         self.loop = method.loop.bind(context)
         self.average = Average(net, recipe.average) if recipe.average else None
+        self.end = EndOfTraining(recipe, folder.kept_epochs)
         share = recipe.batch_size // fabric.world_size
         steps = data.train.num_batches(share, drop_last=True, world=fabric.world_size)
         self.plan = EpochPlan(self.loop.phases, steps)
@@ -171,6 +173,7 @@ class Trainer:
                 row = self._row()
                 self.state.next_epoch(row)
                 self.folder.log_epoch(self.state.rows)
+                self.end.keep(self.state.epoch, self.net)  # before a checkpoint says that the epoch is done
                 self._save()
                 display.epoch(row)
                 self._look()

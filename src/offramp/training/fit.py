@@ -120,6 +120,8 @@ def _train(
                 _say_at_the_start(setup.data, staying, counted)
             begun()
             trainer.train()
+            fabric.barrier()  # every epoch's weights are on disk
+            trainer.end.measure(trained, lambda: trainer.evaluation(setup.data.test))
     trained.eval()  # its new forks too
     return trainer, counted
 
@@ -133,6 +135,7 @@ def _concluded(trainer: Trainer, counted: Cost, setup: Setup) -> Result:
     if average:
         with average.applied(trained):
             result = dataclasses.replace(result, averaged=evaluation(setup.data.test))
+    result = trainer.end.conclude(result)
     trainer.folder.finish(result)
     return result
 

@@ -20,6 +20,7 @@ from offramp.runs.recorded import recorded_method
 from offramp.runs.sets import open_set, transforms
 from offramp.runs.several import as_recipe_says, check_one_set
 from offramp.runs.texts import for_net
+from offramp.training._last_epochs import with_last_epochs
 from offramp.training._layout import with_layout
 from offramp.training._method_checks import check_method
 
@@ -83,7 +84,7 @@ def set_up(
         check_one_set(recipe, data.name)
     data = for_net(net, data)
     check_fits(net, data)
-    recipe = with_layout(recipe, net, before)
+    recipe = with_last_epochs(with_layout(recipe, net, before), net)
     recipe = _with_pipelines(recipe, data)
     augment, clean = transforms(recipe, data)
     record = describe(net, method, data, recipe, clean)

@@ -1,0 +1,111 @@
+"""The weights after the last epochs of a training, until they are measured; then, their metrics."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from offramp.errors import UserError
+from offramp.runs.files import disk_errors, read_errors, write_file
+from offramp.runs.weights import load_weights, weights_bytes
+from offramp.tasks.evaluation import Metrics
+
+__all__ = ["KeptEpochs"]
+
+_NAME = re.compile(r"epoch-(\d+)\.safetensors$")
+
+
+class KeptEpochs:
+    """``last_epochs/epoch-00007.safetensors`` ... in a run's folder, and ``last_epochs.json``, the metrics.
+
+    The metrics stay when the weights go: a run that is extended needs those of epochs that it has had.
+
+    Args:
+        run: The run folder; None keeps the weights in a temporary folder, and no metrics.
+        writes: Whether this process writes to the run folder, as one of those that train together does.
+    """
+
+    def __init__(self, run: Path | None, *, writes: bool) -> None:
+        self._run, self._writes = run, writes or run is None
+        self._temporary: Path | None = None
+
+    def save(self, epoch: int, net: nn.Module) -> None:
+        """Keep the weights after an epoch.
+
+        Raises:
+            UserError: The disk is full or not writable.
+        """
+        if self._writes:
+            path = self._path(epoch)
+            with disk_errors(path):
+                path.parent.mkdir(exist_ok=True)
+            write_file(path, weights_bytes(net))
+
+    @property
+    def epochs(self) -> list[int]:
+        """The epochs whose weights are kept, in every process."""
+        names = self._folder.iterdir() if self._folder.is_dir() else ()
+        return sorted(int(match[1]) for path in names if (match := _NAME.match(path.name)))
+
+    def load(self, epoch: int, net: nn.Module) -> None:
+        """Put the weights after an epoch into the net.
+
+        Raises:
+            UserError: The file cannot be read, or is of another network.
+        """
+        load_weights(net, self._path(epoch))
+
+    def remove(self) -> None:
+        """Delete the weights, once nothing needs them any more."""
+        if self._writes and (self._run or self._temporary):
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def metrics(self) -> dict[int, Metrics]:
+        """The metrics of the epochs that have been measured, from 1.
+
+        Raises:
+            UserError: Their file cannot be read or is damaged.
+        """
+        if self._run is None or not (path := self._run / "last_epochs.json").is_file():
+            return {}
+        with read_errors(path):
+            text = path.read_bytes()
+        try:
+            content: Mapping[str, Any] = json.loads(text)
+            return {int(epoch): Metrics(of["outputs"], of["ensemble"]) for epoch, of in content.items()}
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise UserError(
+                f"{path} is damaged; restore it from a copy, or delete it: the mean then lacks its epochs"
+            ) from None
+
+    def save_metrics(self, metrics: Mapping[int, Metrics]) -> None:
+        """Write the metrics of epochs.
+
+        Raises:
+            UserError: The disk is full or not writable.
+        """
+        if self._run is not None and self._writes:
+            content = {
+                str(epoch): {"outputs": of.outputs, "ensemble": of.ensemble} for epoch, of in metrics.items()
+            }
+            write_file(self._run / "last_epochs.json", (json.dumps(content, indent=1) + "\n").encode())
+
+    @property
+    def _folder(self) -> Path:
+        if self._run is not None:
+            return self._run / "last_epochs"
+        if self._temporary is None:
+            self._temporary = Path(tempfile.mkdtemp(prefix="offramp-"))
+            weakref.finalize(self, shutil.rmtree, self._temporary, ignore_errors=True)
+        return self._temporary
+
+    def _path(self, epoch: int) -> Path:
+        return self._folder / f"epoch-{epoch:05d}.safetensors"
