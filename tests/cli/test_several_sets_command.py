@@ -64,3 +64,9 @@ def test_words_that_name_no_sets_are_one_line(refused, tmp_path):
         "train", "--data", "left=digits", "digits", *rest
     )
     assert "two data sets have one name" in refused("train", "--data", "a=digits", "a=digits", *rest)
+
+
+def test_a_source_may_hold_an_equals_sign():
+    assert named_sources(["rooms:images=4,seed=1"]) == "rooms:images=4,seed=1"
+    words = ["near=rooms:images=4", "far=path/to=x"]
+    assert named_sources(words) == {"near": "rooms:images=4", "far": "path/to=x"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from offramp.data import JointData, OpenedData
 
 __all__ = ["as_recipe_says", "as_recorded", "check_one_set", "join", "named_sources"]
+
+_NAMED = re.compile(r"([^=:/]+)=(.+)", re.DOTALL)  # and not rooms:images=400, nor a path
 
 
 def join(
@@ -74,17 +77,17 @@ def named_sources(words: Sequence[str]) -> Any:
     Raises:
         UserError: Several words, and one of them names no set.
     """
-    pairs = [word.partition("=") for word in words]
-    if len(words) == 1 and (not pairs[0][1] or Path(words[0]).exists()):
+    if len(words) == 1 and (not _NAMED.match(words[0]) or Path(words[0]).exists()):
         return words[0]
-    unnamed = [word for word, (name, _, source) in zip(words, pairs, strict=True) if not name or not source]
+    unnamed = [word for word in words if not _NAMED.fullmatch(word)]
     if unnamed or len(words) == 1:
         raise UserError(
             f"of several data sets each is given by a name, NAME=SOURCE; got {' '.join(unnamed or words)}"
         )
-    if len({name for name, _, _ in pairs}) < len(pairs):
+    sources = dict(word.split("=", 1) for word in words)
+    if len(sources) < len(words):
         raise UserError(f"two data sets have one name among {' '.join(words)}; give each a name of its own")
-    return {name: source for name, _, source in pairs}
+    return sources
 
 
 def _check_names(recipe: Recipe, names: Sequence[str]) -> None:
