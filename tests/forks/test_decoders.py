@@ -7,11 +7,13 @@ import pickle
 from collections import Counter
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
+from torchvision import models
 
 import offramp
 from offramp import UserError
@@ -446,3 +448,24 @@ def test_a_net_without_forks_is_refused():
     with pytest.raises(UserError, match="Linear has no forks to put rules on"):
         partition(nn.Linear(2, 2))
     assert type(remove(nn.Linear(2, 2))) is nn.Linear
+
+
+def test_a_net_with_one_output_is_refused():
+    with pytest.raises(UserError, match="has one output, so that no gradients meet at a fork"):
+        partition(tasks(decoder(2)))
+
+
+@pytest.mark.parametrize("library", ["torchvision", "timm"])
+def test_a_backbone_as_trunk(library):
+    """Of what two linear layers send back to a vector of D values, half is left."""
+    if library == "timm":
+        trunk, width = timm.create_model("resnet10t", num_classes=0), 512
+    else:
+        trunk, width = models.mobilenet_v3_small(), 576
+        trunk.classifier = nn.Identity()
+    heads = {name: (nn.Linear(width, 3), Classification(target=name)) for name in ("one", "two")}
+    net = offramp.multi_task(trunk, heads, input_size=(3, 32, 32)).eval()
+    x = torch.randn(2, 3, 32, 32)
+    plain, joint = net(x), training_macs(net)
+    assert all(map(torch.equal, partition(net)(x), plain))
+    assert training_macs(net) == joint - width * 3

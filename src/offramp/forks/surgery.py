@@ -39,13 +39,43 @@ def install(net: Net, rules: Sequence[Rule]) -> Net:
         The net.
 
     Raises:
-        UserError: Two rules of a kind, a net without forks or with some that are not plain, a rule that does
-            not fit the net, or a feature whose channel axis is not certain.
+        UserError: Two rules of a kind, a net with one output, without forks or with some that are not plain,
+            a rule that does not fit the net, or a feature whose channel axis is not certain.
+    """
+    plain = _plain_forks(net, rules)
+    features = features_of(net)
+    axes = _axes(net, features, needed=any(rule.per_channel for rule in rules))
+    heads = len(net.heads) // len(net.stages)
+    forks: list[Fork] = []
+    for exit, (fork, tensors, along) in enumerate(zip(plain, features, axes, strict=True), start=1):
+        coarsest = max((i for i, axis in enumerate(along) if axis is not None), default=None)
+        handouts = [
+            None  # carried along, without a gradient
+            if axis is None
+            else _hand_out(Place(x.shape[axis], exit, len(net.stages), i == coarsest, heads), axis, rules)
+            for i, (x, axis) in enumerate(zip(tensors, along, strict=True))
+        ]
+        forks.append(GainFork(handouts, fork.consumers) if any(handouts) else fork)
+    for i, fork in enumerate(forks):
+        net.forks[i] = fork
+    return net
+
+
+def _plain_forks(net: ForkedNet, rules: Sequence[Rule]) -> list[Fork]:
+    """The forks of a net on which rules can be put.
+
+    Raises:
+        UserError: They are not plain, there are none, no gradients meet at them, or two rules are of a kind.
     """
     if not isinstance(net, ForkedNet):
         raise UserError(
             f"{type(net).__name__} has no forks to put rules on; take a net with exits (offramp.attach) or "
-            "one with a decoder for each task"
+            "one with a decoder for each task (offramp.multi_task)"
+        )
+    if rules and len(net.heads) == 1:
+        raise UserError(
+            f"{type(net).__name__} has one output, so that no gradients meet at a fork; "
+            "train it by method joint"
         )
     kinds = [type(rule) for rule in rules]
     for kind in kinds:
@@ -63,24 +93,7 @@ def install(net: Net, rules: Sequence[Rule]) -> Net:
                 "build it with plain ones (for a vgg: without slice_beta)"
             )
         plain.append(fork)
-    features = features_of(net)
-    axes = _axes(net, features, needed=any(rule.per_channel for rule in rules))
-    forks: list[Fork] = []
-    for exit, (tensors, along) in enumerate(zip(features, axes, strict=True), start=1):
-        coarsest = max((i for i, axis in enumerate(along) if axis is not None), default=None)
-        handouts: list[Any] = []
-        for i, (x, axis) in enumerate(zip(tensors, along, strict=True)):
-            if axis is None:
-                handouts.append(None)  # carried along, without a gradient
-                continue
-            heads = len(net.heads) // len(net.stages)
-            place = Place(x.shape[axis], exit, len(net.stages), i == coarsest, heads)
-            handouts.append(_hand_out(place, axis, rules))
-        consumers = plain[exit - 1].consumers
-        forks.append(GainFork(handouts, consumers) if any(handouts) else Fork(consumers))
-    for i, fork in enumerate(forks):
-        net.forks[i] = fork
-    return net
+    return plain
 
 
 def _axes(
