@@ -37,8 +37,8 @@ class TrainCommand:
     UNLESS: ClassVar = {"data": "--resume", "net": "--resume", "method": "--resume"}  # else required
 
     data: tuple[str, ...] = ()
-    """digits, a folder with train.parquet and test.parquet, an image folder, or a hub name (org/set); several
-    sets, for tasks of their own, by names: depth=path/to/a segmentation=path/to/b"""
+    """digits, rooms, a folder with train.parquet and test.parquet, an image folder, or a hub name (org/set);
+    several sets, for tasks of their own, by names: depth=path/to/a segmentation=path/to/b"""
     net: str | None = None
     """one of `offramp nets`, its arguments after a colon: vgg7:width=16; or your own: file.py:build"""
     method: str | None = None

@@ -62,7 +62,10 @@ def open_data(
     numbers, which need not begin at 0. A negative number means that there is no label.
 
     Args:
-        source: ``"digits"`` (scikit-learn's, 32x32, the last 360 of 1,797 for test); a folder with
+        source: ``"digits"`` (scikit-learn's, 32x32, the last 360 of 1,797 for test); ``"rooms"``, or such as
+            ``"rooms:images=400,test=100,height=96,width=128,seed=0"``, which are rendered, with segmentation,
+            depth and normals; NYUv2 as a folder ``{train,val}/{image,label,depth,normal}/<number>.npy`` or as
+            ``"tanganke/nyuv2"``, with the same targets; a folder with
             ``train.parquet`` and ``test.parquet``, with ``.csv`` (and a header) or ``.jsonl`` files in their
             place, or with the hub's sharded files; an image folder with
             ``train/<class>/`` and ``test/<class>/``; or a name on the hub, such as ``"uoft-cs/cifar100"``.

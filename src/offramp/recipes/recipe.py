@@ -64,8 +64,8 @@ class Recipe:
             0: none.
         cutmix: alpha of CutMix, likewise; with both, each batch draws one of them.
         seed: Of the order of the images, the augmentation and dropout.
-        augment: Name of the augmentation pipeline; None: ``"crop-flip"`` for images, ``"none"`` for texts. A
-            run records what it took.
+        augment: Name of the augmentation pipeline; None: ``"crop-flip"`` for images, ``"nyuv2"`` where their
+            pixels have targets, ``"none"`` for texts. A run records what it took.
         val_fraction: Share of the training set held out for validation; 0 trains on all of it.
         train_limit: Use only so many training images; None for all.
         test_limit: Use only so many test images; None for all.

@@ -38,10 +38,10 @@ def _albedo(seen: Seen) -> tuple[Floats, Floats]:
     pattern = np.array([names.index(paint.pattern) for paint in seen.paints])[seen.surface]
     across, up = seen.place / period[seen.surface]
     share = np.zeros_like(across)
-    for number in np.unique(pattern):
+    for number in np.flatnonzero(np.bincount(pattern)):
         rows = np.flatnonzero(pattern == number)
         share[rows] = PATTERNS[names[number]](across[rows], up[rows])
-    colour = first[:, seen.surface] * (1 - share) + second[:, seen.surface] * share
+    colour = first.take(seen.surface, 1) * (1 - share) + second.take(seen.surface, 1) * share
     return colour * colour, glow[seen.surface]
 
 

@@ -35,18 +35,16 @@ class Seen:
 
 def seen(scene: Scene, boxes: list[PieceBoxes], hits: Hits, origin: Floats, directions: Floats) -> Seen:
     """Points, normals and paints where rays from `origin` ``[3, 1]`` meet the scene."""
-    low, high, stand, cos, sin = _frames(scene.room, boxes)
-    turn_back = cos[hits.box], -sin[hits.box]
-    start = turned(origin - stand[:, hits.box], turn_back)
-    rays = turned(directions, turn_back)
-    to_low, to_high = (low[:, hits.box] - start) / rays, (high[:, hits.box] - start) / rays
+    low, high, stand, cos, sin = (values.take(hits.box, -1) for values in _frames(scene.room, boxes))
+    start, rays = turned(origin - stand, (cos, -sin)), turned(directions, (cos, -sin))
+    to_low, to_high = (low - start) / rays, (high - start) / rays
     entered, left = np.minimum(to_low, to_high).argmax(0), np.maximum(to_low, to_high).argmin(0)
     axis = np.where(hits.box < 0, left, entered)  # the room is seen from inside
     pixel = np.arange(len(axis))
     forward = rays[axis, pixel] > 0
     normals = np.zeros_like(rays)
     normals[axis, pixel] = np.where(forward, np.float32(-1), np.float32(1))
-    inside = start + hits.distance * rays - low[:, hits.box]
+    inside = start + hits.distance * rays - low
     place = np.stack([np.where(axis == 0, inside[2], inside[0]), np.where(axis == 1, inside[2], inside[1])])
 
     parts = [box for piece in scene.pieces for box in piece.boxes]
@@ -55,7 +53,7 @@ def seen(scene: Scene, boxes: list[PieceBoxes], hits: Hits, origin: Floats, dire
     kinds = [box.kind for box in parts] + [kind for kind, _ in faces]
     return Seen(
         points=origin + hits.distance * directions,
-        normals=turned(normals, (cos[hits.box], sin[hits.box])),
+        normals=turned(normals, (cos, sin)),
         place=place,
         surface=surface,
         kind=np.array([CLASSES.index(kind) for kind in kinds])[surface],
