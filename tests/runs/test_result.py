@@ -151,7 +151,7 @@ def test_baselines_of_one_task_each_are_one_baseline():
 
 
 def test_no_relative_change_to_nothing():
-    with pytest.raises(UserError, match="was 0 and is 50 has no relative change"):
+    with pytest.raises(UserError, match=r"^class top1 is 50 and 0 in the baseline: it has no"):
         of_tasks().delta_m(of_tasks(top1=0.0))
     with pytest.raises(UserError, match="the baseline has no output 'class'"):
         of_tasks().delta_m(of_exits())

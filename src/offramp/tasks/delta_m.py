@@ -26,20 +26,20 @@ def delta_m(values: Mapping[K, float], baseline: Mapping[K, float], better: Mapp
         better: Whether a ``"higher"`` or a ``"lower"`` one is better.
 
     Raises:
-        UserError: A metric of the baseline is 0.
+        UserError: A metric of the baseline is 0; the line names it.
     """
-    return -100 * fmean(relative_gain(value, baseline[key], better[key]) for key, value in values.items())
+    for key, value in values.items():
+        if not baseline[key]:
+            name = " ".join(key) if isinstance(key, tuple) else key
+            raise UserError(
+                f"{name} is {value:g} and 0 in the baseline: it has no relative change (Delta-m); compare "
+                "single metrics"
+            )
+    gain = fmean(relative_gain(value, baseline[key], better[key]) for key, value in values.items())
+    return 0.0 - 100 * gain  # of no gain 0, not -0
 
 
 def relative_gain(now: float, before: float, better: str) -> float:
-    """Change of a metric for the better as a part of what it was.
-
-    Raises:
-        UserError: It was 0.
-    """
-    if not before:
-        raise UserError(
-            f"a metric that was 0 and is {now:g} has no relative change (Delta-m); compare single metrics"
-        )
+    """Change of a metric for the better as a part of what it was, which was not 0."""
     change = (now - before) / abs(before)
     return change if better == "higher" else -change
