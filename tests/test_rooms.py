@@ -24,7 +24,7 @@ ROOMS = (
     "counting",
     "distributed",
     "methods._options", "methods.passes", "methods.objectives", "methods.balancers", "methods.combiners",
-    "methods._by_parts",
+    "methods.by_parts",
     "methods.bound",        # a method at work on a net, which a loop drives
     "methods.loops", "methods",
     "recipes",

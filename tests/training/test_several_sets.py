@@ -81,6 +81,32 @@ def test_a_stopped_run_goes_on_to_the_bit(method, streams, tmp_path):
     assert rows(tmp_path / "run") == rows(tmp_path / "alone")
 
 
+@pytest.mark.parametrize(
+    ("streams", "method"), [("together", "pcgrad"), ("in-turn", "pcgrad"), ("together", "joint")]
+)
+def test_passes_count_the_samples_that_go_forward_and_back(streams, method, tmp_path):
+    """Counted at the trunk's first layer, as multiples of the epoch's samples."""
+    net, seen = two_tasks(), {"forward": 0, "backward": 0}
+
+    def count(direction, batch):
+        if len(batch) > 2:  # with two it is rehearsed
+            seen[direction] += len(batch)
+
+    def counted(_, __, output):
+        if output.requires_grad:
+            count("forward", output)
+            output.register_hook(lambda gradient: count("backward", gradient))
+
+    net.stages[0][0].register_forward_hook(counted)
+    recipe = RECIPE.replace(streams=streams, epochs=1, batch_size=16, proportions={"kind": 3})
+    fit(net, two_sets(), method, recipe, tmp_path / "run", quiet=True)
+    data = JointData(two_sets(), Streams(streams, "longest", {"kind": 3}))
+    samples = 16 * data.train.num_batches(16, drop_last=True)
+    assert float(rows(tmp_path / "run")[0]["passes"]) == pytest.approx(
+        (seen["forward"] + 2 * seen["backward"]) / (3 * samples)
+    )
+
+
 @pytest.mark.parametrize("method", ["joint", "cagrad"])
 def test_micro_batches_and_compiled_nets_take_the_same_steps(method, tmp_path):
     whole = fit(two_tasks(), two_sets(), method, RECIPE, quiet=True)
@@ -187,6 +213,12 @@ def test_what_cannot_be_is_one_line(data, settings, match):
 def test_settings_are_checked_as_the_recipe_is_built(settings, match):
     with pytest.raises(UserError, match=match):
         Recipe(**settings)
+
+
+def test_outputs_of_other_samples_are_not_distilled():
+    sources = {"left": "digits", "right": "digits"}
+    with pytest.raises(UserError, match="'kd' compares outputs for the same samples, and each data set has"):
+        fit(two_alphabets(), sources, "kd", Recipe(train_limit=60), quiet=True)
 
 
 def test_what_decides_how_a_set_is_read_can_be_each_set_s_own():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from offramp.reports import RunRecord
 from offramp.runs.evaluation import Evaluation
 from offramp.runs.run import Run
 from offramp.runs.sets import SETTINGS, recorded_transform, transforms
+from offramp.runs.several import as_recipe_says
 
 if TYPE_CHECKING:
     from offramp.data import Batch, OpenedData
@@ -75,19 +77,37 @@ class Subject:
             remove(self.net)
 
     def batches(self, count: int) -> Iterator[Batch]:
-        """Training batches, shuffled and augmented as in the training, over as many epochs as it takes."""
-        recipe, train = self.recipe, self.data.train
-        transform, _ = transforms(recipe, self.data)
-        size = min(recipe.batch_size, len(train))
-        epoch_length = train.num_batches(size, drop_last=True)
-        for number in range(count):
-            epoch, start = divmod(number, epoch_length)
-            if start == 0:
-                epoch_of_batches = train.batches(
-                    size, transform=transform, device=next(self.net.parameters()).device, seed=recipe.seed,
-                    epoch=epoch, shuffle=True, drop_last=True,
-                )  # fmt: skip
-            yield next(epoch_of_batches)
+        """Training batches, shuffled and augmented as in the training, over as many epochs as it takes.
+
+        Only those in which every output has a target; of several data sets, with samples of each at once.
+
+        Raises:
+            UserError: No batch of an epoch is such a one.
+        """
+        from offramp.data import JointData
+
+        recipe = self.recipe
+        together = recipe.replace(streams="together")
+        data = as_recipe_says(self.data, together) if isinstance(self.data, JointData) else self.data
+        transform, _ = transforms(recipe, data)
+        wanted = {task.target for task in self.net.outputs.values()}
+        given = 0
+        for epoch in itertools.count():
+            for batch in data.train.batches(
+                min(recipe.batch_size, len(data.train)), transform=transform,
+                device=next(self.net.parameters()).device, seed=recipe.seed, epoch=epoch, shuffle=True,
+                drop_last=True,
+            ):  # fmt: skip
+                if wanted <= batch.targets.keys():
+                    yield batch
+                    given += 1
+                    if given == count:
+                        return
+            if not given:
+                raise UserError(
+                    f"no training batch of {self.label} has targets for all outputs; give batches of more "
+                    "samples, or targets to more of them"
+                )
 
     def metrics(self, split: SplitName) -> list[float]:
         """The primary metric of every output, of the net as it is now."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from offramp.analysis.filters import shared_owners
 from offramp.data.batch import Batch
+from offramp.methods.by_parts import ForwardByParts
 from offramp.methods.objectives import Step, TaskLoss
 from offramp.nets import Net
 
@@ -44,7 +45,7 @@ def task_gradients(
 
     Args:
         net: The net, in the mode in which it is to be measured; see :func:`~offramp.modes.measuring`.
-        batch: The samples.
+        batch: The samples; every output has a target for some of them.
         owners: As :func:`~offramp.analysis.filters.shared_owners` finds them, found anew by default.
         objective: A step's K losses.
 
@@ -54,8 +55,11 @@ def task_gradients(
     owners = shared_owners(net) if owners is None else owners
     parameters = dict(net.named_parameters())
 
+    tasks, forward = [*net.outputs.values()], ForwardByParts(net)
+
     def losses() -> Sequence[Tensor]:
-        return objective(Step(net, net(batch.inputs), [*net.outputs.values()], batch.targets))
+        outputs, _, _ = forward(batch, tasks, lambda part: (net(part.inputs), None, None))
+        return objective(Step(net, outputs, tasks, batch.targets))
 
     def losses_now() -> tuple[float, ...]:
         with torch.no_grad():

@@ -59,6 +59,18 @@ class Streams:
         rounds = choose(Fraction(count, self._share(name)) for name, count in available.items())
         return {name: max(1, floor(rounds * self._share(name) + Fraction(1, 2))) for name in available}
 
+    def shares(self, lengths: Mapping[str, int], batch_size: int) -> dict[str, float]:
+        """The share of an epoch's samples that comes from each set.
+
+        Args:
+            lengths: How many samples each set has.
+            batch_size: Samples per step.
+        """
+        sizes = self.sizes([*lengths], batch_size)
+        counts = self.counts({name: length // sizes[name] for name, length in lengths.items()})
+        total = sum(counts[name] * sizes[name] for name in lengths)
+        return {name: counts[name] * sizes[name] / total for name in lengths}
+
     def plan(self, counts: Mapping[str, int]) -> list[tuple[str, ...]]:
         """The sets of each step of an epoch, of which each gives so many batches."""
         if self.order == "together":

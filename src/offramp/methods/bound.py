@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from offramp.data.batch import Batch
 from offramp.distributed.collectives import mean_all
 from offramp.errors import UserError
-from offramp.methods._by_parts import ForwardByParts
 from offramp.methods.balancers import Balancer, Equal
+from offramp.methods.by_parts import ForwardByParts
 from offramp.methods.combiners import Backward, Combiner
 from offramp.methods.combiners.jacobian import run_with_lasting_graph
 from offramp.methods.objectives import Objective, Step

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -151,6 +151,18 @@ class Method:
         if self.separate:
             return Passes((K + 1) / 2, (K + 1) / 2)
         return self.loop.passes or self.combiner.passes
+
+    def joint_steps(self, shares: Sequence[tuple[float, int]]) -> float:
+        """Cost of a step, or an epoch over its batches, in those of joint training on the same samples.
+
+        Args:
+            shares: For each data set its share of the samples, and how many outputs have targets in it. Where
+                gradients are taken output by output, each goes back through its own set's samples alone.
+        """
+        passes = self.passes
+        if self.separate or self.loop.passes is not None:  # each output's turn has samples of all sets
+            return passes.joint(sum(outputs for _, outputs in shares))
+        return sum(share * passes.joint(outputs) for share, outputs in shares)
 
     @property
     def reads_epochs(self) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ class RunRecord:
         recipe: All the recipe's settings and their values.
         result: The final evaluation.
         epochs: The rows of ``metrics.csv``, one per epoch; none without it.
+        sets: Names of its data sets, if it was trained on several.
         shapes: Of a network of a user's own, a digest of its weights' names and shapes; else "".
     """
 
@@ -49,6 +50,7 @@ class RunRecord:
     result: Result
     epochs: tuple[Mapping[str, float], ...]
     shapes: str = ""
+    sets: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float | None:
@@ -77,9 +79,12 @@ class RunRecord:
     def passes(self) -> str:
         """Cost of a training step, in the method's own words; empty where the library lacks the method."""
         try:
-            return str(method(self.method, self.options).passes)
+            passes = str(method(self.method, self.options).passes)
         except UserError:
             return ""
+        if self.sets and self.recipe["streams"] == "together":
+            return f"{passes}, in {len(self.sets)} parts"
+        return passes
 
     @property
     def joint_epochs(self) -> float | None:
@@ -88,6 +93,8 @@ class RunRecord:
             own_method = method(self.method, self.options)
         except UserError:
             return None
+        if self.sets:
+            return self.epochs[-1].get("passes") if self.epochs else None
         epochs: int = self.recipe["epochs"]
         return own_method.passes.joint(len(self.result.outputs)) * epochs
 
@@ -114,6 +121,7 @@ def read_run(folder: str | Path) -> RunRecord:
         result=result,
         epochs=_epochs(folder / "metrics.csv"),
         shapes=str(run["net"].get("shapes", "")),
+        sets=tuple(data.get("sets", ())) if isinstance(data := run.get("data"), dict) else (),
     )
 
 

@@ -6,7 +6,7 @@ from offramp.errors import UserError
 from offramp.methods import Method
 from offramp.recipes.recipe import Recipe
 
-__all__ = ["check_method"]
+__all__ = ["check_method", "check_samples"]
 
 
 def check_method(recipe: Recipe, method: Method) -> None:
@@ -32,4 +32,17 @@ def check_method(recipe: Recipe, method: Method) -> None:
         raise UserError(
             f"between the steps of {method.name!r} the net is the scratch pad of a stage, "
             "whose weights make no average; leave average out"
+        )
+
+
+def check_samples(recipe: Recipe, method: Method) -> None:
+    """Whether the method can do with outputs for the samples of different data sets.
+
+    Raises:
+        UserError: It compares outputs for the same samples.
+    """
+    if recipe.streams == "together" and not method.objective.one_by_one:
+        raise UserError(
+            f"{method.name!r} compares outputs for the same samples, and each data set has its own; take a "
+            "method without distillation, or one data set with all targets"
         )

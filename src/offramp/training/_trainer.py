@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
+from offramp.data import JointData
 from offramp.distributed.collectives import first_text, highest
 from offramp.errors import UserError
 from offramp.methods.bound import BoundMethod
@@ -100,12 +101,22 @@ class Trainer:
         share = recipe.batch_size // fabric.world_size
         steps = data.train.num_batches(share, drop_last=True, world=fabric.world_size)
         self.plan = EpochPlan(self.loop.phases, steps)
-        self.passes = method.passes.joint(len(self.tasks))
+        self.passes = method.joint_steps(self._shares())
         self.state = State.start(len(self.tasks), fabric.device)
         self.signals = Signals()
         self.watch = Watch([*self.tasks], loss_scaling=recipe.precision == "fp16", device=fabric.device)
         self.look_every = 1 if fabric.device.type == "cpu" and fabric.world_size == 1 else LOOK_EVERY
         self.quiet = quiet or not fabric.is_global_zero
+
+    def _shares(self) -> list[tuple[float, int]]:
+        """Of each data set its share of the samples, and how many outputs have targets in it."""
+        data = self.data
+        if not isinstance(data, JointData):
+            return [(1.0, len(self.tasks))]
+        lengths = {name: len(part) for name, part in data.train.parts.items()}
+        shares = data.streams.shares(lengths, self.recipe.batch_size)
+        targets = [task.target for task in self.tasks.values()]
+        return [(shares[name], sum(t in keys.values() for t in targets)) for name, keys in data.keys.items()]
 
     def _optimizer(self, parameters: Iterable[Any]) -> _FabricOptimizer:
         groups = grouped(parameters, self.recipe, self.net, self.bound)

@@ -22,7 +22,7 @@ from offramp.runs.several import as_recipe_says, check_one_set
 from offramp.runs.texts import for_net
 from offramp.training._last_epochs import with_last_epochs
 from offramp.training._layout import with_layout
-from offramp.training._method_checks import check_method
+from offramp.training._method_checks import check_method, check_samples
 
 __all__ = ["Setup", "set_up"]
 
@@ -80,6 +80,7 @@ def set_up(
     data = open_set(data, recipe, net)
     if isinstance(data, JointData):
         data = as_recipe_says(data, recipe)
+        check_samples(recipe, method)
     else:
         check_one_set(recipe, data.name)
     data = for_net(net, data)

@@ -20,6 +20,7 @@ class Objective:
 
     Attributes:
         needs: What a step must bring beside the outputs: ``"features"``.
+        one_by_one: Whether each loss reads its own output alone, so that outputs may be of different samples.
         reads_epochs: What in it depends on how many epochs there will be.
         weights: Fixed factors of the K losses; by default 1 each.
 
@@ -28,6 +29,7 @@ class Objective:
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    one_by_one: ClassVar[bool] = False
     reads_epochs: ClassVar[tuple[str, ...]] = ()
     weights: Sequence[float] | None = None
 

@@ -46,6 +46,7 @@ class Ramp(Objective):
     """
 
     reads_epochs: ClassVar[tuple[str, ...]] = ("the ramp",)
+    one_by_one = True
     whole_batch = ""
     first_epoch: int = 1
 

@@ -16,6 +16,7 @@ __all__ = ["TaskLoss"]
 class TaskLoss(Objective):
     """One loss per output that has a target, each the batch mean by the output's task."""
 
+    one_by_one = True
     whole_batch = ""
 
     def __call__(self, step: Step) -> list[Tensor]:  # noqa: D102
