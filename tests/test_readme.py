@@ -19,6 +19,7 @@ from offramp.methods import METHODS
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 COMMAND_LINE = ROOT / "docs" / "command_line.md"
+PYTHON_PAGES = ["guide", "leaving_early", "several_tasks", "tasks"]
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "results").rglob("*.md"))]
 
 
@@ -68,7 +69,7 @@ def test_the_diff_of_the_readme_puts_exits_on_a_network_and_trains_it():
     assert answer.cost.double().mean() <= offramp.cost(net).exits[-1].flops
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/guide.md", "docs/leaving_early.md", "docs/tasks.md"])
+@pytest.mark.parametrize("name", ["README.md", *(f"docs/{page}.md" for page in PYTHON_PAGES)])
 def test_the_python_of_a_page(name, capsys):
     names: dict[str, object] = {}
     pieces = blocks(ROOT / name, "python")
@@ -78,7 +79,11 @@ def test_the_python_of_a_page(name, capsys):
     for block in pieces:
         run(ROOT / name, block, names)
     said = capsys.readouterr().out
-    signs = {"docs/tasks.md": "age {'error':", "docs/leaving_early.md": "tensor(["}
+    signs = {
+        "docs/tasks.md": "age {'error':",
+        "docs/leaving_early.md": "tensor([",
+        "docs/several_tasks.md": "exit 1 class, exit 1 box, exit 2 class, exit 2 box",
+    }
     assert signs.get(name, "ensemble") in said
 
 
