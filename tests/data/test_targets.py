@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from offramp import UserError
-from offramp.data import ImageData, Split, Target, TargetTensors, pipeline
+from offramp.data import ImageData, Split, Target, TargetTensors, open_data, pipeline
 from offramp.data._augment import crop, flip
 from offramp.data.batch import Batch
 
@@ -148,3 +150,47 @@ def test_kinds():
     assert [key for key, kind in KINDS.items() if kind.dense] == ["map", "depth", "normals"]
     with pytest.raises(UserError, match=r"no kind of target 'bos' \(did you mean 'box'\?\)"):
         Target("bos")
+
+
+@pytest.mark.parametrize("resized_crop", [False, True])
+def test_boxes_of_images_that_are_cut_as_they_are_read(resized_crop):
+    """The edges of a bright rectangle, found in the cut image, are the box within a pixel and a half."""
+    draws = torch.Generator().manual_seed(3)
+    images, boxes = [], []
+    for _ in range(40):
+        height, width = torch.randint(40, 90, (2,), generator=draws).tolist()
+        y0, x0 = (int(torch.randint(size - 20, (), generator=draws)) for size in (height, width))
+        image = torch.zeros(3, height, width, dtype=torch.uint8)
+        image[:, y0 : y0 + 16, x0 : x0 + 18] = 255
+        images.append(image)
+        boxes.append([x0 / width, y0 / height, (x0 + 18) / width, (y0 + 16) / height])
+    data = open_data([(x, {"box": b}) for x, b in zip(images, boxes, strict=True)], size=64, val_fraction=0)
+    data.train.workers = 0
+
+    def keep(batch, _):
+        return replace(batch, inputs=batch.inputs.float())
+
+    keep.resized_crop = resized_crop
+    (batch,) = data.train.batches(40, transform=keep, device="cpu")
+    found = 0
+    for image, box in zip(batch.inputs, batch.targets["box"], strict=True):
+        bright = image[0] > 127
+        if box.isnan().any():
+            assert not bright.any()
+            continue
+        rows, columns = bright.any(1).nonzero()[:, 0], bright.any(0).nonzero()[:, 0]
+        if len(rows) and len(columns):
+            edges = torch.stack([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) / 64
+            assert (edges - box).abs().max() <= 1.5 / 64
+            found += 1
+    assert found > 25
+
+
+def test_an_image_cut_beside_its_box_lacks_it():
+    images = torch.zeros(4, 3, 40, 120, dtype=torch.uint8)
+    boxes = torch.tensor([[0.0, 0.0, 0.1, 1.0]] * 3 + [[0.4, 0.0, 0.6, 1.0]])
+    data = open_data([(x, {"box": b}) for x, b in zip(images, boxes, strict=True)], size=32, val_fraction=0)
+    data.train.workers = 0
+    _, clean = pipeline("none", data)
+    present = [batch.targets.keys() for batch in data.train.batches(2, transform=clean, device="cpu")]
+    assert [[*keys] for keys in present] == [[], ["box"]]

@@ -1,4 +1,7 @@
-"""ImageNet's crops: one image of any size becomes a square, on PIL images and on Tensors."""
+"""ImageNet's crops: one image of any size becomes a square, on PIL images and on Tensors.
+
+The window that a square shows is (x0, y0, x1, y1) as fractions of its image.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from torch.nn import functional
 
 from offramp.data._pictures import Picture, size_of
 
-__all__ = ["centre_crop", "random_resized_crop"]
+__all__ = ["centre_crop", "centre_window", "random_resized_crop", "random_window"]
 
 BILINEAR = 2  # PIL.Image.Resampling.BILINEAR
 
@@ -24,28 +27,50 @@ def random_resized_crop(image: Picture, size: int, draws: Random) -> Picture:
         size: Side of the square in pixels.
         draws: Source of the random numbers.
     """
+    left, top, w, h = _random_part(image, draws)
+    return _resized(_cut(image, left, top, w, h), size, size)
+
+
+def random_window(image: Picture, draws: Random) -> tuple[float, float, float, float]:
+    """The window that :func:`random_resized_crop` shows after the same draws."""
+    _, height, width = size_of(image)
+    left, top, w, h = _random_part(image, draws)
+    return left / width, top / height, (left + w) / width, (top + h) / height
+
+
+def _random_part(image: Picture, draws: Random) -> tuple[int, int, int, int]:
+    """Left, top, width and height of a random part of the image."""
     _, height, width = size_of(image)
     for _ in range(10):
         area = width * height * draws.uniform(0.08, 1.0)
         aspect = math.exp(draws.uniform(math.log(3 / 4), math.log(4 / 3)))
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
-            left, top = draws.randint(0, width - w), draws.randint(0, height - h)
-            break
-    else:  # very long images: their middle, no longer than 4:3
-        w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
-        left, top = (width - w) // 2, (height - h) // 2
-    return _resized(_cut(image, left, top, w, h), size, size)
+            return draws.randint(0, width - w), draws.randint(0, height - h), w, h
+    # very long images: their middle, no longer than 4:3
+    w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
+    return (width - w) // 2, (height - h) // 2, w, h
 
 
 def centre_crop(image: Picture, size: int) -> Picture:
     """Resize so that the shorter side is 256/224 of `size`, and cut out the middle."""
+    height, width, left, top = _centre(image, size)
+    return _cut(_resized(image, width, height), left, top, size, size)
+
+
+def centre_window(image: Picture, size: int) -> tuple[float, float, float, float]:
+    """The window that :func:`centre_crop` shows."""
+    height, width, left, top = _centre(image, size)
+    return left / width, top / height, (left + size) / width, (top + size) / height
+
+
+def _centre(image: Picture, size: int) -> tuple[int, int, int, int]:
+    """Height and width that the image is resized to, and left and top of the middle."""
     _, *sides = size_of(image)
     shorter = round(size * 256 / 224)
     scale = shorter / min(sides)
     height, width = (max(shorter, int(side * scale)) for side in sides)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return _cut(_resized(image, width, height), left, top, size, size)
+    return height, width, round((width - size) / 2), round((height - size) / 2)
 
 
 def _cut(image: Picture, left: int, top: int, width: int, height: int) -> Picture:

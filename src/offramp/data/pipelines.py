@@ -193,10 +193,14 @@ def _check_moves(name: str, steps: tuple[Augmentation, ...], resized_crop: bool,
     Raises:
         UserError: It cannot.
     """
-    spatial = [key for key, target in data.targets.items() if target.spatial]
-    if spatial and (resized_crop or colours_and_shapes in steps):
+    left_behind = [
+        key
+        for key, target in data.targets.items()
+        if (target.spatial and colours_and_shapes in steps) or (target.dense and resized_crop)
+    ]
+    if left_behind:
         raise UserError(
-            f"pipeline {name!r} moves images, and cannot move their {', '.join(spatial)} along; "
+            f"pipeline {name!r} moves images, and cannot move their {', '.join(left_behind)} along; "
             "take `augment='crop-flip'`, which can, or `augment='none'`"
         )
 

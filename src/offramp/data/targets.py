@@ -146,6 +146,15 @@ class Target:
             return enlarged(target, corners, sizes)
         return target
 
+    def windowed(self, target: Tensor, windows: Tensor) -> Tensor:
+        """The target of images that show a window of what they were; a box is cut as :meth:`cropped` does.
+
+        Args:
+            target: As in the table, but not dense.
+            windows: (x0, y0, x1, y1) as fractions of the images, ``[N, 4]``.
+        """
+        return cut_boxes(target, windows) if self.kind == "box" else target
+
 
 ONE_CLASS: Mapping[str, Target] = MappingProxyType({LABEL: Target("class")})
 

@@ -16,7 +16,7 @@ from offramp.tasks.of_target import KINDS
 if TYPE_CHECKING:
     from offramp.data import OpenedData
 
-__all__ = ["check_found", "check_same_classes", "check_sizes", "numbered"]
+__all__ = ["check_found", "check_read", "check_same_classes", "check_sizes", "numbered"]
 
 
 def check_found(net: Net, data: OpenedData[Any]) -> None:
@@ -40,6 +40,21 @@ def check_found(net: Net, data: OpenedData[Any]) -> None:
                 f"{name} is {type(task).__name__}, which learns from a target of kind {kind!r}, and "
                 f"{task.target!r} of {data.name} is of kind {target.kind!r}; give the output "
                 "another task or target"
+            )
+
+
+def check_read(net: Net, tasks: Mapping[str, str]) -> None:
+    """Check that an output of the net learns from every target that a recipe's ``tasks`` asks for.
+
+    Raises:
+        UserError: One has none.
+    """
+    read = list(dict.fromkeys(task.target for task in net.outputs.values()))
+    for name in tasks:
+        if name not in read:
+            raise UserError(
+                f"tasks names {name!r}, and no output of the net has such a target; they have "
+                f"{', '.join(map(repr, read))}: leave {name!r} out, or give the net an output for it"
             )
 
 

@@ -13,7 +13,7 @@ from offramp.errors import UserError
 from offramp.modes import evaluating
 from offramp.nets import Net
 from offramp.nets.single_values import norms_named
-from offramp.runs._target_fits import check_found, check_same_classes, check_sizes
+from offramp.runs._target_fits import check_found, check_read, check_same_classes, check_sizes
 from offramp.runs.texts import outputs_for_text
 
 if TYPE_CHECKING:
@@ -22,13 +22,19 @@ if TYPE_CHECKING:
 __all__ = ["check_fits"]
 
 
-def check_fits(net: Net, data: OpenedData[Any], trained_on: Mapping[str, Target] | None = None) -> None:
+def check_fits(
+    net: Net,
+    data: OpenedData[Any],
+    trained_on: Mapping[str, Target] | None = None,
+    tasks: Mapping[str, str] | None = None,
+) -> None:
     """Check that the set has the net's targets, images of its size or texts that it takes, and its classes.
 
     Args:
         net: The network.
         data: The set.
         trained_on: The targets that the net was trained on; None: not trained yet.
+        tasks: The targets that a recipe asks for, each of which an output must learn from.
 
     Raises:
         UserError: It does not.
@@ -36,6 +42,7 @@ def check_fits(net: Net, data: OpenedData[Any], trained_on: Mapping[str, Target]
     from offramp.data import JointData, TextData
 
     check_found(net, data)
+    check_read(net, tasks or {})
     several = isinstance(data, JointData)
     sets = [data.renamed(name) for name in data.sets] if isinstance(data, JointData) else [data]
     made_for = [each.input_size for each in sets if each.input_size == getattr(net, "input_size", None)]

@@ -84,7 +84,7 @@ def set_up(
     else:
         check_one_set(recipe, data.name)
     data = for_net(net, data)
-    check_fits(net, data)
+    check_fits(net, data, tasks=None if isinstance(data, JointData) else recipe.tasks)
     recipe = with_last_epochs(with_layout(recipe, net, before), net)
     recipe = _with_pipelines(recipe, data)
     augment, clean = transforms(recipe, data)
