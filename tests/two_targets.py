@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from offramp.data import ImageData, Split, Target, TargetTensors
+from offramp.data._order import batch_order
 from offramp.nets import MultiTaskNet, owners
 from offramp.tasks import Boxes, Classification, Task
 
@@ -57,6 +58,29 @@ def samples(count: int, seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         image[:, y : y + h, x : x + w] += 60 * (1 + label).to(torch.uint8)
     boxes = torch.cat([corner.flip(1), (corner + side).flip(1).clamp(max=8)], 1) / 8
     return images, {"class": labels, "box": boxes}
+
+
+def on_one_rank(batch_size: int, *, seed: int = 0, batches: int = 6) -> ImageData:
+    """Boxes for the samples alone that the first of two processes gets; a batch of the first epoch has none.
+
+    Args:
+        batch_size: Of both processes together.
+        seed: The recipe's.
+        batches: How many an epoch has.
+    """
+
+    def split(size: int, first: Tensor, samples_seed: int) -> Split:
+        images, targets = samples(size, samples_seed)
+        boxes = torch.full((size, 4), torch.nan)
+        boxes[first] = targets["box"][first]
+        return Split(images, TargetTensors({**targets, "box": boxes}, KINDS))
+
+    order = list(batch_order(batch_size * batches, batch_size, seed=seed, shuffle=True))
+    first = torch.cat([index[::2] for number, index in order if number != 2])
+    return ImageData(
+        name="sided", source="sided", targets=KINDS, train=split(batch_size * batches, first, 1),
+        val=split(8, torch.arange(0, 8, 2), 2), load_test=lambda: split(12, torch.arange(0, 12, 2), 3),
+    )  # fmt: skip
 
 
 def two_targets(count: int = 24, *, lack: float = 0.0, split: type[Split] = Split) -> ImageData:

@@ -52,3 +52,9 @@ def test_targets_survive_a_record():
     one = {"label": KINDS["class"]}
     assert targets_to_json(one) == {"num_classes": 3, "classes": ("dark", "gray", "bright")}
     assert targets_from_json(targets_to_json(one)) == one
+
+
+def test_a_task_that_no_output_learns():
+    tasks = {"class": "label", "box": "box", "pose": "pose"}
+    with pytest.raises(UserError, match="tasks names 'pose', and no output of the net has such a target"):
+        check_fits(two_heads(), two_targets(), tasks=tasks)

@@ -13,8 +13,19 @@ import torch
 from safetensors.torch import load_file
 from tiny_dense import dense_data, dense_net
 from tiny_runs import rows, tiny_data, tiny_net
-from torchrun_job import ACCUMULATED, DECODERS, DENSE, LONG, METHODS, RECIPE, SHORT, STOPPED
-from two_targets import two_decoders, two_targets
+from torchrun_job import (
+    ACCUMULATED,
+    DECODERS,
+    DENSE,
+    LONG,
+    METHODS,
+    ONCE,
+    PARTIAL,
+    RECIPE,
+    SHORT,
+    STOPPED,
+)
+from two_targets import on_one_rank, two_decoders, two_heads, two_targets
 
 from offramp import Run, fit
 
@@ -84,6 +95,22 @@ def test_two_processes_measure_maps_as_one(out, tmp_path):
         last = run.result.last_epochs.metrics.outputs[name]
         assert shared.last_epochs.metrics.outputs[name] == pytest.approx(last, rel=1e-3), name
     assert not (out / "dense" / "last_epochs").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", PARTIAL)
+def test_targets_on_one_rank_train_as_in_one_process(out, tmp_path, method):
+    """One process never sees a box, and both a batch without any; they know it of each other."""
+    folder, net = out / f"partial-{method}", two_heads()
+    run = fit(net, on_one_rank(8), method, ONCE, tmp_path / "run", quiet=True)
+    torch.testing.assert_close(
+        load_file(folder / "weights.safetensors"), dict(net.state_dict()), rtol=1e-4, atol=1e-6
+    )
+    for ours, theirs in zip(rows(tmp_path / "run"), rows(folder), strict=True):
+        for key, value in ours.items():
+            assert float(theirs[key]) == pytest.approx(float(value), rel=1e-4), key
+    again = Run.open(folder, two_heads()).result.outputs
+    assert again["box"].value == pytest.approx(run.result.outputs["box"].value)
 
 
 @pytest.mark.slow

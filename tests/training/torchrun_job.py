@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from tiny_dense import dense_data, dense_net
 from tiny_runs import Tripwire, tiny_data, tiny_net
-from two_targets import two_decoders, two_targets
+from two_targets import on_one_rank, two_decoders, two_heads, two_targets
 
 from offramp import Recipe, UserError, fit
 from offramp.training import Interruption
@@ -23,6 +23,8 @@ METHODS = ("dfs", "bdl-2", "pcgrad", "nash-mtl", "graddrop", "kd", "kd+dr-mgf", 
 ACCUMULATED = ("dfs", "bdl-2", "nash-mtl", "kd", "uncertainty")
 DECODERS = ("dfs", "dfs+cagrad", "dfs-no-reference")
 STOPPED = ("dfs", "dr-mgf")
+PARTIAL = ("joint", "cagrad", "nash-mtl", "uncertainty", "dr-mgf")  # with targets on one rank only
+ONCE = RECIPE.replace(epochs=1)
 
 
 def main(out: Path) -> None:
@@ -34,6 +36,9 @@ def main(out: Path) -> None:
         folder = out / f"decoders-{method}"
         fit(two_decoders(), two_targets(lack=0.3), method, RECIPE, folder, device="cpu", quiet=True)
     fit(dense_net(plain=True), dense_data(), "pcgrad", DENSE, out / "dense", device="cpu", quiet=True)
+    for method in PARTIAL:
+        folder = out / f"partial-{method}"
+        fit(two_heads(), on_one_rank(8), method, ONCE, folder, device="cpu", quiet=True)
     for recipe in (SHORT, LONG):
         net = tiny_net(norm=False, dropout=0.0)
         fit(net, tiny_data(), "dfs", recipe, out / "extended", resume=True, device="cpu", quiet=True)
