@@ -110,7 +110,7 @@ def test_targets_on_one_rank_train_as_in_one_process(out, tmp_path, method):
         for key, value in ours.items():
             assert float(theirs[key]) == pytest.approx(float(value), rel=1e-4), key
     again = Run.open(folder, two_heads()).result.outputs
-    assert again["box"].value == pytest.approx(run.result.outputs["box"].value)
+    assert again["box"].value == pytest.approx(run.result.outputs["box"].value, abs=1e-3)
 
 
 @pytest.mark.slow
