@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import groupby
 
-__all__ = ["aligned", "count", "signed"]
+__all__ = ["WIDTH", "aligned", "count", "folded", "four_digits", "signed"]
+
+WIDTH = 100  # columns of a page
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
-    """A table with a rule under its header; the first ``left`` columns flush left, the others flush right."""
-    table = [list(header), *map(list, rows)]
+    """A table with a rule under its header; the first ``left`` columns flush left, the others flush right.
+
+    The cells of the header may have several lines, which end above the rule.
+    """
+    lines = [cell.split("\n") for cell in header]
+    depth = max(map(len, lines))
+    heads = [*zip(*([""] * (depth - len(cell)) + cell for cell in lines), strict=True)]
+    table = [*map(list, heads), *map(list, rows)]
     widths = [max(len(row[column]) for row in table) for column in range(len(header))]
 
     def line(row: Sequence[str]) -> str:
@@ -19,7 +29,38 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int =
         ]
         return "  ".join(cells).rstrip()
 
-    return "\n".join([line(table[0]), "  ".join("-" * width for width in widths), *map(line, table[1:])])
+    rule = "  ".join("-" * width for width in widths)
+    return "\n".join([*map(line, table[:depth]), rule, *map(line, table[depth:])])
+
+
+def folded(header: Sequence[str], rows: Sequence[Sequence[str]], *, width: int = WIDTH) -> str:
+    """A table; where it is too wide, several under each other, each with the first column again.
+
+    Columns whose headers have the same first line stay together where a page is wide enough for them. A row
+    is left out where it has nothing to say.
+    """
+    table = [list(header), *map(list, rows)]
+    widths = [max(len(part) for row in table for part in row[at].split("\n")) + 2 for at in range(len(header))]
+    groups = [[*group] for _, group in groupby(range(1, len(header)), lambda at: header[at].split("\n")[0])]
+    room = width - widths[0] + 2
+    blocks = [
+        block
+        for group in groups
+        for block in ([group] if sum(widths[at] for at in group) <= room else [[at] for at in group])
+    ]
+    pages: list[list[int]] = []
+    for block in blocks:
+        if pages and sum(widths[at] for at in pages[-1] + block) <= room:
+            pages[-1] += block
+        else:
+            pages.append(block)
+    return "\n\n".join(
+        aligned(
+            [header[at] for at in (0, *page)],
+            [[row[at] for at in (0, *page)] for row in rows if any(row[at] for at in page)],
+        )
+        for page in pages
+    )
 
 
 def count(number: float | None) -> str:
@@ -38,3 +79,9 @@ def signed(number: float, decimals: int = 2) -> str:
     """A number with its sign, ``-0.05`` or ``+1.30``; one that is rounded to zero has none: ``0.00``."""
     text = f"{number:+.{decimals}f}"
     return text if float(text) else text[1:]
+
+
+def four_digits(number: float) -> int:
+    """How many decimals show four digits of a number: 4 of 0.6754, 2 of 25.01; from 2 to 6, lest 0 has none."""
+    size = math.floor(math.log10(abs(number))) if number and math.isfinite(number) else 1
+    return min(6, max(2, 3 - size))

@@ -46,7 +46,8 @@ class TaskTable:
     Attributes:
         source: Paper and table number.
         data: What was trained and tested on.
-        columns: Names of the metrics.
+        columns: Names of the metrics as printed.
+        metrics: Our names of them.
         higher: For each metric whether a higher value is better.
         rows: Label as printed -> its values, one per column.
         params: Label as printed -> parameters as a multiple of one task's network; rounded as printed.
@@ -59,6 +60,7 @@ class TaskTable:
     source: str
     data: str
     columns: tuple[str, ...]
+    metrics: tuple[str, ...]
     higher: tuple[bool, ...]
     rows: Mapping[str, tuple[float, ...]]
     params: Mapping[str, float]

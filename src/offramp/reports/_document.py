@@ -7,6 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from offramp.reports._published import PublishedRows
+from offramp.reports._published_tasks import PublishedTasks
+from offramp.reports._single_task import JoinedRun
+from offramp.reports._task_document import task_differences, task_scores
+from offramp.reports.columns import has_tasks
 from offramp.reports.groups import Group
 from offramp.reports.paired import Difference, Spread
 from offramp.runs.result import Result
@@ -15,20 +19,24 @@ __all__ = ["comparison_document"]
 
 
 def comparison_document(
-    groups: Sequence[Group], notes: Sequence[str], published: PublishedRows | None
+    groups: Sequence[Group], notes: Sequence[str], published: PublishedRows | PublishedTasks | None
 ) -> dict[str, Any]:
     """The runs' results, the groups' spreads, the paired differences to the first group, and the notes."""
     baseline, *others = groups
     result = baseline.runs[0].result
+    tasks = has_tasks(result)
     return {
         "runs": [
-            {"folder": str(run.folder), **run.result.to_json()} for group in groups for run in group.runs
+            {"folder": str(run.folder), **run.result.to_json()}
+            for group in groups
+            for joined in group.runs
+            for run in (joined.parts if isinstance(joined, JoinedRun) else [joined])
         ],
         "groups": [
             {
                 "label": group.label,
                 "seeds": group.seeds,
-                **_named(group.scores, result),
+                **(task_scores(group, baseline) if tasks else _named(group.scores, result)),
                 "seconds": _plain(group.seconds),
                 "seconds_per_epoch": _plain(group.seconds_per_epoch),
                 "relative_seconds": group.relative_seconds(baseline),
@@ -39,7 +47,11 @@ def comparison_document(
             for group in groups
         ],
         "differences": [
-            {"label": group.label, "baseline": baseline.label, **_named(differences, result)}
+            {
+                "label": group.label,
+                "baseline": baseline.label,
+                **(task_differences(group, baseline) if tasks else _named(differences, result)),
+            }
             for group in others
             if (differences := group.minus(baseline)) is not None
         ],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from offramp.errors import UserError
+from offramp.errors import UserError, guess
+from offramp.reports._single_task import JoinedRun, joined
+from offramp.reports.columns import has_tasks
 from offramp.reports.groups import Group
 from offramp.reports.runs import RunRecord, read_run
 from offramp.reports.search import pick_rate
@@ -17,35 +19,41 @@ _NOT_THE_RECIPE = {"seed", "options", "checkpoint_every", "test_limit"}  # none 
 
 
 def grouped(
-    folders: Sequence[str | Path], *, pick_lr: bool = False
+    folders: Sequence[str | Path], *, pick_lr: bool = False, baseline: Sequence[str | Path] = ()
 ) -> tuple[tuple[Group, ...], dict[str, Any]]:
-    """Read run folders and group them by method, options and recipe, plain joint training first.
+    """Read run folders and group them by method, options and recipe, the baseline first.
 
     Args:
         folders: Of finished runs.
         pick_lr: Of a method's runs at several learning rates take those at the best one.
+        baseline: The label of a group; or the folders of its runs, which may be networks of one task each; by
+            default plain joint training.
 
     Returns:
         The groups; and the settings in which the recipes are not all alike, with the usual values.
 
     Raises:
         UserError: No folder, a folder that is no finished run, nets or data that differ, a run given
-            twice, or no validation metrics to pick by.
+            twice, no validation metrics to pick by, or a baseline that is none.
     """
     if not folders:
         raise UserError("nothing to compare; give one or more run folders")
     runs = [read_run(folder) for folder in folders]
+    named = len(baseline) == 1 and not (Path(baseline[0]) / "run.json").is_file()
+    wanted = [] if named else _baseline_runs(baseline, runs)
+    here = {run.folder.resolve() for run in runs}
+    runs += [run for run in wanted if isinstance(run, JoinedRun) or run.folder.resolve() not in here]
     for run in runs[1:]:
         _check_comparable(runs[0], run)
     differing = [key for key in _differing(runs) if not (pick_lr and key == "lr")]
     reference = next((run for run in runs if _plainness(run) == 0), runs[0]).recipe
+    nets = {run.net for run in runs if not isinstance(run, JoinedRun)}
     by_label: dict[str, list[RunRecord]] = {}
     for run in runs:
         deviations = [
             f"{key}={run.recipe.get(key)}" for key in differing if run.recipe.get(key) != reference.get(key)
         ]
-        label = " ".join([run.method, *_own_options(run), *deviations])
-        group = by_label.setdefault(label, [])
+        group = by_label.setdefault(" ".join([*_name(run, len(nets) > 1), *deviations]), [])
         _check_new(run, group)
         group.append(run)
     groups = []
@@ -53,23 +61,72 @@ def grouped(
         chosen, rates = pick_rate(members) if pick_lr else (members, ())
         groups.append(Group(label, tuple(sorted(chosen, key=lambda run: run.seed)), rates))
     groups.sort(key=lambda group: _plainness(group.runs[0]))  # stable: only joint training moves
+    if baseline:
+        labels = [str(baseline[0])] if named else _labels_of(wanted, by_label)
+        _move_to_the_front(groups, labels)
     return tuple(groups), {key: reference.get(key) for key in differing}
 
 
+def _baseline_runs(folders: Sequence[str | Path], runs: Sequence[RunRecord]) -> Sequence[RunRecord]:
+    """The runs of the baseline; of networks of one task each, one run for each seed."""
+    found, outputs = [read_run(folder) for folder in folders], runs[0].result.outputs
+    if has_tasks(runs[0].result) and any(outputs.keys() - run.result.outputs.keys() for run in found):
+        return joined(found, outputs)
+    return found
+
+
+def _labels_of(wanted: Sequence[RunRecord], by_label: Mapping[str, Sequence[RunRecord]]) -> list[str]:
+    """The labels of the groups that hold the runs of the baseline."""
+    folders = {run.folder.resolve() for run in wanted}
+    return [
+        label for label, group in by_label.items() if folders & {run.folder.resolve() for run in group}
+    ]
+
+
+def _move_to_the_front(groups: list[Group], labels: Sequence[str]) -> None:
+    """Make the group of a label the first one, which the others are compared with."""
+    known = [group.label for group in groups]
+    if len(labels) > 1:
+        raise UserError(
+            f"the baseline's runs are of several groups, {', '.join(labels)}; give the runs of one method"
+        )
+    if labels[0] not in known:
+        raise UserError(
+            f"no baseline {labels[0]!r}{guess(labels[0], known)}; give one of {', '.join(map(repr, known))}, "
+            "or folders of finished runs"
+        )
+    groups.insert(0, groups.pop(known.index(labels[0])))
+
+
+def _name(run: RunRecord, several_nets: bool) -> list[str]:
+    """The method with its options, and the net where they differ."""
+    method = [run.method, *_own_options(run)]
+    if isinstance(run, JoinedRun):
+        return ["single-task", run.net, *(method if method != ["joint"] else [])]
+    return [*method, "on", run.net] if several_nets else method
+
+
 def _check_comparable(first: RunRecord, other: RunRecord) -> None:
-    pairs = {
-        "net": (first.net, other.net),
-        "shape of the net's weights": (first.shapes, other.shapes),
+    pairs: dict[str, tuple[Any, Any]] = {}
+    if not has_tasks(first.result):  # outputs of the same tasks are compared across nets too
+        pairs["net"] = (first.net, other.net)
+    if first.net == other.net:
+        pairs["shape of the net's weights"] = (first.shapes, other.shapes)
+    pairs |= {
         "data": (first.data, other.data),
         "test_limit": (first.recipe.get("test_limit"), other.recipe.get("test_limit")),
         "number of outputs": (len(first.result.outputs), len(other.result.outputs)),
         "metrics": (_metrics(first), _metrics(other)),
     }
+    remedy = "compare runs of one net on one data set"
+    if has_tasks(first.result):
+        remedy = (
+            "compare runs with the same tasks on one data set; give networks of one task each as `baseline=...`"
+        )
     for aspect, (a, b) in pairs.items():
         if a != b:
             raise UserError(
-                f"cannot compare {first.folder} with {other.folder}: the {aspect} differs ({a} and {b}); "
-                "compare runs of one net on one data set"
+                f"cannot compare {first.folder} with {other.folder}: the {aspect} differs ({a} and {b}); {remedy}"
             )
 
 
@@ -104,7 +161,7 @@ def _own_options(run: RunRecord) -> list[str]:
 
 def _plainness(run: RunRecord) -> int:
     """0 for plain joint training, 1 for joint training with options of its own, 2 for the rest."""
-    return 2 if run.method != "joint" else 1 if _own_options(run) else 0
+    return 2 if run.method != "joint" or isinstance(run, JoinedRun) else 1 if _own_options(run) else 0
 
 
 def _plain(value: Any) -> Any:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from offramp.reports._single_task import JoinedRun
+from offramp.reports.columns import columns_of, has_tasks
 from offramp.reports.groups import Group
-from offramp.tasks.outputs import are_exits, column
+from offramp.tasks.outputs import are_exits, column, heading
 
 __all__ = ["differing_recipes", "notes"]
 
@@ -28,7 +30,7 @@ def notes(groups: Sequence[Group], differing: Mapping[str, Any]) -> list[str]:
         lines.append("one common seed gives no interval; train each method with the same three or more seeds")
     if any(set(group.seeds) != set(groups[0].seeds) for group in groups[1:]):
         lines.append("not all methods have the same seeds; a difference is over the seeds that both have")
-    return lines + _separate(groups)
+    return lines + _separate(groups) + _delta_m(groups)
 
 
 def differing_recipes(differing: Mapping[str, Any]) -> list[str]:
@@ -71,4 +73,24 @@ def _separate(groups: Sequence[Group]) -> list[str]:
     return [
         f"separate is {better} joint at {places}, by their means, and {beyond} by more than the spread over "
         f"the seeds explains; {MIXED}"
+    ]
+
+
+def _delta_m(groups: Sequence[Group]) -> list[str]:
+    """A note on what Delta-m is relative to, or on why there is none."""
+    baseline, *others = groups
+    if not has_tasks(baseline.runs[0].result) or not others:
+        return []
+    zeros = [
+        f"{column.output} {heading(column.metric)}"
+        for column in columns_of(baseline.runs[0].result, "compared")
+        if not all(run.result.outputs[column.output].metrics[column.metric] for run in baseline.runs)
+    ]
+    if zeros:
+        return [f"no delta-m: {baseline.label} has {', '.join(zeros)} of 0, to which no change is relative"]
+    if isinstance(baseline.runs[0], JoinedRun) or baseline.runs[0].method == "separate":
+        return []
+    return [
+        f"delta-m is relative to {baseline.label}; that of papers is to one network for each task: to runs of "
+        "separate, or of such networks, as the baseline (offramp compare --baseline)"
     ]

@@ -50,22 +50,19 @@ def draw_differences(
     axes.spines[:].set_visible(False)
     starred = any(d.n >= ENOUGH_SEEDS for _, differences in rows for d in differences.values())
     meaning = "; *: the 95 % interval leaves out 0, three or more seeds" if starred else ""
-    plain = result.average is not None and set(result.better.values()) == {"higher"}
+    plain = set(result.better.values()) == {"higher"}
     blue = "" if plain else "; blue: better"
     title = f"difference to {baseline} in {unit_of_differences(result)}{meaning}{blue}"
     axes.set_title(title, loc="left", fontsize=11)
 
 
 def _shades(rows: Sequence[tuple[str, Mapping[str, Difference]]], result: Result) -> list[list[float]]:
-    """From -1 (the largest loss) to 1 (the largest gain), of all scores, or of each where units differ."""
-    signs = [1 if result.better.get(name, "lower") == "higher" else -1 for name in rows[0][1]]
+    """From -1 (the largest loss) to 1 (the largest gain)."""
+    signs = [1 if result.better[name] == "higher" else -1 for name in rows[0][1]]
     gains = [
         [sign * difference.mean for sign, difference in zip(signs, differences.values(), strict=True)]
         for _, differences in rows
     ]
-    if result.average is not None:
-        floor = 1.0 if unit_of_differences(result) == "points" else 0.0
-        largest = max(floor, *(abs(gain) for row in gains for gain in row)) or 1.0
-        return [[gain / largest for gain in row] for row in gains]
-    scales = [max(map(abs, column)) or 1.0 for column in zip(*gains, strict=True)]
-    return [[gain / scale for gain, scale in zip(row, scales, strict=True)] for row in gains]
+    floor = 1.0 if unit_of_differences(result) == "points" else 0.0
+    largest = max(floor, *(abs(gain) for row in gains for gain in row)) or 1.0
+    return [[gain / largest for gain in row] for row in gains]

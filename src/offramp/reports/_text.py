@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from offramp.reports._published import PublishedRows
+from offramp.reports._published_tasks import PublishedTasks
+from offramp.reports._task_text import task_parts
+from offramp.reports.columns import Metrics, has_tasks
 from offramp.reports.groups import Group
 from offramp.runs.result import Result
 from offramp.tasks.outputs import are_exits, column, heading
@@ -13,14 +16,10 @@ from offramp.text_table import aligned, count
 
 __all__ = [
     "comparison_text",
-    "difference_headings",
     "headings",
     "metric_in_words",
     "unit_of_differences",
 ]
-
-_DELTA_M = "delta-m %"
-
 
 def headings(result: Result) -> dict[str, str]:
     """Headings of the scores: exits by number, other outputs with the metric that stands for them."""
@@ -30,45 +29,51 @@ def headings(result: Result) -> dict[str, str]:
     return {name: name + metrics.get(name, "") for name in result.scores}
 
 
-def difference_headings(result: Result) -> dict[str, str]:
-    """Headings of the differences: those of the scores, and of the mean over several tasks."""
-    return headings(result) | ({} if result.average is not None else {"delta_m": _DELTA_M})
-
-
 def metric_in_words(result: Result) -> str:
-    """What the scores are: the outputs' one metric and its unit, or that each output has its own."""
-    primaries = {output.primary for output in result.outputs.values()}
-    if len(primaries) > 1:
-        return "each output's own metric"
-    return heading(primaries.pop()).replace(" %", " in percent")
+    """What the scores are: the outputs' metric and its unit."""
+    primary = next(iter(result.outputs.values())).primary
+    return heading(primary).replace(" %", " in percent")
 
 
 def comparison_text(
-    title: str, groups: Sequence[Group], notes: Sequence[str], published: PublishedRows | None
+    title: str,
+    groups: Sequence[Group],
+    notes: Sequence[str],
+    published: PublishedRows | PublishedTasks | None,
+    metrics: Metrics,
 ) -> str:
     """Scores, paired differences to the first group, what the training cost, and the notes."""
-    baseline, *others = groups
-    result = baseline.runs[0].result
-    parts = [
-        f"{title}: {metric_in_words(result)} by {_noun(result)}, "
-        "mean ± sample standard deviation over the seeds",
-        _scores(groups, published),
-    ]
-    if published is not None:
-        parts.append(published.title())
-    if others:
-        parts.append(
-            f"difference to {baseline.label} in {unit_of_differences(result)}, paired by seed, "
-            "± half of the 95 % t interval "
-            f"(*: the interval of three or more seeds leaves out 0){_direction(result)}"
-        )
-        parts.append(_differences(baseline, others))
+    if has_tasks(groups[0].runs[0].result):
+        shown = published if isinstance(published, PublishedTasks) else None
+        parts = [*task_parts(title, groups, shown, metrics)]
+    else:
+        parts = [*_exit_parts(title, groups, published if isinstance(published, PublishedRows) else None)]
     parts.append("cost of the training; seconds of runs side by side on one machine say little about speed")
     parts.append(_costs(groups))
     notes = [*notes, *(published.notes if published else ())]
     if notes:
         parts.append("\n".join(f"note: {note}" for note in notes))
     return "\n\n".join(parts)
+
+
+def _exit_parts(title: str, groups: Sequence[Group], published: PublishedRows | None) -> Iterator[str]:
+    """Titles and tables of outputs that have one task."""
+    baseline, *others = groups
+    result = baseline.runs[0].result
+    yield (
+        f"{title}: {metric_in_words(result)} by {_noun(result)}, "
+        "mean ± sample standard deviation over the seeds"
+    )
+    yield _scores(groups, published)
+    if published is not None:
+        yield published.title()
+    if others:
+        yield (
+            f"difference to {baseline.label} in {unit_of_differences(result)}, paired by seed, "
+            "± half of the 95 % t interval "
+            f"(*: the interval of three or more seeds leaves out 0){_direction(result)}"
+        )
+        yield _differences(baseline, others)
 
 
 def _noun(result: Result) -> str:
@@ -83,8 +88,7 @@ def unit_of_differences(result: Result) -> str:
 
 def _direction(result: Result) -> str:
     """Where a negative difference is a gain; empty where there is no such column."""
-    names = difference_headings(result).items()
-    lower = [heading for name, heading in names if result.better.get(name, "lower") == "lower"]
+    lower = [heading for name, heading in headings(result).items() if result.better[name] == "lower"]
     return f"; lower is better, so that a negative difference is a gain: {', '.join(lower)}" if lower else ""
 
 
@@ -105,7 +109,7 @@ def _scores(groups: Sequence[Group], published: PublishedRows | None) -> str:
 
 def _differences(baseline: Group, others: Sequence[Group]) -> str:
     result = baseline.runs[0].result
-    columns = [*difference_headings(result).values()]
+    columns = [*headings(result).values()]
     rows = []
     for group in others:
         differences = group.minus(baseline)

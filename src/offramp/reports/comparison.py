@@ -7,12 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from offramp.errors import UserError, guess
 from offramp.papers.catalogue import published_table
+from offramp.papers.published import TaskTable
 from offramp.reports._document import comparison_document
 from offramp.reports._grouping import grouped
 from offramp.reports._notes import notes
 from offramp.reports._published import PublishedRows, published_rows
+from offramp.reports._published_tasks import PublishedTasks, published_tasks
 from offramp.reports._text import comparison_text, headings
+from offramp.reports.columns import METRICS, Metrics, has_tasks
 from offramp.reports.groups import Group
 from offramp.runs.result import Result
 from offramp.tasks.outputs import heading
@@ -22,22 +26,25 @@ __all__ = ["Comparison", "compare"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Groups of runs of one net on one data set; the first group is the baseline.
+    """Groups of runs of one net, or of nets with the same tasks, on one data set; the first is the baseline.
 
     Attributes:
         groups: The baseline, then the others in the order in which their runs were given.
         notes: Remarks to read beside the numbers.
         published: The rows of a published table to show beside the measured ones, if asked for.
+        metrics: Of outputs with tasks of their own, which metrics the table shows.
     """
 
     groups: tuple[Group, ...]
     notes: tuple[str, ...]
-    published: PublishedRows | None = None
+    published: PublishedRows | PublishedTasks | None = None
+    metrics: Metrics = "primary"
 
     @property
     def title(self) -> str:
-        """The net and the data."""
-        return f"{self.groups[0].runs[0].net} on {self.groups[0].runs[0].data}"
+        """The nets and the data."""
+        nets = dict.fromkeys(run.net for group in self.groups for run in group.runs)
+        return f"{', '.join(nets)} on {self.groups[0].runs[0].data}"
 
     @property
     def result(self) -> Result:
@@ -51,7 +58,7 @@ class Comparison:
 
     def table(self) -> str:
         """Scores, paired differences to the first group, and what the training cost."""
-        return comparison_text(self.title, self.groups, self.notes, self.published)
+        return comparison_text(self.title, self.groups, self.notes, self.published, self.metrics)
 
     def to_dict(self) -> dict[str, Any]:
         """The comparison as plain values: the runs' results, the groups' spreads, the paired differences."""
@@ -59,31 +66,45 @@ class Comparison:
 
 
 def compare(
-    folders: Sequence[str | Path], *, pick_lr: bool = False, published: str | None = None
+    folders: Sequence[str | Path],
+    *,
+    pick_lr: bool = False,
+    published: str | None = None,
+    baseline: str | Path | Sequence[str | Path] = (),
+    metrics: Metrics = "primary",
 ) -> Comparison:
     """Read run folders and group them by method, options and recipe.
 
-    The baseline is plain joint training, or without it the group of the first run. Runs whose recipes differ
-    are compared all the same: labels name what is not as in the baseline, and a note says so. Runs of
-    different nets or data are not.
+    Runs whose recipes differ are compared all the same: labels name what is not as in the baseline, and a
+    note says so. Runs of different data are not, nor are those of different nets, unless their outputs are
+    the same tasks.
 
     Args:
         folders: Of finished runs.
         pick_lr: Runs of a method that differ in their learning rate are a search: those at the rate of the
             best validation metrics stand for the method, and the cost of all of them is shown.
         published: A published table to show beside, a key of :data:`offramp.papers.catalogue.TABLES`.
+        baseline: What differences and Delta-m are to: the label of a group, or folders of its runs. They may
+            be of networks of one task each, which then count as one, seed by seed. By default plain joint
+            training, or without it the group of the first run.
+        metrics: Of outputs with tasks of their own, which metrics the table shows: ``primary``: one for each;
+            ``compared``: those that Delta-m is the mean of; ``all``.
 
     Raises:
         UserError: No folder, no such table, a folder that is no finished run, nets or data that differ, a run
-            given twice, or no validation metrics to pick by.
+            given twice, no validation metrics to pick by, no such baseline, or a task that it lacks.
     """
-    if published is not None:
-        published_table(published)  # a wrong name is told before any run is read
-    groups, differing = grouped(folders, pick_lr=pick_lr)
-    comparison = Comparison(groups, tuple(notes(groups, differing)))
-    if published is None:
+    if metrics not in METRICS:
+        raise UserError(f"metrics is {metrics!r}{guess(metrics, METRICS)}, must be one of {', '.join(METRICS)}")
+    table = None if published is None else published_table(published)  # a wrong name before any run is read
+    wanted = [baseline] if isinstance(baseline, (str, Path)) else [*baseline]
+    groups, differing = grouped(folders, pick_lr=pick_lr, baseline=wanted)
+    comparison = Comparison(groups, tuple(notes(groups, differing)), metrics=metrics)
+    if published is None or table is None:
         return comparison
-    columns = comparison.columns if comparison.result.classifies_at_exits else []  # the tables' own metric
-    outputs = comparison.result.outputs.items()
-    others = ", ".join(f"{name} ({heading(output.primary)})" for name, output in outputs)
+    result = comparison.result
+    if isinstance(table, TaskTable) and has_tasks(result):
+        return replace(comparison, published=published_tasks(published, table, result))
+    columns = comparison.columns if result.classifies_at_exits else []  # the tables' own metric
+    others = ", ".join(f"{name} ({heading(output.primary)})" for name, output in result.outputs.items())
     return replace(comparison, published=published_rows(published, columns, others))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import isfinite
 
+from offramp.errors import UserError
+from offramp.reports.columns import Column, has_tasks
 from offramp.reports.paired import Difference, Spread, paired_difference, spread
 from offramp.reports.runs import RunRecord
 from offramp.reports.search import RateResult
+from offramp.runs.result import Result
 
 __all__ = ["Group"]
 
@@ -71,26 +75,57 @@ class Group:
         seconds = [rate.seconds for rate in self.rates if rate.seconds is not None]
         return sum(seconds) if seconds and len(seconds) == len(self.rates) else None
 
+    @property
+    def last_epochs(self) -> Group | None:
+        """The same runs with the mean of their last epochs for result; None where one of them has none."""
+        results = [getattr(run.result, 'of_last_epochs', None) for run in self.runs]
+        known = [result for result in results if result is not None]
+        if len(known) < len(results):
+            return None
+        runs = [replace(run, result=result) for run, result in zip(self.runs, known, strict=True)]
+        return replace(self, runs=tuple(runs))
+
+    def spread_of(self, column: Column) -> Spread:
+        """A metric of an output over the seeds."""
+        return spread([run.result.outputs[column.output].metrics[column.metric] for run in self.runs])
+
     def minus(self, baseline: Group) -> dict[str, Difference] | None:
         """Paired difference of each score over the seeds that both have; None if they share no seed.
 
-        Outputs of several tasks also have a ``delta_m``, the mean relative loss to the baseline in percent.
+        Outputs of several tasks also have a ``delta_m``, the mean relative loss to the baseline in percent,
+        where the baseline has no metric of 0.
         """
-        own_results, baseline_results = (
-            {run.seed: run.result for run in group.runs} for group in (self, baseline)
-        )
-        common = sorted(own_results.keys() & baseline_results.keys())
-        pairs = [(own_results[seed], baseline_results[seed]) for seed in common]
+        pairs = self._pairs(baseline)
         if not pairs:
             return None
         differences = {
             name: paired_difference([a.scores[name] for a, _ in pairs], [b.scores[name] for _, b in pairs])
             for name in pairs[0][0].scores
         }
-        if pairs[0][0].average is None:
-            losses = [a.delta_m(b) for a, b in pairs]
+        if has_tasks(pairs[0][0]) and (losses := self.delta_m(baseline)):
             differences["delta_m"] = paired_difference(losses, [0.0] * len(losses))
         return differences
+
+    def difference_of(self, column: Column, baseline: Group) -> Difference | None:
+        """Paired difference of a metric of an output; None if the groups share no seed."""
+        pairs = [
+            [result.outputs[column.output].metrics[column.metric] for result in pair]
+            for pair in self._pairs(baseline)
+        ]
+        return paired_difference(*map(list, zip(*pairs, strict=True))) if pairs else None
+
+    def delta_m(self, baseline: Group) -> list[float]:
+        """Delta-m of each seed that both groups have; none where one is of no number, or of a baseline of 0."""
+        try:
+            found = [own.delta_m(other) for own, other in self._pairs(baseline)]
+        except UserError:
+            return []
+        return found if all(map(isfinite, found)) else []
+
+    def _pairs(self, baseline: Group) -> list[tuple[Result, Result]]:
+        """The results of the seeds that both groups have."""
+        other = {run.seed: run.result for run in baseline.runs}
+        return [(run.result, other[run.seed]) for run in self.runs if run.seed in other]
 
     def relative_seconds(self, baseline: Group) -> float | None:
         """Seconds of an epoch as a multiple of the baseline's, where both tell them."""

@@ -24,8 +24,13 @@ class Spread:
     std: float | None
     n: int
 
+    def text(self, decimals: int = 2) -> str:
+        """Mean, and the deviation where there is one."""
+        mean = f"{self.mean:.{decimals}f}"
+        return mean if self.std is None else f"{mean} ± {self.std:.{decimals}f}"
+
     def __str__(self) -> str:
-        return f"{self.mean:.2f}" if self.std is None else f"{self.mean:.2f} ± {self.std:.2f}"
+        return self.text()
 
 
 @dataclass(frozen=True)
@@ -44,11 +49,22 @@ class Difference:
             return False
         return self.low > 0 or self.high < 0
 
-    def __str__(self) -> str:
+    @property
+    def negated(self) -> Difference:
+        """The baseline minus the values."""
+        if self.low is None or self.high is None:
+            return Difference(-self.mean, None, None, self.n)
+        return Difference(-self.mean, -self.high, -self.low, self.n)
+
+    def text(self, decimals: int = 2) -> str:
         """Mean and half of the interval, with a star if it is decided; else a blank keeps the columns."""
+        mean = signed(self.mean, decimals)
         if self.low is None:
-            return signed(self.mean)
-        return f"{signed(self.mean)} ± {self.mean - self.low:.2f}{'*' if self.decided else ' '}"
+            return mean
+        return f"{mean} ± {self.mean - self.low:.{decimals}f}{'*' if self.decided else ' '}"
+
+    def __str__(self) -> str:
+        return self.text()
 
 
 def spread(values: Sequence[float]) -> Spread:

@@ -18,16 +18,15 @@ MARKERS = "osD^vPX"
 STROKES = ("-", "--", ":", "-.")  # one for each round of the colours
 
 
-def draw_lines(axes: Any, comparison: Comparison, metric: str, *, names: bool = True) -> None:
+def draw_lines(axes: Any, comparison: Comparison) -> None:
     """Draw the lines, with error bars of one standard deviation over the seeds.
 
     Args:
         axes: matplotlib's.
-        comparison: At least one group.
-        metric: The outputs that have this primary metric are drawn.
-        names: Name the lines.
+        comparison: At least one group, of outputs that have one task.
     """
-    outputs = [name for name, output in comparison.result.outputs.items() if output.primary == metric]
+    outputs = [*comparison.result.outputs]
+    metric = comparison.result.outputs[outputs[0]].primary
     exits = are_exits(comparison.result.outputs)
     positions, axis = (
         _positions(comparison) if exits else ([[*range(len(outputs))]] * len(comparison.groups), "")
@@ -51,16 +50,14 @@ def draw_lines(axes: Any, comparison: Comparison, metric: str, *, names: bool = 
     axes.set_ylabel(f"{heading(metric)}{' (lower is better)' if lower else ''}")
     if not exits:
         axes.set_xticks(range(len(outputs)), outputs)
-    if metric == next(iter(comparison.result.outputs.values())).primary:
-        axes.set_title(comparison.title, loc="left", fontsize=12)
+    axes.set_title(comparison.title, loc="left", fontsize=12)
     axes.grid(axis="y", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.margins(x=0.03, y=0.08)
     if any(len(group.runs) > 1 for group in comparison.groups):
         note = "bars: one standard deviation over the seeds"
         axes.text(0.99, 0.03, note, transform=axes.transAxes, ha="right", fontsize=9, color="0.4")
-    if names:
-        _label(axes, sorted(ends))
+    _label(axes, sorted(ends))
 
 
 def _positions(comparison: Comparison) -> tuple[list[list[float]], str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from offramp.tasks.outputs import plain
+
 __all__ = ["Output"]
 
 
@@ -32,6 +34,14 @@ class Output:
     def __post_init__(self) -> None:
         if not self.compared:
             object.__setattr__(self, "compared", {self.primary: self.better})
+
+    def direction(self, metric: str) -> str:
+        """Whether a ``"higher"`` or a ``"lower"`` value of a metric is better; empty where that is not known.
+
+        A metric that is averaged in another way has the direction of its plain name.
+        """
+        known = {self.primary: self.better, **self.compared}
+        return known.get(metric, known.get(plain(metric), ""))
 
     @property
     def value(self) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+from offramp.runs._task_table import task_table
 from offramp.runs.result import Result
 from offramp.tasks.evaluation import Metrics
 from offramp.tasks.outputs import are_exits, column, heading
@@ -14,11 +15,14 @@ __all__ = ["result_table"]
 
 
 def result_table(result: Result) -> str:
-    """One run's final evaluation, an output a row: params, FLOPs and metrics.
+    """One run's final evaluation: params, FLOPs and metrics, an output a row.
 
-    Where a moving average of the weights was kept, its metrics stand beside.
+    Outputs with metrics of their own have a row for each of these. Where a moving average of the weights was
+    kept, its metrics stand beside.
     """
     names = list(dict.fromkeys(metric for output in result.outputs.values() for metric in output.metrics))
+    if any([*output.metrics] != names for output in result.outputs.values()):
+        return task_table(result)
     header = ["exit" if are_exits(result.outputs) else "output", "params", "FLOPs", *map(heading, names)]
     rows = [
         [column(name), count(output.params), count(output.flops), *_cells(output.metrics, names)]

@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import isfinite
 
-__all__ = ["are_exits", "column", "exit_name", "heading", "names_in_words"]
+from offramp.text_table import four_digits
+
+__all__ = ["ARROWS", "are_exits", "column", "decimals", "exit_name", "heading", "names_in_words", "plain"]
+
+ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}  # behind a metric's heading, by which way it is better
 
 _EXIT = "exit "
-_HEADINGS = {"top1": "top-1 %", "top5": "top-5 %", "iou": "IoU %"}
+_HEADINGS = {
+    "top1": "top-1 %",
+    "top5": "top-5 %",
+    "iou": "IoU %",
+    "miou": "mIoU %",
+    "pixacc": "pixels %",
+    "abs_err": "abs err",
+    "rel_err": "rel err",
+    "mean_angle": "mean deg",
+    "median_angle": "median deg",
+    "within_11.25": "<11.25 %",
+    "within_22.5": "<22.5 %",
+    "within_30": "<30 %",
+}
 
 
 def exit_name(number: int) -> str:
@@ -38,4 +56,15 @@ def _is_exit(output: str) -> bool:
 
 def heading(metric: str) -> str:
     """A metric with its unit, as tables call it: ``top-1 %``; one that is not known here, as it is."""
-    return _HEADINGS.get(metric, metric)
+    words = _HEADINGS.get(plain(metric), plain(metric))
+    return f"{metric.removesuffix(plain(metric)).rstrip('_')} {words}".lstrip()
+
+
+def plain(metric: str) -> str:
+    """A metric without what says how it is averaged: ``abs_err`` for ``image_abs_err`` and ``pixel_abs_err``."""
+    return metric.removeprefix("image_").removeprefix("pixel_")
+
+
+def decimals(metric: str, value: float) -> int:
+    """How many decimals show a metric of about this value: two of percents and degrees, else four digits."""
+    return 2 if heading(metric).endswith((" %", " deg")) or not isfinite(value) else four_digits(value)
