@@ -51,15 +51,18 @@ def runs(make):
 
 def test_columns_are_named_by_output_and_metric(runs):
     comparison = compare(runs)
-    assert comparison.columns == ["class top-1 %", "depth abs_err"]
+    assert comparison.columns == ["class top-1 %", "depth abs err"]
     lines = comparison.table().splitlines()
-    assert lines[0].startswith("mine on toy: each output's own metric by output, mean")
-    assert lines[2].split() == ["output", "class", "top-1", "%", "depth", "abs_err"]
-    (title,) = [line for line in lines if line.startswith("difference to joint")]
-    assert "in the unit of each metric" in title
-    assert title.endswith(
-        "lower is better, so that a negative difference is a gain: depth abs_err, delta-m %"
-    )
+    assert lines[0].startswith("mine on toy: the metric that stands for each task, mean")
+    assert [line.split() for line in lines[3:5]] == [
+        ["class", "depth", "all", "tasks"],
+        ["method", "top-1", "%", "↑", "abs", "err", "↓", "delta-m", "%", "↓"],
+    ]
+    rows = [line.split() for line in lines]
+    assert ["joint", "51.00", "±", "1.00", "0.5000", "±", "0.0000"] in rows
+    (gains,) = [row for row in rows if row[:2] == ["dfs", "+5.00"]]
+    assert gains[4:6] == ["+0.0900", "±"]  # an error that is lower by so much
+    assert all(len(line) <= 100 for line in lines if not line.startswith("note: "))
 
 
 def test_delta_m_is_paired_by_seed(runs):
@@ -69,19 +72,25 @@ def test_delta_m_is_paired_by_seed(runs):
     assert difference["delta_m"]["high"] < 0
     assert difference["outputs"]["depth"]["abs_err"]["mean"] == pytest.approx(-0.09)
     assert [*difference] == ["label", "baseline", "outputs", "delta_m"]
-    assert compare(runs).to_dict()["groups"][0]["outputs"]["class"]["top1"]["mean"] == 51.0
+    joint, dfs = compare(runs).to_dict()["groups"]
+    assert joint["outputs"]["class"]["top1"]["mean"] == 51.0
+    assert joint["delta_m"] is None
+    assert dfs["delta_m"]["mean"] == pytest.approx(sum(gains) / 3)
 
 
-def test_a_result_has_a_column_for_each_metric(make, runs):
+def test_a_result_has_a_row_for_each_metric(make, runs):
     result = compare(runs).groups[0].runs[0].result
     lines = [line.split() for line in result_table(result).splitlines()]
-    assert lines[0] == ["output", "params", "FLOPs", "top-1", "%", "abs_err"]
-    assert lines[2:] == [["class", "100", "1.00k", "50.00"], ["depth", "100", "1.00k", "0.50"]]
+    assert lines[0] == ["output", "metric", "value", "params", "FLOPs"]
+    assert lines[2:] == [
+        ["class", "top-1", "%", "↑", "50.00", "100", "1.00k"],
+        ["depth", "abs", "err", "↓", "0.5000", "100", "1.00k"],
+    ]
 
 
-def test_the_picture_has_axes_for_each_metric(runs, tmp_path):
+def test_the_picture_has_a_panel_for_each_task_and_one_for_all(runs, tmp_path):
     text = plot(compare(runs), tmp_path / "picture.svg").read_text()
-    for words in ("top-1 %", "abs_err (lower is better)", "delta-m %", "; blue: better"):
+    for words in ("class", "top-1 % ↑", "abs err ↓", "delta-m % ↓ to joint", "the 95 % interval"):
         assert words in text
 
 
@@ -97,7 +106,7 @@ def test_exits_of_another_metric_are_lower_is_better(make, tmp_path):
     comparison = compare(runs)
     assert comparison.columns == ["1", "2", "average", "ensemble"]
     text = comparison.table()
-    assert text.startswith("mine on toy: abs_err by exit")
+    assert text.startswith("mine on toy: abs err by exit")
     assert "a negative difference is a gain: 1, 2, average, ensemble" in text
     assert any("separate is better than joint at exit 1 only" in note for note in comparison.notes)
     plot(comparison, tmp_path / "picture.png")
@@ -130,6 +139,22 @@ def test_of_several_tasks_the_rate_of_the_best_delta_m_is_picked(make):
     assert [rate.value for rate in group.rates] == pytest.approx([0, (10 - 50) / 2, (-20 + 100) / 2])
 
 
+def test_a_baseline_of_0_has_no_delta_m_and_the_rest_stands(make, tmp_path):
+    runs = [make("a", tasks(0.0, 0.5)), make("b", tasks(1.0, 0.4), method="dfs")]
+    comparison = compare(runs)
+    assert comparison.to_dict()["differences"][0]["delta_m"] is None
+    (note,) = [note for note in comparison.notes if "delta-m" in note]
+    assert note == "no delta-m: joint has class top-1 % of 0, to which no change is relative"
+    assert "+1.00" in comparison.table()
+    plot(comparison, tmp_path / "picture.png")
+
+
+def test_no_common_seed_is_said_of_tasks_too(make):
+    comparison = compare([make("a", tasks(1.0, 0.5)), make("b", tasks(1.0, 0.4), method="dfs", seed=1)])
+    assert "no common seed" in comparison.table()
+    assert comparison.to_dict()["differences"] == []
+
+
 def test_other_metrics_are_not_compared(make):
     runs = [make("a", exits(0.5, 0.4)), make("b", tasks(50.0, 0.5), method="dfs")]
     with pytest.raises(UserError, match=r"the metrics differs \(exit 1 abs_err \(lower is better\)"):
@@ -147,7 +172,7 @@ def test_a_published_table_of_exits_says_what_the_runs_are_of(make):
     comparison = compare([make("a", tasks(50.0, 0.5))], published="dfs-table2")
     line = (
         "dfs-table2 is of exits that classify, and these runs are of a net with the outputs "
-        "class (top-1 %), depth (abs_err), so none of its rows is shown"
+        "class (top-1 %), depth (abs err), so none of its rows is shown"
     )
     assert comparison.published.notes == (line,)
     assert f"note: {line}" in comparison.table()

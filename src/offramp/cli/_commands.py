@@ -16,6 +16,11 @@ COMMANDS = {
         "evaluate every exit of a run on the test set of its data, or of other data",
     ),
     "predict": ("_predict", "PredictCommand", "predict the class of image files, and show where they leave"),
+    "predict-maps": (
+        "_predict_maps",
+        "PredictMapsCommand",
+        "draw what a net predicts for every pixel of test images, beside the truth",
+    ),
     "sweep": (
         "_sweep",
         "SweepCommand",

@@ -11,7 +11,7 @@ from offramp.text_table import aligned, count
 
 __all__ = ["task_table"]
 
-_VARIANTS = {"": "final epoch", "image_": "mean of images", "pixel_": "all pixels"}
+_VARIANTS = {"": "value", "image_": "mean of images", "pixel_": "all pixels"}
 
 
 def task_table(result: Result) -> str:
