@@ -40,7 +40,9 @@ def folded(header: Sequence[str], rows: Sequence[Sequence[str]], *, width: int =
     is left out where it has nothing to say.
     """
     table = [list(header), *map(list, rows)]
-    widths = [max(len(part) for row in table for part in row[at].split("\n")) + 2 for at in range(len(header))]
+    widths = [
+        max(len(part) for row in table for part in row[at].split("\n")) + 2 for at in range(len(header))
+    ]
     groups = [[*group] for _, group in groupby(range(1, len(header)), lambda at: header[at].split("\n")[0])]
     room = width - widths[0] + 2
     blocks = [
@@ -82,6 +84,6 @@ def signed(number: float, decimals: int = 2) -> str:
 
 
 def four_digits(number: float) -> int:
-    """How many decimals show four digits of a number: 4 of 0.6754, 2 of 25.01; from 2 to 6, lest 0 has none."""
+    """How many decimals show four digits of a number: 4 of 0.6754, 2 of 25.01; always from 2 to 6."""
     size = math.floor(math.log10(abs(number))) if number and math.isfinite(number) else 1
     return min(6, max(2, 3 - size))

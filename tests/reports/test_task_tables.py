@@ -7,9 +7,10 @@ import json
 import pytest
 
 from offramp.errors import UserError
-from offramp.reports import compare, plot
+from offramp.reports import compare, plot, result_table
 from offramp.runs.output import Output
-from offramp.runs.result import Result
+from offramp.runs.result import LastEpochs, Result
+from offramp.tasks.evaluation import Metrics
 from offramp.text_table import folded, four_digits
 
 HIGHER = ("miou", "pixacc", "within_11.25", "within_22.5", "within_30")
@@ -29,7 +30,7 @@ def better(metric):
 
 @pytest.fixture
 def make(tmp_path):
-    def make(name, *, method="joint", seed=0, gain=0.0, only=None, net="mtan", epochs=2):
+    def make(name, *, method="joint", seed=0, gain=0.0, only=None, net="mtan", epochs=2, last=None):
         """A run whose every metric is better than the published row's by a share."""
         outputs = {}
         for task, metrics in NYU.items():
@@ -43,7 +44,9 @@ def make(tmp_path):
         recipe = {"epochs": epochs, "lr": 0.1, "milestones": [1], "test_limit": None}
         record = {"net": {"net": net, **task}, "method": method, "options": {}, "data": "rooms", "seed": seed}
         (folder / "run.json").write_text(json.dumps(record | {"recipe": recipe}))
-        result = Result(net, method, "rooms", seed, outputs)
+        averaged = {t: {m: v * (last or 0) for m, v in o.metrics.items()} for t, o in outputs.items()}
+        means = None if last is None else LastEpochs((1, 2), Metrics(averaged))
+        result = Result(net, method, "rooms", seed, outputs, last_epochs=means)
         (folder / "result.json").write_text(json.dumps(result.to_json()))
         rows = [f"{epoch},{epoch},{3.0}" for epoch in range(1, epochs + 1)]
         (folder / "metrics.csv").write_text("\n".join(["epoch,passes,seconds", *rows, ""]))
@@ -69,16 +72,34 @@ def test_no_table_is_wider_than_a_page(make, metrics):
 def test_a_published_table_stands_under_the_metrics_of_its_tasks(make):
     comparison = compare([make("a")], published="dr-mgf-table6", metrics="compared")
     assert ["DR-MGF", "(published)", "43.09", "67.95", "0.5073", "0.2030"] in lines(comparison)
-    assert ["DR-MGF", "(published)", "-8.39"] in lines(comparison)
+    (normals,) = [line for line in lines(comparison) if line[:3] == ["DR-MGF", "(published)", "24.49"]]
+    assert normals[-1] == "-8.39"
     assert ["joint", "38.30", "63.76", "0.6754", "0.2780"] in lines(comparison)
-    assert any(note.startswith("delta-m of the published rows is relative to Indep") for note in comparison.notes) or (
-        "relative to Independent (published)" in comparison.table()
-    )
+    assert "relative to Independent (published), over 9 metrics" in comparison.table()
     document = comparison.to_dict()["published"]
     assert document["rows"][0]["label"] == "Independent (published)"
     assert document["rows"][-1]["outputs"]["normals"]["within_30"] == 70.04
     assert document["rows"][-1]["delta_m"] == -8.39
     json.dumps(comparison.to_dict(), allow_nan=False)
+
+
+def test_the_mean_of_the_last_epochs_stands_before_the_final_one(make):
+    runs = [make("a", last=1.0), make("b", method="pcgrad", last=0.5), make("c", method="mgda")]
+    comparison = compare(runs[:2])
+    text = comparison.table()
+    assert text.index("task, mean of the last 2 epochs, mean") < text.index("task, final epoch, mean")
+    assert "gain over joint (mean of the last 2 epochs)" in text
+    assert ["pcgrad", "19.15", "0.3377", "12.51", "5.56"] in lines(comparison)  # (5 - 4) / 9 of a half
+    assert ["pcgrad", "38.30", "0.6754", "25.01", "0.00"] in lines(comparison)
+    group, difference = comparison.to_dict()["groups"][1], comparison.to_dict()["differences"][0]
+    assert group["last_epochs"]["epochs"] == 2
+    assert group["last_epochs"]["delta_m"]["mean"] == pytest.approx(50 / 9)
+    assert (group["delta_m"]["mean"], difference["delta_m"]["mean"]) == (0, 0)
+    assert difference["last_epochs"]["outputs"]["depth"]["abs_err"]["mean"] == pytest.approx(-0.3377)
+    assert "last 2 epochs" not in compare(runs).table()  # one of them has no such mean
+    table = [line.split() for line in result_table(comparison.result).splitlines()]
+    assert table[0] == ["output", "metric", "value", "mean", "of", "last", "2", "params", "FLOPs"]
+    assert ["depth", "abs", "err", "↓", "0.6754", "0.6754", "1.00k", "2.00k"] in table
 
 
 def test_networks_of_one_task_each_are_one_baseline(make, tmp_path):
@@ -100,10 +121,14 @@ def test_networks_of_one_task_each_are_one_baseline(make, tmp_path):
 
 def test_a_baseline_that_lacks_a_task_or_has_it_twice_is_named(make):
     runs = [make("mtan")]
-    depth, normals, twin = (make(n, only=t, net="segnet") for n, t in (("d", "depth"), ("n", "normals"), ("e", "depth")))
-    with pytest.raises(UserError, match="no 'segmentation' of seed 0; give a network for each of segmentation"):
+    depth, normals, twin = (
+        make(n, only=t, net="segnet") for n, t in (("d", "depth"), ("n", "normals"), ("e", "depth"))
+    )
+    with pytest.raises(
+        UserError, match="no 'segmentation' of seed 0; give a network for each of segmentation"
+    ):
         compare(runs, baseline=[depth, normals])
-    with pytest.raises(UserError, match="has 'depth' of seed 0 twice, in .*d and in .*e; give one"):
+    with pytest.raises(UserError, match=r"has 'depth' of seed 0 twice, in .*d and in .*e; give one"):
         compare(runs, baseline=[depth, normals, twin])
     with pytest.raises(UserError, match=r"number of outputs differs \(3 and 1\).* as `baseline=\.\.\.`"):
         compare([*runs, depth])
@@ -114,9 +139,11 @@ def test_a_baseline_by_its_label_or_by_its_folder(make):
     for baseline in ("pcgrad", [runs[1]], runs[1]):
         comparison = compare(runs, baseline=baseline)
         assert [group.label for group in comparison.groups] == ["pcgrad", "joint", "dr-mgf"]
-        assert any(note.startswith("delta-m is relative to pcgrad; that of papers") for note in comparison.notes)
+        assert any(
+            note.startswith("delta-m is relative to pcgrad; that of papers") for note in comparison.notes
+        )
     assert [g.label for g in compare(runs[:1], baseline=runs[2]).groups] == ["dr-mgf", "joint"]
-    with pytest.raises(UserError, match="no baseline 'pcgrd'.*did you mean 'pcgrad'.*give one of 'joint'"):
+    with pytest.raises(UserError, match=r"no baseline 'pcgrd'.*did you mean 'pcgrad'.*give one of 'joint'"):
         compare(runs, baseline="pcgrd")
     with pytest.raises(UserError, match="of several groups, joint, pcgrad; give the runs of one method"):
         compare(runs, baseline=runs[:2])

@@ -23,6 +23,8 @@ class OutputFlags:
 
 OUTPUT = OutputFlags()
 
+PLAIN = str.maketrans({"↑": "^", "↓": "v", "±": "+-", "…": "~", "≥": ">="})
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -40,16 +42,25 @@ class Answer:
 
 
 def emit(text: str) -> None:
-    """Print on stdout; where its reader has seen enough (``| head``), end quietly as a pipe's writer does.
+    """Print on stdout, in plain letters where it has no others; where its reader has seen enough (``| head``), end quietly as a pipe's writer does.
 
     Raises:
         SystemExit: 128 + 13, the exit code of SIGPIPE.
     """
     try:
-        print(text, flush=True)
+        print(_sayable(text, sys.stdout.encoding or "utf-8"), flush=True)
     except BrokenPipeError:
         with contextlib.suppress(
             OSError, ValueError
         ):  # else the interpreter flushes, and complains, at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(128 + 13) from None
+
+
+def _sayable(text: str, encoding: str) -> str:
+    """The text in the letters of an encoding: ``^`` and ``v`` for arrows that it does not have."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(PLAIN).encode(encoding, errors="replace").decode(encoding)
+    return text

@@ -65,7 +65,9 @@ class PredictMapsCommand:
         rows = [
             [str(each.number)]
             + [
-                "not labelled" if one.value is None else f"{one.value:.{decimals(one.task.primary, one.value)}f}"
+                "not labelled"
+                if one.value is None
+                else f"{one.value:.{decimals(one.task.primary, one.value)}f}"
                 for one in each.maps
             ]
             for each in images

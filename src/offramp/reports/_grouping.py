@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from offramp.errors import UserError, guess
+from offramp.reports._columns import has_tasks
 from offramp.reports._single_task import JoinedRun, joined
-from offramp.reports.columns import has_tasks
 from offramp.reports.groups import Group
 from offramp.reports.runs import RunRecord, read_run
 from offramp.reports.search import pick_rate
@@ -78,9 +78,7 @@ def _baseline_runs(folders: Sequence[str | Path], runs: Sequence[RunRecord]) -> 
 def _labels_of(wanted: Sequence[RunRecord], by_label: Mapping[str, Sequence[RunRecord]]) -> list[str]:
     """The labels of the groups that hold the runs of the baseline."""
     folders = {run.folder.resolve() for run in wanted}
-    return [
-        label for label, group in by_label.items() if folders & {run.folder.resolve() for run in group}
-    ]
+    return [label for label, group in by_label.items() if folders & {run.folder.resolve() for run in group}]
 
 
 def _move_to_the_front(groups: list[Group], labels: Sequence[str]) -> None:
@@ -121,12 +119,14 @@ def _check_comparable(first: RunRecord, other: RunRecord) -> None:
     remedy = "compare runs of one net on one data set"
     if has_tasks(first.result):
         remedy = (
-            "compare runs with the same tasks on one data set; give networks of one task each as `baseline=...`"
+            "compare runs with the same tasks on one data set; give networks of one task each as "
+            "`baseline=...`"
         )
     for aspect, (a, b) in pairs.items():
         if a != b:
             raise UserError(
-                f"cannot compare {first.folder} with {other.folder}: the {aspect} differs ({a} and {b}); {remedy}"
+                f"cannot compare {first.folder} with {other.folder}: the {aspect} differs ({a} and {b}); "
+                f"{remedy}"
             )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from offramp.reports._columns import columns_of, has_tasks
 from offramp.reports._single_task import JoinedRun
-from offramp.reports.columns import columns_of, has_tasks
 from offramp.reports.groups import Group
 from offramp.tasks.outputs import are_exits, column, heading
 
@@ -91,6 +91,6 @@ def _delta_m(groups: Sequence[Group]) -> list[str]:
     if isinstance(baseline.runs[0], JoinedRun) or baseline.runs[0].method == "separate":
         return []
     return [
-        f"delta-m is relative to {baseline.label}; that of papers is to one network for each task: to runs of "
-        "separate, or of such networks, as the baseline (offramp compare --baseline)"
+        f"delta-m is relative to {baseline.label}; that of papers is to one network for each task: to "
+        "runs of separate, or of such networks, as the baseline (offramp compare --baseline)"
     ]

@@ -1,4 +1,4 @@
-"""The picture of a comparison of several tasks: a panel for each, and one for Delta-m; a row for each method."""
+"""The picture of a comparison of several tasks: a panel for each and for Delta-m, a row for each method."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from offramp.reports._columns import columns_of
 from offramp.reports.canvas import canvas
-from offramp.reports.columns import columns_of
 from offramp.reports.comparison import Comparison
 from offramp.reports.groups import Group
 from offramp.reports.paired import paired_difference
@@ -20,7 +20,7 @@ PANELS = 4  # side by side
 
 
 def plot_tasks(comparison: Comparison, path: str | Path) -> None:
-    """Draw the metric that stands for each task, with its deviation over the seeds, and Delta-m with its interval.
+    """Draw the metric that stands for each task, with its deviation over the seeds, and Delta-m.
 
     Args:
         comparison: Of outputs that are tasks.

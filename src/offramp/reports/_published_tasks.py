@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from offramp.papers.published import TaskTable
-from offramp.reports.columns import Column
+from offramp.reports._columns import Column
 from offramp.runs.result import Result
 
 __all__ = ["PublishedTasks", "published_tasks"]
@@ -85,7 +85,8 @@ def published_tasks(name: str, table: TaskTable, result: Result) -> PublishedTas
             places[metric].append(output)
     known = {metric: outputs[0] for metric, outputs in places.items() if len(outputs) == 1}
     if not known:
-        note = f"{name} has {', '.join(table.columns)}, and these runs have none of them, so none of its rows is shown"
+        columns = ", ".join(table.columns)
+        note = f"{name} has {columns}, and these runs have none of them, so none of its rows is shown"
         return PublishedTasks(name, table.source, f"tasks of {table.data}", {}, {}, (note,))
     rows = {
         label: {
@@ -96,7 +97,8 @@ def published_tasks(name: str, table: TaskTable, result: Result) -> PublishedTas
         for label, values in table.rows.items()
     }
     notes = (
-        f"delta-m of the published rows is relative to {table.baseline} (published), over {len(table.metrics)} metrics",
+        f"delta-m of the published rows is relative to {table.baseline} (published), over "
+        f"{len(table.metrics)} metrics",
         *([f"{name}: {table.remark}"] if table.remark else []),
     )
     return PublishedTasks(name, table.source, f"tasks of {table.data}", rows, table.delta_m, notes)

@@ -1,4 +1,4 @@
-"""Networks of one task each, seen as one run with all the tasks: what several tasks on one trunk compare with."""
+"""Networks of one task each, seen as one run with all the tasks."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from offramp.reports.columns import columns_of
+from offramp.reports._columns import columns_of
 from offramp.reports.groups import Group
 from offramp.reports.paired import Difference, Spread, paired_difference, spread
 
@@ -13,11 +13,11 @@ __all__ = ["task_differences", "task_scores"]
 
 
 def task_scores(group: Group, baseline: Group) -> dict[str, Any]:
-    """All metrics of a group over its seeds, and its Delta-m; of the final epoch, and of the last ones' mean."""
+    """All metrics of a group over its seeds, and its Delta-m; of the final epoch, and of the last ones."""
     found = {**_scores(group, baseline)}
     last, reference = group.last_epochs, baseline.last_epochs
     if last is not None and reference is not None:
-        found["last_epochs"] = {"epochs": last.runs[0].result.epochs_averaged, **_scores(last, reference)}
+        found["last_epochs"] = {"epochs": last.epochs_in_mean, **_scores(last, reference)}
     return found
 
 
@@ -27,7 +27,7 @@ def task_differences(group: Group, baseline: Group) -> dict[str, Any]:
     last, reference = group.last_epochs, baseline.last_epochs
     if last is not None and reference is not None:
         found["last_epochs"] = {
-            "epochs": last.runs[0].result.epochs_averaged,
+            "epochs": last.epochs_in_mean,
             **_differences(last, reference),
         }
     return found

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from textwrap import fill
 
+from offramp.reports._columns import Column, Metrics, columns_of
 from offramp.reports._published_tasks import PublishedTasks
-from offramp.reports.columns import Column, Metrics, columns_of
 from offramp.reports.groups import Group
 from offramp.reports.paired import paired_difference, spread
 from offramp.tasks.outputs import ARROWS, decimals
@@ -42,9 +42,9 @@ def task_parts(
     if len(view) > 1:
         of = f" ({name})" if name else ""
         yield fill(
-            f"gain over {view[0].label}{of} in the unit of each metric, + is better for all of them; of delta-m, "
-            "which is a loss, - is better; paired by seed, ± half of the 95 % t interval (*: the interval of "
-            "three or more seeds leaves out 0)",
+            f"gain over {view[0].label}{of} in the unit of each metric, + is better for all of them; of "
+            "delta-m, which is a loss, - is better; paired by seed, ± half of the 95 % t interval (*: the "
+            "interval of three or more seeds leaves out 0)",
             WIDTH,
         )
         yield _gains(view, columns)
@@ -56,8 +56,7 @@ def _views(groups: Sequence[Group]) -> dict[str, Sequence[Group]]:
     known = [group for group in last if group is not None]
     if len(known) < len(groups):
         return {"": groups}
-    epochs = known[0].runs[0].result.epochs_averaged
-    return {f"mean of the last {epochs} epochs": known, "final epoch": groups}
+    return {f"mean of the last {known[0].epochs_in_mean} epochs": known, "final epoch": groups}
 
 
 def _scores(groups: Sequence[Group], columns: Sequence[Column], published: PublishedTasks | None) -> str:

@@ -10,13 +10,13 @@ from typing import Any
 from offramp.errors import UserError, guess
 from offramp.papers.catalogue import published_table
 from offramp.papers.published import TaskTable
+from offramp.reports._columns import METRICS, Metrics, has_tasks
 from offramp.reports._document import comparison_document
 from offramp.reports._grouping import grouped
 from offramp.reports._notes import notes
 from offramp.reports._published import PublishedRows, published_rows
 from offramp.reports._published_tasks import PublishedTasks, published_tasks
 from offramp.reports._text import comparison_text, headings
-from offramp.reports.columns import METRICS, Metrics, has_tasks
 from offramp.reports.groups import Group
 from offramp.runs.result import Result
 from offramp.tasks.outputs import heading
@@ -95,7 +95,9 @@ def compare(
             given twice, no validation metrics to pick by, no such baseline, or a task that it lacks.
     """
     if metrics not in METRICS:
-        raise UserError(f"metrics is {metrics!r}{guess(metrics, METRICS)}, must be one of {', '.join(METRICS)}")
+        raise UserError(
+            f"metrics is {metrics!r}{guess(metrics, METRICS)}, must be one of {', '.join(METRICS)}"
+        )
     table = None if published is None else published_table(published)  # a wrong name before any run is read
     wanted = [baseline] if isinstance(baseline, (str, Path)) else [*baseline]
     groups, differing = grouped(folders, pick_lr=pick_lr, baseline=wanted)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from math import isfinite
 
 from offramp.errors import UserError
-from offramp.reports.columns import Column, has_tasks
+from offramp.reports._columns import Column, has_tasks
 from offramp.reports.paired import Difference, Spread, paired_difference, spread
 from offramp.reports.runs import RunRecord
 from offramp.reports.search import RateResult
@@ -78,12 +78,18 @@ class Group:
     @property
     def last_epochs(self) -> Group | None:
         """The same runs with the mean of their last epochs for result; None where one of them has none."""
-        results = [getattr(run.result, 'of_last_epochs', None) for run in self.runs]
+        results = [run.result.of_last_epochs for run in self.runs]
         known = [result for result in results if result is not None]
         if len(known) < len(results):
             return None
         runs = [replace(run, result=result) for run, result in zip(self.runs, known, strict=True)]
         return replace(self, runs=tuple(runs))
+
+    @property
+    def epochs_in_mean(self) -> int:
+        """How many last epochs there are to take the mean of; 0 without one."""
+        last = self.runs[0].result.last_epochs
+        return 0 if last is None else len(last.epochs)
 
     def spread_of(self, column: Column) -> Spread:
         """A metric of an output over the seeds."""
@@ -115,7 +121,7 @@ class Group:
         return paired_difference(*map(list, zip(*pairs, strict=True))) if pairs else None
 
     def delta_m(self, baseline: Group) -> list[float]:
-        """Delta-m of each seed that both groups have; none where one is of no number, or of a baseline of 0."""
+        """Delta-m of each seed that both groups have; none if the baseline has a metric of 0 or NaN."""
         try:
             found = [own.delta_m(other) for own, other in self._pairs(baseline)]
         except UserError:

@@ -1,4 +1,4 @@
-"""What a trained net predicts for each pixel of test images, beside the truth (DR-MGF, arXiv:2305.19844, Fig 9)."""
+"""What a trained net predicts for every pixel, and the truth (DR-MGF, arXiv:2305.19844, Fig 9)."""
 
 from __future__ import annotations
 
@@ -91,7 +91,9 @@ def predicted_maps(run: Run, numbers: Sequence[int]) -> list[MappedImage]:
         batch = next(data.test.batches(1, transform=transform, device=device, start=number))
         with torch.inference_mode(), evaluating(run.net):
             outputs = dict(zip(run.net.outputs, run.net(batch.inputs), strict=True))
-        maps = [_map(name, task, outputs[name], batch.targets.get(task.target)) for name, task in dense.items()]
+        maps = [
+            _map(name, task, outputs[name], batch.targets.get(task.target)) for name, task in dense.items()
+        ]
         mean, std = (torch.tensor(each)[:, None, None] for each in (transform.mean, transform.std))
         image = (batch.inputs[0].cpu() * std + mean).clamp(0, 1)
         found.append(MappedImage(number, image, tuple(maps), classes))

@@ -20,8 +20,9 @@ NOTHING = (0.0, 0.0, 0.0)  # where there is no truth
 
 
 def plot_maps(images: Sequence[MappedImage], path: str | Path) -> Path:
-    """Draw images and maps: classes in colours with a legend, depth by brightness, normals as red, green, blue.
+    """Draw images and maps, an image a row.
 
+    Classes are colours with a legend, depth is brightness, a normal's components are red, green and blue.
     Prediction and truth of a depth have one scale. Black is where there is no truth.
 
     Args:
@@ -59,7 +60,9 @@ def _draw(predicted: Any, truth: Any, one: DenseMap, each: MappedImage) -> None:
     classes = len(each.classes[one.output])
     for axes, values in ((predicted, one.predicted), (truth, one.truth)):
         if values is None:
-            axes.text(0.5, 0.5, "not labelled", ha="center", va="center", fontsize=8.5, transform=axes.transAxes)
+            axes.text(
+                0.5, 0.5, "not labelled", ha="center", va="center", fontsize=8.5, transform=axes.transAxes
+            )
         elif isinstance(one.task, Segmentation):
             axes.imshow(_classes(values, classes).numpy(), interpolation="nearest")
         elif isinstance(one.task, Depth):
@@ -74,7 +77,7 @@ def _draw(predicted: Any, truth: Any, one: DenseMap, each: MappedImage) -> None:
 
 
 def class_colours(count: int) -> Tensor:
-    """Red, green and blue of so many classes, ``[count, 3]``: told apart by hue, and neighbours by lightness."""
+    """Red, green and blue of so many classes, ``[count, 3]``: neighbours in hue differ in lightness."""
     import matplotlib
 
     hues = torch.arange(count) / max(1, count)
@@ -121,10 +124,14 @@ def _legend(figure: Any, images: Sequence[MappedImage]) -> None:
         if isinstance(one.task, Segmentation):
             names = images[0].classes[one.output]
             maps = [each.maps[at] for each in images]
-            tensors = [values for each in maps for values in (each.predicted, each.truth) if values is not None]
+            tensors = [
+                values for each in maps for values in (each.predicted, each.truth) if values is not None
+            ]
             seen = torch.cat([values.flatten() for values in tensors]).unique().tolist()
             colours = class_colours(len(names)).tolist()
-            handles += [Patch(color=colours[k], label=names[k]) for k in map(int, seen) if 0 <= k < len(names)]
+            handles += [
+                Patch(color=colours[k], label=names[k]) for k in map(int, seen) if 0 <= k < len(names)
+            ]
     if handles:
         figure.legend(
             handles=handles, loc="outside lower center", ncols=7, frameon=False, fontsize=8.5,

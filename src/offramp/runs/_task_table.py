@@ -26,6 +26,8 @@ def task_table(result: Result) -> str:
         found = {name: _variant(output, prefix) for name, output in outputs}
         if any(found.values()):
             sources[words] = found
+    if (last := result.last_epochs) is not None:
+        sources[f"mean of last {len(last.epochs)}"] = last.metrics.outputs
     if result.averaged:
         sources["averaged"] = result.averaged.outputs
     rows = []
@@ -43,7 +45,5 @@ def task_table(result: Result) -> str:
 def _variant(output: Output, prefix: str) -> dict[str, float]:
     """The metrics that are averaged in one way, by their plain names."""
     return {
-        plain(metric): value
-        for metric, value in output.metrics.items()
-        if metric == prefix + plain(metric)
+        plain(metric): value for metric, value in output.metrics.items() if metric == prefix + plain(metric)
     }

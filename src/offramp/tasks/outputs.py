@@ -61,7 +61,7 @@ def heading(metric: str) -> str:
 
 
 def plain(metric: str) -> str:
-    """A metric without what says how it is averaged: ``abs_err`` for ``image_abs_err`` and ``pixel_abs_err``."""
+    """A metric without what says how it is averaged: ``abs_err`` for ``image_abs_err``, ``pixel_abs_err``."""
     return metric.removeprefix("image_").removeprefix("pixel_")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
+from offramp.runs.output import Output
 from offramp.runs.result import Result
 from offramp.tasks.outputs import ARROWS, are_exits, heading
 
@@ -42,16 +44,17 @@ def columns_of(result: Result, metrics: Metrics = "primary") -> list[Column]:
 
     Args:
         result: Any of the runs that are compared.
-        metrics: Of each output ``primary``: the one that stands for it; ``compared``: those that Delta-m is the
-            mean of; ``all``: whatever was measured.
+        metrics: Of each output ``primary``: the one that stands for it; ``compared``: those that Delta-m is
+            the mean of; ``all``: whatever was measured.
     """
-    names = {
-        "primary": lambda output: [output.primary],
-        "compared": lambda output: [*output.compared],
-        "all": lambda output: [*output.metrics],
-    }[metrics]
+
+    def chosen(output: Output) -> Iterable[str]:
+        if metrics == "primary":
+            return [output.primary]
+        return output.compared if metrics == "compared" else output.metrics
+
     return [
         Column(name, metric, output.direction(metric))
         for name, output in result.outputs.items()
-        for metric in names(output)
+        for metric in chosen(output)
     ]
