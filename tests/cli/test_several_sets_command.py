@@ -41,7 +41,8 @@ def test_sets_by_name_train_resume_and_evaluate(offramp, tmp_path, result_of):
     assert offramp("train", "--resume", "--out", run, *net)[0] == 0
     code, out, _ = offramp("eval", run, *net, "--json")
     assert code == 0
-    assert json.loads(out)["outputs"] == result_of(run)["outputs"]
+    metrics = {name: output["metrics"] for name, output in result_of(run)["outputs"].items()}
+    assert json.loads(out)["tasks"] == metrics
 
 
 def test_a_sweep_takes_several_sets(tmp_path):
@@ -53,6 +54,7 @@ def test_a_sweep_takes_several_sets(tmp_path):
     check_trials(sweep, runs)
     command = parse(TrainCommand, "offramp train", runs[0].job(sweep).words[4:])
     assert named_sources(command.data) == plan["data"]
+    assert named_sources(["rooms:images=24,seed=1"]) == "rooms:images=24,seed=1"  # one set with options
     other = read_sweep(tmp_path / "plan.yaml", data=named_sources(["left=digits", "more=digits"]))
     with pytest.raises(UserError, match="right looks for 'right' among the targets"):
         check_trials(other, trials(other, [Fraction(1)]))

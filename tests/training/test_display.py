@@ -49,9 +49,10 @@ def test_a_part_tells_the_loss_of_the_exits_that_it_trained(shown):
 
 
 def test_other_metrics_are_told_by_name(shown):
-    others = row(2, val=False) | {"val_iou_box": 45.25, "val_abs_err_depth": 0.1234}
-    (line,) = shown(30, others)
-    assert line.startswith("epoch 12/30  loss 2.25  iou box 45.25  abs err depth 0.1234  lr 0.012")
+    others = {"epoch": 12, "train_loss_box": 1.5, "train_loss_far_depth": 3, "train_loss_depth": math.nan}
+    others |= {"val_iou_box": 45.25, "val_abs_err_far_depth": 0.1234, "val_mean_angle_depth": 30.0}
+    (line,) = shown(30, others | {"lr": 0.0123, "images_per_second": 12.0})
+    assert line == "epoch 12/30  loss 2.25  val box 45.25  far_depth 0.1234  depth 30  lr 0.012"
     errors = row(2, val=False) | {"val_abs_err_1": 0.5, "val_abs_err_2": 0.25}
     (line,) = shown(30, errors)
-    assert line.startswith("epoch 12/30  loss 2.25  val abs_err mean 0.375 last 0.25  lr 0.012")
+    assert line.startswith("epoch 12/30  loss 2.25  val abs err mean 0.375 last 0.25  lr 0.012")

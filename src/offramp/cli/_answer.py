@@ -42,7 +42,9 @@ class Answer:
 
 
 def emit(text: str) -> None:
-    """Print on stdout, in plain letters where it has no others; where its reader has seen enough (``| head``), end quietly as a pipe's writer does.
+    """Print on stdout; where its reader has seen enough (``| head``), end quietly as a pipe's writer does.
+
+    Letters that stdout's encoding lacks are written in plain ones.
 
     Raises:
         SystemExit: 128 + 13, the exit code of SIGPIPE.

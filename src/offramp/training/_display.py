@@ -62,7 +62,7 @@ class Display:
         """
         self._line(
             f"epoch {row['epoch']:.0f}/{self.epochs}",
-            f"loss {_mean(_of_exits(row, 'train_loss_')):.4g}",
+            f"loss {_mean(_trained(row)):.4g}" if _trained(row) else "",
             *_validation(row),
             f"lr {row['lr']:.2g}",
             f"{row['images_per_second']:.0f} img/s",
@@ -70,7 +70,7 @@ class Display:
 
     def phase(self, row: Mapping[str, Any]) -> None:
         """A phase of an epoch is done; the row is its line of parts.csv."""
-        trained = [loss for loss in _of_exits(row, "train_loss_") if not math.isnan(loss)]
+        trained = _trained(row)
         self._line(
             f"epoch {row['epoch']:.0f}/{self.epochs}",
             str(row["part"]),
@@ -101,19 +101,31 @@ class Display:
 
 
 def _validation(row: Mapping[str, float]) -> list[str]:
-    """The columns ``val_METRIC_OUTPUT`` in words: exits by mean and last, other outputs by name."""
+    """The columns ``val_METRIC_OUTPUT`` in words: exits by mean and last, other outputs by name.
+
+    Of several tasks the metric that stands for each is told, without its name.
+    """
     by_column = {key.removeprefix("val_"): value for key, value in row.items() if key.startswith("val_")}
     metrics = {key.rpartition("_")[0] for key in by_column}
     if len(metrics) != 1 or not all(key.rpartition("_")[2].isdigit() for key in by_column):
-        return [f"{key.replace('_', ' ')} {value:.4g}" for key, value in by_column.items()]
+        outputs = [key.removeprefix("train_loss_") for key in row if key.startswith("train_loss_")]
+        told = [f"{_output_of(key, outputs)} {value:.4g}" for key, value in by_column.items()]
+        return [f"val {told[0]}", *told[1:]] if told else []
     name, values = heading(metrics.pop()), [*by_column.values()]
     if name.endswith(" %"):
         return [f"val mean {_mean(values):.1f} last {values[-1]:.1f} %"]
     return [f"val {name} mean {_mean(values):.4g} last {values[-1]:.4g}"]
 
 
-def _of_exits(row: Mapping[str, float], prefix: str) -> list[float]:
-    return [value for key, value in row.items() if key.startswith(prefix)]
+def _output_of(column: str, outputs: Sequence[str]) -> str:
+    """The output in a column ``METRIC_OUTPUT``: the longest name that it ends with."""
+    return max((name for name in outputs if column.endswith(f"_{name}")), key=len, default=column)
+
+
+def _trained(row: Mapping[str, float]) -> list[float]:
+    """The losses of the outputs that had one."""
+    losses = [value for key, value in row.items() if key.startswith("train_loss_")]
+    return [loss for loss in losses if not math.isnan(loss)]
 
 
 def _mean(values: Sequence[float]) -> float:
