@@ -59,7 +59,7 @@ def test_colours_of_classes_differ():
 
 
 def test_wrong_images_and_nets_without_maps_are_one_line(run, tmp_path):
-    with pytest.raises(UserError, match=r"no test image 9999; rooms has \d+, give numbers from 0 to"):
+    with pytest.raises(UserError, match=r"no test image 9999; rooms:.* has \d+, give numbers from 0 to"):
         predicted_maps(run, [9999])
     net = offramp.nets.vgg7(num_classes=10, width=4)
     other = fit(net, "digits", "joint", RECIPE.replace(train_limit=40, test_limit=8), quiet=True)
