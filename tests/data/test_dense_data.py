@@ -60,11 +60,12 @@ def test_what_rooms_are_labelled_with():
         ("rooms:", "rooms has no option ''; there are images, test, height, width, seed"),
         ("rooms:size=4", "rooms has no option 'size'"),
         ("rooms:imges=4", "rooms has no option 'imges' .did you mean 'images'"),
-        ("rooms:images", "images= must be a whole number, 1 or more"),
-        ("rooms:images=0", "images=0 must be a whole number, 1 or more"),
-        ("rooms:seed=-1", "seed=-1 must be a whole number, 0 or more"),
-        ("rooms:height=9.5", "height=9.5 must be a whole number, 8 or more"),
-        ("rooms:width=7", "width=7 must be a whole number, 8 or more"),
+        ("rooms:images", "images= must be a whole number from 1 to 1000000"),
+        ("rooms:images=0", "images=0 must be a whole number from 1 to 1000000"),
+        ("rooms:seed=-1", "seed=-1 must be a whole number from 0 to"),
+        ("rooms:height=9.5", "height=9.5 must be a whole number from 8 to 4096"),
+        ("rooms:width=7", "width=7 must be a whole number from 8 to 4096"),
+        ("rooms:images=1" + 30 * "0", "must be a whole number from 1 to 1000000"),
         ("rooms:seed=1,seed=2", "gives seed twice"),
         ("room", "no data set 'room' .did you mean 'rooms'"),
     ],
@@ -233,10 +234,18 @@ def test_damaged_samples_are_named(nyuv2, monkeypatch, line, workers):
     assert "/train/" in str(caught.value) and "/7.npy" in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"no array", None])
+@pytest.mark.parametrize(
+    "content", [b"", b"no array", b"PK\x03\x04 no archive", "cut short", "archive", "objects"]
+)
 def test_a_file_that_is_no_array(nyuv2, content):
     file = nyuv2 / "train" / "depth" / "4.npy"
-    file.write_bytes(content if content is not None else file.read_bytes()[:150])
+    if content == "archive":
+        np.savez(file.with_suffix(".npz"), np.ones(3))
+        file.with_suffix(".npz").rename(file)
+    elif content == "objects":
+        np.save(file, np.array([{}, None]), allow_pickle=True)
+    else:
+        file.write_bytes(file.read_bytes()[:150] if content == "cut short" else content)
     with pytest.raises(UserError, match=r"depth/4.npy: cannot read it"):
         open_data(nyuv2)
 

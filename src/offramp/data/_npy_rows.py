@@ -80,8 +80,11 @@ def _by_number(name: str) -> tuple[int, str]:
 
 def _read(path: Path) -> np.ndarray:
     try:
-        array: np.ndarray = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with path.open("rb") as file:
+            array = np.load(file, allow_pickle=False)
+            if isinstance(array, np.ndarray):
+                return array
+            reason = "it is an archive of arrays"
+    except Exception as error:  # of the file system, the header, the archive that it may be, or its pickles
         reason = getattr(error, "strerror", None) or "it is no whole array of numbers"
-        raise UserError(f"{path}: cannot read it ({reason}); fetch or make it again") from error
-    return array
+    raise UserError(f"{path}: cannot read it ({reason}); fetch or make it again")

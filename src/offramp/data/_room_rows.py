@@ -11,7 +11,13 @@ from offramp.errors import UserError, guess
 __all__ = ["RoomOptions", "RoomRows"]
 
 SPLITS = ("train", "test")
-SMALLEST = {"images": 1, "test": 1, "height": 8, "width": 8, "seed": 0}
+RANGES = {
+    "images": (1, 10**6),
+    "test": (1, 10**6),
+    "height": (8, 4096),
+    "width": (8, 4096),
+    "seed": (0, 2**63 - 1),
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class RoomOptions:
         """The options in a text.
 
         Raises:
-            UserError: An option is unknown, given twice, no whole number, or too small.
+            UserError: An option is unknown, given twice, no whole number, or out of its range.
         """
         names = [field.name for field in fields(cls)]
         values: dict[str, int] = {}
@@ -51,9 +57,7 @@ class RoomOptions:
                 )
             if name in values:
                 raise UserError(f"{text} gives {name} twice; give it once")
-            if not (value.isascii() and value.isdigit()) or int(value) < SMALLEST[name]:
-                raise UserError(f"rooms: {name}={value} must be a whole number, {SMALLEST[name]} or more")
-            values[name] = int(value)
+            values[name] = _whole_number(name, value)
         return cls(**values)
 
     def __str__(self) -> str:
@@ -68,6 +72,14 @@ class RoomOptions:
     def splits(self) -> dict[str, DenseRows]:
         """The training and the test split."""
         return {"train": RoomRows(self, "train", self.images), "test": RoomRows(self, "test", self.test)}
+
+
+def _whole_number(name: str, text: str) -> int:
+    """The value of an option, in its range."""
+    low, high = RANGES[name]
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and low <= int(text) <= high):
+        raise UserError(f"rooms: {name}={text} must be a whole number from {low} to {high}")
+    return int(text)
 
 
 @dataclass(frozen=True)
