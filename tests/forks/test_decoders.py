@@ -20,7 +20,7 @@ from offramp import UserError
 from offramp.counting import training_macs
 from offramp.forks import Equilibrium, Fork, GainFork, Partition, Place, install, partition, remove
 from offramp.forks._gradient_sum import GradientSum
-from offramp.nets import MultiTaskNet
+from offramp.nets import MultiTaskNet, create
 from offramp.tasks import Classification
 
 EXACT = {"rtol": 0, "atol": 1e-11}
@@ -415,8 +415,11 @@ def test_of_exits_and_tasks_equilibrium_gives_each_stage_the_mean():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"beta": 0.3}, "beta is 0.3, and this net has 3 decoders; give one share for each"),
-        ({"beta": [0.5, 0.5]}, "beta is (0.5, 0.5), and this net has 3 decoders; give one share for each"),
+        ({"beta": 0.3}, "beta is 0.3, and this net has 3 decoders; give a list with the share of each"),
+        (
+            {"beta": [0.5, 0.5]},
+            "beta is (0.5, 0.5), and this net has 3 decoders; give a list with the share of each",
+        ),
         ({"beta": [0.96, 0.02, 0.02]}, "leaves decoder 2 of 3 no channel of the 8 (rounding=round)"),
         ({"beta": [1.0, 0.0, 0.0]}, "beta are [1.0, 0.0, 0.0], must be the share of each decoder, above 0"),
         ({"beta": [0.5, 0.5, 0.5]}, "must be the share of each decoder, above 0 and adding up to 1"),
@@ -469,3 +472,16 @@ def test_a_backbone_as_trunk(library):
     plain, joint = net(x), training_macs(net)
     assert all(map(torch.equal, partition(net)(x), plain))
     assert training_macs(net) == joint - width * 3
+
+
+def test_segnet_split_is_one_such_fork_and_the_others_are_none():
+    """Its heads' first convolutions, of C to C channels, send back a third of their input's gradient each."""
+    net = create("segnet_split", width=4)
+    net.input_size = (3, 32, 32)
+    x = torch.randn(2, 3, 32, 32)
+    plain, joint = net(x), training_macs(net)
+    assert all(map(torch.equal, partition(net)(x), plain))
+    assert joint - training_macs(net) == (K - 1) * 4 * 4 * 9 * 32 * 32
+    for name in ("segnet_mtan", "segnet_cross_stitch"):
+        with pytest.raises(UserError, match=r"'dfs' works where a feature forks, .* has no such fork"):
+            offramp.method("dfs").bind(create(name, width=2))

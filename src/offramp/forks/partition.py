@@ -21,7 +21,6 @@ loss reaches part k alone. That is GradSplit with masks on the feature and A = I
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -31,6 +30,7 @@ from torch import Tensor
 
 from offramp.checks import choice, number, numbers
 from offramp.errors import UserError
+from offramp.forks._exit_options import exit_numbers, shared_channels
 from offramp.forks._shares import ROUNDINGS, parts, shared_count
 from offramp.forks.rule import SCALES, Place
 
@@ -53,7 +53,8 @@ class Partition:
         rounding: Of beta C, or of where each part ends: ``round`` (half to even, as published), ``floor`` or
             ``multiple_of=8``.
         where: The exits (from 1) whose feature is partitioned; by default all but the last.
-        scales: Of a feature that is a tuple: partition the ``coarsest`` (last) or ``all``.
+        scales: Of a feature that is a tuple: partition the ``coarsest`` (the last that has channels) or
+            ``all``.
         channels: Exit -> the indices of its shared channels, instead of the first round(beta C).
         reference: ``on`` (Eq 9), or ``zero``: each consumer reads zeros in place of the others'
             channels (Eq 6). Without them altogether: ``vgg7(slice_beta=...)``.
@@ -86,8 +87,8 @@ class Partition:
         else:
             bounds = "above 0 and below 1, the share of a feature's channels that later exits train"
             number(self, "beta", bounds, lambda beta: 0 < beta < 1)
-        object.__setattr__(self, "where", _exits(self.where))
-        object.__setattr__(self, "channels", _chosen(self.channels))
+        object.__setattr__(self, "where", exit_numbers(self.where))
+        object.__setattr__(self, "channels", shared_channels(self.channels))
         for name in ("own_to_shared", "later_to_own"):
             number(self, name, "of 0 or more, a gradient's gain", lambda gain: gain >= 0)
         for name, known in (
@@ -143,10 +144,11 @@ class Partition:
         return mask
 
     def gains(self, place: Place) -> Tensor | None:
-        """Gains of own and shared channels at a place; None at one that is not partitioned.
+        """Gains of own and others' channels at a place; None at one that is not partitioned.
 
         Raises:
-            UserError: There is no such exit to partition, no such channel, or one part would be empty.
+            UserError: There is no such exit to partition, no such channel, or one part would be empty; or
+                an option does not fit a net with a decoder for each task.
         """
         if place.heads > 1:
             trained = self._of_decoders(place) if place.among(self.scales) else None
@@ -185,8 +187,8 @@ class Partition:
         shares = [1.0] * place.heads if self.beta == EQUAL else self.beta
         if isinstance(shares, (int, float)) or len(shares) != place.heads:
             raise UserError(
-                f"beta is {self.beta}, and this net has {place.heads} decoders; give one share for each, "
-                "such as [0.5, 0.3, 0.2], or leave it out for equal shares"
+                f"beta is {self.beta}, and this net has {place.heads} decoders; give a list with the share "
+                "of each, or leave it out for equal shares"
             )
         trained = parts(shares, place.channels, self.rounding)
         for decoder, mask in enumerate(trained, start=1):
@@ -196,26 +198,3 @@ class Partition:
                     f"{place.channels} (rounding={self.rounding}); choose other shares or a wider net"
                 )
         return trained
-
-
-def _exits(where: Sequence[int] | None) -> tuple[int, ...] | None:
-    if where is None:
-        return None
-    try:
-        exits = tuple(operator.index(exit) for exit in where)
-    except TypeError:
-        exits = ()
-    if not exits:
-        raise UserError(f"where names the exits to partition, e.g. [1, 2], got {where!r}")
-    return exits
-
-
-def _chosen(channels: Mapping[int, Sequence[int]] | None) -> dict[int, tuple[int, ...]] | None:
-    if channels is None:
-        return None
-    try:
-        return {operator.index(e): tuple(operator.index(c) for c in index) for e, index in channels.items()}
-    except (AttributeError, TypeError):
-        raise UserError(
-            f"channels maps exits to the indices of the shared ones, e.g. {{1: [0, 2]}}, got {channels!r}"
-        ) from None
