@@ -26,7 +26,7 @@ def test_open_gives_the_same_run(run):
     again = Run.open(run.folder, tiny_net(seed=8))
     assert again.result == run.result
     assert run.result.to_json() == json.loads((run.folder / "result.json").read_text())
-    assert again.recipe == RECIPE.replace(channels_last=True)  # what it took
+    assert again.recipe == RECIPE.replace(channels_last=True, last_epochs=0)  # what it took
     for a, b in zip(again.net.state_dict().values(), run.net.state_dict().values(), strict=True):
         assert torch.equal(a, b)
     assert again.evaluate(tiny_data()) == run.result == run.evaluate()
