@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import io
+
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from PIL import Image
+from pyarrow import parquet
 from several_sets import SIZES, TARGETS, built, partly_labelled, samples, two_tasks
+from torch.utils.data import Dataset
 
 from offramp import Recipe, fit
 from offramp.data import ImageData, Split, TargetTensors, Transform
@@ -113,3 +120,62 @@ def test_gaps_train_finite_weights_and_are_skipped_by_the_evaluation(method):
         task = net.outputs[name]
         expected = task.metrics(task.counts(output[has], targets[name][has]))
         assert run.result.outputs[name].metrics == pytest.approx(expected)
+
+
+KINDS = [*["cat", "dog", None, "emu"] * 8]
+BOXES = [[0.1, 0.2, 0.6, 0.9] if row % 5 == 0 else None for row in range(32)]
+IMAGES = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 3), dtype=np.uint8)
+
+
+def parquet_folder(folder):
+    """Gaps are nulls."""
+    folder.mkdir()
+    table = pa.table({"image": [{"bytes": png(image)} for image in IMAGES], "species": KINDS, "place": BOXES})
+    for split in ("train", "test"):
+        parquet.write_table(table, folder / f"{split}.parquet")
+    return str(folder)
+
+
+def png(image):
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
+class Pairs(Dataset):
+    """Gaps are None in a mapping of targets."""
+
+    def __len__(self):
+        return len(IMAGES)
+
+    def __getitem__(self, row):
+        return IMAGES[row], {"kind": KINDS[row], "box": BOXES[row]}
+
+
+def arrays():
+    """Gaps are NaN and -100 in Tensors."""
+    kinds = torch.tensor([-100 if kind is None else ["cat", "dog", "emu"].index(kind) for kind in KINDS])
+    boxes = torch.tensor([box or [torch.nan] * 4 for box in BOXES])
+    images = torch.from_numpy(IMAGES).permute(0, 3, 1, 2).contiguous()
+    targets = TargetTensors({"kind": kinds, "box": boxes}, TARGETS)
+    none = torch.zeros(0, dtype=torch.long)
+    return ImageData(
+        name="x", source="x", targets=TARGETS, train=Split(images, targets),
+        val=Split(images[none], targets.rows(none)), load_test=lambda: Split(images, targets),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["joint", "nash-mtl"])
+def test_gaps_are_the_same_whatever_holds_them(method, tmp_path):
+    recipe = Recipe(epochs=2, batch_size=4, lr=0.05, augment="none", val_fraction=0)
+    sources = {
+        parquet_folder(tmp_path / "set"): {"kind": "species", "box": "place:box"},
+        Pairs(): None,
+        arrays(): None,
+    }
+    nets = []
+    for source, tasks in sources.items():
+        nets.append(built(0, {"kind": (3, Classification), "box": (4, Boxes)}, (3, 8, 8)))
+        fit(nets[-1], source, method, recipe.replace(tasks=tasks), quiet=True)
+    for net in nets[1:]:
+        torch.testing.assert_close(net.state_dict(), nets[0].state_dict(), rtol=1e-5, atol=1e-7)
