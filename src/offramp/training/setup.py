@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,8 +76,7 @@ def set_up(
         recipe = recipe or Recipe()
         method = _method(method or "joint", recipe)
     check_method(recipe, method)
-    if recipe.tokenizer is not None:
-        recipe = recipe.replace(tokenizer=str(Path(recipe.tokenizer).expanduser().resolve()))
+    recipe = _with_full_paths(recipe)
     data = open_set(data, recipe, net)
     if isinstance(data, JointData):
         data = as_recipe_says(data, recipe)
@@ -93,6 +93,19 @@ def set_up(
     if before is not None:
         record["net"] = before["net"]  # a place of code as it was spelled when the run began
     return Setup(data, method, recipe, augment, clean, record, before, finished)
+
+
+def _with_full_paths(recipe: Recipe) -> Recipe:
+    """The recipe with its tokenizers by paths that hold from other working directories too."""
+
+    def full(settings: Mapping[str, Any]) -> dict[str, Any]:
+        folder = settings.get("tokenizer")
+        return {**settings, "tokenizer": str(Path(folder).expanduser().resolve())} if folder else {**settings}
+
+    return recipe.replace(
+        **full({"tokenizer": recipe.tokenizer}),
+        sets={name: full(settings) for name, settings in recipe.sets.items()},
+    )
 
 
 def _with_pipelines(recipe: Recipe, data: OpenedData[Any]) -> Recipe:
