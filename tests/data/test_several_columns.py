@@ -241,7 +241,11 @@ BAD = {
         "turned inside out.*x1 is x0 plus the width",
     ),
     "half a box": ({"box": [[0.5, None, 0.75, 1.0]] * N}, "box:box", "is a part of a box; give four numbers"),
-    "three numbers": ({"box": [[0.5, 0.5, 0.75]] * N}, "box:box:box", "has 3 numbers where others have 4"),
+    "three numbers": (
+        {"box": [[0.5, 0.5, 0.75]] * N},
+        "box:box:box",
+        "0.75], and a box is four numbers",
+    ),
     "infinite": ({"age": [math.inf, 1.5, *[0.5] * 4]}, "age:age", "'age' is not finite"),
     "no label of several": ({}, "tags:pose:labels", "holds 0.5, and each of several labels is 1, 0, or null"),
     "like a box": (

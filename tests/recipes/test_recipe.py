@@ -91,6 +91,17 @@ def test_yaml_file(tmp_path):
     assert Recipe.load(str(file)) == recipe
 
 
+@pytest.mark.parametrize("tasks", ["{class: label, box: box:box}", "class:label,box:box:box"])
+def test_several_targets(tasks, tmp_path):
+    (tmp_path / "r.yaml").write_text(f"tasks: {tasks}")
+    recipes = Recipe.load(tmp_path / "r.yaml"), Recipe().with_settings([f"tasks={tasks}"])
+    for recipe in recipes:
+        assert recipe.tasks == {"class": "label", "box": "box:box"}
+        assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    with pytest.raises(UserError, match="recipe: label is 'fine', the column of one class, and tasks names"):
+        recipes[0].replace(label="fine")
+
+
 def test_an_empty_file_is_the_default(tmp_path):
     (tmp_path / "empty.yaml").write_text("# nothing yet\n")
     assert Recipe.load(tmp_path / "empty.yaml") == Recipe()

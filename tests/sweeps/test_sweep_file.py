@@ -19,6 +19,13 @@ GOOD = {
 }
 
 
+def test_several_targets(sweep_file):
+    sweep = read_sweep(sweep_file(tasks="{class: label, box: box}"))
+    assert {str(run.recipe.tasks) for run in trials(sweep, [Fraction(1)])} == {
+        "{'class': 'label', 'box': 'box'}"
+    }
+
+
 @pytest.fixture
 def sweep_file(tmp_path):
     """Writes a sweep with some keys changed, or left out where None."""

@@ -10,7 +10,7 @@ from two_targets import KINDS, TASKS, TwoHeads, two_heads, two_targets
 
 from offramp import Recipe, Run, UserError, fit
 from offramp.data import ImageData, Split, Target, TargetTensors
-from offramp.tasks import Regression
+from offramp.tasks import Classification, MultiLabel, Regression
 
 RECIPE = Recipe(epochs=2, batch_size=4, lr=0.05, augment="crop-flip")
 
@@ -113,3 +113,16 @@ def test_settings_of_classes_reach_the_outputs_that_classify():
     with pytest.raises(UserError, match="mixup is for classification, and box has another task"):
         tasks_of(two_heads(), RECIPE.replace(mixup=0.2), data)
     assert [*data.targets] == [*KINDS]
+
+
+def test_classes_and_several_labels_are_mixed(tmp_path):
+    """Both targets become shares; a set in which some have no class is refused."""
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (12, 3, 8, 8), generator=draws, dtype=torch.uint8)
+    samples = [(x, {"class": i % 3, "tags": [i % 2, 1]}) for i, x in enumerate(images)]
+    tasks = {"class": Classification(target="class"), "tags": MultiLabel(target="tags")}
+    recipe = RECIPE.replace(mixup=0.4, cutmix=1.0)
+    fit(TwoHeads(tasks, (3, 2)), samples, "pcgrad", recipe, quiet=True)
+    samples[4][1]["class"] = None
+    with pytest.raises(UserError, match="mix the classes of images, and some of list have none"):
+        fit(TwoHeads(tasks, (3, 2)), samples, "pcgrad", recipe, quiet=True)

@@ -51,7 +51,7 @@ class EvalCommand:
     set: Annotated[
         tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE ...")
     ] = ()
-    """how --data is read, where not as the run's own: size, image, label, ignore_label"""
+    """how --data is read, where not as the run's own: size, image, label, tasks, ignore_label"""
     output: OutputFlags = OUTPUT
 
     def run(self) -> Answer:

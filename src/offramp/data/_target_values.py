@@ -44,6 +44,11 @@ def matrix(column: StoredColumn, kind: str, width: int) -> Tensor:
                 f"{column.where(row)} is {_short(value)}, and numbers are needed ({kind}); mend it, or say "
                 f"what else the column holds, e.g. `{column.name}:class`"
             )
+        if kind == "box" and len(numbers) != width:
+            raise UserError(
+                f"{column.where(row)} is {_short(value)}, and a box is four numbers (x0, y0, x1, y1); mend "
+                f"it, or say what else the column holds, e.g. `{column.name}:values`"
+            )
         if len(numbers) != width:
             raise UserError(
                 f"{column.where(row)} has {len(numbers)} numbers where others have {width}; make all as "

@@ -18,6 +18,7 @@ from offramp.data.batch import Batch
 from offramp.data.image_data import SAMPLE, ImageData
 from offramp.data.opened import OpenedData
 from offramp.data.stream import StreamSplit
+from offramp.data.target_tensors import TargetTensors
 from offramp.data.targets import ONE_CLASS, Target
 from offramp.data.text_data import TextData
 from offramp.errors import UserError, guess
@@ -217,6 +218,10 @@ def _mixable(data: ImageData) -> Mapping[str, Target]:
                 f"mixup and cutmix mix the classes of images, and {key!r} of {data.name} is no class; "
                 "leave them out"
             )
+    if not isinstance(data.train.targets, TargetTensors) or not data.train.targets.complete:
+        raise UserError(
+            f"mixup and cutmix mix the classes of images, and some of {data.name} have none; leave them out"
+        )
     return data.targets
 
 

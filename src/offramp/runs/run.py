@@ -141,7 +141,7 @@ class Run:
             data: A set, or what :func:`offramp.data.open_data` opens; by default the run's own, under its
                 recipe's limits. Whatever the set, it is normalised as the images of the training were.
             settings: How other data are read, where not as the run's own: ``size``, ``image``, ``label``,
-                ``ignore_label``; of texts ``text``, ``label``, ``ignore_label`` and ``tokenizer``, which the
+                ``tasks``, ``ignore_label``; of texts ``text`` for ``image``, and ``tokenizer``, which the
                 run's own may need as well (:meth:`open_data`).
 
         Raises:

@@ -10,7 +10,7 @@ import torch
 from offramp.errors import UserError
 from offramp.nets import Net
 from offramp.recipes.recipe import Recipe
-from offramp.tasks import Classification, Task
+from offramp.tasks import Classification, MultiLabel, Task
 
 if TYPE_CHECKING:
     from offramp.data import OpenedData
@@ -31,9 +31,13 @@ def tasks_of(net: Net, recipe: Recipe, data: OpenedData[Any]) -> dict[str, Task]
     classify = [name for name, task in tasks.items() if isinstance(task, Classification)]
     given = [name for name in OF_CLASSES if getattr(recipe, name)]
     others = [name for name in tasks if name not in classify]
-    refused = given if not classify else [name for name in MIXING if name in given]
-    if refused and others:
-        raise UserError(f"{refused[0]} is for classification, and {others[0]} has another task; leave it out")
+    unmixed = [name for name in others if not isinstance(tasks[name], MultiLabel)]
+    for setting in given:
+        culprits = unmixed if setting in MIXING else [] if classify else others
+        if culprits:
+            raise UserError(
+                f"{setting} is for classification, and {culprits[0]} has another task; leave it out"
+            )
     for name in classify:
         task = cast("Classification", tasks[name])
         weights = None if recipe.class_weights is None else _class_weights(recipe, data, task.target)
