@@ -116,11 +116,10 @@ def test_an_extended_run_has_the_mean_of_the_longer_one(finals, begun, tmp_path)
 def test_epochs_whose_weights_are_lost_are_named(finals, tmp_path, capsys):
     train(LAST.replace(epochs=3), tmp_path / "run")
     path = tmp_path / "run" / "last_epochs.json"
-    path.write_text("{")
-    with pytest.raises(
-        UserError, match=r"last_epochs\.json is damaged; restore it from a copy, or delete it"
-    ):
-        train(LAST, tmp_path / "run", resume=True)
+    for damaged in ("{", "[]", '{"2": 5}', '{"2": {"outputs": {"depth": 5}, "ensemble": null}}'):
+        path.write_text(damaged)
+        with pytest.raises(UserError, match=r"last_epochs\.json is damaged; restore it from a copy, or"):
+            train(LAST, tmp_path / "run", resume=True)
     path.unlink()
     check(train(LAST, tmp_path / "run", resume=True).result, finals, first=4)
     assert "without [2, 3]: their weights are no longer there" in capsys.readouterr().err

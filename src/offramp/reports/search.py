@@ -23,7 +23,7 @@ class RateResult:
         seeds: The seeds of its runs.
         metric: What decides: the primary metric of the outputs, or ``delta_m`` where they have several.
         value: That metric on the validation samples after the last epoch, mean of the outputs and the seeds;
-            ``delta_m`` is to the lowest rate tried.
+            ``delta_m`` is to the lowest rate tried, over the primary metrics.
         seconds: Training time of its runs together; None where one does not tell it.
     """
 

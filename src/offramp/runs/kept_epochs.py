@@ -79,8 +79,7 @@ class KeptEpochs:
         with read_errors(path):
             text = path.read_bytes()
         try:
-            content: Mapping[str, Any] = json.loads(text)
-            return {int(epoch): Metrics(of["outputs"], of["ensemble"]) for epoch, of in content.items()}
+            return {int(epoch): _read(content) for epoch, content in json.loads(text).items()}
         except (AttributeError, KeyError, TypeError, ValueError):
             raise UserError(
                 f"{path} is damaged; restore it from a copy, or delete it: the mean then lacks its epochs"
@@ -109,3 +108,14 @@ class KeptEpochs:
 
     def _path(self, epoch: int) -> Path:
         return self._folder / f"epoch-{epoch:05d}.safetensors"
+
+
+def _read(content: Mapping[str, Any]) -> Metrics:
+    """The metrics of one epoch, if it is that."""
+    outputs = {name: _numbers(values) for name, values in content["outputs"].items()}
+    ensemble = content["ensemble"]
+    return Metrics(outputs, None if ensemble is None else _numbers(ensemble))
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items()}
