@@ -11,7 +11,7 @@ from torch import Tensor
 from offramp.data._dense_rows import MAPS, DenseSample
 from offramp.errors import UserError
 
-__all__ = ["dense_sample"]
+__all__ = ["channels_first", "check_depth", "check_normals", "dense_sample"]
 
 CHANNELS = {"image": 3, "segmentation": 1, "depth": 1, "normals": 3}
 LONGEST, SHORTEST = 1.05, 0.9  # lengths of unit vectors that were stored in few digits, or interpolated
@@ -29,7 +29,7 @@ def dense_sample(arrays: Mapping[str, np.ndarray], locations: Mapping[str, str])
     Raises:
         UserError: An array is of another kind, size or range.
     """
-    maps = {key: _channels_first(array, CHANNELS[key], locations[key]) for key, array in arrays.items()}
+    maps = {key: channels_first(array, CHANNELS[key], locations[key]) for key, array in arrays.items()}
     height, width = maps["image"].shape[1:]
     for key, values in maps.items():
         if values.shape[1:] != (height, width):
@@ -41,8 +41,8 @@ def dense_sample(arrays: Mapping[str, np.ndarray], locations: Mapping[str, str])
             none = {"segmentation": -1, "depth": 0, "normals": "0, 0, 0"}
             remedy = f"write {none[key]} where there is none" if key in none else "replace them"
             raise UserError(f"{locations[key]}: {key} holds values that are not finite; {remedy}")
-    _check_depth(maps["depth"], locations["depth"])
-    _check_normals(maps["normals"], locations["normals"])
+    check_depth(maps["depth"], locations["depth"])
+    check_normals(maps["normals"], locations["normals"])
     image = maps["image"]
     return DenseSample(
         image if image.dtype == torch.uint8 else image.float(),
@@ -54,7 +54,7 @@ def dense_sample(arrays: Mapping[str, np.ndarray], locations: Mapping[str, str])
     )
 
 
-def _channels_first(array: np.ndarray, channels: int, location: str) -> Tensor:
+def channels_first(array: np.ndarray, channels: int, location: str) -> Tensor:
     """The array as ``[channels, H, W]``."""
     if array.dtype.kind not in "fiub":
         raise UserError(f"{location}: an array of {array.dtype}, no numbers; give one of numbers")
@@ -85,12 +85,13 @@ def _classes(labels: Tensor, location: str) -> Tensor:
     return whole
 
 
-def _check_depth(depth: Tensor, location: str) -> None:
+def check_depth(depth: Tensor, location: str) -> None:
+    """Check that no pixel is behind the eye."""
     if depth.min() < 0:
         raise UserError(f"{location}: depth of {float(depth.min()):.3g} m; write 0 where there is none")
 
 
-def _check_normals(normals: Tensor, location: str) -> None:
+def check_normals(normals: Tensor, location: str) -> None:
     """Check that vectors are of length 1, but for what rounding and interpolation do."""
     length = normals.double().square().sum(0).sqrt()
     valid = length[length > 0]

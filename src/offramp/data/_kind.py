@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from offramp.data._stored import StoredColumn
 from offramp.errors import UserError
 
 __all__ = ["kind_of"]
 
 BOXES = ("box", "bbox")
+MAPS = ("segmentation", "depth", "normals")
 FEW = 20  # so many different whole numbers are taken for classes in any case
 
 
@@ -32,6 +35,11 @@ def kind_of(key: str, column: StoredColumn) -> str:
     if column.class_names is not None:
         return "class"
     example = values[0]
+    if isinstance(example, np.ndarray):
+        named = [kind for kind in MAPS if kind in (key, column.name)]
+        if not named:
+            raise _ask(key, column, f"arrays of {example.ndim} axes", *MAPS)
+        return named[0]
     if isinstance(example, list):
         return _of_lists(key, column, values)
     if isinstance(example, (bool, int, str)) and not any(isinstance(v, float) for v in values):

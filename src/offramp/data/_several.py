@@ -11,6 +11,7 @@ from torch import Tensor
 from offramp.data._classes import Classes, decide_classes
 from offramp.data._kind import kind_of
 from offramp.data._labels import Labels, is_number
+from offramp.data._map_values import maps
 from offramp.data._selection import Selection
 from offramp.data._sources import Source
 from offramp.data._splits import LabelledSplits, usable_splits
@@ -18,7 +19,7 @@ from offramp.data._stored import StoredColumn
 from offramp.data._target_values import matrix, width_of
 from offramp.data.asked import Asked
 from offramp.data.target_tensors import TargetTensors
-from offramp.data.targets import NO_LABEL, Target
+from offramp.data.targets import DENSE, NO_LABEL, Target
 from offramp.errors import UserError
 
 __all__ = ["several_targets"]
@@ -56,7 +57,7 @@ def several_targets(
         for key, of in asked.items()
     }
     kinds = {key: of.kind or kind_of(key, columns[key]["train"]) for key, of in asked.items()}
-    with_classes = [key for key, kind in kinds.items() if kind == "class"]
+    with_classes = [key for key, kind in kinds.items() if kind in ("class", "segmentation")]
     if classes is not None and len(with_classes) != 1 and known is None:
         raise UserError(
             f"classes={classes} are of one target, and {' and '.join(with_classes) or 'none'} of `tasks` has "
@@ -68,6 +69,8 @@ def several_targets(
         if kind == "class":
             given = known[key].classes if known and columns[key]["train"].class_names is None else classes
             found = _class(key, columns[key], given, ignored)
+        elif kind in DENSE:
+            found = _maps(kind, columns[key], classes, known[key] if known else None)
         else:
             found = _numbers(kind, columns[key], known[key] if known else None)
         targets[key] = found[0]
@@ -110,6 +113,21 @@ def _numbers(kind: str, columns: Mapping[str, StoredColumn], known: Target | Non
     names = tuple(map(str, range(size))) if kind == "labels" else ()
     target = known or Target(kind, names, size)
     return target, {name: matrix(column, kind, size) for name, column in columns.items()}
+
+
+def _maps(
+    kind: str,
+    columns: Mapping[str, StoredColumn],
+    classes: int | Sequence[object] | None,
+    known: Target | None,
+) -> Found:
+    """A target for every pixel."""
+    train = maps(columns["train"], known or Target(kind))
+    names: Sequence[object] = ()
+    if kind == "segmentation":
+        names = classes if isinstance(classes, Sequence) else range(classes or max(int(train.max()) + 1, 1))
+    target = known or Target(kind, tuple(map(str, names)))
+    return target, {name: maps(column, target, train[0]) for name, column in columns.items()}
 
 
 def _class(
