@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from offramp import UserError
-from offramp.data import DenseStream, Split, _dense_opening, open_data, open_other, pipeline
+from offramp.data import (
+    DenseStream,
+    Split,
+    _dense_opening,
+    dense_stream,
+    open_data,
+    open_other,
+    pipeline,
+)
 from offramp.data.rooms import CLASSES, random_scene, render
 
 MAPS = {"segmentation": "label", "depth": "depth", "normals": "normal"}
@@ -33,6 +41,16 @@ def test_rooms_are_rendered_by_split_and_number(text):
 def test_a_room_does_not_depend_on_how_many_there_are():
     few, many = (open_data(f"rooms:images={n},test=1,height=12,width=16", val_fraction=0) for n in (3, 9))
     assert torch.equal(few.train.images, many.train.images[:3])
+
+
+def test_several_processes_read_the_same_as_one(monkeypatch):
+    text = "rooms:images=40,test=1,height=12,width=16"
+    one = open_data(text).train
+    monkeypatch.setattr(dense_stream, "FEW", 20)
+    monkeypatch.setattr(dense_stream, "num_workers", lambda: 2)
+    several = open_data(text).train
+    assert torch.equal(one.images, several.images)
+    assert all(torch.equal(one.targets[key], several.targets[key]) for key in MAPS)
 
 
 def test_rooms_by_default():

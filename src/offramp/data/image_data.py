@@ -24,17 +24,14 @@ class ImageData(OpenedData[Split | StreamSplit | DenseStream]):
         """Shape of one image: (C, H, W)."""
         return self.train.input_size
 
-    @property
-    def dense(self) -> bool:
-        """Whether every pixel has a target."""
-        return any(target.dense for target in self.targets.values())
-
     def _check_test(self, test: Split | StreamSplit | DenseStream) -> None:
         if test.input_size != self.input_size:
             train_size, test_size = (f"{w}x{h}" for _, h, w in (self.input_size, test.input_size))
-            sizes = f"the training images are {train_size}, the test images {test_size}"
             squares = "cut all to squares of one size, e.g. by `size=224`"
-            raise UserError(f"{self.source}: {sizes}; {'give all one size' if self.dense else squares}")
+            raise UserError(
+                f"{self.source}: the training images are {train_size}, the test images {test_size}; "
+                f"{'give all one size' if self.dense else squares}"
+            )
 
     @cached_property
     def statistics(self) -> tuple[Levels, Levels]:

@@ -77,6 +77,11 @@ class OpenedData(Generic[S]):
         return len(self.classes)
 
     @property
+    def dense(self) -> bool:
+        """Whether some of the targets are those of every pixel."""
+        return any(target.dense for target in self.targets.values())
+
+    @property
     def input_size(self) -> tuple[int, ...]:
         """Shape of one input, without the batch axis."""
         raise NotImplementedError

@@ -178,7 +178,7 @@ def default_pipeline(data: OpenedData[Any]) -> str:
     """The pipeline of a set for which none is named."""
     if isinstance(data, TextData):
         return "none"
-    return "nyuv2" if any(target.dense for target in data.targets.values()) else "crop-flip"
+    return "nyuv2" if data.dense else "crop-flip"
 
 
 def _of_texts(name: str, **mixing: float) -> tuple[Transform, Transform]:
