@@ -39,6 +39,8 @@ def test_sets_by_name_train_resume_and_evaluate(offramp, tmp_path, result_of):
     assert result_of(run)["outputs"].keys() == {"left", "right"}
     net = words_of(tmp_path)[3:]
     assert offramp("train", "--resume", "--out", run, *net)[0] == 0
+    again = ["--data", "left=digits", "--data", "right=digits"]
+    assert offramp("eval", *again, run, *net)[0] == 0  # the folder may stand last
     code, out, _ = offramp("eval", run, *net, "--json")
     assert code == 0
     metrics = {name: output["metrics"] for name, output in result_of(run)["outputs"].items()}

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import offramp
+from offramp import UserError
 from offramp.data import Batch, JointBatch
 from offramp.nets import Net
 from offramp.tasks import Boxes, Classification
@@ -134,6 +135,18 @@ def test_micro_batches_of_several_sets_add_up(method):
             bound.backward(part, **whole)
         gradients.append(trunk_gradient(net))
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
+def test_parts_that_do_not_say_whose_targets_they_have():
+    batch = joint_batch()
+    plain = JointBatch({name: Batch(part.inputs, part.targets) for name, part in batch.parts.items()})
+    net = TwoTasks()
+    torch.testing.assert_close(
+        torch.stack([*offramp.method("joint").bind(net).losses(plain)]),
+        torch.stack(by_hand(TwoTasks(), batch)),
+    )
+    with pytest.raises(UserError, match="parts of a batch have a target in common"):
+        JointBatch({"a": batch.parts["a"], "b": batch.parts["a"]})
 
 
 def test_a_joint_batch_in_parts():

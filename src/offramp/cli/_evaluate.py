@@ -36,8 +36,8 @@ class EvalCommand:
 
     run_folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """folder that `offramp train` wrote"""
-    data: tuple[str, ...] = ()
-    """data set, as for train; by default the run's own"""
+    data: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="SOURCE")] = ()
+    """data set, as for train, of several sets one after each --data; by default the run's own"""
     net: str | None = None
     """a network of your own again, as for train; the code that a run names is not run by itself"""
     policy: str | None = None

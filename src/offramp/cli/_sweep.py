@@ -36,8 +36,8 @@ class SweepCommand:
     """runs at a time, each a process with its share of the cores"""
     lr: str | None = None
     """factors of the learning rate, e.g. 1/3,1,3; each method's is picked on the validation images"""
-    data: tuple[str, ...] = ()
-    """data set, as for train, in place of the file's"""
+    data: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="SOURCE")] = ()
+    """data set, as for train, of several sets one after each --data; in place of the file's"""
     out: str | None = None
     """folder of the runs, in place of the file's"""
     output: OutputFlags = OUTPUT

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from offramp.data.batch import Batch
+from offramp.errors import UserError
 
 __all__ = ["JointBatch"]
 
@@ -19,9 +21,13 @@ class JointBatch(Batch):
         parts: Name of a set -> its samples. No two have a target in common.
 
     Attributes:
-        parts: Those that were given.
+        parts: Those that were given; a part that does not say which targets its set has, has those of its
+            samples.
         inputs: Name of a set -> its inputs, which may be of other sizes than those of other sets.
         targets: The targets of all parts.
+
+    Raises:
+        UserError: Two parts have a target in common.
     """
 
     parts: Mapping[str, Batch]
@@ -29,7 +35,14 @@ class JointBatch(Batch):
     def __init__(self, parts: Mapping[str, Batch]) -> None:
         inputs = {name: part.inputs for name, part in parts.items()}
         targets = {key: target for part in parts.values() for key, target in part.targets.items()}
+        if len(targets) < sum(len(part.targets) for part in parts.values()):
+            raise UserError(
+                "parts of a batch have a target in common; each target is of one part, got "
+                + ", ".join(f"{name}: {' '.join(part.targets)}" for name, part in parts.items())
+            )
         super().__init__(inputs, targets)  # type: ignore[arg-type]
+        known = {name: part.keys or frozenset(part.targets) for name, part in parts.items()}
+        parts = {name: replace(part, keys=known[name]) for name, part in parts.items()}
         object.__setattr__(self, "parts", parts)
 
     def __len__(self) -> int:
