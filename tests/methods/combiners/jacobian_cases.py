@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from attentive import CLASSES, Attentive
 from steps import exit_step
 from torch import Tensor, nn
 
@@ -11,8 +12,6 @@ import offramp
 from offramp.methods.combiners import Backward
 from offramp.methods.objectives import Step
 from offramp.nets import MultiExitNet, create, owners
-
-CLASSES = 5
 
 
 class Skipping(nn.Module):
@@ -78,11 +77,13 @@ def build(name: str) -> nn.Module:
     if name == "refining":
         stages = [nn.Sequential(nn.Conv2d(4 if k else 3, 4, 3, padding=1), nn.Tanh()) for k in range(4)]
         return MultiExitNet(stages, [Refining() for _ in stages], input_size=(3, 6, 6))
+    if name == "attentive":
+        return Attentive((CLASSES,) * 3)
     return Decoders()
 
 
-SIZE = {"attached": 6, "decoders": 2, "refining": 6}
-NETS = ["vgg7", "resnet18", "msdnet", "attached", "decoders", "refining"]
+SIZE = {"attached": 6, "attentive": 6, "decoders": 2, "refining": 6}
+NETS = ["vgg7", "resnet18", "msdnet", "attached", "attentive", "decoders", "refining"]
 
 
 def batch(name: str, like: nn.Module, count: int = 3) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ import io
 import pytest
 import torch
 import torch.nn.functional as F
+from attentive import Attentive
 from jacobian_cases import PLAIN, batch, build, forward
 from torch import nn
 
@@ -47,10 +48,19 @@ def decoders():
     return net.double().eval()  # micro-batches would have batch statistics of their own
 
 
+def attentive():
+    """Three tasks that read the trunk everywhere, and call a layer of it by themselves."""
+    torch.manual_seed(0)
+    return Attentive().double().eval()
+
+
+MAKERS = [decoders, attentive]
+
+
 def steps_of(net, absent=(), *, accumulate=1, count=6, part=False):
     """The step of a batch that lacks the targets of some outputs, or those of its micro-batches."""
     draw = torch.Generator().manual_seed(2)
-    images = batch("decoders", net, count)[0]
+    images = batch("attentive" if isinstance(net, Attentive) else "decoders", net, count)[0]
     targets = {
         "color": torch.randint(5, (count,), generator=draw),
         "box": torch.rand(count, 4, generator=draw, dtype=torch.float64),
@@ -144,26 +154,28 @@ def weights_by(method):
     return lambda J: weigh(J @ J.T, torch.ones(len(J), dtype=torch.float64))
 
 
+@pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize("absent", ABSENT)
 @pytest.mark.parametrize("shared", SCOPES)
 @pytest.mark.parametrize("name", WEIGHTED)
-def test_rows_are_those_of_the_present_outputs(name, shared, absent, accumulate):
+def test_rows_are_those_of_the_present_outputs(make, name, shared, absent, accumulate):
     """Two rows at most: PCGrad's random order has then nothing to choose."""
-    net, method = decoders(), WEIGHTED[name](shared=shared)
+    net, method = make(), WEIGHTED[name](shared=shared)
     found = run(method.bind(net), net, steps_of(net, absent, accumulate=accumulate))
     assert_same(found, slow_loop(net, *steps_of(net, absent), shared, weights_by(method)))
     for k in absent:
         assert all(p.grad is None for p in net.decoders[k].parameters())
     if {1, 2} <= set(absent):
-        assert net.pair.weight.grad is None
+        assert all(p.grad is None for p in net.pair.parameters())
 
 
+@pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("options", [*CHEAPER, {"part": 0.5}, {"part": 0.5, "every": 2}])
 @pytest.mark.parametrize("absent", ABSENT)
 @pytest.mark.parametrize("shared", SCOPES[1:])
-def test_without_the_rows_too(shared, absent, options):
-    net, method = decoders(), MGDA(shared=shared, **options)
+def test_without_the_rows_too(make, shared, absent, options):
+    net, method = make(), MGDA(shared=shared, **options)
     (step,) = steps_of(net, absent)
     direct = weights_by(method)
     if "part" in options:
@@ -176,9 +188,10 @@ def test_without_the_rows_too(shared, absent, options):
     assert_same(run(method.bind(net), net, steps_of(net, absent, part=True)), wanted)
 
 
+@pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("absent", ABSENT)
-def test_the_sum_is_that_of_the_present_losses(absent):
-    net = decoders()
+def test_the_sum_is_that_of_the_present_losses(make, absent):
+    net = make()
     wanted = slow_loop(net, *steps_of(net, absent), "union", lambda J: torch.ones(len(J)))
     for combiner in (Sum(), CAGrad(c=0), GradDrop(leak=1.0), Aggregate(aggregator="Sum")):
         assert_same(run(combiner.bind(net), net, steps_of(net, absent)), wanted)
@@ -190,10 +203,11 @@ def test_a_step_without_any_target_gives_no_gradient():
         assert set(run(method.bind(net), net, steps_of(net, (0, 1, 2))).values()) == {None}
 
 
+@pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("absent", ABSENT)
 @pytest.mark.parametrize("shared", SCOPES)
-def test_graddrop_drops_signs_of_the_present_rows(shared, absent):
-    net = decoders()
+def test_graddrop_drops_signs_of_the_present_rows(make, shared, absent):
+    net = make()
     found = run(GradDrop(shared=shared).bind(net), net, steps_of(net, absent))
     rows = rows_of(net, *steps_of(net, absent))
     for name, gradient in found.items():
@@ -231,9 +245,10 @@ def test_windows_stay_where_they_are(window, absent):
     assert_same(run(Windows(window=window).bind(net), net, [step]), wanted)
 
 
+@pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("scale", [1.0, 1024.0])
-def test_processes_average_what_is_present(scale):
-    net = decoders()
+def test_processes_average_what_is_present(make, scale):
+    net = make()
     backward = Backward(scale=scale, average=lambda tensor: tensor.mul_(0.5))
     for method in (UPGrad(), UPGrad(shared="union", lean=True), UPGrad(shared="all")):
         found = run(method.bind(net), net, steps_of(net, (0,)), backward)

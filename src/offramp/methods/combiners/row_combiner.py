@@ -45,7 +45,8 @@ class RowCombiner(Combiner):
         shared: Which parameters have rows, and together: ``per_stage`` (weights for each stage), ``union``
             (one vector of weights), ``first`` (the first stage only) or ``all`` (one vector of weights for
             every parameter, heads included).
-        lean: Keep K x K numbers instead of the rows, for one more backward pass; not with ``per_stage``.
+        lean: Keep K x K numbers instead of the rows, for one more backward pass; not with ``per_stage``. On
+            nets without stages, where that would save nothing, the rows are kept.
         every: Steps between two refreshments of the weights; more than 1 not with ``per_stage``.
         part: Share of the batch that the weights are made from; less than 1 not with ``per_stage``.
 

@@ -58,15 +58,16 @@ class Windows(Combiner):
         return Passes(1, 2 if self.window.startswith("overlap") else 1)
 
     def bind(self, net: nn.Module, seed: int = 0) -> Windows:
-        """Check that the net has separate stages.
+        """Check that the net has separate stages, and one for each output.
 
         Raises:
-            UserError: It has no stages, or two of them share a parameter.
+            UserError: It has no such stages, or two of them share a parameter.
         """
         stages = getattr(net, "stages", None)
-        if stages is None:
+        if stages is None or len(stages) != len(net.outputs):  # type: ignore[arg-type]
             raise UserError(
-                f"windows are made of stages, and {type(net).__name__} has none; use another method"
+                f"windows are made of stages, and {type(net).__name__} has none for each output; "
+                "use another method"
             )
         owned = [p for stage in stages for p in set(stage.parameters())]
         if len(owned) > len(set(owned)):

@@ -217,9 +217,10 @@ def test_tied_parameters_add_up_over_the_stages():
             close(net.get_parameter(n).grad, wanted, n)
 
 
-def test_weights_that_are_known_cost_no_rows():
-    net, images, targets, rows = double("msdnet")
-    for shared in ("union", "first"):
+@pytest.mark.parametrize("name", ["msdnet", "attentive", "decoders", "refining"])
+def test_weights_that_are_known_cost_no_rows(name):
+    net, images, targets, rows = double(name)
+    for shared in ("union", "first", "all"):
         net.zero_grad()
         step = forward(net, images, targets)
         jacobian = Jacobian(net, shared)

@@ -10,10 +10,13 @@ its stage is: the rows of the stages under way are kept, as few as saves memory
 
 **Lean** keeps K x K numbers: rows are added to the Gramian and dropped, then one weighted backward pass
 through the shared part gives the combined gradient, for the price of that pass and of a graph that stays
-until then; what a loss has to itself gets its gradient before (:mod:`._stand_ins`). It is for ``union``,
-``first`` and ``all``, whose one vector of weights is known only when the last row is, and pays where the rows
-outweigh the graph. With ``per_stage`` the weights differ from stage to stage, so a weighted pass would be a
-pass for each loss again, and the rows under way are few already.
+until then; what a loss has to itself gets its gradient before (:mod:`._stand_ins`), or with the rows. It is
+for ``union``, ``first`` and ``all``, whose one vector of weights is known only when the last row is, and pays
+where the rows outweigh the graph. With ``per_stage`` the weights differ from stage to stage, so a weighted
+pass would be a pass for each loss again, and the rows under way are few already. Where the graph cannot be
+cut all rows are there at once, before any is dropped, so that a step without a trunk is one of rows.
+
+**Known weights** take one pass for everything, as the plain sum does (:mod:`._borders`).
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from torch import Tensor, nn
 
 from offramp.forks.scales import scales_of
 from offramp.methods.combiners.backward import Backward
+from offramp.methods.combiners.jacobian._borders import borders_of, weighing
 from offramp.methods.combiners.jacobian._cuts import choose_cuts
 from offramp.methods.combiners.jacobian._passes import plan_passes
 from offramp.methods.combiners.jacobian._row_plan import RowPlan, plan_rows
@@ -93,7 +97,9 @@ class Jacobian:
                 engine, which keeps no rows to add to.
         """
         losses = by_output(losses, step)
-        return self._lean(losses, step, backward) if self.lean else self._rows(losses, step, backward)
+        if self.lean and step.trunk is not None:
+            return self._lean(losses, step, backward)
+        return self._rows(losses, step, backward)
 
     def gramians(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> list[LeanBlock]:
         """Inner products of each group's rows; ``.grad`` and the graph are left as they are."""
@@ -117,9 +123,16 @@ class Jacobian:
         """
         losses = by_output(losses, step)
         plan = self._plan(losses, step)
+        ones = dict.fromkeys(range(len(losses)), 1.0)
+        if len(plan.groups) == 1:
+            (group,) = plan.groups
+            borders = borders_of(losses, set(group.parameters), set(plan.plain))
+            if borders:
+                with weighing(borders, weights.get(group.owners, {})):
+                    add_weighted_gradient(losses, ones, [*group.parameters, *plan.plain], backward)
+                return
         losses, filled = self._fill_private(losses, step, plan, backward)
         self._fill_plain(losses, plan, filled, backward)
-        ones = dict.fromkeys(range(len(losses)), 1.0)
         for group in plan.groups:
             known = {**ones, **weights.get(group.owners, {})}
             add_weighted_gradient(
@@ -189,8 +202,9 @@ class Jacobian:
     def _lean(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> Iterator[LeanBlock]:
         plan = self._plan(losses, step)
         losses, filled = self._fill_private(losses, step, plan, backward)
-        blocks = self._products(losses, step, plan, backward)
-        self._fill_plain(losses, plan, filled, backward)  # now, lest they and rows be kept together
+        rest = [p for p in plan.plain if p not in filled]
+        blocks = self._products(losses, step, plan, backward, rest)
+        average_grads(self._net_only(plan.plain), backward)
         yield from blocks
 
     def _fill_private(
@@ -213,11 +227,18 @@ class Jacobian:
         average_grads(self._net_only(plan.plain), backward)
 
     def _products(
-        self, losses: Sequence[Tensor], step: Step, plan: RowPlan, backward: Backward
+        self,
+        losses: Sequence[Tensor],
+        step: Step,
+        plan: RowPlan,
+        backward: Backward,
+        plain: Sequence[Tensor] = (),
     ) -> list[LeanBlock]:
+        """Inner products of each group's rows; the same passes fill ``.grad`` of ``plain`` parameters."""
         if step.share < 1:
             raise ValueError("without rows, those of a batch's micro-batches cannot be added up")
-        need = [{p: None for p in wanted if p in plan.group_of} for wanted in plan.need]
+        wanted = {*plan.group_of, *plain}
+        need = [{p: None for p in reached if p in wanted} for reached in plan.need]
         trunk = self._trunk(losses, step, need, graph_stays=True)
         return lean_blocks(plan.groups, need, losses, trunk, backward)
 
