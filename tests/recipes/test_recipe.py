@@ -22,6 +22,7 @@ PUBLISHED = {
     "paper_imagenet": (90, 256, 0.0, (70, 80, 85), "imagenet", {}),
     "official_msdnet_imagenet": (90, 256, 0.0, (70, 80, 85), "imagenet", MSDNET),
     "msdnet": (300, 64, 1e-4, (150, 225), "msdnet", {}),
+    "dr_mgf_imagenet": (90, 512, 1e-4, (30, 60), "imagenet", {}),
     "sdn_vgg": (100, 64, 5e-4, (50, 75), "crop-flip", {}),
     "sdn_resnet": (100, 64, 1e-4, (50, 75), "crop-flip", {}),
     "sdn_wideresnet": (100, 64, 5e-4, (50, 75), "crop-flip", {}),
@@ -32,7 +33,7 @@ OPTIONS_ALONE = {"official_vit": {"own_to_shared": 1.0, "impl": "cat"}, "officia
 
 
 def test_every_shipped_recipe_is_tested():
-    assert set(shipped()) == {*PUBLISHED, *OPTIONS_ALONE}
+    assert set(shipped()) == {*PUBLISHED, *OPTIONS_ALONE, "nyuv2"}
 
 
 @pytest.mark.parametrize("name", OPTIONS_ALONE)
@@ -51,8 +52,19 @@ def test_shipped_recipes_say_what_was_published(name):
     assert recipe.size == (224 if name.endswith("imagenet") else None)
     assert (recipe.optimizer, recipe.lr, recipe.momentum, recipe.nesterov) == ("sgd", 0.1, 0.9, False)
     assert (recipe.schedule, recipe.gamma) == ("multistep", 0.1)
-    assert recipe.val_fraction == (0.1 if name.startswith(("msdnet", "sdn")) else 0.0)
+    held_out = 0.1 if name.startswith(("msdnet", "sdn")) else 0.0
+    assert recipe.val_fraction == (0.039 if name == "dr_mgf_imagenet" else held_out)  # 50,000 of 1,281,167
     method("dfs", recipe.options)  # the options exist
+
+
+def test_the_recipe_of_dense_prediction_says_what_was_published():
+    """MTAN's and DR-MGF's: Adam without decay, halved at half of 200 epochs; milestones scale along."""
+    recipe = Recipe.load("nyuv2")
+    assert recipe == Recipe(
+        epochs=200, batch_size=2, optimizer="adam", lr=1e-4, weight_decay=0.0, schedule="multistep",
+        milestones=(100,), gamma=0.5, augment="nyuv2", val_fraction=0.0,
+    )  # fmt: skip
+    assert recipe.replace(epochs=8).milestones == (4,)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -167,7 +179,7 @@ def test_a_recipe_cannot_be_changed():
         ({"checkpoint_every": -1}, ["checkpoint_every"]),
         ({"train_limit": 0}, ["train_limit", "0"]),
         ({"schedule": "cosin"}, ["schedule", "'cosin'", "did you mean 'cosine'"]),
-        ({"optimizer": "lion"}, ["optimizer", "'lion'", "sgd or adamw"]),
+        ({"optimizer": "lion"}, ["optimizer", "'lion'", "sgd, adam or adamw"]),
         ({"precision": "fp8"}, ["precision", "fp8", "fp32, bf16 or fp16"]),
         ({"compile": "yes"}, ["compile", "'yes'", "true or false"]),
         ({"augment": 3}, ["augment", "3"]),

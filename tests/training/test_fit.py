@@ -26,8 +26,9 @@ def by_hand(net: MultiExitNet, recipe: Recipe) -> list[list[float]]:
     """Train in place; the mean losses of each epoch."""
     data = tiny_data()
     transform, _ = pipeline(recipe.augment, data)
-    if recipe.optimizer == "adamw":
-        optimizer = torch.optim.AdamW(net.parameters(), weight_decay=recipe.weight_decay)
+    if recipe.optimizer != "sgd":
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
+        optimizer = kind(net.parameters(), weight_decay=recipe.weight_decay)
     else:
         optimizer = torch.optim.SGD(
             net.parameters(),
@@ -73,10 +74,11 @@ def by_hand(net: MultiExitNet, recipe: Recipe) -> list[list[float]]:
         PLAIN,
         PLAIN.replace(nesterov=False, schedule="cosine", label_smoothing=0.1, seed=3),
         PLAIN.replace(optimizer="adamw", lr=1e-3, clip=0.5),
+        PLAIN.replace(optimizer="adam", lr=1e-3, weight_decay=0.1),
         PLAIN.replace(schedule="multistep", milestones=(1,), weight_decay=0.0, precision="bf16"),
         PLAIN.replace(precision="fp16", clip=0.5),
     ],
-    ids=["plain", "smooth-cosine", "adamw-clip", "bf16", "fp16"],
+    ids=["plain", "smooth-cosine", "adamw-clip", "adam", "bf16", "fp16"],
 )
 def test_fit_is_the_plain_loop(tmp_path, recipe, method):
     oracle, net = tiny_net(), tiny_net()

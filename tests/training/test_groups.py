@@ -33,8 +33,8 @@ def by_hand(net, recipe, body, head, light, light_head):
         )
         groups.append({"params": [parameter], "lr": lr, "weight_decay": decay})
     optimizer = torch.optim.SGD(groups, momentum=0.9, nesterov=True)
-    if recipe.optimizer == "adamw":
-        optimizer = torch.optim.AdamW(groups)
+    if recipe.optimizer != "sgd":
+        optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer](groups)
     data = tiny_data()
     transform, _ = pipeline(recipe.augment, data)
     net.train()
@@ -48,7 +48,7 @@ def by_hand(net, recipe, body, head, light, light_head):
             optimizer.step()
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 @pytest.mark.parametrize(("settings", "body", "head", "light", "light_head"), EXPECTED.values(), ids=EXPECTED)
 def test_each_group_has_its_own(settings, body, head, light, light_head, optimizer):
     recipe = PLAIN.replace(optimizer=optimizer, **settings)

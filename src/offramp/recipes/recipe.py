@@ -16,7 +16,7 @@ from offramp.recipes._streams import check_streams, of_set
 
 __all__ = ["Recipe"]
 
-OPTIMIZERS = ("sgd", "adamw")
+OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "multistep", "onecycle")
 PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -32,7 +32,7 @@ class Recipe:
         batch_size: Images per step, over all devices together. A last, smaller batch is dropped.
         accumulate: Cut each batch into so many micro-batches, one in memory at a time, for the same step of
             the optimiser (:mod:`offramp.methods.loops.minibatch`). Batch norm sees micro-batches.
-        optimizer: ``"sgd"`` or ``"adamw"``.
+        optimizer: ``"sgd"``, ``"adamw"``, or ``"adam"``, whose weight decay is a part of the gradient.
         lr: Peak learning rate.
         momentum: Of SGD.
         nesterov: Nesterov's momentum in SGD.

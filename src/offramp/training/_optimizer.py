@@ -12,15 +12,18 @@ from offramp.recipes.recipe import Recipe
 
 __all__ = ["build_optimizer"]
 
+ADAPTIVE: dict[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
 
 def build_optimizer(parameters: Iterable[Any], recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD or AdamW with the recipe's weight decay; parameters, or groups of them as torch takes them.
+    """The recipe's optimiser with its weight decay; parameters, or groups of them as torch takes them.
 
     Its ``load_state_dict`` raises a ValueError at what is of other parameters.
     """
     optimizer: torch.optim.Optimizer
-    if recipe.optimizer == "adamw":
-        optimizer = torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay)
+    if recipe.optimizer in ADAPTIVE:
+        kind = ADAPTIVE[recipe.optimizer]
+        optimizer = kind(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay)
     else:
         optimizer = torch.optim.SGD(
             parameters,
