@@ -171,7 +171,7 @@ def test_places_in_memory_that_several_elements_share(keep):
 def test_a_net_with_expanded_buffers_is_bound_trained_and_refused(tmp_path):
     net = expanded(tiny_net())
     offramp.method("cagrad").bind(net)
-    with pytest.raises(offramp.UserError, match="give one weight per exit"):
+    with pytest.raises(offramp.UserError, match="give one weight per output"):
         offramp.method("joint", weights=[1.0]).bind(net)
     recipe = offramp.Recipe(epochs=1, batch_size=8, augment="none")
     run = offramp.fit(net, tiny_data(), "joint", recipe, tmp_path / "run", quiet=True)

@@ -114,7 +114,7 @@ def test_weights_are_factors_of_the_losses():
     plain = TaskLoss()(step)
     weighted = BoundMethod(method("joint", {"weights": [0, 1, 2, 3, 4, 5]}), net).losses_of(step)
     assert torch.equal(torch.stack(weighted), torch.arange(6) * torch.stack(plain))
-    with pytest.raises(UserError, match="weights are 2, exits 6"):
+    with pytest.raises(UserError, match="weights are 2, outputs 6"):
         BoundMethod(method("joint", {"weights": [1, 2]}), net)
     for bad in ([1, -1], "ab", [0, 0], 3, [float("nan")], [True, True]):
         with pytest.raises(UserError, match="weights are"):

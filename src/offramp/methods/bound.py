@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from offramp.data.batch import Batch
 from offramp.distributed.collectives import mean_all
-from offramp.errors import UserError
 from offramp.methods.balancers import Balancer, Equal
 from offramp.methods.by_parts import ForwardByParts
 from offramp.methods.combiners import Backward, Combiner
 from offramp.methods.combiners.jacobian import run_with_lasting_graph
 from offramp.methods.objectives import Objective, Step
+from offramp.methods.objectives.factors import factors_of
 from offramp.modes import buffers_kept
 from offramp.nets import MultiExitNet
 from offramp.tasks import Task
@@ -69,19 +69,15 @@ class BoundMethod(nn.Module):
         net: The net.
 
     Raises:
-        UserError: The net lacks what the method needs, or has another number of outputs than there are
-            weights.
+        UserError: The net lacks what the method needs, or has other outputs than there are weights.
     """
 
     def __init__(self, method: MethodParts, net: nn.Module, seed: int = 0) -> None:
         super().__init__()
         outputs: Mapping[str, Task] = net.outputs  # type: ignore[assignment]
         self.method, self.needs = method, method.needs
-        self.weights = method.objective.weights
-        if self.weights is not None and len(self.weights) != len(outputs):
-            raise UserError(
-                f"weights are {len(self.weights)}, exits {len(outputs)}; give one weight per exit"
-            )
+        weights = method.objective.weights
+        self.weights = None if weights is None else factors_of(weights, outputs, "weights")
         self._net = (net,)  # in a tuple, since it is no part of this module
         self._forward = (ForwardByParts(net),)
         self.objective = method.objective.bind(net, seed)

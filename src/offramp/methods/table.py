@@ -29,7 +29,7 @@ from offramp.methods.objectives.self_distillation import SelfDistillation, SelfD
 __all__ = ["METHODS", "Method", "method"]
 
 # all of the authors' scripts hand these on from stage to stage
-META_GF_SCRIPTS: dict[str, Any] = {"optimizers": "shared", "statistics": "carried"}
+SCRIPTS: dict[str, Any] = {"optimizers": "shared", "statistics": "carried"}
 
 METHODS: dict[str, Method] = {
     m.name: m
@@ -177,25 +177,31 @@ METHODS: dict[str, Method] = {
             "meta-gf-vgg",
             "Meta-GF as its authors' script for VGG-SDN on CIFAR-100",
             "Sun et al., ECCV 2022, the authors' code",
-            {"loop": MetaGF(**META_GF_SCRIPTS, ramp=True)},
+            {"loop": MetaGF(**SCRIPTS, ramp=True)},
         ),
         Method(
             "meta-gf-vgg-cifar10",
             "Meta-GF as its authors' script for VGG-SDN on CIFAR-10",
             "Sun et al., ECCV 2022, the authors' code",
-            {"loop": MetaGF(**META_GF_SCRIPTS, ramp=True, sharpness=1.0, fusion_lr=0.001)},
+            {"loop": MetaGF(**SCRIPTS, ramp=True, sharpness=1.0, fusion_lr=0.001)},
         ),
         Method(
             "meta-gf-resnet",
             "Meta-GF as its authors' script for ResNet-SDN, without an oversight",
             "Sun et al., ECCV 2022, the authors' code",
-            {"loop": MetaGF(**META_GF_SCRIPTS, ramp=True, granularity="tensor", ema=0.9, fusion_gamma=1.0)},
+            {"loop": MetaGF(**SCRIPTS, ramp=True, granularity="tensor", ema=0.9, fusion_gamma=1.0)},
         ),
         Method(
             "meta-gf-msdnet",
             "Meta-GF as its authors' script for MSDNet, without an oversight",
             "Sun et al., ECCV 2022, the authors' code",
-            {"loop": MetaGF(**META_GF_SCRIPTS, granularity="tensor", ema=0.9, fusion_gamma=1.0)},
+            {"loop": MetaGF(**SCRIPTS, granularity="tensor", ema=0.9, fusion_gamma=1.0)},
+        ),
+        Method(
+            "meta-gf-nyu",
+            "Meta-GF as its authors' code for NYUv2",
+            "Sun et al., arXiv 2305.19844, the authors' code",
+            {"loop": MetaGF(**SCRIPTS, auxiliary=0.5, granularity="connection", ema=0.9, fusion_gamma=1.0)},
         ),
         Method(
             "dr-avgf",
@@ -227,7 +233,14 @@ METHODS: dict[str, Method] = {
             "Sun et al., arXiv 2305.19844, the authors' code",
             {
                 "loop": DRMGF(
-                    gate="mixed", lateral="nyu", init="norm", auxiliary=0.5, penalty=0.0, fusion_lr=0.1
+                    **SCRIPTS,
+                    gate="mixed",
+                    lateral="nyu",
+                    init="norm",
+                    auxiliary=0.5,
+                    stage_weights="nyu",
+                    penalty=0.0,
+                    fusion_lr=0.1,
                 )
             },
         ),

@@ -51,7 +51,7 @@ def plain_epoch(net, owners, omega, *, heed, weigh, count, velocity):
     return {n: t.detach() for n, t in fused.items()}
 
 
-@pytest.mark.parametrize("granularity", ["channel", "tensor"])
+@pytest.mark.parametrize("granularity", ["channel", "tensor", "connection"])
 def test_an_epoch_equals_a_plain_reading(granularity):
     ours, theirs = tiny_net(), tiny_net()
     work = bench(ours, "meta-gf", granularity=granularity)
@@ -63,6 +63,9 @@ def test_an_epoch_equals_a_plain_reading(granularity):
         for k in own:
             if granularity == "channel":
                 first, shape = 5.0 if k == last else 1.0, parameters[name].shape[:1]
+            elif granularity == "connection":  # kernels, and elements of what has none
+                shape = parameters[name].shape
+                first, shape = 0.0, shape[:2] if len(shape) == 4 else shape
             else:
                 first, shape = 1.0, ()
             omega[name, k] = torch.full(shape, first, dtype=torch.float64, requires_grad=True)

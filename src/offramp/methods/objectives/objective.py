@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
 
-from offramp.checks import numbers
+from offramp.methods.objectives.factors import Factors, check_factors
 from offramp.methods.objectives.step import Step
 
 __all__ = ["Objective"]
@@ -22,7 +22,8 @@ class Objective:
         needs: What a step must bring beside the outputs: ``"features"``.
         one_by_one: Whether each loss reads its own output alone, so that outputs may be of different samples.
         reads_epochs: What in it depends on how many epochs there will be.
-        weights: Fixed factors of the K losses; by default 1 each.
+        weights: Fixed factors of the K losses: one per output in order, or by the outputs' names, e.g.
+            ``{"normals": 10}``; 1 where none is given.
 
     Raises:
         UserError: A weight is negative or not a number.
@@ -31,13 +32,13 @@ class Objective:
     needs: ClassVar[frozenset[str]] = frozenset()
     one_by_one: ClassVar[bool] = False
     reads_epochs: ClassVar[tuple[str, ...]] = ()
-    weights: Sequence[float] | None = None
+    weights: Factors | None = None
 
     def __post_init__(self) -> None:
         if self.weights is None:
             return
-        bounds = "a factor of 0 or more per exit, not all 0, e.g. [1, 1, 2]"
-        weights = numbers(self, "weights", bounds, lambda factors: min(factors) >= 0 < max(factors))
+        bounds = "a factor of 0 or more per output, not all 0, e.g. [1, 1, 2] or {depth: 2}"
+        weights = check_factors(self, "weights", bounds, lambda factors: min(factors) >= 0 < max(factors))
         object.__setattr__(self, "weights", weights)
 
     def bind(self, net: nn.Module, seed: int = 0) -> Callable[[Step], list[Tensor]]:

@@ -1,4 +1,4 @@
-"""Which parts of a net DR-MGF's fusion scales: kernels, rows of a matrix, channels of a norm layer."""
+"""Which parts of a net have weights of their own in a fusion: kernels, or elements of what has none."""
 
 from __future__ import annotations
 
@@ -9,25 +9,33 @@ from torch import Tensor, nn
 
 from offramp.methods.loops.staged._importance import CONVOLUTIONS
 
-__all__ = ["scaled_units"]
+__all__ = ["connections", "scaled_units"]
+
+
+def connections(net: nn.Module, shared: Collection[str]) -> dict[str, torch.Size]:
+    """Leading part of each shared parameter's shape: of a convolution one for each kernel, else all of it."""
+    kernels = _kernels(net)
+    return {
+        name: parameter.shape[:2] if name in kernels else parameter.shape
+        for name, parameter in net.named_parameters()
+        if name in shared
+    }
 
 
 def scaled_units(net: nn.Module, shared: Collection[str], *, affine: bool) -> dict[str, torch.Size]:
-    """Leading part of each shared parameter's shape over which the fusion's scales differ.
+    """Leading part of each shared parameter's shape over which DR-MGF's scales differ.
 
-    Of a convolution one for each kernel, of anything else one for each element. A bias beside a weight of
-    more axes has none.
+    That of its connections; a bias beside a weight of more axes has none.
 
     Args:
         net: The net.
         shared: Names of the parameters that several outputs own.
         affine: Whether weights and biases of norm layers, which have one axis, have scales.
     """
-    kernels = _kernels(net)
     return {
-        name: parameter.shape[:2] if name in kernels else parameter.shape
-        for name, parameter in net.named_parameters()
-        if name in shared and not _is_bias(net, name) and (affine or parameter.dim() != 1)
+        name: unit
+        for name, unit in connections(net, shared).items()
+        if not _is_bias(net, name) and (affine or net.get_parameter(name).dim() != 1)
     }
 
 

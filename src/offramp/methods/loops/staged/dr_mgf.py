@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from offramp.checks import choice, number, numbers, switch
-from offramp.errors import UserError
+from offramp.checks import choice, number, switch
 from offramp.methods.loops.context import LoopContext
 from offramp.methods.loops.loop import BoundLoop
 from offramp.methods.loops.progress import Progress
@@ -26,8 +25,10 @@ from offramp.methods.loops.staged._loss_factors import equal_norms, landscape_ra
 from offramp.methods.loops.staged._options import StagedLoop
 from offramp.methods.loops.staged._output_training import OutputTraining
 from offramp.methods.loops.staged._scaled_units import scaled_units
+from offramp.methods.objectives.factors import Factors, check_factors, factors_of
 from offramp.methods.passes import K, Passes
 from offramp.nets.state_owners import owners_of_state
+from offramp.tasks import Normals
 
 if TYPE_CHECKING:
     from lightning_fabric.wrappers import _FabricOptimizer
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["DRMGF"]
 
 EQUAL = "equal-norms"
+NYU = "nyu"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +53,8 @@ class DRMGF(StagedLoop):
         pointwise: Also gate 1x1 convolutions, by a nu that has a sign.
         auxiliary: The auxiliary rate beta.
         landscape: Find rates from 0 to `auxiliary` before the phase of each output, after the first epoch.
-        stage_weights: Factors of the outputs' losses in the outputs' phases only: one number each, or
-            ``equal-norms``.
+        stage_weights: Factors of the outputs' losses in the outputs' phases only: one per output in order, or
+            by name; ``equal-norms``; or ``nyu``, 10 for surface normals and 1 for others (the NYUv2 code).
         penalty: lambda.
         nu_decay: Weight decay of nu.
         routed_share: Fraction of the epochs, from the first, that train gated weights. Later ones train raw
@@ -76,7 +78,7 @@ class DRMGF(StagedLoop):
     pointwise: bool = False
     auxiliary: float = 0.4
     landscape: bool = False
-    stage_weights: Sequence[float] | str | None = None
+    stage_weights: Factors | str | None = None
     penalty: float = 1e-4
     nu_decay: float = 0.0
     routed_share: float = 0.5
@@ -101,9 +103,9 @@ class DRMGF(StagedLoop):
         for name in ("auxiliary", "penalty", "nu_decay"):
             number(self, name, "from 0 to 1e30", lambda value: 0 <= value <= 1e30)
         number(self, "routed_share", "from 0 to 1", lambda share: 0 <= share <= 1)
-        if self.stage_weights not in (None, EQUAL):
-            bounds = f"a number above 0 per output, or {EQUAL}"
-            weights = numbers(self, "stage_weights", bounds, lambda factors: min(factors) > 0)
+        if self.stage_weights not in (None, EQUAL, NYU):
+            bounds = f"a number above 0 per output, in order or by name, or {EQUAL} or {NYU}"
+            weights = check_factors(self, "stage_weights", bounds, lambda factors: min(factors) > 0)
             object.__setattr__(self, "stage_weights", weights)
 
     @property
@@ -139,14 +141,11 @@ class DRMGF(StagedLoop):
         """Bind the loop to a net and the means to train it.
 
         Raises:
-            UserError: The net or the objective does not fit the loop, or there is not one stage weight for
-                each output.
+            UserError: The net or the objective does not fit the loop, or has other outputs than there are
+                stage weights.
         """
-        weights, outputs = self.stage_weights, len(context.tasks)
-        if isinstance(weights, tuple) and len(weights) != outputs:
-            raise UserError(
-                f"stage_weights are {len(weights)}, outputs {outputs}; give one weight per output"
-            )
+        if not isinstance(self.stage_weights, str | None):
+            factors_of(self.stage_weights, context.net.outputs, "stage_weights")
         owners = owners_of_state(context.net)
         importance = self._importance(context, owners)
         mean = self._mean(context.net, shared_parameters(context.net, owners), importance)
@@ -162,18 +161,24 @@ class DRMGF(StagedLoop):
 
     def factors(self, training: OutputTraining, output: int, progress: Progress) -> list[float]:
         """Factor of each loss in the phase of an output: by ramp, auxiliary rate and stage weight."""
-        outputs = len(training.context.tasks)
-        scales: Sequence[float] = [1.0] * outputs
-        if self.stage_weights == EQUAL:
-            scales = equal_norms(training, progress)
-        elif self.stage_weights is not None:
-            scales = self.stage_weights  # type: ignore[assignment]
-        rates = [self.auxiliary] * outputs
+        scales = self._scales(training, progress)
+        rates = [self.auxiliary] * len(scales)
         if self.landscape and progress.epoch > 0:
             rates = landscape_rates(training, output, progress, cap=self.auxiliary, weights=scales)
         rates[output] = 1.0
         tau = training.taus(progress)[output]
         return [tau * rate * scale for rate, scale in zip(rates, scales, strict=True)]
+
+    def _scales(self, training: OutputTraining, progress: Progress) -> Sequence[float]:
+        """Stage weight of each output."""
+        tasks, outputs = training.context.tasks, training.context.net.outputs
+        if self.stage_weights is None:
+            return [1.0] * len(tasks)
+        if self.stage_weights == EQUAL:
+            return equal_norms(training, progress)
+        if self.stage_weights == NYU:
+            return [10.0 if isinstance(task, Normals) else 1.0 for task in tasks]
+        return factors_of(self.stage_weights, outputs, "stage_weights")  # type: ignore[arg-type]
 
     def _importance(self, context: LoopContext, owners: Mapping[str, tuple[int, ...]]) -> Importance:
         return Importance(

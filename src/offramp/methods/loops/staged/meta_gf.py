@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from offramp.checks import choice, number, switch
 from offramp.methods.loops.context import LoopContext
@@ -22,6 +22,7 @@ from offramp.methods.loops.staged._fusion import adam
 from offramp.methods.loops.staged._learned_mean import LearnedMean
 from offramp.methods.loops.staged._options import StagedLoop
 from offramp.methods.loops.staged._output_training import OutputTraining
+from offramp.methods.loops.staged._scaled_units import connections
 from offramp.nets import MultiExitNet
 from offramp.nets.state_owners import owners_of_state
 
@@ -49,6 +50,8 @@ class MetaGF(StagedLoop):
         granularity: ``channel``: weights exp(T w) for each output channel, from w = 1, and 5 for the last
             exit of a multi-exit net (VGG-SDN). ``tensor``: one weight sigmoid(w) for each tensor, from w = 1,
             for which the authors take ``ema=0.9`` and ``fusion_gamma=1`` (ResNet-SDN, MSDNet).
+            ``connection``: one weight sigmoid(w) for each kernel of a convolution and each element of other
+            tensors, from w = 0 (NYUv2).
         sharpness: T.
         frozen: Learn in the first epoch only, as the authors' scripts for ResNet and MSDNet do by oversight.
 
@@ -67,7 +70,7 @@ class MetaGF(StagedLoop):
     def __post_init__(self) -> None:
         super().__post_init__()
         number(self, "auxiliary", "of 0 or more", lambda rate: rate >= 0)
-        choice(self, "granularity", ("channel", "tensor"))
+        choice(self, "granularity", ("channel", "tensor", "connection"))
         number(self, "sharpness", "above 0", lambda t: t > 0)
         switch(self, "frozen")
 
@@ -100,16 +103,24 @@ class MetaGF(StagedLoop):
     def _mean(self, context: LoopContext, shared: Mapping[str, tuple[int, ...]]) -> LearnedMean:
         channel = self.granularity == "channel"
         deepest = len(context.tasks) - 1 if channel and isinstance(context.net, MultiExitNet) else None
-        shapes = {name: p.shape for name, p in context.net.named_parameters() if name in shared}
+        usual = 0.0 if self.granularity == "connection" else 1.0
         return LearnedMean(
             shared,
-            {name: shape[:1] if channel else shape[:0] for name, shape in shapes.items()},
+            self._units(context.net, shared),
             positive=self._positive,
-            start=lambda output: 5.0 if output == deepest else 1.0,
+            start=lambda output: 5.0 if output == deepest else usual,
             like=next(context.net.parameters()),
         )
 
+    def _units(self, net: nn.Module, shared: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Size]:
+        """Leading part of each shared tensor's shape over which weights differ."""
+        if self.granularity == "connection":
+            return connections(net, shared)
+        axes = 1 if self.granularity == "channel" else 0
+        return {name: p.shape[:axes] for name, p in net.named_parameters() if name in shared}
+
     def _positive(self, variable: Tensor) -> Tensor:
-        if self.granularity == "tensor":
-            return variable.sigmoid()
-        return torch.exp(self.sharpness * (variable - variable.detach().amax(0)))  # whose mean is the same
+        if self.granularity == "channel":
+            # less the highest, for the same mean
+            return torch.exp(self.sharpness * (variable - variable.detach().amax(0)))
+        return variable.sigmoid()
