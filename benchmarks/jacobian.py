@@ -17,7 +17,6 @@ exact weights, over some steps of training.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import itertools
 import json
 import os
@@ -25,11 +24,11 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from _clock import DTYPES, Clock, precision
+from _memory import AT_ONCE, resident_peak
 from _result import result_file, write_result
 from torch import Tensor, nn
 
@@ -257,16 +256,7 @@ def peak(name: str, variant: str, args: argparse.Namespace) -> float:
     step(*data(2, "cpu"))  # loads what torch loads late
     net.zero_grad(set_to_none=True)
     images, targets = data(args.batch, "cpu")
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
-    before = memory("VmRSS")
-    step(images, targets)
-    return (memory("VmHWM") - before) / 1024
-
-
-def memory(key: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key + ":"))
+    return resident_peak(lambda: step(images, targets))
 
 
 def peaks(name: str, args: argparse.Namespace) -> dict[str, list[float]]:
@@ -278,8 +268,7 @@ def peaks(name: str, args: argparse.Namespace) -> dict[str, list[float]]:
     if Clock(args.device).cuda:
         return found | peaks_on_gpu(net, name, wanted, args)
     owned = json.dumps({n: sorted(outputs) for n, outputs in net.owners().items()})
-    # What is freed goes back at once, so that the figure is of what lives and not of the allocator's habits.
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    environment = {**os.environ, **AT_ONCE}
     pipes = {"input": owned, "text": True, "stdout": subprocess.PIPE}
     for variant in wanted:
         command = [sys.executable, __file__, "--peak", name, variant, "--batch", str(args.batch)]
