@@ -15,6 +15,8 @@ from tasks_job import METHODS, RECIPE, STOPPED, net, recipe
 from tiny_runs import Tripwire, rows
 
 from offramp import Recipe, fit
+from offramp.data import open_data
+from offramp.nets import segnet_mtan
 
 JOB = Path(__file__).with_name("tasks_job.py")
 ALONE = {
@@ -108,3 +110,41 @@ def test_most_steps_lack_a_task():
         ("color", "shape"),
         ("box", "color", "shape"),
     }
+
+
+@pytest.mark.parametrize("method", ["cagrad", "dr-mgf-nyu"])
+def test_a_stopped_run_of_segnet_mtan_on_rooms_goes_on_to_the_bit(method, tmp_path):
+    recipe = Recipe.load("nyuv2").replace(epochs=2, batch_size=2, checkpoint_every=1)
+    rooms = {"train_limit": 4, "test_limit": 2, "val_fraction": 0.0}
+
+    def run(folder, stop_at=None, **rest):
+        data = open_data("rooms:images=4,test=2,height=32,width=32", **rooms)
+        if stop_at is not None:
+            data.train.batches = stopping(data.train.batches, stop_at)
+        torch.manual_seed(0)
+        net = segnet_mtan(width=1)
+        net.input_size = data.input_size
+        return fit(net, data, method, recipe, tmp_path / folder, quiet=True, **rest)
+
+    whole = run("whole")
+    with pytest.raises(KeyError):
+        run("cut", stop_at=3)
+    cut = run("cut", resume=True)
+    torch.testing.assert_close(dict(cut.net.state_dict()), dict(whole.net.state_dict()), rtol=0, atol=0)
+    assert cut.result == whole.result
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+
+
+def stopping(batches, at):
+    """The batches of a split, of which there are so many in all before an exception."""
+    given = 0
+
+    def some(*arguments, **rest):
+        nonlocal given
+        for batch in batches(*arguments, **rest):
+            given += 1
+            if given > at:
+                raise KeyError("stop")
+            yield batch
+
+    return some

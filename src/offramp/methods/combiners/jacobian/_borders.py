@@ -43,19 +43,17 @@ def borders_of(losses: Sequence[Tensor], weighted: Collection[Tensor], plain: Co
     borders: Borders = {}
     for j, nodes in regions.items():
         for node in nodes:
-            alone = losses_through[node] == 1
-            leaving = set()
-            for i, (behind, _) in enumerate(node.next_functions):
-                leaf = getattr(behind, "variable", None)
-                if leaf is not None and not alone and leaf in plain:
+            ways = [(behind, getattr(behind, "variable", None)) for behind, _ in node.next_functions]
+            if losses_through[node] > 1:
+                if any(leaf in plain for _, leaf in ways):
                     return {}
-                if (
-                    leaf in weighted
-                    if leaf is not None
-                    else behind is not None and losses_through[behind] > 1
-                ):
-                    leaving.add(i)
-            if alone and leaving:
+                continue
+            leaving = {
+                i
+                for i, (behind, leaf) in enumerate(ways)
+                if leaf in weighted or (behind is not None and losses_through[behind] > 1)
+            }
+            if leaving:
                 borders.setdefault(j, []).append((node, frozenset(leaving)))
     return borders
 
