@@ -8,7 +8,7 @@ from statistics import fmean
 
 import pytest
 from tiny_dense import dense_data, dense_net
-from tiny_runs import Tripwire, tiny_data, tiny_net
+from tiny_runs import Tripwire, rows, tiny_data, tiny_net
 
 from offramp import Recipe, Run, UserError, fit
 from offramp.runs.evaluation import Evaluation
@@ -59,6 +59,20 @@ def test_the_weights_are_those_without_and_nothing_else_stays(tmp_path):
     files = [{path.name for path in (tmp_path / name).iterdir()} for name in ("with", "without")]
     assert files[0] - files[1] == {"last_epochs.json"}
     assert [*json.loads((tmp_path / "with" / "last_epochs.json").read_text())] == ["2", "3", "4"]
+
+
+@pytest.mark.parametrize("method", ["pcgrad", "dfs", "uncertainty", "separate", "meta-gf", "dr-mgf"])
+def test_each_epoch_is_measured_as_it_was_at_its_end(method, tmp_path):
+    """With the test set for validation samples, the log has the same numbers."""
+    data = dense_data()
+    data.val = data.test
+    fit(dense_net(), data, method, LAST, tmp_path / "run", quiet=True)
+    measured = json.loads((tmp_path / "run" / "last_epochs.json").read_text())
+    for row in rows(tmp_path / "run")[1:]:
+        outputs = measured[str(int(float(row["epoch"])))]["outputs"]
+        for name, metric in (("segmentation", "miou"), ("depth", "abs_err"), ("normals", "mean_angle")):
+            logged = float(row[f"val_{metric}_{name}"])
+            assert outputs[name][metric] == pytest.approx(logged, rel=1e-5), (row["epoch"], name)
 
 
 def test_a_run_that_keeps_nothing_has_the_mean_too(finals, monkeypatch, tmp_path):

@@ -18,7 +18,7 @@ _OWN = {"options", "seed", "tasks", "channels_last", "last_epochs", "checkpoint_
 
 
 def read_baselines(folders: Iterable[str | Path], record: Mapping[str, Any]) -> list[Result]:
-    """The results of runs on the data of another; settings of the recipe that differ from its are said.
+    """The results of runs on the data of another, or on one of its sets; other settings of a recipe are said.
 
     Args:
         folders: Run folders.
@@ -30,8 +30,9 @@ def read_baselines(folders: Iterable[str | Path], record: Mapping[str, Any]) -> 
     results = []
     for folder in map(Path, folders):
         baseline = read_record(folder)
-        theirs, ours = (content["data"] for content in (baseline, record))
-        if (theirs["name"], theirs.get("digest")) != (ours["name"], ours.get("digest")):
+        theirs, ours = baseline["data"], record["data"]
+        sets = [ours, *ours.get("sets", {}).values()]
+        if (theirs["name"], theirs.get("digest")) not in [(s["name"], s.get("digest")) for s in sets]:
             other = f"{theirs['name']}, and the run on {ours['name']}"
             raise UserError(f"the baseline {folder} is on {other}; give a baseline on the same data")
         recipe = record["recipe"]

@@ -97,7 +97,7 @@ class Trainer:
         rehearse(context, images, START, remedy(recipe, data.train, together))
         self.loop = method.loop.bind(context)
         self.average = Average(net, recipe.average) if recipe.average else None
-        self.end = EndOfTraining(recipe, folder.kept_epochs)
+        self.last_epochs = EndOfTraining(recipe, folder.kept_epochs)
         share = recipe.batch_size // fabric.world_size
         steps = data.train.num_batches(share, drop_last=True, world=fabric.world_size)
         self.plan = EpochPlan(self.loop.phases, steps)
@@ -184,7 +184,9 @@ class Trainer:
                 row = self._row()
                 self.state.next_epoch(row)
                 self.folder.log_epoch(self.state.rows)
-                self.end.keep(self.state.epoch, self.net)  # before a checkpoint says that the epoch is done
+                self.last_epochs.keep(
+                    self.state.epoch, self.net
+                )  # before a checkpoint says that the epoch is done
                 self._save()
                 display.epoch(row)
                 self._look()

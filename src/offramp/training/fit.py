@@ -121,7 +121,7 @@ def _train(
             begun()
             trainer.train()
             fabric.barrier()  # every epoch's weights are on disk
-            trainer.end.measure(trained, lambda: trainer.evaluation(setup.data.test))
+            trainer.last_epochs.measure(trained, lambda: trainer.evaluation(setup.data.test))
     trained.eval()  # its new forks too
     return trainer, counted
 
@@ -135,7 +135,7 @@ def _concluded(trainer: Trainer, counted: Cost, setup: Setup) -> Result:
     if average:
         with average.applied(trained):
             result = dataclasses.replace(result, averaged=evaluation(setup.data.test))
-    result = trainer.end.conclude(result)
+    result = trainer.last_epochs.conclude(result)
     trainer.folder.finish(result)
     return result
 
