@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -14,7 +12,7 @@ from offramp.data import open_data
 from offramp.nets.text import build
 
 ROOMS = "rooms:images=8,height=32,width=32"
-RECIPE = Recipe(batch_size=4, schedule="constant", epochs=1)
+RECIPE = Recipe(batch_size=4, schedule="constant", epochs=1, train_limit=5, test_limit=2)
 
 
 def net_for(data, text):
@@ -23,25 +21,28 @@ def net_for(data, text):
 
 
 @pytest.mark.parametrize("name", ["segnet_split", "segnet_mtan", "segnet_cross_stitch"])
-def test_a_run_is_opened_again_from_its_record_and_goes_on_to_the_bit(name, tmp_path):
-    data = open_data(ROOMS)
-    one = offramp.fit(net_for(data, f"{name}:width=2"), data, "pcgrad", RECIPE, tmp_path / "one", quiet=True)
-    assert list(one.result.outputs) == ["segmentation", "depth", "normals"]
-    opened = Run.open(tmp_path / "one")
-    assert opened.record["net"] == {"net": name, "num_classes": 13, "width": 2}
-    assert opened.net.input_size == (3, 32, 32)
-    assert opened.evaluate().outputs == one.result.outputs
-    shutil.copytree(tmp_path / "one", tmp_path / "more")
+def test_a_run_is_opened_again_from_its_record(name, tmp_path):
+    data = open_data(ROOMS, train_limit=5, test_limit=2)
+    run = offramp.fit(net_for(data, f"{name}:width=2"), data, "joint", RECIPE, tmp_path / "run", quiet=True)
+    assert list(run.result.outputs) == ["segmentation", "depth", "normals"]
+    again = Run.open(tmp_path / "run")
+    assert again.record["net"] == {"net": name, "num_classes": 13, "width": 2}
+    assert again.net.input_size == (3, 32, 32)
+    assert again.evaluate().outputs == run.result.outputs
+
+
+def test_a_run_goes_on_to_the_bit(tmp_path):
+    data = open_data(ROOMS, train_limit=5, test_limit=2)
     two = RECIPE.replace(epochs=2)
-    net = net_for(data, f"{name}:width=2")
-    offramp.fit(net, data, "pcgrad", two, tmp_path / "more", resume=True, quiet=True)
-    offramp.fit(net_for(data, f"{name}:width=2"), data, "pcgrad", two, tmp_path / "two", quiet=True)
+    for folder, recipe in (("more", RECIPE), ("more", two), ("two", two)):
+        net = net_for(data, "segnet_mtan:width=2")
+        offramp.fit(net, data, "pcgrad", recipe, tmp_path / folder, resume=True, quiet=True)
     weights = [load_file(tmp_path / folder / "weights.safetensors") for folder in ("more", "two")]
     assert all(weights[0][key].equal(weights[1][key]) for key in weights[1])
 
 
 def test_independent_nets_are_the_single_task_nets():
-    data = open_data(ROOMS)
+    data = open_data(ROOMS, train_limit=5, test_limit=2)
     net = net_for(data, "segnet_split:width=2")
     run = offramp.fit(net, data, "separate", RECIPE, quiet=True)
     alone = [net_for(data, f"segnet:width=2,task={task}") for task in net.outputs]
