@@ -20,7 +20,9 @@ from offramp.tasks import Depth, Normals, Segmentation, Task
 __all__ = [
     "SIZE",
     "TASKS",
+    "Maps",
     "SegNet",
+    "check_sides",
     "conv",
     "head",
     "initialise",
