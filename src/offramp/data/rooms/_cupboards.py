@@ -29,7 +29,7 @@ def shelf(draw: Draws) -> Furniture:
         boxes.append(Box((-w + board, y - board, -d + 0.01), (w - board, y, d - 0.02), "furniture", wood))
         if level < levels:
             boxes += _row(draw, -w + board + 0.01, w - board - 0.01, y, gap - board - 0.02, d)
-    return Furniture(boxes, width, depth, height)
+    return Furniture(boxes, width, depth)
 
 
 def _row(draw: Draws, left: float, right: float, y: float, room: float, d: float) -> list[Box]:
@@ -96,7 +96,7 @@ def _drawers(
             boxes.append(knob)
     if topped:
         boxes += things(draw, width, depth, height)
-    return Furniture(boxes, width, depth, height)
+    return Furniture(boxes, width, depth)
 
 
 def television(draw: Draws) -> Furniture:
@@ -112,4 +112,4 @@ def television(draw: Draws) -> Furniture:
         Box((-half, height + 0.06, -0.03), (half, height + 0.06 + tall, 0.03), "tv", BLACK),
         Box((-half + 0.02, height + 0.08, -0.034), (half - 0.02, height + 0.04 + tall, 0), "tv", SCREEN),
     ]
-    return Furniture(boxes, width, depth, height + tall)
+    return Furniture(boxes, width, depth)

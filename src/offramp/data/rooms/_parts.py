@@ -17,12 +17,16 @@ STEEL = Paint((0.55, 0.56, 0.58))
 
 
 class Furniture(NamedTuple):
-    """Boxes and the size of what they are, in metres."""
+    """Boxes, and how much of the floor they take, in metres."""
 
     boxes: list[Box]
     width: float
     depth: float
-    height: float
+
+    @property
+    def height(self) -> float:
+        """Of the highest box, in metres."""
+        return max(box.high[1] for box in self.boxes)
 
 
 def legs(kind: str, paint: Paint, width: float, depth: float, height: float, thick: float) -> list[Box]:

@@ -22,11 +22,9 @@ class Plan:
         self.pieces: list[Piece] = []
         self._draw, self._room, self._camera = draw, room, camera
         self._taken: list[tuple[float, float, float, float]] = []  # x0, x1, z0, z1 on the floor
-        self._hung: dict[tuple[float, float], list[tuple[float, float, float]]] = {
-            BACK: [],
-            LEFT: [],
-            RIGHT: [],
-        }
+        # start, end and top of what stands at a wall or hangs on it
+        self._hung: dict[tuple[float, float], list[tuple[float, float, float]]]
+        self._hung = {BACK: [], LEFT: [], RIGHT: []}
 
     def at_wall(self, item: Furniture) -> None:
         """Put a piece with its back to a wall, where there is room."""

@@ -38,7 +38,7 @@ def bed(draw: Draws) -> Furniture:
                 draw.fabric(0.2, 0.8, 0.95),
             )
         )
-    return Furniture(boxes, width, depth, top + 0.3)
+    return Furniture(boxes, width, depth)
 
 
 def sofa(draw: Draws) -> Furniture:
@@ -84,7 +84,7 @@ def _seat(draw: Draws, seats: int) -> Furniture:
                 draw.fabric(0.7, 0.5, 0.95),
             )
         )
-    return Furniture(boxes, width, depth, back)
+    return Furniture(boxes, width, depth)
 
 
 def table(draw: Draws) -> Furniture:
@@ -99,7 +99,7 @@ def table(draw: Draws) -> Furniture:
         Box((-width / 2, top - 0.04, -depth / 2), (width / 2, top, depth / 2), "table", wood),
         *things(draw, width, depth, top),
     ]
-    return Furniture(boxes, width, depth, top)
+    return Furniture(boxes, width, depth)
 
 
 def chair(draw: Draws) -> Furniture:
@@ -114,7 +114,7 @@ def chair(draw: Draws) -> Furniture:
         Box((w - 0.04, seat, w - 0.04), (w, back - 0.02, w), "chair", frame),
         Box((-w + 0.01, seat + draw.between(0.12, 0.3), w - 0.05), (w - 0.01, back, w - 0.01), "chair", pad),
     ]
-    return Furniture(boxes, width, width, back)
+    return Furniture(boxes, width, width)
 
 
 def floor_lamp(draw: Draws) -> Furniture:
@@ -126,7 +126,7 @@ def floor_lamp(draw: Draws) -> Furniture:
         Box((-0.02, 0.03, -0.02), (0.02, height - 0.25, 0.02), "objects", STEEL),
         Box((-half, height - 0.28, -half), (half, height, half), "objects", shade),
     ]
-    return Furniture(boxes, 2 * half, 2 * half, height)
+    return Furniture(boxes, 2 * half, 2 * half)
 
 
 def carton(draw: Draws) -> Furniture:
@@ -145,4 +145,4 @@ def carton(draw: Draws) -> Furniture:
         boxes.append(
             Box((-small, height, -small), (small, top, small), "objects", Paint(draw.colour(0.8, 0.4, 0.9)))
         )
-    return Furniture(boxes, 2 * half, 2 * half, height)
+    return Furniture(boxes, 2 * half, 2 * half)

@@ -14,6 +14,7 @@ from offramp.data.rooms.scene import Camera, Light, Paint, Room, Scene
 __all__ = ["random_scene"]
 
 AT_WALL = (bed, sofa, shelf, cabinet, television, wardrobe, table, shelf, television)  # twice: twice as often
+STANDING_ABOUT = (armchair, floor_lamp, carton, chair, carton)
 
 
 def random_scene(*key: int) -> Scene:
@@ -26,13 +27,7 @@ def random_scene(*key: int) -> Scene:
         plan.at_wall(build(draw))
     if draw.chance(0.75):
         _dining(draw, plan)
-    for build in (
-        armchair,
-        floor_lamp,
-        carton,
-        chair,
-        carton,
-    ):
+    for build in STANDING_ABOUT:
         if draw.chance(0.5):
             plan.anywhere(build(draw))
     for _ in range(draw.count(1, 2)):
