@@ -26,9 +26,7 @@ def test_a_baseline_is_on_the_run_s_data_or_one_of_its_sets(folder):
     several = {**record, "data": {"name": "near=maps far=others", "sets": {"near": record["data"]}}}
     assert read_baselines([folder], several) == [result]
     other = {**record, "data": {**record["data"], "name": "others"}}
-    with pytest.raises(
-        UserError, match="is on maps, and the run on others; give a baseline on the same data"
-    ):
+    with pytest.raises(UserError, match="is on maps, and the run on others; give a baseline on"):
         read_baselines([folder], other)
 
 

@@ -16,8 +16,8 @@ from offramp.tasks.task import Better, Task, wide
 
 __all__ = ["Normals"]
 
-_SHARES = (11.25, 22.5, 30.0)  # degrees
-_MEANS = ("mean_angle", *(f"within_{limit:g}" for limit in _SHARES))
+_LIMITS = (11.25, 22.5, 30.0)  # degrees
+_MEANS = ("mean_angle", *(f"within_{limit:g}" for limit in _LIMITS))  # what sums over pixels give
 _BINS = 18000  # of the angles from 0 to 180 degrees
 
 
@@ -54,7 +54,7 @@ class Normals(Task):
     @property
     def compared(self) -> dict[str, Better]:
         """All five."""
-        shares: dict[str, Better] = {f"within_{limit:g}": "higher" for limit in _SHARES}
+        shares: dict[str, Better] = {f"within_{limit:g}": "higher" for limit in _LIMITS}
         return {"mean_angle": "lower", "median_angle": "lower", **shares}
 
     def loss(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
@@ -70,7 +70,7 @@ class Normals(Task):
         """``[15 + 2 + 18000]``: by form sums of angle and shares, and how many; of medians; a histogram."""
         cosine, valid = self._cosines(output, target)
         angle = cosine.clamp(-1, 1).acos().rad2deg()
-        measures = torch.stack([angle, *(100.0 * (angle < limit) for limit in _SHARES)])
+        measures = torch.stack([angle, *(100.0 * (angle < limit) for limit in _LIMITS)])
         sums = pixel_sums(measures, valid, self.together)
         middles = torch.stack([medians(angle, valid, self.together), medians(angle, valid, 1)])
         bins = (angle * (_BINS / 180)).long().clamp(0, _BINS - 1)  # also of what is not a number
@@ -97,7 +97,7 @@ class Normals(Task):
 
 
 def _median(histogram: Tensor) -> float:
-    """The angle in the middle, in degrees, or the mean of the middle two, each that of its bin."""
+    """The median of a histogram of angles, in degrees; each angle counts as the middle of its bin."""
     up_to = histogram.cumsum(0)
     if not (count := int(up_to[-1])):
         return math.nan

@@ -18,9 +18,9 @@ from offramp.runs.result import LastEpochs, Result
 from offramp.say import say
 from offramp.tasks.evaluation import Metrics
 
-__all__ = ["LAST_EPOCHS", "EndOfTraining", "with_last_epochs"]
+__all__ = ["EndOfTraining", "with_last_epochs"]
 
-LAST_EPOCHS = 10  # of nets with dense outputs, as published
+PUBLISHED = 10  # of nets with dense outputs, as published
 
 
 def with_last_epochs(recipe: Recipe, net: Net) -> Recipe:
@@ -28,7 +28,7 @@ def with_last_epochs(recipe: Recipe, net: Net) -> Recipe:
     if recipe.last_epochs is not None:
         return recipe
     dense = any(task.dense for task in net.outputs.values())
-    return recipe.replace(last_epochs=LAST_EPOCHS if dense else 0)
+    return recipe.replace(last_epochs=PUBLISHED if dense else 0)
 
 
 class EndOfTraining:

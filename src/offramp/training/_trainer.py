@@ -184,10 +184,8 @@ class Trainer:
                 row = self._row()
                 self.state.next_epoch(row)
                 self.folder.log_epoch(self.state.rows)
-                self.last_epochs.keep(
-                    self.state.epoch, self.net
-                )  # before a checkpoint says that the epoch is done
-                self._save()
+                self.last_epochs.keep(self.state.epoch, self.net)
+                self._save()  # which says that the epoch is done
                 display.epoch(row)
                 self._look()
 
