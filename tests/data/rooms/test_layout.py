@@ -25,7 +25,7 @@ def test_a_room_follows_from_its_key():
 
 
 def test_a_room_stays_what_it_was():
-    """Runs open their rooms again by number: a change to how they are made changes what runs were trained on."""
+    """Runs open their rooms again by number: another way of making them would be other data."""
     rendering = render(random_scene(0, 0, 34), 48, 64)
     counts = torch.bincount(rendering.segmentation.flatten(), minlength=13)
     expected = torch.tensor([537, 47, 182, 0, 262, 397, 105, 63, 0, 0, 71, 1221, 187])
