@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from several_sets import one_set, two_alphabets, two_sets, two_tasks
+from several_sets import one_set, partly_labelled, two_alphabets, two_sets, two_tasks
 from tiny_runs import rows
 from torch.nn import functional as F
 
@@ -139,7 +139,13 @@ def test_a_record_tells_each_set_and_its_statistics(tmp_path):
     again = Run.open(tmp_path / "run", two_tasks(5))
     with pytest.raises(UserError, match="no name opens again"):
         again.open_data()
-    assert again.evaluate(JointData(two_sets())) == run.result
+    assert again.evaluate(JointData(two_sets())).outputs == run.result.outputs
+    for other in (one_set("kind"), JointData({"kind": one_set("kind"), "more": one_set("box")})):
+        with pytest.raises(UserError, match="several data sets; give others by the same names, kind, box"):
+            again.evaluate(other)
+    single = fit(two_tasks(), partly_labelled(), "joint", RECIPE.replace(epochs=1), quiet=True)
+    with pytest.raises(UserError, match="trained on one data set; give one to evaluate"):
+        single.evaluate(JointData(two_sets()))
     other = two_sets() | {"box": one_set("box", 18)}
     with pytest.raises(UserError, match="holds a run with another data"):
         fit(two_tasks(), other, "joint", RECIPE, tmp_path / "run", resume=True, quiet=True)
@@ -185,6 +191,8 @@ def test_a_batch_that_a_set_cannot_fill_is_a_line_whose_remedy_works(settings, m
         (lambda: {"train": 1, "depth": 2}, {}, r"some are splits \(train\) and some are not \(depth\)"),
         (lambda: {"kind": one_set("kind"), "more": one_set("kind", 20)}, {}, "box looks for 'box' among"),
         (two_sets, {"proportions": {"boxes": 2}}, "proportions names a data set 'boxes' .did you mean 'box'"),
+        (lambda: {1: one_set("kind"), 2: one_set("box")}, {}, "data sets are called 1, 2; give them names"),
+        (lambda: {"a": JointData(two_sets()), "b": one_set("box")}, {}, "'a' is several sets itself"),
         (two_sets, {"sets": {"mask": {}}}, "sets names a data set 'mask'; there are kind, box"),
         (
             lambda: one_set("kind"),

@@ -30,7 +30,7 @@ class JointData(OpenedData[JointSplit]):
         keys: Name of a set -> key of its own for a target -> key of the target here.
 
     Raises:
-        UserError: Two sets have a target of one name.
+        UserError: Two sets have a target of one name, or a set is itself several.
     """
 
     def __init__(self, sets: Mapping[str, OpenedData[Any]], streams: Streams | None = None) -> None:
@@ -80,7 +80,7 @@ def several_sets(source: Any) -> bool:
     """Whether a source is a mapping from names to data sets, rather than one from splits.
 
     Raises:
-        UserError: Some of its keys are names of splits and others are not.
+        UserError: Some of its keys are names of splits and others are not, or are no text.
     """
     if not isinstance(source, Mapping) or hasattr(source, "column_names"):  # a DatasetDict has splits
         return False
@@ -92,6 +92,8 @@ def several_sets(source: Any) -> bool:
             f"not ({', '.join(others)}); give splits of one data set, or data sets by names of their own, "
             "each with its splits inside"
         )
+    if len(others) > 1 and not all(isinstance(key, str) for key in source):
+        raise UserError(f"data sets are called {', '.join(map(repr, source))}; give them names that are text")
     return len(others) > 1
 
 
@@ -99,6 +101,8 @@ def _keys(sets: Mapping[str, OpenedData[Any]]) -> dict[str, dict[str, str]]:
     keys: dict[str, dict[str, str]] = {}
     owner: dict[str, str] = {}
     for name, data in sets.items():
+        if isinstance(data, JointData):
+            raise UserError(f"the data set {name!r} is several sets itself; give all of them in one mapping")
         own = [name] if name in data.targets else [*data.targets]
         keys[name] = {own[0]: name} if len(own) == 1 else {key: key for key in own}
         for key in keys[name].values():

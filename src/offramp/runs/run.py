@@ -20,6 +20,7 @@ from offramp.runs.record import check_method, read_record, read_result
 from offramp.runs.recorded import recorded_method, recorded_net
 from offramp.runs.result import Result
 from offramp.runs.sets import open_other_set, open_recorded, recorded_transform
+from offramp.runs.several import check_as_recorded
 from offramp.runs.targets import targets_from_json
 from offramp.runs.texts import check_tokenizer, for_net
 from offramp.runs.weights import load_weights
@@ -167,6 +168,7 @@ class Run:
             data = open_other_set(data, self.record, **settings)
             for note in data.notes:
                 say(note)
+        check_as_recorded(data, self.record)
         if "text" in self.record["data"]:
             check_tokenizer(data, self.record["data"]["text"])
         opened: OpenedData[Any] = for_net(self.net, data)

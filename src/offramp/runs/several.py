@@ -13,7 +13,7 @@ from offramp.recipes.recipe import Recipe
 if TYPE_CHECKING:
     from offramp.data import JointData, OpenedData
 
-__all__ = ["as_recipe_says", "as_recorded", "check_one_set", "join", "named_sources"]
+__all__ = ["as_recipe_says", "as_recorded", "check_as_recorded", "check_one_set", "join", "named_sources"]
 
 _NAMED = re.compile(r"([^=:/]+)=(.+)", re.DOTALL)  # and not rooms:images=400, nor a path
 
@@ -54,6 +54,22 @@ def as_recorded(record: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The record of a run on one of its sets alone, as far as the set is concerned."""
     settings = Recipe.from_dict(record["recipe"]).of_set(name).to_dict()
     return {"data": record["data"]["sets"][name], "recipe": settings}
+
+
+def check_as_recorded(data: OpenedData[Any], record: Mapping[str, Any]) -> None:
+    """Check that data have the sets of a run, by whose names they are normalised.
+
+    Raises:
+        UserError: They have others.
+    """
+    names = [*record["data"].get("sets", ())]
+    if {*getattr(data, "sets", ())} == {*names}:
+        return
+    if names:
+        raise UserError(
+            f"the run was trained on several data sets; give others by the same names, {', '.join(names)}"
+        )
+    raise UserError("the run was trained on one data set; give one to evaluate it on")
 
 
 def check_one_set(recipe: Recipe, name: str) -> None:
