@@ -11,12 +11,14 @@ from offramp.analysis.filter_conflict import FilterConflict, filter_conflicts
 from offramp.analysis.filters import filter_sums, shared_owners
 from offramp.analysis.gradients import TaskGradients, task_gradients
 from offramp.analysis.importance import GradientNorms, Importance, route_importance
+from offramp.analysis.pairs import Cosines, PairConflict
 from offramp.analysis.prune import FilterCounts, Pruning, own_counts, own_filters, pruned, pruning_matrix
 from offramp.analysis.settings import Settings
 from offramp.analysis.similarity import Likeness, common_routes, likeness, null_similarities, similarity
 from offramp.modes import measuring
 
 __all__ = [
+    "Cosines",
     "Curves",
     "Diagnosis",
     "FilterConflict",
@@ -26,6 +28,7 @@ __all__ = [
     "Interference",
     "Likeness",
     "OutputInterference",
+    "PairConflict",
     "Pruning",
     "Settings",
     "TaskGradients",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from offramp.analysis.conflict import OutputInterference, pooled
+from offramp.analysis.pairs import Cosines
 from offramp.analysis.prune import Pruning
 from offramp.analysis.similarity import Likeness
 from offramp.methods.loops import Route
@@ -45,7 +46,9 @@ class Findings:
         label: The method, with what sets the run apart from the others.
         method: The label without the seed.
         folder: The run folder.
+        outputs: Names of the outputs.
         interference: C and G of every output.
+        cosines: Of every two outputs' gradients.
         filters: Mean conflict of every shared filter, by parameter.
         layers: Those of these parameters that are weights of layers, not vectors of norms and biases.
         filters_as_trained: Mean conflict of every shared filter by the gradients that the method's forks let
@@ -58,7 +61,9 @@ class Findings:
     label: str
     method: str
     folder: Path
+    outputs: tuple[str, ...]
     interference: list[OutputInterference] | None = None
+    cosines: Cosines | None = None
     filters: Mapping[str, Tensor] | None = None
     layers: tuple[str, ...] = ()
     filters_as_trained: Mapping[str, Tensor] | None = None
@@ -71,7 +76,9 @@ class Findings:
         return {
             "label": self.label,
             "folder": str(self.folder),
+            "outputs": list(self.outputs),
             "conflict": None if self.interference is None else _interference(self.interference),
+            "cosines": None if self.cosines is None else asdict(self.cosines),
             "filters": _filters(self.filters),
             "filters_as_trained": _filters(self.filters_as_trained),
             "importance": _pruning(self.pruning),

@@ -14,6 +14,7 @@ from offramp.analysis.filter_conflict import FilterConflict
 from offramp.analysis.filters import shared_owners
 from offramp.analysis.gradients import task_gradients
 from offramp.analysis.importance import GradientNorms, Importance, route_importance
+from offramp.analysis.pairs import PairConflict
 from offramp.analysis.prune import Pruning, pruning_matrix
 from offramp.analysis.settings import Settings
 from offramp.analysis.similarity import common_routes, likeness
@@ -40,17 +41,20 @@ def measure(subject: Subject, settings: Settings, tell: Callable[[str], None]) -
     if "conflict" in settings.what:
         step = settings.step or max(subject.last_lr, SMALLEST_STEP)
         observers["conflict"] = Interference(subject.net, step=step, unit=settings.unit)
+        observers["cosines"] = PairConflict()
     if "filters" in settings.what:
         observers["filters"] = FilterConflict(settings.unit)
     if "importance" in settings.what:
         observers["importance"] = GradientNorms(settings.unit)
     if observers:
-        tell(f"{subject.label}: {', '.join(observers)} over {settings.batches} training batches")
+        topics = [topic for topic in settings.what if topic in observers]
+        tell(f"{subject.label}: {', '.join(topics)} over {settings.batches} training batches")
         _observe(subject, settings.batches, shared_owners(subject.net), observers.values())
 
     findings: dict[str, Any] = {}
     if "conflict" in observers:
         findings["interference"] = observers["conflict"].outputs()
+        findings["cosines"] = observers["cosines"].cosines()
     if "filters" in observers:
         findings["filters"] = plain = observers["filters"].mean()
         findings["layers"] = tuple(
@@ -73,7 +77,8 @@ def measure(subject: Subject, settings: Settings, tell: Callable[[str], None]) -
     if has_routes:
         tell(f"{subject.label}: routes")
         findings["routes"] = _routes(subject, settings, tell)
-    return Findings(subject.label, subject.method, subject.folder, **findings)
+    outputs = tuple(subject.net.outputs)
+    return Findings(subject.label, subject.method, subject.folder, outputs, **findings)
 
 
 def _observe(

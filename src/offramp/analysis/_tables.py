@@ -10,7 +10,8 @@ from offramp.analysis.conflict import pooled
 from offramp.analysis.convergence import Curves
 from offramp.analysis.prune import Pruning
 from offramp.analysis.settings import Settings
-from offramp.text_table import aligned, signed
+from offramp.tasks.outputs import column, noun_of
+from offramp.text_table import aligned, folded, four_digits, signed
 
 __all__ = ["tables"]
 
@@ -18,27 +19,30 @@ __all__ = ["tables"]
 def tables(runs: Sequence[Findings], curves: Sequence[Curves], settings: Settings) -> Iterator[str]:
     """A title and a table for each topic of the diagnosis."""
     images = {"val": "validation", "test": "test"}[settings.split]
+    noun = noun_of(runs[0].outputs) if runs else ""
     if any(run.interference is not None for run in runs):
         yield (
             f"conflict C and gain G over {settings.batches} training batches: Pearson's r "
             "(negative where conflict costs gain)"
         )
         yield _interference(runs)
+        yield "cosine of two outputs' gradients on what both share, mean over the batches; below 0: conflict"
+        yield _cosines(runs)
     if any(run.filters is not None for run in runs):
         yield "conflict per shared filter, mean over the batches"
         yield _filters(runs)
     if any(run.pruning for run in runs):
-        yield _pruning_title("by gradient norms over all that it shares (Eq 5)", images)
-        yield _pruning([(run.label, run.pruning) for run in runs if run.pruning])
-        yield _pruning_title("by gradient norms over the filters with the same owners", images)
-        yield _pruning([(run.label, p) for run in runs if (p := run.pruning_same_owners)])
+        yield _pruning_title(noun, "by gradient norms over all that it shares (Eq 5)", images)
+        yield _pruning([(run, run.pruning) for run in runs if run.pruning])
+        yield _pruning_title(noun, "by gradient norms over the filters with the same owners", images)
+        yield _pruning([(run, p) for run in runs if (p := run.pruning_same_owners)])
         yield "filters of its own, and in brackets what random gradients give; * is Eq 5"
         yield _filter_counts(runs)
     if any(run.routes for run in runs):
-        yield _pruning_title("as learned", images)
-        yield _pruning([(run.label, run.routes.pruning) for run in runs if run.routes])
+        yield _pruning_title(noun, "as learned", images)
+        yield _pruning([(run, run.routes.pruning) for run in runs if run.routes])
     if any(run.routes and run.routes.likeness for run in runs):
-        yield "cosine of the exits' learned importance, mean of all pairs, and what chance gives"
+        yield f"cosine of the {noun}s' learned importance, mean of all pairs, and what chance gives"
         yield _similarity(runs)
     if curves:
         yield "convergence: where training ended"
@@ -46,7 +50,6 @@ def tables(runs: Sequence[Findings], curves: Sequence[Curves], settings: Setting
 
 
 def _interference(runs: Sequence[Findings]) -> str:
-    outputs = max(len(run.interference or ()) for run in runs)
     rows = []
     for run in runs:
         if run.interference is not None:
@@ -55,8 +58,21 @@ def _interference(runs: Sequence[Findings]) -> str:
             left_out = sum(output.left_out for output in run.interference)
             mean = signed(fmean(gains)) if gains else "-"
             rows.append([run.label, _signed(pooled(run.interference)), *rs, mean, str(left_out)])
-    exits = [f"exit {k + 1}" for k in range(outputs)]
-    return aligned(["run", "pooled", *exits, "mean G", "left out"], rows)
+    return aligned(["run", "pooled", *runs[0].outputs, "mean G", "left out"], rows)
+
+
+def _cosines(runs: Sequence[Findings]) -> str:
+    rows = [
+        [
+            run.label if k == 0 else "",
+            name,
+            *("" if j == k else _signed(value) for j, value in enumerate(row)),
+        ]
+        for run in runs
+        if run.cosines is not None
+        for k, (name, row) in enumerate(zip(run.outputs, run.cosines.mean, strict=True))
+    ]
+    return aligned(["run", noun_of(runs[0].outputs), *runs[0].outputs], rows, left=2)
 
 
 def _filters(runs: Sequence[Findings]) -> str:
@@ -79,22 +95,22 @@ def _filters(runs: Sequence[Findings]) -> str:
     return aligned(["run", "filters", "sum", "largest", "without any"], rows)
 
 
-def _pruning_title(by: str, images: str) -> str:
+def _pruning_title(noun: str, by: str, images: str) -> str:
     return (
-        f"change of the metric (%) on the {images} images without the filters that an exit needs most, {by}: "
-        "its own, and the mean of the others"
+        f"change of the metric (%) for the better on the {images} images without the filters that one {noun} "
+        f"needs most, {by}: its own, and the mean of the others"
     )
 
 
-def _pruning(matrices: Sequence[tuple[str, Pruning]]) -> str:
-    rows = []
-    for label, pruning in matrices:
+def _pruning(matrices: Sequence[tuple[Findings, Pruning]]) -> str:
+    rows, outputs = [], matrices[0][0].outputs
+    for run, pruning in matrices:
         for k, row in enumerate(pruning.change):
             others = fmean(value for j, value in enumerate(row) if j != k)
             rows.append(
                 [
-                    label if k == 0 else "",
-                    str(k + 1),
+                    run.label if k == 0 else "",
+                    column(run.outputs[k]),
                     f"{pruning.filters[k]} of {pruning.shared}",
                     "-" if pruning.chance is None else f"{pruning.chance[k]:.0f}",
                     signed(100 * row[k], 1),
@@ -102,24 +118,24 @@ def _pruning(matrices: Sequence[tuple[str, Pruning]]) -> str:
                     "yes" if pruning.diagonal[k] else "no",
                 ]
             )
-    return aligned(["run", "exit", "filters", "by chance", "own", "others", "own the largest drop"], rows)
+    return aligned(
+        ["run", noun_of(outputs), "filters", "by chance", "own", "others", "own the largest drop"], rows
+    )
 
 
 def _filter_counts(runs: Sequence[Findings]) -> str:
-    """A row for each set of owners and each normalisation, a column for each exit."""
-    rows, outputs = [], 0
+    """A row for each set of owners and each normalisation, a column for each output."""
+    rows, outputs = [], runs[0].outputs
     for run in runs:
         for pruning, summed_over in ((run.pruning, "all *"), (run.pruning_same_owners, "same owners")):
             for stage in pruning.stages if pruning else ():
-                outputs = max(outputs, len(stage.own))
-                exits = ", ".join(str(k + 1) for k in stage.owners)
+                owners = ", ".join(column(outputs[k]) for k in stage.owners)
                 cells = [
                     f"{own} ({chance:.0f})" if k in stage.owners else "-"
                     for k, (own, chance) in enumerate(zip(stage.own, stage.chance or (), strict=True))
                 ]
-                rows.append([run.label, summed_over, exits, str(stage.filters), *cells])
-    header = ["run", "sum over", "shared by exits", "filters", *(f"exit {k + 1}" for k in range(outputs))]
-    return aligned(header, rows)
+                rows.append([run.label, summed_over, owners, str(stage.filters), *cells])
+    return aligned(["run", "sum over", f"shared by {noun_of(outputs)}s", "filters", *outputs], rows)
 
 
 def _similarity(runs: Sequence[Findings]) -> str:
@@ -140,11 +156,17 @@ def _convergence(curves: Sequence[Curves]) -> str:
             course.label,
             f"{course.epochs[-1]:g}",
             f"{course.passes[-1]:g}",
-            *(str(course.values[name][-1]) for name in names),
+            *(_last(course, name) for name in names),
         ]
         for course in curves
     ]
-    return aligned(["run", "epochs", "passes", *(name.replace("_", " ") for name in names)], rows)
+    return folded(["run", "epochs", "passes", *(name.replace("_", " ") for name in names)], rows)
+
+
+def _last(course: Curves, name: str) -> str:
+    """A quantity after the last epoch."""
+    value = course.values[name][-1]
+    return value.text(four_digits(value.mean)) if course.tasks else str(value)
 
 
 def _signed(value: float | None) -> str:

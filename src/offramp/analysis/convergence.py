@@ -5,14 +5,15 @@ An epoch of DR-MGF costs K + 1 epochs of joint training, so curves over epochs a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from math import isfinite
+from dataclasses import dataclass, replace
+from math import isfinite, nan
 from statistics import fmean
 from typing import Any
 
 from offramp.reports import Group, RunRecord, Spread, spread
-from offramp.tasks.outputs import column
+from offramp.tasks.outputs import are_exits, column
 
 __all__ = ["Curves", "curves"]
 
@@ -32,13 +33,16 @@ class Curves:
             spread over the seeds, an entry per epoch. ``mean`` is over the outputs, as the paper says;
             ``last`` is the last one, as its published figures show. Outputs with several primary metrics
             have no curve of them, nor has a run without validation; one whose losses were not all finite
-            has none of its losses.
+            has none of its losses. Tasks have a curve each instead, ``train_loss_NAME`` and
+            ``val_METRIC_NAME`` (Fig 11b).
+        tasks: Names of the outputs that are tasks; none of exits.
     """
 
     label: str
     epochs: tuple[float, ...]
     passes: tuple[float, ...]
     values: Mapping[str, tuple[Spread, ...]]
+    tasks: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The curves as plain values; the spreads as lists of ``mean`` and ``std``."""
@@ -60,9 +64,15 @@ def curves(group: Group) -> Curves:
     """
     epochs = min(len(run.epochs) for run in group.runs)
     rows = group.runs[0].epochs[:epochs]
-    values = {}
     outputs = group.runs[0].result.outputs
+    if not are_exits(outputs):
+        columns = [f"train_loss_{name}" for name in outputs]
+        columns += [f"val_{output.primary}_{name}" for name, output in outputs.items()]
+        tasks = {key: _seeds(group, key, epochs) for key in columns}
+        values = {key: series for key, series in tasks.items() if series}
+        return replace(_curves(group, rows, values), tasks=tuple(outputs))
     primaries = {output.primary for output in outputs.values()}
+    values = {}
     for quantity in [*(f"val_{metric}" for metric in primaries if len(primaries) == 1), "train_loss"]:
         series = [
             _series(run, [f"{quantity}_{column(name)}" for name in outputs], epochs) for run in group.runs
@@ -72,12 +82,26 @@ def curves(group: Group) -> Curves:
                 values[f"{quantity}_{summary_name}"] = tuple(
                     spread([summarise(exits) for exits in seeds]) for seeds in zip(*series, strict=True)
                 )
+    return _curves(group, rows, values)
+
+
+def _curves(
+    group: Group, rows: Sequence[Mapping[str, float]], values: Mapping[str, tuple[Spread, ...]]
+) -> Curves:
     return Curves(
         label=group.label,
         epochs=tuple(row["epoch"] for row in rows),
         passes=tuple(row.get("passes", row["epoch"]) for row in rows),
         values=values,
     )
+
+
+def _seeds(group: Group, column: str, epochs: int) -> tuple[Spread, ...]:
+    """A column over the seeds, epoch by epoch; empty where some epoch lacks it."""
+    series = [[row.get(column, nan) for row in run.epochs[:epochs]] for run in group.runs]
+    if not all(map(isfinite, itertools.chain(*series))):
+        return ()
+    return tuple(spread([*values]) for values in zip(*series, strict=True))
 
 
 def _series(run: RunRecord, columns: Sequence[str], epochs: int) -> Sequence[Sequence[float]]:

@@ -21,6 +21,7 @@ from offramp.errors import UserError
 from offramp.nets import Net
 from offramp.reports import compare
 from offramp.runs.run import Run
+from offramp.tasks.outputs import noun_of
 
 __all__ = ["Diagnosis", "diagnose"]
 
@@ -49,6 +50,11 @@ def diagnose(
     """
     opened = {_folder(run): run for run in runs if isinstance(run, Run)}
     groups = compare([_folder(run) for run in runs]).groups
+    nets = dict.fromkeys(run.net for group in groups for run in group.runs)
+    if len(nets) > 1:
+        raise UserError(
+            f"the runs are of several nets, {', '.join(nets)}; diagnose those of one net at a time"
+        )
     measured: list[Findings] = []
     if set(settings.what) != {"convergence"}:
         sets: dict[tuple[Any, ...], Any] = {}
@@ -132,26 +138,28 @@ class Diagnosis:
                 drawn[name] = str(folder / f"{name}.png")
                 function(folder / f"{name}.png", content, *more)
 
-        draw("conflict", pictures.draw_interference, self._of(lambda run: run.interference))
+        names = self.runs[0].outputs if self.runs else ()
+        noun = noun_of(names)
+        title = f"metric without the filters that one {noun} needs most\n"
+        draw("conflict", pictures.draw_interference, self._of(lambda run: run.interference), names)
+        draw("conflict-pairs", pictures.draw_cosines, self._of(lambda run: run.cosines), names)
         draw("filters", pictures.draw_filters, self._filters(), self._layers())
         draw(
             "importance", pictures.draw_pruning, self._of(lambda run: run.pruning),
-            "metric without the filters that an exit needs most\n"
-            f"(by gradient norms, Eq 5; {self._images()})",
-            self._of(lambda run: run.pruning and run.pruning.chance),
+            f"{title}(by gradient norms, Eq 5; {self._images()})",
+            self._of(lambda run: run.pruning and run.pruning.chance), names,
         )  # fmt: skip
         draw(
             "importance-same-owners", pictures.draw_pruning, self._of(lambda run: run.pruning_same_owners),
-            "metric without the filters that an exit needs most\n"
-            f"(by gradient norms, among filters with the same owners; {self._images()})",
-            self._of(lambda run: run.pruning_same_owners and run.pruning_same_owners.chance),
+            f"{title}(by gradient norms, among filters with the same owners; {self._images()})",
+            self._of(lambda run: run.pruning_same_owners and run.pruning_same_owners.chance), names,
         )  # fmt: skip
         draw(
             "routes-importance", pictures.draw_pruning, self._routes(lambda routes: routes.pruning),
-            f"metric without the filters that an exit needs most\n(as learned; {self._images()})",
+            f"{title}(as learned; {self._images()})", None, names,
         )  # fmt: skip
-        draw("similarity", pictures.draw_similarity, self._routes(lambda routes: routes.likeness))
-        draw("routes", pictures.draw_routes, self._routes(lambda routes: routes.drawn))
+        draw("similarity", pictures.draw_similarity, self._routes(lambda routes: routes.likeness), names)
+        draw("routes", pictures.draw_routes, self._routes(lambda routes: routes.drawn), names)
         draw("convergence", pictures.draw_convergence, self.curves)
         return drawn
 

@@ -14,9 +14,9 @@ from offramp.data.batch import Batch, Origin
 from offramp.errors import UserError
 from offramp.exits._fingerprint import fingerprint
 from offramp.exits._inputs import Inputs
+from offramp.exits._row import check_row
 from offramp.modes import evaluating
 from offramp.nets import MultiExitNet, Net
-from offramp.nets.net import check_net
 from offramp.tasks import Classification
 from offramp.tasks.classification import NO_LABEL
 from offramp.tasks.task import wide
@@ -147,9 +147,7 @@ def target_of(net: Net) -> str:
     Raises:
         UserError: The net has no exits in a row, or they do something else than classify.
     """
-    check_net(net, "net")
-    if not isinstance(net, MultiExitNet):
-        raise UserError(f"samples leave a MultiExitNet early, and {type(net).__name__} has no exits in a row")
+    check_row(net)
     for name, task in net.outputs.items():
         if not isinstance(task, Classification):
             raise UserError(

@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from offramp.counting import cost
 from offramp.errors import UserError
+from offramp.exits._row import check_row
 from offramp.exits._segments import heads_needed, path
 from offramp.nets import MultiExitNet
 
@@ -26,10 +27,11 @@ class PathCosts:
         heads: Operations of each of the K heads.
 
     Raises:
-        UserError: Some operations of the net are unknown.
+        UserError: Some operations of the net are unknown, or it has no exits in a row.
     """
 
     def __init__(self, net: MultiExitNet, convention: str | None = None) -> None:
+        check_row(net)
         counted = cost(net, convention=convention)
         if counted.unknown:
             raise UserError(

@@ -7,7 +7,17 @@ from math import isfinite
 
 from offramp.text_table import four_digits
 
-__all__ = ["ARROWS", "are_exits", "column", "decimals", "exit_name", "heading", "names_in_words", "plain"]
+__all__ = [
+    "ARROWS",
+    "are_exits",
+    "column",
+    "decimals",
+    "exit_name",
+    "heading",
+    "names_in_words",
+    "noun_of",
+    "plain",
+]
 
 ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}  # behind a metric's heading, by which way it is better
 
@@ -36,6 +46,11 @@ def exit_name(number: int) -> str:
 def column(output: str) -> str:
     """The part of a column's name that stands for an output: ``3`` for ``exit 3``, else its name."""
     return output.removeprefix(_EXIT) if _is_exit(output) else output
+
+
+def noun_of(outputs: Iterable[str]) -> str:
+    """What outputs are called: ``exit``, or ``output`` where they have names of their own."""
+    return "exit" if are_exits(outputs) else "output"
 
 
 def names_in_words(outputs: Sequence[str]) -> str:

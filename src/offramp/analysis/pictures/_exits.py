@@ -1,12 +1,14 @@
-"""Colour, marker and legend of the exits, shallow to deep, alike in every picture."""
+"""Colour, marker and legend of the outputs, exits from shallow to deep, alike in every picture."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from offramp.reports.plot_lines import MARKERS
+from offramp.tasks.outputs import exit_name
 
-__all__ = ["exit_colour", "exit_legend", "exit_marker"]
+__all__ = ["exit_colour", "exit_legend", "exit_marker", "names_or_exits"]
 
 # Ends of matplotlib's plasma: it darkens evenly, so that its order survives grey print and colour blindness.
 _SHALLOW, _DEEP = 0.86, 0.0
@@ -26,15 +28,20 @@ def exit_marker(k: int) -> str:
     return MARKERS[k % len(MARKERS)]
 
 
-def exit_legend(figure: Any, exits: int) -> None:
-    """Write the one legend of the exits to the right of a figure."""
+def names_or_exits(names: Sequence[str], count: int) -> list[str]:
+    """The names of so many outputs, which are exits where there are none."""
+    return [*names] or [exit_name(k) for k in range(1, count + 1)]
+
+
+def exit_legend(figure: Any, names: Sequence[str]) -> None:
+    """Write the one legend of the outputs to the right of a figure."""
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], linestyle="", marker=exit_marker(k), color=exit_colour(k, exits), markersize=8)
-        for k in range(exits)
+        Line2D([], [], linestyle="", marker=exit_marker(k), color=exit_colour(k, len(names)), markersize=8)
+        for k in range(len(names))
     ]
     figure.legend(
-        handles, [f"exit {k + 1}" for k in range(exits)], loc="outside right upper", frameon=False,
+        handles, [*names], loc="outside right upper", frameon=False,
         handletextpad=0.2, fontsize=10,
     )  # fmt: skip

@@ -18,30 +18,28 @@ __all__ = ["draw_convergence"]
 def draw_convergence(path: Path, courses: Sequence[Curves]) -> None:
     """Draw the mean of the exits above and the last exit below, over epochs and over passes.
 
-    Where all curves took one pass an epoch, both axes are one. Without validation images it is the training
-    loss that is drawn.
+    Of several tasks it is the training loss of each. Where all curves took one pass an epoch, both axes are
+    one. Without validation images it is the training loss that is drawn.
 
     Args:
         path: The picture's file.
         courses: One per group, the baseline first.
     """
-    quantity = _quantity(courses)
+    panels_of = _panels(courses)
     one_axis = all(course.epochs == course.passes for course in courses)
     axes_of = {"epochs": "epochs", "passes": "passes (epochs of joint training)"}
     if one_axis:
         axes_of = {"epochs": "epochs; every method here takes one pass an epoch"}
-    with canvas(path, 9 if one_axis else 13.5, 7.6) as figure:
-        panels = figure.subplots(2, len(axes_of), squeeze=False, sharex="col", sharey="row")
-        for row, (summary, title) in zip(
-            panels, {"mean": "mean of the exits", "last": "last exit"}.items(), strict=True
-        ):
+    with canvas(path, 9 if one_axis else 13.5, 1.4 + 3.1 * len(panels_of)) as figure:
+        panels = figure.subplots(len(panels_of), len(axes_of), squeeze=False, sharex="col", sharey="row")
+        for row, (key, title, unit) in zip(panels, panels_of, strict=True):
             for axes, x_name in zip(row, axes_of, strict=True):
                 for number, course in enumerate(courses):
-                    _draw(axes, getattr(course, x_name), course, f"{quantity}_{summary}", number)
+                    _draw(axes, getattr(course, x_name), course, key, number)
                 axes.grid(axis="y", color="0.9", linewidth=0.8)
                 axes.set_axisbelow(True)
             row[0].set_title(title, loc="left", fontsize=12)
-            row[0].set_ylabel(_in_words(quantity))
+            row[0].set_ylabel(unit)
         for axes, name in zip(panels[-1], axes_of.values(), strict=True):
             axes.set_xlabel(name)
             axes.set_xlim(left=0)
@@ -52,6 +50,15 @@ def draw_convergence(path: Path, courses: Sequence[Curves]) -> None:
             *panels[0][0].get_legend_handles_labels(), loc="outside right upper", frameon=False,
             fontsize=10, title=note, title_fontsize=9,
         )  # fmt: skip
+
+
+def _panels(courses: Sequence[Curves]) -> list[tuple[str, str, str]]:
+    """For each panel its key among the curves' values, its title and the words of its axis."""
+    if courses[0].tasks:
+        return [(f"train_loss_{name}", name, _in_words("train_loss")) for name in courses[0].tasks]
+    quantity = _quantity(courses)
+    titles = {"mean": "mean of the exits", "last": "last exit"}
+    return [(f"{quantity}_{key}", title, _in_words(quantity)) for key, title in titles.items()]
 
 
 def _quantity(courses: Sequence[Curves]) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from offramp.analysis.conflict import OutputInterference, pooled
-from offramp.analysis.pictures._exits import exit_colour, exit_legend, exit_marker
+from offramp.analysis.pictures._exits import exit_colour, exit_legend, exit_marker, names_or_exits
 from offramp.reports.canvas import canvas
 from offramp.reports.plot_lines import wrapped
+from offramp.tasks.outputs import noun_of
 from offramp.text_table import signed
 
 __all__ = ["draw_interference"]
@@ -18,17 +19,21 @@ __all__ = ["draw_interference"]
 _FRAME = 3.5  # standard deviations; points beyond are drawn at the edge
 
 
-def draw_interference(path: Path, runs: Mapping[str, Sequence[OutputInterference]]) -> None:
+def draw_interference(
+    path: Path, runs: Mapping[str, Sequence[OutputInterference]], names: Sequence[str] = ()
+) -> None:
     """Draw a cloud per run, standardised gain to the right and conflict upwards, and below it each exit's r.
 
     Args:
         path: The picture's file.
         runs: Label of a run -> its outputs.
+        names: Names of the outputs, if they are no exits.
     """
     columns = min(3, math.ceil(math.sqrt(len(runs))))
     rows = math.ceil(len(runs) / columns)
     heights = [0.9 + 3.6 * rows, 1.2 + 0.42 * len(runs)]
-    exits = max(len(outputs) for outputs in runs.values())
+    names = names_or_exits(names, max(len(outputs) for outputs in runs.values()))
+    noun = noun_of(names)
     with canvas(path, 2.2 + 4.3 * columns, sum(heights)) as figure:
         above, below = figure.subfigures(2, 1, height_ratios=heights)
         panels = above.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flatten()
@@ -38,11 +43,13 @@ def draw_interference(path: Path, runs: Mapping[str, Sequence[OutputInterference
         panels[0].set_ylim(_framed(min(conflicts, default=-1.0)) - 0.4, _FRAME + 0.2)
         for axes in panels[len(runs) :]:
             axes.set_axis_off()
-        above.suptitle("a cloud that falls: where exits conflict, they lose", x=0.01, ha="left", fontsize=12)
-        above.supxlabel("gain G by the other exits (standard scores)", fontsize=11)
+        above.suptitle(
+            f"a cloud that falls: where {noun}s conflict, they lose", x=0.01, ha="left", fontsize=12
+        )
+        above.supxlabel(f"gain G by the other {noun}s (standard scores)", fontsize=11)
         above.supylabel("conflict C (standard scores)", fontsize=11)
-        exit_legend(above, exits)
-        _correlations(below.add_subplot(), runs)
+        exit_legend(above, names)
+        _correlations(below.add_subplot(), runs, noun)
 
 
 def _cloud(axes: Any, label: str, outputs: Sequence[OutputInterference]) -> None:
@@ -67,7 +74,7 @@ def _cloud(axes: Any, label: str, outputs: Sequence[OutputInterference]) -> None
     axes.axvline(0, color="0.85", linewidth=0.8, zorder=0)
 
 
-def _correlations(axes: Any, runs: Mapping[str, Sequence[OutputInterference]]) -> None:
+def _correlations(axes: Any, runs: Mapping[str, Sequence[OutputInterference]], noun: str) -> None:
     """A row per run: r of every exit, the pooled one as a line, and where r may as well be 0."""
     for y, outputs in enumerate(runs.values()):
         if (r := pooled(outputs)) is not None:
@@ -85,7 +92,7 @@ def _correlations(axes: Any, runs: Mapping[str, Sequence[OutputInterference]]) -
     axes.set_yticks(range(len(runs)), [wrapped(label) for label in runs])
     axes.tick_params(axis="y", length=0)
     axes.set(xlim=(-1, 1), xticks=(-1, -0.5, 0, 0.5, 1), ylim=(len(runs) - 0.5, -0.5))
-    axes.set_xlabel("r by exit; line: all exits; grey: within two standard errors of 0", fontsize=11)
+    axes.set_xlabel(f"r by {noun}; line: all {noun}s; grey: within two standard errors of 0", fontsize=11)
 
 
 def _framed(value: float) -> float:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from offramp.analysis.pictures._exits import exit_colour
+from offramp.analysis.pictures._exits import exit_colour, names_or_exits
 from offramp.analysis.prune import Pruning
 from offramp.reports.canvas import canvas
 from offramp.reports.plot_lines import wrapped
+from offramp.tasks.outputs import noun_of
 from offramp.text_table import signed
 
 __all__ = ["draw_pruning"]
@@ -20,6 +21,7 @@ def draw_pruning(
     runs: Mapping[str, Pruning],
     title: str,
     chance: Mapping[str, Sequence[float]] | None = None,
+    names: Sequence[str] = (),
 ) -> None:
     """Draw a map of the losses per run, and beside it how many filters were taken in each row.
 
@@ -27,22 +29,27 @@ def draw_pruning(
         path: The picture's file.
         runs: Label of a run -> its matrix.
         title: The title, which says by what the filters were chosen.
-        chance: Label of a run -> how many filters each exit would have by chance.
+        chance: Label of a run -> how many filters each output would have by chance.
+        names: Names of the outputs, if they are no exits.
     """
     exits = max(len(pruning.change) for pruning in runs.values())
-    width, height = max(4.8, 1.6 + 0.62 * exits), 1.5 + 0.4 * exits
+    names = names_or_exits(names, exits)
+    noun = noun_of(names)
+    width, height = max(4.8, 1.6 + (0.62 if noun == "exit" else 1.0) * exits), 1.5 + 0.4 * exits
     with canvas(path, width + 3.2, height * len(runs) + 0.5) as figure:
         figure.suptitle(title, x=0.01, ha="left", fontsize=12)
         panels = figure.subplots(len(runs), 2, squeeze=False, sharey="row", width_ratios=[width, 2.4])
         for (losses, counts), (label, pruning) in zip(panels, runs.items(), strict=True):
-            verdict = f"in {sum(pruning.diagonal)} of {len(pruning.diagonal)} rows the exit itself loses most"
+            verdict = (
+                f"in {sum(pruning.diagonal)} of {len(pruning.diagonal)} rows the {noun} itself loses most"
+            )
             losses.set_title(f"{wrapped(label, 60)}\n{verdict}", loc="left", fontsize=11, fontweight="bold")
-            _losses(losses, pruning)
+            _losses(losses, pruning, names)
             _filter_counts(counts, pruning, None if chance is None else chance.get(label))
-        panels[-1][0].set_xlabel("change of its metric (%)\nframed: the exit itself, bold: who loses most")
+        panels[-1][0].set_xlabel(f"change of its metric (%)\nframed: the {noun} itself, bold: who loses most")
 
 
-def _losses(axes: Any, pruning: Pruning) -> None:
+def _losses(axes: Any, pruning: Pruning, names: Sequence[str]) -> None:
     """A row for each exit whose filters are taken, a column for each that is measured."""
     percent = [[100 * value for value in row] for row in pruning.change]
     largest = max(1.0, *(abs(value) for row in percent for value in row))
@@ -55,7 +62,6 @@ def _losses(axes: Any, pruning: Pruning) -> None:
             )  # fmt: skip
         axes.add_patch(_frame(y))
     exits = range(len(percent))
-    names = [f"exit {k + 1}" for k in exits]
     axes.set_xticks(exits, names, fontsize=9.5)
     axes.set_yticks(exits, names, fontsize=9.5)
     axes.set_ylabel("without the filters of")
