@@ -41,7 +41,14 @@ def test_all_but_routes(folders, tmp_path, monkeypatch):
     found = diagnose(runs, Settings(batches=3, step=0.01), tell=heard.append)
     document = found.write(tmp_path / "out")
     assert json.loads((tmp_path / "out" / "diagnosis.json").read_text()) == json.loads(json.dumps(document))
-    pictures = {"conflict", "filters", "importance", "importance-same-owners", "convergence"}
+    pictures = {
+        "conflict",
+        "conflict-pairs",
+        "filters",
+        "importance",
+        "importance-same-owners",
+        "convergence",
+    }
     assert set(document["pictures"]) == pictures
     for picture in document["pictures"].values():
         with open(picture, "rb") as file:
