@@ -103,8 +103,8 @@ def test_the_mean_of_the_last_epochs_stands_before_the_final_one(make):
 
 
 def test_networks_of_one_task_each_are_one_baseline(make, tmp_path):
-    single = [make(f"{task}{s}", seed=s, only=task, net="segnet") for task in NYU for s in (1, 0)]
-    runs = [make(f"mtan{s}", seed=s, gain=0.1, method="pcgrad") for s in (0, 1)]
+    single = [make(f"{task}{s}", seed=s, only=task, net="segnet", last=1.0) for task in NYU for s in (1, 0)]
+    runs = [make(f"mtan{s}", seed=s, gain=0.1, method="pcgrad", last=1.0) for s in (0, 1)]
     comparison = compare(runs, baseline=single)
     assert [(group.label, group.seeds) for group in comparison.groups] == [
         ("single-task segnet", [0, 1]),
@@ -112,6 +112,7 @@ def test_networks_of_one_task_each_are_one_baseline(make, tmp_path):
     ]
     document = comparison.to_dict()
     assert document["groups"][1]["delta_m"]["mean"] == pytest.approx(-10)
+    assert document["groups"][1]["last_epochs"]["delta_m"]["mean"] == pytest.approx(-10)
     assert document["groups"][0]["joint_epochs"] == 6  # three networks, two epochs each
     assert document["groups"][0]["seconds"]["mean"] == pytest.approx(18)
     assert {run["folder"] for run in document["runs"]} == {str(f) for f in (*single, *runs)}

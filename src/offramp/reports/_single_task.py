@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from offramp.errors import UserError
 from offramp.reports.runs import RunRecord
 from offramp.runs.output import Output
+from offramp.tasks.evaluation import Metrics
 
 __all__ = ["JoinedRun", "joined"]
 
@@ -69,6 +70,16 @@ def _join(parts: Sequence[RunRecord], outputs: Mapping[str, Output]) -> JoinedRu
     own = list({id(found[name]): found[name] for name in outputs}.values())
     first = own[0]
     results = {name: found[name].result.outputs[name] for name in outputs}
+    last = {name: found[name].result.last_epochs for name in outputs}
+    means = {name: each.metrics.outputs[name] for name, each in last.items() if each is not None}
+    known = first.result.last_epochs if len(means) == len(last) else None
+    result = replace(
+        first.result,
+        outputs=results,
+        ensemble=None,
+        averaged=None,
+        last_epochs=None if known is None else replace(known, metrics=Metrics(means)),
+    )
     return JoinedRun(
         folder=first.folder,
         net=first.net.partition(":")[0],
@@ -77,7 +88,7 @@ def _join(parts: Sequence[RunRecord], outputs: Mapping[str, Output]) -> JoinedRu
         data=first.data,
         seed=first.seed,
         recipe=first.recipe,
-        result=replace(first.result, outputs=results, ensemble=None),
+        result=result,
         epochs=tuple(map(_epoch, zip(*(part.epochs for part in own), strict=False))),
         parts=tuple(own),
     )

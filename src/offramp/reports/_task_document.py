@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from math import isfinite
 from typing import Any
 
 from offramp.reports._columns import columns_of
@@ -52,5 +53,5 @@ def _differences(group: Group, baseline: Group) -> dict[str, Any]:
     return {"outputs": outputs, "delta_m": delta_m}
 
 
-def _plain(value: Spread | Difference) -> dict[str, Any]:
-    return dataclasses.asdict(value)
+def _plain(value: Spread | Difference) -> dict[str, Any] | None:
+    return dataclasses.asdict(value) if isfinite(value.mean) else None
