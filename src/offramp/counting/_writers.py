@@ -35,7 +35,7 @@ class Writers:
         """The operator that wrote each element; None if an element has several."""
         last = self._last.get(memory_of(tensor), NOBODY)
         if isinstance(last, int):
-            return np.full(tuple(tensor.shape), last)
+            return np.full(tuple(tensor.shape), last, np.int32)
         each = self._bytes(tensor)
         return each[..., 0] if (each == each[..., :1]).all() else None
 
@@ -63,7 +63,7 @@ class Writers:
         memory, size = memory_of(tensor), tensor.untyped_storage().nbytes()
         last = self._last.get(memory, NOBODY)
         if isinstance(last, int):
-            last = np.full(size, last)
+            last = np.full(size, last, np.int32)  # half the memory of numpy's own whole numbers
         elif len(last) != size:  # the memory was resized
             last = np.resize(last, size)
         self._last[memory] = last
