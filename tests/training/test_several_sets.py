@@ -64,9 +64,7 @@ def test_joint_training_is_the_sum_of_two_loops_in_step():
 
 
 @pytest.mark.parametrize("streams", ["together", "in-turn"])
-@pytest.mark.parametrize(
-    "method", ["joint", "cagrad", "nash-mtl", "mgda", "uncertainty", "meta-gf", "dr-mgf"]
-)
+@pytest.mark.parametrize("method", ["joint", "nash-mtl", "uncertainty", "dr-mgf"])
 def test_a_stopped_run_goes_on_to_the_bit(method, streams, tmp_path):
     recipe = RECIPE.replace(streams=streams, epoch_of="shortest", proportions={"kind": 2}, batch_size=6)
     alone = fit(two_tasks(norm=True), two_sets(), method, recipe, tmp_path / "alone", quiet=True)
@@ -108,7 +106,7 @@ def test_passes_count_the_samples_that_go_forward_and_back(streams, method, tmp_
 
 
 @pytest.mark.parametrize("method", ["joint", "cagrad"])
-def test_micro_batches_and_compiled_nets_take_the_same_steps(method, tmp_path):
+def test_micro_batches_take_the_steps_of_whole_batches(method):
     whole = fit(two_tasks(), two_sets(), method, RECIPE, quiet=True)
     cut = fit(two_tasks(), two_sets(), method, RECIPE.replace(accumulate=2), quiet=True)
     torch.testing.assert_close(cut.net.state_dict(), whole.net.state_dict(), rtol=1e-3, atol=1e-5)
