@@ -387,3 +387,18 @@ def test_a_null_in_a_table_of_maps(table):
     parquet.write_table(stored.set_column(place, "depth", [depth]), file)
     with pytest.raises(UserError, match=r"val-00000-of-00001.parquet, row 1, column 'depth': null"):
         open_data(table, val_fraction=0).test  # noqa: B018
+
+
+@quiet
+def test_a_table_of_maps_in_python_is_to_be_written_first(table, tmp_path):
+    import datasets
+
+    data = datasets.load_dataset(
+        "parquet", data_files=str(table / "data" / "train-*"), cache_dir=str(tmp_path / "c")
+    )
+    with pytest.raises(UserError, match="maps of every pixel are read from files; write the splits by"):
+        open_data(data)
+    (tmp_path / "written").mkdir()
+    for split in ("train", "test"):
+        data["train"].to_parquet(tmp_path / "written" / f"{split}.parquet")
+    assert_samples(open_data(tmp_path / "written", val_fraction=0).train, range(5))

@@ -9,6 +9,7 @@ from torch.utils import data as torch_data
 
 from offramp.data._arrays import ArrayRows
 from offramp.data._columns import Columns
+from offramp.data._dense_table import is_dense
 from offramp.data._hub import HubTable
 from offramp.data._once import iter_samples, read_once
 from offramp.data._rows import Rows
@@ -121,6 +122,11 @@ def _hugging_face_rows(data: Any, name: str, columns: Columns) -> tuple[Rows, li
     if not len(data):
         raise UserError(f"{name} has no samples; give some")
     features = data.features
+    if is_dense(HubTable(name, data)):
+        raise UserError(
+            f"{name}: maps of every pixel are read from files; write the splits by `to_parquet`, as "
+            "train.parquet and test.parquet, and give the folder, or the name that the set has on the hub"
+        )
     if columns.kind == "text" and data.format["type"] is None:
         return TableRows(HubTable(name, data), columns), []
     content, label = columns.pick(name, list(features))
