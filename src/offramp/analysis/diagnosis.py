@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from offramp.analysis.pictures.filters import FilterLine
 from offramp.analysis.settings import Settings
 from offramp.errors import UserError
 from offramp.nets import Net
+from offramp.plain_json import plain_json
 from offramp.reports import compare
 from offramp.runs.run import Run
 from offramp.tasks.outputs import noun_of
@@ -124,7 +124,7 @@ class Diagnosis:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             document = {**self.to_dict(), "pictures": self._draw(folder)}
-            text = json.dumps(document, indent=1, allow_nan=False)
+            text = plain_json(document, indent=1)
             (folder / "diagnosis.json").write_text(text + "\n", encoding="utf-8")
         except OSError as error:
             raise UserError(f"cannot write {str(folder)!r}: {error.strerror}; give another folder") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from offramp.cli._answer import Answer, emit
 from offramp.cli._commands import COMMANDS, load
 from offramp.cli._guard import guarded
 from offramp.errors import UserError, guess
+from offramp.plain_json import plain_json
 
 __all__ = ["main"]
 
@@ -53,7 +53,7 @@ def _run(name: str, words: Sequence[str]) -> None:
         answer: Answer = command.run()
     if "TORCHELASTIC_RUN_ID" in os.environ and os.environ["RANK"] != "0":
         return  # under torchrun the first process answers for all
-    emit(json.dumps(answer.document, indent=2, allow_nan=False) if command.output.json else answer.text)
+    emit(plain_json(answer.document, indent=2) if command.output.json else answer.text)
     if answer.trouble is not None:
         raise answer.trouble
 

@@ -193,8 +193,9 @@ class Partition:
         trained = parts(shares, place.channels, self.rounding)
         for decoder, mask in enumerate(trained, start=1):
             if not mask.any():
+                given = "an equal share leaves" if self.beta == EQUAL else f"beta={self.beta} leaves"
                 raise UserError(
-                    f"beta={self.beta} leaves decoder {decoder} of {place.heads} no channel of the "
-                    f"{place.channels} (rounding={self.rounding}); choose other shares or a wider net"
+                    f"{given} decoder {decoder} of {place.heads} no channel of the {place.channels} "
+                    f"(rounding={self.rounding}); choose other shares by beta, or a wider net"
                 )
         return trained

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from offramp.plain_json import plain_json
 from offramp.reports.comparison import Comparison
 from offramp.reports.plot import plot
 
@@ -24,6 +24,6 @@ def write_report(comparison: Comparison, folder: str | Path) -> dict[str, Any]:
     folder = Path(folder)
     document = {**comparison.to_dict(), "picture": str(plot(comparison, folder / "comparison.png"))}
     (folder / "comparison.txt").write_text(comparison.table() + "\n", encoding="utf-8")
-    text = json.dumps(document, indent=1, allow_nan=False)
+    text = plain_json(document, indent=1)
     (folder / "comparison.json").write_text(text + "\n", encoding="utf-8")
     return document

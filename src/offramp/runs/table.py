@@ -13,15 +13,17 @@ from offramp.text_table import aligned, count
 
 __all__ = ["result_table"]
 
+MANY = 4  # metrics, beyond which they stand below each other
+
 
 def result_table(result: Result) -> str:
     """One run's final evaluation: params, FLOPs and metrics, an output a row.
 
-    Outputs with metrics of their own have a row for each of these. Where a moving average of the weights was
-    kept, its metrics stand beside.
+    Outputs with metrics of their own, or with many, have a row for each of these. Where a moving average of
+    the weights was kept, its metrics stand beside.
     """
     names = list(dict.fromkeys(metric for output in result.outputs.values() for metric in output.metrics))
-    if any([*output.metrics] != names for output in result.outputs.values()):
+    if len(names) > MANY or any([*output.metrics] != names for output in result.outputs.values()):
         return task_table(result)
     header = ["exit" if are_exits(result.outputs) else "output", "params", "FLOPs", *map(heading, names)]
     rows = [
