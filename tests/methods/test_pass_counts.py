@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from offramp.methods.passes import K, Passes
+from offramp.methods import method
+from offramp.methods.passes import EACH, K, Passes
 
 CASES = {
     "F + B": Passes(),
@@ -34,3 +35,24 @@ def test_passes_print_as_they_were_put_together_and_count_what_they_print(words,
     assert str(passes) == words
     assert passes.of(outputs) == pytest.approx((read(words, outputs, 1, 0), read(words, outputs, 0, 1)))
     assert passes.joint(outputs) == pytest.approx(read(words, outputs, 1 / 3, 2 / 3))
+
+
+TASKS = {
+    "joint": "F + B",
+    "separate": "K (F + B)",
+    "pcgrad": "F + K B",
+    "graddrop": "F + K B",
+    "meta-gf": "(K + 1) (F + B)",
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_needs_the_whole_network(name):
+    assert str(method(name).passes_of(["depth", "normals"])) == TASKS[name]
+    assert method(name).passes_of(["exit 1", "exit 2"]) == method(name).passes
+
+
+def test_passes_of_tasks_are_found_wherever_they_stand():
+    passes = Passes(1, 0) + 0.25 * Passes(EACH, EACH / 8) + Passes(0, 1)
+    assert str(passes.of_tasks()) == "F + 0.25 (K F + K / 8 B) + B"
+    assert passes.of_tasks().of(3) == pytest.approx((1 + 0.25 * 3, 0.25 * 3 / 8 + 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -19,8 +19,9 @@ from offramp.methods.balancers import Balancer, Equal
 from offramp.methods.combiners import Combiner, Sum
 from offramp.methods.loops import Loop, Minibatch
 from offramp.methods.objectives import Objective, TaskLoss
-from offramp.methods.passes import K, Passes
+from offramp.methods.passes import EACH, Passes
 from offramp.nets import Net, Separate
+from offramp.tasks.outputs import are_exits
 from offramp.unchanged import restored_on_error
 
 __all__ = ["AXES", "Method"]
@@ -149,20 +150,25 @@ class Method:
     def passes(self) -> Passes:
         """What a step costs, or an epoch over its batches, in passes of joint training."""
         if self.separate:
-            return Passes((K + 1) / 2, (K + 1) / 2)
+            return Passes(EACH, EACH)
         return self.loop.passes or self.combiner.passes
 
-    def joint_steps(self, shares: Sequence[tuple[float, int]]) -> float:
+    def passes_of(self, outputs: Iterable[str]) -> Passes:
+        """What a step costs a net with outputs of these names: exits, or tasks, which need the whole net."""
+        return self.passes if are_exits(outputs) else self.passes.of_tasks()
+
+    def joint_steps(self, outputs: Iterable[str], shares: Sequence[tuple[float, int]]) -> float:
         """Cost of a step, or an epoch over its batches, in those of joint training on the same samples.
 
         Args:
+            outputs: The names of the net's outputs.
             shares: For each data set its share of the samples, and how many outputs have targets in it. Where
                 gradients are taken output by output, each goes back through its own set's samples alone.
         """
-        passes = self.passes
+        passes = self.passes_of(outputs)
         if self.separate or self.loop.passes is not None:  # each output's turn has samples of all sets
-            return passes.joint(sum(outputs for _, outputs in shares))
-        return sum(share * passes.joint(outputs) for share, outputs in shares)
+            return passes.joint(sum(count for _, count in shares))
+        return sum(share * passes.joint(count) for share, count in shares)
 
     @property
     def reads_epochs(self) -> tuple[str, ...]:

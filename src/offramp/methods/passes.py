@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-__all__ = ["K", "Linear", "Passes"]
+__all__ = ["EACH", "K", "Linear", "Passes"]
 
 
 @dataclass(frozen=True)
@@ -12,11 +12,18 @@ class Linear:
     """A number that is linear in the number of outputs K: ``(slope K + constant) / over``.
 
     Written as arithmetic with :data:`K`: ``K``, ``0.5 * K + 1``, ``(K + 1) / 2``.
+
+    Attributes:
+        slope: See above.
+        constant: See above.
+        over: See above.
+        of_tasks: The number where every output needs the whole network, as tasks do; None: it is the same.
     """
 
     slope: float = 0.0
     constant: float = 0.0
     over: int = 1
+    of_tasks: Linear | None = None
 
     def __add__(self, number: float) -> Linear:
         return replace(self, constant=self.constant + number * self.over)
@@ -25,7 +32,8 @@ class Linear:
         return replace(self, slope=number * self.slope, constant=number * self.constant)
 
     def __truediv__(self, whole: int) -> Linear:
-        return replace(self, over=self.over * whole)
+        of_tasks = None if self.of_tasks is None else self.of_tasks / whole
+        return replace(self, over=self.over * whole, of_tasks=of_tasks)
 
     def of(self, outputs: int) -> float:
         """The value of the expression for a number of outputs K."""
@@ -44,6 +52,8 @@ class Linear:
 
 
 K = Linear(slope=1.0)
+# of each output alone: exits that are evenly spaced need half of the network on average, tasks all of it
+EACH = replace((K + 1) / 2, of_tasks=K)
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,16 @@ class Passes:
 
     def __rmul__(self, factor: float) -> Passes:
         return replace(self, factor=factor * self.factor, more=tuple(factor * other for other in self.more))
+
+    def of_tasks(self) -> Passes:
+        """The passes where every output needs the whole network: K tasks in the place of K exits."""
+        forward, backward = (_linear(number) for number in (self.forward, self.backward))
+        return replace(
+            self,
+            forward=forward.of_tasks or forward,
+            backward=backward.of_tasks or backward,
+            more=tuple(other.of_tasks() for other in self.more),
+        )
 
     def of(self, outputs: int) -> tuple[float, float]:
         """How many forward and backward passes there are with so many outputs."""

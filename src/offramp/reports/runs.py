@@ -79,7 +79,7 @@ class RunRecord:
     def passes(self) -> str:
         """Cost of a training step, in the method's own words; empty where the library lacks the method."""
         try:
-            passes = str(method(self.method, self.options).passes)
+            passes = str(method(self.method, self.options).passes_of(self.result.outputs))
         except UserError:
             return ""
         if self.sets and self.recipe["streams"] == "together":
@@ -96,7 +96,7 @@ class RunRecord:
         if self.sets:
             return self.epochs[-1].get("passes") if self.epochs else None
         epochs: int = self.recipe["epochs"]
-        return own_method.passes.joint(len(self.result.outputs)) * epochs
+        return own_method.passes_of(self.result.outputs).joint(len(self.result.outputs)) * epochs
 
 
 def read_run(folder: str | Path) -> RunRecord:

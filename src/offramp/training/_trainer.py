@@ -101,7 +101,7 @@ class Trainer:
         share = recipe.batch_size // fabric.world_size
         steps = data.train.num_batches(share, drop_last=True, world=fabric.world_size)
         self.plan = EpochPlan(self.loop.phases, steps)
-        self.passes = method.joint_steps(self._shares())
+        self.passes = method.joint_steps([*self.tasks], self._shares())
         self.state = State.start(len(self.tasks), fabric.device)
         self.signals = Signals()
         self.watch = Watch([*self.tasks], loss_scaling=recipe.precision == "fp16", device=fabric.device)

@@ -15,7 +15,7 @@ from offramp.checks import choice, number
 from offramp.methods.combiners.aggregate import BoundAggregator
 from offramp.methods.combiners.combiner import Combiner
 from offramp.methods.combiners.jacobian import SCOPES
-from offramp.methods.passes import K, Passes
+from offramp.methods.passes import EACH, Passes
 
 __all__ = ["GradDrop"]
 
@@ -45,7 +45,7 @@ class GradDrop(Combiner):
 
     @property
     def passes(self) -> Passes:  # noqa: D102
-        return Passes(1, (K + 1) / 2)
+        return Passes(1, EACH)
 
     def bind(self, net: nn.Module, seed: int = 0) -> nn.Module:  # noqa: D102
         return BoundAggregator(net, self.shared, "GradDrop", {"leak": float(self.leak)}, seed)

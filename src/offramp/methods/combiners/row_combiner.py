@@ -25,7 +25,7 @@ from offramp.methods.combiners.jacobian import (
 )
 from offramp.methods.combiners.solvers import SolverFailure
 from offramp.methods.objectives.step import Step
-from offramp.methods.passes import K, Passes
+from offramp.methods.passes import EACH, Passes
 
 __all__ = ["BoundRowCombiner", "RowCombiner", "Weighting"]
 
@@ -85,9 +85,9 @@ class RowCombiner(Combiner):
     @property
     def passes(self) -> Passes:  # noqa: D102
         if self.part < 1:
-            rows = Passes(1, 0) + self.part / self.every * Passes(1, (K + 1) / 2)
+            rows = Passes(1, 0) + self.part / self.every * Passes(1, EACH)
         else:
-            rows = Passes(1, (K + 1) / 2 / self.every)
+            rows = Passes(1, EACH / self.every)
         return rows + Passes(0, 1) if self._cheaper else rows
 
     def weighting(self) -> Weighting:
