@@ -358,21 +358,42 @@ class Same(nn.Module):
 class Table(nn.Module):
     """A stage that gives rows of its own memory."""
 
-    def __init__(self):
+    def __init__(self, *, registered=True):
         super().__init__()
-        self.register_buffer("table", images(33))
+        self.register_buffer("table", images(33)) if registered else vars(self).update(table=images(33))
 
     def forward(self, x):
         return self.table[: len(x)]
 
 
-@pytest.mark.parametrize("stage", [Same, Table])
-def test_memory_of_others_is_not_written_over(stage, monkeypatch):
+class Ordered(nn.Module):
+    """A stage that gives its input itself where that has the layout which it wants."""
+
+    def __init__(self, memory_format):
+        super().__init__()
+        self.memory_format = memory_format
+
+    def forward(self, x):
+        return x.contiguous(memory_format=self.memory_format)
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        Same,
+        Table,
+        partial(Table, registered=False),
+        partial(Ordered, torch.channels_last),
+        partial(Ordered, torch.contiguous_format),
+    ],
+)
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_memory_of_others_is_not_written_over(stage, layout, monkeypatch):
     monkeypatch.setattr("offramp.exits._rows.LARGE", 0)  # bytes: rows move one by one
     net = build(head(3), head(3), head(3))
     net.stages[0], net.stages[1], net.stages[2] = stage(), Same(), Same()
     net.double()
-    x = images(33)
+    x = images(33).contiguous(memory_format=layout)
     router = Router(net, Policy((0.985, 0.985)))
     answer = router(x)
     assert 0 < (answer.exit == 1).sum() < 12  # few enough for the others to be moved together

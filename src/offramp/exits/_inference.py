@@ -13,7 +13,7 @@ from offramp.errors import UserError
 from offramp.exits._compiled import bucket, compiled, filled
 from offramp.exits._gate import Gate
 from offramp.exits._preparing import prepared
-from offramp.exits._rows import Flow, Rows
+from offramp.exits._rows import Flow, Rows, memory
 from offramp.exits.confidence import Reading
 from offramp.exits.path_costs import PathCosts
 from offramp.exits.policy import Policy
@@ -30,7 +30,7 @@ class Step(NamedTuple):
         segment: The stages, and the head of the last.
         gate: The gate behind them.
         batched: Which leaves of the feature behind them have a row for each sample.
-        movable: Which of these may be written over, since they are nobody else's.
+        movable: Which of these may be written over where they are not the input's, since no module has them.
         read_on: Whether the next head reads the logits of this exit.
         cost: Operations of a sample that leaves here, from the input on; None where unknown.
     """
@@ -111,11 +111,20 @@ class InferenceNet:
             return flow
         return flow.take(filled(range(samples)), batched)
 
-    def take(self, flow: Flow, rows: Rows, step: Step) -> Flow:
-        """Keep some of the samples behind a step."""
+    def take(self, flow: Flow, rows: Rows, step: Step, given: Any) -> Flow:
+        """Keep some of the samples behind a step.
+
+        Args:
+            flow: All of them.
+            rows: Which.
+            step: The step.
+            given: The input, which is not written over: whether a feature is a view of it may depend on its
+                layout, as where a stage begins with ``x.contiguous()``.
+        """
         if self._compiled:
             return flow.take(filled(rows.places), step.batched)
-        return flow.take(rows, step.batched, step.movable)
+        ours = any(step.movable) and not memory(flow.x) & memory(given)
+        return flow.take(rows, step.batched, step.movable if ours else None)
 
 
 def _costs(net: MultiExitNet, policy: Policy) -> list[int] | list[None]:

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from offramp.copying import deep_copy
 from offramp.errors import UserError
 from offramp.exits._folding import close, fold
-from offramp.exits._rows import Flow, batched_leaves, has_blocks
+from offramp.exits._rows import Flow, batched_leaves, has_blocks, memory
 from offramp.exits._segments import Segment, segments
 from offramp.exits.policy import Policy
 from offramp.nets import MultiExitNet
@@ -27,7 +27,7 @@ class PreparedSegment(NamedTuple):
     Attributes:
         segment: The segment.
         batched: Which leaves of the feature behind it have a row for each sample.
-        movable: Which of these may be written over, since they are nobody else's.
+        movable: Which of these may be written over where they are not the input's, since no module has them.
     """
 
     segment: Segment
@@ -87,7 +87,6 @@ def _checked(
     """
     x = pytree.tree_map_only(Tensor, torch.clone, x)
     few, many = Flow(pytree.tree_map_only(Tensor, lambda leaf: leaf[:2].clone(), x)), Flow(x)
-    ours = _memory([x, *(t for part in parts for t in (*part.parameters(), *part.buffers()))])
     ready: list[PreparedSegment] = []
     for part in parts:
         if folded:
@@ -98,7 +97,8 @@ def _checked(
         if not close(logits[part.exit - 1], many.logits):
             return ready, part.exit
         leaves = zip(batched, pytree.tree_leaves(many.x), strict=True)
-        movable = [eager and has and has_blocks(leaf) and not _memory(leaf) & ours for has, leaf in leaves]
+        held = memory([vars(module) for part in parts for module in part.modules()])
+        movable = [eager and has and has_blocks(leaf) and not memory(leaf) & held for has, leaf in leaves]
         ready.append(PreparedSegment(part, batched, movable))
     return ready, None
 
@@ -129,9 +129,3 @@ def _check_axes(part: Segment, few: Flow, many: Flow, batched: Sequence[bool], *
 
 def _form(leaf: Any) -> str:
     return f"a Tensor {[*leaf.shape]}" if isinstance(leaf, Tensor) else repr(leaf)
-
-
-def _memory(tensors: Any) -> set[int]:
-    """Where the memory of Tensors begins."""
-    leaves = [leaf for leaf in pytree.tree_leaves(tensors) if isinstance(leaf, Tensor)]
-    return {leaf.untyped_storage().data_ptr() for leaf in leaves if leaf.layout == torch.strided}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-__all__ = ["Flow", "Move", "Rows", "batched_leaves", "has_blocks", "stack", "take"]
+__all__ = ["Flow", "Move", "Rows", "batched_leaves", "has_blocks", "memory", "stack", "take"]
 
 LARGE = 2**14  # bytes of a block whose copy takes longer than the call
 
@@ -164,6 +164,12 @@ def stack(samples: tuple[Tensor, ...]) -> Tensor:
 def has_blocks(x: Tensor) -> bool:
     """Whether each row is a block of memory, apart from the others."""
     return _blocks(x)[0] is not None
+
+
+def memory(tensors: Any) -> set[int]:
+    """Where the memory of Tensors begins."""
+    leaves = [leaf for leaf in pytree.tree_leaves(tensors) if isinstance(leaf, Tensor)]
+    return {leaf.untyped_storage().data_ptr() for leaf in leaves if leaf.layout == torch.strided}
 
 
 def _blocks(x: Tensor) -> tuple[Tensor | None, list[int]]:

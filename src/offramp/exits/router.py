@@ -115,7 +115,7 @@ class Router:
                 break
             if staying < present:
                 rows = Rows.staying(leaves)
-                flow, present = self._net.take(flow, rows, step), staying
+                flow, present = self._net.take(flow, rows, step, x), staying
                 departures.go_on(rows)
         return departures.answer(steps, counted=counted)
 
