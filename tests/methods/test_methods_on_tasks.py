@@ -13,9 +13,8 @@ from offramp.data import Batch
 from offramp.errors import UserError
 from offramp.methods import METHODS, method
 from offramp.methods.bound import BoundMethod
-from offramp.methods.combiners import Backward, aggregate, row_combiner
+from offramp.methods.combiners import Backward
 from offramp.methods.combiners._scale import EXCEPTIONS
-from offramp.methods.combiners._seeded import seeded
 from offramp.methods.combiners._torchjd_adapter import MEAN, SUM, UNIT_FREE
 from offramp.methods.loops import Minibatch
 from offramp.nets import MultiTaskNet, Net
@@ -101,13 +100,11 @@ def assert_same(found, wanted):
 
 @pytest.mark.parametrize("lacking", [(1,), (2,), (0, 2)])
 @pytest.mark.parametrize("name", CASES)
-def test_a_task_without_target_is_as_if_the_net_lacked_it(name, lacking, monkeypatch):
+def test_a_task_without_target_is_as_if_the_net_lacked_it(name, lacking):
     """No row, no loss, no weight: of this step as of the next; what only the task owns has no gradient.
 
     The groups stay those of the whole net, so that without task 0 trunk and pair are still two.
     """
-    for module in (row_combiner, aggregate):  # the same draws, though outputs have other numbers
-        monkeypatch.setattr(module, "seeded", lambda device, *key: seeded(device, 0))
     net = attentive()
     batches = [batch(lacking, number) for number in range(2)]
     bound = take_steps(*CASES[name], net, batches)
@@ -202,3 +199,22 @@ def test_wrong_factors_are_one_line(name, options, line):
     with pytest.raises(UserError, match=line) as error:
         BoundMethod(method(name, options), attentive())
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["pcgrad", "graddrop", "aggregate: GradVac", "aggregate: Random"])
+def test_draws_for_three_tasks_are_those_of_a_net_without_a_fourth(name):
+    """Three rows, of which PCGrad and GradVac draw an order."""
+    tasks = {f"task {k}": Classification(target=f"task {k}") for k in range(4)}
+    draws = torch.Generator().manual_seed(1)
+    targets = {task: torch.randint(CLASSES, (8,), generator=draws) for task in tasks if task != "task 1"}
+    some = Batch(batch().inputs, targets)
+    found = []
+    for kept in ([0, 1, 2, 3], [0, 2, 3]):
+        torch.manual_seed(0)
+        trunk, decoders = nn.Conv2d(3, 2, 3), [nn.Linear(2 * 16, CLASSES) for _ in tasks]
+        outputs = {f"task {k}": tasks[f"task {k}"] for k in kept}
+        parts = [nn.Sequential(nn.Flatten(), decoders[k]) for k in kept]
+        net = MultiTaskNet([trunk], parts, outputs, input_size=(3, 6, 6)).double()
+        take_steps(*CASES[name], net, [some, some])
+        found.append(trunk.weight.grad)
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-12)

@@ -67,7 +67,7 @@ def data_of(keys):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "graddrop"])  # draws by the owners
+@pytest.mark.parametrize("method", METHODS)
 def test_a_task_that_no_batch_has_is_as_if_the_net_had_no_such_output(method):
     keys = ("kind", "spare", "box")
     net, alone = more_tasks(keys), more_tasks(keys[:2])

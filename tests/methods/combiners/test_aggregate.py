@@ -55,7 +55,7 @@ def taken(running, net, name="vgg7", steps=1, backward=PLAIN, **kwargs):
     return {n: None if p.grad is None else p.grad.clone() for n, p in net.named_parameters()}
 
 
-NO_STEP = exit_step(None, [], torch.tensor([]))
+NO_STEP = exit_step(None, [torch.zeros(1, 1)] * 40, torch.tensor([0]))  # all outputs are present
 
 
 class Rows:

@@ -61,10 +61,10 @@ class CombinerRule:
         bound = self.bound
         if isinstance(bound, BoundAggregator):
             directions = [
-                bound.aggregate(owners, pair) for owners, pair in zip(self.owners, rows, strict=True)
+                bound.aggregate(owners, owners, pair) for owners, pair in zip(self.owners, rows, strict=True)
             ]
         else:
-            weights = [bound.weigh(_block(o, g)) for o, g in zip(self.owners, rows @ rows.mT, strict=True)]
+            weights = [bound.weigh(_block(o, g), o) for o, g in zip(self.owners, rows @ rows.mT, strict=True)]
             directions = [w @ pair for w, pair in zip(weights, rows, strict=True)]
         bound.steps += 1
         return torch.stack(directions)

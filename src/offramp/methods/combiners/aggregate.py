@@ -22,7 +22,13 @@ from offramp.methods.combiners._torchjd_adapter import (
 )
 from offramp.methods.combiners.backward import Backward
 from offramp.methods.combiners.jacobian import Jacobian, RowBlock
-from offramp.methods.combiners.row_combiner import Key, RowCombiner, Weighting, rows_key
+from offramp.methods.combiners.row_combiner import (
+    Key,
+    RowCombiner,
+    Weighting,
+    rows_key,
+    seed_key,
+)
 from offramp.methods.objectives.step import Step
 
 __all__ = ["Aggregate", "BoundAggregator"]
@@ -101,20 +107,22 @@ class BoundAggregator(nn.Module):
             assert isinstance(block, RowBlock)
             matrix = block.matrix()
             if bool(matrix.isfinite().all()):
-                block.assign(self.aggregate(rows_key(block.owners, block.group), matrix))
+                rows, group = block.owners, block.group
+                seed = seed_key(rows, group, step.present)
+                block.assign(self.aggregate(rows_key(rows, group), seed, matrix))
             else:  # an overflow under fp16 must reach .grad, so that the step is skipped
                 block.assign(torch.full_like(matrix[0], torch.inf))
         self.steps += not step.more
 
-    def aggregate(self, key: Key, matrix: Tensor) -> Tensor:
-        """Turn a group's rows ``[m, n]`` into a direction ``[n]``; the key is that of their memory."""
+    def aggregate(self, key: Key, seed: Key, matrix: Tensor) -> Tensor:
+        """Turn a group's rows ``[m, n]`` into a direction ``[n]``, by its keys of memory and draws."""
         is_new = key not in self.aggregators
         if is_new:
             aggregator = make_aggregator(self.name, self.arguments)
             if self.leak is not None:
                 aggregator.leak = matrix.new_full((len(matrix),), self.leak)
             self.aggregators[key] = aggregator
-        with torch.no_grad(), seeded(matrix.device, self.seed, self.steps, key):
+        with torch.no_grad(), seeded(matrix.device, self.seed, self.steps, seed):
             if is_new and key in self.restored:
                 with seeded(matrix.device):
                     self.aggregators[key](matrix)  # so that it sizes its state, which is then replaced

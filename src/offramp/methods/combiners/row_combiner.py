@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -117,6 +118,20 @@ def rows_key(rows: tuple[int, ...], group: tuple[int, ...]) -> Key:
     return rows if rows == group else (rows, group)
 
 
+def seed_key(rows: tuple[int, ...], group: tuple[int, ...], present: Sequence[int]) -> Key:
+    """Key of the draws for a group's rows: what :func:`rows_key` is on a net without the absent outputs.
+
+    So a step that lacks an output's targets draws as if the net had no such output.
+
+    Args:
+        rows: The outputs that have a row.
+        group: The owners of the group.
+        present: The outputs that have a target in this step, in order.
+    """
+    place = {output: number for number, output in enumerate(present)}
+    return rows_key(tuple(place[k] for k in rows), tuple(place[k] for k in group if k in place))
+
+
 class BoundRowCombiner(nn.Module):
     """A method that weighs rows, bound to a net; it remembers each group's last weights.
 
@@ -146,14 +161,14 @@ class BoundRowCombiner(nn.Module):
     def forward(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:
         """Add a gradient to ``.grad`` of every parameter."""
         if self.refreshed is not None:
-            self.refreshed(losses, step, backward, self.weigh)
+            self.refreshed(losses, step, backward, partial(self.weigh, present=step.present))
         else:
             for block in self.jacobian.blocks(losses, step, backward):
-                block.combine(self.weigh(block))
+                block.combine(self.weigh(block, step.present))
         self.steps += not step.more
 
-    def weigh(self, block: RowBlock | LeanBlock) -> Tensor:
-        """Find a group's weights ``[m]``, float64 on the CPU.
+    def weigh(self, block: RowBlock | LeanBlock, present: Sequence[int]) -> Tensor:
+        """Find a group's weights ``[m]``, float64 on the CPU, in a step where these outputs are present.
 
         They are infinite, and the memory is left alone, where the Gramian is not finite: an overflow under
         fp16 must reach ``.grad``, so that the step is skipped.
@@ -166,17 +181,18 @@ class BoundRowCombiner(nn.Module):
         weights = torch.ones(len(owners), dtype=torch.float64)
         if rows:
             part = gramian[is_nonzero][:, is_nonzero]
-            weights[is_nonzero] = self._weights_of(part, rows_key(rows, block.group))
+            key, seed = rows_key(rows, block.group), seed_key(rows, block.group, present)
+            weights[is_nonzero] = self._weights_of(part, key, seed)
         return weights
 
-    def _weights_of(self, gramian: Tensor, key: Key) -> Tensor:
+    def _weights_of(self, gramian: Tensor, key: Key, seed: Key) -> Tensor:
         """Find the weights ``[m]`` of rows that are not zero; the last ones where the solver fails."""
         if key not in self.weightings:
             self.weightings[key] = self.method.weighting()
         last = self.weights.get(key, self.method.plain(len(gramian)))
         weights = last
         try:
-            with seeded(gramian.device, self.seed, self.steps, key):
+            with seeded(gramian.device, self.seed, self.steps, seed):
                 solved = self.weightings[key](gramian, last)
             if not bool(solved.isfinite().all()):
                 raise SolverFailure("the weights are not finite")
