@@ -168,6 +168,18 @@ def test_the_global_median_of_few_pixels_is_the_middle_of_the_middle_two(pixels)
     assert found["median_angle"] == pytest.approx(wanted, rel=1e-9)
 
 
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_a_median_over_outputs_that_are_not_numbers_is_none(share):
+    """Like the means; a net that has diverged has no good median of its angles."""
+    task = Normals()
+    output, target = draw(task)
+    output[:, :, : round(share * output.shape[2])] = math.nan
+    found = measured(task, output, target, 2)
+    angles = [name for name in found if name.endswith("angle")]
+    assert len(angles) == 6
+    assert all(math.isnan(found[name]) for name in angles)
+
+
 def test_normals_whose_components_add_up_to_0_count():
     target = torch.tensor([0.5, -0.5, 0.0])[None, :, None, None] * 2**0.5
     values, weights = Normals().loss(target, target)

@@ -76,7 +76,8 @@ def averages(sums: Tensor, names: Sequence[str]) -> dict[str, float]:
 def medians(values: Tensor, valid: Tensor, together: int) -> Tensor:
     """The sum of the medians of the valid pixels of every `together` consecutive images, float64 scalar.
 
-    Of an even number of pixels it is the mean of the middle two; images without a valid pixel add 0.
+    Of an even number of pixels it is the mean of the middle two; images without a valid pixel add 0. It is
+    not a number where a valid pixel's value is none.
 
     Args:
         values: ``[N, P]``.
@@ -88,7 +89,8 @@ def medians(values: Tensor, valid: Tensor, together: int) -> Tensor:
     count = _grouped(valid, together).flatten(1).sum(1, keepdim=True)
     middle = torch.cat([(count - 1).clamp(min=0) // 2, count // 2], 1)
     found = ordered.gather(1, middle).double().mean(1, keepdim=True)
-    return torch.where(count > 0, found, 0).sum()
+    broken = _grouped(values.isnan() & valid, together).flatten(1).any(1, keepdim=True)
+    return torch.where(count > 0, found.masked_fill(broken, torch.nan), 0).sum()
 
 
 def _grouped(rows: Tensor, together: int, rest: float = 0) -> Tensor:

@@ -84,7 +84,9 @@ class Normals(Task):
         sums = sums.view(3, -1)
         values = averages(sums, _MEANS)
         batch, image = (middles / sums[:2, -1]).tolist()
-        found = {"median_angle": batch, "image_median_angle": image, "pixel_median_angle": _median(histogram)}
+        # the sum of all angles tells of one that is not a number, and the histogram does not
+        pixel = math.nan if math.isnan(values["pixel_mean_angle"]) else _median(histogram)
+        found = {"median_angle": batch, "image_median_angle": image, "pixel_median_angle": pixel}
         order = [f"{form}{name}" for form in FORMS for name in self.compared]
         return {name: (values | found)[name] for name in order}
 
