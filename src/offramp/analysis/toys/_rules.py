@@ -55,6 +55,7 @@ class CombinerRule:
         assert isinstance(bound, (BoundAggregator, BoundRowCombiner))
         self.bound = bound
         self.owners = [(2 * s, 2 * s + 1) for s in range(starts)]
+        self.outputs = range(2 * starts)
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Gradients ``[start, loss, parameter]`` -> directions ``[start, parameter]``."""
@@ -64,7 +65,10 @@ class CombinerRule:
                 bound.aggregate(owners, owners, pair) for owners, pair in zip(self.owners, rows, strict=True)
             ]
         else:
-            weights = [bound.weigh(_block(o, g), o) for o, g in zip(self.owners, rows @ rows.mT, strict=True)]
+            weights = [
+                bound.weigh(_block(owners, gramian), self.outputs)
+                for owners, gramian in zip(self.owners, rows @ rows.mT, strict=True)
+            ]
             directions = [w @ pair for w, pair in zip(weights, rows, strict=True)]
         bound.steps += 1
         return torch.stack(directions)
