@@ -136,13 +136,14 @@ def test_targets_are_the_same_whatever_holds_them(source, tmp_path):
     keys = ("kind", "class", "age") if source == "csv" else tuple(TASKS)
     data = open_data(SOURCES[source](tmp_path), tasks={key: TASKS[key] for key in keys}, val_fraction=0)
     assert data.targets == {key: EXPECTED[key][0] for key in keys}
+    rows = [0, 1, 3, 4, 5] if source == "csv" else list(range(N))  # the third has none of these three targets
     for split in (data.train, data.test):
         for key in keys:
-            expected = torch.tensor(EXPECTED[key][1])
+            expected = torch.tensor(EXPECTED[key][1])[rows]
             torch.testing.assert_close(
                 split.targets[key], expected, equal_nan=True, check_dtype=key != "tags"
             )
-    assert torch.equal(data.train.images, torch.from_numpy(IMAGES).permute(0, 3, 1, 2))
+    assert torch.equal(data.train.images, torch.from_numpy(IMAGES[rows]).permute(0, 3, 1, 2))
     if source == "parquet":
         assert f"no 'box': 2 of {N} training, 2 of {N} test samples, which its loss leaves out" in data.notes
 
@@ -183,7 +184,7 @@ def test_classes_and_labels_to_ignore(tmp_path):
         tmp_path, tasks={"class": "label", "box": "box"}, classes=5, ignore_label=2, val_fraction=0
     )
     assert data.targets["class"].classes == tuple("01234")
-    assert data.train.targets["class"].tolist() == [0, -100, -100, 1, -100, -100]
+    assert data.train.targets["class"].tolist() == [0, -100, 1, -100]  # of those with a class or a box
     with pytest.raises(UserError, match="classes=5 are of one target, and kind and class of `tasks` has"):
         open_data(tmp_path, tasks={"kind": "species", "class": "label"}, classes=5)
 
@@ -295,14 +296,30 @@ def test_a_class_of_the_test_split_that_training_lacks(tmp_path):
     ):
         open_data(folder, tasks="kind:species")
     data = open_data(folder, tasks="kind:species", ignore_label="owl")
-    assert data.test.targets["kind"].tolist() == [-100, 1, -100, 0, 2, 1]
+    assert data.test.targets["kind"].tolist() == [1, 0, 2, 1]
 
 
 def test_a_test_split_without_targets_gives_way_to_validation(tmp_path):
     empty = {**COLUMNS, "box": [None] * N, "label": [-1] * N}
     parquet.write_table(table(), tmp_path / "validation.parquet")
     data = open_data(parquet_folder(tmp_path, test=empty), tasks="class:label,box:box:box")
-    assert data.test.targets["class"].tolist() == EXPECTED["class"][1]
+    assert data.test.targets["class"].tolist() == [0, 2, -100, 1, 2]
+
+
+def test_samples_without_any_target_are_left_out_of_every_split(tmp_path):
+    kinds = [0, None, None, 1, None, None]
+    parquet_folder(tmp_path, {"kind": kinds, "other": [None, None, None, 0.5, 1.5, None]})
+    data = open_data(tmp_path, tasks="kind:kind", val_fraction=0)
+    for split in (data.train, data.test):
+        assert split.targets["kind"].tolist() == [0, 1]
+        assert torch.equal(split.images, torch.from_numpy(IMAGES[[0, 3]]).permute(0, 3, 1, 2))
+    assert "no target at all: 4 of 6 training, 4 of 6 test samples, which are left out" in data.notes
+    both = open_data(tmp_path, tasks="kind:kind,other:other", val_fraction=0)
+    assert both.train.targets["kind"].tolist() == [0, 1, -100]
+    for seed in range(8):  # so that whatever is held out, or cut to, has something to measure
+        few = open_data(tmp_path, tasks="kind:kind", val_fraction=0.5, test_limit=1, seed=seed)
+        assert len(few.train) == len(few.val) == len(few.test) == 1
+        assert (few.val.targets["kind"] >= 0).all() and (few.test.targets["kind"] >= 0).all()
 
 
 TEXTS = {

@@ -39,7 +39,8 @@ def several_targets(
     """The splits of a set with the targets that are asked for.
 
     A sample lacks a target that is null, None or NaN in its row, and a class that is a negative number or
-    one to be ignored. A split none of whose samples has a target is one without labels.
+    one to be ignored. A sample that lacks all targets is left out, and a split of such samples alone is one
+    without labels.
 
     Args:
         source: The set.
@@ -93,15 +94,17 @@ def several_targets(
                 f"{column.where(0)} and on: no training sample has a value; fill the column, or leave "
                 f"{key!r} out of `tasks`"
             )
-    unlabelled = [name for name, here in present.items() if not here.any()]
+    labelled = {name: here.any(dim=0) for name, here in present.items()}
+    unlabelled = [name for name, here in labelled.items() if not here.any()]
     places = usable_splits(source, unlabelled, val_split=val_split)
+    whole = {
+        purpose: Selection(torch.arange(len(source.splits[name])), TargetTensors(tensors[name], targets))
+        for purpose, name in places.items()
+    }
     return LabelledSplits(
         targets=targets,
         rows={purpose: source.splits[name] for purpose, name in places.items()},
-        selections={
-            purpose: Selection(torch.arange(len(source.splits[name])), TargetTensors(tensors[name], targets))
-            for purpose, name in places.items()
-        },
+        selections={purpose: whole[purpose].part(labelled[name]) for purpose, name in places.items()},
         notes=_notes(targets, {purpose: present[name] for purpose, name in places.items()}),
     )
 
@@ -185,17 +188,28 @@ def _indices(known: Classes, labels: Labels, column: StoredColumn) -> Tensor:
 
 
 def _notes(targets: Mapping[str, Target], present: Mapping[str, Tensor]) -> list[str]:
-    """How many samples lack which target."""
-    notes = []
-    for number, key in enumerate(targets):
-        lacking = [
-            f"{int((~here[number]).sum()):,} of {here.shape[1]:,} {'training' if name == 'train' else name}"
-            for name in ("train", "val", "test")
-            if name in present and not (here := present[name])[number].all()
-        ]
-        if lacking:
-            notes.append(f"no {key!r}: {', '.join(lacking)} samples, which its loss leaves out")
+    """How many samples lack which target, and how many lack all of them."""
+    counts = {
+        key: _counted({name: ~here[row] for name, here in present.items()}) for row, key in enumerate(targets)
+    }
+    notes = [f"no {key!r}: {of_key}, which its loss leaves out" for key, of_key in counts.items() if of_key]
+    if bare := _counted({name: ~here.any(dim=0) for name, here in present.items()}):
+        notes.append(f"no target at all: {bare}, which are left out")
     return notes
+
+
+def _counted(rows: Mapping[str, Tensor]) -> str:
+    """How many rows of each split are meant; empty if none is.
+
+    Args:
+        rows: Of each split, bool ``[N]``.
+    """
+    parts = [
+        f"{int(of.sum()):,} of {len(of):,} {'training' if name == 'train' else name}"
+        for name in ("train", "val", "test")
+        if name in rows and (of := rows[name]).any()
+    ]
+    return f"{', '.join(parts)} samples" if parts else ""
 
 
 def _short(names: Sequence[str]) -> str:
