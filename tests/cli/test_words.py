@@ -17,6 +17,7 @@ from offramp.cli._words import in_flags
         ("train", "`shared='union'` or `shared='first'`", "--set shared=union or --set shared=first"),
         ("train", "`gate='own', lean=True`", "--set gate=own --set lean=true"),
         ("eval", "give it by `net=...`", "give it by --net ..."),
+        ("predict-maps", "give it by `net=...`", "give it by --net ..."),
         ("eval", "finish it by `fit(..., resume=True)`", "finish it by `offramp train ... --resume`"),
         ("train", "finish it by `fit(..., resume=True)`", "finish it by --resume"),
         ("compare", "`Recipe(val_fraction=0.1)`", "`offramp train --set val_fraction=0.1`"),

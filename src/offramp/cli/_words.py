@@ -35,11 +35,12 @@ def in_flags(text: str, command: str) -> str:
 
 def _flags(code: str, command: str) -> str | None:
     """Flags for ``key=value, ...``, or for a call that has a command, with such arguments; else None."""
-    call = _parsed(code) or _parsed(f"{command}({code})")
+    call, name = _parsed(code), command
     if call is None:
-        return None
-    name = _COMMAND_OF.get(call.func.id, call.func.id)
-    if name not in COMMANDS or not call.keywords:
+        call = _parsed(f"given({code})")
+    else:
+        name = _COMMAND_OF.get(call.func.id, call.func.id)
+    if call is None or name not in COMMANDS or not call.keywords:
         return None
     try:
         values = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
