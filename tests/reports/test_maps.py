@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 import offramp
 from offramp import Recipe, UserError, fit
@@ -15,6 +16,7 @@ from offramp.data import open_data
 from offramp.nets.text import build
 from offramp.reports.maps import predicted_maps
 from offramp.reports.plot_maps import class_colours, plot_maps
+from offramp.tasks import Depth, Segmentation
 
 ROOMS = "rooms:images=12,height=32,width=32"
 RECIPE = Recipe(epochs=1, batch_size=4, lr=0.01)
@@ -76,3 +78,23 @@ def test_the_command_draws_and_tells(run, tmp_path, capfd):
     assert (tmp_path / "m.png").read_bytes()[:4] == b"\x89PNG"
     assert main(words) == 2  # a picture is there
     assert "is there already; give another --out" in capfd.readouterr().err
+
+
+def test_maps_of_several_sets_have_the_truth_of_their_own(tmp_path):
+    """One set after the other, each image in its own colours."""
+    decoders = {"depth": (nn.Conv2d(3, 1, 1), Depth()), "segmentation": (nn.Conv2d(3, 13, 1), Segmentation())}
+    net = offramp.multi_task(nn.Conv2d(3, 3, 1), decoders, input_size=(3, 32, 32))
+    sets = {"depth": open_data(f"{ROOMS},test=3"), "segmentation": open_data(f"{ROOMS},test=2,seed=1")}
+    sources = {name: data.source for name, data in sets.items()}
+    recipe = RECIPE.replace(augment="crop-flip")  # whose mean and deviation are each set's
+    run = fit(net, sources, "joint", recipe, tmp_path / "run", quiet=True)
+    assert [image.number for image in predicted_maps(run, [])] == [0, 1, 3, 4]
+    near, far = predicted_maps(run, [2, 4])
+    for image, name, place in ((near, "depth", 2), (far, "segmentation", 1)):
+        own = sets[name].test
+        torch.testing.assert_close(image.image, own.images[place] / 255, rtol=0, atol=1e-5)
+        for one in image.maps:
+            assert (one.truth is None) == (one.output != name)
+            if one.output == name:
+                torch.testing.assert_close(one.truth, own.targets[name][place], check_dtype=False)
+    plot_maps([near, far], tmp_path / "maps.png")

@@ -31,7 +31,7 @@ class PredictMapsCommand:
     out: str
     """picture to draw: .png, .svg or .pdf, and no file yet"""
     image: tuple[int, ...] = ()
-    """which images of the test set, from 0; by default the first four"""
+    """which images of the test set, from 0, of several sets one after the other; by default the first four"""
     net: str | None = None
     """a network of your own again, as for train; the code that a run names is not run by itself"""
     averaged: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -10,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from offramp.data import JointSplit
+from offramp.data.batches import Batches
 from offramp.errors import UserError
 from offramp.modes import evaluating
 from offramp.runs import Run
@@ -47,7 +50,7 @@ class MappedImage:
     """A test image and its maps.
 
     Attributes:
-        number: Its place in the test set, from 0.
+        number: Its place in the test set, from 0; several sets count one after the other.
         image: ``[C, H, W]``, from 0 to 1.
         maps: One for each dense output.
         classes: Names of the classes of each output that has some.
@@ -64,7 +67,8 @@ def predicted_maps(run: Run, numbers: Sequence[int]) -> list[MappedImage]:
 
     Args:
         run: Of a net with a dense output.
-        numbers: Places of the images in the test set, from 0; none: the first four.
+        numbers: Places of the images in the test set, from 0; none: the first four. Of several data sets,
+            those of the second follow on those of the first, and none stands for the first ones of each.
 
     Raises:
         UserError: No output predicts segmentation, depth or normals, the test set has no such image, or it
@@ -77,7 +81,7 @@ def predicted_maps(run: Run, numbers: Sequence[int]) -> list[MappedImage]:
             "train one with the task Segmentation, Depth or Normals, or use `offramp predict` for classes"
         )
     data = run.open_data()
-    numbers = numbers or range(min(FEW, len(data.test)))
+    numbers = numbers or _first(data.test)
     if wrong := [number for number in numbers if not 0 <= number < len(data.test)]:
         raise UserError(
             f"there is no test image {wrong[0]}; {data.name} has {len(data.test)}, give numbers from 0 to "
@@ -94,10 +98,27 @@ def predicted_maps(run: Run, numbers: Sequence[int]) -> list[MappedImage]:
         maps = [
             _map(name, task, outputs[name], batch.targets.get(task.target)) for name, task in dense.items()
         ]
-        mean, std = (torch.tensor(each)[:, None, None] for each in (transform.mean, transform.std))
+        own = transform.parts[_set_of(data.test, number)] if isinstance(data.test, JointSplit) else transform
+        mean, std = (torch.tensor(each)[:, None, None] for each in (own.mean, own.std))
         image = (batch.inputs[0].cpu() * std + mean).clamp(0, 1)
         found.append(MappedImage(number, image, tuple(maps), classes))
     return found
+
+
+def _first(test: Batches) -> list[int]:
+    """Places of the first images, of each set if there are several."""
+    parts = [*test.parts.values()] if isinstance(test, JointSplit) else [test]
+    places: list[int] = []
+    for number, part in enumerate(parts):
+        before = sum(map(len, parts[:number]))
+        places += range(before, before + min(max(FEW // len(parts), 1), len(part)))
+    return places
+
+
+def _set_of(test: JointSplit, number: int) -> str:
+    """The set that the image at a place among all is of."""
+    ends = itertools.accumulate(map(len, test.parts.values()))
+    return next(name for name, end in zip(test.parts, ends, strict=True) if number < end)
 
 
 def _map(name: str, task: Task, output: Tensor, target: Tensor | None) -> DenseMap:
