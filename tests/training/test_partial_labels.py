@@ -153,11 +153,12 @@ class Pairs(Dataset):
 
 
 def arrays():
-    """Gaps are NaN and -100 in Tensors."""
+    """Gaps are NaN and -100 in Tensors, of the rows that have any target."""
     kinds = torch.tensor([-100 if kind is None else ["cat", "dog", "emu"].index(kind) for kind in KINDS])
     boxes = torch.tensor([box or [torch.nan] * 4 for box in BOXES])
     images = torch.from_numpy(IMAGES).permute(0, 3, 1, 2).contiguous()
-    targets = TargetTensors({"kind": kinds, "box": boxes}, TARGETS)
+    rows = [row for row, gaps in enumerate(zip(KINDS, BOXES, strict=True)) if any(gaps)]
+    images, targets = images[rows], TargetTensors({"kind": kinds[rows], "box": boxes[rows]}, TARGETS)
     none = torch.zeros(0, dtype=torch.long)
     return ImageData(
         name="x", source="x", targets=TARGETS, train=Split(images, targets),
