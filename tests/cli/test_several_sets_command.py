@@ -68,6 +68,8 @@ def test_words_that_name_no_sets_are_one_line(refused, tmp_path):
         "train", "--data", "left=digits", "digits", *rest
     )
     assert "two data sets have one name" in refused("train", "--data", "a=digits", "a=digits", *rest)
+    alone = refused("train", "--data", "left=digits", *rest)
+    assert "'left' names the only data set, which needs no name; give digits, or another" in alone
 
 
 def test_a_source_may_hold_an_equals_sign():

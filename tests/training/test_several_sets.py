@@ -188,6 +188,12 @@ def test_a_batch_that_a_set_cannot_fill_is_a_line_whose_remedy_works(settings, m
     [
         (lambda: {"train": 1, "depth": 2}, {}, r"some are splits \(train\) and some are not \(depth\)"),
         (lambda: {"kind": one_set("kind"), "more": one_set("kind", 20)}, {}, "box looks for 'box' among"),
+        (
+            lambda: {**two_sets(), "more": one_set("kind", 20)},
+            {},
+            "the data set 'more' has targets for 'more', and no output of the net learns from them",
+        ),
+        (lambda: {"kind": one_set("kind")}, {}, "'kind' names the only data set, which needs no name"),
         (two_sets, {"proportions": {"boxes": 2}}, "proportions names a data set 'boxes' .did you mean 'box'"),
         (lambda: {1: one_set("kind"), 2: one_set("box")}, {}, "data sets are called 1, 2; give them names"),
         (lambda: {"a": JointData(two_sets()), "b": one_set("box")}, {}, "'a' is several sets itself"),

@@ -171,7 +171,12 @@ def _in_python(data: Any, columns: Columns) -> Source:
     parts = data if isinstance(data, Mapping) else {"train": data}
     notes: list[str] = []
     unused = [str(name) for name in parts if name not in SPLITS]
-    if not any(name in SPLITS for name in parts):
+    if len(unused) == len(parts) == 1:
+        raise UserError(
+            f"{unused[0]!r} names the only data set, which needs no name; give the set itself, or "
+            f"another one beside it; the names of splits are {', '.join(SPLITS)}"
+        )
+    if len(unused) == len(parts):
         raise UserError(
             f"a {type(data).__name__} of {', '.join(unused) or 'nothing'} has no split 'train'; give {KINDS}"
         )

@@ -14,9 +14,9 @@ from offramp.nets import Net
 from offramp.tasks.of_target import KINDS
 
 if TYPE_CHECKING:
-    from offramp.data import OpenedData
+    from offramp.data import JointData, OpenedData
 
-__all__ = ["check_found", "check_read", "check_same_classes", "check_sizes", "numbered"]
+__all__ = ["check_found", "check_read", "check_same_classes", "check_sets_read", "check_sizes", "numbered"]
 
 
 def check_found(net: Net, data: OpenedData[Any]) -> None:
@@ -30,9 +30,11 @@ def check_found(net: Net, data: OpenedData[Any]) -> None:
         if target is None:
             has = ", ".join(map(repr, data.targets))
             alone = " alone" if len(data.targets) == 1 else ""
+            of_maps = any(each.dense for each in data.targets.values())  # of which no column is chosen
+            column = "" if of_maps else "name its column by `tasks=...` if there is one, "
             raise UserError(
                 f"{name} looks for {task.target!r} among the targets, and {data.name} has {has}{alone}; give "
-                "data that have it, or train it in your own loop, by offramp.method(...).bind(net)"
+                f"data that have it, {column}or train it in your own loop, by offramp.method(...).bind(net)"
             )
         kind = KINDS.get(type(task), target.kind)  # a task of a user's own may learn from any
         if kind != target.kind:
@@ -55,6 +57,22 @@ def check_read(net: Net, tasks: Mapping[str, str]) -> None:
             raise UserError(
                 f"tasks names {name!r}, and no output of the net has such a target; they have "
                 f"{', '.join(map(repr, read))}: leave {name!r} out, or give the net an output for it"
+            )
+
+
+def check_sets_read(net: Net, data: JointData) -> None:
+    """Check that an output of the net learns from a target of each of several sets.
+
+    Raises:
+        UserError: One would take its part of the batches for nothing.
+    """
+    read = {task.target for task in net.outputs.values()}
+    for name, keys in data.keys.items():
+        if not read.intersection(keys.values()):
+            has = ", ".join(map(repr, keys.values()))
+            raise UserError(
+                f"the data set {name!r} has targets for {has}, and no output of the net learns from them; "
+                "leave the set out, or give the net an output for it"
             )
 
 
@@ -88,8 +106,10 @@ def _refuse_classes(net: Net, outputs: Sequence[Tensor], data: OpenedData[Any], 
     tasks = net.outputs.values()
     told = {out.shape[-1] for task, out in zip(tasks, outputs, strict=True) if task.target == key}
     classes = data.targets[key].size
+    several = len({task.target for task in tasks}) > 1
     raise UserError(
-        f"the net's exits tell {' or '.join(map(str, sorted(told)))} classes apart, "
+        f"the net's {f'outputs for {key!r}' if several else 'exits'} tell "
+        f"{' or '.join(map(str, sorted(told)))} classes apart, "
         f"{data.name} has {classes}; build it with as many, e.g. num_classes={classes}"
     )
 

@@ -13,7 +13,13 @@ from offramp.errors import UserError
 from offramp.modes import evaluating
 from offramp.nets import Net
 from offramp.nets.single_values import norms_named
-from offramp.runs._target_fits import check_found, check_read, check_same_classes, check_sizes
+from offramp.runs._target_fits import (
+    check_found,
+    check_read,
+    check_same_classes,
+    check_sets_read,
+    check_sizes,
+)
 from offramp.runs.texts import outputs_for_text
 
 if TYPE_CHECKING:
@@ -43,8 +49,11 @@ def check_fits(
 
     check_found(net, data)
     check_read(net, tasks or {})
-    several = isinstance(data, JointData)
-    sets = [data.renamed(name) for name in data.sets] if isinstance(data, JointData) else [data]
+    sets, several = [data], isinstance(data, JointData)
+    if isinstance(data, JointData):
+        if trained_on is None:
+            check_sets_read(net, data)
+        sets = [data.renamed(name) for name in data.sets]
     made_for = [each.input_size for each in sets if each.input_size == getattr(net, "input_size", None)]
     for each in sets:
         if isinstance(each, TextData):
@@ -73,13 +82,15 @@ def _outputs_for_image(net: Net, data: OpenedData[Any], *, other_sizes: bool) ->
             "tokenizer by `tokenizer=...`"
         )
     data_size = tuple(data.input_size)
+    with_maps = any(target.dense for target in data.targets.values())  # which `size` cannot cut along
     # a net of a user's own need not say
     net_size = data_size if other_sizes else tuple(getattr(net, "input_size", data_size))
     if net_size != data_size and net_size[1:] == data_size[1:]:
         raise UserError(_about_channels(data, net_size[0]))
     if net_size != data_size:
         square = len(net_size) == 3 and net_size[0] == data_size[0] and net_size[1] == net_size[2]
-        remedy = f"cut them to that size by `size={net_size[1]}`" if square else "give images of that size"
+        cut = square and not with_maps
+        remedy = f"cut them to that size by `size={net_size[1]}`" if cut else "give images of that size"
         raise UserError(
             f"the net takes images of {net_size}, {data.name} has {data_size}; "
             f"{remedy}, or take a net whose input_size is theirs"
@@ -97,7 +108,8 @@ def _outputs_for_image(net: Net, data: OpenedData[Any], *, other_sizes: bool) ->
             reason = str(error).splitlines()[0]
             raise UserError(
                 f"the net cannot take images of {tuple(data.input_size)}, those of {data.name} ({reason}); "
-                "cut them by `size=...` to what it takes, or take another net"
+                f"{'give images that' if with_maps else 'cut them by `size=...` to what'} it takes, or take "
+                "another net"
             ) from None
 
 

@@ -95,11 +95,13 @@ def named_sources(words: Sequence[str]) -> Any:
     """
     if len(words) == 1 and (not _NAMED.match(words[0]) or Path(words[0]).exists()):
         return words[0]
-    unnamed = [word for word in words if not _NAMED.fullmatch(word)]
-    if unnamed or len(words) == 1:
+    if len(words) == 1:
+        name, source = words[0].split("=", 1)
         raise UserError(
-            f"of several data sets each is given by a name, NAME=SOURCE; got {' '.join(unnamed or words)}"
+            f"{name!r} names the only data set, which needs no name; give {source}, or another set beside it"
         )
+    if unnamed := [word for word in words if not _NAMED.fullmatch(word)]:
+        raise UserError(f"of several data sets each is given by a name, NAME=SOURCE; got {' '.join(unnamed)}")
     sources = dict(word.split("=", 1) for word in words)
     if len(sources) < len(words):
         raise UserError(f"two data sets have one name among {' '.join(words)}; give each a name of its own")
