@@ -16,6 +16,7 @@ from offramp.analysis.pairs import Cosines
 from offramp.analysis.prune import Pruning
 from offramp.analysis.similarity import Likeness
 from offramp.methods.loops import Route
+from offramp.tasks.outputs import are_exits
 
 __all__ = ["Findings", "RouteFindings"]
 
@@ -72,13 +73,14 @@ class Findings:
     routes: RouteFindings | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The findings as plain values, None for what was not asked for."""
+        """The findings as plain values, None for what was not asked for; exits need no names."""
+        tasks = not are_exits(self.outputs)
         return {
             "label": self.label,
             "folder": str(self.folder),
-            "outputs": list(self.outputs),
+            **({"outputs": list(self.outputs)} if tasks else {}),
             "conflict": None if self.interference is None else _interference(self.interference),
-            "cosines": None if self.cosines is None else asdict(self.cosines),
+            **({"cosines": None if self.cosines is None else asdict(self.cosines)} if tasks else {}),
             "filters": _filters(self.filters),
             "filters_as_trained": _filters(self.filters_as_trained),
             "importance": _pruning(self.pruning),

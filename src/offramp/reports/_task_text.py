@@ -7,7 +7,7 @@ from textwrap import fill
 
 from offramp.reports._columns import Column, Metrics, columns_of
 from offramp.reports._published_tasks import PublishedTasks
-from offramp.reports.groups import Group
+from offramp.reports.groups import Group, costs_once
 from offramp.reports.paired import paired_difference, spread
 from offramp.tasks.outputs import ARROWS, decimals
 from offramp.text_table import WIDTH, count, folded
@@ -63,12 +63,10 @@ def _scores(groups: Sequence[Group], columns: Sequence[Column], published: Publi
     baseline = groups[0]
     shown = _decimals(baseline, columns)
     rows = []
-    for group in groups:
-        if group is baseline or group.costs != baseline.costs:
-            of = "" if group is baseline else f" {group.label}"
-            params, flops = zip(*group.costs, strict=True)
-            rows.append([f"params{of}", *_by_output(columns, group, params), ""])
-            rows.append([f"FLOPs{of}", *_by_output(columns, group, flops), ""])
+    for of, group in costs_once(groups):
+        params, flops = zip(*group.costs, strict=True)
+        rows.append([f"params{of}", *_by_output(columns, group, params), ""])
+        rows.append([f"FLOPs{of}", *_by_output(columns, group, flops), ""])
     for group in groups:
         losses = [] if group is baseline else group.delta_m(baseline)
         values = [group.spread_of(column).text(shown[column]) for column in columns]

@@ -9,7 +9,7 @@ from offramp.reports._columns import Metrics, has_tasks
 from offramp.reports._published import PublishedRows
 from offramp.reports._published_tasks import PublishedTasks
 from offramp.reports._task_text import task_parts
-from offramp.reports.groups import Group
+from offramp.reports.groups import Group, costs_once
 from offramp.runs.result import Result
 from offramp.tasks.outputs import are_exits, column, heading
 from offramp.text_table import aligned, count
@@ -97,12 +97,10 @@ def _scores(groups: Sequence[Group], published: PublishedRows | None) -> str:
     result = groups[0].runs[0].result
     blank = [""] * (len(result.scores) - len(result.outputs))  # the average and the ensemble
     rows = []
-    for group in groups:
-        if group is groups[0] or group.costs != groups[0].costs:
-            of = "" if group is groups[0] else f" {group.label}"
-            params, flops = zip(*group.costs, strict=True)
-            rows.append([f"params{of}", *map(count, params), *blank])
-            rows.append([f"FLOPs{of}", *map(count, flops), *blank])
+    for of, group in costs_once(groups):
+        params, flops = zip(*group.costs, strict=True)
+        rows.append([f"params{of}", *map(count, params), *blank])
+        rows.append([f"FLOPs{of}", *map(count, flops), *blank])
     rows += [[group.label, *map(str, group.scores.values())] for group in groups]
     rows += published.cells() if published else []
     return aligned([_noun(result), *headings(result).values()], rows)

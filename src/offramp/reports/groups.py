@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 
@@ -12,7 +13,7 @@ from offramp.reports.runs import RunRecord
 from offramp.reports.search import RateResult
 from offramp.runs.result import Result
 
-__all__ = ["Group"]
+__all__ = ["Group", "costs_once"]
 
 
 @dataclass(frozen=True)
@@ -137,3 +138,15 @@ class Group:
         """Seconds of an epoch as a multiple of the baseline's, where both tell them."""
         own, reference = self.seconds_per_epoch, baseline.seconds_per_epoch
         return own.mean / reference.mean if own and reference and reference.mean > 0 else None
+
+
+def costs_once(groups: Sequence[Group]) -> Iterator[tuple[str, Group]]:
+    """Groups whose outputs cost what those of no group before cost, each behind the words that tell it apart.
+
+    The words begin with a space; those of the first group are empty.
+    """
+    seen: list[list[tuple[int, int | None]]] = []
+    for group in groups:
+        if group.costs not in seen:
+            yield (f" {group.label}" if seen else ""), group
+            seen.append(group.costs)
