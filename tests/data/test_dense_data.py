@@ -222,6 +222,10 @@ BAD_ARRAYS = {
         "depth": np.full((6, 8, 1), np.nan)
     },
     "image holds values that are not finite": {"image": np.full((6, 8, 3), np.inf)},
+    "image values up to 255 as float64; store levels 0 ... 255 as uint8, or divide them by 255": {
+        "image": np.full((6, 8, 3), 255.0)
+    },
+    "image values up to 200 as int64": {"image": np.full((6, 8, 3), 200)},
     "segmentation holds values that are not finite; write -1": {"label": np.full((6, 8), np.nan)},
     "normals holds values that are not finite": {"normal": np.full((6, 8, 3), np.nan)},
     "depth of -1 m; write 0 where there is none": {"depth": -np.ones((6, 8, 1))},

@@ -14,6 +14,7 @@ from offramp.errors import UserError
 __all__ = ["channels_first", "check_depth", "check_normals", "dense_sample"]
 
 CHANNELS = {"image": 3, "segmentation": 1, "depth": 1, "normals": 3}
+BRIGHTEST = 10.0  # a float on the scale 0 ... 1, normalised or not, is never as large
 LONGEST, SHORTEST = 1.05, 0.9  # lengths of unit vectors that were stored in few digits, or interpolated
 
 
@@ -21,7 +22,8 @@ def dense_sample(arrays: Mapping[str, np.ndarray], locations: Mapping[str, str])
     """A sample of stored arrays, as NYUv2 has them.
 
     Args:
-        arrays: ``image``, floats or 8-bit levels ``[3, H, W]`` or ``[H, W, 3]``; ``segmentation``, whole
+        arrays: ``image``, floats on the scale 0 ... 1 or 8-bit levels as uint8, ``[3, H, W]`` or
+            ``[H, W, 3]``; ``segmentation``, whole
             numbers ``[H, W]``, negative where a pixel has no class; ``depth`` in metres, 0 where there is
             none; ``normals``, unit vectors, all 0 where there are none. One channel may be an axis or not.
         locations: Where each of them lies, for errors.
@@ -41,9 +43,14 @@ def dense_sample(arrays: Mapping[str, np.ndarray], locations: Mapping[str, str])
             none = {"segmentation": -1, "depth": 0, "normals": "0, 0, 0"}
             remedy = f"write {none[key]} where there is none" if key in none else "replace them"
             raise UserError(f"{locations[key]}: {key} holds values that are not finite; {remedy}")
+    image = maps["image"]
+    if image.dtype != torch.uint8 and image.max() > BRIGHTEST:
+        raise UserError(
+            f"{locations['image']}: image values up to {float(image.max()):.4g} as {arrays['image'].dtype}; "
+            "store levels 0 ... 255 as uint8, or divide them by 255"
+        )
     check_depth(maps["depth"], locations["depth"])
     check_normals(maps["normals"], locations["normals"])
-    image = maps["image"]
     return DenseSample(
         image if image.dtype == torch.uint8 else image.float(),
         {
