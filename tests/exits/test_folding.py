@@ -133,6 +133,14 @@ class NormReadTwice(nn.Module):
         return self.pool(y), y
 
 
+def closed() -> nn.Module:
+    """A channel that is minus infinity before the ReLU and has no scale behind it: 0, not their product."""
+    layer = conv()
+    with torch.no_grad():
+        layer.bias[0] = -torch.inf
+    return nn.Sequential(layer, nn.ReLU(), nn.BatchNorm2d(4))
+
+
 # module, norms left, activations in place
 CASES = {
     "sequential": (lambda: nn.Sequential(conv(), nn.BatchNorm2d(4), nn.ReLU()), 0, 1),
@@ -169,6 +177,7 @@ CASES = {
     "hooked": (hooked, 1, 1),
     "shared": (shared, 0, 1),
     "unseen": (Unseen, 1, 0),
+    "closed": (closed, 1, 0),
 }
 
 
