@@ -91,6 +91,8 @@ def without_note(net):
         (lambda: nets.vgg7(width=2), BOTH | {"far": Target("depth")}, r"one vector .* 'far' \(depth\) wants"),
         (lambda: nets.vgg7(width=2, slice_beta=0.5), BOTH, "vgg7 has forks that are not plain"),
         (lambda: offramp.partition(nets.vgg7(width=2)), BOTH, "vgg7 has forks that are not plain"),
+        (lambda: nets.segnet_split(width=2), BOTH, "segnet_split has tasks of its own and no exits"),
+        (lambda: nets.segnet_mtan(width=2), BOTH, "segnet_mtan has tasks of its own and no exits"),
         (lambda: without_note(nets.vgg7(width=2)), BOTH, "MultiExitNet is no net of the zoo"),
         (
             lambda: offramp.attach(nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 9)), ["0"], input_size=(5,)),

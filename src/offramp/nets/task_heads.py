@@ -29,8 +29,8 @@ def with_tasks(net: MultiExitNet, targets: Mapping[str, Target]) -> MultiTaskNet
         targets: What each output, by its name, predicts.
 
     Raises:
-        UserError: The net is none of the zoo or has no plain forks, or a target is one for every pixel, of
-            which these nets' heads know nothing.
+        UserError: The net is none of the zoo, or has no exits or no plain forks; or a target is one for every
+            pixel, of which these nets' heads know nothing.
     """
     arguments = dict(net.spec or {})
     name = arguments.pop("net", type(net).__name__)
@@ -38,6 +38,11 @@ def with_tasks(net: MultiExitNet, targets: Mapping[str, Target]) -> MultiTaskNet
         raise UserError(
             f"{name} is no net of the zoo, whose heads can be built again; put decoders of your own on its "
             "stages, by offramp.multi_task(nn.Sequential(*net.stages), ...)"
+        )
+    if not isinstance(net, MultiExitNet):
+        raise UserError(
+            f"{name} has tasks of its own and no exits whose head others could be like; take a net with "
+            "exits, e.g. resnet18, or put decoders of your own on a trunk by offramp.multi_task"
         )
     if any(type(fork) is not Fork for fork in net.forks):
         raise UserError(
