@@ -55,7 +55,7 @@ def test_a_sweep_takes_several_sets(tmp_path):
     runs = trials(sweep, [Fraction(1)])
     check_trials(sweep, runs)
     command = parse(TrainCommand, "offramp train", runs[0].job(sweep).words[4:])
-    assert named_sources(command.data) == plan["data"]
+    assert named_sources(command.data[0]) == plan["data"]
     assert named_sources(["rooms:images=24,seed=1"]) == "rooms:images=24,seed=1"  # one set with options
     other = read_sweep(tmp_path / "plan.yaml", data=named_sources(["left=digits", "more=digits"]))
     with pytest.raises(UserError, match="right looks for 'right' among the targets"):
@@ -68,6 +68,7 @@ def test_words_that_name_no_sets_are_one_line(refused, tmp_path):
         "train", "--data", "left=digits", "digits", *rest
     )
     assert "two data sets have one name" in refused("train", "--data", "a=digits", "a=digits", *rest)
+    assert "NAME=SOURCE; got digits rooms" in refused("train", "--data", "digits", "--data", "rooms", *rest)
     alone = refused("train", "--data", "left=digits", *rest)
     assert "'left' names the only data set, which needs no name; give digits, or another" in alone
 

@@ -100,7 +100,7 @@ def test_the_command_of_a_run_is_its_recipe(sweep_file):
         assert job.words[1:4] == ["-m", "offramp", "train"]
         command = parse(TrainCommand, "offramp train", job.words[4:])
         assert command._recipe(None) == run.recipe
-        assert (command.data, command.net) == ((plan.data,), plan.net)
+        assert (command.data, command.net) == (((plan.data,),), plan.net)
         assert command.method == run.entry.method.name
         assert (command.out, command.resume) == (str(run.folder), True)
 

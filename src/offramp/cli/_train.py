@@ -36,7 +36,9 @@ class TrainCommand:
   offramp train --resume --out runs/r18 --epochs 200    (more epochs: schedule constant or multistep)"""
     UNLESS: ClassVar = {"data": "--resume", "net": "--resume", "method": "--resume"}  # else required
 
-    data: tuple[str, ...] = ()
+    data: Annotated[
+        tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="SOURCE ...")
+    ] = ()
     """digits, rooms, a folder with train.parquet and test.parquet, an image folder, or a hub name (org/set);
     several sets, for tasks of their own, by names: depth=path/to/a segmentation=path/to/b"""
     net: str | None = None
@@ -82,10 +84,11 @@ class TrainCommand:
             check(self.net)
         elif record is not None:
             net = recorded_net(folder, record)
-        if not self.data and record is not None:
+        sources = [source for words in self.data for source in words]
+        if not sources and record is not None:
             data = recorded_data(folder, record, recipe)
         else:
-            data = open_set(named_sources(self.data), recipe)
+            data = open_set(named_sources(sources), recipe)
         if net is None:
             torch.manual_seed(recipe.seed)
             net = build(str(self.net), input_size=data.input_size, targets=data.targets)
