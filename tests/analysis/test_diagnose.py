@@ -43,7 +43,6 @@ def test_all_but_routes(folders, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "out" / "diagnosis.json").read_text()) == json.loads(json.dumps(document))
     pictures = {
         "conflict",
-        "conflict-pairs",
         "filters",
         "importance",
         "importance-same-owners",

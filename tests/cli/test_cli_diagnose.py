@@ -10,7 +10,7 @@ def test_one_run_to_its_own_folder(offramp, runs):
     assert out.strip().endswith(f"pictures and numbers: {runs / 'joint' / 'diagnosis'}")
     assert "over 2 training batches" in err
     files = {path.name for path in (runs / "joint" / "diagnosis").iterdir()}
-    assert files == {"diagnosis.json", "conflict.png", "conflict-pairs.png", "convergence.png"}
+    assert files == {"diagnosis.json", "conflict.png", "convergence.png"}
 
 
 def test_json_is_the_document(offramp, runs, tmp_path):

@@ -49,7 +49,7 @@ class Findings:
         folder: The run folder.
         outputs: Names of the outputs.
         interference: C and G of every output.
-        cosines: Of every two outputs' gradients.
+        cosines: Of every two outputs' gradients, where these are tasks.
         filters: Mean conflict of every shared filter, by parameter.
         layers: Those of these parameters that are weights of layers, not vectors of norms and biases.
         filters_as_trained: Mean conflict of every shared filter by the gradients that the method's forks let

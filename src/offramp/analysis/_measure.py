@@ -21,6 +21,7 @@ from offramp.analysis.similarity import common_routes, likeness
 from offramp.errors import UserError
 from offramp.methods.loops import read_routes
 from offramp.modes import measuring
+from offramp.tasks.outputs import are_exits
 
 __all__ = ["measure"]
 
@@ -41,7 +42,8 @@ def measure(subject: Subject, settings: Settings, tell: Callable[[str], None]) -
     if "conflict" in settings.what:
         step = settings.step or max(subject.last_lr, SMALLEST_STEP)
         observers["conflict"] = Interference(subject.net, step=step, unit=settings.unit)
-        observers["cosines"] = PairConflict()
+        if not are_exits(subject.net.outputs):
+            observers["cosines"] = PairConflict()
     if "filters" in settings.what:
         observers["filters"] = FilterConflict(settings.unit)
     if "importance" in settings.what:
@@ -54,6 +56,7 @@ def measure(subject: Subject, settings: Settings, tell: Callable[[str], None]) -
     findings: dict[str, Any] = {}
     if "conflict" in observers:
         findings["interference"] = observers["conflict"].outputs()
+    if "cosines" in observers:
         findings["cosines"] = observers["cosines"].cosines()
     if "filters" in observers:
         findings["filters"] = plain = observers["filters"].mean()

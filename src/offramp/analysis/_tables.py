@@ -26,6 +26,7 @@ def tables(runs: Sequence[Findings], curves: Sequence[Curves], settings: Setting
             "(negative where conflict costs gain)"
         )
         yield _interference(runs)
+    if any(run.cosines is not None for run in runs):
         yield "cosine of two outputs' gradients on what both share, mean over the batches; below 0: conflict"
         yield _cosines(runs)
     if any(run.filters is not None for run in runs):
