@@ -21,6 +21,9 @@ def test_numbers_of_the_picture_are_those_of_the_file(folder):
     differences = {one["label"]: one for one in kept["differences"]}
     for group in found.groups[1:]:
         theirs = differences[group.label]
+        if "exits" not in theirs:  # of several tasks
+            assert group.minus(found.groups[0])["delta_m"].mean == pytest.approx(theirs["delta_m"]["mean"])
+            continue
         *exits, average, ensemble = group.minus(found.groups[0]).values()
         means = [one["top1"]["mean"] for one in theirs["exits"]]
         assert [one.mean for one in exits] == pytest.approx(means)
@@ -29,4 +32,4 @@ def test_numbers_of_the_picture_are_those_of_the_file(folder):
 
 
 def test_there_are_results():
-    assert {folder.name for folder in FOLDERS} >= {"dfs", "methods", "dr-mgf"}
+    assert {folder.name for folder in FOLDERS} >= {"dfs", "methods", "dr-mgf", "multi-task"}
