@@ -1,7 +1,8 @@
 """What the router does in place of torch's own kernels, on a CPU: time of torch's / time of the router's.
 
 Each pair takes turns in one process, on random float32 Tensors in channels_last; medians of the rounds, with
-quartiles of the ratios.
+quartiles of the ratios. Then small functions, such as exits are read with: their time behind a convolution,
+which fills the caches with features / their time alone.
 
     python benchmarks/inference_kernels.py --out benchmarks/inference_kernels.json
 """
@@ -73,6 +74,31 @@ PAIRS: dict[str, Callable[[], Pair]] = {
 }
 
 
+def small() -> dict[str, Callable[[], object]]:
+    """Functions of the logits of 64 samples, 100 classes each."""
+    logits = torch.randn(64, 100)
+    shares = logits.softmax(-1)
+    confidence = shares.amax(-1)
+    return {
+        "softmax": lambda: logits.softmax(-1),
+        "maximum and its place": lambda: shares.max(-1),
+        "comparison with a threshold": lambda: confidence >= 0.5,
+    }
+
+
+def behind_a_convolution(run: Callable[[], object], rounds: int, clock: Clock) -> list[float]:
+    """Quartiles of the ratio of a function's time behind a convolution to its time alone."""
+    conv, x = nn.Conv2d(64, 64, 3, padding=1).to(memory_format=torch.channels_last), images(64, 64, 32)
+    ratios = []
+    for _ in range(rounds):
+        conv(x)
+        behind = clock.seconds(run)
+        for _ in range(3):
+            run()
+        ratios.append(behind / clock.seconds(run))
+    return statistics.quantiles(ratios, n=4)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -90,7 +116,10 @@ def main() -> None:
             quartiles = statistics.quantiles([theirs / ours for theirs, ours in times], n=4)
             ratios[name] = quartiles
             print(f"{name:66} {quartiles[1]:5.2f} [{quartiles[0]:.2f}, {quartiles[2]:.2f}]", flush=True)
-    write_result(args.out, args, torch_over_router=ratios)
+        behind = {name: behind_a_convolution(run, args.rounds, clock) for name, run in small().items()}
+        for name, (low, middle, high) in behind.items():
+            print(f"{name + ', behind a convolution / alone':66} {middle:5.2f} [{low:.2f}, {high:.2f}]")
+    write_result(args.out, args, torch_over_router=ratios, behind_a_convolution_over_alone=behind)
 
 
 if __name__ == "__main__":
