@@ -165,7 +165,7 @@ def _convergence(curves: Sequence[Curves]) -> str:
 
 
 def _last(course: Curves, name: str) -> str:
-    """A quantity after the last epoch."""
+    """Value of a curve after the last epoch, as text."""
     value = course.values[name][-1]
     return value.text(four_digits(value.mean)) if course.tasks else str(value)
 

@@ -97,7 +97,7 @@ def _curves(
 
 
 def _seeds(group: Group, column: str, epochs: int) -> tuple[Spread, ...]:
-    """A column over the seeds, epoch by epoch; empty where some epoch lacks it."""
+    """Mean and spread over the seeds of a logged column, by epoch; empty where some epoch lacks it."""
     series = [[row.get(column, nan) for row in run.epochs[:epochs]] for run in group.runs]
     if not all(map(isfinite, itertools.chain(*series))):
         return ()

@@ -64,28 +64,15 @@ def several_targets(
             f"classes={classes} are of one target, and {' and '.join(with_classes) or 'none'} of `tasks` has "
             "classes; leave it out"
         )
-    targets: dict[str, Target] = {}
-    tensors: dict[str, dict[str, Tensor]] = {name: {} for name in source.splits}
-    for key, kind in kinds.items():
-        if kind == "class":
-            given = known[key].classes if known and columns[key]["train"].class_names is None else classes
-            found = _class(key, columns[key], given, ignored)
-        elif kind in DENSE:
-            found = _maps(kind, columns[key], classes, known[key] if known else None)
-        else:
-            found = _numbers(kind, columns[key], known[key] if known else None)
-        targets[key] = found[0]
-        for name, tensor in found[1].items():
-            tensors[name][key] = tensor
-    for rows in source.splits.values():
-        if moving := [key for key, target in targets.items() if target.spatial and rows.random]:
-            raise UserError(
-                f"{rows.location(0)}: the set draws random numbers of its own, which may move images away "
-                f"from their {', '.join(moving)}; leave them out, and have both moved by `augment=...`"
-            )
+    found = {
+        key: _found(key, kind, columns[key], classes, ignored, known[key] if known else None)
+        for key, kind in kinds.items()
+    }
+    targets = {key: target for key, (target, _) in found.items()}
+    _check_stays(source, targets)
     present = {
-        name: torch.stack([targets[key].present(tensor) for key, tensor in of.items()])
-        for name, of in tensors.items()
+        name: torch.stack([target.present(tensors[name]) for target, tensors in found.values()])
+        for name in source.splits
     }
     for key, here in zip(targets, present["train"], strict=True):
         if not here.any():
@@ -97,16 +84,46 @@ def several_targets(
     labelled = {name: here.any(dim=0) for name, here in present.items()}
     unlabelled = [name for name, here in labelled.items() if not here.any()]
     places = usable_splits(source, unlabelled, val_split=val_split)
-    whole = {
-        purpose: Selection(torch.arange(len(source.splits[name])), TargetTensors(tensors[name], targets))
-        for purpose, name in places.items()
-    }
+
+    def selection(name: str) -> Selection:
+        tensors = {key: of_splits[name] for key, (_, of_splits) in found.items()}
+        whole = Selection(torch.arange(len(source.splits[name])), TargetTensors(tensors, targets))
+        return whole.part(labelled[name])
+
     return LabelledSplits(
         targets=targets,
         rows={purpose: source.splits[name] for purpose, name in places.items()},
-        selections={purpose: whole[purpose].part(labelled[name]) for purpose, name in places.items()},
+        selections={purpose: selection(name) for purpose, name in places.items()},
         notes=_notes(targets, {purpose: present[name] for purpose, name in places.items()}),
     )
+
+
+def _check_stays(source: Source, targets: Mapping[str, Target]) -> None:
+    """Check that no split moves its images by itself away from targets that would have to move with them."""
+    spatial = [key for key, target in targets.items() if target.spatial]
+    for rows in source.splits.values():
+        if spatial and rows.random:
+            raise UserError(
+                f"{rows.location(0)}: the set draws random numbers of its own, which may move images away "
+                f"from their {', '.join(spatial)}; leave them out, and have both moved by `augment=...`"
+            )
+
+
+def _found(
+    key: str,
+    kind: str,
+    columns: Mapping[str, StoredColumn],
+    classes: int | Sequence[object] | None,
+    ignored: Sequence[object],
+    known: Target | None,
+) -> Found:
+    """A target of some kind, in the columns of all splits."""
+    if kind == "class":
+        given = known.classes if known and columns["train"].class_names is None else classes
+        return _class(key, columns, given, ignored)
+    if kind in DENSE:
+        return _maps(kind, columns, classes, known)
+    return _numbers(kind, columns, known)
 
 
 def _numbers(kind: str, columns: Mapping[str, StoredColumn], known: Target | None) -> Found:

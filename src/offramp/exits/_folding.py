@@ -126,7 +126,7 @@ def _by_channel(norm: Any) -> tuple[Tensor, Tensor]:
 def _fold_behind(
     module: nn.Module, layer: Any, readers: dict[nn.Module, nn.Module], eager: bool
 ) -> list[Callable[[], None]]:
-    """Fold what alone reads a layer; what undoes it.
+    """Fold the only reader of a layer into it, and return what undoes that.
 
     Args:
         module: Where they are.
@@ -156,7 +156,7 @@ def _fold_behind(
 def _fold_past(
     module: nn.Module, conv: Any, relu: nn.Module, readers: dict[nn.Module, nn.Module]
 ) -> list[Callable[[], None]]:
-    """Fold a norm into a convolution with a ReLU between; what undoes it.
+    """Fold a norm into a convolution with a ReLU between, and return what undoes that.
 
     The bound that is left goes behind a max pooling, which it does not change and which leaves it less to do.
     """
@@ -177,7 +177,7 @@ def _can_be_passed(norm: Any) -> bool:
 
 
 def _scale(layer: Any, norm: Any) -> Callable[[], None]:
-    """Let a convolution or linear layer give what a norm behind it would; what undoes it."""
+    """Let a convolution or linear layer give what a norm behind it would, and return what undoes that."""
     fuse: Any = fuse_linear_bn_weights if type(layer) is nn.Linear else fuse_conv_bn_weights
     weight, bias = layer.weight, layer.bias
     statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)

@@ -54,7 +54,7 @@ class Gate:
         return reading.confidence >= threshold
 
     def leaving(self, reading: Reading) -> list[bool]:
-        """Which samples leave, without a Tensor in between: each takes its time on a CPU."""
+        """Which samples leave, as a list of n truth values."""
         if self.last:
             return [True] * len(reading.prediction)
         if not isinstance(self._threshold, float):

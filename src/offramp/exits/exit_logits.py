@@ -14,7 +14,7 @@ from offramp.data.batch import Batch, Origin
 from offramp.errors import UserError
 from offramp.exits._fingerprint import fingerprint
 from offramp.exits._inputs import Inputs
-from offramp.exits._row import check_row
+from offramp.exits._with_exits import check_has_exits
 from offramp.modes import evaluating
 from offramp.nets import MultiExitNet, Net
 from offramp.tasks import Classification
@@ -147,7 +147,7 @@ def target_of(net: Net) -> str:
     Raises:
         UserError: The net has no exits in a row, or they do something else than classify.
     """
-    check_row(net)
+    check_has_exits(net)
     for name, task in net.outputs.items():
         if not isinstance(task, Classification):
             raise UserError(

@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 from offramp.counting import cost
 from offramp.errors import UserError
-from offramp.exits._row import check_row
 from offramp.exits._segments import heads_needed, path
+from offramp.exits._with_exits import check_has_exits
 from offramp.nets import MultiExitNet
 
 __all__ = ["PathCosts"]
@@ -31,7 +31,7 @@ class PathCosts:
     """
 
     def __init__(self, net: MultiExitNet, convention: str | None = None) -> None:
-        check_row(net)
+        check_has_exits(net)
         counted = cost(net, convention=convention)
         if counted.unknown:
             raise UserError(

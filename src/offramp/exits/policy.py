@@ -12,7 +12,7 @@ from typing import Any
 from offramp.checks import is_number, numbers
 from offramp.errors import UserError, guess
 from offramp.exits._fingerprint import fingerprint
-from offramp.exits._row import check_row
+from offramp.exits._with_exits import check_has_exits
 from offramp.exits.confidence import CONFIDENCES, Confidence, Ensemble
 from offramp.nets import MultiExitNet
 from offramp.runs.files import write_file
@@ -139,7 +139,7 @@ class Policy:
         Raises:
             UserError: It is for another, or for other weights, or the net has no exits in a row.
         """
-        check_row(net)
+        check_has_exits(net)
         if net.num_exits != self.num_exits:
             raise UserError(
                 f"the policy is for {self.num_exits} exits, the net has {net.num_exits}; calibrate this net"

@@ -29,7 +29,7 @@ def exit_marker(k: int) -> str:
 
 
 def names_or_exits(names: Sequence[str], count: int) -> list[str]:
-    """The names of so many outputs, which are exits where there are none."""
+    """The names of the outputs; those of exits, as many as ``count``, where none are given."""
     return [*names] or [exit_name(k) for k in range(1, count + 1)]
 
 

@@ -9,6 +9,7 @@ __all__ = ["ceiling_lamp", "picture", "window"]
 
 
 def window(draw: Draws) -> tuple[list[Box], float, float]:
+    """A frame with a pane or two of sky, and a sill: its boxes, width and height in metres."""
     w, height = draw.between(0.45, 0.85), draw.between(0.9, 1.25)
     frame = Paint(draw.colour(0.05, 0.85, 0.97))
     sky = Paint(
@@ -29,6 +30,7 @@ def window(draw: Draws) -> tuple[list[Box], float, float]:
 
 
 def picture(draw: Draws) -> tuple[list[Box], float, float]:
+    """A framed picture: its boxes, width and height in metres."""
     w, height, rim = draw.between(0.2, 0.55), draw.between(0.4, 0.8), draw.between(0.02, 0.05)
     frame = Paint(draw.choice(((0.1, 0.09, 0.08), (0.75, 0.6, 0.3), (0.95, 0.95, 0.93))))
     pattern = draw.choice(("clouds", "clouds", "checks", "stripes"))
@@ -41,6 +43,7 @@ def picture(draw: Draws) -> tuple[list[Box], float, float]:
 
 
 def ceiling_lamp(draw: Draws, room: Room) -> tuple[Piece, Light]:
+    """A lamp that hangs somewhere about the middle of the ceiling, and its light."""
     x, z = draw.between(0.35, 0.65) * room.width, draw.between(0.4, 0.7) * room.depth
     half, drop = draw.between(0.12, 0.25), draw.between(0.1, 0.4)
     top = room.height - drop

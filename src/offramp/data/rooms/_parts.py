@@ -30,6 +30,7 @@ class Furniture(NamedTuple):
 
 
 def legs(kind: str, paint: Paint, width: float, depth: float, height: float, thick: float) -> list[Box]:
+    """Four square legs at the corners of a piece of furniture."""
     return [
         Box((x, 0, z), (x + thick, height, z + thick), kind, paint)
         for x in (-width / 2, width / 2 - thick)
@@ -57,5 +58,6 @@ def things(draw: Draws, width: float, depth: float, top: float) -> list[Box]:
 
 
 def book(draw: Draws) -> Paint:
+    """The paint of a book: a colour with darker stripes."""
     colour = draw.colour(0.85, 0.35, 0.95)
     return Paint(colour, darker(colour, 0.55), "stripes", draw.between(0.04, 0.1))

@@ -1,4 +1,4 @@
-"""Whether a net has exits in a row, which samples can leave by."""
+"""Refusal of nets without exits that samples could leave by."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from offramp.nets import MultiExitNet
 from offramp.nets.net import check_net
 from offramp.tasks.outputs import names_in_words
 
-__all__ = ["check_row"]
+__all__ = ["check_has_exits"]
 
 
-def check_row(net: object) -> None:
-    """Check that samples can leave a net early.
+def check_has_exits(net: object) -> None:
+    """Check that a net has exits in a row, by which samples can leave early.
 
     Raises:
         UserError: It is no net, or one that gives all its outputs at once.
