@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from processes import run_in_processes
 from safetensors.torch import load_file
 from sets_job import PARTLY, RECIPE, SETS, STREAMS, runs
 from several_sets import partly_labelled, two_tasks
@@ -24,17 +22,7 @@ NAMES = [*(f"partly-{m}" for m in PARTLY), *(f"{s}-{m}" for s in STREAMS for m i
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     out = tmp_path_factory.mktemp("sets")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    path = os.pathsep.join(filter(None, (str(JOB.parents[1]), os.environ.get("PYTHONPATH"))))
-    done = subprocess.run(
-        [*launcher, JOB, out],
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run_in_processes(JOB, out)
     return out
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from attentive import Attentive, partly_labelled
+from processes import run_in_processes
 from safetensors.torch import load_file
 from tasks_job import METHODS, RECIPE, STOPPED, net, recipe
 from tiny_runs import Tripwire, rows
@@ -47,17 +45,7 @@ def test_a_stopped_run_goes_on_to_the_bit(method, tmp_path):
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     out = tmp_path_factory.mktemp("tasks")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    path = os.pathsep.join(filter(None, (str(JOB.parents[1]), os.environ.get("PYTHONPATH"))))
-    done = subprocess.run(
-        [*launcher, JOB, out],
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run_in_processes(JOB, out)
     return out
 
 

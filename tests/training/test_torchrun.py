@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from processes import run_in_processes
 from safetensors.torch import load_file
 from tiny_dense import dense_data, dense_net
 from tiny_runs import rows, tiny_data, tiny_net
@@ -35,20 +33,7 @@ JOB = Path(__file__).with_name("torchrun_job.py")
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     out = tmp_path_factory.mktemp("torchrun")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    helpers = {
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(JOB.parents[1]), os.environ.get("PYTHONPATH"))))
-    }
-    done = subprocess.run(
-        [*launcher, JOB, out],
-        env=os.environ | helpers,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    (out / "stderr").write_text(done.stderr)
+    (out / "stderr").write_text(run_in_processes(JOB, out))
     return out
 
 

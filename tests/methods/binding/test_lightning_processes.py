@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from binding_cases import assert_same
 from lightning_processes import NAMES, trained
+from processes import run_in_processes
 
 JOB = Path(__file__).with_name("lightning_processes.py")
 
@@ -18,11 +17,7 @@ JOB = Path(__file__).with_name("lightning_processes.py")
 @pytest.mark.filterwarnings("ignore")
 def test_two_processes_of_lightning_train_as_one(tmp_path):
     lightning = pytest.importorskip("pytorch_lightning")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*launcher, JOB, tmp_path], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    run_in_processes(JOB, tmp_path)
     for name in NAMES:
         expected = trained(lightning, name, rank=0, world=1)
         for rank in range(2):

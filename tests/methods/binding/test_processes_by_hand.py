@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from binding_cases import assert_same
+from processes import run_in_processes
 from processes_by_hand import (
     CASES,
     DISTILLING,
@@ -33,9 +32,7 @@ JOB = Path(__file__).with_name("processes_by_hand.py")
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     out = tmp_path_factory.mktemp("processes")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*launcher, JOB, out], capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    run_in_processes(JOB, out)
     return out
 
 

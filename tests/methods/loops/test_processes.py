@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from context_cases import bench, run_epoch, tiny_net
+from processes import run_in_processes
 from processes_job import METHODS
 
 JOB = Path(__file__).with_name("processes_job.py")
@@ -18,15 +17,7 @@ COUNTS = (2, 3)  # three stages: one each and one together, or one each
 @pytest.fixture(scope="module", params=COUNTS)
 def out(request, tmp_path_factory):
     out = tmp_path_factory.mktemp("processes")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [*launcher, "--nproc-per-node", str(request.param), JOB, out],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run_in_processes(JOB, out, request.param)
     return out
 
 
