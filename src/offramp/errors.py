@@ -1,11 +1,16 @@
-"""The one exception a user sees."""
+"""The one exception a user sees, and how its line shows what the user gave."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import os
+import reprlib
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from pathlib import PurePath
+from typing import Any
 
-__all__ = ["UserError", "guess"]
+__all__ = ["UserError", "guess", "shown"]
 
 
 class UserError(ValueError):
@@ -13,11 +18,90 @@ class UserError(ValueError):
 
     A setting to give stands in it between single backticks, as Python has it: ``resume=True``, or
     ``fit(..., resume=True)`` where it is another function's. The command line shows these as its flags,
-    prints the line without a traceback and exits with code 2.
+    prints the line without a traceback and exits with code 2. What the user gave stands in it as
+    :func:`shown`.
     """
+
+
+def shown(value: object, limit: int = 200) -> str:
+    """A value of the user's as a message shows it: its ``repr``, shortened, in finite time and memory.
+
+    Args:
+        value: Anything: also what contains itself, has a million items or digits, or cannot be printed.
+        limit: Characters at most; the middle of a longer text is left out.
+    """
+    short = _Short(limit)
+    try:
+        return short.cut(short.repr(value))
+    except Exception:  # of its own __len__, __iter__, __getitem__ ...
+        return f"<{type(value).__name__}>"
 
 
 def guess(word: object, words: Iterable[str]) -> str:
     """``" (did you mean 'vgg7'?)"`` where one of the words is close to the mistaken one, else nothing."""
+    if not isinstance(word, (str, os.PathLike)) or len(str(word)) > 100:  # the comparison is quadratic
+        return ""
     close = difflib.get_close_matches(str(word), list(words), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    return f" (did you mean {shown(close[0])}?)" if close else ""
+
+
+class _Short(reprlib.Repr):
+    """The representations of what may be endless: lists in lists in lists, six items of each."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.limit = self.maxstring = limit
+        self.maxlevel = 3
+        self.maxdict = 6
+
+    def repr1(self, x: Any, level: int) -> str:
+        """Show a value by its kind, also where its class is one of the user's own."""
+        for kind, show in self._kinds().items():
+            if isinstance(x, kind) and not isinstance(x, bool):
+                return show(x, level)
+        return self.repr_instance(x, level)
+
+    def repr_dict(self, x: Mapping[Any, Any], level: int) -> str:
+        """Show keys in the order in which they were given."""
+        if level <= 0 and x:
+            return "{...}"
+        pieces = [
+            f"{self.repr1(key, level - 1)}: {self.repr1(item, level - 1)}"
+            for key, item in islice(x.items(), self.maxdict)
+        ]
+        return f"{{{', '.join(pieces + ['...'] * (len(x) > self.maxdict))}}}"
+
+    def repr_bytes(self, x: bytes, level: int) -> str:
+        """Show as much of a buffer as there is room for."""
+        return self.cut(repr(x[: self.limit]) + "..." * (len(x) > self.limit))
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Show the size of a number that Python refuses to write out."""
+        return self.cut(repr(x)) if x.bit_length() < 4000 else f"<a number of {x.bit_length()} bits>"
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        """Show the class of what cannot show itself."""
+        try:
+            return self.cut(" ".join(repr(x).split()))
+        except Exception:
+            return f"<{type(x).__name__}>"
+
+    def cut(self, text: str) -> str:
+        """Leave out the middle of what is longer than the limit."""
+        if len(text) <= self.limit:
+            return text
+        end = (self.limit - 3) // 2
+        return f"{text[: self.limit - 3 - end]}...{text[len(text) - end :]}"
+
+    def _kinds(self) -> dict[type, Callable[[Any, int], str]]:
+        return {
+            str: self.repr_str,
+            PurePath: lambda x, level: self.repr_str(str(x), level),
+            list: self.repr_list,
+            tuple: self.repr_tuple,
+            Mapping: self.repr_dict,
+            set: self.repr_set,
+            frozenset: self.repr_frozenset,
+            bytes: self.repr_bytes,
+            int: self.repr_int,
+        }

@@ -18,6 +18,8 @@ from offramp.errors import UserError
 
 __all__ = ["Outcome", "guarded"]
 
+LONGEST = 2000  # characters of the line
+
 # What the operating system refuses and the user can mend, and how.
 _REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room"),
@@ -59,7 +61,7 @@ def guarded(command: str, *, debug: bool) -> Iterator[Outcome]:
         if debug:
             traceback.print_exc()
         outcome.code, line = _explain(error)
-        line = " ".join(in_flags(line, command).split())
+        line = _one_line(in_flags(line, command))
         print(f"{' '.join(filter(None, ['offramp', command]))}: {line}", file=sys.stderr, flush=True)
 
 
@@ -75,6 +77,14 @@ def _explain(error: BaseException) -> tuple[int, str]:
         f"internal error: {type(error).__name__}: {error} -- "
         "this is a fault of offramp's; please report it with what the same command and --debug print"
     )
+
+
+def _one_line(text: str) -> str:
+    """A message as one short line of characters that a terminal can show."""
+    line = " ".join(text.split())
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 @contextlib.contextmanager

@@ -8,9 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.modes import all_frozen, modes_kept, outermost_in_eval, to_training
-from offramp.runs.shape import shortened
 
 __all__ = ["check_left_alone", "left_alone"]
 
@@ -43,7 +42,7 @@ def check_left_alone(folder: Path, before: dict[str, Any], now: dict[str, Any]) 
         if old is not None and sorted(old) != sorted(new):
             raise UserError(
                 f"{folder} holds a run with other parts of the net {key.replace('_', ' ')}: they were "
-                f"{shortened(old)}, are {shortened(new)}; {remedy}, or choose another folder"
+                f"{shown(old)}, are {shown(new)}; {remedy}, or choose another folder"
             )
 
 

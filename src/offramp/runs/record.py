@@ -10,14 +10,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.methods import Method
 from offramp.nets import NETS, Net
 from offramp.recipes.recipe import Recipe
 from offramp.runs.files import read_errors
 from offramp.runs.formats import FORMAT, as_of_today, as_stored
 from offramp.runs.left_alone import left_alone
-from offramp.runs.shape import check_record, check_result, shortened
+from offramp.runs.shape import check_record, check_result
 from offramp.runs.targets import targets_to_json
 
 if TYPE_CHECKING:
@@ -216,10 +216,8 @@ def _with_numbers(options: Any) -> Any:
 def _difference(before: Any, now: Any) -> str:
     if isinstance(before, dict) and isinstance(now, dict):
         keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-        return ", ".join(
-            f"{key} was {shortened(before.get(key))}, is {shortened(now.get(key))}" for key in keys
-        )
-    return f"it was {before!r}, is {now!r}"
+        return ", ".join(f"{key} was {shown(before.get(key))}, is {shown(now.get(key))}" for key in keys)
+    return f"it was {shown(before)}, is {shown(now)}"
 
 
 def _spec(net: Net) -> dict[str, object]:

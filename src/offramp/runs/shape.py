@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import reprlib
 from pathlib import Path
 from typing import Any
 
 from offramp.data.targets import KINDS
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 
-__all__ = ["check_record", "check_result", "check_shape", "shortened"]
+__all__ = ["check_record", "check_result", "check_shape"]
 
 # At least, of run.json and result.json: a dict has these keys, a list has items of this kind.
 RECORD = {
@@ -27,10 +26,6 @@ COST = {"params": int, "flops": int | None}
 TOPS = {"top1": float, "top5": float}
 JOINT = {"average_top1": float, "ensemble_top1": float}
 OUTPUT = {"metrics": dict, "primary": str, "better": str}
-
-_SHORT = reprlib.Repr()  # of a thousand class names, six
-_SHORT.maxstring = _SHORT.maxother = 200
-shortened = _SHORT.repr
 
 
 def check_shape(content: Any, shape: Any, path: Path, key: str = "") -> None:
@@ -179,5 +174,5 @@ def _parts(metrics: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _damage(content: Any, path: Path, key: str) -> UserError:
-    problem = f"{key!r} in its {path.name} is {shortened(content)}"
+    problem = f"{key!r} in its {path.name} is {shown(content)}"
     return UserError(f"{path.parent}: {problem}; restore it from a copy, or train anew")

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.methods.loops import LoopContext, Progress
 from offramp.nets.single_values import norms_named
-from offramp.runs.shape import shortened
 from offramp.unchanged import unchanged
 
 __all__ = ["rehearse"]
@@ -58,6 +57,6 @@ def _check_reached(net: nn.Module, losses: Sequence[Tensor]) -> None:
     missed = [name for name, gradient in zip(trained, gradients, strict=True) if gradient is None]
     if missed:
         raise UserError(
-            f"no loss reaches {shortened(missed)}, for whose gradients several processes would wait; "
+            f"no loss reaches {shown(missed)}, for whose gradients several processes would wait; "
             "train in one process, without torchrun, or freeze these parts with requires_grad_(False)"
         )

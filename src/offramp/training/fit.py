@@ -13,6 +13,7 @@ import torch
 from offramp.counting import Cost, cost
 from offramp.data import OpenedData
 from offramp.distributed.launch import launch
+from offramp.errors import shown
 from offramp.forks import ForkedNet, remove
 from offramp.memory import keep_freed_memory
 from offramp.methods import Method
@@ -22,7 +23,6 @@ from offramp.recipes import Recipe
 from offramp.runs.folder import RunFolder
 from offramp.runs.result import Result
 from offramp.runs.run import Run
-from offramp.runs.shape import shortened
 from offramp.say import say
 from offramp.training._modes import in_training_mode
 from offramp.training._trainer import Trainer
@@ -168,6 +168,6 @@ def _say_at_the_start(data: OpenedData[Any], staying: list[str], counted: Cost) 
                 "there is nothing to tell apart"
             )
     if staying:
-        say(f"in evaluation mode throughout, as it came: {shortened(staying)}")
+        say(f"in evaluation mode throughout, as it came: {shown(staying)}")
     if counted.unknown:
         say(f"FLOPs of some exits are unknown: {'; '.join(counted.unknown)}")
