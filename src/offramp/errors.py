@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import PurePath
 from typing import Any
 
-__all__ = ["UserError", "guess", "shown"]
+__all__ = ["UserError", "cut", "guess", "shown"]
 
 
 class UserError(ValueError):
@@ -30,11 +30,16 @@ def shown(value: object, limit: int = 200) -> str:
         value: Anything: also what contains itself, has a million items or digits, or cannot be printed.
         limit: Characters at most; the middle of a longer text is left out.
     """
-    short = _Short(limit)
     try:
-        return short.cut(short.repr(value))
+        return cut(_Short(limit).repr(value), limit)
     except Exception:  # of its own __len__, __iter__, __getitem__ ...
         return f"<{type(value).__name__}>"
+
+
+def cut(text: str, limit: int) -> str:
+    """A text of at most so many characters; the middle of a longer one is left out."""
+    end = (limit - 3) // 2
+    return text if len(text) <= limit else f"{text[: limit - 3 - end]}...{text[len(text) - end :]}"
 
 
 def guess(word: object, words: Iterable[str]) -> str:
@@ -73,25 +78,18 @@ class _Short(reprlib.Repr):
 
     def repr_bytes(self, x: bytes, level: int) -> str:
         """Show as much of a buffer as there is room for."""
-        return self.cut(repr(x[: self.limit]) + "..." * (len(x) > self.limit))
+        return cut(repr(x[: self.limit]) + "..." * (len(x) > self.limit), self.limit)
 
     def repr_int(self, x: int, level: int) -> str:
         """Show the size of a number that Python refuses to write out."""
-        return self.cut(repr(x)) if x.bit_length() < 4000 else f"<a number of {x.bit_length()} bits>"
+        return cut(repr(x), self.limit) if x.bit_length() < 4000 else f"<a number of {x.bit_length()} bits>"
 
     def repr_instance(self, x: Any, level: int) -> str:
         """Show the class of what cannot show itself."""
         try:
-            return self.cut(" ".join(repr(x).split()))
+            return cut(" ".join(repr(x).split()), self.limit)
         except Exception:
             return f"<{type(x).__name__}>"
-
-    def cut(self, text: str) -> str:
-        """Leave out the middle of what is longer than the limit."""
-        if len(text) <= self.limit:
-            return text
-        end = (self.limit - 3) // 2
-        return f"{text[: self.limit - 3 - end]}...{text[len(text) - end :]}"
 
     def _kinds(self) -> dict[type, Callable[[Any, int], str]]:
         return {

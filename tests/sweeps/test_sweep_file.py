@@ -141,7 +141,7 @@ def test_mistakes_are_one_line_that_names_the_file(sweep_file, changes, says):
 
 
 def test_no_file_is_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"cannot read the sweep .*No such file"):
+    with pytest.raises(UserError, match=r"cannot read the sweep .*no such file"):
         read_sweep(tmp_path / "none.yaml")
 
 

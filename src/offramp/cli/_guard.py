@@ -14,7 +14,7 @@ from types import FrameType
 from typing import NoReturn
 
 from offramp.cli._words import in_flags
-from offramp.errors import UserError
+from offramp.errors import UserError, cut
 
 __all__ = ["Outcome", "guarded"]
 
@@ -81,9 +81,7 @@ def _explain(error: BaseException) -> tuple[int, str]:
 
 def _one_line(text: str) -> str:
     """A message as one short line of characters that a terminal can show."""
-    line = " ".join(text.split())
-    if len(line) > LONGEST:
-        line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+    line = cut(" ".join(text.split()), LONGEST)
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 

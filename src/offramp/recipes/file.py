@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import re
+import os
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
+from offramp.errors import UserError, guess, shown
+from offramp.plain_yaml import parse_yaml
+from offramp.text_file import read_text
 
-from offramp.errors import UserError, guess
-
-__all__ = ["parse", "read", "setting", "shipped"]
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2 scalars: 1e-4 is a number, and only true and false are booleans ("off" is a word)."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012
-        initial: [
-            (tag, pattern) for tag, pattern in rules if not tag.endswith((":bool", ":float", ":timestamp"))
-        ]
-        for initial, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-_FLOAT = re.compile(
-    r"[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.(?:inf|nan))$"
-)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("(?:true|false)$"), list("tf"))
+__all__ = ["read", "setting", "shipped"]
 
 
 def shipped() -> list[str]:
@@ -44,21 +26,15 @@ def read(source: str | Path) -> dict[str, Any]:
     Raises:
         UserError: Neither a file nor a shipped name, or not a YAML mapping with text keys.
     """
-    path = Path(source)
     names = shipped()
-    if path.is_file():
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"cannot be read as text: {error}") from None
-    elif str(source) in names:
-        text = (resources.files("offramp.recipes") / "published" / f"{source}.yaml").read_text(
-            encoding="utf-8"
-        )
+    if str(source) in names and not os.path.isfile(source):
+        place = resources.files("offramp.recipes") / "published" / f"{source}.yaml"
+        values = parse_yaml(place.read_text(encoding="utf-8"))
+    elif os.path.exists(source):
+        values = parse_yaml(read_text(source))
     else:
         close = guess(source, names)
         raise UserError(f"no such file, and no recipe of that name{close}; there are: {', '.join(names)}")
-    values = parse(text)
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
@@ -74,17 +50,8 @@ def setting(text: str) -> tuple[str, Any]:
     """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise UserError(f"setting {text!r} must read key=value, e.g. lr=0.1")
-    return key.strip(), parse(value)
-
-
-def parse(text: str) -> Any:
-    """What a YAML text says, as plain values.
-
-    Raises:
-        UserError: Not YAML.
-    """
+        raise UserError(f"setting {shown(text)} must read key=value, e.g. lr=0.1")
     try:
-        return yaml.load(text, Loader=_Loader)  # a SafeLoader: builds plain values only
-    except yaml.YAMLError as error:
-        raise UserError(f"not YAML: {' '.join(str(error).split())}") from None
+        return key.strip(), parse_yaml(value)
+    except UserError as error:
+        raise UserError(f"setting {shown(text)}: {error}") from None

@@ -27,10 +27,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 from offramp.methods import Method, method
-from offramp.recipes.file import parse
+from offramp.plain_yaml import parse_yaml
 from offramp.recipes.recipe import Recipe
+from offramp.text_file import read_text
 
 __all__ = ["Entry", "Sweep", "read_sweep"]
 
@@ -84,18 +85,15 @@ def read_sweep(path: str | Path, *, data: Any = None, out: str | Path | None = N
     Raises:
         UserError: No such file, not YAML, a key missing or unknown, or a value that it cannot have.
     """
-    path = Path(path)
     try:
-        values = parse(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no text"
-        raise UserError(f"cannot read the sweep {str(path)!r}: {reason}") from None
+        text = read_text(path)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"cannot read the sweep {shown(str(path))}: {error}") from None
     overrides = {"data": data, "out": None if out is None else str(out)}
-    if isinstance(values, dict):
-        values = {**values, **{key: value for key, value in overrides.items() if value is not None}}
     try:
+        values = parse_yaml(text)
+        if isinstance(values, dict):
+            values = {**values, **{key: value for key, value in overrides.items() if value is not None}}
         return _sweep(values)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
