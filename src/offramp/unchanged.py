@@ -17,7 +17,7 @@ from torch.nn.parameter import is_lazy
 from offramp.copying import values_kept
 from offramp.say import say
 
-__all__ = ["restored_on_error", "unchanged"]
+__all__ = ["noted", "restored_on_error", "unchanged"]
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _GLOBAL_HOOKS: list[Any] = [  # of torch.nn.modules.module.register_module_forward_hook and its like
@@ -41,13 +41,7 @@ def unchanged(*modules: nn.Module) -> Iterator[None]:
         *modules: The networks, with all of their submodules.
     """
     parts = list(dict.fromkeys(part for module in modules for part in module.modules()))
-    restore = [_attributes(part) for part in parts]
-    restore += [
-        values_kept(buffer)
-        for part in parts
-        for buffer in part.buffers(recurse=False)
-        if not buffer.is_meta and not is_lazy(buffer)
-    ]
+    restore = _attributes_and_buffers(parts)
     restore += [_items(hooks) for hooks in (*_hooks_on_parameters(parts), *_GLOBAL_HOOKS)]
     gpus = sorted({t.get_device() for part in parts for t in part.parameters(recurse=False) if t.is_cuda})
     python_state, numpy_state = random.getstate(), np.random.get_state()
@@ -69,6 +63,18 @@ def unchanged(*modules: nn.Module) -> Iterator[None]:
         random.setstate(python_state)
         np.random.set_state(numpy_state)
         _call_all(restore)
+
+
+def noted(*modules: nn.Module) -> Callable[[], None]:
+    """Note attributes, values of buffers and all random states; return a function that puts them back.
+
+    For a step that may have to be done again: neither parameters nor gradients are among them.
+
+    Args:
+        *modules: The networks, with all of their submodules.
+    """
+    parts = dict.fromkeys(part for module in modules for part in module.modules())
+    return partial(_call_all, _attributes_and_buffers(parts) + _random_states())
 
 
 @contextmanager
@@ -96,6 +102,14 @@ def restored_on_error(net: nn.Module) -> Iterator[Callable[[], None]]:
         except Exception as trouble:  # shall not hide the error
             say(f"a part of {type(net).__name__} could not be put back as it was: {trouble}")
         raise
+
+
+def _attributes_and_buffers(parts: Iterable[nn.Module]) -> list[Callable[[], None]]:
+    """Functions that restore the attributes of modules and the values of their own buffers."""
+    parts = list(parts)
+    restore = [_attributes(part) for part in parts]
+    buffers = (buffer for part in parts for buffer in part.buffers(recurse=False))
+    return restore + [values_kept(b) for b in buffers if not b.is_meta and not is_lazy(b)]
 
 
 def _call_all(functions: Iterable[Callable[[], None]]) -> None:

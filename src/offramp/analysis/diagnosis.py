@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from offramp.analysis.pictures.filters import FilterLine
 from offramp.analysis.settings import Settings
 from offramp.errors import UserError
 from offramp.nets import Net
+from offramp.out_of_memory import told_by
 from offramp.plain_json import plain_json
 from offramp.reports import compare
 from offramp.runs.run import Run
@@ -26,6 +28,11 @@ from offramp.tasks.outputs import noun_of
 __all__ = ["Diagnosis", "diagnose"]
 
 T = TypeVar("T")
+
+TOO_LARGE = (
+    "out of memory in a diagnosis, whose batches are those of the training (batch_size={}), "
+    "in full precision; use a device with more memory, or leave conflict and filters out of what is measured"
+)
 
 
 def diagnose(
@@ -62,7 +69,9 @@ def diagnose(
             for run in group.runs:
                 label = f"{group.label} seed {run.seed}" if len(group.runs) > 1 else group.label
                 trained = opened.get(run.folder) or Run.open(run.folder, copy.deepcopy(net))
-                measured.append(measure(subject_of(trained, run, label, group.label, sets), settings, tell))
+                with told_by(partial(TOO_LARGE.format, trained.recipe.batch_size)):
+                    subject = subject_of(trained, run, label, group.label, sets)
+                    measured.append(measure(subject, settings, tell))
     training = [curves(group) for group in groups] if "convergence" in settings.what else []
     for course in training:
         if not course.values:

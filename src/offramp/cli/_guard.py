@@ -70,6 +70,10 @@ def _explain(error: BaseException) -> tuple[int, str]:
         return 128 + getattr(error, "signum", signal.SIGINT), str(error) or "interrupted"
     if isinstance(error, UserError):
         return 2, str(error)
+    from offramp.out_of_memory import ran_out_of_memory  # brings torch, which a good command may not need
+
+    if ran_out_of_memory(error):
+        return 2, "out of memory; use fewer or smaller samples, a smaller net, or a machine with more memory"
     if isinstance(error, OSError) and error.errno in _REMEDIES:
         file = error.filename or "while writing"
         return 2, f"{error.strerror}: {file}; {_REMEDIES[error.errno]}"

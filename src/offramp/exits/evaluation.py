@@ -8,6 +8,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from offramp.data.batch import Batch
+from offramp.data.smaller_batches import SmallerBatches
 from offramp.errors import UserError
 from offramp.exits.exit_logits import target_of
 from offramp.exits.path_costs import PathCosts
@@ -62,14 +64,19 @@ def evaluate_policy(run: Run, policy: Policy, data: Any = None, **settings: Any)
     router = Router(net, policy)
     opened = run.open_to_evaluate(data, **settings)
     device = next(net.parameters()).device
-    parts = []
-    for batch in opened.test.batches(
-        run.recipe.batch_size, transform=recorded_transform(run.record), device=device
-    ):
+    parts: list[Tensor] = []
+    smaller = SmallerBatches(device)
+
+    def measure(batch: Batch) -> Tensor:
         answer, labels = router(batch.inputs), batch.targets[target]
         cost = torch.zeros_like(answer.exit) if answer.cost is None else answer.cost
         columns = torch.stack([answer.exit, (answer.prediction == labels).long(), cost])
-        parts.append(columns[:, labels != NO_LABEL].cpu())
+        return columns[:, labels != NO_LABEL].cpu()
+
+    for batch in opened.test.batches(
+        run.recipe.batch_size, transform=recorded_transform(run.record), device=device
+    ):
+        parts += smaller(batch, measure)
     exit, right, cost = torch.cat(parts, 1)
     return _result(opened.name, net, exit, right.double(), cost.double())
 

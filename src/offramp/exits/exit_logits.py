@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from offramp.data.batch import Batch, Origin
+from offramp.data.smaller_batches import SmallerBatches
 from offramp.errors import UserError
 from offramp.exits._fingerprint import fingerprint
 from offramp.exits._inputs import Inputs
@@ -121,7 +122,14 @@ class ExitLogits:
         device = next((p.device for p in net.parameters()), torch.device("cpu"))
         logits, labels, digest = [], [], _Digest()
         origin: Origin | None = None
-        known = Inputs(net)
+        known, smaller = Inputs(net), SmallerBatches(device)
+
+        def record(batch: Batch) -> Tensor:
+            inputs = batch.to(device).inputs
+            if isinstance(inputs, Tensor):  # of other forms the net itself says what it reads
+                known.read(inputs)
+            return torch.stack([wide(each).cpu() for each in net(inputs)])
+
         with evaluating(net):
             for item in batches:
                 batch = _labelled(_batch(item, target), target)
@@ -130,11 +138,7 @@ class ExitLogits:
                 if not len(batch):
                     continue
                 digest.add(batch, target)
-                inputs = batch.to(device).inputs
-                if isinstance(inputs, Tensor):  # of other forms the net itself says what it reads
-                    known.read(inputs)
-                outputs = net(inputs)
-                logits.append(torch.stack([wide(each).cpu() for each in outputs]))
+                logits += smaller(batch, record)
                 labels.append(batch.targets[target].cpu())
         if not labels:
             raise UserError("there is no sample with a label to calibrate on; give labelled samples")

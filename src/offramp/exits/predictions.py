@@ -9,14 +9,15 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
-from offramp.data import Transform
+from offramp.data import Batch, Transform
 from offramp.data.image_files import ImageReader
+from offramp.data.smaller_batches import SmallerBatches
 from offramp.errors import UserError
 from offramp.exits.calibration.published import NOBODY
 from offramp.exits.decisions import readings
 from offramp.exits.exit_logits import ExitLogits, target_of
 from offramp.exits.policy import Policy
-from offramp.exits.router import Router
+from offramp.exits.router import Answer, Router
 from offramp.modes import evaluating
 from offramp.nets import MultiExitNet
 from offramp.runs import Run
@@ -85,6 +86,7 @@ class Predictor:
         self._transform = _of_levels(recorded_transform(run.record))
         self._batch_size = run.recipe.batch_size
         self._device = next(net.parameters()).device
+        self._smaller = SmallerBatches(self._device)
         self._router = Router(net, self.policy)
         self._asked = policy or Policy((NOBODY,) * (net.num_exits - 1))
 
@@ -111,7 +113,7 @@ class Predictor:
 
         Without a policy all exits are asked.
         """
-        images = self._normalised([self.reader.read(prediction.file)])
+        images = self._normalised(self.reader.read(prediction.file)[None])
         with torch.inference_mode(), evaluating(self._net):
             logits = torch.stack([wide(each).cpu() for each in self._net(images)])
         recorded = ExitLogits(logits, torch.zeros(1, dtype=torch.int64))
@@ -130,14 +132,17 @@ class Predictor:
         except UserError as error:
             return error
 
-    def _normalised(self, levels: Sequence[Tensor]) -> Tensor:
-        images = torch.stack([*levels]).to(self._device)
-        return self._transform.images(images, torch.Generator())  # which draws nothing
+    def _normalised(self, levels: Tensor) -> Tensor:
+        return self._transform.images(levels.to(self._device), torch.Generator())  # which draws nothing
 
     def _answers(self, levels: Sequence[Tensor]) -> Iterator[tuple[int, float, int]]:
-        answer = self._router(self._normalised(levels))
-        columns = (answer.prediction, answer.confidence, answer.exit)
-        return zip(*(column.tolist() for column in columns), strict=True)
+        images = Batch(torch.stack([*levels]), {})
+        for answer in self._smaller(images, self._route):
+            columns = (answer.prediction, answer.confidence, answer.exit)
+            yield from zip(*(column.tolist() for column in columns), strict=True)
+
+    def _route(self, levels: Batch) -> Answer:
+        return self._router(self._normalised(cast(Tensor, levels.inputs)))
 
 
 def _image_size(run: Run) -> tuple[int, int, int]:

@@ -159,6 +159,11 @@ class BoundMethod(nn.Module):
         if not step.more:
             mean_all(p.grad for p in self.parameters())  # not in the model that averages its gradients
 
+    def drop_unfinished(self) -> None:
+        """Forget the rows of micro-batches that others of their batch will not follow."""
+        if (jacobian := getattr(self.combiner, "jacobian", None)) is not None:
+            jacobian.drop_unfinished()
+
     def balanced(self, losses: Sequence[Tensor], step: Step) -> list[Tensor]:
         """The K losses as the combiner gets them, weighted by the balancer and by fixed factors."""
         if self.weights is None or isinstance(self.balancer, Equal):

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from offramp.checks import choice, number, switch, whole
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.recipes._checks import check_class_weights, check_labels, check_milestones, check_options
 from offramp.recipes._milestones import shorter
 from offramp.recipes._streams import check_streams, of_set
@@ -31,7 +31,8 @@ class Recipe:
         epochs: Passes over the training set.
         batch_size: Images per step, over all devices together. A last, smaller batch is dropped.
         accumulate: Cut each batch into so many micro-batches, one in memory at a time, for the same step of
-            the optimiser (:mod:`offramp.methods.loops.minibatch`). Batch norm sees micro-batches.
+            the optimiser (:mod:`offramp.methods.loops.minibatch`). Batch norm sees micro-batches. ``"auto"``:
+            whole batches, cut into twice as many whenever a step runs out of memory.
         optimizer: ``"sgd"``, ``"adamw"``, or ``"adam"``, whose weight decay is a part of the gradient.
         lr: Peak learning rate.
         momentum: Of SGD.
@@ -100,7 +101,7 @@ class Recipe:
 
     epochs: int = 30
     batch_size: int = 128
-    accumulate: int = 1
+    accumulate: int | Literal["auto"] = 1
     optimizer: str = "sgd"
     lr: float = 0.1
     momentum: float = 0.9
@@ -166,8 +167,13 @@ class Recipe:
                 raise UserError(f"{name} is {getattr(self, name)!r}, must be {word}") from None
         whole(self, "epochs", 1)
         whole(self, "batch_size", 1)
-        whole(self, "accumulate", 1)
-        if self.accumulate > self.batch_size:
+        if not isinstance(self.accumulate, str):
+            whole(self, "accumulate", 1)
+        elif self.accumulate != "auto":
+            raise UserError(
+                f"accumulate is {shown(self.accumulate)}, must be a whole number of at least 1, or 'auto'"
+            )
+        if self.micro_batches > self.batch_size:
             raise UserError(f"accumulate is {self.accumulate}, must be at most batch_size, {self.batch_size}")
         whole(self, "seed", 0, below=2**63)  # torch's generators take no more
         whole(self, "checkpoint_every", 0)
@@ -209,6 +215,11 @@ class Recipe:
         if isinstance(self.class_weights, (list, tuple)):
             object.__setattr__(self, "class_weights", list(self.class_weights))
         check_milestones(self.schedule, self.milestones, self.epochs)
+
+    @property
+    def micro_batches(self) -> int:
+        """Into how many micro-batches a batch is cut at first."""
+        return 1 if self.accumulate == "auto" else self.accumulate
 
     @property
     def own_groups(self) -> bool:

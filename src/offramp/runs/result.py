@@ -51,6 +51,8 @@ class Result:
         convention: Convention by which operations were counted.
         averaged: The metrics of the moving average of the weights; None without one.
         last_epochs: The mean metrics of the last epochs; None where their weights were not kept.
+        micro_batches: How many micro-batches ``accumulate="auto"`` cut the last batches into; None where the
+            recipe gave a number.
     """
 
     net: str
@@ -62,6 +64,7 @@ class Result:
     convention: str = "macs"
     averaged: Metrics | None = None
     last_epochs: LastEpochs | None = None
+    micro_batches: int | None = None
 
     @classmethod
     def of(cls, tasks: Mapping[str, Task], metrics: Metrics, cost: Cost, record: Mapping[str, Any]) -> Result:
@@ -182,6 +185,7 @@ class Result:
             "convention": self.convention,
             **({"averaged_weights": metrics_to_json(self.averaged, self.outputs)} if self.averaged else {}),
             **({"last_epochs": self._last_epochs_to_json()} if self.last_epochs else {}),
+            **({"micro_batches": self.micro_batches} if self.micro_batches else {}),
         }
 
     def to_task_json(self, delta_m: float | None = None) -> dict[str, Any]:
@@ -214,6 +218,7 @@ class Result:
             convention=content.get("convention", "macs"),
             averaged=metrics_from_json(averaged) if averaged else None,
             last_epochs=LastEpochs(tuple(last["epochs"]), metrics_from_json(last)) if last else None,
+            micro_batches=content.get("micro_batches"),
         )
 
 

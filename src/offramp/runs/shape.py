@@ -113,6 +113,8 @@ def check_result(content: Any, path: Path) -> None:
         UserError: A key is missing or holds something else; the line names file and key.
     """
     check_shape(content, RESULT, path)
+    if "micro_batches" in content:
+        check_shape(content, {"micro_batches": int}, path)
     _check_metrics(content, COST, path)
     for key in ("averaged_weights", "last_epochs"):
         if key not in content:

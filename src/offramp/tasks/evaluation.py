@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from offramp.data.batch import Batch
+from offramp.data.smaller_batches import SmallerBatches
 from offramp.modes import evaluating
 from offramp.tasks.task import Task
 
@@ -52,20 +54,27 @@ def evaluate(
     measured = {**tasks, "": joint} if joint else tasks  # no output has an empty name
     counts: dict[str, Tensor] = {}
     blank: dict[str, Tensor] = {}  # outputs for no samples
+    smaller = SmallerBatches(_device_of(net), math.lcm(*(task.together for task in tasks.values())))
+
+    def count(batch: Batch) -> dict[str, Tensor]:
+        outputs = dict(zip(tasks, net(batch.inputs), strict=True))
+        if joint:
+            outputs[""] = joint.ensemble([*outputs.values()])
+        blank.update({name: output[:0].clone() for name, output in outputs.items()} if not blank else {})
+        targets = batch.targets
+        present = [name for name, task in measured.items() if task.target in targets]
+        return {
+            name: measured[name].counts(outputs[name], targets[measured[name].target]) for name in present
+        }
+
     with evaluating(net):
         for batch in batches:
-            present = [name for name, task in measured.items() if task.target in batch.targets]
-            if not len(batch) and blank and all(name in counts for name in present):
+            wanted = {name for name, task in measured.items() if task.target in batch.targets}
+            if not len(batch) and blank and wanted <= counts.keys():
                 continue  # the last share of a process, on which attention over texts cannot run
-            outputs = dict(zip(tasks, net(batch.inputs), strict=True))
-            if joint:
-                outputs[""] = joint.ensemble([*outputs.values()])
-            for name in present:
-                task = measured[name]
-                new = task.counts(outputs[name], batch.targets[task.target])
-                counts[name] = counts[name] + new if name in counts else new
-            blank = blank or {name: output[:0].clone() for name, output in outputs.items()}
-            del outputs  # before the next batch runs
+            for new in smaller(batch, count):
+                for name, each in new.items():
+                    counts[name] = counts[name] + each if name in counts else each
     sums = _over_processes(counts, blank, measured, total) if blank else {}
     if not sums:
         raise ValueError("there is nothing to evaluate on: no batches")
@@ -95,6 +104,10 @@ def _over_processes(
             mine = counts[name] if name in counts else task.counts(none, task.example_target(none))
             sums[name] = total(mine).cpu()
     return sums
+
+
+def _device_of(net: nn.Module) -> torch.device:
+    return next((p.device for p in net.parameters()), torch.device("cpu"))
 
 
 def same_task(tasks: Mapping[str, Task]) -> Task | None:

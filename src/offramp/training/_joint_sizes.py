@@ -6,7 +6,7 @@ from offramp.data import JointSplit
 from offramp.errors import UserError
 from offramp.recipes import Recipe
 
-__all__ = ["check_parts", "remedy_of_parts"]
+__all__ = ["changed", "check_parts", "remedy_of_parts"]
 
 
 def check_parts(recipe: Recipe, train: JointSplit, processes: int) -> None:
@@ -28,9 +28,9 @@ def check_parts(recipe: Recipe, train: JointSplit, processes: int) -> None:
             trouble = f"the {count} training samples of {name!r} do not fill its {size} of a batch"
         elif size % processes:
             trouble = f"the {size} samples of {name!r} in a batch do not divide among {processes} processes"
-        elif recipe.accumulate > size // processes:
+        elif recipe.micro_batches > size // processes:
             trouble = (
-                f"accumulate is {recipe.accumulate}, and a batch has only {size // processes} samples of "
+                f"accumulate is {recipe.micro_batches}, and a batch has only {size // processes} samples of "
                 f"{name!r} for each process"
             )
         else:
@@ -42,14 +42,19 @@ def remedy_of_parts(recipe: Recipe, train: JointSplit, processes: int) -> str:
     """Settings near the recipe's with two samples of each set or more in each micro-batch."""
     most = sum(map(len, train.parts.values()))
     near = sorted(range(1, most + 1), key=lambda size: abs(size - recipe.batch_size))
-    for accumulate in (recipe.accumulate, 1):
+    for accumulate in (recipe.micro_batches, 1):
         for batch_size in near:
             if _fits(train, batch_size, 2 * accumulate, processes):
-                settings = {"batch_size": batch_size, "accumulate": accumulate}
-                changed = [f"{name}={n}" for name, n in settings.items() if n != getattr(recipe, name)]
-                return f"take `{', '.join(changed)}`"
+                return f"take {changed(recipe, batch_size, accumulate)}"
     shortest = min(train.parts, key=lambda name: len(train.parts[name]))
     return f"give more samples of {shortest!r}, or take other proportions"
+
+
+def changed(recipe: Recipe, batch_size: int, accumulate: int) -> str:
+    """Those of the two settings that are not the recipe's, as a message shows them."""
+    before = {"batch_size": recipe.batch_size, "accumulate": recipe.micro_batches}
+    now = {"batch_size": batch_size, "accumulate": accumulate}
+    return f"`{', '.join(f'{name}={n}' for name, n in now.items() if n != before[name])}`"
 
 
 def _fits(train: JointSplit, batch_size: int, least: int, processes: int) -> bool:

@@ -16,7 +16,7 @@ def check_method(recipe: Recipe, method: Method) -> None:
         UserError: The recipe cuts batches that the method needs whole, or the method's loop is one of stages
             from a common start, which have no part in average weights or in groups of parameters.
     """
-    if recipe.accumulate > 1 and method.whole_batch:
+    if recipe.accumulate != 1 and method.whole_batch:
         raise UserError(
             f"accumulate={recipe.accumulate} cuts the batches that {method.name!r} needs whole, "
             f"since {' and '.join(method.whole_batch)}; leave accumulate out"

@@ -14,6 +14,7 @@ from offramp.errors import UserError
 from offramp.methods.bound import BoundMethod
 from offramp.methods.loops import LoopContext, Progress
 from offramp.nets import Net
+from offramp.out_of_memory import told_by
 from offramp.runs import checkpoint
 from offramp.runs.evaluation import Evaluation
 from offramp.runs.folder import RunFolder
@@ -23,6 +24,7 @@ from offramp.training._display import Display
 from offramp.training._feed import Feed
 from offramp.training._groups import grouped
 from offramp.training._last_epochs import EndOfTraining
+from offramp.training._memory import StepMemory
 from offramp.training._optimizer import build_optimizer
 from offramp.training._placement import place
 from offramp.training._plan import EpochPlan
@@ -93,8 +95,10 @@ class Trainer:
             accumulate=recipe.accumulate,
         )
         together = 1 if method.loop.own_backward else fabric.world_size
-        images = recipe.batch_size // together // recipe.accumulate
-        rehearse(context, images, START, remedy(recipe, data.train, together))
+        images = recipe.batch_size // together // recipe.micro_batches
+        self.memory = StepMemory(recipe, method, fabric)
+        with told_by(lambda: self.memory.told("the first forward pass", min(images, 2))):
+            rehearse(context, images, START, remedy(recipe, data.train, together))
         self.loop = method.loop.bind(context)
         self.average = Average(net, recipe.average) if recipe.average else None
         self.last_epochs = EndOfTraining(recipe, folder.kept_epochs)
@@ -197,7 +201,8 @@ class Trainer:
         batches = self.feed.phase(self.loop.phases[phase], state.epoch, state.step, steps)
         began = time.perf_counter() - state.seconds
         for batch in batches:
-            losses = self.loop.step(phase, batch, self._progress)
+            with told_by(self._memory_told):
+                losses = self.loop.step(phase, batch, self._progress)
             if self.average:
                 self.average.update()
             self.watch.see(losses, self._steps_done)
@@ -208,6 +213,7 @@ class Trainer:
             signalled = self.signals.received and self.fabric.world_size == 1
             if state.step % self.look_every == 0 or state.step == steps or signalled:
                 self._look()
+                self.memory.see(self.loop.micro_batches)
             if recipe.checkpoint_every and state.step % recipe.checkpoint_every == 0:
                 self._save()
         self.loop.end(phase, self._progress)
@@ -240,6 +246,10 @@ class Trainer:
         if self.state.phase == len(self.loop.phases):
             return learning_rate(self.recipe, done + whole - 1, whole)
         return self._progress.lr
+
+    def _memory_told(self) -> str:
+        samples = self.memory.samples(self.loop.micro_batches)
+        return self.memory.told("a training step", samples, self.folder.last_checkpoint)
 
     def _check(self, trouble: str | None) -> None:
         if trouble := first_text(trouble, self.fabric.device):

@@ -7,7 +7,7 @@ from collections.abc import Sized
 from offramp.data import JointSplit
 from offramp.errors import UserError
 from offramp.recipes import Recipe
-from offramp.training._joint_sizes import check_parts, remedy_of_parts
+from offramp.training._joint_sizes import changed, check_parts, remedy_of_parts
 
 __all__ = ["check_batch_size", "remedy"]
 
@@ -31,9 +31,9 @@ def check_batch_size(recipe: Recipe, train: Sized, processes: int = 1) -> None:
         trouble = f"{images} samples do not fill one batch of {batch}"
     elif batch % processes:
         trouble = f"batch_size {batch} does not divide among {processes} processes"
-    elif recipe.accumulate > share:
+    elif recipe.micro_batches > share:
         trouble = (
-            f"accumulate is {recipe.accumulate}, and each of the {processes} processes has only {share} "
+            f"accumulate is {recipe.micro_batches}, and each of the {processes} processes has only {share} "
             "samples of a batch"
         )
     else:
@@ -49,6 +49,4 @@ def remedy(recipe: Recipe, train: Sized, processes: int = 1) -> str:
     if images < least:
         return f"give {least} samples or more"
     batch = max(min(recipe.batch_size, images) // processes * processes, least)
-    settings = {"batch_size": batch, "accumulate": min(recipe.accumulate, batch // least)}
-    changed = [f"{name}={value}" for name, value in settings.items() if value != getattr(recipe, name)]
-    return f"take `{', '.join(changed)}`"
+    return f"take {changed(recipe, batch, min(recipe.micro_batches, batch // least))}"

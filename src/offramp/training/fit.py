@@ -19,11 +19,13 @@ from offramp.memory import keep_freed_memory
 from offramp.methods import Method
 from offramp.nets import Net
 from offramp.nets.net import check_net
+from offramp.out_of_memory import told_by
 from offramp.recipes import Recipe
 from offramp.runs.folder import RunFolder
 from offramp.runs.result import Result
 from offramp.runs.run import Run
 from offramp.say import say
+from offramp.training._memory import memory_told
 from offramp.training._modes import in_training_mode
 from offramp.training._trainer import Trainer
 from offramp.training.batch_size import check_batch_size
@@ -34,6 +36,11 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 __all__ = ["fit"]
+
+DATA_TOO_LARGE = (
+    "out of memory while the data were opened; use fewer samples, e.g. `train_limit=10000`, or smaller ones, "
+    "e.g. `size=64`, or a machine with more memory"
+)
 
 
 def fit(
@@ -82,14 +89,17 @@ def fit(
     check_net(net, "net")
     folder = None if out is None else Path(out)
     with restored_on_error(net) as begun:
-        setup = set_up(net, data, method, recipe, folder, resume=resume)
+        with told_by(lambda: DATA_TOO_LARGE):
+            setup = set_up(net, data, method, recipe, folder, resume=resume)
         if folder is not None and setup.finished:
             return Run.open(folder, net, method=setup.method)
         fabric = launch(setup.recipe.precision, device)
         check_batch_size(setup.recipe, setup.data.train, fabric.world_size)
         fabric.barrier()  # every process has looked before one writes
-        trainer, counted = _train(net, setup, fabric, folder, begun, quiet=quiet)
-    result = _concluded(trainer, counted, setup)
+        with memory_told(setup.recipe, setup.method):
+            trainer, counted = _train(net, setup, fabric, folder, begun, quiet=quiet)
+    with memory_told(setup.recipe, setup.method):
+        result = _concluded(trainer, counted, setup)
     fabric.barrier()
     return Run(
         net=trainer.net,
@@ -135,6 +145,8 @@ def _concluded(trainer: Trainer, counted: Cost, setup: Setup) -> Result:
     if average:
         with average.applied(trained):
             result = dataclasses.replace(result, averaged=evaluation(setup.data.test))
+    if setup.recipe.accumulate == "auto":
+        result = dataclasses.replace(result, micro_batches=trainer.loop.micro_batches)
     result = trainer.last_epochs.conclude(result)
     trainer.folder.finish(result)
     return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -45,7 +45,7 @@ class LoopContext:
         seed: Seed of the run.
         compiled: Whether the model is compiled; the features between its stages are out of reach then.
         clip: Largest norm of the whole gradient; 0 leaves it alone.
-        accumulate: How many micro-batches a batch is cut into.
+        accumulate: How many micro-batches a batch is cut into; ``"auto"``: as many as memory asks for.
     """
 
     model: Callable[..., Any]
@@ -59,7 +59,7 @@ class LoopContext:
     seed: int = 0
     compiled: bool = False
     clip: float = 0.0
-    accumulate: int = 1
+    accumulate: int | Literal["auto"] = 1
 
     def forward(
         self,

@@ -76,6 +76,11 @@ class BoundLoop:
     phases: Sequence[Phase]
     apart: bool = False
 
+    @property
+    def micro_batches(self) -> int:
+        """Into how many micro-batches a batch is cut by now."""
+        return 1
+
     def begin(self, phase: int, progress: Progress) -> None:
         """Prepare the first step of a phase, given by its index."""
 

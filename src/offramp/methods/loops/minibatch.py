@@ -7,6 +7,9 @@ combined once, after the last micro-batch. So a step is the one of the whole bat
 the method, the loss scaling and the number of processes. Batch norm is the exception: it normalises over
 what it is given, a micro-batch, and its running statistics move once for each of them.
 
+With ``accumulate="auto"`` batches are whole at first. When a step runs out of memory it is done again, with
+the same samples in twice as many micro-batches, and so are all steps after it.
+
 Rows wait for the last micro-batch, so that a method that works on them keeps those of all stages, and not of
 one at a time: about (K + 1) / 2 times the parameters that K exits at equal distances share.
 """
@@ -19,6 +22,7 @@ from typing import Any
 import torch
 
 from offramp.data.batch import Batch
+from offramp.methods.loops._micro_batches import MicroBatches
 from offramp.methods.loops.context import LoopContext
 from offramp.methods.loops.loop import BoundLoop, Loop, Losses, Phase
 from offramp.methods.loops.progress import Progress
@@ -40,20 +44,27 @@ class _Descent(BoundLoop):
     phases = (Phase(),)
 
     def __init__(self, context: LoopContext) -> None:
-        self.context = context
+        self.context, self.cutting = context, MicroBatches(context)
         modules = (context.net, context.bound)
         self.optimizer = context.optimizer([p for m in modules for p in m.parameters() if p.requires_grad])
+
+    @property
+    def micro_batches(self) -> int:
+        return self.cutting.count
 
     def step(self, phase: int, batch: Batch, progress: Progress) -> Losses:
         context = self.context
         for group in self.optimizer.param_groups:
             group["lr"] = progress.lr * group.get("lr_factor", 1.0)  # the recipe's groups
-        self.optimizer.zero_grad()
-        micro_batches = batch.split(context.accumulate)
-        losses = [
-            self._descend(micro_batch, batch, progress, more=number < len(micro_batches))
-            for number, micro_batch in enumerate(micro_batches, 1)
-        ]
+
+        def gradients(micro_batches: list[Batch]) -> list[Losses]:
+            self.optimizer.zero_grad()
+            return [
+                self._descend(micro_batch, batch, progress, more=number < len(micro_batches))
+                for number, micro_batch in enumerate(micro_batches, 1)
+            ]
+
+        losses = self.cutting.run(batch, gradients)
         if losses[0].outputs:  # some output has a target
             context.average_gradients()
             context.update(self.optimizer, context.net, context.bound)
@@ -71,8 +82,13 @@ class _Descent(BoundLoop):
         return Losses.of(step, [step.share * loss.detach() for loss in losses])
 
     def state(self) -> dict[str, Any]:
-        return {"method": self.context.bound.state_dict(), "optimizer": self.optimizer.optimizer.state_dict()}
+        return {
+            "method": self.context.bound.state_dict(),
+            "optimizer": self.optimizer.optimizer.state_dict(),
+            **self.cutting.state(),
+        }
 
     def load(self, state: dict[str, Any]) -> None:
         self.context.bound.load_state_dict(state["method"])
         self.optimizer.optimizer.load_state_dict(state["optimizer"])
+        self.cutting.load(state)

@@ -101,6 +101,10 @@ class Jacobian:
             return self._lean(losses, step, backward)
         return self._rows(losses, step, backward)
 
+    def drop_unfinished(self) -> None:
+        """Forget the rows of micro-batches that others of their batch will not follow."""
+        self._partial_rows = None
+
     def gramians(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> list[LeanBlock]:
         """Inner products of each group's rows; ``.grad`` and the graph are left as they are."""
         losses = by_output(losses, step)
