@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 
 __all__ = ["choice", "is_number", "number", "numbers", "switch", "whole"]
 
@@ -34,7 +34,7 @@ def number(part: object, name: str, bounds: str, allowed: Callable[[float], bool
     """
     value = getattr(part, name)
     if not is_number(value) or not allowed(value):
-        raise UserError(f"{name} is {value!r}, must be a number {bounds}")
+        raise UserError(f"{name} is {shown(value)}, must be a number {bounds}")
 
 
 def numbers(
@@ -57,7 +57,7 @@ def numbers(
     value = getattr(part, name)
     listed = isinstance(value, (list, tuple)) and value and all(map(is_number, value))
     if not listed or not allowed(value):
-        raise UserError(f"{name} are {value!r}, must be {bounds}")
+        raise UserError(f"{name} are {shown(value)}, must be {bounds}")
     return tuple(value)
 
 
@@ -71,7 +71,7 @@ def whole(part: object, name: str, least: int, *, below: int | None = None) -> N
     fits = isinstance(value, int) and not isinstance(value, bool) and value >= least
     if not fits or (below is not None and value >= below):
         bound = "" if below is None else f" and below {below}"
-        raise UserError(f"{name} is {value!r}, must be a whole number of at least {least}{bound}")
+        raise UserError(f"{name} is {shown(value)}, must be a whole number of at least {least}{bound}")
 
 
 def choice(part: object, name: str, choices: Sequence[str | int]) -> None:
@@ -84,7 +84,7 @@ def choice(part: object, name: str, choices: Sequence[str | int]) -> None:
     if isinstance(value, bool) or value not in choices:
         words = [str(word) for word in choices]
         either = " or ".join([", ".join(words[:-1]), words[-1]])
-        raise UserError(f"{name} is {value!r}{guess(value, words)}, must be {either}")
+        raise UserError(f"{name} is {shown(value)}{guess(value, words)}, must be {either}")
 
 
 def switch(part: object, name: str) -> None:
@@ -95,4 +95,4 @@ def switch(part: object, name: str) -> None:
     """
     value = getattr(part, name)
     if not isinstance(value, bool):
-        raise UserError(f"{name} is {value!r}, must be true or false")
+        raise UserError(f"{name} is {shown(value)}, must be true or false")

@@ -8,7 +8,7 @@ from typing import Literal
 
 from offramp.analysis.filters import Unit
 from offramp.checks import number, whole
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 
 __all__ = ["TOPICS", "Settings", "SplitName"]
 
@@ -45,7 +45,8 @@ class Settings:
         for topic in self.what:
             if topic not in TOPICS:
                 raise UserError(
-                    f"there is no {topic!r} to diagnose{guess(topic, TOPICS)}; there are: {', '.join(TOPICS)}"
+                    f"there is no {shown(topic)} to diagnose{guess(topic, TOPICS)}; there are: "
+                    f"{', '.join(TOPICS)}"
                 )
         if not self.what:
             raise UserError(f"nothing to diagnose; give some of: {', '.join(TOPICS)}")

@@ -11,7 +11,7 @@ import tyro
 
 from offramp.cli._answer import OUTPUT, Answer, OutputFlags
 from offramp.cli._net import net_of
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 
 __all__ = ["DiagnoseCommand"]
 
@@ -70,7 +70,7 @@ class DiagnoseCommand:
             raise UserError("several runs: say where their diagnosis goes with --out")
         folder = Path(*self.runs, "diagnosis") if self.out is None else Path(self.out)
         if folder.exists() and not folder.is_dir():
-            raise UserError(f"cannot write {str(folder)!r}: it is a file; give another --out")
+            raise UserError(f"cannot write {shown(folder)}: it is a file; give another --out")
         if not (folder / "diagnosis.json").exists() and (theirs := self._pictures(folder)):
             raise UserError(
                 f"{min(theirs)} is there already, and of no diagnosis; give another --out, or move it away"

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import tyro
 
 from offramp.cli._answer import OUTPUT, Answer, OutputFlags
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 
 __all__ = ["SweepCommand", "parse_factors"]
 
@@ -77,5 +77,7 @@ def parse_factors(text: str) -> tuple[Fraction, ...]:
     except (ValueError, ZeroDivisionError, OverflowError):
         factors, different = (), set()
     if not factors or min(factors) <= 0 or len(different) < len(factors):
-        raise UserError(f"learning-rate factors {text!r} must be different numbers above 0, e.g. 1/3,1,3")
+        raise UserError(
+            f"learning-rate factors {shown(text)} must be different numbers above 0, e.g. 1/3,1,3"
+        )
     return factors

@@ -11,7 +11,7 @@ from offramp import __version__
 from offramp.cli._answer import Answer, emit
 from offramp.cli._commands import COMMANDS, load
 from offramp.cli._guard import guarded
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 from offramp.plain_json import plain_json
 
 __all__ = ["main"]
@@ -67,5 +67,5 @@ def _no_command(words: Sequence[str]) -> None:
     elif word == "--version":
         emit(f"offramp {__version__}")
     else:
-        mistake = f"no command {word!r}{guess(word, COMMANDS)}" if word else "no command given"
+        mistake = f"no command {shown(word)}{guess(word, COMMANDS)}" if word else "no command given"
         raise UserError(f"{mistake}; there are: {', '.join(COMMANDS)}; see offramp --help")

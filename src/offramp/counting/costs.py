@@ -16,7 +16,7 @@ from torch import nn
 from offramp.counting._dry_run import dry_run, taking, total, walked
 from offramp.counting._one_piece import one_piece, unknown_piece
 from offramp.counting.conventions import CONVENTIONS
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.multi_task import MultiTaskNet
 from offramp.nets.net import Net
@@ -85,7 +85,7 @@ def cost(net: Net, input_size: tuple[int, ...] | None = None, convention: str | 
     """
     name = convention or getattr(net, "convention", "macs")
     if name not in CONVENTIONS:
-        raise UserError(f"no counting convention {name!r}; there are: {', '.join(CONVENTIONS)}")
+        raise UserError(f"no counting convention {shown(name)}; there are: {', '.join(CONVENTIONS)}")
     rule = CONVENTIONS[name]
     if not isinstance(net, (MultiExitNet, MultiTaskNet, Separate)):
         return _of_one_piece(net, input_size, name)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 
 __all__ = ["TokenRows", "Tokenizer", "token_lists", "tokenize"]
 
@@ -134,8 +134,9 @@ def _call(
     except Exception as error:  # it is somebody else's code
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(
-            f"the tokenizer fails on texts such as {texts[0][:40]!r} ({reason}); give one that is called as "
-            "those of transformers are, tokenizer(texts, truncation=..., max_length=..., padding=...)"
+            f"the tokenizer fails on texts such as {shown(texts[0][:40])} ({reason}); give one that is "
+            "called as those of transformers are, tokenizer(texts, truncation=..., max_length=..., "
+            "padding=...)"
         ) from error
     if not isinstance(given, Mapping) or IDS not in given:
         raise UserError(f"the tokenizer returns a {type(given).__name__} without {IDS}; give one that has it")

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from offramp.data._order import Draw, batch_order, generator, num_batches
 from offramp.data.batch import Batch, Origin
 from offramp.data.targets import LABEL
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 
 __all__ = ["BatchTransform", "Batches"]
 
@@ -41,7 +41,9 @@ class Batches(ABC):
             UserError: They have other targets.
         """
         if LABEL not in self.targets:
-            raise UserError(f"the samples have no {LABEL!r}; their targets are {', '.join(self.targets)}")
+            raise UserError(
+                f"the samples have no {shown(LABEL)}; their targets are {', '.join(self.targets)}"
+            )
         return self.targets[LABEL]
 
     def num_batches(self, batch_size: int, *, drop_last: bool = False, world: int = 1) -> int:

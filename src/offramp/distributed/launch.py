@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -30,7 +30,7 @@ def launch(precision: str, device: str = "auto") -> Fabric:
 
     here = [kind for kind in ("cuda", "mps") if getattr(torch, kind).is_available()] + ["cpu"]
     if device not in ("auto", *here):
-        raise UserError(f"no device {device!r} here; choose auto or {', '.join(here)}")
+        raise UserError(f"no device {shown(device)} here; choose auto or {', '.join(here)}")
     device = here[0] if device == "auto" else device
     plugin: Precision
     if precision == "fp16":  # given as a plugin: by name, Fabric turns it into bf16 on a CPU

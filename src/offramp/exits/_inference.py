@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.exits._compiled import bucket, compiled, filled
 from offramp.exits._gate import Gate
 from offramp.exits._preparing import prepared
@@ -76,7 +76,8 @@ class InferenceNet:
     def __init__(self, net: MultiExitNet, policy: Policy, *, compile: bool = False) -> None:
         if not isinstance(policy, Policy):
             raise UserError(
-                f"policy is {policy!r}, must be a Policy; give what calibrate returns, or Policy.open(path)"
+                f"policy is {shown(policy)}, must be a Policy; give what calibrate returns, or "
+                "Policy.open(path)"
             )
         policy.check(net)
         self.device = next((p.device for p in net.parameters()), torch.device("cpu"))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.nets import MultiExitNet
 from offramp.nets.named_inputs import named_inputs
 
@@ -94,7 +94,7 @@ def _form(x: Any) -> str:
     if isinstance(x, Tensor):
         return "a Tensor"
     if isinstance(x, Mapping) and all(isinstance(value, Tensor) for value in x.values()):
-        return f"a dict of Tensors {', '.join(sorted(map(repr, x)))}"
+        return f"a dict of Tensors {', '.join(sorted(map(shown, x)))}"
     if isinstance(x, (tuple, list)) and all(isinstance(value, Tensor) for value in x):
         return f"a {type(x).__name__} of {len(x)} Tensors"
     return f"a {type(x).__name__}"

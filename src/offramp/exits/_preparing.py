@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from offramp.copying import deep_copy
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.exits._folding import close, fold
 from offramp.exits._rows import Flow, batched_leaves, has_blocks, memory
 from offramp.exits._segments import Segment, segments
@@ -128,4 +128,4 @@ def _check_axes(part: Segment, few: Flow, many: Flow, batched: Sequence[bool], *
 
 
 def _form(leaf: Any) -> str:
-    return f"a Tensor {[*leaf.shape]}" if isinstance(leaf, Tensor) else repr(leaf)
+    return f"a Tensor {[*leaf.shape]}" if isinstance(leaf, Tensor) else shown(leaf)

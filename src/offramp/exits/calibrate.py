@@ -9,7 +9,7 @@ from typing import Any
 
 from offramp.checks import is_number
 from offramp.data.batches import BatchTransform
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 from offramp.exits.calibration.amounts import operations, seconds
 from offramp.exits.calibration.chosen import check_untouched
 from offramp.exits.calibration.reading import Reader
@@ -134,10 +134,10 @@ def _check(target: str, given: Mapping[str, Any]) -> None:
     for name, choices in (("rule", ("best", "published")), ("loss", ("wrong", "brier"))):
         if given[name] not in choices:
             words = guess(given[name], choices)
-            raise UserError(f"{name} is {given[name]!r}{words}, must be {choices[0]} or {choices[1]}")
+            raise UserError(f"{name} is {shown(given[name])}{words}, must be {choices[0]} or {choices[1]}")
     for name in ("per_class", "temperatures"):
         if given[name] not in (None, False, True):
-            raise UserError(f"{name} is {given[name]!r}, must be true or false")
+            raise UserError(f"{name} is {shown(given[name])}, must be true or false")
     if given["budget"] is not None:  # a mistake shall not wait until the net has run
         operations(given["budget"], 1.0)
     if given["latency"] is not None:
@@ -149,7 +149,7 @@ def _check(target: str, given: Mapping[str, Any]) -> None:
     for name, other in (("risk", ""), ("delta", ", or None for a risk in expectation")):
         value = given[name]
         if value is not None and not (is_number(value) and 0 < value < 1):
-            raise UserError(f"{name} is {value!r}, must be a number above 0 and below 1{other}")
+            raise UserError(f"{name} is {shown(value)}, must be a number above 0 and below 1{other}")
     size = given["batch_size"]
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-        raise UserError(f"batch_size is {size!r}, must be a whole number of at least 1")
+        raise UserError(f"batch_size is {shown(size)}, must be a whole number of at least 1")

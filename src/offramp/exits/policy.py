@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from offramp.checks import is_number, numbers
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 from offramp.exits._fingerprint import fingerprint
 from offramp.exits._with_exits import check_has_exits
 from offramp.exits.confidence import CONFIDENCES, Confidence, Ensemble
@@ -50,7 +50,7 @@ class Policy:
     def __post_init__(self) -> None:
         if not isinstance(self.thresholds, Iterable):
             raise UserError(
-                f"thresholds are {self.thresholds!r}, must be a list with one for each exit but the last"
+                f"thresholds are {shown(self.thresholds)}, must be a list with one for each exit but the last"
             )
         thresholds = tuple(tuple(t) if isinstance(t, (list, tuple)) else t for t in self.thresholds)
         object.__setattr__(self, "thresholds", thresholds)
@@ -59,14 +59,14 @@ class Policy:
         name = self.confidence
         if not isinstance(name, str) or name not in CONFIDENCES:
             raise UserError(
-                f"no confidence {name!r}{guess(name, CONFIDENCES)}; there are: {', '.join(CONFIDENCES)}"
+                f"no confidence {shown(name)}{guess(name, CONFIDENCES)}; there are: {', '.join(CONFIDENCES)}"
             )
         for exit, threshold in enumerate(thresholds, start=1):
             values = threshold if isinstance(threshold, tuple) else (threshold,)
             if threshold is not None and not (values and all(map(is_number, values))):
                 raise UserError(
-                    f"the threshold of exit {exit} is {threshold!r}, must be a number, one for each class, "
-                    "or None where the exit is not evaluated"
+                    f"the threshold of exit {exit} is {shown(threshold)}, must be a number, one for each "
+                    "class, or None where the exit is not evaluated"
                 )
         if not thresholds:
             raise UserError("a policy has a threshold for each exit but the last, this one has none")
@@ -87,11 +87,11 @@ class Policy:
             )
         if not (self.net is None or isinstance(self.net, str)):
             raise UserError(
-                f"net is {self.net!r}, must be the digest of a net's weights, or None for any net"
+                f"net is {shown(self.net)}, must be the digest of a net's weights, or None for any net"
             )
         if not isinstance(self.calibration, Mapping):
             raise UserError(
-                f"calibration is {self.calibration!r}, must be a mapping: "
+                f"calibration is {shown(self.calibration)}, must be a mapping: "
                 "what the policy was fitted on and for"
             )
 
@@ -100,7 +100,8 @@ class Policy:
             return
         if not isinstance(self.ensemble, Ensemble):
             raise UserError(
-                f"ensemble is {self.ensemble!r}, must be an Ensemble, or in a file its weights and log_bias"
+                f"ensemble is {shown(self.ensemble)}, must be an Ensemble, or in a file its weights and "
+                "log_bias"
             )
         if (size := len(self.ensemble.weights)) != self.num_exits:
             raise UserError(
@@ -187,11 +188,11 @@ class Policy:
             raise UserError(f"{path} is no JSON file ({error}); calibrate again") from error
         version = content.pop("offramp_policy", None) if isinstance(content, dict) else None
         if version != VERSION:
-            found = "no policy" if version is None else f"a policy of format {version!r}, not {VERSION}"
+            found = "no policy" if version is None else f"a policy of format {shown(version)}, not {VERSION}"
             raise UserError(f"{path} is {found}; give the file that calibration wrote, or calibrate again")
         fields = {each.name for each in dataclasses.fields(cls)}
         if unknown := content.keys() - fields:
-            raise UserError(f"{path}: a policy has no {min(unknown)!r}{guess(min(unknown), fields)}")
+            raise UserError(f"{path}: a policy has no {shown(min(unknown))}{guess(min(unknown), fields)}")
         if "thresholds" not in content or not isinstance(content["thresholds"], list):
             raise UserError(f"{path}: thresholds are a list, one for each exit but the last; calibrate again")
         try:

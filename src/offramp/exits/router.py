@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from offramp.checks import is_number
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.exits._inference import InferenceNet, Step
 from offramp.exits._inputs import Inputs
 from offramp.exits._pace import Pace
@@ -93,7 +93,7 @@ class Router:
             UserError: As for a call, or the deadline is no time.
         """
         if not is_number(deadline) or deadline < 0:
-            raise UserError(f"deadline is {deadline!r}, must be a number of seconds from now, 0 or more")
+            raise UserError(f"deadline is {shown(deadline)}, must be a number of seconds from now, 0 or more")
         return self._route(x, _now() + deadline)
 
     @torch.inference_mode()

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from offramp.checks import is_number, number, whole
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.exits._backlog import Backlog
 from offramp.exits._inference import InferenceNet
 from offramp.exits._inputs import Input, Inputs
@@ -117,10 +117,12 @@ class StreamingRouter:
             queue.Full: There is no room, and it is not to wait (in a callback it never does).
         """
         if threshold is not None and not is_number(threshold):
-            raise UserError(f"threshold is {threshold!r}, must be a number; leave it out for the policy's")
+            raise UserError(
+                f"threshold is {shown(threshold)}, must be a number; leave it out for the policy's"
+            )
         if timeout is not None and not (is_number(timeout) and timeout > 0):
             raise UserError(
-                f"timeout is {timeout!r}, must be a number of seconds above 0; leave it out to wait"
+                f"timeout is {shown(timeout)}, must be a number of seconds above 0; leave it out to wait"
             )
         leaves, kind = self._sample(x)
         request = Request(leaves, kind, self._last(budget, kind), threshold)
@@ -179,7 +181,7 @@ class StreamingRouter:
             )
         if not is_number(budget) or budget < known[0]:
             raise UserError(
-                f"budget is {budget!r}, must be a number of operations of at least {known[0]}, the cost of "
-                f"exit {steps[0].gate.exit}"
+                f"budget is {shown(budget)}, must be a number of operations of at least {known[0]}, the cost "
+                f"of exit {steps[0].gate.exit}"
             )
         return sum(cost <= budget for cost in known) - 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 
 __all__ = ["exit_numbers", "shared_channels"]
 
@@ -23,7 +23,7 @@ def exit_numbers(where: Sequence[int] | None) -> tuple[int, ...] | None:
     except TypeError:
         exits = ()
     if not exits:
-        raise UserError(f"where names the exits to partition, e.g. [1, 2], got {where!r}")
+        raise UserError(f"where names the exits to partition, e.g. [1, 2], got {shown(where)}")
     return exits
 
 
@@ -39,5 +39,6 @@ def shared_channels(channels: Mapping[int, Sequence[int]] | None) -> dict[int, t
         return {operator.index(e): tuple(operator.index(c) for c in index) for e, index in channels.items()}
     except (AttributeError, TypeError):
         raise UserError(
-            f"channels maps exits to the indices of the shared ones, e.g. {{1: [0, 2]}}, got {channels!r}"
+            "channels maps exits to the indices of the shared ones, e.g. {1: [0, 2]}, got "
+            f"{shown(channels)}"
         ) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.methods.method import AXES, Method
 
 __all__ = ["compose"]
@@ -24,10 +24,12 @@ def compose(methods: Sequence[Method]) -> Method:
     for method in methods:
         if method.separate:
             raise UserError(
-                f"{name!r}: {method.name!r} shares nothing, so no other method has anything to do"
+                f"{shown(name)}: {shown(method.name)} shares nothing, so no other method has anything to do"
             )
         if not method.axes:
-            raise UserError(f"{name!r}: {method.name!r} is what every method starts from; leave it out")
+            raise UserError(
+                f"{shown(name)}: {shown(method.name)} is what every method starts from; leave it out"
+            )
     parts: dict[str, Any] = {}
     for axis in AXES:
         choosing = [method for method in methods if axis in method.axes]
@@ -36,14 +38,14 @@ def compose(methods: Sequence[Method]) -> Method:
         elif len(choosing) > 1:
             names = " and ".join(repr(method.name) for method in choosing)
             raise UserError(
-                f"{name!r}: {names} each bring their own {axis}, "
+                f"{shown(name)}: {names} each bring their own {axis}, "
                 f"and {'an epoch' if axis == 'loop' else 'a step'} has one; choose one of them"
             )
         elif choosing:
             parts[axis] = choosing[0].parts[axis]
     kinds = [type(rule) for rule in parts["fork"]]
     if len(set(kinds)) < len(kinds):
-        raise UserError(f"{name!r} names the same fork twice; name it once")
+        raise UserError(f"{shown(name)} names the same fork twice; name it once")
     return Method(
         name=name,
         summary="; ".join(method.summary for method in methods),

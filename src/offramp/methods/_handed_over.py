@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from offramp.data.batch import Batch
 from offramp.data.joint_batch import JointBatch
 from offramp.distributed.collectives import mean_all, world_size
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.methods.combiners import Backward
 from offramp.methods.objectives import Step
 from offramp.nets.net import check_net
@@ -100,7 +100,8 @@ def batch_of(inputs: Any, targets: Any, outputs: Mapping[str, Task]) -> Batch:
     for key, target in batch.targets.items():
         if not isinstance(target, Tensor):
             raise UserError(
-                f"the target {key!r} is {target!r} and no Tensor; leave the key out where no sample has it"
+                f"the target {shown(key)} is {shown(target)} and no Tensor; leave the key out where no "
+                "sample has it"
             )
     lacking = [key for key in keys if key not in batch.targets]
     others = [str(key) for key in batch.targets if key not in keys]
@@ -152,8 +153,9 @@ def check_even(step: Step) -> None:
     for k, task in enumerate(step.tasks):
         if task.target in step.targets and bool((step.weights(k) != 1).any()):
             raise UserError(
-                f"samples count differently by their {task.target!r}, so that a micro-batch's share of them "
-                "does not say how much it counts; give the whole batch's targets by whole=..., and no share"
+                f"samples count differently by their {shown(task.target)}, so that a micro-batch's share of "
+                "them does not say how much it counts; give the whole batch's targets by whole=..., and no "
+                "share"
             )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 
 __all__ = ["Options"]
 
@@ -72,11 +72,12 @@ class Options:
         if not names:
             known = self.values
             raise UserError(
-                f"method {self.method!r} has no option {key!r}{guess(key, known)}; it has: {', '.join(known)}"
+                f"method {shown(self.method)} has no option {shown(key)}{guess(key, known)}; it has: "
+                f"{', '.join(known)}"
             )
         if len(names) > 1:
             raise UserError(
-                f"method {self.method!r}: several of its parts have an option {key!r}; "
+                f"method {shown(self.method)}: several of its parts have an option {shown(key)}; "
                 f"say which: {' or '.join(names)}"
             )
         return names[0]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from offramp.distributed.collectives import mean, world_size
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.methods._handed_over import (
     OwnLosses,
     backward_of,
@@ -94,12 +94,13 @@ class OwnLoopMethod(BoundMethod):
         net, model = self.net, self._model[0]
         if tuple(getattr(net, "forks", ())) != self._forks:
             raise UserError(
-                f"the net's forks are no longer those that {self.method.name!r} was bound to; bind it anew"
+                f"the net's forks are no longer those that {shown(self.method.name)} was bound to; bind it "
+                "anew"
             )
         if self._when is None and self.method.reads_epochs:
             raise UserError(
-                f"{' and '.join(self.method.reads_epochs)} of {self.method.name!r} depends on the epoch; "
-                "call progress(epoch, epochs) at the beginning of each"
+                f"{' and '.join(self.method.reads_epochs)} of {shown(self.method.name)} depends on the "
+                "epoch; call progress(epoch, epochs) at the beginning of each"
             )
         outputs: Mapping[str, Task] = net.outputs  # type: ignore[assignment]
         batch = batch_of(inputs, targets, outputs)
@@ -210,8 +211,8 @@ class OwnLoopMethod(BoundMethod):
         shapes = {key: getattr(value, "shape", None) for key, value in own.items()}
         if strict and shapes != {key: getattr(value, "shape", None) for key, value in state_dict.items()}:
             raise UserError(
-                f"the state holds {', '.join(state_dict) or 'nothing'}, and {self.method.name!r} on this net "
-                f"has {', '.join(own) or 'none'}; give the state of the same method on such a net"
+                f"the state holds {', '.join(state_dict) or 'nothing'}, and {shown(self.method.name)} on "
+                f"this net has {', '.join(own) or 'none'}; give the state of the same method on such a net"
             )
         return super().load_state_dict(state_dict, strict, assign)
 
@@ -222,11 +223,13 @@ class OwnLoopMethod(BoundMethod):
                 "leave more out, or give the whole batch's targets by whole=..., or a share below 1"
             )
         if not 0 < share <= 1:
-            raise UserError(f"share is a micro-batch's part of its batch, above 0 and below 1; got {share!r}")
+            raise UserError(
+                f"share is a micro-batch's part of its batch, above 0 and below 1; got {shown(share)}"
+            )
         if share < 1 and self.method.whole_batch:
             raise UserError(
-                f"{self.method.name!r} needs whole batches, since {' and '.join(self.method.whole_batch)}; "
-                "leave share and more out"
+                f"{shown(self.method.name)} needs whole batches, since "
+                f"{' and '.join(self.method.whole_batch)}; leave share and more out"
             )
 
 

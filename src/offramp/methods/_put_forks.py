@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.forks import Fork, ForkedNet, GainFork, Rule, SliceFork, install, remove
 from offramp.nets import Net
 
@@ -26,13 +26,13 @@ def put_forks(net: Net, rules: Sequence[Rule], method: str, *, separate: bool) -
     if not isinstance(net, ForkedNet):
         if rules:
             raise UserError(
-                f"{method!r} works where a feature forks, to a head and the next stage or to a decoder for "
-                f"each task, and {type(net).__name__} has no such fork; take another method, or such a net "
-                "(offramp.attach, offramp.multi_task)"
+                f"{shown(method)} works where a feature forks, to a head and the next stage or to a decoder "
+                f"for each task, and {type(net).__name__} has no such fork; take another method, or such a "
+                "net (offramp.attach, offramp.multi_task)"
             )
         if separate:
             raise UserError(
-                f"{method!r} works on the stages of a MultiExitNet or MultiTaskNet, and "
+                f"{shown(method)} works on the stages of a MultiExitNet or MultiTaskNet, and "
                 f"{type(net).__name__} has none; take another method"
             )
     elif rules:
@@ -41,6 +41,6 @@ def put_forks(net: Net, rules: Sequence[Rule], method: str, *, separate: bool) -
         install(net, rules)
     elif any(type(fork) not in (Fork, SliceFork) for fork in net.forks):
         raise UserError(
-            f"method {method!r} trains plain forks, and this net's are not; "
+            f"method {shown(method)} trains plain forks, and this net's are not; "
             "take them off first with offramp.forks.remove(net)"
         )

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 from offramp.forks import Rule
 from offramp.methods._handed_over import unwrap
 from offramp.methods._options import Options
@@ -71,7 +71,8 @@ class Method:
         for axis in self.parts:
             if axis not in AXES:
                 raise UserError(
-                    f"method {self.name!r}: no axis {axis!r}{guess(axis, AXES)}; there are: {', '.join(AXES)}"
+                    f"method {shown(self.name)}: no axis {shown(axis)}{guess(axis, AXES)}; there are: "
+                    f"{', '.join(AXES)}"
                 )
         parts = AXES | dict(self.parts)
         object.__setattr__(self, "parts", parts | {"fork": _members(parts["fork"])})
@@ -79,7 +80,8 @@ class Method:
             kind = KINDS.get(axis)
             if not (isinstance(part, kind) if kind else all(hasattr(rule, "gains") for rule in part)):
                 raise UserError(
-                    f"method {self.name!r}: {part!r} is no {axis}; give it on the axis it belongs to"
+                    f"method {shown(self.name)}: {shown(part)} is no {axis}; give it on the axis it belongs "
+                    "to"
                 )
         brought = [type(part) for axis, part in self._placed if axis in self.axes]
         if not self.rows and len(brought) == 1:
@@ -92,8 +94,8 @@ class Method:
             if self.loop.own_backward and axis in self.axes:
                 loop, other = map(self._options.bringer, (self.loop, self.parts[axis]))
                 raise UserError(
-                    f"{self.name!r}: {loop!r} descends one weighted sum of the losses at a time, "
-                    f"so that {other!r} has nothing to {purpose}; choose one of them"
+                    f"{shown(self.name)}: {shown(loop)} descends one weighted sum of the losses at a time, "
+                    f"so that {shown(other)} has nothing to {purpose}; choose one of them"
                 )
 
     # the parts
@@ -241,8 +243,8 @@ class Method:
         if self.separate or not isinstance(self.loop, Minibatch):
             regime = "one network per output" if self.separate else "in epochs of several phases"
             raise UserError(
-                f"{self.name!r} trains {regime}, which one loop over batches cannot do; "
-                f"use offramp.fit(net, data, method={self.name!r})"
+                f"{shown(self.name)} trains {regime}, which one loop over batches cannot do; "
+                f"use offramp.fit(net, data, method={shown(self.name)})"
             )
         inner, model = unwrap(net)
         with restored_on_error(inner):

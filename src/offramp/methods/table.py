@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 from offramp.forks import Equilibrium, Partition
 from offramp.methods._composing import compose
 from offramp.methods.balancers.uncertainty import Uncertainty
@@ -270,13 +270,15 @@ def method(name: str, options: Mapping[str, Any] | None = None, /, **settings: A
     if options is not None and settings:
         raise UserError("give method() its options in a mapping or by keyword, not both")
     if not isinstance(name, str) or not isinstance(options or {}, Mapping):
-        raise UserError(f"method() takes a name and a mapping of options, got {name!r} and {options!r}")
+        raise UserError(
+            f"method() takes a name and a mapping of options, got {shown(name)} and {shown(options)}"
+        )
     keys = [key.strip() for key in name.split("+")]
     for key in keys:
         if not key:
-            raise UserError(f"method {name!r} lacks a name beside its '+', e.g. dfs+kd")
+            raise UserError(f"method {shown(name)} lacks a name beside its '+', e.g. dfs+kd")
         if key not in METHODS:
-            raise UserError(f"no method {key!r}{guess(key, METHODS)}; there are: {', '.join(METHODS)}")
+            raise UserError(f"no method {shown(key)}{guess(key, METHODS)}; there are: {', '.join(METHODS)}")
     # in the order of the table, so that dfs+kd and kd+dfs are one method
     methods = sorted((METHODS[key] for key in keys), key=list(METHODS.values()).index)
     whole = methods[0] if len(methods) == 1 else compose(methods)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.forks.scales import scales_of
 from offramp.nets.multi_task import MultiTaskNet
 from offramp.tasks import Task
@@ -34,7 +34,7 @@ def _check_run(net: MultiTaskNet, samples: int) -> None:
     for k, stage in enumerate(net.stages, start=1):
         x = _run("the trunk" if len(net.stages) == 1 else f"stage {k} of the trunk", stage, x, shared=k > 1)
         for (name, task), decoder in islice(left, net.num_tasks):
-            what = f"the decoder {name!r}"
+            what = f"the decoder {shown(name)}"
             _check_output(what, _run(what, decoder, x, shared=True), task, samples)
 
 

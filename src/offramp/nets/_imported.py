@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 
 __all__ = ["blamed", "find"]
 
@@ -31,7 +31,7 @@ def find(module: str, attribute: str) -> Any:
     names = [name for name in vars(imported) if not name.startswith("_")]
     if attribute not in vars(imported):
         raise UserError(
-            f"{module} has no {attribute!r}{guess(attribute, names)}; name a function or a net of it"
+            f"{module} has no {shown(attribute)}{guess(attribute, names)}; name a function or a net of it"
         )
     return vars(imported)[attribute]
 
@@ -61,7 +61,7 @@ def blamed(module: str, prefix: str) -> Iterator[None]:
 def _from_file(file: str) -> ModuleType:
     path = Path(file).resolve()
     if not path.is_file():
-        raise UserError(f"there is no file {file!r}; give the file that holds your network")
+        raise UserError(f"there is no file {shown(file)}; give the file that holds your network")
     name = f"offramp users file {path}"  # no import statement can mean it
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
@@ -85,7 +85,7 @@ def _from_path(module: str) -> ModuleType:
             if error.name is None or not f"{module}.".startswith(f"{error.name}."):
                 raise  # one that the user's code imports
     raise UserError(
-        f"there is no module {module!r} here; give one that Python can import from {Path.cwd()}, "
+        f"there is no module {shown(module)} here; give one that Python can import from {Path.cwd()}, "
         "or a file, e.g. path/to/file.py:build"
     )
 

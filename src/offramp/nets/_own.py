@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from offramp.copying import deep_copy
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 from offramp.nets._imported import blamed, find
 from offramp.nets.net import Net, check_net
 
@@ -99,8 +99,8 @@ def _arguments(
     for key in given:
         if key not in named and not any(p.kind is p.VAR_KEYWORD for p in parameters):
             known = f"it has: {', '.join(named)}" if named else "it has none"
-            raise UserError(f"{place} has no argument {key!r}{guess(key, named)}; {known}")
+            raise UserError(f"{place} has no argument {shown(key)}{guess(key, named)}; {known}")
     for key, parameter in named.items():
         if parameter.default is parameter.empty and key not in given:
-            raise UserError(f"{place} needs a value for its argument {key!r}; write {place}:{key}=...")
+            raise UserError(f"{place} needs a value for its argument {shown(key)}; write {place}:{key}=...")
     return given

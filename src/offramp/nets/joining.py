@@ -8,7 +8,7 @@ from itertools import chain
 import torch
 from torch import nn
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.nets._fitting import check_fit
 from offramp.nets.channel_axis import ChannelAxis
 from offramp.nets.multi_exit import MultiExitNet
@@ -67,7 +67,7 @@ def multi_task(
     tasks, parts = _read(decoders)
     for name, modules in parts.items():
         if len(modules) != len(stages):
-            counts = f"{_count(stages, 'stage')} and {name!r} {_count(modules, 'decoder')}"
+            counts = f"{_count(stages, 'stage')} and {shown(name)} {_count(modules, 'decoder')}"
             raise UserError(f"the trunk has {counts}; give each task a list with one decoder for each stage")
     if input_size is None and example is None:
         raise UserError(
@@ -75,7 +75,7 @@ def multi_task(
             "shape of one as `input_size=`, e.g. (3, 288, 384), or a batch of them as `example=`"
         )
     if not isinstance(input_size, (tuple, list, type(None))):
-        raise UserError(f"input_size is the shape of one input, e.g. (3, 288, 384), got {input_size!r}")
+        raise UserError(f"input_size is the shape of one input, e.g. (3, 288, 384), got {shown(input_size)}")
     for module in chain(stages, *parts.values()):
         check_values(module)
     outputs = {
@@ -109,18 +109,18 @@ def _read(
     tasks, parts = {}, {}
     for name, pair in decoders.items():
         if not isinstance(name, str) or not name:
-            raise UserError(f"an output's name is a text such as 'depth', got {name!r}")
+            raise UserError(f"an output's name is a text such as 'depth', got {shown(name)}")
         if are_exits([name]):
-            raise UserError(f"{name!r} is the name of an exit; give the task another")
+            raise UserError(f"{shown(name)} is the name of an exit; give the task another")
         decoder, task = pair if isinstance(pair, (tuple, list)) and len(pair) == 2 else (pair, None)
         if isinstance(decoder, Task) or decoder is None:
-            raise UserError(f"the task {name!r} has no decoder; give {name!r}: (decoder, task)")
+            raise UserError(f"the task {shown(name)} has no decoder; give {shown(name)}: (decoder, task)")
         if not isinstance(task, Task):
             raise UserError(
-                f"the decoder {name!r} has no task; give {name!r}: (decoder, task) with a task such as "
-                "offramp.tasks.Classification()"
+                f"the decoder {shown(name)} has no task; give {shown(name)}: (decoder, task) with a task "
+                "such as offramp.tasks.Classification()"
             )
-        tasks[name], parts[name] = task, _modules(f"the decoder {name!r}", decoder)
+        tasks[name], parts[name] = task, _modules(f"the decoder {shown(name)}", decoder)
     return tasks, parts
 
 

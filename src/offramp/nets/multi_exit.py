@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar, overload
 
 from torch import Tensor, nn
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.forks.fork import Fork
 from offramp.forks.forked_net import ForkedNet
 from offramp.nets.channel_axis import Axes, ChannelAxis, channel_axes, look
@@ -83,7 +83,7 @@ class MultiExitNet(Net, ForkedNet):
                 "with one exit there is nothing to share and nothing to resolve"
             )
         if not isinstance(task, Task | None):
-            raise UserError(f"task is a Task such as offramp.tasks.Classification(), got {task!r}")
+            raise UserError(f"task is a Task such as offramp.tasks.Classification(), got {shown(task)}")
         self.forks = nn.ModuleList(Fork() for _ in self.stages[:-1])
         self.input_size = input_size
         self.example = example

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 from offramp.nets.sample import Example
 
 __all__ = ["named_inputs"]
@@ -33,13 +33,13 @@ def named_inputs(x: Any, example: Example | None) -> Any:
         )
     for name in x:
         if name not in example:
-            known = f"the net reads {names}; leave {name!r} out"
+            known = f"the net reads {names}; leave {shown(name)} out"
             raise UserError(
-                f"no input {name!r}{guess(name, example)}; {known}, or attach with it in example="
+                f"no input {shown(name)}{guess(name, example)}; {known}, or attach with it in example="
             )
     missing = [name for name in example if name not in x]
     if missing:
-        raise UserError(f"input {missing[0]!r} is missing; the net reads {names}")
+        raise UserError(f"input {shown(missing[0])} is missing; the net reads {names}")
     for name, like in example.items():
         _check(name, x[name], like)
     sizes = {name: len(x[name]) for name in example}
@@ -56,13 +56,13 @@ def named_inputs(x: Any, example: Example | None) -> Any:
 def _check(name: str, given: Any, like: Tensor) -> None:
     if not isinstance(given, Tensor):
         raise UserError(
-            f"input {name!r} is a {type(given).__name__}, not a Tensor; give a Tensor {_form(like)}, from a "
-            "tokenizer by return_tensors='pt'"
+            f"input {shown(name)} is a {type(given).__name__}, not a Tensor; give a Tensor {_form(like)}, "
+            "from a tokenizer by return_tensors='pt'"
         )
     if given.ndim != like.ndim or given.is_floating_point() != like.is_floating_point():
         raise UserError(
-            f"input {name!r} is {given.dtype} {[*given.shape]}; give {like.dtype} {_form(like)}, as in the "
-            "example that the net was made with"
+            f"input {shown(name)} is {given.dtype} {[*given.shape]}; give {like.dtype} {_form(like)}, as in "
+            "the example that the net was made with"
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import reprlib
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from offramp.copying import kept_results
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.nets.ownership import owners
 from offramp.nets.sample import Example, make_sample
 from offramp.tasks import Task
@@ -105,8 +104,8 @@ def _check_outputs(net: nn.Module) -> None:
     tasks = list(outputs.values()) if isinstance(outputs, Mapping) else []
     if not tasks or not all(isinstance(task, Task) for task in tasks):
         raise UserError(
-            f"{type(net).__name__}.outputs is {outputs!r}, must map the name of each output to its task, "
-            "e.g. {'label': offramp.tasks.Classification()}"
+            f"{type(net).__name__}.outputs is {shown(outputs)}, must map the name of each output to its "
+            "task, e.g. {'label': offramp.tasks.Classification()}"
         )
     for task in tasks:
         if type(task).__hash__ is None:
@@ -124,7 +123,7 @@ def _check_owners(net: nn.Module) -> None:
     )
     if not right or not names <= owned.keys():
         missing = sorted(names - owned.keys())[:1] if right else []
-        fault = f"does not name {missing[0]}" if missing else f"returns {reprlib.repr(owned)}"
+        fault = f"does not name {missing[0]}" if missing else f"returns {shown(owned)}"
         raise UserError(
             f"{type(net).__name__}.owners() {fault}; it maps the name of every parameter to a frozenset of "
             f"the outputs (0 to {len(places) - 1}) whose losses reach it, as offramp.nets.owners() does"

@@ -8,7 +8,7 @@ from typing import Any, cast
 from torch import nn
 
 from offramp.data.targets import Target
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.forks.fork import Fork
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.multi_task import MultiTaskNet
@@ -49,7 +49,7 @@ def with_tasks(net: MultiExitNet, targets: Mapping[str, Target]) -> MultiTaskNet
             f"{name} has forks that are not plain, between its stages; build it without slice_beta, or take "
             "them off by offramp.forks.remove(net)"
         )
-    dense = [f"{key!r} ({target.kind})" for key, target in targets.items() if target.dense]
+    dense = [f"{shown(key)} ({target.kind})" for key, target in targets.items() if target.dense]
     if dense:
         raise UserError(
             f"{name} gives one vector for an image, and {', '.join(dense)} wants a value for every pixel; "

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 
 from offramp.data.targets import LABEL, Target
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 from offramp.nets._own import PLACE, build_own, check_own
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.net import Net
@@ -42,7 +42,7 @@ def parse_net(text: str) -> tuple[str, dict[str, Any]]:
         return name, values
     except (SyntaxError, TypeError, ValueError):
         raise UserError(
-            f"cannot read the network {text!r}; write name:key=value,key=value, e.g. vgg7:width=16 or "
+            f"cannot read the network {shown(text)}; write name:key=value,key=value, e.g. vgg7:width=16 or "
             "path/to/file.py:build:weights='a/b.pt'"
         ) from None
 
@@ -96,8 +96,8 @@ def build(
         return net
     if "num_classes" in given:
         raise UserError(
-            f"{text!r} gets a head for each of {', '.join(targets)}, as large as its target needs; leave "
-            "num_classes out"
+            f"{shown(text)} gets a head for each of {', '.join(targets)}, as large as its target needs; "
+            "leave num_classes out"
         )
     return with_tasks(net, targets)
 
@@ -167,14 +167,14 @@ def _build_named(
 ) -> Net:
     if name not in NETS:
         known = f"there are: {', '.join(NETS)}; one of your own is written path/to/file.py:build"
-        raise UserError(f"no network {name!r}{guess(name, NETS)}; {known}")
+        raise UserError(f"no network {shown(name)}{guess(name, NETS)}; {known}")
     try:
         return build_named(name, arguments, input_size)
     except UserError:
         raise
     except (RuntimeError, TypeError, ValueError) as error:  # torch's, at a value that makes no layer
         reason = str(error).partition("\n")[0]
-        raise UserError(f"cannot build {text!r}: {reason}; give its arguments other values") from error
+        raise UserError(f"cannot build {shown(text)}: {reason}; give its arguments other values") from error
 
 
 def _key(keyword: ast.keyword) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 from offramp.papers import _dfs, _dfs_curves, _dr_mgf, _dr_mgf_tasks
 from offramp.papers.published import Curve, Table, TaskTable
 
@@ -40,7 +40,7 @@ def published_table(name: str) -> Table | TaskTable:
     """
     if name not in TABLES:
         known = "; ".join(f"{key} ({_content(table)})" for key, table in TABLES.items())
-        raise UserError(f"no published table {name!r}{guess(name, TABLES)}; there are: {known}")
+        raise UserError(f"no published table {shown(name)}{guess(name, TABLES)}; there are: {known}")
     return TABLES[name]
 
 
@@ -52,7 +52,7 @@ def published_curve(name: str) -> Curve:
     """
     if name not in CURVES:
         known = "; ".join(f"{key} ({curve.net} on {curve.data})" for key, curve in CURVES.items())
-        raise UserError(f"no published curve {name!r}{guess(name, CURVES)}; there are: {known}")
+        raise UserError(f"no published curve {shown(name)}{guess(name, CURVES)}; there are: {known}")
     return CURVES[name]
 
 

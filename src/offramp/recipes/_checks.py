@@ -7,7 +7,7 @@ from typing import Any
 
 from offramp.checks import is_number, whole
 from offramp.data.asked import parse_tasks
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 
 __all__ = ["check_class_weights", "check_labels", "check_milestones", "check_options"]
 
@@ -22,12 +22,12 @@ def check_labels(recipe: Any) -> None:
     for name in ("image", "label", "text"):
         value = getattr(recipe, name)
         if value is not None and not isinstance(value, str):
-            raise UserError(f"{name} is {value!r}, must be the name of a column")
+            raise UserError(f"{name} is {shown(value)}, must be the name of a column")
     if recipe.tasks is not None:
         object.__setattr__(recipe, "tasks", parse_tasks(recipe.tasks))
         if recipe.label is not None:
             raise UserError(
-                f"label is {recipe.label!r}, the column of one class, and tasks names several columns; "
+                f"label is {shown(recipe.label)}, the column of one class, and tasks names several columns; "
                 "leave label out"
             )
     for name in ("classes", "ignore_label"):
@@ -36,7 +36,7 @@ def check_labels(recipe: Any) -> None:
             object.__setattr__(recipe, name, list(value))
         values = value if isinstance(value, (list, tuple)) else [value]
         if value is not None and not (values and all(isinstance(v, (bool, int, str)) for v in values)):
-            raise UserError(f"{name} is {value!r}, must be whole numbers or words")
+            raise UserError(f"{name} is {shown(value)}, must be whole numbers or words")
     classes = recipe.classes
     if isinstance(classes, list) and len(set(map(str, classes))) < len(classes):
         raise UserError("classes has a name twice; give each once")
@@ -50,7 +50,7 @@ def check_class_weights(weights: object) -> None:
         return
     if not isinstance(weights, (list, tuple)) or not all(is_number(w) and w >= 0 for w in weights):
         raise UserError(
-            f"class_weights is {weights!r}, must be one number of 0 or more per class, or 'balanced'"
+            f"class_weights is {shown(weights)}, must be one number of 0 or more per class, or 'balanced'"
         )
     if not any(weights):
         raise UserError("class_weights are all 0, so that nothing is learned; give a class a weight above 0")
@@ -76,5 +76,5 @@ def check_options(options: Mapping[str, Any], fields: list[str]) -> None:
             known = {name for method in METHODS.values() for name in method.options}
             close = guess(key, [*fields, *known])
             raise UserError(
-                f"no recipe key or method option {key!r}{close}; the recipe has {', '.join(fields)}"
+                f"no recipe key or method option {shown(key)}{close}; the recipe has {', '.join(fields)}"
             )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from offramp.checks import choice
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 
 __all__ = ["PER_SET", "check_streams", "of_set"]
 
@@ -27,19 +27,25 @@ def check_streams(recipe: Any) -> None:
     for name, example in (("proportions", "{depth: 1, segmentation: 3}"), ("sets", "{depth: {size: 64}}")):
         value = getattr(recipe, name)
         if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-            raise UserError(f"{name} is {value!r}, must be a mapping from names of data sets, e.g. {example}")
+            raise UserError(
+                f"{name} is {shown(value)}, must be a mapping from names of data sets, e.g. {example}"
+            )
         object.__setattr__(recipe, name, dict(value))
     for name, share in recipe.proportions.items():
         if not isinstance(share, int) or isinstance(share, bool) or share < 1:
-            raise UserError(f"proportions: that of {name} is {share!r}, must be a whole number of at least 1")
+            raise UserError(
+                f"proportions: that of {name} is {shown(share)}, must be a whole number of at least 1"
+            )
     for name, settings in recipe.sets.items():
         if not isinstance(settings, Mapping):
-            raise UserError(f"sets: {name} is {settings!r}, must be a mapping of settings, e.g. {{size: 64}}")
+            raise UserError(
+                f"sets: {name} is {shown(settings)}, must be a mapping of settings, e.g. {{size: 64}}"
+            )
         for key in settings:
             if key not in PER_SET:
                 raise UserError(
-                    f"sets: {name}: {key!r} is no setting of one data set{guess(key, PER_SET)}; there are "
-                    f"{', '.join(PER_SET)}"
+                    f"sets: {name}: {shown(key)} is no setting of one data set{guess(key, PER_SET)}; there "
+                    f"are {', '.join(PER_SET)}"
                 )
         recipe.sets[name] = dict(settings)
         try:

@@ -164,7 +164,7 @@ class Recipe:
                 object.__setattr__(self, name, kind(getattr(self, name)))
             except (TypeError, ValueError):
                 word = "a list of epochs" if kind is tuple else "a mapping of names to values"
-                raise UserError(f"{name} is {getattr(self, name)!r}, must be {word}") from None
+                raise UserError(f"{name} is {shown(getattr(self, name))}, must be {word}") from None
         whole(self, "epochs", 1)
         whole(self, "batch_size", 1)
         if not isinstance(self.accumulate, str):
@@ -204,9 +204,9 @@ class Recipe:
             switch(self, name)
         if not isinstance(self.channels_last, bool | None):
             also = ", or null to decide by the net"
-            raise UserError(f"channels_last is {self.channels_last!r}, must be true or false{also}")
+            raise UserError(f"channels_last is {shown(self.channels_last)}, must be true or false{also}")
         if not isinstance(self.augment, str | None):
-            raise UserError(f"augment is {self.augment!r}, must name a pipeline, e.g. crop-flip")
+            raise UserError(f"augment is {shown(self.augment)}, must name a pipeline, e.g. crop-flip")
         if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
             raise UserError("nesterov needs momentum above 0; set momentum, or `nesterov=False`")
         check_labels(self)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 from offramp.reports._columns import has_tasks
 from offramp.reports._single_task import JoinedRun, joined
 from offramp.reports.groups import Group
@@ -90,8 +90,8 @@ def _move_to_the_front(groups: list[Group], labels: Sequence[str]) -> None:
         )
     if labels[0] not in known:
         raise UserError(
-            f"no baseline {labels[0]!r}{guess(labels[0], known)}; give one of {', '.join(map(repr, known))}, "
-            "or folders of finished runs"
+            f"no baseline {shown(labels[0])}{guess(labels[0], known)}; give one of "
+            f"{', '.join(map(shown, known))}, or folders of finished runs"
         )
     groups.insert(0, groups.pop(known.index(labels[0])))
 

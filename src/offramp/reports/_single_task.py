@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.reports.runs import RunRecord
 from offramp.runs.output import Output
 from offramp.tasks.evaluation import Metrics
@@ -58,13 +58,13 @@ def _join(parts: Sequence[RunRecord], outputs: Mapping[str, Output]) -> JoinedRu
         for name in part.result.outputs:
             if name in found:
                 raise UserError(
-                    f"the baseline has {name!r} of seed {part.seed} twice, in {found[name].folder} and in "
-                    f"{part.folder}; give one network for each task and seed"
+                    f"the baseline has {shown(name)} of seed {part.seed} twice, in {found[name].folder} and "
+                    f"in {part.folder}; give one network for each task and seed"
                 )
             found[name] = part
     if missing := [name for name in outputs if name not in found]:
         raise UserError(
-            f"the baseline has no {missing[0]!r} of seed {parts[0].seed}; give a network for each of "
+            f"the baseline has no {shown(missing[0])} of seed {parts[0].seed}; give a network for each of "
             f"{', '.join(outputs)}, or leave that seed out"
         )
     own = list({id(found[name]): found[name] for name in outputs}.values())

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 
 __all__ = ["canvas", "check_picture"]
 
@@ -31,9 +31,9 @@ def check_picture(path: str | Path) -> Path:
     except ModuleNotFoundError as error:
         raise UserError("a picture needs matplotlib: pip install 'offramp[cli]'") from error
     if path.suffix[1:].lower() not in FigureCanvasAgg.get_supported_filetypes():
-        raise UserError(f"cannot draw {str(path)!r}: end the name in .png, .svg or .pdf")
+        raise UserError(f"cannot draw {shown(path)}: end the name in .png, .svg or .pdf")
     if not path.parent.is_dir():
-        raise UserError(f"cannot draw {str(path)!r}: there is no folder {str(path.parent)!r}; make it first")
+        raise UserError(f"cannot draw {shown(path)}: there is no folder {shown(path.parent)}; make it first")
     return path
 
 
@@ -61,4 +61,4 @@ def canvas(path: str | Path, width: float, height: float, *, dpi: int = 150) -> 
         try:
             figure.savefig(path, dpi=dpi)
         except OSError as error:
-            raise UserError(f"cannot draw {str(path)!r}: {error.strerror}; give another name") from error
+            raise UserError(f"cannot draw {shown(path)}: {error.strerror}; give another name") from error

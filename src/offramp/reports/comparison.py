@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 from offramp.papers.catalogue import published_table
 from offramp.papers.published import TaskTable
 from offramp.reports._columns import METRICS, Metrics, has_tasks
@@ -96,7 +96,7 @@ def compare(
     """
     if metrics not in METRICS:
         raise UserError(
-            f"metrics is {metrics!r}{guess(metrics, METRICS)}, must be one of {', '.join(METRICS)}"
+            f"metrics is {shown(metrics)}{guess(metrics, METRICS)}, must be one of {', '.join(METRICS)}"
         )
     table = None if published is None else published_table(published)  # a wrong name before any run is read
     wanted = [baseline] if isinstance(baseline, (str, Path)) else [*baseline]

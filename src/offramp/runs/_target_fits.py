@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from offramp.data.targets import Target
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.nets import Net
 from offramp.tasks.of_target import KINDS
 
@@ -28,19 +27,20 @@ def check_found(net: Net, data: OpenedData[Any]) -> None:
     for name, task in net.outputs.items():
         target = data.targets.get(task.target)
         if target is None:
-            has = ", ".join(map(repr, data.targets))
+            has = ", ".join(map(shown, data.targets))
             alone = " alone" if len(data.targets) == 1 else ""
             of_maps = any(each.dense for each in data.targets.values())  # of which no column is chosen
             column = "" if of_maps else "name its column by `tasks=...` if there is one, "
             raise UserError(
-                f"{name} looks for {task.target!r} among the targets, and {data.name} has {has}{alone}; give "
-                f"data that have it, {column}or train it in your own loop, by offramp.method(...).bind(net)"
+                f"{name} looks for {shown(task.target)} among the targets, and {data.name} has {has}{alone}; "
+                f"give data that have it, {column}or train it in your own loop, by "
+                "offramp.method(...).bind(net)"
             )
         kind = KINDS.get(type(task), target.kind)  # a task of a user's own may learn from any
         if kind != target.kind:
             raise UserError(
-                f"{name} is {type(task).__name__}, which learns from a target of kind {kind!r}, and "
-                f"{task.target!r} of {data.name} is of kind {target.kind!r}; give the output "
+                f"{name} is {type(task).__name__}, which learns from a target of kind {shown(kind)}, and "
+                f"{shown(task.target)} of {data.name} is of kind {shown(target.kind)}; give the output "
                 "another task or target"
             )
 
@@ -55,8 +55,8 @@ def check_read(net: Net, tasks: Mapping[str, str]) -> None:
     for name in tasks:
         if name not in read:
             raise UserError(
-                f"tasks names {name!r}, and no output of the net has such a target; they have "
-                f"{', '.join(map(repr, read))}: leave {name!r} out, or give the net an output for it"
+                f"tasks names {shown(name)}, and no output of the net has such a target; they have "
+                f"{', '.join(map(shown, read))}: leave {shown(name)} out, or give the net an output for it"
             )
 
 
@@ -69,10 +69,10 @@ def check_sets_read(net: Net, data: JointData) -> None:
     read = {task.target for task in net.outputs.values()}
     for name, keys in data.keys.items():
         if not read.intersection(keys.values()):
-            has = ", ".join(map(repr, keys.values()))
+            has = ", ".join(map(shown, keys.values()))
             raise UserError(
-                f"the data set {name!r} has targets for {has}, and no output of the net learns from them; "
-                "leave the set out, or give the net an output for it"
+                f"the data set {shown(name)} has targets for {has}, and no output of the net learns from "
+                "them; leave the set out, or give the net an output for it"
             )
 
 
@@ -97,7 +97,7 @@ def check_sizes(net: Net, outputs: Sequence[Tensor], data: OpenedData[Any]) -> N
         if target.kind == "class" and output.ndim == 2:
             _refuse_classes(net, outputs, data, task.target)
         raise UserError(
-            f"{name} gives {[*output.shape[1:]]} for a sample, and {task.target!r} of {data.name} needs "
+            f"{name} gives {[*output.shape[1:]]} for a sample, and {shown(task.target)} of {data.name} needs "
             f"{[*needed]}; build the net with an output of that size"
         )
 
@@ -108,7 +108,7 @@ def _refuse_classes(net: Net, outputs: Sequence[Tensor], data: OpenedData[Any], 
     classes = data.targets[key].size
     several = len({task.target for task in tasks}) > 1
     raise UserError(
-        f"the net's {f'outputs for {key!r}' if several else 'exits'} tell "
+        f"the net's {f'outputs for {shown(key)}' if several else 'exits'} tell "
         f"{' or '.join(map(str, sorted(told)))} classes apart, "
         f"{data.name} has {classes}; build it with as many, e.g. num_classes={classes}"
     )
@@ -129,8 +129,8 @@ def check_same_classes(trained_on: Mapping[str, Target], data: OpenedData[Any]) 
         nameless = (numbered(known) and _words(present)) or (numbered(present) and _words(known))
         if known != present and not nameless:
             raise UserError(
-                f"the net was trained on the classes {reprlib.repr([*known])}, "
-                f"{data.name} has {reprlib.repr([*present])}; give the same classes in the same order"
+                f"the net was trained on the classes {shown([*known])}, "
+                f"{data.name} has {shown([*present])}; give the same classes in the same order"
             )
 
 

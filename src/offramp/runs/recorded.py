@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.methods import METHODS, Method, method
 from offramp.nets import Net
 from offramp.nets.text import build_noted, word
@@ -44,8 +44,8 @@ def recorded_data(folder: Path, record: dict[str, Any], recipe: Recipe) -> Opene
         return open_recorded(record, recipe)
     except UserError as error:
         raise UserError(
-            f"{folder} was trained on {source!r}, which does not open ({error}); give the set by `data=...`, "
-            "or go on in Python if it was an object there"
+            f"{folder} was trained on {shown(source)}, which does not open ({error}); give the set by "
+            "`data=...`, or go on in Python if it was an object there"
         ) from None
 
 
@@ -62,5 +62,5 @@ def recorded_method(folder: Path, record: dict[str, Any]) -> Method:
         own = not set(name.split("+")) <= set(METHODS)
         why = "a Method of your own" if own else f"which does not come from its name ({error})"
         raise UserError(
-            f"{folder} was trained with {name!r}, {why}; give it again in Python, to Run.open or fit"
+            f"{folder} was trained with {shown(name)}, {why}; give it again in Python, to Run.open or fit"
         ) from None

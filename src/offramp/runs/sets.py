@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 from offramp.nets import Net
 from offramp.recipes.recipe import Recipe
 from offramp.runs._target_fits import numbered
@@ -142,7 +142,7 @@ def open_other_set(source: Any, record: dict[str, Any], **settings: Any) -> Open
     allowed = OF_IMAGES if read is None else ("tokenizer", "text", "label", "tasks", "ignore_label")
     for name in settings.keys() - set(allowed):
         raise UserError(
-            f"{name!r} is no setting of other data{guess(name, allowed)}; there are {', '.join(allowed)}"
+            f"{shown(name)} is no setting of other data{guess(name, allowed)}; there are {', '.join(allowed)}"
         )
     tokenizer = settings.pop("tokenizer", None)
     recipe = Recipe.from_dict(record["recipe"]).replace(**settings)

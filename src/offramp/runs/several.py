@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 from offramp.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ def named_sources(words: Sequence[str]) -> Any:
     if len(words) == 1:
         name, source = words[0].split("=", 1)
         raise UserError(
-            f"{name!r} names the only data set, which needs no name; give {source}, or another set beside it"
+            f"{shown(name)} names the only data set, which needs no name; give {source}, or another set "
+            "beside it"
         )
     if unnamed := [word for word in words if not _NAMED.fullmatch(word)]:
         raise UserError(f"of several data sets each is given by a name, NAME=SOURCE; got {' '.join(unnamed)}")
@@ -113,5 +114,6 @@ def _check_names(recipe: Recipe, names: Sequence[str]) -> None:
         for name in getattr(recipe, setting):
             if name not in names:
                 raise UserError(
-                    f"{setting} names a data set {name!r}{guess(name, names)}; there are {', '.join(names)}"
+                    f"{setting} names a data set {shown(name)}{guess(name, names)}; there are "
+                    f"{', '.join(names)}"
                 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.modes import evaluating
 from offramp.nets import Net
 from offramp.nets.sample import sample_of
@@ -42,7 +42,7 @@ def for_net(net: Net, data: OpenedData[Any]) -> OpenedData[Any]:
     missing = [name for name in sample if name not in data.names]
     if missing:
         raise UserError(
-            f"the net reads {missing[0]!r}, and the tokenizer gives {given}; attach the net with these "
+            f"the net reads {shown(missing[0])}, and the tokenizer gives {given}; attach the net with these "
             "alone, or take the tokenizer that it was made for"
         )
     data = data.only([*sample])

@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.methods.bound import BoundMethod
 from offramp.nets.text import build, check
 from offramp.recipes.recipe import Recipe
@@ -95,7 +95,9 @@ def trials(sweep: Sweep, factors: Sequence[Fraction]) -> list[Trial]:
                 decisive = _decisive(trial, searching=len(factors) > 1) + (scaled or "x1")
                 twin = labels.setdefault(decisive, entry.label)
                 if twin != entry.label or name in by_name:
-                    raise UserError(f"methods: {entry.label!r} and {twin!r} are the same; leave one out")
+                    raise UserError(
+                        f"methods: {shown(entry.label)} and {shown(twin)} are the same; leave one out"
+                    )
                 by_name[name] = trial
     return list(by_name.values())
 

@@ -105,13 +105,13 @@ def _sweep(values: Any) -> Sweep:
     _check_keys(values, (*KEYS, *SETTINGS))
     for key in KEYS[:-1]:
         if key not in values:
-            raise UserError(f"lacks {key!r}; a sweep has data, net, out, seeds and methods")
+            raise UserError(f"lacks {shown(key)}; a sweep has data, net, out, seeds and methods")
     sources = values["data"].values() if isinstance(values["data"], dict) else [values["data"]]
     if not all(isinstance(source, str) for source in sources):
-        raise UserError(f"data is {values['data']!r}, must be text, or a mapping from names to text")
+        raise UserError(f"data is {shown(values['data'])}, must be text, or a mapping from names to text")
     for key in ("net", "out", "recipe"):
         if not isinstance(values.get(key, ""), str):
-            raise UserError(f"{key} is {values[key]!r}, must be text")
+            raise UserError(f"{key} is {shown(values[key])}, must be text")
     base = Recipe.load(values["recipe"]) if "recipe" in values else Recipe()
     base = base.replace(**{key: values[key] for key in SETTINGS if key in values})
     if not isinstance(values["methods"], list) or not values["methods"]:
@@ -127,7 +127,9 @@ def _sweep(values: Any) -> Sweep:
 
 def _seeds(values: Any) -> tuple[int, ...]:
     if not isinstance(values, list) or not values or len(set(map(repr, values))) < len(values):
-        raise UserError(f"seeds are {values!r}, must be a list of different whole numbers, e.g. [0, 1, 2]")
+        raise UserError(
+            f"seeds are {shown(values)}, must be a list of different whole numbers, e.g. [0, 1, 2]"
+        )
     return tuple(Recipe(seed=value).seed for value in values)
 
 
@@ -135,7 +137,7 @@ def _entry(value: Any, base: Recipe) -> Entry:
     """Read an item of ``methods``; options that come with the recipe go to the methods that have them."""
     item = {"method": value} if isinstance(value, str) else value
     if not isinstance(item, dict) or not isinstance(item.get("method"), str):
-        raise UserError(f"methods: {value!r} must be a name, or a mapping with the key method")
+        raise UserError(f"methods: {shown(value)} must be a name, or a mapping with the key method")
     base_method = method(item["method"])
     keys = [key for key in item if not base_method.named(key)]
     _check_keys(keys, ("method", *SETTINGS, *base_method.options), f"methods: {base_method.name}: ")
@@ -162,5 +164,6 @@ def _check_keys(values: Iterable[Any], known: Iterable[str], prefix: str = "") -
     for key in values:
         if key not in known:
             raise UserError(
-                f"{prefix}no key {key!r}{guess(key, known)}; there are: {', '.join(dict.fromkeys(known))}"
+                f"{prefix}no key {shown(key)}{guess(key, known)}; there are: "
+                f"{', '.join(dict.fromkeys(known))}"
             )

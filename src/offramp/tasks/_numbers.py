@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.tasks.task import wide
 
 __all__ = ["known_numbers", "mean_of_known"]
@@ -20,8 +20,8 @@ def known_numbers(key: str, output: Tensor, target: Tensor, remedy: str) -> tupl
     if output.dim() != 2 or target.shape != output.shape or not target.is_floating_point():
         count = f"{len(output)}, {output.shape[1] if output.dim() == 2 else 'V'}"
         raise UserError(
-            f"{key!r} is {target.dtype} {[*target.shape]} for outputs {[*output.shape]}; give {remedy}, and "
-            f"outputs and targets of float32 [{count}]"
+            f"{shown(key)} is {target.dtype} {[*target.shape]} for outputs {[*output.shape]}; give {remedy}, "
+            f"and outputs and targets of float32 [{count}]"
         )
     known = target.isfinite()
     return wide(output), torch.where(known, target, 0), known

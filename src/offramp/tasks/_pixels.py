@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.tasks.task import wide
 
 __all__ = ["FORMS", "averages", "check_maps", "medians", "pixel_sums"]
@@ -29,12 +29,12 @@ def check_maps(key: str, output: Tensor, target: Tensor, channels: int, remedy: 
     """
     if output.dim() != 4 or output.shape[1] != channels:
         raise UserError(
-            f"an output for {key!r} is {[*output.shape]}, must be [N, {channels}, H, W]; give the decoder "
-            f"{channels} output channel{'s' if channels > 1 else ''}"
+            f"an output for {shown(key)} is {[*output.shape]}, must be [N, {channels}, H, W]; give the "
+            f"decoder {channels} output channel{'s' if channels > 1 else ''}"
         )
     if target.shape != output.shape or not target.is_floating_point():
         raise UserError(
-            f"{key!r} is {target.dtype} {[*target.shape]} for outputs {[*output.shape]}; give {remedy}, "
+            f"{shown(key)} is {target.dtype} {[*target.shape]} for outputs {[*output.shape]}; give {remedy}, "
             f"float32 {[*output.shape]}"
         )
 

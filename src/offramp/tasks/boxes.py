@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.tasks.task import Task, percent, wide
 
 __all__ = ["Boxes"]
@@ -34,8 +34,8 @@ class Boxes(Task):
     def loss(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
         if output.shape[1:] != (4,) or output.shape != target.shape:
             raise UserError(
-                f"{self.target!r} is {[*target.shape]} for outputs {[*output.shape]}; both have four numbers "
-                f"for each sample, [{len(output)}, 4]"
+                f"{shown(self.target)} is {[*target.shape]} for outputs {[*output.shape]}; both have four "
+                f"numbers for each sample, [{len(output)}, 4]"
             )
         known = target.isfinite().all(1)
         values = F.smooth_l1_loss(

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from offramp.checks import is_number, number
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.tasks.task import Task, percent, wide
 
 __all__ = ["NO_LABEL", "Classification"]
@@ -50,7 +50,7 @@ class Classification(Task):
             return
         given = self.class_weights
         if isinstance(given, str) or not hasattr(given, "__iter__"):
-            raise UserError(f"class_weights are one number per class, e.g. [1, 1, 2], got {given!r}")
+            raise UserError(f"class_weights are one number per class, e.g. [1, 1, 2], got {shown(given)}")
         weights = tuple(given.tolist() if isinstance(given, Tensor) else given)
         if not all(is_number(w) and w >= 0 for w in weights) or not any(weights):
             raise UserError(
@@ -92,8 +92,9 @@ class Classification(Task):
         expected = logits.shape if target.is_floating_point() else logits.shape[:1]
         if target.shape != expected:
             raise UserError(
-                f"{self.target!r} is {target.dtype} {[*target.shape]} for outputs {[*logits.shape]}; give "
-                f"one class index for each sample, int64 {[*logits.shape[:1]]}, or the classes' probabilities"
+                f"{shown(self.target)} is {target.dtype} {[*target.shape]} for outputs {[*logits.shape]}; "
+                f"give one class index for each sample, int64 {[*logits.shape[:1]]}, or the classes' "
+                "probabilities"
             )
         return target if target.is_floating_point() else target.long()
 

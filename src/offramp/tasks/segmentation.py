@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.tasks.classification import NO_LABEL
 from offramp.tasks.task import Better, Task, percent, wide
 
@@ -89,15 +89,15 @@ class Segmentation(Task):
         """The class indices as int64, if they are those of such outputs."""
         if output.dim() != 4:
             raise UserError(
-                f"an output for {self.target!r} is {[*output.shape]}, must be [N, classes, H, W]; give the "
-                "net a decoder that ends in a map of the image's size"
+                f"an output for {shown(self.target)} is {[*output.shape]}, must be [N, classes, H, W]; give "
+                "the net a decoder that ends in a map of the image's size"
             )
         expected = [output.shape[0], *output.shape[2:]]
         whole = not (target.is_floating_point() or target.is_complex() or target.dtype == torch.bool)
         if [*target.shape] != expected or not whole:
             raise UserError(
-                f"{self.target!r} is {target.dtype} {[*target.shape]} for outputs {[*output.shape]}; give "
-                f"one class index for each pixel, int64 {expected}"
+                f"{shown(self.target)} is {target.dtype} {[*target.shape]} for outputs {[*output.shape]}; "
+                f"give one class index for each pixel, int64 {expected}"
             )
         return target.long()
 
@@ -105,8 +105,8 @@ class Segmentation(Task):
         """Some label is of no class that the output has."""
         classes = output.shape[1]
         return UserError(
-            f"{self.target!r} has class {int(labels.max())} for an output of {classes} classes; give classes "
-            f"from 0 to {classes - 1}, and -1 for a pixel without one"
+            f"{shown(self.target)} has class {int(labels.max())} for an output of {classes} classes; give "
+            f"classes from 0 to {classes - 1}, and -1 for a pixel without one"
         )
 
 

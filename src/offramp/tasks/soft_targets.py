@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import torch.nn.functional as F
 from torch import Tensor
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.tasks.classification import Classification
 from offramp.tasks.task import Task, wide
 
@@ -75,5 +75,5 @@ def check_soft_targets(tasks: Iterable[Task]) -> None:
         if not isinstance(task, Classification) or task.target != tasks[0].target:
             raise UserError(
                 f"distillation compares the class probabilities of all outputs, and one has the task "
-                f"{task!r}; take a method without distillation"
+                f"{shown(task)}; take a method without distillation"
             )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.nets import Net
 from offramp.recipes.recipe import Recipe
 from offramp.tasks import Classification, MultiLabel, Task
@@ -55,7 +55,7 @@ def _class_weights(recipe: Recipe, data: OpenedData[Any], key: str) -> list[floa
         return torch.where(images > 0, images.sum() / (images.count_nonzero() * images), 0).tolist()
     weights = cast("list[float]", recipe.class_weights)
     if len(weights) != classes:
-        of_key = "" if len(data.targets) == 1 else f" for {key!r}"
+        of_key = "" if len(data.targets) == 1 else f" for {shown(key)}"
         raise UserError(
             f"class_weights are {len(weights)}, {data.name} has {classes} classes{of_key}; give one per class"
         )

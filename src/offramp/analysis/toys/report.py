@@ -7,7 +7,7 @@ from pathlib import Path
 
 from offramp.analysis.toys._plot import draw
 from offramp.analysis.toys.descent import Descent
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.text_table import aligned
 
 __all__ = ["table", "write"]
@@ -41,7 +41,7 @@ def write(descent: Descent, folder: str | Path) -> tuple[Path, Path]:
         folder.mkdir(parents=True, exist_ok=True)
         numbers.write_text(json.dumps(descent.to_dict(), allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
-        raise UserError(f"cannot write {str(numbers)!r}: {error.strerror}; give another folder") from error
+        raise UserError(f"cannot write {shown(numbers)}: {error.strerror}; give another folder") from error
     return numbers, draw(descent, picture)
 
 

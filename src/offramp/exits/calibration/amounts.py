@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from offramp.checks import is_number
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 
 __all__ = ["operations", "seconds"]
 
@@ -30,7 +30,7 @@ def operations(budget: object, static: float) -> float:
     found = _amount(budget, OPERATIONS, static)
     if found is None:
         raise UserError(
-            f"budget={budget!r} must be operations per sample above 0, e.g. '170M', '1.2G' or 170e6, "
+            f"budget={shown(budget)} must be operations per sample above 0, e.g. '170M', '1.2G' or 170e6, "
             "or a share of the static network, e.g. '50%'"
         )
     return found
@@ -49,7 +49,7 @@ def seconds(latency: object, static: float) -> float:
     found = _amount(latency, SECONDS, static)
     if found is None:
         raise UserError(
-            f"latency={latency!r} must be a time per sample with its unit, e.g. '3ms' or '200us', "
+            f"latency={shown(latency)} must be a time per sample with its unit, e.g. '3ms' or '200us', "
             "or a share of the static network's, e.g. '50%'"
         )
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.exits.calibration._achieved import achieved
 from offramp.exits.calibration._budget import best, best_that_pays, cheapest, published_within
 from offramp.exits.calibration.amounts import operations, seconds
@@ -39,8 +39,8 @@ def to_budget(
     least, exit = cheapest(costs, recorded.num_exits)
     if limit < least:
         raise UserError(
-            f"budget={budget!r} is {limit:.0f} operations per sample, and the cheapest answer, that of exit "
-            f"{exit}, takes {least:.0f}; give `budget={least:.0f}` or more"
+            f"budget={shown(budget)} is {limit:.0f} operations per sample, and the cheapest answer, that of "
+            f"exit {exit}, takes {least:.0f}; give `budget={least:.0f}` or more"
         )
     target = {"budget": limit, "convention": costs.convention, "rule": rule}
     policy: Policy | None = Policy.full(recorded.num_exits)
@@ -50,7 +50,7 @@ def to_budget(
         policy = best(recorded, reader.fit(recorded), costs, limit, per_class=per_class)
     if policy is None:
         raise UserError(
-            f"the published curve begins above budget={budget!r} on these samples; "
+            f"the published curve begins above budget={shown(budget)} on these samples; "
             "give a larger one, or `rule='best'`"
         )
     return replace(policy, calibration={"target": target, "achieved": achieved(policy, recorded, costs)})
@@ -76,8 +76,8 @@ def to_latency(
     least, exit = cheapest(times, recorded.num_exits)
     if limit < least:
         raise UserError(
-            f"latency={latency!r} is {_us(limit)} per sample, and the quickest answer, that of exit {exit}, "
-            f"takes {_us(least)} here; give more, e.g. `latency='{_us(1.1 * least)}'`"
+            f"latency={shown(latency)} is {_us(limit)} per sample, and the quickest answer, that of exit "
+            f"{exit}, takes {_us(least)} here; give more, e.g. `latency='{_us(1.1 * least)}'`"
         )
     target = {"latency": limit, "batch_size": batch_size, "static": times.static}
     policy = Policy.full(recorded.num_exits)

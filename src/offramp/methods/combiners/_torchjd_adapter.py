@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 from offramp.methods.combiners._seeded import seeded
 from offramp.methods.combiners.solvers import SolverFailure, dual_cone_push, points_of
 
@@ -61,27 +61,28 @@ def make_aggregator(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     import torchjd.aggregation
 
     if not isinstance(name, str):
-        raise UserError(f"aggregator is the name of a class of TorchJD, e.g. GradVac, got {name!r}")
+        raise UserError(f"aggregator is the name of a class of TorchJD, e.g. GradVac, got {shown(name)}")
     if reason := REFUSED.get(name.removesuffix("Weighting")):
         raise UserError(f"TorchJD's {name} cannot be used here: {reason}")
     known = (*SUM, *MEAN, *UNIT_FREE)
     if name not in known:
         raise UserError(
-            f"no aggregator {name!r} of TorchJD{guess(name, known)}; there are: {', '.join(known)}"
+            f"no aggregator {shown(name)} of TorchJD{guess(name, known)}; there are: {', '.join(known)}"
         )
     kind = getattr(torchjd.aggregation, name)
     takes = [p for p in inspect.signature(kind).parameters if p not in ("projector", "pref_vector", "f")]
     for key, value in arguments.items():
         if key not in takes:
             raise UserError(
-                f"{name} has no argument {key!r}{guess(key, takes)}; it has: {', '.join(takes) or 'none'}"
+                f"{name} has no argument {shown(key)}{guess(key, takes)}; it has: "
+                f"{', '.join(takes) or 'none'}"
             )
         if not isinstance(value, (int, float, str)):
             raise UserError(
-                f"{key} of {name} must be a number or a word, got {value!r}: groups differ in size"
+                f"{key} of {name} must be a number or a word, got {shown(value)}: groups differ in size"
             )
     if name == "FairGrad" and not arguments.get("alpha", 1) > 0:
-        raise UserError(f"alpha of FairGrad must be a number above 0, got {arguments['alpha']!r}")
+        raise UserError(f"alpha of FairGrad must be a number above 0, got {shown(arguments['alpha'])}")
     extra = {"projector": _projector()} if name in ("DualProj", "UPGrad") else {}
     try:
         made: nn.Module = kind(**arguments, **extra)

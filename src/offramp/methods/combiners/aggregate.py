@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from offramp.checks import is_number
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.methods.combiners._seeded import seeded
 from offramp.methods.combiners._torchjd_adapter import (
     MATRIX,
@@ -57,7 +57,9 @@ class Aggregate(RowCombiner):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.arguments, Mapping):
-            raise UserError(f"arguments are the aggregator's, e.g. {{'beta': 0.01}}, got {self.arguments!r}")
+            raise UserError(
+                f"arguments are the aggregator's, e.g. {{'beta': 0.01}}, got {shown(self.arguments)}"
+            )
         if (
             self.arguments or self.aggregator != Aggregate.aggregator
         ):  # the default is right, and costs no import
@@ -65,7 +67,7 @@ class Aggregate(RowCombiner):
             if self.aggregator == "GradDrop":
                 leak = arguments.pop("leak", 0.0)
                 if not is_number(leak) or not 0 <= leak <= 1:
-                    raise UserError(f"leak of GradDrop is a share from 0 to 1, got {leak!r}")
+                    raise UserError(f"leak of GradDrop is a share from 0 to 1, got {shown(leak)}")
             make_aggregator(self.aggregator, arguments)
         if self.aggregator in MATRIX and self._cheaper:
             raise UserError(f"{self.aggregator} needs the rows themselves: no lean, every or part with it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from offramp.checks import is_number, numbers
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 
 __all__ = ["Factors", "check_factors", "factors_of"]
 
@@ -35,7 +35,7 @@ def check_factors(
         return numbers(part, name, bounds, allowed)
     named = all(isinstance(key, str) and is_number(factor) for key, factor in value.items())
     if not value or not named or not allowed([*value.values(), 1.0]):
-        raise UserError(f"{name} are {value!r}, must be {bounds}")
+        raise UserError(f"{name} are {shown(value)}, must be {bounds}")
     return dict(value)
 
 
@@ -58,7 +58,8 @@ def factors_of(factors: Factors, outputs: Iterable[str], name: str) -> tuple[flo
     for key in factors:
         if key not in outputs:
             raise UserError(
-                f"{name}: the net has no output {key!r}{guess(key, outputs)}; it has: {', '.join(outputs)}"
+                f"{name}: the net has no output {shown(key)}{guess(key, outputs)}; it has: "
+                f"{', '.join(outputs)}"
             )
     chosen = tuple(float(factors.get(key, 1.0)) for key in outputs)
     if not any(chosen):

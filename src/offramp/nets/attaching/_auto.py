@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.nets.attaching._clean_cuts import clean_cuts
 from offramp.nets.attaching._interface import STAGES
 from offramp.say import say
@@ -34,8 +34,8 @@ def auto_places(backbone: nn.Module, at: str, sample: Any) -> list[str]:
     exits = int(match[1]) if match else 0
     if exits < 2:
         raise UserError(
-            f"at={at!r} names no place for an exit; give a list of module names, such as at=['layer1'], or "
-            "at='auto:4' for four exits, of which the last is the backbone's own"
+            f"at={shown(at)} names no place for an exit; give a list of module names, such as at=['layer1'], "
+            "or at='auto:4' for four exits, of which the last is the backbone's own"
         )
     cuts, macs = clean_cuts(backbone, sample)
     if len(cuts) < exits - 1:
@@ -54,7 +54,7 @@ def _too_few(backbone: str, count: int, at: str) -> str:
             f"before and behind it; name the modules to cut after, at=[...], or {STAGES}"
         )
     return (
-        f"{backbone} has clean cuts for {count + 1} exits, and at={at!r} asks for more; "
+        f"{backbone} has clean cuts for {count + 1} exits, and at={shown(at)} asks for more; "
         f"give at='auto:{count + 1}', or name the modules to cut after, at=[...]"
     )
 

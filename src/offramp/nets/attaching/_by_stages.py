@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.nets.attaching._checks import check_name
 from offramp.nets.attaching._interface import call_with, logits_of
 from offramp.nets.attaching._parts import Parts, feature_of
@@ -66,7 +66,7 @@ def _run(stage: nn.Module, number: int, x: Any) -> Any:
 def _built(backbone: nn.Module, stages: Sequence[Stage], one_input: bool) -> list[nn.Module]:
     if isinstance(stages, str) or not isinstance(stages, Sequence) or len(stages) < 2:
         raise UserError(
-            f"stages={stages!r} has no place for an exit; give two stages or more, each the name of a "
+            f"stages={shown(stages)} has no place for an exit; give two stages or more, each the name of a "
             "submodule, a module, a function, or a list of these, such as stages=[['stem', 'layer1'], 'rest']"
         )
     built = []
@@ -91,7 +91,9 @@ def _module(backbone: nn.Module, stage: int, run: Any) -> nn.Module:
         check_values(run)
         return run
     if not callable(run):
-        raise UserError(f"stage {stage} has {run!r} in it; give names of submodules, modules, or functions")
+        raise UserError(
+            f"stage {stage} has {shown(run)} in it; give names of submodules, modules, or functions"
+        )
     return _Function(run)
 
 

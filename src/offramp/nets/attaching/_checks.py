@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 from offramp.nets.attaching._interface import call_with, check_logits
 
 __all__ = ["check_names", "run_whole"]
@@ -22,7 +22,7 @@ def check_names(backbone: nn.Module, at: Sequence[str] | None) -> None:
     """
     if isinstance(at, str) or not isinstance(at, Sequence) or {*map(type, at)} != {str}:
         raise UserError(
-            f"at={at!r} names no place for an exit; give a list of module names, such as at=['layer1']"
+            f"at={shown(at)} names no place for an exit; give a list of module names, such as at=['layer1']"
         )
     for name in at:
         check_name(backbone, name)

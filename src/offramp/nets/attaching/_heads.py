@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 from offramp.nets.attaching._parts import Parts
 from offramp.nets.attaching._pooled_head import HEADS, LastTensor, pooled_head
 from offramp.nets.attaching._tokens import POOLS, Tokens, token_pools
@@ -74,7 +74,9 @@ def _for_each(name: str, given: Any, known: Sequence[str | None], count: int) ->
     for word in words:
         if word not in known:
             there = [known for known in known if known]
-            raise UserError(f"{name}={word!r} is none{guess(word, there)}; there are: {', '.join(there)}")
+            raise UserError(
+                f"{name}={shown(word)} is none{guess(word, there)}; there are: {', '.join(there)}"
+            )
     if len(words) != count:
         raise UserError(
             f"{name}= has {len(words)} entries for {count} exits before the last; give one for each"

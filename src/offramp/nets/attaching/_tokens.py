@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.nets.attaching._parts import Parts
 from offramp.unchanged import unchanged
 
@@ -64,13 +64,13 @@ def tokens_of(backbone: nn.Module, sample: Any) -> Tokens | None:
     if mask is not None and mask.shape == ids.shape[:2]:
         return replace(tokens, padding=mask)
     if mask is not None:
-        return replace(tokens, doubt=f"{MASK!r} is {[*mask.shape]}, and not [N, T] as the tokens are;")
+        return replace(tokens, doubt=f"{shown(MASK)} is {[*mask.shape]}, and not [N, T] as the tokens are;")
     others = [x for x in rows if x is not ids and x.shape == ids.shape]
     unclear = [name for name, x in named.items() if "mask" in name and x.shape[:1] == ids.shape[:1]]
     if unclear or (others and not named):
-        source = f"input {unclear[0]!r}" if unclear else "an input without a name"
+        source = f"input {shown(unclear[0])}" if unclear else "an input without a name"
         return replace(
-            tokens, doubt=f"{source} may tell padding; name it {MASK!r} if it does, 0 at padding, or"
+            tokens, doubt=f"{source} may tell padding; name it {shown(MASK)} if it does, 0 at padding, or"
         )
     pads = _pad_ids(backbone)
     if len(pads) > 1:
@@ -160,7 +160,7 @@ def token_pools(
         x = feature if isinstance(feature, Tensor) else feature[-1]
         if word in ("last", "class") and (x.ndim != 3 or (word == "class" and axis != 2)):
             raise UserError(
-                f"the feature of exit {exit} is {[*x.shape]}, and pool={word!r} picks one of tokens "
+                f"the feature of exit {exit} is {[*x.shape]}, and pool={shown(word)} picks one of tokens "
                 "[N, T, C]; give pool='mean'"
             )
         if word == "class":
@@ -192,8 +192,8 @@ def _doubt(tokens: Tokens, place: int | None, causal: bool) -> str:
         return "one token does not tell how tokens read each other; give an example of two or more"
     if causal and place is None:
         return (
-            f"the net is causal, and nothing tells where its texts end; give {MASK!r} among its inputs, or "
-            f"set its config.pad_token_id, or {REMEDY}"
+            f"the net is causal, and nothing tells where its texts end; give {shown(MASK)} among its inputs, "
+            f"or set its config.pad_token_id, or {REMEDY}"
         )
     return ""
 

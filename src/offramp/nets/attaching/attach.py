@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.nets.attaching._auto import auto_places
 from offramp.nets.attaching._batch_axis import check_apart, check_batch_first
 from offramp.nets.attaching._by_graph import by_graph
@@ -115,7 +115,7 @@ def attach(
             does not fit the feature of its exit, or it is not certain what is padding.
     """
     if not isinstance(input_size, (tuple, list)):
-        raise UserError(f"input_size is the shape of one input, e.g. (3, 32, 32), got {input_size!r}")
+        raise UserError(f"input_size is the shape of one input, e.g. (3, 32, 32), got {shown(input_size)}")
     if stages is None and not isinstance(at, str):
         check_names(backbone, at)
     elif stages is not None and at is not None:

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 from offramp.nets.net import Net
 
 __all__ = ["builder", "completed"]
@@ -37,12 +37,12 @@ def builder(build: Callable[P, Built]) -> Callable[P, Built]:
         for key in kwargs:
             if key not in known:
                 raise UserError(
-                    f"{name} has no argument {key!r}{guess(key, known)}; it has: {', '.join(known)}"
+                    f"{name} has no argument {shown(key)}{guess(key, known)}; it has: {', '.join(known)}"
                 )
         given = signature.bind(*args, **kwargs).arguments
         for key, value in given.items():
             if isinstance(known[key].default, int) and (type(value) is not int or value < 1):
-                raise UserError(f"{name} needs a whole number of at least 1 for {key}, got {value!r}")
+                raise UserError(f"{name} needs a whole number of at least 1 for {key}, got {shown(value)}")
         net = build(*args, **kwargs)
         since = {key: known[key].default for key in _BEFORE.get(name, ())}
         net.spec = {"net": name, **given, **{key: given.get(key, value) for key, value in since.items()}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 from offramp.nets import zoo
 from offramp.nets.net import Net
 
@@ -21,7 +21,7 @@ def named(name: str) -> Callable[..., Net]:
         UserError: No such network.
     """
     if name not in NETS:
-        raise UserError(f"no network {name!r}{guess(name, NETS)}; there are: {', '.join(NETS)}")
+        raise UserError(f"no network {shown(name)}{guess(name, NETS)}; there are: {', '.join(NETS)}")
     return NETS[name]
 
 

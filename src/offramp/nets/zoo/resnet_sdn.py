@@ -7,7 +7,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.zoo._sdn import residual_layers, sdn
 from offramp.nets.zoo.builder import builder
@@ -48,7 +48,7 @@ def resnet_sdn(num_classes: int = 100, width: int = 16, head_reads: str = "sum")
         UserError: It reads neither.
     """
     if head_reads not in ("sum", "relu"):
-        raise UserError(f"head_reads of resnet_sdn is sum or relu, got {head_reads!r}")
+        raise UserError(f"head_reads of resnet_sdn is sum or relu, got {shown(head_reads)}")
     conv = nn.Conv2d(3, width, 3, padding=1, bias=False)
     stem = nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU())
     widths = (width, 2 * width, 4 * width)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 from offramp.nets.multi_task import MultiTaskNet
 from offramp.nets.zoo._segnet import SIZE, TASKS, SegNet, head, initialise, log_variances
 from offramp.nets.zoo.builder import builder
@@ -23,7 +23,9 @@ def segnet(num_classes: int = 13, width: int = 64, task: str = "segmentation") -
         UserError: No such task.
     """
     if task not in TASKS:
-        raise UserError(f"segnet has no task {task!r}{guess(task, TASKS)}; there are: {', '.join(TASKS)}")
+        raise UserError(
+            f"segnet has no task {shown(task)}{guess(task, TASKS)}; there are: {', '.join(TASKS)}"
+        )
     net = MultiTaskNet(
         [SegNet(width)], [head(task, width, num_classes)], {task: TASKS[task]}, input_size=SIZE
     )

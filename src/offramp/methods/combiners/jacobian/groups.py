@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 
 __all__ = ["SCOPES", "ParameterGroup", "group_parameters"]
 
@@ -67,7 +67,9 @@ def group_parameters(owners: Mapping[Tensor, frozenset[int]], shared: str) -> li
         UserError: There is no such reading.
     """
     if shared not in SCOPES:
-        raise UserError(f"shared must be one of {', '.join(SCOPES)}, got {shared!r}{guess(shared, SCOPES)}")
+        raise UserError(
+            f"shared must be one of {', '.join(SCOPES)}, got {shown(shared)}{guess(shared, SCOPES)}"
+        )
     alike: dict[frozenset[int], list[Tensor]] = {}
     for parameter, indices in owners.items():
         if len(indices) > 1:
