@@ -11,9 +11,9 @@ import sys
 
 import pytest
 import torch
+from short_of_memory import ERRORS, Limit, Narrow
 from test_every_method import Killed
 from tiny_runs import Tripwire, rows, tiny_data, tiny_net
-from torch import nn
 
 from offramp import Recipe, Run, UserError, fit
 from offramp.data import Batch
@@ -23,47 +23,6 @@ from offramp.out_of_memory import ran_out_of_memory
 from offramp.runs import checkpoint
 
 RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05, augment="crop-flip", checkpoint_every=2)
-CPU = RuntimeError(
-    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
-    "allocate 4000 bytes. Error code 12 (Cannot allocate memory)"
-)
-ERRORS = [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), CPU, MemoryError()]
-
-
-class Fails(torch.autograd.Function):
-    """The identity, whose backward pass raises."""
-
-    @staticmethod
-    def forward(ctx, x, error):
-        ctx.error = error
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx, grad):
-        raise ctx.error
-
-
-class Limit(nn.Module):
-    """The identity of at most so many samples with gradients; more are too many, from some call on.
-
-    It has a counter of its own, which a failed attempt must not move.
-    """
-
-    def __init__(self, samples, error=ERRORS[0], *, backward=False, begin=0):
-        super().__init__()
-        self.samples, self.error, self.in_backward, self.begin = samples, error, backward, begin
-        self.calls, self.seen, self.counter = itertools.count(), [], 0
-        self.sizes = iter(())  # no list, which would be put back
-
-    def forward(self, x):
-        if not torch.is_grad_enabled():
-            return x
-        self.counter += 1
-        if next(self.calls) >= self.begin and len(x) > self.samples:
-            if not self.in_backward:
-                raise self.error
-            return Fails.apply(x, self.error)
-        return x
 
 
 def limited(*arguments, norm=True, dropout=0.3, **keywords):
@@ -181,19 +140,6 @@ def test_a_staged_method_says_so_too():
         fit(limited(4), tiny_data(), "meta-gf", RECIPE, quiet=True)
 
 
-class Narrow(nn.Module):
-    """The identity of at most so many samples without gradients."""
-
-    def __init__(self, samples):
-        super().__init__()
-        self.samples = samples
-
-    def forward(self, x):
-        if not torch.is_grad_enabled() and len(x) > self.samples:
-            raise ERRORS[0]
-        return x
-
-
 def test_an_evaluation_goes_on_with_fewer_samples(capsys, tmp_path):
     nets = [tiny_net(), tiny_net()]
     nets[1].stages[1].append(Narrow(3))
@@ -254,7 +200,6 @@ def test_a_process_that_the_system_gives_no_more_memory():
     code = """
 import resource, torch
 torch.set_num_threads(1)
-from torch import nn
 from offramp import Recipe, fit
 from offramp.nets import MultiExitNet
 from tiny_runs import tiny_data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from torchrun_job import (
     PARTIAL,
     RECIPE,
     SHORT,
+    SHORT_OF_MEMORY,
     STOPPED,
 )
 from two_targets import on_one_rank, two_decoders, two_heads, two_targets
@@ -47,6 +49,19 @@ def test_two_processes_train_as_one(out, tmp_path, method):
 @pytest.mark.parametrize("method", ACCUMULATED)
 def test_two_processes_that_cut_their_halves_train_as_one_with_whole_batches(out, tmp_path, method):
     assert_as_one(out / f"accumulated-{method}", method, RECIPE, tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", SHORT_OF_MEMORY)
+def test_two_processes_of_which_one_is_short_of_memory_agree_on_micro_batches(out, tmp_path, method):
+    """They train as one process does with whole batches, to rounding."""
+    net = tiny_net(norm=False, dropout=0.0)
+    fit(net, tiny_data(), method, ONCE, tmp_path / "run", quiet=True)
+    folder = out / f"short-{method}"
+    shared = load_file(folder / "weights.safetensors")
+    torch.testing.assert_close(shared, dict(net.state_dict()), rtol=1e-4, atol=1e-6)
+    assert json.loads((folder / "result.json").read_text())["micro_batches"] == 2
+    assert "out of memory with 4 samples at a time" in (out / "stderr").read_text()
 
 
 @pytest.mark.slow

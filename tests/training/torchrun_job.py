@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
+from short_of_memory import Limit
 from tiny_dense import dense_data, dense_net
 from tiny_runs import Tripwire, tiny_data, tiny_net
 from two_targets import on_one_rank, two_decoders, two_heads, two_targets
@@ -24,6 +25,7 @@ ACCUMULATED = ("dfs", "bdl-2", "nash-mtl", "kd", "uncertainty")
 DECODERS = ("dfs", "dfs+cagrad", "dfs-no-reference")
 STOPPED = ("dfs", "dr-mgf")
 PARTIAL = ("joint", "cagrad", "nash-mtl", "uncertainty", "dr-mgf")  # with targets on one rank only
+SHORT_OF_MEMORY = ("dfs", "nash-mtl", "kd")
 ONCE = RECIPE.replace(epochs=1)
 
 
@@ -46,6 +48,11 @@ def main(out: Path) -> None:
         cut, folder = RECIPE.replace(accumulate=3), out / f"accumulated-{method}"
         net = tiny_net(norm=False, dropout=0.0)
         fit(net, tiny_data(), method, cut, folder, device="cpu", quiet=True)
+    for method in SHORT_OF_MEMORY:  # on one rank
+        net = tiny_net(norm=False, dropout=0.0)
+        net.stages[1].append(Limit(2 if os.environ["RANK"] == "1" else 8))
+        folder = out / f"short-{method}"
+        fit(net, tiny_data(), method, ONCE.replace(accumulate="auto"), folder, device="cpu", quiet=True)
     for method in STOPPED:
         alone, stopped = out / f"alone-{method}", out / f"stopped-{method}"
         fit(tiny_net(), tiny_data(), method, RECIPE, alone, device="cpu", quiet=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,11 +11,27 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-__all__ = ["broadcast", "first_text", "gather", "highest", "mean", "mean_all", "total", "world_size"]
+__all__ = ["apart", "broadcast", "first_text", "gather", "highest", "mean", "mean_all", "total", "world_size"]
+
+
+_apart = False  # no ContextVar: backward passes run in threads of their own
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Let this process do without the others for a while, as if it were the only one."""
+    global _apart
+    _apart = True
+    try:
+        yield
+    finally:
+        _apart = False
 
 
 def world_size() -> int:
     """How many processes there are."""
+    if _apart:
+        return 1
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
+
+import torch
 
 from offramp.data.batch import Batch
 from offramp.data.joint_batch import JointBatch
+from offramp.distributed.collectives import apart, first_text
 from offramp.methods.loops.context import LoopContext
 from offramp.out_of_memory import counted, free_memory, ran_out_of_memory, restart_peak
 from offramp.say import say
@@ -15,7 +18,14 @@ from offramp.unchanged import noted
 
 __all__ = ["MicroBatches"]
 
-Made = TypeVar("Made")
+Made = TypeVar("Made", covariant=True)
+
+
+class Gradients(Protocol[Made]):
+    """Fills the gradients of a step from its micro-batches."""
+
+    def __call__(self, context: LoopContext, micro_batches: list[Batch], /) -> Made:
+        """Go forward and backward with each."""
 
 
 class MicroBatches:
@@ -34,28 +44,53 @@ class MicroBatches:
         self.context = context
         self.growing = context.accumulate == "auto"
         self.count = 1 if context.accumulate == "auto" else context.accumulate
+        self.agreed = False  # whether a step has fitted in every process
 
-    def run(self, batch: Batch, gradients: Callable[[list[Batch]], Made]) -> Made:
+    def run(self, batch: Batch, gradients: Gradients[Made]) -> Made:
         """Find a batch's gradients, if need be with more micro-batches.
 
         Nothing of an attempt that fails is left: no gradient, batch statistic or random number, nothing that
         the method remembers, and no counter in an attribute of the net.
 
+        Several processes, which wait for each other in a step, agree on a number before their first: each
+        tries that step by itself, until it fits in all of them.
+
         Args:
             batch: The samples.
             gradients: Fills the gradients from micro-batches, from the first to the last.
         """
+        several = self.context.fabric.world_size > 1
+        if self.growing and several and not self.agreed:
+            self._agree(batch, gradients)
         while True:
-            undo = self._noted() if self.growing else None
+            undo = self._noted() if self.growing and not several else None
             try:
-                return gradients(batch.split(self.count))
+                return gradients(self.context, batch.split(self.count))
             except Exception as error:
-                more = min(2 * self.count, _most(batch))
-                if undo is None or more <= self.count or not ran_out_of_memory(error):
+                if undo is None or not self._can_grow(batch) or not ran_out_of_memory(error):
                     raise
             # here the error is gone, and the graphs that its traceback held
             undo()
-            self._cut_into(more, len(batch))
+            self._grow(batch)
+
+    def _agree(self, batch: Batch, gradients: Gradients[Made]) -> None:
+        while True:
+            undo, failure = self._noted(), None
+            try:
+                with apart():
+                    gradients(self.context.alone(), batch.split(self.count))
+            except Exception as error:
+                if not ran_out_of_memory(error):
+                    raise
+                failure = str(error)
+            undo()
+            failure = first_text(failure, self.context.fabric.device)
+            if failure is None:
+                self.agreed = True
+                return
+            if not self._can_grow(batch):
+                raise torch.OutOfMemoryError(failure)
+            self._grow(batch)
 
     def _noted(self) -> Callable[[], None]:
         net, bound = self.context.net, self.context.bound
@@ -70,14 +105,18 @@ class MicroBatches:
 
         return undo
 
-    def _cut_into(self, count: int, samples: int) -> None:
-        device = self.context.fabric.device
+    def _can_grow(self, batch: Batch) -> bool:
+        return self.count < _most(batch)
+
+    def _grow(self, batch: Batch) -> None:
+        device, before = self.context.fabric.device, counted(-(-len(batch) // self.count))
         free_memory(device)
         restart_peak(device)
+        self.count = min(2 * self.count, _most(batch))
         if self.context.fabric.is_global_zero:
-            before = counted(-(-samples // self.count))
-            say(f"out of memory with {before} at a time: batches are cut into {count} parts from here on")
-        self.count = count
+            say(
+                f"out of memory with {before} at a time: batches are cut into {self.count} parts from here on"
+            )
 
     def state(self) -> dict[str, int]:
         """What a checkpoint keeps: how many there are, if that may change."""

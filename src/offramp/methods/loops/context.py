@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -97,6 +98,15 @@ class LoopContext:
             average=mean if processes > 1 else None,
             processes=processes,
         )
+
+    def alone(self) -> LoopContext:
+        """The context of a step without the other processes, to be taken within :func:`apart`."""
+
+        def model(*inputs: Any, **how: Any) -> Any:
+            with self.fabric.autocast():
+                return self.net(*inputs, **how)
+
+        return dataclasses.replace(self, model=model, compiled=False)
 
     def averaging(self, *, now: bool) -> AbstractContextManager[Any]:
         """Context of forward and backward that says whether Fabric averages over the processes now."""

@@ -57,10 +57,10 @@ class _Descent(BoundLoop):
         for group in self.optimizer.param_groups:
             group["lr"] = progress.lr * group.get("lr_factor", 1.0)  # the recipe's groups
 
-        def gradients(micro_batches: list[Batch]) -> list[Losses]:
+        def gradients(context: LoopContext, micro_batches: list[Batch]) -> list[Losses]:
             self.optimizer.zero_grad()
             return [
-                self._descend(micro_batch, batch, progress, more=number < len(micro_batches))
+                _descend(context, micro_batch, batch, progress, more=number < len(micro_batches))
                 for number, micro_batch in enumerate(micro_batches, 1)
             ]
 
@@ -69,17 +69,6 @@ class _Descent(BoundLoop):
             context.average_gradients()
             context.update(self.optimizer, context.net, context.bound)
         return Losses(torch.stack([each.values for each in losses]).sum(0), losses[0].outputs)
-
-    def _descend(self, micro_batch: Batch, batch: Batch, progress: Progress, *, more: bool) -> Losses:
-        """Add a micro-batch's gradients; its part of the losses, and nothing else of it stays in memory."""
-        context = self.context
-        with context.averaging(now=not more):
-            whole = None if micro_batch is batch else batch
-            step = context.forward(micro_batch, progress, whole=whole, more=more)
-            losses = context.bound.losses_of(step)
-            if losses:
-                context.bound.combine(losses, step, context.backward())
-        return Losses.of(step, [step.share * loss.detach() for loss in losses])
 
     def state(self) -> dict[str, Any]:
         return {
@@ -92,3 +81,16 @@ class _Descent(BoundLoop):
         self.context.bound.load_state_dict(state["method"])
         self.optimizer.optimizer.load_state_dict(state["optimizer"])
         self.cutting.load(state)
+
+
+def _descend(
+    context: LoopContext, micro_batch: Batch, batch: Batch, progress: Progress, *, more: bool
+) -> Losses:
+    """Add a micro-batch's gradients; its part of the losses, and nothing else of it stays in memory."""
+    with context.averaging(now=not more):
+        whole = None if micro_batch is batch else batch
+        step = context.forward(micro_batch, progress, whole=whole, more=more)
+        losses = context.bound.losses_of(step)
+        if losses:
+            context.bound.combine(losses, step, context.backward())
+    return Losses.of(step, [step.share * loss.detach() for loss in losses])
