@@ -63,6 +63,16 @@ def test_recipes_that_differ_are_noted_and_kept_apart(make_run):
     assert "where a label does not say otherwise: lr=0.1" in comparison.table()
 
 
+def test_other_numbers_of_micro_batches_are_noted(make_run):
+    runs = {make_run("a"): 1, make_run("b", method="dfs"): 4, make_run("c", method="dfs", seed=1): 2}
+    assert not any("micro-batches" in note for note in compare(runs).notes)
+    for folder, number in runs.items():
+        result = json.loads((folder / "result.json").read_text())
+        (folder / "result.json").write_text(json.dumps(result | {"micro_batches": number}))
+    (note,) = (note for note in compare(runs).notes if "micro-batches" in note)
+    assert "1 in joint, 2 and 4 in dfs, over which batch norm" in note
+
+
 def test_joint_is_the_baseline_wherever_it_stands(make_run):
     runs = [make_run(m, method=m) for m in ("dfs", "joint", "separate")]
     comparison = compare(runs)

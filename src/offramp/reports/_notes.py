@@ -30,7 +30,7 @@ def notes(groups: Sequence[Group], differing: Mapping[str, Any]) -> list[str]:
         lines.append("one common seed gives no interval; train each method with the same three or more seeds")
     if any(set(group.seeds) != set(groups[0].seeds) for group in groups[1:]):
         lines.append("not all methods have the same seeds; a difference is over the seeds that both have")
-    return lines + _separate(groups) + _delta_m(groups)
+    return lines + _micro_batches(groups) + _separate(groups) + _delta_m(groups)
 
 
 def differing_recipes(differing: Mapping[str, Any]) -> list[str]:
@@ -45,6 +45,21 @@ def differing_recipes(differing: Mapping[str, Any]) -> list[str]:
     return [
         f"the recipes differ in {', '.join(differing)}: this compares more than methods; "
         f"where a label does not say otherwise: {usual}"
+    ]
+
+
+def _micro_batches(groups: Sequence[Group]) -> list[str]:
+    """A note on runs whose ``accumulate="auto"`` has settled at other numbers than that of others."""
+    settled = {
+        group.label: sorted({run.result.micro_batches for run in group.runs if run.result.micro_batches})
+        for group in groups
+    }
+    if len({number for numbers in settled.values() for number in numbers}) < 2:
+        return []
+    told = [f"{' and '.join(map(str, numbers))} in {label}" for label, numbers in settled.items() if numbers]
+    return [
+        f"accumulate=auto has cut batches into other numbers of micro-batches, {', '.join(told)}, over which "
+        "batch norm normalises; give all runs the largest as accumulate"
     ]
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from offramp.data.batch import Batch
 from offramp.data.smaller_batches import SmallerBatches
+from offramp.errors import UserError
 from offramp.modes import evaluating
 from offramp.tasks.task import Task
 
@@ -48,16 +49,20 @@ def evaluate(
         total: Sums counts over the processes that share the batches.
 
     Raises:
+        UserError: Outputs that are not numbers, of which no metric says anything.
         ValueError: No batches.
     """
     joint = same_task(tasks)
     measured = {**tasks, "": joint} if joint else tasks  # no output has an empty name
     counts: dict[str, Tensor] = {}
     blank: dict[str, Tensor] = {}  # outputs for no samples
+    broken: dict[str, Tensor] = {}  # how many samples have outputs that are not numbers
     smaller = SmallerBatches(_device_of(net), math.lcm(*(task.together for task in tasks.values())))
 
     def count(batch: Batch) -> dict[str, Tensor]:
         outputs = dict(zip(tasks, net(batch.inputs), strict=True))
+        for name, output in outputs.items():
+            broken[name] = broken.get(name, 0) + _broken(output)
         if joint:
             outputs[""] = joint.ensemble([*outputs.values()])
         blank.update({name: output[:0].clone() for name, output in outputs.items()} if not blank else {})
@@ -75,6 +80,7 @@ def evaluate(
             for new in smaller(batch, count):
                 for name, each in new.items():
                     counts[name] = counts[name] + each if name in counts else each
+    _check_numbers(broken, total)
     sums = _over_processes(counts, blank, measured, total) if blank else {}
     if not sums:
         raise ValueError("there is nothing to evaluate on: no batches")
@@ -83,6 +89,24 @@ def evaluate(
     if joint is None or ensemble is None:
         return Metrics(values)
     return Metrics(values, {joint.primary: ensemble[joint.primary]})
+
+
+def _broken(output: Tensor) -> Tensor:
+    """How many samples have a NaN or infinity in an output; minus infinity rules a class out."""
+    bad = output.isnan() | output.isposinf()
+    return bad.flatten(1).any(1).sum() if bad.ndim > 1 else bad.sum()
+
+
+def _check_numbers(broken: Mapping[str, Tensor], total: Callable[[Tensor], Tensor]) -> None:
+    if not broken:
+        return
+    counts = total(torch.stack([*broken.values()])).tolist()
+    bad = [f"{name} for {count} of them" for name, count in zip(broken, counts, strict=True) if count]
+    if bad:
+        raise UserError(
+            f"the net gives no finite numbers to samples in evaluation mode, {', '.join(bad)}, so that "
+            "nothing is measured; look for NaN or infinity in inputs, weights and running statistics"
+        )
 
 
 def _over_processes(

@@ -164,6 +164,8 @@ class Trainer:
         Raises:
             UserError: The disk is full, or a weight is not finite.
         """
+        if bad := first_text(weights_trouble(self.net), self.fabric.device):
+            raise UserError(f"{bad} of the net is not finite; give a net whose weights are numbers")
         if self.folder.last_checkpoint is None:
             self._save()
 
@@ -185,6 +187,7 @@ class Trainer:
                 for phase in range(self.state.phase, len(self.loop.phases)):
                     self._run_phase(phase, display)
                     self._end_phase(phase, display)
+                self._check_numbers()
                 row = self._row()
                 self.state.next_epoch(row)
                 self.folder.log_epoch(self.state.rows)
@@ -276,11 +279,16 @@ class Trainer:
                 f"go on with the run in {self.folder.path} by `resume=True`",
             )
 
+    def _check_numbers(self) -> None:
+        """Stop if a loss or a weight is no longer finite."""
+        bad = weights_trouble(self.net)
+        self._check(self.watch.trouble(self.plan) or (bad and f"{bad} is no longer finite"))
+
     def _save(self) -> None:
         """Write a checkpoint, unless it would be a bad one."""
         if self.folder.path is None:
             return
-        self._check(self.watch.trouble(self.plan) or weights_trouble(self.net))
+        self._check_numbers()
         state = capture(self.state, self.loop, self.fabric)
         if self.average:
             state["average"] = self.average.tensors

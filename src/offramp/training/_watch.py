@@ -52,9 +52,8 @@ class Watch:
 
 
 def weights_trouble(net: nn.Module) -> str | None:
-    """The first parameter or running statistic that holds a NaN or an infinity; or None."""
+    """Name the first parameter or running statistic that holds a NaN or an infinity; None if none does."""
     named: list[tuple[str, Tensor]] = list(net.named_parameters())
     named += [(name, b) for name, b in net.named_buffers() if name.endswith(("running_mean", "running_var"))]
     finite = torch.stack([tensor.isfinite().all() for _, tensor in named]).tolist()
-    bad = [name for (name, _), fine in zip(named, finite, strict=True) if not fine]
-    return f"{bad[0]} is no longer finite" if bad else None
+    return next((name for (name, _), fine in zip(named, finite, strict=True) if not fine), None)
