@@ -11,7 +11,7 @@ from offramp.data._labels import MULTI_LABEL, Labels
 from offramp.data._stored import StoredColumn
 from offramp.data.asked import Asked
 from offramp.data.targets import LABEL
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 
 __all__ = ["ArrayRows"]
 
@@ -44,7 +44,7 @@ class ArrayRows:
         self._images, self._targets, self._name = images, targets, name
         for key, values in targets.items():
             if len(images) != len(values):
-                words = "labels" if key == LABEL else f"of {key!r}"
+                words = "labels" if key == LABEL else f"of {shown(key)}"
                 raise UserError(
                     f"{name}: {len(images)} images and {len(values)} {words}; give as many {words} as images"
                 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from offramp.data._class_names import class_names
 from offramp.data._labels import Labels, is_number
 from offramp.data._rows import Rows
-from offramp.errors import UserError
+from offramp.errors import UserError, cut, shown
 
-__all__ = ["MANY", "Classes", "LabelledSplit", "decide_classes"]
+__all__ = [
+    "MANY",
+    "MOST",
+    "Classes",
+    "LabelledSplit",
+    "counted",
+    "decide_classes",
+    "given_names",
+    "numbering_note",
+]
 
+MOST = 10_000_000  # classes that are worth a name each; a net with more outputs is a mistake
 MANY = 100_000  # above this number, different labels are more likely no classes
 LISTED = 12  # the largest number of values that a remedy spells out
 
@@ -109,21 +119,22 @@ class Classes:
         rows, labels = splits[split]
         label = min(unknown[split], key=labels.first_row)
         negative = is_number(label) and label < 0
-        reason = "means that there is none" if negative else f"is none of {reprlib.repr(list(self.names))}"
+        reason = "means that there is none" if negative else f"is none of {shown([*self.names])}"
         remedies = ["correct it"]
         if can_ignore:
             ignorable = _sorted({value for values in unknown.values() for value in values})
             ignore = ignorable[0] if len(ignorable) == 1 else ignorable
-            remedies.append(f"leave such rows out by `ignore_label={ignore!r}`")
+            remedies.append(f"leave such rows out by `ignore_label={shown(ignore)}`")
         if rows.class_names is None and not self.by_index:
             used = _sorted(
                 {v for _, other in splits.values() for v in other.values if str(v) not in self.ignored}
             )
-            shortened = f"[{used[0]!r}, ...]"
-            remedies.append(f"make it a class by `classes={used if len(used) <= LISTED else shortened}`")
+            few = f"[{shown(used[0])}, ...]"
+            remedies.append(f"make it a class by `classes={used if len(used) <= LISTED else few}`")
         count = labels.count(unknown[split])
-        return f"{rows.location(labels.first_row(label))}: label {label!r} {reason} ({count} such rows); " + (
-            ", or ".join(remedies)
+        return (
+            f"{rows.location(labels.first_row(label))}: label {shown(label)} {reason} ({count} such rows); "
+            + (", or ".join(remedies))
         )
 
 
@@ -153,12 +164,13 @@ def decide_classes(
     """
     left_out = frozenset(map(str, ignored))
     if isinstance(classes, Sequence):
-        names = tuple(map(str, classes))
+        names = given_names(classes)
         return Classes(names, not any(name.removeprefix("-").isdecimal() for name in names), left_out)
     if named is not None:
         if classes not in (None, len(named)):
             raise UserError(
-                f"{location(0)}: the set names {len(named)} classes itself; leave `classes={classes}` out"
+                f"{location(0)}: the set names {len(named)} classes itself; leave "
+                f"`classes={shown(classes)}` out"
             )
         return Classes(named, True, left_out)
     used = [value for value in labels.values if str(value) not in left_out]
@@ -166,23 +178,69 @@ def decide_classes(
     if len(examples) > 1:
         label, other = sorted(examples.values(), key=labels.first_row)[:2]
         raise UserError(
-            f"{location(labels.first_row(label))}: label {label!r} is of another kind than {other!r} "
+            f"{location(labels.first_row(label))}: label {shown(label)} is of another kind than "
+            f"{shown(other)} "
             f"({location(labels.first_row(other))}); make all of them numbers, or all words"
         )
     if isinstance(classes, int) and int in examples:
-        return Classes(tuple(map(str, range(classes))), True, left_out)
+        return Classes(tuple(map(str, range(counted(classes)))), True, left_out)
     values = sorted(value for value in used if not is_number(value) or value >= 0)
     if classes is None and len(values) > MANY:
         raise UserError(
             f"{location(0)} and on: {len(values):,} different labels, which are hardly classes; choose "
-            "another column by `label=...`, or say that they are, by "
-            f"`classes={len(values) if int not in examples else values[-1] + 1}`"
+            f"another column by `label=...`, or {_say_that_they_are(values)}"
         )
     if classes not in (None, len(values)):
         raise UserError(
-            f"{location(0)} and on: {len(values)} different labels, not {classes}; leave `classes` out"
+            f"{location(0)} and on: {len(values)} different labels, not {shown(classes)}; leave `classes` out"
         )
-    return Classes(tuple(map(str, values)), False, left_out)
+    where = f"{location(labels.first_row(values[0]))} and on" if values else location(0)
+    return Classes(class_names(values, where, whose="label"), False, left_out)
+
+
+def given_names(classes: Sequence[object]) -> tuple[str, ...]:
+    """Names of classes that somebody gave.
+
+    Raises:
+        UserError: One is no name, or given twice.
+    """
+    names = class_names([*classes], "classes")
+    if len(set(names)) < len(names):
+        raise UserError("classes has a name twice; give each once")
+    return names
+
+
+def counted(classes: int) -> int:
+    """A number of classes that somebody gave.
+
+    Raises:
+        UserError: It is below 1, or so large that their names alone would fill the memory.
+    """
+    if not 1 <= classes <= MOST:
+        raise UserError(
+            f"classes={shown(classes)} must be 1 to {MOST:,}; where labels are larger, number them from 0 on"
+        )
+    return classes
+
+
+def numbering_note(names: Sequence[str]) -> list[str]:
+    """A note on classes that are called by labels that are whole numbers, but not 0, 1, 2, ..."""
+    numbers = all(name.removeprefix("-").isdecimal() for name in names)
+    if not numbers or [*names] == [str(number) for number in range(len(names))]:
+        return []
+    listed = ", ".join(names if len(names) <= 8 else [*names[:5], "...", names[-1]])
+    return [
+        f"the labels are not 0 ... {len(names) - 1} but {cut(listed, 200)}: {len(names)} classes, called by "
+        "their labels"
+    ]
+
+
+def _say_that_they_are(values: Sequence[Any]) -> str:
+    """How to say that so many different labels, sorted, are classes."""
+    number = values[-1] + 1 if is_number(values[-1]) else len(values)
+    if number > MOST:
+        return f"number them 0 ... {len(values) - 1} and say that they are, by `classes={len(values)}`"
+    return f"say that they are, by `classes={number}`"
 
 
 def _sorted(values: Iterable[Any]) -> list[Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from offramp.data.asked import Asked
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, cut, guess, shown
 
 __all__ = ["USUAL", "Columns"]
 
@@ -79,15 +79,16 @@ class Columns:
                 picked[role] = fit[0]
             elif present:
                 faults.append(
-                    f"column {present[0]!r} holds {misfit(role, present[0])}; choose another by `{role}=...`"
+                    f"column {shown(present[0])} holds {misfit(role, present[0])}; choose another by "
+                    f"`{role}=...`"
                 )
             else:
                 missing = (
-                    f"no column {wanted!r}{guess(wanted, columns)}"
+                    f"no column {shown(wanted)}{guess(wanted, columns)}"
                     if wanted
                     else f"no column of {PLURAL[role]}"
                 )
-                faults.append(f"{missing} among {', '.join(columns)}; choose it by `{role}=...`")
+                faults.append(f"{missing} among {_listed(columns)}; choose it by `{role}=...`")
         faults += self._faults_of_targets(columns, misfit)
         if faults:
             texts = self.kind == "image" and "image" not in picked and {*USUAL["text"]} & {*columns}
@@ -109,11 +110,12 @@ class Columns:
         for key, (column, _) in (self.asked or {}).items():
             if column not in columns:
                 faults.append(
-                    f"no column {column!r}{guess(column, columns)} among {', '.join(columns)}; choose that "
-                    f"of {key!r} by `tasks={{{key}: ...}}`"
+                    f"no column {shown(column)}{guess(column, columns)} among {_listed(columns)}; choose "
+                    "that "
+                    f"of {shown(key)} by `tasks={{{cut(key, 100)}: ...}}`"
                 )
             elif problem := misfit("target", column):
-                faults.append(f"column {column!r} holds {problem}; choose another for {key!r}")
+                faults.append(f"column {shown(column)} holds {problem}; choose another for {shown(key)}")
         return faults
 
     def refuse(self, name: str, targets: Collection[str] = ("label",)) -> None:
@@ -126,7 +128,12 @@ class Columns:
         Raises:
             UserError: A column or another target was chosen.
         """
-        chosen = [f"`{role}={column!r}`" for role, column in self._wanted if column is not None]
+        chosen = [f"`{role}={shown(column)}`" for role, column in self._wanted if column is not None]
         if chosen and self.required:
             raise UserError(f"{name} has no columns to choose from; leave {' and '.join(chosen)} out")
         self.check_targets(name, targets)
+
+
+def _listed(columns: Collection[str]) -> str:
+    """The names of columns in an error, of which there may be thousands."""
+    return cut(", ".join(columns), 300)

@@ -14,7 +14,7 @@ from offramp.data.dense_stream import DenseStream
 from offramp.data.image_data import ImageData
 from offramp.data.split import Split
 from offramp.data.target_tensors import TargetTensors
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 
 __all__ = ["open_dense", "refuse_settings"]
 
@@ -36,7 +36,7 @@ def refuse_settings(source: Source, channels: int | None, settings: Mapping[str,
     Raises:
         UserError: One is set.
     """
-    given = [f"`{name}={value!r}`" for name, value in settings.items() if value is not None]
+    given = [f"`{name}={shown(value)}`" for name, value in settings.items() if value is not None]
     if given:
         raise UserError(
             f"{source.name} has images and maps of its own size, and classes of its own; "

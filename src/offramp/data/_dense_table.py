@@ -11,7 +11,7 @@ from offramp.data._dense_maps import dense_sample
 from offramp.data._dense_rows import DenseRows, DenseSample
 from offramp.data._extra import extra
 from offramp.data._table import Table
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,7 +56,7 @@ class DenseTableRows(DenseRows):
         """
         order = self._table.order
         position = row if order is None else int(order[row])
-        locations = {key: f"{self.location(row)}, column {column!r}" for key, column in COLUMNS.items()}
+        locations = {key: f"{self.location(row)}, column {shown(column)}" for key, column in COLUMNS.items()}
         arrays = {key: _array(column, position, locations[key]) for key, column in self._columns.items()}
         return dense_sample(arrays, locations)
 

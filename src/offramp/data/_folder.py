@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from offramp.data._class_names import class_names
+from offramp.data._files import files_below, hidden, read_regular
 from offramp.data._labels import Labels
 from offramp.data._stored import StoredColumn
 from offramp.data.asked import Asked
 from offramp.errors import UserError
 
-__all__ = ["FolderRows", "hidden", "image_files", "read_image"]
+__all__ = ["FolderRows", "image_files", "read_image"]
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 
@@ -27,7 +29,7 @@ class FolderRows:
         asked: The targets that are asked for, whose only column is ``label``; None: the class.
 
     Raises:
-        UserError: No class folders, or one without images.
+        UserError: No class folders, one without images, or one whose name no class can have.
     """
 
     random = False
@@ -37,11 +39,11 @@ class FolderRows:
         folders = sorted(p.name for p in folder.iterdir() if p.is_dir() and not hidden(p))
         if not folders:
             raise UserError(f"{folder} has no class folders; put its images into {folder.name}/<class>/")
-        self.class_names: tuple[str, ...] = tuple(folders)
+        self.class_names = class_names(folders, str(folder), whose="class folder")
         self._paths: list[Path] = []
         codes: list[int] = []
         for code, name in enumerate(folders):
-            images = sorted(image_files(folder / name))
+            images = image_files(folder / name)
             if not images:
                 raise UserError(f"{folder / name} holds no images; fill or remove the class folder")
             self._paths += images
@@ -73,30 +75,29 @@ class FolderRows:
         return str(self._paths[row])
 
 
-def hidden(path: Path) -> bool:
-    """Whether a file or folder is hidden, such as ``.ipynb_checkpoints``."""
-    return path.name.startswith(".")
-
-
 def read_image(path: Path, location: str) -> bytes:
     """The content of an image file.
 
     Raises:
-        UserError: It is a folder, a link to nothing, or not to be read; the line begins with `location`.
+        UserError: It is no file, a link to nothing, larger than 1 GiB, or not to be read; the line begins
+            with `location`.
     """
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except (OSError, ValueError) as error:  # a text with a null character is no path
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{location}: cannot read the image ({reason}); replace or remove it") from error
 
 
-def image_files(folder: Path) -> Iterator[Path]:
-    """The image files in a folder and its subfolders, by their endings; not what is hidden."""
-    for path in folder.iterdir():
-        if hidden(path):
-            continue
-        if path.suffix.lower() in SUFFIXES:
-            yield path
-        elif path.is_dir() and not path.is_symlink():
-            yield from image_files(path)
+def image_files(folder: Path) -> list[Path]:
+    """The image files in a folder and its subfolders in order, by their endings; not what is hidden.
+
+    Raises:
+        UserError: A folder cannot be listed.
+    """
+    try:
+        return sorted(files_below(folder, SUFFIXES))
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or folder}: cannot list the folder ({error.strerror}); mend or remove it"
+        ) from error

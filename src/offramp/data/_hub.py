@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from offramp.data._extra import extra
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 
 if TYPE_CHECKING:
     import datasets
@@ -73,7 +73,7 @@ def load_hub(name: str, **files: object) -> dict[str, HubTable]:
     except Exception as error:  # network, authorisation, configuration, builder: a dozen unrelated types
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"no folder {name!r} here, and the hub does not give it ({reason}); check name and network, "
+            f"no folder {shown(name)} here, and the hub does not give it ({reason}); check name and network, "
             "or give a folder with train.parquet and test.parquet"
         ) from error
     return {split: HubTable(f"{name} {split}", data) for split, data in splits.items()}

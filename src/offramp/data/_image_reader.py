@@ -14,7 +14,7 @@ from offramp.data._sources import MAX_BYTES
 from offramp.data.image_data import ImageData
 from offramp.data.split import Split
 from offramp.data.stream import StreamSplit
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 
 __all__ = ["ImageReader"]
 
@@ -46,7 +46,8 @@ class ImageReader:
             if target.shape[-2:] != input_size[1:]:
                 (height, width), (_, high, wide) = target.shape[-2:], input_size
                 raise UserError(
-                    f"{rows.location(0)}: {key!r} is {width}x{height} pixels, and its image {wide}x{high}; "
+                    f"{rows.location(0)}: {shown(key)} is {width}x{height} pixels, and its image "
+                    f"{wide}x{high}; "
                     "give maps of the images' size"
                 )
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from offramp.data._stored import StoredColumn
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 
 __all__ = ["kind_of"]
 
@@ -29,7 +29,7 @@ def kind_of(key: str, column: StoredColumn) -> str:
     values = [value for value in column.values if value is not None]
     if not values:
         raise UserError(
-            f"{column.where(0)} and on: no sample has a value; fill the column, or leave {key!r} out of "
+            f"{column.where(0)} and on: no sample has a value; fill the column, or leave {shown(key)} out of "
             "`tasks`"
         )
     if column.class_names is not None:
@@ -57,7 +57,7 @@ def kind_of(key: str, column: StoredColumn) -> str:
         row for row, v in enumerate(column.values) if v is not None and not isinstance(v, (int, float))
     )
     raise UserError(
-        f"{column.where(odd)} is {_short(column.values[odd])} where others are like {_short(example)}; make "
+        f"{column.where(odd)} is {shown(column.values[odd])} where others are like {shown(example)}; make "
         "all of them numbers, or all words"
     )
 
@@ -90,8 +90,3 @@ def _like_a_box(value: list[Any]) -> bool:
 def _ask(key: str, column: StoredColumn, what: str, *kinds: str) -> UserError:
     remedies = " or ".join(f"`tasks={{{key}: {column.name}:{kind}}}`" for kind in kinds)
     return UserError(f"{column.where(0)} and on: {what}; say what they are, by {remedies}")
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -11,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from offramp.data._extra import extra
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["MULTI_LABEL", "Labels", "is_number", "plain"]
 
+BEYOND = 2**64  # what no column holds
 MULTI_LABEL = "several labels at once (multi-label, one-hot or mixed), and one class for each image is needed"
 
 
@@ -59,13 +59,10 @@ class Labels:
             column = column.cast(column.type.value_type)
         encoded = extra("pyarrow.compute").dictionary_encode(column).combine_chunks()
         codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-        values = [plain(value) for value in encoded.dictionary.to_pylist()]
-        labels = cls(values, codes)
-        for value in values:
-            _check(value, lambda: location(labels.first_row(value)))  # noqa: B023  # called at once
-        if None in values:  # what was not a number
-            codes[codes == values.index(None)] = -1
-        return labels
+        different = cls.of(
+            encoded.dictionary.to_pylist(), lambda code: location(int(np.flatnonzero(codes == code)[0]))
+        )  # of which two may be one label, as 0.0 and -0.0, and some none, as NaN
+        return cls(different.values, np.append(different.codes, -1)[codes])
 
     def first_row(self, value: object) -> int:
         """Number of the first row with a value, or without a label (None)."""
@@ -78,12 +75,12 @@ class Labels:
 
 
 def plain(label: Any) -> Any:
-    """A label as a plain value: bool, int or str; None for none; what is no class stays what it is."""
+    """A label as a plain value: bool, int or str; None for NaN and ""; what is no class stays what it is."""
     if getattr(label, "shape", None) is not None and hasattr(label, "item") and np.prod(label.shape) == 1:
         label = label.item()  # of NumPy and torch
     if isinstance(label, float):
         return None if label != label else int(label) if label.is_integer() else label
-    return label
+    return None if isinstance(label, str) and not label else label
 
 
 def is_number(value: object) -> bool:
@@ -92,15 +89,17 @@ def is_number(value: object) -> bool:
 
 
 def _check(value: Any, location: Callable[[], str]) -> None:
-    if value is None or isinstance(value, (bool, int, str)):
+    if value is None or isinstance(value, (bool, str)) or (isinstance(value, int) and abs(value) < BEYOND):
         return
-    if isinstance(value, float):
+    if isinstance(value, int):
+        problem = f"{shown(value, 60)}, a number beyond 64 bits, and a class is needed"
+    elif isinstance(value, float):
         problem = f"a number to be predicted ({value:g}, regression), and a class is needed"
     elif hasattr(value, "__len__") and not isinstance(value, (bytes, bytearray)):
         problem = MULTI_LABEL
     else:
         problem = (
-            f"of type {type(value).__name__} ({reprlib.repr(value)}), not a whole number, word or truth value"
+            f"of type {type(value).__name__} ({shown(value, 60)}), not a whole number, word or truth value"
         )
     raise UserError(
         f"{location()}: the label is {problem}; give other labels, or choose their column by `label=...`"

@@ -8,7 +8,7 @@ import numpy as np
 
 from offramp.data._dense_maps import dense_sample
 from offramp.data._dense_rows import DenseRows, DenseSample
-from offramp.data._folder import hidden
+from offramp.data._files import hidden, open_regular
 from offramp.errors import UserError
 
 __all__ = ["NpyRows", "holds_npy"]
@@ -80,7 +80,7 @@ def _by_number(name: str) -> tuple[int, str]:
 
 def _read(path: Path) -> np.ndarray:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             array = np.load(file, allow_pickle=False)
             if isinstance(array, np.ndarray):
                 return array

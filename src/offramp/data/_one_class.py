@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Iterable, Sequence
 
-from offramp.data._classes import Classes, LabelledSplit, decide_classes
+from offramp.data._class_names import shared_names
+from offramp.data._classes import decide_classes, numbering_note
 from offramp.data._labels import Labels, is_number
 from offramp.data._selection import Selection
 from offramp.data._sources import Source
 from offramp.data._splits import LabelledSplits, usable_splits
 from offramp.data.target_tensors import TargetTensors
 from offramp.data.targets import LABEL, Target
+from offramp.errors import cut, shown
 
 __all__ = ["one_class"]
 
@@ -46,7 +47,8 @@ def one_class(
             for purpose, (chosen, indices) in known.select(splits).items()
         },
         notes=[
-            *_numbering_note(known, splits["train"]),
+            *([] if known.by_index else numbering_note(known.names)),
+            *shared_names(known.names),
             *_absent_labels(known.ignored, [*all_labels.values()]),
         ],
     )
@@ -57,22 +59,6 @@ def _has_none(labels: Labels, listed: set[str]) -> bool:
     return all(is_number(value) and value < 0 and str(value) not in listed for value in labels.values)
 
 
-def _numbering_note(classes: Classes, split: LabelledSplit) -> list[str]:
-    """A note on labels that are whole numbers, but not 0, 1, 2, ..."""
-    _, labels = split
-    names = classes.names
-    if (
-        classes.by_index
-        or not any(map(is_number, labels.values))
-        or names == tuple(map(str, range(len(names))))
-    ):
-        return []
-    shown = ", ".join(names if len(names) <= 8 else [*names[:5], "...", names[-1]])
-    return [
-        f"the labels are not 0 ... {len(names) - 1} but {shown}: {len(names)} classes, called by their labels"
-    ]
-
-
 def _absent_labels(ignored: Iterable[str], labels: Sequence[Labels]) -> list[str]:
     """A note on labels to ignore that no image has."""
     present = list(dict.fromkeys(value for of_split in labels for value in of_split.values))
@@ -80,5 +66,6 @@ def _absent_labels(ignored: Iterable[str], labels: Sequence[Labels]) -> list[str
     if not absent:
         return []
     return [
-        f"ignore_label: no sample has the label {', '.join(absent)}; the labels are {reprlib.repr(present)}"
+        f"ignore_label: no sample has the label {cut(', '.join(absent), 200)}; the labels are "
+        f"{shown(present)}"
     ]

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offramp.data._extra import extra
-from offramp.data._folder import hidden
-from offramp.errors import UserError
+from offramp.data._files import hidden
+from offramp.errors import UserError, cut, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
 __all__ = ["ParquetTable", "find_parquet"]
+
+MOST_ROWS = 10**9  # for each of which 8 bytes of an index are kept; what says more is damaged
 
 
 def find_parquet(folder: Path, split: str) -> list[Path]:
@@ -41,6 +43,9 @@ def _files(folder: Path, split: str) -> list[Path]:
     if whole.is_file():
         return [whole]
     shards = sorted(folder.glob(f"{split}-*.parquet"))
+    for shard in shards:
+        if not shard.is_file():
+            raise UserError(f"{shard} is no file; replace or remove it")
     total = re.search(r"-of-(\d+)", shards[0].name) if shards else None
     if total and int(total[1]) != len(shards):
         raise UserError(
@@ -65,7 +70,7 @@ class ParquetTable:
         self._counts: list[int] = []
         for file in files:
             with _open_parquet(file) as parquet_file:
-                self._counts.append(parquet_file.metadata.num_rows)
+                self._counts.append(_rows_of(parquet_file, file))
                 if file == files[0]:
                     self.schema: pa.Schema = parquet_file.schema_arrow
                 elif parquet_file.schema_arrow.names != self.schema.names:
@@ -74,13 +79,22 @@ class ParquetTable:
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Read one column of all files."""
-        chunks = []
-        for file in self._files:
+        chunks: list[pa.Array] = []
+        for file, count in zip(self._files, self._counts, strict=True):
             with _open_parquet(file) as parquet_file:
-                chunks += parquet_file.read(columns=[name]).column(name).chunks
+                found = parquet_file.read(columns=[name])
+            if found.num_rows != count or name not in found.column_names:
+                raise UserError(
+                    f"{file} is not as it was when it was opened, or not as it says: {found.num_rows:,} "
+                    "rows of "
+                    f"{count:,}, columns {cut(', '.join(found.column_names), 200)}; fetch or make it again"
+                )
+            chunks += found.column(name).chunks
             if chunks and chunks[-1].type != chunks[0].type:
                 kinds = f"{chunks[-1].type}, in {self._files[0].name} {chunks[0].type}"
-                raise UserError(f"{file}: column {name!r} holds {kinds}; make it again with the same columns")
+                raise UserError(
+                    f"{file}: column {shown(name)} holds {kinds}; make it again with the same columns"
+                )
         return extra("pyarrow").chunked_array(chunks)
 
     def location(self, row: int) -> str:
@@ -98,6 +112,22 @@ def _open_parquet(file: Path) -> Iterator[ParquetFile]:
     try:
         with parquet.ParquetFile(file) as parquet_file:
             yield parquet_file
-    except (extra("pyarrow").ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except (extra("pyarrow").ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = cut(" ".join(str(error).split()), 200)
         raise UserError(f"{file} is not a whole parquet file ({reason}); fetch or make it again") from error
+
+
+def _rows_of(parquet_file: ParquetFile, file: Path) -> int:
+    """How many rows a file says that it has.
+
+    Raises:
+        UserError: Its parts have not as many, or no file has.
+    """
+    metadata = parquet_file.metadata
+    rows: int = metadata.num_rows
+    parts = sum(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
+    if rows != parts or not 0 <= rows <= MOST_ROWS:
+        raise UserError(
+            f"{file} says that it has {rows:,} rows, and {parts:,} in its parts; fetch or make it again"
+        )
+    return rows

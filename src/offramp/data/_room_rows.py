@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 from offramp.data._dense_rows import DenseRows, DenseSample
 from offramp.data.rooms import random_scene, render
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 
 __all__ = ["RoomOptions", "RoomRows"]
 
@@ -52,7 +52,8 @@ class RoomOptions:
             name, _, value = (part.strip() for part in option.partition("="))
             if name not in names:
                 raise UserError(
-                    f"rooms has no option {name!r}{guess(name, names)}; there are {', '.join(names)}, e.g. "
+                    f"rooms has no option {shown(name)}{guess(name, names)}; there are {', '.join(names)}, "
+                    "e.g. "
                     "rooms:images=400,seed=1"
                 )
             if name in values:

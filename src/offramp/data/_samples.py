@@ -14,7 +14,7 @@ from offramp.data._labels import Labels, plain
 from offramp.data._stored import StoredColumn
 from offramp.data.asked import Asked
 from offramp.data.targets import LABEL
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 
 __all__ = ["SampleRows", "evenly_spaced"]
 
@@ -112,7 +112,8 @@ class SampleRows:
         new = [key for key in targets if key not in (self.asked or {})]
         if new and self._columns.asked is None:
             raise UserError(
-                f"{self.location(row)} has {new[0]!r}, which others lack; say which targets there are by "
+                f"{self.location(row)} has {shown(new[0])}, which others lack; say which targets there are "
+                "by "
                 "`tasks=...`, and give None where one is not there"
             )
         return {name: targets.get(name) for name in (of.column for of in (self.asked or {}).values())}

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from offramp.data._classes import Classes, decide_classes
+from offramp.data._class_names import shared_names
+from offramp.data._classes import MANY, MOST, Classes, counted, decide_classes, given_names, numbering_note
 from offramp.data._kind import kind_of
 from offramp.data._labels import Labels, is_number
 from offramp.data._map_values import maps
@@ -20,7 +21,7 @@ from offramp.data._target_values import matrix, width_of
 from offramp.data.asked import Asked
 from offramp.data.target_tensors import TargetTensors
 from offramp.data.targets import DENSE, NO_LABEL, Target
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 
 __all__ = ["several_targets"]
 
@@ -79,7 +80,7 @@ def several_targets(
             column = columns[key]["train"]
             raise UserError(
                 f"{column.where(0)} and on: no training sample has a value; fill the column, or leave "
-                f"{key!r} out of `tasks`"
+                f"{shown(key)} out of `tasks`"
             )
     labelled = {name: here.any(dim=0) for name, here in present.items()}
     unlabelled = [name for name, here in labelled.items() if not here.any()]
@@ -94,7 +95,10 @@ def several_targets(
         targets=targets,
         rows={purpose: source.splits[name] for purpose, name in places.items()},
         selections={purpose: selection(name) for purpose, name in places.items()},
-        notes=_notes(targets, {purpose: present[name] for purpose, name in places.items()}),
+        notes=[
+            *_notes_on_classes(targets, columns),
+            *_notes(targets, {purpose: present[name] for purpose, name in places.items()}),
+        ],
     )
 
 
@@ -145,9 +149,32 @@ def _maps(
     train = maps(columns["train"], known or Target(kind))
     names: Sequence[object] = ()
     if kind == "segmentation":
-        names = classes if isinstance(classes, Sequence) else range(classes or max(int(train.max()) + 1, 1))
+        names = _segments(columns["train"], train, classes)
     target = known or Target(kind, tuple(map(str, names)))
     return target, {name: maps(column, target, train[0]) for name, column in columns.items()}
+
+
+def _segments(column: StoredColumn, maps: Tensor, classes: int | Sequence[object] | None) -> Sequence[object]:
+    """The classes of a segmentation: those given, or else 0 to the largest that a pixel has.
+
+    Raises:
+        UserError: None are given, and most of the numbers up to the largest occur nowhere: it may stand for
+            none, as 255 does in some sets.
+    """
+    if isinstance(classes, Sequence):
+        return given_names(classes)
+    if classes is not None:
+        return range(counted(classes))
+    top = int(maps.max())
+    seen = int((maps[maps >= 0].bincount() > 0).sum()) if top < MANY else 0
+    if top >= MANY or top + 1 > 2 * max(seen, 1):
+        row = int((maps == top).flatten(1).any(1).nonzero()[0])
+        few = f", and most numbers below it are nowhere ({seen} classes are)" if seen else ""
+        say = f", or say how many classes there are by `classes={top + 1}`" if top < MOST else ""
+        raise UserError(
+            f"{column.where(row)} has pixels of class {top}{few}; write -1 where a pixel has none{say}"
+        )
+    return range(max(top + 1, 1))
 
 
 def _class(
@@ -169,7 +196,8 @@ def _class(
     left_out = [*ignored, *none]
     if all(str(value) in set(map(str, left_out)) for value in labels["train"].values):
         raise UserError(
-            f"{train.where(0)} and on: no training sample has a class; label some, or leave {key!r} out of "
+            f"{train.where(0)} and on: no training sample has a class; label some, or leave {shown(key)} "
+            "out of "
             "`tasks`"
         )
     known = decide_classes(labels["train"], train.class_names, train.location, classes, left_out)
@@ -185,7 +213,7 @@ def _labels(key: str, column: StoredColumn) -> Labels:
         ):
             continue
         raise UserError(
-            f"{column.where(row)} is {value!r}, which is no class; mend it, or say what else the column "
+            f"{column.where(row)} is {shown(value)}, which is no class; mend it, or say what else the column "
             f"holds, e.g. `tasks={{{key}: {column.name}:values}}`"
         )
     return Labels.of(column.values, column.location)
@@ -197,11 +225,23 @@ def _indices(known: Classes, labels: Labels, column: StoredColumn) -> Tensor:
     if unknown:
         label = min(unknown, key=labels.first_row)
         raise UserError(
-            f"{column.where(labels.first_row(label))} is {label!r}, none of the classes "
+            f"{column.where(labels.first_row(label))} is {shown(label)}, none of the classes "
             f"{_short(known.names)} ({labels.count(unknown)} such rows); correct it, or let such rows have "
-            f"no class by `ignore_label={unknown[0] if len(unknown) == 1 else unknown!r}`"
+            f"no class by `ignore_label={shown(unknown[0] if len(unknown) == 1 else unknown)}`"
         )
     return torch.from_numpy(np.where(indices < 0, NO_LABEL, indices))
+
+
+def _notes_on_classes(
+    targets: Mapping[str, Target], columns: Mapping[str, Mapping[str, StoredColumn]]
+) -> list[str]:
+    """What the names of classes do not tell."""
+    notes = []
+    for key, target in targets.items():
+        if target.kind == "class" and columns[key]["train"].class_names is None:
+            notes += [f"{key!r}: {note}" for note in numbering_note(target.classes)]
+        notes += [f"{key!r}: {note}" for note in shared_names(target.classes)]
+    return notes
 
 
 def _notes(targets: Mapping[str, Target], present: Mapping[str, Tensor]) -> list[str]:
@@ -209,7 +249,9 @@ def _notes(targets: Mapping[str, Target], present: Mapping[str, Tensor]) -> list
     counts = {
         key: _counted({name: ~here[row] for name, here in present.items()}) for row, key in enumerate(targets)
     }
-    notes = [f"no {key!r}: {of_key}, which its loss leaves out" for key, of_key in counts.items() if of_key]
+    notes = [
+        f"no {shown(key)}: {of_key}, which its loss leaves out" for key, of_key in counts.items() if of_key
+    ]
     if bare := _counted({name: ~here.any(dim=0) for name, here in present.items()}):
         notes.append(f"no target at all: {bare}, which are left out")
     return notes

@@ -24,7 +24,7 @@ from offramp.data._room_rows import RoomOptions
 from offramp.data._rows import Rows
 from offramp.data._table import Table, TableRows
 from offramp.data.targets import LABEL
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 
 __all__ = ["MAX_BYTES", "Source", "find_source", "is_embedded"]
 
@@ -99,7 +99,7 @@ def find_source(source: Any, columns: Columns) -> Source:
         return Source(path.resolve().name, source, splits)
     if "/" not in source and "\\" not in source:
         raise UserError(
-            f"no data set {source!r}{guess(source, EMBEDDED)}; "
+            f"no data set {shown(source)}{guess(source, EMBEDDED)}; "
             "give 'digits', 'rooms', a folder, or a hub name like 'uoft-cs/cifar100'"
         )
     raise UserError(f"no such folder: {source}; give one with train.parquet, or with train/<class>/")
@@ -173,7 +173,7 @@ def _in_python(data: Any, columns: Columns) -> Source:
     unused = [str(name) for name in parts if name not in SPLITS]
     if len(unused) == len(parts) == 1:
         raise UserError(
-            f"{unused[0]!r} names the only data set, which needs no name; give the set itself, or "
+            f"{shown(unused[0])} names the only data set, which needs no name; give the set itself, or "
             f"another one beside it; the names of splits are {', '.join(SPLITS)}"
         )
     if len(unused) == len(parts):

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from offramp.errors import shown
+
 __all__ = ["StoredColumn", "as_plain"]
 
 
@@ -39,7 +41,7 @@ class StoredColumn(NamedTuple):
 
     def where(self, row: int) -> str:
         """The name of a row's value in an error."""
-        return f"{self.location(row)}, {self.name!r}"
+        return f"{self.location(row)}, {shown(self.name)}"
 
 
 def as_plain(value: Any) -> Any:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from offramp.data._class_names import class_names
 from offramp.data._columns import USUAL, Columns
 from offramp.data._extra import extra
+from offramp.data._features import features_of
 from offramp.data._folder import read_image
 from offramp.data._labels import MULTI_LABEL, Labels
 from offramp.data._stored import StoredColumn
-from offramp.errors import UserError
+from offramp.errors import UserError, cut, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["Table", "TableRows", "not_images"]
+
+
+BINARY = ("binary", "large_binary")
+TEXT = ("string", "large_string")
+NUMBERS = ("boolean", "integer", "floating")
 
 
 class Table(Protocol):
@@ -47,7 +53,8 @@ class TableRows:
     Images are files' contents (binary, or Hugging Face's struct of bytes and path) or paths as text.
 
     Raises:
-        UserError: The table is empty, or has no column of images or texts, or of labels.
+        UserError: The table is empty, has no column of images or texts, or of labels, or says something odd
+            of them.
     """
 
     random = False
@@ -56,18 +63,19 @@ class TableRows:
         self.table = table
         if not table.num_rows:
             raise UserError(f"{table.name} has no rows; fetch or make it again")
-        metadata = (table.schema.metadata or {}).get(b"huggingface", b"{}")
-        features = json.loads(metadata).get("info", {}).get("features", {})
+        features = features_of(table.schema, table.name)
         kinds = {"image": "Image", "label": "ClassLabel"}
         declared = {
             role: [name for name in table.schema.names if features.get(name, {}).get("_type") == kind]
             for role, kind in kinds.items()
         }
-        words = [name for name in table.schema.names if not _not_texts(table.schema.field(name).type)]
+        words = [field.name for field in table.schema if not _not_texts(field.type)]
         of_targets = {columns.label, *USUAL["label"], *(of.column for of in (columns.asked or {}).values())}
         declared["text"] = [name for name in words if name not in of_targets]
 
         def misfit(role: str, column: str) -> str | None:
+            if len(table.schema.get_all_field_indices(column)) > 1:
+                return "what is there twice: two columns of one name"
             type_ = table.schema.field(column).type
             checks = {"image": not_images, "text": _not_texts, "label": _not_labels, "target": _not_targets}
             return checks[role](type_)
@@ -76,10 +84,11 @@ class TableRows:
         self._content_column, self._label_column = columns.pick(
             table.name, table.schema.names, misfit, declared
         )
+        named = {self._label_column, *(of.column for of in (columns.asked or {}).values())}
         self._class_names = {
-            column: tuple(feature["names"])
+            column: class_names(names, f"{table.name}, {shown(column)}")
             for column, feature in features.items()
-            if isinstance(feature, dict) and feature.get("names")
+            if column in named and (names := feature.get("names"))
         }
         self.asked = columns.asked
 
@@ -106,12 +115,24 @@ class TableRows:
         return StoredColumn.of(name, values, self.location, self._class_names.get(name))
 
     def _in_order(self, name: str) -> pa.ChunkedArray:
-        column = self.table.column(name)
+        column = self._whole(name)
         return column if self.table.order is None else column.take(extra("pyarrow").array(self.table.order))
 
     @cached_property
     def _contents(self) -> pa.ChunkedArray:
-        return self.table.column(self._content_column)
+        return self._whole(self._content_column)
+
+    def _whole(self, name: str) -> pa.ChunkedArray:
+        """A column as it is stored, whose texts are texts."""
+        column = self.table.column(name)
+        try:
+            column.validate(full=True)
+        except extra("pyarrow").ArrowException as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"{self.table.name}: column {shown(name)} is damaged ({cut(reason, 200)}); write it anew"
+            ) from error
+        return column
 
     def content(self, row: int) -> bytes | str:
         """The content of a row's image file, or its text.
@@ -127,10 +148,10 @@ class TableRows:
         if isinstance(content, str):
             content, path = None, content
         if content is None and path:
-            return read_image(self.table.folder / path, f"{self.location(row)}, {path}")
+            return read_image(self.table.folder / path, f"{self.location(row)}, {cut(path, 200)}")
         if content is None:
             raise UserError(
-                f"{self.location(row)}: no {self._kind} ({self._content_column!r} is null); "
+                f"{self.location(row)}: no {self._kind} ({shown(self._content_column)} is null); "
                 "fill or remove the row"
             )
         image: bytes = content
@@ -139,41 +160,32 @@ class TableRows:
 
 def _not_targets(type_: pa.DataType) -> str | None:
     """Description of a column of this type, if it cannot hold targets; numbers are looked at later."""
-    types = extra("pyarrow.types")
-    lists = ("list", "large_list", "fixed_size_list")
-    if any(getattr(types, f"is_{kind}")(type_) for kind in lists):
-        inner = type_.value_type
-        numbers = any(
-            getattr(types, f"is_{kind}")(inner) for kind in ("boolean", "integer", "floating", "null")
-        )
-        return None if numbers else f"{type_}, no targets (lists of numbers)"
-    if types.is_nested(type_):
-        return f"{type_}, no targets (numbers, words, or lists of numbers)"
-    return (
-        None if _not_labels(type_) is None else f"{type_}, no targets (numbers, words, or lists of numbers)"
-    )
+    if _is(type_, "list", "large_list", "fixed_size_list"):
+        numbers = _is(type_.value_type, *NUMBERS, "null")
+        return None if numbers else f"{_named(type_)}, no targets (lists of numbers)"
+    if _is(type_, "nested") or _not_labels(type_) is not None:
+        return f"{_named(type_)}, no targets (numbers, words, or lists of numbers)"
+    return None
 
 
 def not_images(type_: pa.DataType) -> str | None:
     """Description of a column of this type, if it cannot hold images; else None."""
-    types = extra("pyarrow.types")
-    if types.is_struct(type_) and {field.name for field in type_} & {"bytes", "path"}:
-        return None
-    if (
-        types.is_binary(type_)
-        or types.is_large_binary(type_)
-        or types.is_string(type_)
-        or types.is_large_string(type_)
+    parts = [(field.name, field.type) for field in type_] if extra("pyarrow.types").is_struct(type_) else []
+    contents = [of for name, of in parts if name == "bytes"]
+    paths = [of for name, of in parts if name == "path"]
+    if max(len(contents), len(paths)) == 1 and all(
+        _is(of, "null", *kinds) for found, kinds in ((contents, BINARY), (paths, TEXT)) for of in found
     ):
         return None
+    if _is(type_, *BINARY, *TEXT):
+        return None
     content = "contents of image files, alone or in a struct of bytes and path; or their paths"
-    return f"{type_}, no images ({content})"
+    return f"{_named(type_)}, no images ({content})"
 
 
 def _not_texts(type_: pa.DataType) -> str | None:
     """Description of a column of this type, if it cannot hold texts; else None."""
-    types = extra("pyarrow.types")
-    return None if types.is_string(type_) or types.is_large_string(type_) else f"{type_}, no texts"
+    return None if _is(type_, *TEXT) else f"{_named(type_)}, no texts"
 
 
 def _not_labels(type_: pa.DataType) -> str | None:
@@ -181,9 +193,19 @@ def _not_labels(type_: pa.DataType) -> str | None:
     types = extra("pyarrow.types")
     if types.is_dictionary(type_):
         return _not_labels(type_.value_type)
-    kinds = ("boolean", "integer", "floating", "string", "large_string", "null")
-    if any(getattr(types, f"is_{kind}")(type_) for kind in kinds):
+    if _is(type_, *NUMBERS, *TEXT, "null"):
         return None
     if types.is_nested(type_):
-        return f"{type_}: {MULTI_LABEL}"
-    return f"{type_}, no labels (whole numbers, words, truth values)"
+        return f"{_named(type_)}: {MULTI_LABEL}"
+    return f"{_named(type_)}, no labels (whole numbers, words, truth values)"
+
+
+def _is(type_: pa.DataType, *kinds: str) -> bool:
+    """Whether a type is of one of the kinds that ``pyarrow.types`` tells apart."""
+    types = extra("pyarrow.types")
+    return any(getattr(types, f"is_{kind}")(type_) for kind in kinds)
+
+
+def _named(type_: pa.DataType) -> str:
+    """A type in an error, which may have thousands of fields."""
+    return cut(str(type_), 100)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from offramp.data._stored import StoredColumn
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 
 __all__ = ["matrix", "width_of"]
 
@@ -41,12 +41,12 @@ def matrix(column: StoredColumn, kind: str, width: int) -> Tensor:
         numbers = value if isinstance(value, list) else [value]
         if not all(part is None or isinstance(part, (bool, int, float)) for part in numbers):
             raise UserError(
-                f"{column.where(row)} is {_short(value)}, and numbers are needed ({kind}); mend it, or say "
+                f"{column.where(row)} is {shown(value)}, and numbers are needed ({kind}); mend it, or say "
                 f"what else the column holds, e.g. `{column.name}:class`"
             )
         if kind == "box" and len(numbers) != width:
             raise UserError(
-                f"{column.where(row)} is {_short(value)}, and a box is four numbers (x0, y0, x1, y1); mend "
+                f"{column.where(row)} is {shown(value)}, and a box is four numbers (x0, y0, x1, y1); mend "
                 f"it, or say what else the column holds, e.g. `{column.name}:values`"
             )
         if len(numbers) != width:
@@ -63,7 +63,8 @@ def _check_labels(numbers: list[Any], column: StoredColumn, row: int) -> None:
     odd = [part for part in numbers if part not in (0, 1, None)]
     if odd:
         raise UserError(
-            f"{column.where(row)} holds {odd[0]!r}, and each of several labels is 1, 0, or null where it is "
+            f"{column.where(row)} holds {shown(odd[0])}, and each of several labels is 1, 0, or null where "
+            "it is "
             "not known; make it so, or take it for values to predict by "
             f"`{column.name}:values`"
         )
@@ -81,16 +82,11 @@ def _check_box(numbers: list[Any], column: StoredColumn, row: int) -> None:
     x0, y0, x1, y1 = numbers
     if min(numbers) < 0 or max(numbers) > 1:
         raise UserError(
-            f"{column.where(row)} is {_short(numbers)}, which reaches beyond 0 ... 1: {order}; divide pixels "
+            f"{column.where(row)} is {shown(numbers)}, which reaches beyond 0 ... 1: {order}; divide pixels "
             "by width and height, and cut the box at the border"
         )
     if x1 < x0 or y1 < y0:
         raise UserError(
-            f"{column.where(row)} is {_short(numbers)}, which is turned inside out: {order}; x1 is x0 plus "
+            f"{column.where(row)} is {shown(numbers)}, which is turned inside out: {order}; x1 is x0 plus "
             "the width, and y1 is y0 plus the height"
         )
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from offramp.data.targets import KINDS
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 
 __all__ = ["Asked", "asked_targets", "parse_tasks"]
 
@@ -34,10 +34,12 @@ def parse_tasks(tasks: Any) -> dict[str, str]:
     if isinstance(tasks, str):
         tasks = _of_text(tasks)
     if not isinstance(tasks, Mapping) or not tasks:
-        raise UserError(f"tasks is {tasks!r}, must be names with their columns, e.g. {EXAMPLE}")
+        raise UserError(f"tasks is {shown(tasks)}, must be names with their columns, e.g. {EXAMPLE}")
     for name, column in tasks.items():
         if not isinstance(name, str) or not isinstance(column, str) or not name or not column:
-            raise UserError(f"tasks has {name!r}: {column!r}, must be a name and a column, e.g. {EXAMPLE}")
+            raise UserError(
+                f"tasks has {shown(name)}: {shown(column)}, must be a name and a column, e.g. {EXAMPLE}"
+            )
     return dict(tasks)
 
 
@@ -55,14 +57,15 @@ def _of_text(text: str) -> dict[str, str]:
     for part in text.split(","):
         name, colon, column = (word.strip() for word in part.partition(":"))
         if not colon or not name or not column:
-            raise UserError(f"tasks has {part!r}, must be names with their columns, e.g. {EXAMPLE}")
+            raise UserError(f"tasks has {shown(part)}, must be names with their columns, e.g. {EXAMPLE}")
         kind = column.partition(":")[2]
         if kind and kind not in KINDS:
             raise UserError(
-                f"tasks has {part!r}, and {kind!r} is no kind of target{guess(kind, KINDS)}; there are "
+                f"tasks has {shown(part)}, and {shown(kind)} is no kind of target{guess(kind, KINDS)}; "
+                "there are "
                 f"{', '.join(KINDS)}"
             )
         if name in tasks:
-            raise UserError(f"tasks has {name!r} twice; give each target a name of its own")
+            raise UserError(f"tasks has {shown(name)} twice; give each target a name of its own")
         tasks[name] = column
     return tasks

@@ -28,7 +28,7 @@ def find_images(places: Iterable[str | Path]) -> list[Path]:
     for place in map(Path, places):
         if not place.exists():
             raise UserError(f"no such file or folder: {place}; give image files, or folders of them")
-        files = sorted(image_files(place)) if place.is_dir() else [place]
+        files = image_files(place) if place.is_dir() else [place]
         if not files:
             raise UserError(f"{place} holds no images, nor do its subfolders; give a folder that does")
         found |= dict.fromkeys(files)

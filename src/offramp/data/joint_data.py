@@ -10,7 +10,7 @@ from offramp.data._sources import SPLITS
 from offramp.data.joint_split import JointSplit
 from offramp.data.opened import OpenedData
 from offramp.data.streams import Streams
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 
 __all__ = ["JointData", "several_sets"]
 
@@ -102,13 +102,16 @@ def _keys(sets: Mapping[str, OpenedData[Any]]) -> dict[str, dict[str, str]]:
     owner: dict[str, str] = {}
     for name, data in sets.items():
         if isinstance(data, JointData):
-            raise UserError(f"the data set {name!r} is several sets itself; give all of them in one mapping")
+            raise UserError(
+                f"the data set {shown(name)} is several sets itself; give all of them in one mapping"
+            )
         own = [name] if name in data.targets else [*data.targets]
         keys[name] = {own[0]: name} if len(own) == 1 else {key: key for key in own}
         for key in keys[name].values():
             if key in owner:
                 raise UserError(
-                    f"the data sets {owner[key]!r} and {name!r} both have targets for {key!r}; call each set "
+                    f"the data sets {shown(owner[key])} and {shown(name)} both have targets for "
+                    f"{shown(key)}; call each set "
                     "by the one target that it is for, or leave columns out by `tasks`"
                 )
             owner[key] = name

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from offramp.data.batch import Origin
 from offramp.data.batches import Batches
 from offramp.data.targets import LABEL, Target
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 
 __all__ = ["OpenedData"]
 
@@ -68,7 +68,9 @@ class OpenedData(Generic[S]):
             UserError: The set has other targets.
         """
         if LABEL not in self.targets:
-            raise UserError(f"{self.name} has no target {LABEL!r}; its targets are {', '.join(self.targets)}")
+            raise UserError(
+                f"{self.name} has no target {shown(LABEL)}; its targets are {', '.join(self.targets)}"
+            )
         return self.targets[LABEL].classes
 
     @property

@@ -20,7 +20,7 @@ from offramp.data.batch import Origin
 from offramp.data.joint_data import JointData, several_sets
 from offramp.data.opened import OpenedData
 from offramp.data.targets import LABEL, Target, only_class
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 
 __all__ = ["open_data", "open_other"]
 
@@ -188,7 +188,7 @@ def _columns(
     asked = None if tasks is None else asked_targets(parse_tasks(tasks))
     if asked is not None and label is not None:
         raise UserError(
-            f"label={label!r} is the column of a set's one class; with `tasks` give it there, e.g. "
+            f"label={shown(label)} is the column of a set's one class; with `tasks` give it there, e.g. "
             f"`tasks={{label: {label}}}`"
         )
     if known is not None and only_class(known) is None:

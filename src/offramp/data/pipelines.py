@@ -21,7 +21,7 @@ from offramp.data.stream import StreamSplit
 from offramp.data.target_tensors import TargetTensors
 from offramp.data.targets import ONE_CLASS, Target
 from offramp.data.text_data import TextData
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 
 __all__ = ["PIPELINES", "Transform", "default_pipeline", "pipeline"]
 
@@ -155,14 +155,16 @@ def pipeline(
     """
     name = name or default_pipeline(data)
     if name not in PIPELINES:
-        raise UserError(f"no pipeline {name!r}{guess(name, PIPELINES)}; there are: {', '.join(PIPELINES)}")
+        raise UserError(
+            f"no pipeline {shown(name)}{guess(name, PIPELINES)}; there are: {', '.join(PIPELINES)}"
+        )
     if not isinstance(data, ImageData):
         return _of_texts(name, mixup=mixup, cutmix=cutmix)
     steps, statistics, resized_crop = PIPELINES[name]
     _check_moves(name, steps, resized_crop, data)
     if resized_crop and not (isinstance(data.train, StreamSplit) and data.train.size):
         raise UserError(
-            f"pipeline {name!r} cuts images as they are read, and {data.source} is decoded already; "
+            f"pipeline {shown(name)} cuts images as they are read, and {data.source} is decoded already; "
             "cut them as they are read, e.g. by `size=224`"
         )
     mean, std = statistics or data.statistics
@@ -182,7 +184,10 @@ def default_pipeline(data: OpenedData[Any]) -> str:
 
 
 def _of_texts(name: str, **mixing: float) -> tuple[Transform, Transform]:
-    asked = [*([f"augment={name!r}"] if name != "none" else []), *(key for key, a in mixing.items() if a)]
+    asked = [
+        *([f"augment={shown(name)}"] if name != "none" else []),
+        *(key for key, a in mixing.items() if a),
+    ]
     if asked:
         raise UserError(f"{asked[0]} is for images, and the data are texts; leave it out")
     return Transform((), ()), Transform((), ())
@@ -201,7 +206,7 @@ def _check_moves(name: str, steps: tuple[Augmentation, ...], resized_crop: bool,
     ]
     if left_behind:
         raise UserError(
-            f"pipeline {name!r} moves images, and cannot move their {', '.join(left_behind)} along; "
+            f"pipeline {shown(name)} moves images, and cannot move their {', '.join(left_behind)} along; "
             "take `augment='crop-flip'`, which can, or `augment='none'`"
         )
 
@@ -215,7 +220,7 @@ def _mixable(data: ImageData) -> Mapping[str, Target]:
     for key, target in data.targets.items():
         if target.kind not in ("class", "labels"):
             raise UserError(
-                f"mixup and cutmix mix the classes of images, and {key!r} of {data.name} is no class; "
+                f"mixup and cutmix mix the classes of images, and {shown(key)} of {data.name} is no class; "
                 "leave them out"
             )
     if not isinstance(data.train.targets, TargetTensors) or not data.train.targets.complete:
@@ -234,16 +239,17 @@ def _check_published(name: str, steps: tuple[Augmentation, ...], data: ImageData
     remedy = "take `augment='crop-flip'`, which goes by the set's own statistics"
     if data.input_size[0] != 3:
         raise UserError(
-            f"pipeline {name!r} has statistics of RGB images, {data.name} has {data.input_size[0]} channels; "
+            f"pipeline {shown(name)} has statistics of RGB images, {data.name} has {data.input_size[0]} "
+            "channels; "
             f"{remedy}"
         )
     if data.train.dtype == torch.uint8:
         return
     if colours_and_shapes in steps:
-        raise UserError(f"pipeline {name!r} works on levels of 8 bits, {data.name} has floats; {remedy}")
+        raise UserError(f"pipeline {shown(name)} works on levels of 8 bits, {data.name} has floats; {remedy}")
     images = data.train.sample(SAMPLE)
     if images.min() < 0 or images.max() > 1:
         raise UserError(
-            f"pipeline {name!r} has statistics of images from 0 to 1, {data.name} goes from "
+            f"pipeline {shown(name)} has statistics of images from 0 to 1, {data.name} goes from "
             f"{images.min():.3g} to {images.max():.3g}; {remedy}"
         )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from offramp.data._moves import enlarged, enlarged_nearest, mirrored_maps, windows
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 
 __all__ = ["KINDS", "LABEL", "NO_LABEL", "ONE_CLASS", "Target", "cut_boxes", "only_class", "present"]
 
@@ -55,7 +55,7 @@ class Target:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UserError(
-                f"no kind of target {self.kind!r}{guess(self.kind, KINDS)}; there are {', '.join(KINDS)}"
+                f"no kind of target {shown(self.kind)}{guess(self.kind, KINDS)}; there are {', '.join(KINDS)}"
             )
         if self.kind != "values":
             object.__setattr__(self, "size", SIZES.get(self.kind, len(self.classes)))

@@ -1,0 +1,76 @@
+"""Names of classes as text: what a set, a folder or a user calls them, checked when the set is opened."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from offramp.errors import UserError, shown
+
+__all__ = ["class_names", "shared_names"]
+
+LONGEST = 255  # characters, as many as the name of a folder may have
+UNPRINTABLE = (
+    "Cc",
+    "Cs",
+)  # control characters and surrogates, which no table, file or terminal takes as text
+
+
+def class_names(names: Any, where: str, *, whose: str = "class") -> tuple[str, ...]:
+    """Names of the classes 0, 1, ... as text, which whole numbers and truth values become.
+
+    Args:
+        names: What is said to be the names.
+        where: Begins an error.
+        whose: What an error calls one of them.
+
+    Raises:
+        UserError: They are no list, or one of them is of another kind, empty, longer than 255 characters, or
+            has characters that cannot be printed.
+    """
+    if not isinstance(names, (list, tuple)):
+        raise UserError(
+            f"{where}: the names of the classes are {shown(names)}, no list; give a list of words"
+        )
+    return tuple(_as_text(name, f"{where}: {whose} {number}") for number, name in enumerate(names))
+
+
+def shared_names(names: Sequence[str]) -> list[str]:
+    """A note on classes of one name, of which ImageNet has some: they are trained, but not told apart in "
+    "words."""
+    twice = {name: count for name, count in Counter(names).items() if count > 1}
+    if not twice:
+        return []
+    name = next(iter(twice))
+    numbers = [str(number) for number, other in enumerate(names) if other == name][:5]
+    more = f", and {len(twice) - 1} more names are shared" if len(twice) > 1 else ""
+    return [
+        f"{twice[name]} classes are called {shown(name, 60)} "
+        f"({', '.join(numbers)}{', ...' * (twice[name] > 5)})"
+        f"{more}: tables and predictions do not tell them apart"
+    ]
+
+
+def _as_text(name: Any, where: str) -> str:
+    if not isinstance(name, (str, int)):
+        raise UserError(f"{where} is called {shown(name)}, which is no text; give every class a name")
+    if isinstance(name, int):
+        _check_length(name.bit_length() // 3, where)
+        return str(name)
+    _check_length(len(name), where)
+    if not name.strip():
+        raise UserError(f"{where} has an empty name; give every class a name")
+    if any(unicodedata.category(letter) in UNPRINTABLE for letter in name):
+        raise UserError(
+            f"{where} is called {shown(name)}, which has characters that cannot be printed; take them out"
+        )
+    return name
+
+
+def _check_length(length: int, where: str) -> None:
+    if length > LONGEST:
+        raise UserError(
+            f"{where} has a name of more than {LONGEST} characters, which is hardly one; shorten it"
+        )
