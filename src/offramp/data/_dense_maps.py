@@ -39,7 +39,7 @@ def dense_sample(arrays: Mapping[str, np.ndarray], locations: Mapping[str, str])
                 f"{locations[key]}: {key} of {values.shape[2]}x{values.shape[1]} pixels, and the image has "
                 f"{width}x{height}; give all maps of a sample one size"
             )
-        if not values.isfinite().all():
+        if not values.float().isfinite().all():
             none = {"segmentation": -1, "depth": 0, "normals": "0, 0, 0"}
             remedy = f"write {none[key]} where there is none" if key in none else "replace them"
             raise UserError(f"{locations[key]}: {key} holds values that are not finite; {remedy}")
@@ -73,6 +73,8 @@ def channels_first(array: np.ndarray, channels: int, location: str) -> Tensor:
         shape = f"[{channels}, height, width] or [height, width, {channels}]"
         raise UserError(f"{location}: an array of shape {list(array.shape)}; give {shape}")
     native = array.dtype.newbyteorder("=")
+    if native.kind == "u" and native.itemsize == 8 and array.max() >= 2**63:
+        raise UserError(f"{location}: a number of {array.max()}, beyond 63 bits; give smaller ones")
     if native.kind in "ub" and native.itemsize > 1:  # unsigned kinds that torch computes little with
         native = np.dtype(np.int64)
     return torch.from_numpy(np.array(array, native))

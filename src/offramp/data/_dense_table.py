@@ -23,10 +23,8 @@ COLUMNS = {"image": "image", "segmentation": "segmentation", "depth": "depth", "
 
 def is_dense(table: Table) -> bool:
     """Whether a table has a column of nested lists for the image and for each of its maps."""
-    names = set(table.schema.names)
-    return all(
-        column in names and _is_list(_stored(table.schema.field(column).type)) for column in COLUMNS.values()
-    )
+    places = [table.schema.get_field_index(column) for column in COLUMNS.values()]  # -1 of none, and of two
+    return min(places) >= 0 and all(_is_list(_stored(table.schema.field(place).type)) for place in places)
 
 
 class DenseTableRows(DenseRows):

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from offramp.data._pictures import Picture, size_of
+from offramp.data._pictures import LARGEST, TOO_LARGE, Picture, UnusableImage, size_of
 
-__all__ = ["centre_crop", "centre_window", "random_resized_crop", "random_window"]
+__all__ = ["centre_crop", "centre_window", "check_square", "random_resized_crop", "random_window"]
 
 BILINEAR = 2  # PIL.Image.Resampling.BILINEAR
 
@@ -56,6 +56,21 @@ def centre_crop(image: Picture, size: int) -> Picture:
     """Resize so that the shorter side is 256/224 of `size`, and cut out the middle."""
     height, width, left, top = _centre(image, size)
     return _cut(_resized(image, width, height), left, top, size, size)
+
+
+def check_square(image: Picture, size: int) -> None:
+    """Check that a square can be cut out of an image, which is resized for it.
+
+    Raises:
+        UnusableImage: It is so long that it would have more than 134 million pixels then.
+    """
+    height, width, _, _ = _centre(image, size)
+    if height * width > LARGEST:
+        _, high, wide = size_of(image)
+        raise UnusableImage(
+            f"{wide}x{high} pixels, which are {width}x{height} when they are resized to be cut to "
+            f"{size}x{size}: {TOO_LARGE}"
+        )
 
 
 def centre_window(image: Picture, size: int) -> tuple[float, float, float, float]:

@@ -7,7 +7,8 @@ Image files and PIL images are turned as their EXIF orientation says and become 
 - 16 bits become 8 by their upper half;
 - transparency is dropped, and opaque where four channels are asked for and the image has none;
 - of several frames the first counts;
-- 32-bit whole numbers and floats have no known range, and are refused.
+- 32-bit whole numbers and floats have no known range, and are refused, as is what has more than 2^27 pixels
+  (134 million); the header tells, before anything is decoded.
 
 Arrays and Tensors are taken as they are: 8 bits stay 8 bits, every other number becomes a float32.
 """
@@ -15,6 +16,7 @@ Arrays and Tensors are taken as they are: 8 bits stay 8 bits, every other number
 from __future__ import annotations
 
 import io
+import warnings
 from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
@@ -22,14 +24,18 @@ import torch
 from torch import Tensor
 
 from offramp.data._extra import extra
+from offramp.errors import cut
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Picture", "UnusableImage", "picture", "pixels", "size_of"]
+__all__ = ["LARGEST", "TOO_LARGE", "OtherSize", "Picture", "UnusableImage", "picture", "pixels", "size_of"]
 
 Picture = Union["Image", Tensor]  # a Tensor is [C, H, W], uint8 or float32
 
+# Photos of 100 million pixels exist; one of this size takes 0.4 GB as RGB, and 1 GB while it is converted.
+LARGEST = 2**27
+TOO_LARGE = "more than the 134 million pixels that are decoded; make it smaller, or cut it into parts"
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 ORIENTATION = 0x0112
 CHANNEL_COUNTS = (1, 2, 3, 4)  # an axis of such a length holds the channels, unless the other end has one too
@@ -42,36 +48,39 @@ class UnusableImage(ValueError):
     """An image that cannot be used, with the reason and the remedy."""
 
 
-def picture(stored: Any, channels: int | None = None) -> Picture:
+class OtherSize(UnusableImage):
+    """An image of another size than the one that is needed; a file's is not decoded to find that out."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__(f"{width}x{height} pixels")
+
+
+def picture(stored: Any, channels: int | None = None, size: tuple[int, int] | None = None) -> Picture:
     """An image of any kind as 8-bit levels or floats.
 
     Args:
         stored: A file's content, a PIL image, or an array or Tensor: ``[H, W]``, ``[C, H, W]``, and for an
             array also ``[H, W, C]``.
         channels: Number of channels that the image shall have; None: 3 for files and PIL images.
+        size: The height and width that it must have; None: any.
 
     Raises:
-        UnusableImage: It is no image, or none that can be converted.
+        OtherSize: It has another size.
+        UnusableImage: It is no image, none that can be converted, or one of more than 134 million pixels.
     """
-    if isinstance(stored, (bytes, bytearray, memoryview)):
-        pil = extra("PIL.Image")
-        try:
-            image = pil.open(io.BytesIO(stored))
-            image.load()
-            return _converted(image, channels)
-        except UnusableImage:
-            raise
-        except Exception as error:  # the codecs raise OSError, SyntaxError, EOFError, struct.error, ...
-            reason = "in no known format" if isinstance(error, pil.UnidentifiedImageError) else error
-            raise UnusableImage(f"cannot decode the image ({reason}); replace or remove it") from error
-    if hasattr(stored, "getbands"):
-        return _converted(stored, channels)
-    if hasattr(stored, "shape") or isinstance(stored, list):
-        return _tensor(stored, channels)
-    text = ", or for texts their tokenizer by `tokenizer=...`" if isinstance(stored, str) else ""
-    raise UnusableImage(
-        f"a {type(stored).__name__} is no image; give a PIL image, an array or a Tensor{text}"
-    )
+    if isinstance(stored, (bytes, bytearray, memoryview)) or hasattr(stored, "getbands"):
+        found: Picture = _of_file(stored, channels, size)
+    elif hasattr(stored, "shape") or isinstance(stored, list):
+        found = _tensor(stored, channels)
+    else:
+        text = ", or for texts their tokenizer by `tokenizer=...`" if isinstance(stored, str) else ""
+        raise UnusableImage(
+            f"a {type(stored).__name__} is no image; give a PIL image, an array or a Tensor{text}"
+        )
+    _, height, width = size_of(found)
+    if size not in (None, (height, width)):
+        raise OtherSize(height, width)
+    return found
 
 
 def size_of(image: Picture) -> tuple[int, int, int]:
@@ -88,6 +97,46 @@ def pixels(image: Picture) -> Tensor:
         return image
     levels = torch.from_numpy(np.array(image))
     return levels[None] if levels.ndim == 2 else levels.permute(2, 0, 1)
+
+
+def _of_file(stored: Any, channels: int | None, size: tuple[int, int] | None) -> Image:
+    """A file's content or a PIL image, which need not be decoded yet, as 8-bit levels."""
+    pil = extra("PIL.Image")
+    try:
+        image = stored if hasattr(stored, "getbands") else _opened(stored)
+        _check_header(image, size)
+        return _converted(image, channels)
+    except (UnusableImage, MemoryError):
+        raise
+    except Exception as error:  # the codecs raise OSError, SyntaxError, EOFError, struct.error, ...
+        reason = cut(" ".join(str(error).split()), 200)
+        if isinstance(error, pil.UnidentifiedImageError):
+            reason = "in no known format"
+        raise UnusableImage(f"cannot decode the image ({reason}); replace or remove it") from error
+
+
+def _opened(content: bytes | bytearray | memoryview) -> Image:
+    """A file's image, of which the header is read."""
+    pil = extra("PIL.Image")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pil.DecompressionBombWarning)  # above 89 million pixels
+        try:
+            opened: Image = pil.open(io.BytesIO(content))
+        except pil.DecompressionBombError as error:  # above twice as many
+            raise UnusableImage(TOO_LARGE) from error
+    return opened
+
+
+def _check_header(image: Image, size: tuple[int, int] | None) -> None:
+    """Refuse what shall not be decoded, by its header."""
+    if image.format == "EPS":
+        raise UnusableImage("a program in PostScript, which is not run; save what it draws as a PNG file")
+    if image.width * image.height > LARGEST:
+        raise UnusableImage(f"{image.width}x{image.height} pixels: {TOO_LARGE}")
+    if not image.width * image.height:
+        raise UnusableImage("it has no pixels; replace or remove it")
+    if size is not None and {*size} != {image.height, image.width}:  # it may yet be turned
+        raise OtherSize(image.height, image.width)
 
 
 def _converted(image: Image, channels: int | None) -> Image:

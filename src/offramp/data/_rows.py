@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from offramp.data._geometry import check_square
 from offramp.data._labels import Labels
-from offramp.data._pictures import Picture, UnusableImage, picture, size_of
+from offramp.data._pictures import OtherSize, Picture, UnusableImage, picture, size_of
 from offramp.data._stored import StoredColumn
 from offramp.data.asked import Asked
 from offramp.errors import UserError
@@ -44,7 +45,12 @@ class Rows(Protocol):
 
 
 def decode(
-    rows: Rows, row: int, channels: int | None = None, size: tuple[int, int, int] | None = None
+    rows: Rows,
+    row: int,
+    channels: int | None = None,
+    size: tuple[int, int, int] | None = None,
+    *,
+    square: int | None = None,
 ) -> Picture:
     """Decode the image of a row: upright, with levels 0 ... 255 or floats.
 
@@ -54,23 +60,26 @@ def decode(
         channels: Number of channels that it must have; image files and PIL images are
             converted, and have 3 by default.
         size: The channels, height and width that it must have, if any.
+        square: The side of the square that will be cut out of it, if any.
 
     Raises:
         UserError: It is no whole image, of a kind that cannot be converted, or of another size.
     """
     try:
-        image = picture(rows.content(row), channels)
+        image = picture(rows.content(row), channels, size and size[1:])
+        if square is not None:
+            check_square(image, square)
+    except OtherSize as error:
+        _, height, width = size or (0, 0, 0)
+        raise UserError(
+            f"{rows.location(row)}: {error} where others have {width}x{height}; "
+            "have all cut to squares of one size as they are read, e.g. by `size=224`"
+        ) from error
     except UnusableImage as error:
         raise UserError(f"{rows.location(row)}: {error}") from error
-    actual = size_of(image)
-    if size and actual[1:] != size[1:]:
+    actual = size_of(image)[0]
+    if size and actual != size[0]:
         raise UserError(
-            f"{rows.location(row)}: {actual[2]}x{actual[1]} pixels where others have {size[2]}x{size[1]}; "
-            "have all cut to squares of one size as they are read, e.g. by `size=224`"
-        )
-    if size and actual[0] != size[0]:
-        raise UserError(
-            f"{rows.location(row)}: {actual[0]} channels where others have {size[0]}; "
-            "give all of them as many"
+            f"{rows.location(row)}: {actual} channels where others have {size[0]}; give all of them as many"
         )
     return image

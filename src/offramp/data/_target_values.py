@@ -13,6 +13,8 @@ from offramp.errors import UserError, shown
 
 __all__ = ["matrix", "width_of"]
 
+LARGEST = torch.finfo(torch.float32).max
+
 
 def width_of(column: StoredColumn) -> int:
     """How many numbers a value of the column has, as its first one."""
@@ -71,8 +73,15 @@ def _check_labels(numbers: list[Any], column: StoredColumn, row: int) -> None:
 
 
 def _check_values(numbers: list[Any], column: StoredColumn, row: int) -> None:
-    if not all(part is None or math.isfinite(part) for part in numbers):
-        raise UserError(f"{column.where(row)} is not finite; mend it, or make it null")
+    for part in numbers:
+        if part is None or abs(part) <= LARGEST:
+            continue
+        if isinstance(part, float) and not math.isfinite(part):
+            raise UserError(f"{column.where(row)} is not finite; mend it, or make it null")
+        raise UserError(
+            f"{column.where(row)} is {shown(part, 60)}, beyond what 32 bits hold; take its logarithm, or "
+            "another unit"
+        )
 
 
 def _check_box(numbers: list[Any], column: StoredColumn, row: int) -> None:

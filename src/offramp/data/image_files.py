@@ -9,8 +9,8 @@ from pathlib import Path
 from torch import Tensor
 
 from offramp.data._folder import image_files, read_image
-from offramp.data._geometry import centre_crop
-from offramp.data._pictures import MODES, UnusableImage, picture, pixels, size_of
+from offramp.data._geometry import centre_crop, check_square
+from offramp.data._pictures import MODES, OtherSize, UnusableImage, picture, pixels
 from offramp.errors import UserError
 
 __all__ = ["ImageReader", "find_images"]
@@ -74,15 +74,15 @@ class ImageReader:
         """
         channels, height, width = self.input_size
         try:
-            image = picture(read_image(path, str(path)), channels)
-        except UnusableImage as error:
-            raise UserError(f"{path}: {error}") from error
-        if self.cut:
-            return pixels(centre_crop(image, height))
-        if (actual := size_of(image)[1:]) != (height, width):
+            image = picture(read_image(path, str(path)), channels, None if self.cut else (height, width))
+            if self.cut:
+                check_square(image, height)
+        except OtherSize as error:
             square = "; have images cut to squares by `cut=True`" if height == width else ""
             raise UserError(
-                f"{path}: {actual[1]}x{actual[0]} pixels where the net reads {width}x{height}"
+                f"{path}: {error} where the net reads {width}x{height}"
                 f"{square or '; give images of that size'}"
-            )
-        return pixels(image)
+            ) from error
+        except UnusableImage as error:
+            raise UserError(f"{path}: {error}") from error
+        return pixels(centre_crop(image, height) if self.cut else image)

@@ -30,10 +30,11 @@ class JointData(OpenedData[JointSplit]):
         keys: Name of a set -> key of its own for a target -> key of the target here.
 
     Raises:
-        UserError: Two sets have a target of one name, or a set is itself several.
+        UserError: They are no opened sets, two of them have a target of one name, or one is itself several.
     """
 
     def __init__(self, sets: Mapping[str, OpenedData[Any]], streams: Streams | None = None) -> None:
+        _check_sets(sets)
         self.sets, self.streams = dict(sets), streams or Streams()
         self.keys = _keys(self.sets)
         digests = {name: data.digest for name, data in sets.items() if data.digest is not None}
@@ -95,6 +96,17 @@ def several_sets(source: Any) -> bool:
     if len(others) > 1 and not all(isinstance(key, str) for key in source):
         raise UserError(f"data sets are called {', '.join(map(repr, source))}; give them names that are text")
     return len(others) > 1
+
+
+def _check_sets(sets: object) -> None:
+    if not isinstance(sets, Mapping) or not sets:
+        raise UserError(f"sets are {shown(sets)}, must be a mapping from names to opened data sets")
+    for name, data in sets.items():
+        if not isinstance(name, str) or not isinstance(data, OpenedData):
+            raise UserError(
+                f"sets have {shown(name)}: a {type(data).__name__}, must be a name and a set that "
+                "open_data opened"
+            )
 
 
 def _keys(sets: Mapping[str, OpenedData[Any]]) -> dict[str, dict[str, str]]:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
+from offramp.data._split_checks import check_split, check_targets
 from offramp.data.batch import Origin
 from offramp.data.batches import Batches
 from offramp.data.targets import LABEL, Target
-from offramp.errors import UserError, shown
+from offramp.errors import UserError, cut, shown
 
 __all__ = ["OpenedData"]
 
@@ -34,6 +35,9 @@ class OpenedData(Generic[S]):
         digest: Of data that exist in Python only, what tells them from others; None: `source` says where they
             are.
         named: Whether the set itself names its classes.
+
+    Raises:
+        UserError: The training split is empty, or a split has other targets than are said.
     """
 
     read: Mapping[str, Any] | None = None
@@ -51,11 +55,19 @@ class OpenedData(Generic[S]):
         digest: str | None = None,
         named: bool = True,
     ) -> None:
+        for key, text in (("name", name), ("source", source)):
+            if not isinstance(text, str):
+                raise UserError(f"{key} is {shown(text)}, must be a text")
+        check_targets(targets)
+        if not callable(load_test):
+            raise UserError(f"load_test is {shown(load_test)}, must be a function that gives the test split")
         self.name = name
         self.source = source
         self.targets = dict(targets)
         self.train = train
         self.val = val
+        self._check_split("train", train)
+        self._check_split("val", val)
         train.origin, val.origin = Origin(name, "train"), Origin(name, "val")
         self._load_test = load_test
         self.notes, self.digest, self.named = tuple(notes), digest, named
@@ -96,9 +108,17 @@ class OpenedData(Generic[S]):
             UserError: Its samples or labels are damaged, or of another kind than the training samples.
         """
         test = self._load_test()
-        self._check_test(test)
+        self._check_split("test", test)
         test.origin = Origin(self.name, "test", is_test=True)
         return test
 
-    def _check_test(self, test: S) -> None:
-        """Whether the test samples are of the kind of the training samples."""
+    def _check_split(self, name: str, split: S) -> None:
+        """Check that a split has samples of the kind of the training samples, with the targets that are said.
+
+        Args:
+            name: ``"train"``, ``"val"`` or ``"test"``.
+            split: The split.
+        """
+        check_split(
+            split, self.targets, f"the {name} split of {cut(self.name, 100)}", may_be_empty=name == "val"
+        )

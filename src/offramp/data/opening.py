@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from offramp.data._dense_opening import open_dense, refuse_settings
 from offramp.data._digest import digest
 from offramp.data._image_reader import ImageReader
 from offramp.data._one_class import one_class
+from offramp.data._pictures import LARGEST
 from offramp.data._selection import Selection, cut, hold_out
 from offramp.data._several import several_targets
 from offramp.data._sources import Source, find_source
@@ -259,3 +261,5 @@ def _check_numbers(val_fraction: float, seed: int, size: int | None) -> None:
         raise UserError(f"seed={seed} must be at least 0")
     if size is not None and size < 1:
         raise UserError(f"size={size} must be at least 1 pixel")
+    if size is not None and size * size > LARGEST:
+        raise UserError(f"size={shown(size)} must be at most {math.isqrt(LARGEST)} pixels")

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from offramp.data._split_checks import check_lengths
+from offramp.data._tensor_checks import check_images
 from offramp.data.batches import Batches
 from offramp.data.target_tensors import TargetTensors
 
@@ -19,13 +21,18 @@ class Split(Batches):
     Args:
         images: ``[N, C, H, W]``, uint8 (levels 0 ... 255) or float32.
         targets: Key -> ``[N, ...]``; plain ones are class indices ``{"label": int64 [N]}``.
+
+    Raises:
+        UserError: They are no such Tensors, not of as many samples, or an image is not finite.
     """
 
     targets: TargetTensors
 
     def __init__(self, images: Tensor, targets: Mapping[str, Tensor] | TargetTensors) -> None:
+        check_images(images)
         self.images = images
         self.targets = targets if isinstance(targets, TargetTensors) else TargetTensors(targets)
+        check_lengths(self, "a split")
 
     def __len__(self) -> int:
         return len(self.images)

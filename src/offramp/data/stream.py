@@ -162,9 +162,9 @@ class _RowDecoder(Dataset[tuple[Tensor, Tensor] | UserError]):
         expected_size = self.input_size if self.size is None else None
         if self.rows.random:
             with seeded(*self.key, row):
-                image = decode(self.rows, row, self.channels, expected_size)
+                image = decode(self.rows, row, self.channels, expected_size, square=self.size)
         else:
-            image = decode(self.rows, row, self.channels, expected_size)
+            image = decode(self.rows, row, self.channels, expected_size, square=self.size)
         if self.size is None:
             return image
         if not self.resized_crop:

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
+from offramp.data._tensor_checks import check_shape
 from offramp.data.targets import ONE_CLASS, Target
+from offramp.errors import UserError, shown
 
 __all__ = ["TargetTensors"]
 
@@ -18,9 +20,19 @@ class TargetTensors(Mapping[str, Tensor]):
     Args:
         tensors: Key -> ``[N, ...]``, as :class:`~offramp.data.targets.Target` says.
         kinds: What each of them is; by default, ``label`` is a class.
+
+    Raises:
+        UserError: One is of no known kind, or no Tensor of its kind.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], kinds: Mapping[str, Target] = ONE_CLASS) -> None:
+        for key, tensor in tensors.items():
+            if key not in kinds:
+                raise UserError(
+                    f"target {shown(key)} is of no known kind; give it, by TargetTensors(tensors, "
+                    "{name: Target(kind, ...)})"
+                )
+            check_shape(key, tensor, kinds[key].kind)
         self._tensors, self.kinds = dict(tensors), dict(kinds)
         present = {key: kinds[key].present(tensor).cpu() for key, tensor in tensors.items()}
         self._present = {key: here for key, here in present.items() if not here.all()}

@@ -45,7 +45,7 @@ class Target:
             of depth 1, of normals 3. Given for ``values`` alone.
 
     Raises:
-        UserError: No such kind.
+        UserError: No such kind, or classes that are no words.
     """
 
     kind: str
@@ -57,6 +57,13 @@ class Target:
             raise UserError(
                 f"no kind of target {shown(self.kind)}{guess(self.kind, KINDS)}; there are {', '.join(KINDS)}"
             )
+        if not isinstance(self.classes, (list, tuple)) or not all(
+            isinstance(name, str) for name in self.classes
+        ):
+            raise UserError(f"classes of a target are {shown(self.classes)}, must be a tuple of words")
+        object.__setattr__(self, "classes", tuple(self.classes))
+        if not isinstance(self.size, int) or self.size < 1:
+            raise UserError(f"size of a target is {shown(self.size)}, must be a whole number of at least 1")
         if self.kind != "values":
             object.__setattr__(self, "size", SIZES.get(self.kind, len(self.classes)))
 

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from offramp.data._split_checks import check_lengths
 from offramp.data._tokens import TokenRows
 from offramp.data.batches import Batches
 from offramp.data.target_tensors import TargetTensors
+from offramp.errors import UserError
 
 __all__ = ["TextSplit"]
 
@@ -22,12 +24,20 @@ class TextSplit(Batches):
         tokens: The texts.
         targets: Their targets.
         cut: How many of the texts were longer and have been cut.
+
+    Raises:
+        UserError: There are not as many targets as texts.
     """
 
     targets: TargetTensors
 
     def __init__(self, tokens: TokenRows, targets: TargetTensors, cut: int = 0) -> None:
+        if not isinstance(tokens, TokenRows):
+            raise UserError(
+                f"tokens are a {type(tokens).__name__}; open texts by open_data(..., tokenizer=...)"
+            )
         self.tokens, self.targets, self.cut = tokens, targets, cut
+        check_lengths(self, "a split")
 
     def __len__(self) -> int:
         return len(self.tokens.lengths)
