@@ -12,7 +12,7 @@ from offramp.errors import UserError, cut, shown
 
 __all__ = ["check_images", "check_shape", "check_values"]
 
-AT_ONCE = 1000  # images
+AT_ONCE = 1000  # samples
 # Axes behind that of the samples, a number for each that has a fixed length.
 SHAPES: dict[str, tuple[str, ...]] = {
     "class": (),
@@ -40,9 +40,9 @@ def check_images(images: object) -> None:
         )
     _check_device(images, "images")
     if images.is_floating_point():
-        for start, part in enumerate(images.split(AT_ONCE)):
-            odd = ~part.isfinite().flatten(1).all(1)
-            _refuse(odd, "image", "has values that are not finite", "replace them", start * AT_ONCE)
+        _refuse_where(
+            lambda part: ~part.isfinite(), images, "image {} has values that are not finite; replace them"
+        )
 
 
 def check_shape(key: str, target: object, kind: str) -> None:
@@ -52,18 +52,21 @@ def check_shape(key: str, target: object, kind: str) -> None:
         UserError: It is not.
     """
     axes = SHAPES[kind]
-    sizes = [int(axis) if axis.isdecimal() else None for axis in axes]
-    fits = isinstance(target, Tensor) and target.ndim == 1 + len(axes)
-    if not fits or any(size not in (None, has) for size, has in zip(sizes, target.shape[1:], strict=True)):  # type: ignore[attr-defined]
+    if not isinstance(target, Tensor) or not _is_of(target, axes):
         raise UserError(
             f"target {shown(key)} is {_described(target)}; of kind {kind} it is [{', '.join(['N', *axes])}]"
         )
-    assert isinstance(target, Tensor)
-    right = target.dtype == torch.int64 if kind in WHOLE else target.is_floating_point()
-    if not right:
-        dtype = "torch.int64" if kind in WHOLE else "torch.float32"
+    dtype = torch.int64 if kind in WHOLE else torch.float32
+    if target.dtype != dtype:
         raise UserError(f"target {shown(key)} is {_described(target)}; of kind {kind} it is {dtype}")
     _check_device(target, f"target {shown(key)}")
+
+
+def _is_of(target: Tensor, axes: tuple[str, ...]) -> bool:
+    if target.ndim != 1 + len(axes):
+        return False
+    pairs = zip(axes, target.shape[1:], strict=True)
+    return all(length == int(axis) for axis, length in pairs if axis.isdecimal())
 
 
 def check_values(where: str, target: Tensor, meaning: Target) -> None:
@@ -77,17 +80,14 @@ def check_values(where: str, target: Tensor, meaning: Target) -> None:
     Raises:
         UserError: It is out of range, or of another number of labels or values; the line names the sample.
     """
-    if not len(target):
-        return
     if meaning.kind in ("labels", "values") and target.shape[1] != meaning.size:
         raise UserError(
             f"{where}: {target.shape[1]} {meaning.kind} for a sample, and its set says {meaning.size}; "
             "give as many"
         )
     wrong, rule = RULES[meaning.kind]
-    odd = wrong(target, meaning)
-    odd = odd.flatten(1).any(1) if odd.ndim > 1 else odd
-    _refuse(odd, f"{where}: sample", "is out of range", rule.format(last=meaning.size - 1))
+    fault = f"{where}: sample {{}} is out of range; {rule}".replace("LAST", str(meaning.size - 1))
+    _refuse_where(lambda part: wrong(part, meaning), target, fault)
 
 
 def _beyond(values: Tensor, low: float, high: float) -> Tensor:
@@ -104,11 +104,11 @@ def _wrong_box(box: Tensor, _: Target) -> Tensor:
 RULES: dict[str, tuple[Callable[[Tensor, Target], Tensor], str]] = {
     "class": (
         lambda t, of: (t >= of.size) | ((t < 0) & (t != NO_LABEL)),
-        f"give classes 0 ... {{last}}, and {NO_LABEL} to samples without one",
+        f"give classes 0 ... LAST, and {NO_LABEL} to samples without one",
     ),
     "segmentation": (
         lambda t, of: t >= of.size,
-        "give classes 0 ... {last}, and -1 to pixels without one",
+        "give classes 0 ... LAST, and -1 to pixels without one",
     ),
     "labels": (
         lambda t, _: (t != 0) & (t != 1) & ~t.isnan(),
@@ -127,19 +127,19 @@ RULES: dict[str, tuple[Callable[[Tensor, Target], Tensor], str]] = {
 }
 
 
-def _refuse(odd: Tensor, what: str, fault: str, remedy: str, start: int = 0) -> None:
-    """Refuse samples, by the first of them.
+def _refuse_where(wrong: Callable[[Tensor], Tensor], samples: Tensor, fault: str) -> None:
+    """Refuse samples by the first that is wrong, looked at some at a time: masks of all may be large.
 
     Args:
-        odd: Which of them are wrong, bool ``[N]``.
-        what: What each of them is.
-        fault: What is wrong with it.
-        remedy: What to do.
-        start: The number of the first of the N.
+        wrong: Where some samples are, bool ``[n, ...]``.
+        samples: ``[N, ...]``.
+        fault: The line, with a place for the number of a sample.
     """
-    if odd.any():
-        number = start + int(odd.nonzero()[0])
-        raise UserError(f"{what} {number} {fault} ({int(odd.sum())} such); {remedy}")
+    for start in range(0, len(samples), AT_ONCE):
+        odd = wrong(samples[start : start + AT_ONCE])
+        if odd.any():
+            number = start + int(odd.nonzero()[0, 0])
+            raise UserError(fault.replace("{}", str(number), 1))
 
 
 def _check_device(tensor: Tensor, name: str) -> None:
