@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from PIL import Image
 from pyarrow import parquet
+
+from offramp import UserError
+from offramp.data import open_data
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -51,3 +57,15 @@ def write_parquet(
     file.parent.mkdir(parents=True, exist_ok=True)
     parquet.write_table(pa.table(columns).replace_schema_metadata(metadata), file)
     return file
+
+
+def refused(
+    words: Sequence[object], *arguments: Any, use: Callable[..., Any] = open_data, **keywords: Any
+) -> str:
+    """Check that the call fails with one line of some hundred characters that has these words, in order."""
+    with pytest.raises(UserError) as caught:
+        use(*arguments, **keywords)
+    line = str(caught.value)
+    assert line.isprintable() and len(line) < 900, line
+    assert re.search(".*".join(re.escape(str(word)) for word in words), line), line
+    return line

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
-from small_sets import noise, png, write_parquet
+from small_sets import noise, png, refused, write_parquet
 
-from offramp import UserError
 from offramp.data import open_data
 
 IMAGES = [png(p) for p in noise(6)]
 LABELS = [0, 1, 2, 0, 1, 2]
-
-
-def refused(words, *arguments, use=open_data, **keywords):
-    """The call fails with one line that has these words, in order."""
-    with pytest.raises(UserError) as caught:
-        use(*arguments, **keywords)
-    line = str(caught.value)
-    assert "\n" not in line
-    assert re.search(".*".join(re.escape(str(word)) for word in words), line), line
 
 
 def test_missing_path(tmp_path):

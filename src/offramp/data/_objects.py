@@ -8,6 +8,7 @@ from typing import Any
 from torch.utils import data as torch_data
 
 from offramp.data._arrays import ArrayRows
+from offramp.data._class_names import class_names
 from offramp.data._columns import Columns
 from offramp.data._dense_table import is_dense
 from offramp.data._hub import HubTable
@@ -17,7 +18,7 @@ from offramp.data._samples import SampleRows
 from offramp.data._table import TableRows, not_images
 from offramp.data.asked import Asked
 from offramp.data.targets import LABEL
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 
 __all__ = ["KINDS", "object_name", "open_rows"]
 
@@ -137,7 +138,12 @@ def _hugging_face_rows(data: Any, name: str, columns: Columns) -> tuple[Rows, li
         data = data.with_format("numpy")
     names = None if label is None else getattr(features[label], "names", None)
     labels = data.with_format(None)[label][:] if label in data.column_names else None
-    return _with_notes(SampleRows(data, name, columns, labels, tuple(names) if names else None), name)
+    return _with_notes(
+        SampleRows(
+            data, name, columns, labels, class_names(names, f"{name}, {shown(label)}") if names else None
+        ),
+        name,
+    )
 
 
 def _is_pair_of_columns(data: Any) -> bool:
@@ -179,4 +185,7 @@ def _class_names(data: Any) -> tuple[str, ...] | None:
     if isinstance(data, torch_data.Subset):
         return _class_names(data.dataset)
     names = getattr(data, "classes", None)
-    return tuple(map(str, names)) if isinstance(names, (list, tuple)) and names else None
+    if not isinstance(names, (list, tuple)) or not names:
+        return None
+    words = [str(name) if isinstance(name, tuple) else name for name in names]  # ImageNet's are synonyms
+    return class_names(words, object_name(data))

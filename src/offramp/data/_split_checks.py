@@ -72,3 +72,5 @@ def check_split(split: object, targets: Mapping[str, Target], where: str, *, may
                 f"{where} has {shown(key)} of kind {kind}, and its set says {target.kind}; give one of them"
             )
         check_values(f"{where}, target {shown(key)}", split.targets[key], target)
+    if not may_be_empty and not any(of.present(split.targets[key]).any() for key, of in targets.items()):
+        raise UserError(f"{where} has no sample with a target; label some")

@@ -148,7 +148,7 @@ class TableRows:
         if isinstance(content, str):
             content, path = None, content
         if content is None and path:
-            return read_image(self.table.folder / path, f"{self.location(row)}, {cut(path, 200)}")
+            return read_image(self.table.folder / path, f"{self.location(row)}, {shown(path)}")
         if content is None:
             raise UserError(
                 f"{self.location(row)}: no {self._kind} ({shown(self._content_column)} is null); "

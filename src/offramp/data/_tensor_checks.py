@@ -41,7 +41,7 @@ def check_images(images: object) -> None:
     _check_device(images, "images")
     if images.is_floating_point():
         _refuse_where(
-            lambda part: ~part.isfinite(), images, "image {} has values that are not finite; replace them"
+            lambda part: ~part.isfinite(), images, "image", "has values that are not finite; replace them"
         )
 
 
@@ -86,8 +86,8 @@ def check_values(where: str, target: Tensor, meaning: Target) -> None:
             "give as many"
         )
     wrong, rule = RULES[meaning.kind]
-    fault = f"{where}: sample {{}} is out of range; {rule}".replace("LAST", str(meaning.size - 1))
-    _refuse_where(lambda part: wrong(part, meaning), target, fault)
+    remedy = rule.format(last=meaning.size - 1)
+    _refuse_where(lambda part: wrong(part, meaning), target, f"{where}: sample", f"is out of range; {remedy}")
 
 
 def _beyond(values: Tensor, low: float, high: float) -> Tensor:
@@ -104,11 +104,11 @@ def _wrong_box(box: Tensor, _: Target) -> Tensor:
 RULES: dict[str, tuple[Callable[[Tensor, Target], Tensor], str]] = {
     "class": (
         lambda t, of: (t >= of.size) | ((t < 0) & (t != NO_LABEL)),
-        f"give classes 0 ... LAST, and {NO_LABEL} to samples without one",
+        f"give classes 0 ... {{last}}, and {NO_LABEL} to samples without one",
     ),
     "segmentation": (
         lambda t, of: t >= of.size,
-        "give classes 0 ... LAST, and -1 to pixels without one",
+        "give classes 0 ... {last}, and -1 to pixels without one",
     ),
     "labels": (
         lambda t, _: (t != 0) & (t != 1) & ~t.isnan(),
@@ -127,19 +127,20 @@ RULES: dict[str, tuple[Callable[[Tensor, Target], Tensor], str]] = {
 }
 
 
-def _refuse_where(wrong: Callable[[Tensor], Tensor], samples: Tensor, fault: str) -> None:
+def _refuse_where(wrong: Callable[[Tensor], Tensor], samples: Tensor, what: str, fault: str) -> None:
     """Refuse samples by the first that is wrong, looked at some at a time: masks of all may be large.
 
     Args:
         wrong: Where some samples are, bool ``[n, ...]``.
         samples: ``[N, ...]``.
-        fault: The line, with a place for the number of a sample.
+        what: What each of them is, before its number.
+        fault: What is wrong with it, and what to do.
     """
     for start in range(0, len(samples), AT_ONCE):
         odd = wrong(samples[start : start + AT_ONCE])
         if odd.any():
             number = start + int(odd.nonzero()[0, 0])
-            raise UserError(fault.replace("{}", str(number), 1))
+            raise UserError(f"{what} {number} {fault}")
 
 
 def _check_device(tensor: Tensor, name: str) -> None:
@@ -150,4 +151,4 @@ def _check_device(tensor: Tensor, name: str) -> None:
 def _described(found: object) -> str:
     if not isinstance(found, Tensor):
         return f"a {cut(type(found).__name__, 60)}"
-    return f"a {str(found.dtype).removeprefix('torch.')} Tensor {[*found.shape]}"
+    return f"a Tensor {[*found.shape]} of {str(found.dtype).removeprefix('torch.')}"

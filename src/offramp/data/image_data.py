@@ -19,6 +19,8 @@ SAMPLE = 1000  # images; means and deviations of a whole set lie within a hundre
 class ImageData(OpenedData[Split | StreamSplit | DenseStream]):
     """Three splits of labelled images; see :class:`~offramp.data.opened.OpenedData`."""
 
+    SPLITS = (Split, StreamSplit, DenseStream)
+
     @property
     def input_size(self) -> tuple[int, int, int]:
         """Shape of one image: (C, H, W)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from offramp.data._split_checks import check_split, check_targets
 from offramp.data.batch import Origin
@@ -41,6 +41,7 @@ class OpenedData(Generic[S]):
     """
 
     read: Mapping[str, Any] | None = None
+    SPLITS: ClassVar[tuple[type[Batches], ...]] = (Batches,)  # what its splits may be
 
     def __init__(
         self,
@@ -55,9 +56,11 @@ class OpenedData(Generic[S]):
         digest: str | None = None,
         named: bool = True,
     ) -> None:
-        for key, text in (("name", name), ("source", source)):
+        for key, text in (("name", name), ("source", source), ("digest", digest or "")):
             if not isinstance(text, str):
                 raise UserError(f"{key} is {shown(text)}, must be a text")
+        if not isinstance(notes, (list, tuple)) or not all(isinstance(note, str) for note in notes):
+            raise UserError(f"notes are {shown(notes)}, must be a list of lines")
         check_targets(targets)
         if not callable(load_test):
             raise UserError(f"load_test is {shown(load_test)}, must be a function that gives the test split")
@@ -119,6 +122,11 @@ class OpenedData(Generic[S]):
             name: ``"train"``, ``"val"`` or ``"test"``.
             split: The split.
         """
+        if isinstance(split, Batches) and not isinstance(split, self.SPLITS):
+            kinds = " or ".join(kind.__name__ for kind in self.SPLITS)
+            raise UserError(
+                f"the {name} split of {cut(self.name, 100)} is a {type(split).__name__}; give a {kinds}"
+            )
         check_split(
             split, self.targets, f"the {name} split of {cut(self.name, 100)}", may_be_empty=name == "val"
         )

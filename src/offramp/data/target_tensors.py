@@ -26,6 +26,8 @@ class TargetTensors(Mapping[str, Tensor]):
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], kinds: Mapping[str, Target] = ONE_CLASS) -> None:
+        if not isinstance(tensors, Mapping):
+            raise UserError(f"targets are {shown(tensors)}, must be a mapping {{key: Tensor}}")
         for key, tensor in tensors.items():
             if key not in kinds:
                 raise UserError(

@@ -21,6 +21,8 @@ class TextData(OpenedData[TextSplit]):
         parts: What :class:`~offramp.data.opened.OpenedData` takes.
     """
 
+    SPLITS = (TextSplit,)
+
     def __init__(self, *, read: Mapping[str, Any], **parts: Any) -> None:
         super().__init__(**parts)
         self.read = read
