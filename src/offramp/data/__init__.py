@@ -1,5 +1,6 @@
 """Data: sets of images and of texts, batch augmentation, and the named pipelines."""
 
+from offramp.data._loading import WorkerDied
 from offramp.data._sources import is_embedded
 from offramp.data.batch import Batch, Origin
 from offramp.data.dense_stream import DenseStream
@@ -37,6 +38,7 @@ __all__ = [
     "TextData",
     "TextSplit",
     "Transform",
+    "WorkerDied",
     "default_pipeline",
     "is_embedded",
     "open_data",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from offramp.training.interrupt import Interruption, catch_signals
+from offramp.workers import STOPPING
 
 __all__ = ["Job", "JobResult", "run_jobs", "share_of_cores"]
 
@@ -70,9 +71,9 @@ def run_jobs(
 ) -> None:
     """Run all jobs, in their order, so many at a time; one that fails does not keep the others from running.
 
-    At the first SIGINT or SIGTERM no more jobs start and the running ones get a SIGTERM, which a training
-    run answers with a checkpoint; at the second they are killed. Each is a session of its own, so that a
-    terminal's Ctrl-C reaches this process only.
+    At the first SIGINT, SIGTERM or SIGHUP no more jobs start and the running ones get a SIGTERM, which a
+    training run answers with a checkpoint; a second Ctrl-C kills them. Each is a session of its own, so that
+    a terminal's Ctrl-C reaches this process only.
 
     Args:
         jobs: What to run.
@@ -96,7 +97,8 @@ def run_jobs(
                     time.sleep(LOOK_EVERY)
                     for process in [process for process in running if process.poll() is not None]:
                         job, began = running.pop(process)
-                        on_end(JobResult(job, process.returncode, time.monotonic() - began))
+                        if not (signals.received and _by_signal(process.returncode)):
+                            on_end(JobResult(job, process.returncode, time.monotonic() - began))
             finally:
                 _stop(running)
         except BaseException:  # a second signal, most often
@@ -107,6 +109,11 @@ def run_jobs(
             raise
     if signals.received:
         raise Interruption(signals.received, f"stopped by {signal.Signals(signals.received).name}")
+
+
+def _by_signal(code: int) -> bool:
+    """Whether a job ended by a signal that asks it to stop, as one to all processes of the sweep does."""
+    return code in {code for signum in STOPPING for code in (-signum, 128 + signum)}
 
 
 def _start(job: Job, environment: dict[str, str], inherit: Sequence[int]) -> subprocess.Popen[bytes]:

@@ -80,7 +80,7 @@ def sweep(
 
     Raises:
         UserError: A mistake that is found before the first run starts.
-        Interruption: SIGINT or SIGTERM came, and the running runs were stopped; the same sweep goes on.
+        Interruption: SIGINT, SIGTERM or SIGHUP came, and the runs were stopped; the same sweep goes on.
     """
     if jobs < 1:
         raise UserError(f"jobs is {jobs}, must be at least 1")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
-from offramp.data import JointData
+from offramp.data import Batch, JointData, WorkerDied
 from offramp.distributed.collectives import first_text, highest
 from offramp.errors import UserError
 from offramp.methods.bound import BoundMethod
@@ -36,6 +36,7 @@ from offramp.training._watch import Watch, weights_trouble
 from offramp.training.batch_size import remedy
 from offramp.training.interrupt import Interruption, Signals, catch_signals
 from offramp.training.setup import Setup
+from offramp.workers import deaths_unheard
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -173,12 +174,15 @@ class Trainer:
         """Run the epochs that are left.
 
         Raises:
-            UserError: A loss is no longer finite, or the disk is full.
-            Interruption: SIGINT or SIGTERM came, and a checkpoint was written.
+            UserError: A loss is no longer finite, the disk is full, or a process that reads data was killed.
+            Interruption: SIGINT, SIGTERM or SIGHUP came, and a checkpoint was written.
         """
         with contextlib.ExitStack() as stack:
+            stack.enter_context(deaths_unheard())
             if self.folder.path is not None:
                 self.signals = stack.enter_context(catch_signals())
+                if self.fabric.world_size == 1:
+                    stack.enter_context(self.signals.blamed())
             self.folder.open_log(self.state.epoch)
             display = stack.enter_context(
                 Display(self.recipe.epochs, self.plan.total, done=self._steps_done, quiet=self.quiet)
@@ -203,7 +207,7 @@ class Trainer:
             self.loop.begin(phase, self._progress)
         batches = self.feed.phase(self.loop.phases[phase], state.epoch, state.step, steps)
         began = time.perf_counter() - state.seconds
-        for batch in batches:
+        for batch in self._read(batches):
             with told_by(self._memory_told):
                 losses = self.loop.step(phase, batch, self._progress)
             if self.average:
@@ -220,6 +224,17 @@ class Trainer:
             if recipe.checkpoint_every and state.step % recipe.checkpoint_every == 0:
                 self._save()
         self.loop.end(phase, self._progress)
+
+    def _read(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches; where a process that reads them dies, a checkpoint is written first."""
+        try:
+            yield from batches
+        except WorkerDied as death:
+            if self.folder.path is None or self.fabric.world_size > 1:  # others are in the step already
+                raise
+            self._look()
+            self._save()
+            raise WorkerDied(f"{death}: go on with the run in {self.folder.path} by `resume=True`") from None
 
     def _end_phase(self, phase: int, display: Display) -> None:
         """If an epoch has several phases, each gets a line of its own, and a checkpoint if others follow."""

@@ -84,7 +84,7 @@ def fit(
 
     Raises:
         UserError: A mistake that the user can mend; a checkpoint that was good stays.
-        Interruption: SIGINT or SIGTERM came, and a checkpoint was written. It is a KeyboardInterrupt.
+        Interruption: SIGINT, SIGTERM or SIGHUP came, and a checkpoint was written. It is a KeyboardInterrupt.
     """
     check_net(net, "net")
     folder = None if out is None else Path(out)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, answered between two steps."""
+"""Ctrl-C, SIGTERM and SIGHUP, answered between two steps."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+
+from offramp.data import WorkerDied
+from offramp.errors import UserError
+from offramp.workers import STOPPING
 
 __all__ = ["Interruption", "Signals", "catch_signals"]
 
@@ -29,15 +33,35 @@ class Signals:
     received: int = 0
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        """The handler. A second signal does not wait for the step to end."""
-        if self.received:
+        """The handler. A second Ctrl-C does not wait for the step to end.
+
+        What else comes twice came in two ways: from a scheduler, which sends it to every process, and from
+        torchrun or a sweep, which hands on what it gets.
+        """
+        if self.received and signum == signal.SIGINT:
             raise Interruption(signum, "interrupted twice; the last checkpoint stands")
-        self.received = signum
+        self.received = self.received or signum
+
+    @contextlib.contextmanager
+    def blamed(self) -> Iterator[None]:
+        """What breaks meanwhile after a signal breaks because of it, since other processes got it too.
+
+        Raises:
+            Interruption: In place of any error but a UserError that has nothing to do with processes.
+        """
+        try:
+            yield
+        except Exception as error:
+            other = isinstance(error, UserError) and not isinstance(error, WorkerDied)
+            if other or not self.received:
+                raise
+            name = signal.Signals(self.received).name
+            raise Interruption(self.received, f"stopped by {name}; the last checkpoint stands") from error
 
 
 @contextlib.contextmanager
 def catch_signals() -> Iterator[Signals]:
-    """Note SIGINT and SIGTERM instead of dying of them, but ignore one that was ignored (nohup) before.
+    """Note SIGINT, SIGTERM and SIGHUP instead of dying of them, but ignore what was ignored (nohup) before.
 
     Outside the main thread nothing can be caught.
     """
@@ -45,9 +69,7 @@ def catch_signals() -> Iterator[Signals]:
     if threading.current_thread() is not threading.main_thread():
         yield signals
         return
-    heeded = [
-        signum for signum in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(signum) is not signal.SIG_IGN
-    ]
+    heeded = [signum for signum in STOPPING if signal.getsignal(signum) is not signal.SIG_IGN]
     before = [signal.signal(signum, signals) for signum in heeded]
     try:
         yield signals

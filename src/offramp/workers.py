@@ -1,0 +1,49 @@
+"""Processes that work for this one: signals are left to it, and it hears of a death when it asks."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+__all__ = ["STOPPING", "deaf_to_signals", "deaths_unheard"]
+
+# Ctrl-C at a terminal, a scheduler or `kill`, and a terminal that closes; Windows has no SIGHUP.
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+@contextlib.contextmanager
+def deaf_to_signals() -> Iterator[None]:
+    """Processes that start meanwhile never hear of SIGINT, SIGTERM and SIGHUP; this one does, afterwards.
+
+    A terminal, systemd and schedulers send these to all processes of a run. A process inherits which signals
+    it blocks, so that there is no moment at which a new one could die of them.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def deaths_unheard() -> Iterator[None]:
+    """No handler runs when a child process ends, and the handler that is set afterwards is the one of before.
+
+    torch sets one that raises for a dead worker of a ``DataLoader`` wherever this process happens to be, amid
+    a step or a file; without it the loader says so where the next batch is asked for, within 5 seconds.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGCHLD) if in_main and hasattr(signal, "SIGCHLD") else None
+    if before is None:  # where no handler can be set
+        yield
+        return
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
