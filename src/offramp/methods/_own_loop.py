@@ -97,10 +97,11 @@ class OwnLoopMethod(BoundMethod):
                 f"the net's forks are no longer those that {shown(self.method.name)} was bound to; bind it "
                 "anew"
             )
-        if self._when is None and self.method.reads_epochs:
+        if self._when is None and (self.method.reads_epochs or "epoch" in self.needs):
+            what = " and ".join(self.method.reads_epochs) or "what is learned"
             raise UserError(
-                f"{' and '.join(self.method.reads_epochs)} of {shown(self.method.name)} depends on the "
-                "epoch; call progress(epoch, epochs) at the beginning of each"
+                f"{what} of {shown(self.method.name)} depends on the epoch; "
+                "call progress(epoch, epochs) at the beginning of each"
             )
         outputs: Mapping[str, Task] = net.outputs  # type: ignore[assignment]
         batch = batch_of(inputs, targets, outputs)

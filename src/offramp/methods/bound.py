@@ -43,7 +43,7 @@ class MethodParts(Protocol):
 
     @property
     def needs(self) -> frozenset[str]:
-        """What the parts need: ``losses``, ``gramian`` or ``rows``; ``features`` and ``trunk`` of a step."""
+        """What the parts need: ``losses``, ``gramian`` or ``rows``; and more that a step may bring."""
 
     @property
     def reads_epochs(self) -> tuple[str, ...]:
@@ -122,13 +122,15 @@ class BoundMethod(nn.Module):
         def forward() -> tuple[Sequence[Tensor], Any, Any]:
             return self._forward[0](batch, tasks, forward_part)
 
-        one_pass = "losses" in self.needs
+        one_pass = "losses" in self.needs and "graph" not in self.needs
         outputs, features, trunk = forward() if one_pass else run_with_lasting_graph(forward, net)
 
         def part(fraction: float) -> tuple[list[Tensor], Step]:
             with buffers_kept(net), buffers_kept(self):
                 alone = {key: value for key, value in when.items() if key not in ("whole", "more")}
-                step = self.step(batch.portion(fraction), model, tasks, reach=reach, how=how, **alone)
+                step = self.step(
+                    batch.portion(fraction), model, tasks, reach=reach, how=how, **alone, trial=True
+                )
                 return self.balanced(self.losses_of(step), step), step
 
         return Step(
@@ -168,9 +170,27 @@ class BoundMethod(nn.Module):
         """The K losses as the combiner gets them, weighted by the balancer and by fixed factors."""
         if self.weights is None or isinstance(self.balancer, Equal):
             return self.balancer(losses, step)
+        return self._times_weights(self.balancer(self._without_weights(losses, step), step), step)
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether the balancer wants the losses of a batch once more after the optimiser's step."""
+        return self.method.balancer.looks_back
+
+    def look_back(self, step: Step) -> None:
+        """Show the balancer the losses of a batch as they are after the optimiser's step.
+
+        Args:
+            step: A pass over the same batch, with the draws of the first one.
+        """
+        if step.present:
+            self.balancer.look_back(self._without_weights(self.losses_of(step), step), step)  # type: ignore[attr-defined]
+
+    def _without_weights(self, losses: Sequence[Tensor], step: Step) -> list[Tensor]:
+        if self.weights is None:
+            return list(losses)
         weights = [self.weights[k] for k in step.present]
-        plain = [loss / weight if weight else loss for weight, loss in zip(weights, losses, strict=True)]
-        return self._times_weights(self.balancer(plain, step), step)
+        return [loss / weight if weight else loss for weight, loss in zip(weights, losses, strict=True)]
 
     def _times_weights(self, losses: list[Tensor], step: Step) -> list[Tensor]:
         if self.weights is None:

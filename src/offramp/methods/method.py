@@ -145,7 +145,7 @@ class Method:
 
     @property
     def needs(self) -> frozenset[str]:
-        """Needs of the parts: ``losses``, ``gramian`` or ``rows``; ``features`` and ``trunk`` of a step."""
+        """Needs of the parts: ``losses``, ``gramian`` or ``rows``; and more that a step may bring."""
         return self.objective.needs | self.balancer.needs | self.combiner.needs
 
     @property
@@ -153,7 +153,10 @@ class Method:
         """What a step costs, or an epoch over its batches, in passes of joint training."""
         if self.separate:
             return Passes(EACH, EACH)
-        return self.loop.passes or self.combiner.passes
+        if self.loop.passes is not None:
+            return self.loop.passes
+        own = self.balancer.passes
+        return self.combiner.passes if own == Passes(0, 0) else self.combiner.passes + own
 
     def passes_of(self, outputs: Iterable[str]) -> Passes:
         """What a step costs a net with outputs of these names: exits, or tasks, which need the whole net."""
@@ -245,6 +248,11 @@ class Method:
             raise UserError(
                 f"{shown(self.name)} trains {regime}, which one loop over batches cannot do; "
                 f"use offramp.fit(net, data, method={shown(self.name)})"
+            )
+        if self.balancer.looks_back:
+            raise UserError(
+                f"{self.name!r} looks at a batch's losses once more after the optimiser's step, which a loop "
+                f"of your own takes; use offramp.fit(net, data, method={self.name!r})"
             )
         inner, model = unwrap(net)
         with restored_on_error(inner):

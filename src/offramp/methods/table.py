@@ -8,6 +8,13 @@ from typing import Any
 from offramp.errors import UserError, guess, shown
 from offramp.forks import Equilibrium, Partition
 from offramp.methods._composing import compose
+from offramp.methods.balancers.dtp import DTP
+from offramp.methods.balancers.dwa import DWA
+from offramp.methods.balancers.famo import FAMO
+from offramp.methods.balancers.gradnorm import GradNorm
+from offramp.methods.balancers.imtl_l import IMTLL
+from offramp.methods.balancers.random_weights import RandomWeights
+from offramp.methods.balancers.scalarize import Scalarize
 from offramp.methods.balancers.uncertainty import Uncertainty
 from offramp.methods.combiners.aggregate import Aggregate
 from offramp.methods.combiners.aligned_mtl import AlignedMTL
@@ -94,6 +101,48 @@ METHODS: dict[str, Method] = {
             "each loss is divided by a variance that is learned with the net",
             "Kendall et al., CVPR 2018",
             {"balancer": Uncertainty()},
+        ),
+        Method(
+            "imtl-l",
+            "each loss times a learned scale, so that all weighted losses are of one size (IMTL-L)",
+            "Liu et al., ICLR 2021",
+            {"balancer": IMTLL()},
+        ),
+        Method(
+            "dwa",
+            "losses that fell slowly over the last two epochs weigh more",
+            "Liu et al., CVPR 2019",
+            {"balancer": DWA()},
+        ),
+        Method(
+            "random",
+            "a litmus test: weights of the losses drawn anew at every step",
+            "Lin et al., TMLR 2022",
+            {"balancer": RandomWeights()},
+        ),
+        Method(
+            "dtp",
+            "outputs that are still wrong often weigh more",
+            "Guo et al., ECCV 2018",
+            {"balancer": DTP()},
+        ),
+        Method(
+            "famo",
+            "all losses fall at one rate, by what the last step did to each of them",
+            "Liu et al., NeurIPS 2023",
+            {"balancer": FAMO()},
+        ),
+        Method(
+            "gradnorm",
+            "weights under which gradients are of one size, longer for losses that lag behind",
+            "Chen et al., ICML 2018",
+            {"balancer": GradNorm()},
+        ),
+        Method(
+            "scalarize",
+            "any scalarization of TorchJD that is a function of the losses alone, by its class name",
+            "torchjd.org",
+            {"balancer": Scalarize()},
         ),
         Method(
             "bdl-1",

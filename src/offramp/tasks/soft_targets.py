@@ -64,8 +64,12 @@ def divergence(student: Tensor, targets: Tensor, temperature: float | Tensor, re
     return terms.sum(1) if reduction == "batchmean" else terms.mean(1)
 
 
-def check_soft_targets(tasks: Iterable[Task]) -> None:
+def check_soft_targets(tasks: Iterable[Task], purpose: str = "distillation compares") -> None:
     """Check that every output tells the same classes apart, so that one can teach another.
+
+    Args:
+        tasks: The task of each output.
+        purpose: What needs it: the beginning of the message, before "the class probabilities".
 
     Raises:
         UserError: An output has another task.

@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from offramp.methods.objectives.step import Step
+from offramp.methods.passes import Passes
 
 __all__ = ["Balancer"]
 
@@ -21,12 +22,18 @@ class Balancer:
     parameters of one owner included, where the weights of a row combiner act on shared parameters alone.
 
     Attributes:
-        needs: What a step must bring beside the outputs: ``"features"`` or ``"trunk"``.
+        needs: What a step must bring beside the outputs: ``"features"``, ``"trunk"``; ``"epoch"``, the number
+            of whole epochs done; ``"graph"``, one that several backward passes can go through.
         reads_epochs: What of it depends on how many epochs there will be.
+        looks_back: Whether it wants the losses of a batch once more after the optimiser's step. What it binds
+            to has a method ``look_back(losses, step)``, and is called only where all of the batch is there.
+        passes: What it adds to a step, in passes of joint training.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     reads_epochs: ClassVar[tuple[str, ...]] = ()
+    looks_back: ClassVar[bool] = False
+    passes: ClassVar[Passes] = Passes(0, 0)
 
     def bind(self, net: nn.Module, seed: int = 0) -> Callable[[Sequence[Tensor], Step], list[Tensor]]:
         """Bind the balancer to the net that is trained.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from offramp.checks import choice, number
-from offramp.errors import UserError
+from offramp.methods.balancers._positive import check_positive
 from offramp.methods.balancers.balancer import Balancer
 from offramp.methods.objectives.step import Step
 
@@ -77,12 +77,7 @@ class BoundUncertainty(nn.Module):
         """
         if not self.checked:  # once, since reading a value waits for the device
             self.checked = True
-            for k, value in zip(step.present, torch.stack(list(losses)).tolist(), strict=True):
-                if value < 0:
-                    raise UserError(
-                        f"uncertainty divides each loss by its size, and loss {k + 1} is {value:.3g}; "
-                        "take an objective whose losses are positive"
-                    )
+            check_positive("uncertainty", losses, step)
         s = self.log_variances.unbind()
         return [
             self.factor * torch.exp(-s[k]) * loss + 0.5 * s[k]

@@ -12,6 +12,8 @@ EXCEPTIONS: dict[str, str] = {
     "cagrad-meta-gf": "scaling=native leaves the mean: (1 + c) / (1 + c^2) times, 1.2 for c = 0.5; and "
     "shared=all weighs heads too, each by its own row's weight",
     "uncertainty": "the weights of the losses are 1/2 at first, and later near 1 / (2 L)",
+    "imtl-l": "the weights of the losses are 1 at first, and later near 1 / L",
+    "dtp": "the weights fall from 2.3 to 0 as the outputs get better; normalise=true keeps the invariant",
     "pcgrad-meta-gf": "shared=all takes heads for a part of the rows: where rows oppose, they are scaled too",
     "nash-mtl": "its direction is clipped to the norm 1, as published; max_norm=0 keeps the invariant",
     "FairGrad": "alpha-fairness fixes the direction's length by itself: sqrt(m) for alpha = 1, any rows",

@@ -20,12 +20,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from offramp.data.batch import Batch
 from offramp.methods.loops._micro_batches import MicroBatches
 from offramp.methods.loops.context import LoopContext
 from offramp.methods.loops.loop import BoundLoop, Loop, Losses, Phase
 from offramp.methods.loops.progress import Progress
+from offramp.modes import buffers_kept
 
 __all__ = ["Minibatch"]
 
@@ -56,6 +58,7 @@ class _Descent(BoundLoop):
         context = self.context
         for group in self.optimizer.param_groups:
             group["lr"] = progress.lr * group.get("lr_factor", 1.0)  # the recipe's groups
+        draws = self._draws() if context.bound.looks_back else None
 
         def gradients(context: LoopContext, micro_batches: list[Batch]) -> list[Losses]:
             self.optimizer.zero_grad()
@@ -68,7 +71,23 @@ class _Descent(BoundLoop):
         if losses[0].outputs:  # some output has a target
             context.average_gradients()
             context.update(self.optimizer, context.net, context.bound)
+            if draws is not None:
+                self._look_back(batch, progress, draws)
         return Losses(torch.stack([each.values for each in losses]).sum(0), losses[0].outputs)
+
+    def _draws(self) -> list[Tensor]:
+        """States of the random generators that a forward pass draws from."""
+        device = self.context.fabric.device
+        return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+    def _look_back(self, batch: Batch, progress: Progress, draws: list[Tensor]) -> None:
+        """Forward pass over the batch after the step, as the one before it, which leaves no trace."""
+        context, cuda = self.context, [self.context.fabric.device][: len(draws) - 1]
+        with torch.no_grad(), buffers_kept(context.net), torch.random.fork_rng(cuda):
+            torch.set_rng_state(draws[0])
+            for device in cuda:
+                torch.cuda.set_rng_state(draws[1], device)
+            context.bound.look_back(context.forward(batch, progress))
 
     def state(self) -> dict[str, Any]:
         return {

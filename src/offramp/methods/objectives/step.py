@@ -37,6 +37,7 @@ class Step:
         whole: The targets of the whole batch that these samples are a share of; None: they are all of it.
         share: Share (0 to 1) of the batch that these samples are; 1 unless it is cut.
         more: Whether micro-batches of the same batch follow.
+        trial: Whether this is a pass over a part of a batch (``part``), of which nothing is remembered.
         average: Gives a Tensor's mean over the processes that share the batch; None if there is one.
         processes: How many processes share the batch.
     """
@@ -54,6 +55,7 @@ class Step:
     whole: Mapping[str, Tensor] | None = None
     share: float = 1.0
     more: bool = False
+    trial: bool = False
     average: Callable[[Tensor], Tensor] | None = None
     processes: int = 1
     _terms: dict[int, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -73,16 +75,21 @@ class Step:
                 here = (means.present > 0).tolist()
         return [k for k, there in enumerate(here) if there]
 
-    def loss(self, k: int) -> Tensor:
+    def loss(self, k: int, factors: Tensor | None = None) -> Tensor:
         """Loss of the k-th output (from 0) by its task: a scalar, in float32 or wider.
 
         Of a micro-batch, its share times the loss adds up to the loss of the whole batch; the mean over the
         processes is the loss of all samples in all of them.
+
+        Args:
+            k: The output.
+            factors: ``[N]``, factors of the samples' losses; the divisor stays that of all samples.
         """
         if self.tasks[k].target not in self.targets:  # some other process or micro-batch has it
             return wide(self.outputs[k].flatten()[:0]).sum()
         values, weights = self._terms.pop(k, None) or self._term(k)
         weights = weights.to(values.dtype)
+        values = values if factors is None else factors * values
         return (weights / self._total(k, weights) * values).sum()
 
     def mean(self, values: Tensor) -> Tensor:

@@ -1,0 +1,58 @@
+"""Adam over the few numbers of a balancer, apart from the net's optimiser.
+
+Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015. Each number counts its own steps,
+since the output that it belongs to may be absent from some batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["OwnAdam"]
+
+BETAS = 0.9, 0.999
+EPS = 1e-8
+
+
+class OwnAdam(nn.Module):
+    """Numbers that an Adam of their own trains; all of its state is in buffers.
+
+    Args:
+        start: The numbers at first, ``[K]``.
+        lr: Learning rate.
+        weight_decay: What is added to the gradient for each unit of a number, as ``torch.optim.Adam`` has it.
+
+    Attributes:
+        values: The numbers, ``[K]``.
+    """
+
+    values: Tensor
+    moments: Tensor
+    steps: Tensor
+
+    def __init__(self, start: Tensor, lr: float, weight_decay: float = 0.0) -> None:
+        super().__init__()
+        self.lr, self.weight_decay = lr, weight_decay
+        self.register_buffer("values", start)
+        self.register_buffer("moments", torch.zeros(2, len(start)))
+        self.register_buffer("steps", torch.zeros(len(start)))
+
+    def descend(self, gradient: Tensor, index: Sequence[int]) -> None:
+        """Take a step for some of the numbers.
+
+        Args:
+            gradient: One for each of these numbers.
+            index: Which ones.
+        """
+        values = self.values[index]
+        gradient = gradient.to(values) + self.weight_decay * values
+        self.steps[index] += 1
+        corrected = []
+        for moment, beta, now in zip(self.moments, BETAS, (gradient, gradient**2), strict=True):
+            moment[index] = beta * moment[index] + (1 - beta) * now
+            corrected.append(moment[index] / (1 - beta ** self.steps[index]))
+        mean, square = corrected
+        self.values[index] = values - self.lr * mean / (square.sqrt() + EPS)

@@ -1,0 +1,87 @@
+"""FAMO against TorchJD's, and the second look at a batch: its draws, its statistics, its trace."""
+
+import pytest
+import torch
+from steps import exit_step
+from tiny_runs import tiny_data, tiny_net
+from torchjd.scalarization import FAMO as TorchJDs
+
+from offramp import Recipe, UserError, fit
+from offramp.methods import method
+from offramp.methods.balancers.famo import FAMO, BoundFAMO
+from offramp.nets import vgg7
+
+SIX, TWO = (exit_step(None, [torch.zeros(())] * count, torch.tensor([])) for count in (6, 2))
+
+
+def test_steps_on_six_losses_are_torchjds():
+    """Both descend six parabolas; the gradients and the logits are the same at every step."""
+    torch.manual_seed(0)
+    curvatures = torch.rand(6).double() + 0.2
+    ours = FAMO(scaling="native").bind(vgg7(num_classes=5, width=4)).double()
+    theirs = TorchJDs(6).double()
+    points = [torch.full((6,), 2.0).double().requires_grad_() for _ in range(2)]
+    for _ in range(20):
+        losses = [(curvatures * (point - 0.1) ** 2 + 0.05) for point in points]
+        found = torch.autograd.grad(torch.stack(ours(losses[0].unbind(), SIX)).sum(), points[0])[0]
+        expected = torch.autograd.grad(theirs(losses[1]), points[1])[0]
+        torch.testing.assert_close(found, expected)
+        with torch.no_grad():
+            points[0] -= 0.3 * found
+            points[1] -= 0.3 * expected
+            after = [(curvatures * (point - 0.1) ** 2 + 0.05) for point in points]
+        ours.look_back(after[0].unbind(), SIX)
+        theirs.update(after[1])
+        torch.testing.assert_close(ours.logits.values, theirs._w.detach())
+
+
+def test_the_first_step_of_the_logits_goes_to_the_slow_loss():
+    ours = FAMO().bind(vgg7(num_classes=5, width=4))
+    ours.logits.values, ours.logits.moments, ours.logits.steps = (
+        torch.zeros(2), torch.zeros(2, 2), torch.zeros(2),
+    )  # fmt: skip
+    weighted = ours([torch.tensor(1.0), torch.tensor(1.0)], TWO)
+    torch.testing.assert_close(torch.stack(weighted), torch.ones(2))  # the weights add up to 2
+    ours.look_back([torch.tensor(0.5), torch.tensor(0.99)], TWO)
+    torch.testing.assert_close(ours.logits.values, torch.tensor([-0.025, 0.025]))
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """Every (losses before a step, losses of the look back) of a training."""
+    seen = []
+    look_back = BoundFAMO.look_back
+
+    def noted(self, losses, step):
+        seen.append((self.before.clone(), torch.stack(losses).clone()))
+        look_back(self, losses, step)
+
+    monkeypatch.setattr(BoundFAMO, "look_back", noted)
+    return seen
+
+
+def test_where_the_step_moves_nothing_the_losses_are_those_before(looks):
+    """Dropout draws the same, batch norm takes the batch's statistics, and they move once a step."""
+    recipe = Recipe(epochs=1, batch_size=8, lr=1e-30, schedule="constant", augment="none", weight_decay=0)
+    nets = {name: tiny_net() for name in ("famo", "joint")}
+    for name, net in nets.items():
+        fit(net, tiny_data(), name, recipe, quiet=True)
+    assert len(looks) >= 2
+    for before, after in looks:
+        torch.testing.assert_close(after, before, rtol=1e-6, atol=1e-7)
+    statistics = {name: dict(net.named_buffers()) for name, net in nets.items()}
+    assert len(statistics["joint"]) > 0
+    for key, value in statistics["joint"].items():
+        assert torch.equal(statistics["famo"][key], value), key
+
+
+def test_what_cannot_be():
+    for options, words in (({"logit_lr": 0}, "logit_lr is 0"), ({"logit_decay": -1}, "logit_decay is -1")):
+        with pytest.raises(UserError, match=words):
+            method("famo", options)
+    with pytest.raises(UserError, match="famo divides each loss by its size, and loss 1 is -2"):
+        FAMO().bind(vgg7(num_classes=5, width=4))([torch.tensor(-2.0), torch.tensor(1.0)], TWO)
+    with pytest.raises(UserError, match=r"a loop of your own takes; use offramp\.fit"):
+        method("famo").bind(vgg7(num_classes=5, width=4))
+    assert method("famo").whole_batch
+    assert str(method("famo").passes) == "F + B + F"
