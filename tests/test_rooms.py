@@ -23,8 +23,8 @@ ROOMS = (
     "nets",
     "counting",
     "distributed",
-    "methods._options", "methods.passes", "methods.objectives", "methods.balancers", "methods.combiners",
-    "methods.by_parts",
+    "methods._options", "methods.passes", "methods.seeded", "methods.objectives", "methods.balancers",
+    "methods.combiners", "methods.by_parts",
     "methods.bound",        # a method at work on a net, which a loop drives
     "methods.loops", "methods",
     "recipes",

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from offramp.checks import choice
 from offramp.methods.balancers.balancer import Balancer
-from offramp.methods.combiners._seeded import seeded
 from offramp.methods.objectives.step import Step
+from offramp.methods.seeded import seeded
 
 __all__ = ["RandomWeights"]
 

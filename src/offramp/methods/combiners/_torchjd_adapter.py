@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from offramp.errors import UserError, guess, shown
-from offramp.methods.combiners._seeded import seeded
 from offramp.methods.combiners.solvers import SolverFailure, dual_cone_push, points_of
+from offramp.methods.seeded import seeded
 
 __all__ = [
     "MATRIX",

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from offramp.checks import is_number
 from offramp.errors import UserError, shown
-from offramp.methods.combiners._seeded import seeded
 from offramp.methods.combiners._torchjd_adapter import (
     MATRIX,
     MEAN,
@@ -30,6 +29,7 @@ from offramp.methods.combiners.row_combiner import (
     seed_key,
 )
 from offramp.methods.objectives.step import Step
+from offramp.methods.seeded import seeded
 
 __all__ = ["Aggregate", "BoundAggregator"]
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from offramp.checks import choice, number, switch, whole
 from offramp.errors import UserError
-from offramp.methods.combiners._seeded import seeded
 from offramp.methods.combiners.backward import Backward
 from offramp.methods.combiners.combiner import Combiner
 from offramp.methods.combiners.jacobian import (
@@ -27,6 +26,7 @@ from offramp.methods.combiners.jacobian import (
 from offramp.methods.combiners.solvers import SolverFailure
 from offramp.methods.objectives.step import Step
 from offramp.methods.passes import EACH, Passes
+from offramp.methods.seeded import seeded
 
 __all__ = ["BoundRowCombiner", "RowCombiner", "Weighting"]
 
