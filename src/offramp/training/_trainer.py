@@ -78,7 +78,8 @@ class Trainer:
         self.evaluation = Evaluation(net, self.tasks, setup.clean, recipe.batch_size, fabric)
         # DistributedDataParallel waits for the gradient of all that is trained, also of a task that is absent
         every_time = len({task.target for task in self.tasks.values()}) == 1
-        plain_backward = "losses" in method.needs and not method.loop.own_backward and every_time
+        one_pass = "losses" in method.needs and "graph" not in method.needs
+        plain_backward = one_pass and not method.loop.own_backward and every_time
         model = place(net, recipe, fabric, plain_backward=plain_backward)
         self.bound = BoundMethod(method, net, recipe.seed).to(fabric.device)
         context = LoopContext(

@@ -33,7 +33,7 @@ def weights(balancer, a_step):
 
 
 def test_the_weights_in_closed_form():
-    balancer = DTP(gamma=2.0).bind(ThreeExits())
+    balancer = DTP(focus=2.0).bind(ThreeExits())
     found = weights(balancer, step([5, 0, 10]))
     kappa = torch.tensor([0.5, 0.1, 0.99])  # clipped
     torch.testing.assert_close(found, -((1 - kappa) ** 2) * kappa.log())
@@ -62,7 +62,7 @@ def test_normalised_weights_add_up_to_the_number_of_losses():
 
 def test_no_gradient_goes_through_the_weights():
     loss = torch.tensor(2.0, requires_grad=True)
-    balancer = DTP(gamma=1.0).bind(ThreeExits())
+    balancer = DTP(focus=1.0).bind(ThreeExits())
     weighted = balancer([loss, loss, loss], step([5, 5, 5]))
     torch.stack(weighted).sum().backward()
     torch.testing.assert_close(loss.grad, torch.tensor(3 * 0.5 * 0.693147))
@@ -78,7 +78,7 @@ def test_what_it_cannot_prioritise():
     with pytest.raises(UserError, match="output 'depth' is measured by abs_err, which is better the lower"):
         DTP().bind(Dense())
     for options, words in (
-        ({"gamma": -1}, "gamma is -1"),
+        ({"focus": -1}, "focus is -1"),
         ({"ema": 0}, "ema is 0"),
         ({"normalise": 1}, "true"),
     ):

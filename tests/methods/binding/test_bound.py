@@ -21,7 +21,10 @@ from offramp.tasks.classification import NO_LABEL
 from offramp.training._optimizer import build_optimizer
 from offramp.training._placement import place
 
-MINIBATCH = [name for name, row in METHODS.items() if not (row.separate or row.loop.own_backward)]
+OTHERWISE = [
+    name for name, row in METHODS.items() if row.separate or row.loop.own_backward or row.balancer.looks_back
+]
+MINIBATCH = [name for name in METHODS if name not in OTHERWISE]
 SEVERAL = ["dfs+cagrad", "kd+pcgrad", "ge+byot", "uncertainty+mgda"]
 
 

@@ -27,14 +27,14 @@ LEAST, MOST = 0.1, 0.99
 
 @dataclass(frozen=True, kw_only=True)
 class DTP(Balancer):
-    """Weighs loss k by -(1 - kappa_k)^gamma log kappa_k, kappa_k the output's metric as a share of the best.
+    """Weighs loss k by -(1 - kappa_k)^focus log kappa_k, kappa_k the output's metric as a share of the best.
 
     The metric is the primary one of the output's task on training batches, a moving average of it, kept
     between 0.1 and 0.99. It must be one of which 100 is the best, such as an accuracy in percent. No gradient
     goes through the weights. They fall as the outputs get better, and the steps with them.
 
     Attributes:
-        gamma: How fast the weight of an output that gets better falls.
+        focus: The paper's gamma: how fast the weight of an output that gets better falls.
         ema: Share of the newest batch in the moving average, which begins at the first batch's value.
         normalise: Scale the weights so that they add up to the number of losses.
 
@@ -42,12 +42,12 @@ class DTP(Balancer):
         UserError: A value out of its range.
     """
 
-    gamma: float = 1.0
+    focus: float = 1.0
     ema: float = 0.1
     normalise: bool = False
 
     def __post_init__(self) -> None:
-        number(self, "gamma", "of 0 or more", lambda gamma: gamma >= 0)
+        number(self, "focus", "of 0 or more", lambda focus: focus >= 0)
         number(self, "ema", "above 0 and up to 1", lambda share: 0 < share <= 1)
         switch(self, "normalise")
 
@@ -67,14 +67,14 @@ class DTP(Balancer):
 
 
 class BoundDTP(nn.Module):
-    """Dynamic task prioritization bound to a net; it holds the averages kappa ``[K]``, NaN before any."""
+    """Dynamic task prioritization bound to a net; it holds the averages kappa ``[K]``, -1 before any."""
 
     kappa: Tensor
 
     def __init__(self, options: DTP, outputs: int) -> None:
         super().__init__()
         self.options = options
-        self.register_buffer("kappa", torch.full((outputs,), torch.nan))
+        self.register_buffer("kappa", torch.full((outputs,), -1.0))
 
     def forward(self, losses: Sequence[Tensor], step: Step) -> list[Tensor]:
         """Weigh the losses by how well their outputs do.
@@ -87,7 +87,7 @@ class BoundDTP(nn.Module):
             for k in present:
                 self._see(k, step)
         kappa = self.kappa[present].clamp(LEAST, MOST)
-        weights = -((1 - kappa) ** options.gamma) * kappa.log()
+        weights = -((1 - kappa) ** options.focus) * kappa.log()
         if options.normalise:
             weights = weights * (len(present) / weights.sum())
         return [weight.to(loss) * loss for weight, loss in zip(weights, losses, strict=True)]
@@ -111,4 +111,4 @@ class BoundDTP(nn.Module):
             )
         before = self.kappa[k]
         share = value / 100
-        self.kappa[k] = torch.where(before.isnan(), share, before + self.options.ema * (share - before))
+        self.kappa[k] = torch.where(before < 0, share, before + self.options.ema * (share - before))

@@ -64,7 +64,7 @@ class GradNorm(Balancer):
 
 
 class BoundGradNorm(nn.Module):
-    """GradNorm bound to a net; it holds the weights and the first losses, ``[K]``, NaN before any.
+    """GradNorm bound to a net; it holds the weights and the first losses, ``[K]``, 0 before any.
 
     Raises:
         UserError: There is no weight tensor that all losses reach.
@@ -77,7 +77,7 @@ class BoundGradNorm(nn.Module):
         outputs = len(net.outputs)
         self.alpha = options.alpha
         self.weights = OwnAdam(torch.ones(outputs), options.weight_lr)
-        self.register_buffer("first", torch.full((outputs,), torch.nan))
+        self.register_buffer("first", torch.zeros(outputs))
         owners = net.owners()
         shared = [
             parameter
@@ -108,7 +108,7 @@ class BoundGradNorm(nn.Module):
         if step.average is not None:
             sizes = step.average(sizes)
         first = self.first[present]
-        first = torch.where(first.isnan(), sizes.clamp(min=EPS), first)
+        first = torch.where(first > 0, first, sizes.clamp(min=EPS))
         self.first[present] = first
         shares = sizes / first
         lengths = weights * norms
