@@ -19,7 +19,10 @@ from offramp.methods.balancers.uncertainty import Uncertainty
 from offramp.methods.combiners.aggregate import Aggregate
 from offramp.methods.combiners.aligned_mtl import AlignedMTL
 from offramp.methods.combiners.cagrad import CAGrad
+from offramp.methods.combiners.fairgrad import FairGrad
+from offramp.methods.combiners.getmtl import GetMTL
 from offramp.methods.combiners.graddrop import GradDrop
+from offramp.methods.combiners.gradvac import GradVac
 from offramp.methods.combiners.imtl import IMTL
 from offramp.methods.combiners.mgda import MGDA
 from offramp.methods.combiners.nash_mtl import NashMTL
@@ -215,6 +218,24 @@ METHODS: dict[str, Method] = {
             "the sum of the gradients, each projected to where it opposes none",
             "Quinton and Rey, 2024",
             {"combiner": UPGrad()},
+        ),
+        Method(
+            "gradvac",
+            "two gradients whose cosine is below its moving average are turned towards it",
+            "Wang et al., ICLR 2021",
+            {"combiner": GradVac()},
+        ),
+        Method(
+            "fairgrad",
+            "the direction that is fair in how much each loss falls",
+            "Ban and Ji, ICML 2024",
+            {"combiner": FairGrad()},
+        ),
+        Method(
+            "getmtl",
+            "near the mean gradient, the unit direction whose worst progress is best",
+            "Chai et al., ACL 2023",
+            {"combiner": GetMTL()},
         ),
         Method(
             "meta-gf",

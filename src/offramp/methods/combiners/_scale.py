@@ -17,6 +17,7 @@ EXCEPTIONS: dict[str, str] = {
     "dtp": "the weights fall from 2.3 to 0 as the outputs get better; normalise=true keeps the invariant",
     "pcgrad-meta-gf": "shared=all takes heads for a part of the rows: where rows oppose, they are scaled too",
     "nash-mtl": "its direction is clipped to the norm 1, as published; max_norm=0 keeps the invariant",
+    "getmtl": "the distance grows with the direction: m / (1 - eps n) times, n the norm of the mean gradient",
     "FairGrad": "alpha-fairness fixes the direction's length by itself: sqrt(m) for alpha = 1, any rows",
     "bdl-1": "each block hears only the losses whose window holds it: at most three",
     "bdl-2": "each block hears only the losses whose window holds it: at most three, and the last",
