@@ -20,6 +20,8 @@ What a method needs of a step:
   rows      the gradient of every loss by itself: K rows, one for each exit
   gramian   the rows' scalar products alone, K x K: a weight for each row follows from them
   trunk     the features between the stages, where the backward pass halts to keep the rows apart
+  graph     several backward passes through one forward pass
+  epoch     how many epochs are done
 
 Which to try first:
   joint first: one pass, no setting, and what every other method is compared with.
