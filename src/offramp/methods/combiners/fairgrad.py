@@ -6,6 +6,7 @@ G w = w^(-1/alpha) and w > 0 maximises sum_k (g_k . d)^(1 - alpha) / (1 - alpha)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +53,7 @@ class FairGrad(RowCombiner):
             weights = fair_weights(gramian, self.alpha)
             if self.scaling == "sum":
                 return weights
-            return weights * gramian.norm() ** (-self.alpha / (1 + self.alpha))
+            return weights * float(gramian.norm()) ** (-self.alpha / (1 + self.alpha))
 
         return weigh
 
@@ -98,9 +99,10 @@ def fair_weights(gramian: Tensor, alpha: float) -> Tensor:
     raise SolverFailure("no weights are fair: the gradients balance one another")
 
 
-def _shorter(value: object, w: np.ndarray, step: np.ndarray, length: float, slope: float) -> np.ndarray:
-    """The point at which a step, halved until the value falls by a part of what its slope says, ends."""
-    assert callable(value)
+def _shorter(
+    value: Callable[[np.ndarray], float], w: np.ndarray, step: np.ndarray, length: float, slope: float
+) -> np.ndarray:
+    """Take a step, halved until the value falls by a part of what its slope says."""
     here = value(w)
     for _ in range(40):
         there: np.ndarray = w + length * step
