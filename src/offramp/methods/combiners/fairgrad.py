@@ -53,7 +53,8 @@ class FairGrad(RowCombiner):
             weights = fair_weights(gramian, self.alpha)
             if self.scaling == "sum":
                 return weights
-            return weights * float(gramian.norm()) ** (-self.alpha / (1 + self.alpha))
+            unit: float = float(gramian.norm()) ** (-self.alpha / (1 + self.alpha))
+            return weights * unit
 
         return weigh
 
