@@ -22,7 +22,8 @@ from offramp.tasks import Classification
 
 # what compares exits with each other, goes by their depth, or puts gains on forks
 FOR_EXITS = [
-    "kd", "kd-msdnet", "byot", "byot-iccv", "sdn-ramp", "bdl-1", "bdl-2", "dfs", "dfs-no-reference", "ge",
+    "kd", "kd-msdnet", "byot", "byot-iccv", "distill-later", "eed", "elf", "survivors", "sdn-ramp",
+    "bdl-1", "bdl-2", "dfs", "dfs-no-reference", "ge",
 ]  # fmt: skip
 STEPS = [name for name, row in METHODS.items() if isinstance(row.loop, Minibatch) and not row.separate]
 ARGUMENTS = {"FairGrad": {"alpha": 1.0}}

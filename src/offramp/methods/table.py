@@ -33,8 +33,12 @@ from offramp.methods.loops import DRMGF, MetaGF
 from offramp.methods.method import Method
 from offramp.methods.objectives.distillation import Distillation
 from offramp.methods.objectives.divergence import DivergenceDistillation
+from offramp.methods.objectives.early_leaving import EarlyLeaving
+from offramp.methods.objectives.exit_ensemble import ExitEnsembleDistillation
+from offramp.methods.objectives.later_distillation import LaterDistillation
 from offramp.methods.objectives.ramp import Ramp
 from offramp.methods.objectives.self_distillation import SelfDistillation, SelfDistillationICCV
+from offramp.methods.objectives.survivors import Survivors
 
 __all__ = ["METHODS", "Method", "method"]
 
@@ -92,6 +96,30 @@ METHODS: dict[str, Method] = {
             "self-distillation by the recipe of the ICCV paper's public re-implementation",
             "Zhang et al., ICCV 2019",
             {"objective": SelfDistillationICCV()},
+        ),
+        Method(
+            "distill-later",
+            "each exit also learns what every later exit says",
+            "Wang and Li, AAAI 2021; Zero Time Waste's code",
+            {"objective": LaterDistillation()},
+        ),
+        Method(
+            "eed",
+            "every exit, the last one too, learns from the mean of all exits' logits and features",
+            "Lee and Lee, arXiv 2104.00299",
+            {"objective": ExitEnsembleDistillation()},
+        ),
+        Method(
+            "elf",
+            "a sample that an exit gets right with confidence no longer trains the exits behind it",
+            "Duggal et al., arXiv 2006.11979",
+            {"objective": EarlyLeaving()},
+        ),
+        Method(
+            "survivors",
+            "losses weighted by the chance that a sample is still there",
+            "BoostNet; CalexNet, Electronics 2026",
+            {"objective": Survivors()},
         ),
         Method(
             "sdn-ramp",

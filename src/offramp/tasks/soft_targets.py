@@ -78,6 +78,6 @@ def check_soft_targets(tasks: Iterable[Task], purpose: str = "distillation compa
     for task in tasks:
         if not isinstance(task, Classification) or task.target != tasks[0].target:
             raise UserError(
-                f"distillation compares the class probabilities of all outputs, and one has the task "
-                f"{shown(task)}; take a method without distillation"
+                f"{purpose} the class probabilities of all outputs, and one has the task {shown(task)}; take "
+                "another method, e.g. joint"
             )
