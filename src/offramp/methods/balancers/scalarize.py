@@ -67,8 +67,9 @@ class Scalarize(Balancer):
             raise UserError(
                 f"no scalarization {self.scalarization!r} of TorchJD{close}; there are: {', '.join(KNOWN)}"
             )
-        lengths = {len(value) for value in self.arguments.values() if isinstance(value, (list, tuple))}
-        self.function(range(max(lengths, default=2)))
+        if self.arguments or self.scalarization != Scalarize.scalarization:  # the default costs no import
+            lengths = [len(value) for value in self.arguments.values() if isinstance(value, (list, tuple))]
+            self.function(range(max(lengths, default=2)))
 
     @property
     def whole_batch(self) -> str:  # noqa: D102
