@@ -1,6 +1,6 @@
 """What ``benchmarks/gpu.py`` checks on an accelerator."""
 
-from _gpu import gradients, methods, whole
+from _gpu import gradients, methods, several, whole
 
 CHECKS = {
     "fp32": methods.fp32,
@@ -8,6 +8,8 @@ CHECKS = {
     "fp16": methods.fp16,
     "channels_last": methods.channels_last,
     "compile": methods.compiled,
+    "several": several.several,
+    "several_bf16": several.several_bf16,
     "forks": gradients.forks,
     "nets": gradients.nets,
     "data": whole.data,

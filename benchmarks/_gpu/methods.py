@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import functools
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,12 @@ from torch import Tensor
 from _gpu.finding import Cases, Finding, Where, distance, flat
 from _gpu.small import RECIPE, noise, small_net
 from offramp import Recipe, fit
+from offramp.data import OpenedData
 from offramp.methods import METHODS, method
 from offramp.methods.method import Method
+from offramp.nets import Net
 
-__all__ = ["bf16", "channels_last", "compiled", "fp16", "fp32"]
+__all__ = ["ROUNDED", "bf16", "channels_last", "compiled", "fp16", "fp32", "moved"]
 
 COMPOSED = ("dfs+kd", "dfs+byot", "dfs+pcgrad", "dfs+ge", "ge+kd", "kd+dr-mgf", "dfs+dr-mgf", "kd+meta-gf")
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -69,7 +71,8 @@ def _all(
 ) -> Cases:
     def check(name: str) -> Mapping[str, Finding]:
         row = method(name, OPTIONS.get(name))
-        wanted, found = _moved(row, RECIPE, "cpu"), _moved(row, recipe, where.device)
+        wanted = moved(small_net, noise, row, RECIPE, "cpu")
+        found = moved(small_net, noise, row, recipe, where.device)
         return {
             "movement": Finding(distance(found[0], wanted[0]), movement),
             "losses": Finding(distance(found[1], wanted[1]), losses),
@@ -79,12 +82,21 @@ def _all(
     return {name: functools.partial(check, name) for name in names}
 
 
-def _moved(row: Method, recipe: Recipe, device: str) -> tuple[Tensor, Tensor]:
-    """How far an epoch takes each parameter, and the losses of each part of it."""
-    net = small_net()
-    begun = dict(row.prepare(small_net()).named_parameters())
+def moved(
+    net: Callable[[], Net], data: Callable[[], OpenedData], row: Method, recipe: Recipe, device: str
+) -> tuple[Tensor, Tensor]:
+    """How far an epoch takes each parameter, and the losses of each part of it.
+
+    Args:
+        net: Makes a net, the same each time.
+        data: Makes its set.
+        row: The method.
+        recipe: How to train.
+        device: Where.
+    """
+    begun = dict(row.prepare(net()).named_parameters())
     with tempfile.TemporaryDirectory() as place:
-        trained = fit(net, noise(), row, recipe, Path(place) / "run", quiet=True, device=device).net
+        trained = fit(net(), data(), row, recipe, Path(place) / "run", quiet=True, device=device).net
         losses = _losses(Path(place) / "run")
     return flat({n: p.detach().cpu() - begun[n] for n, p in trained.named_parameters()}), losses
 
