@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import offramp
 from offramp.errors import UserError
 from offramp.exits import PathCosts, Policy, Router
-from offramp.exits._compiled import bucket
+from offramp.exits._compiled import bucket, compiled
 from offramp.exits._rows import Move, Rows, take
 from offramp.nets import MultiExitNet
 
@@ -293,6 +293,20 @@ def test_compiled_parts_give_the_same_answers_and_are_compiled_for_few_sizes(n, 
             torch.testing.assert_close(a, b)
     sizes = len({bucket(k) for k in range(1, n + 1)})
     assert counter.frame_count <= len(policy.evaluated) * sizes
+
+
+def test_a_torch_that_counts_all_compiled_segments_together_compiles_as_many(monkeypatch):
+    counter, compile = CompileCounter(), torch.compile
+
+    def of_torch_2_11(model, *, dynamic):
+        return compile(model, dynamic=dynamic, backend=counter)
+
+    monkeypatch.setattr(torch, "compile", of_torch_2_11)
+    for size in (1, 2):
+        segment = compiled(nn.Linear(2, size))
+        for n in range(1, 12):
+            assert segment(torch.ones(n, 2)).shape == (n, size)
+    assert counter.frame_count == 2 * 11
 
 
 def test_buckets():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,9 +18,17 @@ LIMIT = 64  # batch sizes of one segment: buckets up to 2**32
 
 def compiled(segment: nn.Module) -> Callable[..., Any]:
     """A segment compiled for each batch size that it meets."""
-    # of its own, so that the sizes of one segment do not count against those of another
-    apart: dict[str, Any] = {"isolate_recompiles": True, "recompile_limit": LIMIT}
-    run: Callable[..., Any] = torch.compile(segment, dynamic=False, **apart)
+    run: Callable[..., Any]
+    if "isolate_recompiles" in inspect.signature(torch.compile).parameters:
+        # of its own, so that the sizes of one segment do not count against those of another
+        apart: dict[str, Any] = {"isolate_recompiles": True, "recompile_limit": LIMIT}
+        run = torch.compile(segment, dynamic=False, **apart)
+        return run
+    # torch 2.11 counts all segments of a process together
+    import torch._dynamo.config as dynamo
+
+    together: dict[str, Any] = dict.fromkeys(("recompile_limit", "accumulated_recompile_limit"), 2**16)
+    run = dynamo.patch(**together)(torch.compile(segment, dynamic=False))
     return run
 
 

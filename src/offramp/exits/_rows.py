@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-__all__ = ["Flow", "Move", "Rows", "batched_leaves", "has_blocks", "memory", "stack", "take"]
+__all__ = ["Flow", "Move", "Rows", "batched_leaves", "has_blocks", "memory", "sent", "stack", "take"]
 
 LARGE = 2**14  # bytes of a block whose copy takes longer than the call
 
@@ -126,7 +126,7 @@ class Rows:
     def index(self, device: torch.device) -> Tensor:
         """The places, int64 ``[n]``."""
         if self._index is None or self._index.device != device:
-            self._index = torch.tensor(self.places, dtype=torch.int64, device=device)
+            self._index = sent(self.places, device)
         return self._index
 
 
@@ -150,6 +150,14 @@ def take(x: Tensor, rows: Rows, *, movable: bool = False) -> Tensor:
             blocks[target].copy_(blocks[source])
         return x[: len(rows.places)]
     return blocks.index_select(0, rows.index(x.device)).permute(back)
+
+
+def sent(numbers: Sequence[Any], device: torch.device) -> Tensor:
+    """Whole numbers as an int64 Tensor on a device, without a wait for that."""
+    here = torch.tensor(numbers, dtype=torch.int64)
+    if device.type == "cuda":
+        here = here.pin_memory()  # a copy from other memory waits for the device
+    return here.to(device, non_blocking=True)
 
 
 def stack(samples: tuple[Tensor, ...]) -> Tensor:

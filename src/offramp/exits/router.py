@@ -15,7 +15,7 @@ from offramp.errors import UserError, shown
 from offramp.exits._inference import InferenceNet, Step
 from offramp.exits._inputs import Inputs
 from offramp.exits._pace import Pace
-from offramp.exits._rows import Rows
+from offramp.exits._rows import Rows, sent
 from offramp.exits.confidence import Reading
 from offramp.exits.policy import Policy
 from offramp.nets import MultiExitNet
@@ -104,7 +104,7 @@ class Router:
         present = samples
         for number, step in enumerate(steps):
             flow, reading = step.run(flow, present)
-            leaves = step.gate.leaving(reading)  # the one synchronisation with a GPU
+            leaves = step.gate.leaving(reading)  # the one wait for a GPU, but for the answer's own
             now = _now()
             self._pace.note(number, present, now - start)
             start, staying = now, leaves.count(False)
@@ -169,20 +169,20 @@ class _Departures:
             UserError: A confidence is not a number.
         """
         *_, (confidence, prediction, _) = self._readings
+        known = counted and None not in (step.cost for step in steps)
+        told = [
+            self._rows,
+            [steps[number].gate.exit for number in self._steps],
+            [steps[number].cost if known else 0 for number in self._steps],
+        ]
+        rows, exits, costs = sent(told, prediction.device)
         if len(prediction) < len(self._rows):
-            rows = prediction.new_tensor(self._rows)
             confidence = torch.cat([reading.confidence for reading in self._readings])[rows]
             prediction = torch.cat([reading.prediction for reading in self._readings])[rows]
-        if math.isnan(confidence.min()):
+        if math.isnan(confidence.min()):  # in place of the wait at the last exit, where all leave
             broken = int(confidence.isnan().int().argmax())
             raise UserError(
                 f"the logits of sample {broken} are not numbers; "
                 "look for NaN or infinity in the inputs and the weights"
             )
-        costs = [steps[number].cost for number in self._steps]
-        return Answer(
-            prediction=prediction,
-            exit=prediction.new_tensor([steps[number].gate.exit for number in self._steps]),
-            confidence=confidence,
-            cost=prediction.new_tensor(costs) if counted and None not in costs else None,
-        )
+        return Answer(prediction, exits, confidence, costs if known else None)
