@@ -1,6 +1,6 @@
 """What ``benchmarks/gpu.py`` checks on an accelerator."""
 
-from _gpu import gradients, methods, several, whole
+from _gpu import attached, gradients, leaving, methods, several, whole
 
 CHECKS = {
     "fp32": methods.fp32,
@@ -10,6 +10,9 @@ CHECKS = {
     "compile": methods.compiled,
     "several": several.several,
     "several_bf16": several.several_bf16,
+    "leaving": leaving.leaving,
+    "leaving_compiled": leaving.leaving_compiled,
+    "attached": attached.attached,
     "forks": gradients.forks,
     "nets": gradients.nets,
     "data": whole.data,
