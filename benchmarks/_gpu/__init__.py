@@ -1,6 +1,6 @@
 """What ``benchmarks/gpu.py`` checks on an accelerator."""
 
-from _gpu import attached, gradients, leaving, methods, several, whole
+from _gpu import attached, gradients, leaving, methods, out_of_memory, several, whole
 
 CHECKS = {
     "fp32": methods.fp32,
@@ -15,6 +15,7 @@ CHECKS = {
     "attached": attached.attached,
     "forks": gradients.forks,
     "nets": gradients.nets,
+    "out_of_memory": out_of_memory.out_of_memory,
     "data": whole.data,
     "resume": whole.resume,
     "tools": whole.tools,

@@ -36,7 +36,7 @@ def attached(where: Where) -> Cases:
 
 
 def _works(library: str) -> bool:
-    """Whether a library is there; torchvision of another torch than this one is not, nor what builds on it."""
+    """Whether a library is there and fits this torch, which torchvision's operators may not."""
     try:
         importlib.import_module(library)
     except (ImportError, RuntimeError):
