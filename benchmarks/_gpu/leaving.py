@@ -1,4 +1,4 @@
-"""Leaving early on the device: the routers against all exits computed, of which the first sure one answers."""
+"""Leaving early on the device: the routers against all exits computed and the first sure one picked."""
 
 from __future__ import annotations
 
