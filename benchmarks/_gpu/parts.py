@@ -32,6 +32,21 @@ _CHECKS = {
 }  # fmt: skip
 
 _MEASUREMENTS = {  # the most wanted first
+    "inference_resnet50": (
+        90,
+        "inference_untrained.py",
+        "inference_untrained.py --net vgg7:width=4 --dtypes float32 --batch-sizes 1 4 --images 16 --rounds 1",
+    ),
+    "multi_task": (
+        90,
+        "multi_task.py --width 64 --size 288 384 --batch 8 --rounds 5",
+        "multi_task.py --only times --width 2 --size 32 64 --batch 2 --rounds 1 --variants joint loop rows",
+    ),
+    "inference_resnet50_compiled": (
+        150,
+        "inference_untrained.py --dtypes bfloat16 --compile --batch-sizes 1 64 --images 64",
+        None,
+    ),
     "step": (
         90,
         "dfs_step.py --batch 1024 --dtypes float32 tf32 bfloat16 --rounds 30",

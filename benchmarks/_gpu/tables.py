@@ -13,6 +13,14 @@ from _gpu.parts import parts
 __all__ = ["tables"]
 
 Result = dict[str, Any]
+INFERENCE = {  # key of a row: head of its column
+    "flops_ratio": "FLOPs",
+    "router": "router",
+    "router_of_flops_ratio": "of FLOPs",
+    "limit": "limit",
+    "router_time_over_limit": "router / limit time",
+    "all exits": "all exits",
+}
 
 
 def tables(folder: Path) -> str:
@@ -94,6 +102,33 @@ def _measured(name: str, result: Result) -> Iterable[tuple[str, str]]:
                 f"MiB that gradient rows take, {of}",
                 _columns(memory, lambda peaks: f"{statistics.median(peaks):.0f}"),
             )
+    if "inference" in result:
+        compiled = ", compiled" if settings["compile"] else ""
+        yield (
+            f"Leaving early in {settings['net']}, untrained, at half of the FLOPs{compiled}",
+            _table(
+                ("precision", "batch", "static", *INFERENCE.values()),
+                [
+                    (row["dtype"], str(row["batch_size"]), f"{row['static_ms']:.2f} ms")
+                    + tuple(f"{row[key]:.2f}" for key in INFERENCE)
+                    for row in result["inference"]
+                ],
+            ),
+        )
+    if name == "multi_task":
+        of = f"SegNet-MTAN, width {settings['width']}, {settings['size']}, batch {settings['batch']}"
+        times, memory = result.get("times", {}), result.get("memory", {})
+        rows = [
+            (
+                variant,
+                _ratio(times[variant]["joint_steps"], times[variant]["quartiles"])
+                if variant in times
+                else "",
+                f"{statistics.median(memory[variant]):.0f}" if variant in memory else "",
+            )
+            for variant in dict.fromkeys([*times, *memory])
+        ]
+        yield f"Methods of several tasks in joint steps, {of}", _table(("", "joint steps", "MiB"), rows)
     if name == "dr_mgf" and "steps" in result:
         of = f"{settings['net']}, {settings['precision']}, batch {settings['batch']}"
         rows = [(step, _ratio(r["plain_steps"], r["quartiles"])) for step, r in result["steps"].items()]
