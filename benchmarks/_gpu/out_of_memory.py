@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping
 
 import torch
 from _clock import Clock
-from torch import Tensor
 
 from _gpu.finding import Cases, Finding, Where, distance, flat
 from _gpu.small import RECIPE, noise, small_net
-from offramp import UserError, fit
+from offramp import Run, UserError, fit
 
 __all__ = ["out_of_memory"]
 
@@ -41,10 +40,9 @@ def _little_room() -> Iterator[None]:
         torch.cuda.set_per_process_memory_fraction(1.0)
 
 
-def _trained(accumulate: int | str, device: str) -> Tensor:
+def _trained(accumulate: int | str, device: str) -> Run:
     recipe = RECIPE.replace(batch_size=BATCH, accumulate=accumulate)
-    run = fit(small_net(64), noise(count=BATCH * STEPS), "joint", recipe, quiet=True, device=device)
-    return flat(run.net.state_dict())
+    return fit(small_net(64), noise(count=BATCH * STEPS), "joint", recipe, quiet=True, device=device)
 
 
 def _one_line(device: str) -> Mapping[str, Finding]:
@@ -61,10 +59,10 @@ def _one_line(device: str) -> Mapping[str, Finding]:
 
 
 def _auto(device: str) -> Mapping[str, Finding]:
-    """What it gives is what the number of micro-batches gives at which it settled."""
+    """What it gives is what that many micro-batches give from the first step on."""
     with _little_room():
         found = _trained("auto", device)
-    given = {count: _trained(count, device) for count in (1, 2, 4, 8, 16)}
-    apart = {count: distance(found, each) for count, each in given.items()}
-    nearest = min(apart, key=lambda count: apart[count])
-    return {"distance": Finding(apart[nearest], AGAIN), "not cut": Finding(nearest == 1, 0)}
+    count = found.result.micro_batches or 1
+    wanted = _trained(count, device)
+    apart = distance(flat(found.net.state_dict()), flat(wanted.net.state_dict()))
+    return {"distance": Finding(apart, AGAIN), "not cut": Finding(count == 1, 0)}

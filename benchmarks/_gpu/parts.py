@@ -40,7 +40,7 @@ _MEASUREMENTS = {  # the most wanted first
     "multi_task": (
         90,
         "multi_task.py --width 64 --size 288 384 --batch 8 --rounds 5",
-        "multi_task.py --only times --width 2 --size 32 64 --batch 2 --rounds 1 --variants joint loop rows",
+        "multi_task.py --only times --width 2 --size 32 32 --batch 1 --rounds 1 --variants joint loop rows",
     ),
     "inference_resnet50_compiled": (
         150,

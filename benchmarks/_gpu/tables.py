@@ -109,15 +109,17 @@ def _measured(name: str, result: Result) -> Iterable[tuple[str, str]]:
             _table(
                 ("precision", "batch", "static", *INFERENCE.values()),
                 [
-                    (row["dtype"], str(row["batch_size"]), f"{row['static_ms']:.2f} ms")
-                    + tuple(f"{row[key]:.2f}" for key in INFERENCE)
+                    [
+                        *(row["dtype"], str(row["batch_size"]), f"{row['static_ms']:.2f} ms"),
+                        *(f"{row[key]:.2f}" for key in INFERENCE),
+                    ]
                     for row in result["inference"]
                 ],
             ),
         )
-    if name == "multi_task":
+    if "times" in result:
         of = f"SegNet-MTAN, width {settings['width']}, {settings['size']}, batch {settings['batch']}"
-        times, memory = result.get("times", {}), result.get("memory", {})
+        times, memory = result["times"], result.get("memory", {})
         rows = [
             (
                 variant,
