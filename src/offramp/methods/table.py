@@ -22,6 +22,7 @@ from offramp.methods.combiners.cagrad import CAGrad
 from offramp.methods.combiners.fairgrad import FairGrad
 from offramp.methods.combiners.getmtl import GetMTL
 from offramp.methods.combiners.graddrop import GradDrop
+from offramp.methods.combiners.gradient_remedy import GradientRemedy
 from offramp.methods.combiners.gradvac import GradVac
 from offramp.methods.combiners.imtl import IMTL
 from offramp.methods.combiners.mgda import MGDA
@@ -264,6 +265,12 @@ METHODS: dict[str, Method] = {
             "near the mean gradient, the unit direction whose worst progress is best",
             "Chai et al., ACL 2023",
             {"combiner": GetMTL()},
+        ),
+        Method(
+            "gradient-remedy",
+            "the gradient of auxiliary losses never opposes or drowns that of the primary one",
+            "Hu et al., ICASSP 2023",
+            {"combiner": GradientRemedy()},
         ),
         Method(
             "meta-gf",

@@ -20,7 +20,10 @@ from offramp.methods.combiners._torchjd_adapter import MEAN, REFUSED, SUM, UNIT_
 from offramp.methods.combiners.aggregate import Aggregate
 from offramp.methods.combiners.aligned_mtl import AlignedMTL
 from offramp.methods.combiners.cagrad import CAGrad, cagrad_weights
+from offramp.methods.combiners.fairgrad import FairGrad
+from offramp.methods.combiners.getmtl import GetMTL
 from offramp.methods.combiners.graddrop import GradDrop
+from offramp.methods.combiners.gradvac import GradVac
 from offramp.methods.combiners.imtl import IMTL, imtl_weights
 from offramp.methods.combiners.jacobian import RowBlock
 from offramp.methods.combiners.mgda import MGDA, mgda_weights
@@ -38,6 +41,9 @@ NAMED = {
     "graddrop": GradDrop(),
     "aligned-mtl": AlignedMTL(),
     "upgrad": UPGrad(),
+    "gradvac": GradVac(),
+    "fairgrad": FairGrad(),
+    "getmtl": GetMTL(),
 }
 ARGUMENTS = {"FairGrad": {"alpha": 1.0}}
 TORCHJD = {
@@ -94,6 +100,8 @@ def test_equal_rows_give_their_sum(name, m):
             assert torch.allclose(d, m * 1.4 / 1.16 * g, rtol=1e-6)
         elif name == "nash-mtl":
             assert torch.allclose(d, g / g.norm(), rtol=1e-6)
+        elif name == "getmtl":
+            assert torch.allclose(d, m * g / (1 - 0.15 * g.norm()), rtol=1e-6)
         else:
             assert torch.allclose(d, m**0.5 * g / g.norm(), rtol=1e-3)
 
