@@ -31,7 +31,7 @@ class GradientRemedy(Combiner):
     Where the primary loss has no gradient, the direction is the sum of the others.
 
     Attributes:
-        primary: Name of the output whose loss is the primary one; None: the last output.
+        primary: Name of the output whose loss is the primary one; None: the last one that has a target.
         max_ratio: How much longer the auxiliary gradient may be than the primary one; 5 in the public code.
         granularity: ``tensor``: each weight tensor by itself, as in the public code; ``group``: together all
             parameters that the same losses reach.
@@ -66,7 +66,7 @@ class GradientRemedy(Combiner):
                 f"the net has no output {shown(self.primary)}{guess(self.primary, names)}; primary is one of "
                 f"{', '.join(names)}"
             )
-        primary = len(names) - 1 if self.primary is None else names.index(self.primary)
+        primary = None if self.primary is None else names.index(self.primary)
         return BoundGradientRemedy(self, net, primary)
 
 
@@ -76,24 +76,24 @@ class BoundGradientRemedy(nn.Module):
     Args:
         method: Its options.
         net: The net, its forks in place.
-        primary: Index of the output whose loss is the primary one.
+        primary: Index of the output whose loss is the primary one; None: the last one that has a target.
     """
 
-    def __init__(self, method: GradientRemedy, net: nn.Module, primary: int) -> None:
+    def __init__(self, method: GradientRemedy, net: nn.Module, primary: int | None) -> None:
         super().__init__()
         self.method, self.primary = method, primary
         self.jacobian = Jacobian(net, method.shared)
 
     def forward(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:
         """Add a gradient to ``.grad`` of every parameter."""
+        first = self.primary if self.primary is not None or not step.present else step.present[-1]
         for block in self.jacobian.blocks(losses, step, backward):
             assert isinstance(block, RowBlock)
             matrix = block.matrix()
-            if self.primary not in block.owners:
+            if first not in block.owners:
                 block.assign(matrix.sum(0))
                 continue
-            row = block.owners.index(self.primary)
-            primary = matrix[row]
+            primary = matrix[block.owners.index(first)]
             auxiliary = matrix.sum(0) - primary
             sizes = [parameter.numel() for parameter in block.parameters]
             if self.method.granularity == "group":
