@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
-
-from offramp.errors import UserError
-
+TYPE_CHECKING = False  # as of typing, whose import takes milliseconds in which a Ctrl-C would be a traceback
 if TYPE_CHECKING:
+    from typing import Any
+
     from offramp import analysis as analysis
     from offramp import counting as counting
     from offramp import data as data
@@ -25,6 +22,7 @@ if TYPE_CHECKING:
     from offramp import training as training
     from offramp.counting import cost
     from offramp.data import open_data
+    from offramp.errors import UserError
     from offramp.exits import Router, calibrate
     from offramp.forks import partition, remove
     from offramp.methods import method
@@ -62,6 +60,7 @@ _LATE = {
     "Router": "offramp.exits",
     "Recipe": "offramp.recipes",
     "Run": "offramp.runs",
+    "UserError": "offramp.errors",
     "attach": "offramp.nets",
     "calibrate": "offramp.exits",
     "compare": "offramp.reports",
@@ -77,6 +76,9 @@ _LATE = {
 
 def __getattr__(name: str) -> Any:
     """A name of the face, or a folder such as ``offramp.forks``, imported at its first use."""
+    from importlib import import_module
+    from importlib.util import find_spec
+
     if name in _LATE:
         return getattr(import_module(_LATE[name]), name)
     if not name.startswith("_") and find_spec(f"{__name__}.{name}") is not None:

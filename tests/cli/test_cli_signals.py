@@ -2,11 +2,13 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import offramp
 from offramp.cli import main
 
 CALL = "import sys; from offramp.cli import main; sys.exit(main())"
@@ -60,3 +62,69 @@ def test_a_signal_outside_training_ends_it_too():
         "offramp cost: interrupted",
         *(f"offramp cost: stopped by {s}" for s in ("SIGTERM", "SIGHUP")),
     ]
+
+
+AMID_AN_IMPORT = """
+import os, sys
+class Finder:
+    @staticmethod
+    def find_spec(name, *_):
+        if name == {module!r}:
+            os.kill(os.getpid(), {signum})
+sys.meta_path.insert(0, Finder)
+sys.argv[1:] = ["train", "--data", "no such set", "--net", "vgg7", "--method", "joint", "--out", "none"]
+from offramp.__main__ import program
+program()
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "signum", "code"),
+    [
+        ("offramp.cli.main", signal.SIGINT, -signal.SIGINT),  # before the command
+        ("tyro", signal.SIGTERM, 128 + signal.SIGTERM),
+        ("torch._C", signal.SIGINT, 128 + signal.SIGINT),
+        ("offramp.training.fit", signal.SIGHUP, 128 + signal.SIGHUP),
+    ],
+)
+def test_a_signal_amid_an_import_is_no_traceback(module, signum, code):
+    program = AMID_AN_IMPORT.format(module=module, signum=int(signum))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    told = "interrupted" if signum == signal.SIGINT else f"stopped by {signum.name}"
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr == ("" if code < 0 else f"offramp train: {told}\n")
+
+
+def test_little_is_imported_before_signals_are_answered():
+    """What Python imports by itself is out of reach, so that the rest should be quick."""
+    source = str(Path(offramp.__file__).parents[1])
+    code = f"import sys; sys.path.insert(0, {source!r}); import offramp.__main__; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=60
+    )
+    modules = set(done.stdout.split())
+    assert "offramp.__main__" in modules
+    assert not modules & {
+        "typing",
+        "contextlib",
+        "importlib.util",
+        "pathlib",
+        "offramp.errors",
+        "offramp.cli",
+    }
+
+
+def test_another_signal_while_the_first_is_answered_is_no_traceback():
+    code = (
+        "import os, signal; from offramp.cli import main; from offramp.nets import text\n"
+        "def twice(*_):\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    finally:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        os.kill(os.getpid(), signal.SIGHUP)\n"
+        "text.sketch = twice\n"
+        "print(main(['cost', '--net', 'vgg7']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("143\n", "offramp cost: stopped by SIGTERM\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import signal
 import sys
 import threading
@@ -11,10 +12,12 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from offramp.cli._warnings import warnings_told
 from offramp.cli._words import in_flags
 from offramp.errors import UserError, cut
+from offramp.workers import STOPPING
 
 __all__ = ["Outcome", "guarded"]
 
@@ -36,24 +39,31 @@ class Outcome:
 
 
 class _StopSignal(KeyboardInterrupt):
-    """SIGTERM or SIGHUP, raised where the program is, as Ctrl-C is."""
+    """SIGINT, SIGTERM or SIGHUP, raised where the program is."""
 
     def __init__(self, signum: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        name = signal.Signals(signum).name
+        super().__init__("interrupted" if signum == signal.SIGINT else f"stopped by {name}")
         self.signum = signum
 
 
 @contextlib.contextmanager
-def guarded(command: str, *, debug: bool) -> Iterator[Outcome]:
+def guarded(command: str, *, debug: bool, program: bool = False) -> Iterator[Outcome]:
     """Turn whatever ends the body into one line on stderr and an exit code: 2, 128 + n, or 1.
 
     Args:
         command: Begins the line, e.g. ``train``; settings in the message become its flags.
         debug: Print the traceback above the line.
+        program: Whether the process is there for the command alone, and may end with it.
     """
     outcome = Outcome()
+    name = " ".join(filter(None, ["offramp", command]))
+
+    def tell(text: str) -> None:
+        print(f"{name}: {_one_line(text)}", file=sys.stderr, flush=True)
+
     try:
-        with _signals_raised():
+        with _signals_raised(name if program else None), warnings_told(lambda text: tell(f"warning: {text}")):
             yield outcome
     except SystemExit as error:  # after --help
         outcome.code = error.code if isinstance(error.code, int) else 0
@@ -61,8 +71,7 @@ def guarded(command: str, *, debug: bool) -> Iterator[Outcome]:
         if debug:
             traceback.print_exc()
         outcome.code, line = _explain(error)
-        line = _one_line(in_flags(line, command))
-        print(f"{' '.join(filter(None, ['offramp', command]))}: {line}", file=sys.stderr, flush=True)
+        tell(in_flags(line, command))
 
 
 def _explain(error: BaseException) -> tuple[int, str]:
@@ -90,19 +99,37 @@ def _one_line(text: str) -> str:
 
 
 @contextlib.contextmanager
-def _signals_raised() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise, so that what is open gets closed; an ignored signal (nohup) stays so."""
-    handlers = {}
-    if threading.current_thread() is threading.main_thread():
-        for signum in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):  # Windows has no SIGHUP
-            if signal.getsignal(signum) == signal.SIG_DFL:
-                handlers[signum] = signal.signal(signum, _raise)
+def _signals_raised(program: str | None) -> Iterator[None]:
+    """SIGINT, SIGTERM and SIGHUP raise, so that what is open gets closed; an ignored one (nohup) stays so.
+
+    Meanwhile a second Ctrl-C ends the process at once, and what else comes is ignored.
+
+    Args:
+        program: Name of the program, if the process is nothing else. It ends at once where a signal comes in
+            an import: nothing is open yet, and an exception there can turn into any other.
+    """
+
+    def stop(signum: int, frame: FrameType | None) -> NoReturn:
+        for heard in handlers:
+            signal.signal(heard, signal.SIG_DFL if heard == signal.SIGINT else signal.SIG_IGN)
+        if program is not None and _importing(frame):
+            os.write(2, f"{program}: {_StopSignal(signum)}\n".encode())
+            os._exit(128 + signum)
+        raise _StopSignal(signum)
+
+    handlers: dict[signal.Signals, Any] = {}
     try:
+        if threading.current_thread() is threading.main_thread():
+            for signum in STOPPING:
+                if signal.getsignal(signum) in (signal.SIG_DFL, signal.default_int_handler):
+                    handlers[signum] = signal.signal(signum, stop)
         yield
     finally:
         for signum, handler in handlers.items():
             signal.signal(signum, handler)
 
 
-def _raise(signum: int, frame: FrameType | None) -> NoReturn:
-    raise _StopSignal(signum)
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib._bootstrap"):
+        frame = frame.f_back
+    return frame is not None

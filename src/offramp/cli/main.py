@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     name = words[0] if words and words[0] in COMMANDS else ""
-    with guarded(name, debug="--debug" in words) as outcome:
+    with guarded(name, debug="--debug" in words, program=argv is None) as outcome:
         if name:
             _run(name, words[1:])
         else:
