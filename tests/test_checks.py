@@ -28,6 +28,10 @@ from offramp.methods import method
         (lambda: method("graddrop", {"leak": "all"}), "leak is 'all', must be a number from 0 to 1"),
         (lambda: method("dr-mgf", {"gate": True}), "gate is True, must be own or mixed"),
         (lambda: Settings(batches=0), "batches is 0, must be a whole number of at least 1"),
+        (
+            lambda: Settings(batches=10**5000),
+            "batches is <a number of 16610 bits>, must be a whole number of at least 1 and below ",
+        ),
         (lambda: Settings(ratio=True), "ratio is True, must be a number of 1 or more"),
     ],
 )

@@ -1,5 +1,6 @@
 """What a message shows of a value: short, and in finite time, whatever the value."""
 
+import pickle
 import re
 from collections import OrderedDict, UserDict
 from pathlib import Path
@@ -137,3 +138,9 @@ def test_the_middle_of_a_long_line_is_left_out(capsys):
     line = capsys.readouterr().err
     assert line.startswith("offramp train: the culprit x x") and line.endswith("x the remedy\n")
     assert len(line) < 2100
+
+
+def test_an_error_is_one_line_in_python_too():
+    error = UserError("no column 'a\nb  c\0' among \ud800" + "x" * 10**6)
+    assert str(error).startswith(r"no column 'a b  c\x00' among \ud800xx") and len(str(error)) < 2100
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)

@@ -61,16 +61,16 @@ def numbers(
     return tuple(value)
 
 
-def whole(part: object, name: str, least: int, *, below: int | None = None) -> None:
-    """Refuse all but a whole number of at least so much, and below a bound if there is one.
+def whole(part: object, name: str, least: int, *, below: int = 2**63) -> None:
+    """Refuse all but a whole number of at least so much, and below a bound.
 
     Raises:
         UserError: It is none, or out of bounds.
     """
     value = getattr(part, name)
     fits = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    if not fits or (below is not None and value >= below):
-        bound = "" if below is None else f" and below {below}"
+    if not fits or value >= below:
+        bound = f" and below {below}" if below < 2**63 or fits else ""
         raise UserError(f"{name} is {shown(value)}, must be a whole number of at least {least}{bound}")
 
 

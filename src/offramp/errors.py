@@ -12,6 +12,8 @@ from typing import Any
 
 __all__ = ["UserError", "cut", "guess", "shown"]
 
+LONGEST = 2000  # characters of a line
+
 
 class UserError(ValueError):
     """A mistake that the user can mend: one line that names the culprit and the remedy.
@@ -19,8 +21,13 @@ class UserError(ValueError):
     A setting to give stands in it between single backticks, as Python has it: ``resume=True``, or
     ``fit(..., resume=True)`` where it is another function's. The command line shows these as its flags,
     prints the line without a traceback and exits with code 2. What the user gave stands in it as
-    :func:`shown`.
+    :func:`shown`. What a name brings along all the same is no part of the line: breaks become spaces, and
+    what no terminal shows is escaped.
     """
+
+    def __init__(self, line: str = "") -> None:
+        line = " ".join(part.strip() for part in cut(line, LONGEST).splitlines())
+        super().__init__(cut("".join(c if c.isprintable() else repr(c)[1:-1] for c in line), LONGEST))
 
 
 def shown(value: object, limit: int = 200) -> str:

@@ -143,3 +143,14 @@ def test_a_net_of_several_tasks_has_a_row_for_each(offramp):
     )  # products of the first convolution, which reads images: no gradient for them
     assert [row[1] for row in rows if row[0] == "joint"] == [f"{3 * counted.flops - images:,}"] * 2
     assert "not modelled" in out
+
+
+@pytest.mark.parametrize("side", [2**21, 2**31, 10**30])
+def test_an_image_beyond_any_memory(refused, side):
+    line = refused("cost", "--net", "vgg_sdn:width=1", "--size", side)
+    assert f"one input of size (3, {side}, {side}) has more values than any memory; make it smaller" in line
+
+
+def test_a_large_image_is_counted_without_memory_for_it(offramp):
+    code, out, _ = offramp("cost", "--net", "vgg7:width=2", "--size", 2**18, "--json")
+    assert code == 0 and json.loads(out)["input_size"] == [3, 2**18, 2**18]

@@ -158,6 +158,10 @@ def test_no_such_module():
         ("\n\nx = (", r"broken\.py, line 3: SyntaxError: '\(' was never closed"),
         ("import sys\nsys.exit(3)", r"broken\.py, line 2: it ends the program; put what .* __name__ == "),
         ("raise ValueError('one\\ntwo')", r"broken\.py, line 1: ValueError: one$"),
+        (
+            "class Mute(Exception):\n    def __str__(self):\n        raise self\nraise Mute",
+            r"broken\.py, line 4: Mute: what it says cannot be shown$",
+        ),
     ],
 )
 @pytest.mark.parametrize("look", [check, build])
@@ -165,3 +169,9 @@ def test_a_file_that_cannot_be_imported_is_named_with_its_line(tmp_path, code, s
     (tmp_path / "broken.py").write_text(code)
     with pytest.raises(UserError, match=f"cannot import {tmp_path}/broken.py: .*{says}"):
         look(f"{tmp_path / 'broken.py'}:build")
+
+
+@pytest.mark.parametrize("file", ["x" * 300 + ".py", "x/" * 3000 + "y.py", "a\0b.py", "\ud800.py", "."])
+def test_a_file_that_no_file_system_has(file):
+    with pytest.raises(UserError, match=r"there is no (file|module) '"):
+        check(f"{file}:build")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from offramp.errors import UserError, guess, shown
+from offramp.errors import UserError, cut, guess, shown
 
 __all__ = ["blamed", "find"]
 
@@ -59,9 +60,9 @@ def blamed(module: str, prefix: str) -> Iterator[None]:
 
 
 def _from_file(file: str) -> ModuleType:
-    path = Path(file).resolve()
-    if not path.is_file():
+    if not os.path.isfile(file):  # also where no file can have such a name
         raise UserError(f"there is no file {shown(file)}; give the file that holds your network")
+    path = Path(file).resolve()
     name = f"offramp users file {path}"  # no import statement can mean it
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
@@ -80,7 +81,8 @@ def _from_file(file: str) -> ModuleType:
 def _from_path(module: str) -> ModuleType:
     with blamed(module, f"cannot import {module}"):
         try:
-            return importlib.import_module(module)
+            if not module.startswith("."):  # relative to nothing
+                return importlib.import_module(module)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{module}.".startswith(f"{error.name}."):
                 raise  # one that the user's code imports
@@ -100,4 +102,8 @@ def _in_one_line(error: BaseException, folder: Path) -> str:
     if isinstance(error, SystemExit):
         return f"{place}it ends the program; put what is not to run on import under if __name__ == '__main__'"
     kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-    return f"{place}{kind}{str(error).partition(chr(10))[0]}"
+    try:
+        said = str(error).partition("\n")[0]
+    except Exception:  # of a class of the user's own
+        said = "what it says cannot be shown"
+    return f"{place}{kind}{cut(said, 500)}"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 
 __all__ = ["Example", "make_sample", "sample_of"]
 
+MOST = 2**40  # values of one input
 Example = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 
 
@@ -35,7 +37,7 @@ def make_sample(
     stay integers. The values are the same every time, and torch's random state stays as it was.
 
     Raises:
-        UserError: Neither size nor example, or a size that is not positive.
+        UserError: Neither size nor example, or a size that is not positive or beyond any memory.
     """
     if example is None and input_size is None:
         raise UserError(
@@ -47,6 +49,11 @@ def make_sample(
         assert input_size is not None
         if min(input_size, default=1) < 1:
             raise UserError(f"there is no sample of size {tuple(input_size)}; all of its sizes are positive")
+        if math.prod(input_size) > MOST:
+            size = shown(tuple(input_size))
+            raise UserError(f"one input of size {size} has more values than any memory; make it smaller")
+        if like.is_meta:  # shapes are all there is
+            return torch.empty(n, *input_size, dtype=like.dtype, device="meta")
         values = torch.randn(n, *input_size, generator=torch.Generator().manual_seed(0))
         return values.to(like)
 
