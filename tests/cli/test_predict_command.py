@@ -164,7 +164,7 @@ def test_images_of_another_size_are_cut_where_that_is_asked_for(offramp, refused
 
 def test_mistakes_are_one_line(refused, runs, photos, tmp_path):
     image = photos / "test" / "cat" / "a.png"
-    assert "no such file or folder: nowhere.png" in refused("predict", runs / "joint", "nowhere.png")
+    assert "no such file or folder: 'nowhere.png'" in refused("predict", runs / "joint", "nowhere.png")
     assert "no images given" in refused("predict", runs / "joint")
     (tmp_path / "bare" / "inner").mkdir(parents=True)
     assert "bare holds no images" in refused("predict", runs / "joint", tmp_path / "bare")

@@ -15,12 +15,12 @@ LABELS = [0, 1, 2, 0, 1, 2]
 
 def test_missing_path(tmp_path):
     refused(["no such folder: ", tmp_path / "nope", "give one with"], tmp_path / "nope")
-    refused(["no such folder: ./nope/here"], "./nope/here")
+    refused(["no such folder: './nope/here'; give one"], "./nope/here")
 
 
 def test_a_mistyped_folder_is_not_looked_for_on_the_hub(parquet_folder, monkeypatch):
     monkeypatch.chdir(parquet_folder.parent)
-    refused(["no such folder: ", "/tarin; give one with"], f"{parquet_folder.name}/tarin")
+    refused(["no such folder: ", "/tarin'; give one with"], f"{parquet_folder.name}/tarin")
 
 
 def test_unknown_name():

@@ -29,7 +29,17 @@ from offramp.errors import cut
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["LARGEST", "TOO_LARGE", "OtherSize", "Picture", "UnusableImage", "picture", "pixels", "size_of"]
+__all__ = [
+    "LARGEST",
+    "TOO_LARGE",
+    "OtherSize",
+    "Picture",
+    "UnusableImage",
+    "check_header",
+    "picture",
+    "pixels",
+    "size_of",
+]
 
 Picture = Union["Image", Tensor]  # a Tensor is [C, H, W], uint8 or float32
 
@@ -104,7 +114,7 @@ def _of_file(stored: Any, channels: int | None, size: tuple[int, int] | None) ->
     pil = extra("PIL.Image")
     try:
         image = stored if hasattr(stored, "getbands") else _opened(stored)
-        _check_header(image, size)
+        check_header(image, size)
         return _converted(image, channels)
     except (UnusableImage, MemoryError):
         raise
@@ -127,8 +137,17 @@ def _opened(content: bytes | bytearray | memoryview) -> Image:
     return opened
 
 
-def _check_header(image: Image, size: tuple[int, int] | None) -> None:
-    """Refuse what shall not be decoded, by its header."""
+def check_header(image: Image, size: tuple[int, int] | None = None) -> None:
+    """Refuse an image that shall not be decoded, by its header.
+
+    Args:
+        image: A PIL image, decoded or not.
+        size: The height and width that it must have; None: any.
+
+    Raises:
+        OtherSize: It has another size.
+        UnusableImage: It has no pixels or too many, or is a program.
+    """
     if image.format == "EPS":
         raise UnusableImage("a program in PostScript, which is not run; save what it draws as a PNG file")
     if image.width * image.height > LARGEST:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 from offramp.data._dense_rows import DenseRows, DenseSample
 from offramp.data.rooms import random_scene, render
-from offramp.errors import UserError, guess, shown
+from offramp.errors import UserError, cut, guess, shown
 
 __all__ = ["RoomOptions", "RoomRows"]
 
@@ -57,7 +57,7 @@ class RoomOptions:
                     "rooms:images=400,seed=1"
                 )
             if name in values:
-                raise UserError(f"{text} gives {name} twice; give it once")
+                raise UserError(f"{shown(text)} gives {name} twice; give it once")
             values[name] = _whole_number(name, value)
         return cls(**values)
 
@@ -79,7 +79,7 @@ def _whole_number(name: str, text: str) -> int:
     """The value of an option, in its range."""
     low, high = RANGES[name]
     if not (text.isascii() and text.isdigit() and len(text) < 20 and low <= int(text) <= high):
-        raise UserError(f"rooms: {name}={text} must be a whole number from {low} to {high}")
+        raise UserError(f"rooms: {name}={cut(text, 60)} must be a whole number from {low} to {high}")
     return int(text)
 
 

@@ -11,10 +11,11 @@ from offramp.data._arrays import as_list
 from offramp.data._columns import Columns
 from offramp.data._draws import generator_states, seeded
 from offramp.data._labels import Labels, plain
+from offramp.data._pictures import check_header
 from offramp.data._stored import StoredColumn
 from offramp.data.asked import Asked
 from offramp.data.targets import LABEL
-from offramp.errors import UserError, shown
+from offramp.errors import UserError, cut, shown
 
 __all__ = ["SampleRows", "evenly_spaced"]
 
@@ -142,7 +143,7 @@ class SampleRows:
             self.random |= generator_states() != states
         with seeded(row):
             image_again, _ = self._pair(row)
-        if not _equal(image, image_again):
+        if not self._same(row, image, image_again):
             self.random, self.reproducible = True, False
         if self.asked is not None and self.random:
             with seeded(row, 1):
@@ -152,8 +153,22 @@ class SampleRows:
                     f"{self.location(row)}: its targets differ each time that they are read; leave out what "
                     "draws them at random, and have images and targets moved by `augment=...`"
                 )
-        if self._labels is not None and not _equal(plain(self._labels[row]), plain(target)):
+        if self._labels is not None and not _equal_labels(self._labels[row], target):
             self._labels = None  # an attribute of that name that is something else
+
+    def _same(self, row: int, image: Any, again: Any) -> bool:
+        """Whether an image is the same when it is read again."""
+        try:
+            for each in (image, again):
+                if hasattr(each, "getbands"):
+                    check_header(each)  # of a file that may not be decoded yet
+            return _equal(image, again)
+        except Exception as error:  # of the codecs, or of an array of other things
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(
+                f"{self.location(row)}: cannot read the {self._columns.kind} ({cut(reason, 200)}); mend or "
+                "remove it"
+            ) from error
 
     def _sample(self, row: int) -> Any:
         try:
@@ -188,3 +203,10 @@ def evenly_spaced(total: int, count: int) -> Sequence[int]:
 
 def _equal(a: Any, b: Any) -> bool:
     return np.array_equal(np.asarray(a), np.asarray(b))
+
+
+def _equal_labels(a: Any, b: Any) -> bool:
+    try:
+        return _equal(plain(a), plain(b))
+    except ValueError:  # lists of other lengths, which are no classes
+        return False

@@ -78,15 +78,15 @@ def find_source(source: Any, columns: Columns) -> Source:
         columns.refuse("rooms", MAPS)
         options = RoomOptions.of(source)
         return Source(str(options), source, {}, dense=options.splits())
-    path = Path(source).expanduser()
-    if path.is_dir():
+    path = Path(os.path.expanduser(source))  # of no such user: as it is
+    if os.path.isdir(path):  # which says no of what can be no path
         if dense := _dense_in_folder(path):
             columns.refuse(source, MAPS)
             return Source(path.resolve().name, source, {}, dense=dense)
         return Source(path.resolve().name, source, _in_folder(path, columns))
-    if path.exists():
+    if os.path.exists(path):
         raise UserError(f"{source} is a file; give the folder that holds the training and the test split")
-    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source) and not path.parent.is_dir():
+    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source) and not os.path.lexists(path.parent):
         tables = load_hub(source)
         if "train" not in tables:
             raise UserError(f"{source} has no split 'train' among {', '.join(tables)}; take another set")
@@ -102,7 +102,7 @@ def find_source(source: Any, columns: Columns) -> Source:
             f"no data set {shown(source)}{guess(source, EMBEDDED)}; "
             "give 'digits', 'rooms', a folder, or a hub name like 'uoft-cs/cifar100'"
         )
-    raise UserError(f"no such folder: {source}; give one with train.parquet, or with train/<class>/")
+    raise UserError(f"no such folder: {shown(source)}; give one with train.parquet, or with train/<class>/")
 
 
 def is_embedded(source: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import Tensor
 from offramp.data._folder import image_files, read_image
 from offramp.data._geometry import centre_crop, check_square
 from offramp.data._pictures import MODES, OtherSize, UnusableImage, picture, pixels
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 
 __all__ = ["ImageReader", "find_images"]
 
@@ -26,8 +27,8 @@ def find_images(places: Iterable[str | Path]) -> list[Path]:
     """
     found: dict[Path, None] = {}  # each once, in order
     for place in map(Path, places):
-        if not place.exists():
-            raise UserError(f"no such file or folder: {place}; give image files, or folders of them")
+        if not os.path.exists(place):
+            raise UserError(f"no such file or folder: {shown(place)}; give image files, or folders of them")
         files = image_files(place) if place.is_dir() else [place]
         if not files:
             raise UserError(f"{place} holds no images, nor do its subfolders; give a folder that does")

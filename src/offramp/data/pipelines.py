@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from offramp.checks import is_number
 from offramp.data._augment import Augmentation, crop, cutout, flip, of_images, zoom
 from offramp.data._autoaugment import autoaugment
 from offramp.data._mixing import Mix
@@ -38,6 +39,9 @@ class Transform:
         resized_crop: Whether a streaming set gives random resized crops rather than centre crops.
         mix: Mixes the samples of a batch with each other at the end, targets too; None leaves them apart.
         kinds: What each target is.
+
+    Raises:
+        UserError: There are not as many means as deviations, not all are finite, or a deviation is not above 0.
     """
 
     mean: Levels
@@ -46,6 +50,15 @@ class Transform:
     resized_crop: bool = False
     mix: Callable[[Batch, Generator], Batch] | None = None
     kinds: Mapping[str, Target] = field(default_factory=lambda: ONE_CLASS)
+
+    def __post_init__(self) -> None:
+        numbers = all(is_number(value) for value in (*self.mean, *self.std))
+        if len(self.mean) != len(self.std) or not numbers or not all(value > 0 for value in self.std):
+            raise UserError(
+                f"a normalisation by means {shown(self.mean)} and deviations {shown(self.std)}; give a "
+                "finite "
+                "number of each for every channel, the deviations above 0"
+            )
 
     def __call__(self, batch: Batch, generator: Generator) -> Batch:
         """Augment and normalise images ``[B, C, H, W]``, uint8 or float32; the CPU generator draws for each.
@@ -67,6 +80,12 @@ class Transform:
         for step in self.steps:
             batch = step(batch, generator, self.kinds)
         assert isinstance(batch.inputs, Tensor)
+        if batch.inputs.shape[1] != len(self.mean):
+            raise UserError(
+                f"a normalisation of {len(self.mean)} channels meets images of {batch.inputs.shape[1]}; "
+                "give a "
+                "mean and a deviation for each channel"
+            )
         batch = replace(batch, inputs=self._normalised(batch.inputs))
         return batch if self.mix is None else self.mix(batch, generator)
 

@@ -1,0 +1,245 @@
+"""Image files, folders and pipes that would hang or fill the memory: one line, before anything is decoded."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_sets import noise, png, refused, write_parquet
+
+from offramp import UserError
+from offramp.data import open_data
+from offramp.data._files import read_regular
+from offramp.data._pictures import UnusableImage, picture
+from offramp.data.image_files import ImageReader, find_images
+
+IMAGES = [png(pixels) for pixels in noise(6)]
+
+
+def chunk(name, content):
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def header_of(width, height, *more):
+    """A PNG file that says that it is so large, and holds next to nothing."""
+    start = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + start
+        + b"".join(more)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("size", [(12_000, 12_000), (2**27 + 1, 1), (40_000, 40_000), (2**31 - 1, 2**31 - 1)])
+def test_an_image_of_too_many_pixels_is_refused_by_its_header(size):
+    with pytest.raises(
+        UnusableImage, match=r"more than the 134 million pixels that are decoded; make it smaller"
+    ):
+        picture(header_of(*size))
+
+
+def test_a_photo_of_a_hundred_million_pixels_is_no_bomb():
+    """Pillow warns of it; it is decoded, or here, as there is nothing to decode, found to be cut short."""
+    with pytest.raises(UnusableImage, match="cannot decode the image"):
+        picture(header_of(11_648, 8_736))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: header_of(9_000, 9_001), lambda: header_of(8, 9), lambda: header_of(1, 8)]
+)
+def test_the_size_in_the_header_counts_before_anything_is_decoded(make, tmp_path):
+    folder = tmp_path / "set"
+    file = write_parquet(folder / "train.parquet", [*IMAGES[:5], make()], [0, 1, 2] * 2)
+    write_parquet(folder / "test.parquet", IMAGES, [0, 1, 2] * 2)
+    refused([f"{file}, row 5: ", "pixels where others have 8x8"], folder, val_fraction=0)
+    (tmp_path / "x.png").write_bytes(make())
+    reader = ImageReader((3, 8, 8))
+    refused(["x.png: ", "pixels where the net reads 8x8"], tmp_path / "x.png", use=reader.read)
+
+
+def test_a_long_image_is_not_enlarged_without_end(tmp_path):
+    """Its shorter side becomes 256/224 of the square, and the longer one with it."""
+    thin = io.BytesIO()
+    Image.new("L", (600_000, 1)).save(thin, "PNG")
+    (tmp_path / "x.png").write_bytes(thin.getvalue())
+    words = ["600000x1 pixels, which are 153600000x256 when they are resized to be cut to 224x224"]
+    refused(words, tmp_path / "x.png", use=ImageReader((3, 224, 224), cut=True).read)
+    for split in ("train", "test"):
+        write_parquet(tmp_path / "set" / f"{split}.parquet", [thin.getvalue()] * 3, [0, 1, 2])
+    data = open_data(tmp_path / "set", val_fraction=0, size=224)
+    data.train.workers = 0
+    refused(words, 1, use=data.train.sample)
+
+
+@pytest.mark.parametrize("size", [11_586, 10**6, 10**30])
+def test_squares_are_of_as_many_pixels_as_images_at_most(tmp_path, size):
+    refused(["size=1", "must be at most 11585 pixels"], tmp_path, size=size)
+
+
+def animation(frames):
+    buffer = io.BytesIO()
+    first, *others = [Image.fromarray(pixels) for pixels in noise(frames)]
+    first.save(buffer, "TIFF", save_all=True, append_images=others)
+    return buffer.getvalue()
+
+
+def test_of_many_frames_the_first_is_decoded(monkeypatch):
+    content = animation(50)
+    monkeypatch.setattr("PIL.TiffImagePlugin.TiffImageFile.seek", lambda *_: pytest.fail("another frame"))
+    assert np.array_equal(np.asarray(picture(content)), noise(50)[0])
+
+
+@pytest.mark.parametrize("name", [b"zTXt", b"iTXt", b"iCCP"])
+def test_a_chunk_of_text_that_grows_without_end_is_refused(name):
+    packed = zlib.compress(bytes(3 * 2**20))
+    before = {b"zTXt": b"a\0\0", b"iTXt": b"a\0\1\0\0\0", b"iCCP": b"a\0\0"}[name]
+    image = io.BytesIO(IMAGES[0])
+    content = image.getvalue()
+    with pytest.raises(UnusableImage, match=r"cannot decode the image \(.*\); replace or remove it"):
+        picture(content[:33] + chunk(name, before + packed) + content[33:])
+
+
+def test_a_program_that_draws_an_image_is_not_run():
+    script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n%%EOF\n"
+    with pytest.raises(UnusableImage, match="PostScript, which is not run"):
+        picture(script)
+
+
+def test_a_picture_object_that_fails_when_it_is_read():
+    """Such as a data set gives whose files Pillow has opened and not read."""
+    opened = [
+        (Image.open(io.BytesIO(content)), i % 2) for i, content in enumerate([*IMAGES[:3], IMAGES[3][:-40]])
+    ]
+    refused(["sample 3: cannot read the image (", "mend or remove it"], opened, val_fraction=0)
+
+
+def test_a_picture_object_of_no_pixels_or_too_many():
+    with pytest.raises(UnusableImage, match="no pixels"):
+        picture(Image.new("RGB", (0, 8)))
+    with pytest.warns(Image.DecompressionBombWarning):
+        large = Image.open(io.BytesIO(header_of(12_000, 12_000)))
+    with pytest.raises(UnusableImage, match="more than the 134 million"):
+        picture(large)
+    refused(["sample 0: cannot read the image (12000x12000 pixels: more than"], [(large, 0), (large, 1)])
+
+
+@pytest.fixture
+def pipes(tmp_path):
+    """What is no regular file, by name."""
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    (tmp_path / "link.png").symlink_to("pipe.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["pipe.png", "zero.png", "link.png", "loop.png"])
+def test_only_regular_files_are_images(image_folder, pipes, name):
+    refused([f"{name}: cannot read the image ("], pipes / name, use=ImageReader((3, 8, 8)).read)
+    folder = image_folder({"train": 3, "test": 1})
+    (pipes / name).rename(folder / "train" / "dog" / name)
+    refused([f"{name}: cannot read the image (", "replace or remove it"], folder)
+
+
+@pytest.mark.parametrize("map_of", ["image", "label", "depth", "normal"])
+def test_only_regular_files_are_maps(tmp_path, map_of):
+    arrays = {"image": np.zeros((3, 8, 8), np.float32), "label": np.zeros((8, 8)), "depth": np.ones((8, 8)),
+              "normal": np.full((3, 8, 8), 3**-0.5)}  # fmt: skip
+    for split in ("train", "val"):
+        for name, array in arrays.items():
+            folder = tmp_path / split / name
+            folder.mkdir(parents=True)
+            np.save(folder / "0.npy", array)
+            np.save(folder / "1.npy", array)
+    pipe = tmp_path / "train" / map_of / "0.npy"
+    pipe.unlink()
+    os.mkfifo(pipe)
+    refused([f"{pipe}: cannot read it (it is no regular file but a pipe"], tmp_path)
+
+
+def test_a_file_larger_than_any_image_is_not_read(tmp_path):
+    with (tmp_path / "x.png").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(OSError, match="more than 1 GiB"):
+        read_regular(tmp_path / "x.png")
+
+
+def test_folders_that_lead_back_into_themselves_end(image_folder):
+    folder = image_folder({"train": 2, "test": 1})
+    for name, target in (("again", "."), ("up", ".."), ("all", "/")):
+        (folder / "train" / "cat" / name).symlink_to(target)
+    data = open_data(folder, val_fraction=0)
+    assert len(data.train) == 4
+    assert len(find_images([folder / "train" / "cat"])) == 2
+
+
+def test_a_folder_of_any_depth_is_walked(image_folder):
+    folder = image_folder({"train": 2, "test": 1})
+    deep = folder / "train" / "cat"
+    try:
+        for _ in range(1200):
+            deep = deep / "d"
+            deep.mkdir()
+        (deep / "x.png").write_bytes(IMAGES[0])
+        assert len(open_data(folder, val_fraction=0).train) == 5
+    finally:  # what removes temporary folders is not made for such depths
+        (deep / "x.png").unlink(missing_ok=True)
+        while deep.name == "d":
+            deep.rmdir()
+            deep = deep.parent
+
+
+def test_many_empty_folders_are_looked_at_once(image_folder):
+    folder = image_folder({"train": 2, "test": 1})
+    for number in range(3000):
+        (folder / "train" / "cat" / str(number)).mkdir()
+    assert len(open_data(folder, val_fraction=0).train) == 4
+
+
+def test_a_folder_that_cannot_be_listed(image_folder, monkeypatch):
+    folder = image_folder({"train": 2, "test": 1})
+
+    def no_list(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (folder / "train" / "cat" / "locked").mkdir()
+    walk = type(folder).iterdir
+    monkeypatch.setattr(
+        type(folder), "iterdir", lambda path: no_list(path) if path.name == "locked" else walk(path)
+    )
+    refused(["locked: cannot list the folder (Permission denied)"], folder)
+
+
+@pytest.mark.parametrize("name", [b"a\xffb", b"a\nb", b"a\x1bb"])
+def test_class_folders_have_names_that_can_be_written(image_folder, name):
+    folder = image_folder({"train": 2, "test": 1})
+    os.rename(folder / "train" / "cat", os.fsencode(folder / "train") + b"/" + name)
+    refused(["class folder 0 is called 'a", "cannot be printed"], folder)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["a\0b", "x" * 300, "x/" * 3000, "~nosuchuser/set", "\ud800/x", "./" + "y" * 5000],
+    ids=["null", "long name", "long path", "no user", "surrogate", "very long"],
+)
+def test_paths_that_no_folder_can_have(place):
+    refused(["'"], place)
+    with pytest.raises(UserError):
+        find_images([place])
+
+
+def test_a_file_removed_between_opening_and_reading(image_folder):
+    folder = image_folder({"train": 3, "test": 1}, sizes=((8, 8), (9, 12)))
+    data = open_data(folder, val_fraction=0, size=8)
+    (folder / "train" / "cat" / "1.png").unlink()
+    (folder / "train" / "dog" / "1.png").write_bytes(IMAGES[0][:60])
+    for workers in (0, 1):
+        data.train.workers = workers
+        refused(["cat/1.png: cannot read the image (No such file"], 6, use=data.train.sample)
