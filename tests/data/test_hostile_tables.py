@@ -160,6 +160,12 @@ def test_classes_that_are_given_are_names_each_once(folder_of, names):
     refused(["class"], folder_of({"image": STRUCTS, "label": LABELS}), classes=names)
 
 
+def test_a_word_is_no_list_of_classes(folder_of):
+    refused(
+        ["classes='abc' must be their number"], folder_of({"image": STRUCTS, "label": LABELS}), classes="abc"
+    )
+
+
 def test_a_word_of_no_letters_is_no_label(folder_of):
     folder = folder_of({"image": STRUCTS, "label": ["a", "b", "", "a", "b", ""]})
     refused([".parquet, row 2: no label; label or remove the row"], folder, val_fraction=0)
@@ -309,7 +315,7 @@ def test_a_label_beyond_every_column_is_refused(label):
 
 
 def test_many_labels_are_asked_about_before_their_numbers_are_names(monkeypatch):
-    monkeypatch.setattr("offramp.data._classes.MANY", 4)
+    monkeypatch.setattr("offramp.data._decide_classes.MANY", 4)
     labels = [*range(5), 2**40]
     refused(["6 different labels", "number them 0 ... 5", "`classes=6`"], (noise(6), labels), val_fraction=0)
 

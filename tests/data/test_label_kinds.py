@@ -116,7 +116,7 @@ def test_a_number_of_classes_or_their_names_may_be_given(folder_of):
 
 
 def test_very_many_labels_ask_whether_they_are_classes(monkeypatch):
-    monkeypatch.setattr("offramp.data._classes.MANY", 4)
+    monkeypatch.setattr("offramp.data._decide_classes.MANY", 4)
     images, labels = torch.zeros(6, 3, 4, 4, dtype=torch.uint8), torch.arange(6) * 2
     with pytest.raises(UserError, match=r"6 different labels.*`classes=11`"):
         open_data((images, labels), val_fraction=0)

@@ -43,6 +43,10 @@ class ArrayRows:
         self.class_names, self.asked = class_names, asked
         self._images, self._targets, self._name = images, targets, name
         for key, values in targets.items():
+            if not hasattr(values, "__len__"):
+                raise UserError(
+                    f"{name}: {shown(key)} is a {type(values).__name__}; give a target for each image"
+                )
             if len(images) != len(values):
                 words = "labels" if key == LABEL else f"of {shown(key)}"
                 raise UserError(

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from offramp.errors import UserError, shown
+from offramp.errors import UserError, cut, shown
 
-__all__ = ["class_names", "shared_names"]
+__all__ = ["check_name", "class_names", "numbering_note", "shared_names"]
 
 LONGEST = 255  # characters, as many as the name of a folder may have
 UNPRINTABLE = (
@@ -53,24 +53,39 @@ def shared_names(names: Sequence[str]) -> list[str]:
     ]
 
 
-def _as_text(name: Any, where: str) -> str:
-    if not isinstance(name, (str, int)):
-        raise UserError(f"{where} is called {shown(name)}, which is no text; give every class a name")
-    if isinstance(name, int):
-        _check_length(name.bit_length() // 3, where)
-        return str(name)
-    _check_length(len(name), where)
+def numbering_note(names: Sequence[str]) -> list[str]:
+    """A note on classes that are called by labels that are whole numbers, but not 0, 1, 2, ..."""
+    numbers = all(name.removeprefix("-").isdecimal() for name in names)
+    if not numbers or [*names] == [str(number) for number in range(len(names))]:
+        return []
+    listed = ", ".join(names if len(names) <= 8 else [*names[:5], "...", names[-1]])
+    return [
+        f"the labels are not 0 ... {len(names) - 1} but {cut(listed, 200)}: {len(names)} classes, called by "
+        "their labels"
+    ]
+
+
+def check_name(name: str, where: str) -> None:
+    """Check that a text can be a name in tables, files and on terminals.
+
+    Raises:
+        UserError: It is empty, longer than 255 characters, or has characters that cannot be printed.
+    """
+    if len(name) > LONGEST:
+        raise UserError(
+            f"{where} has a name of more than {LONGEST} characters, which is hardly one; shorten it"
+        )
     if not name.strip():
-        raise UserError(f"{where} has an empty name; give every class a name")
+        raise UserError(f"{where} has an empty name; give it one")
     if any(unicodedata.category(letter) in UNPRINTABLE for letter in name):
         raise UserError(
             f"{where} is called {shown(name)}, which has characters that cannot be printed; take them out"
         )
-    return name
 
 
-def _check_length(length: int, where: str) -> None:
-    if length > LONGEST:
-        raise UserError(
-            f"{where} has a name of more than {LONGEST} characters, which is hardly one; shorten it"
-        )
+def _as_text(name: Any, where: str) -> str:
+    if not isinstance(name, (str, int)):
+        raise UserError(f"{where} is called {shown(name)}, which is no text; give every class a name")
+    text = name if isinstance(name, str) else shown(name, LONGEST + 1)  # a number may have a million digits
+    check_name(text, where)
+    return str(text)

@@ -43,7 +43,7 @@ def kind_of(key: str, column: StoredColumn) -> str:
     if isinstance(example, list):
         return _of_lists(key, column, values)
     if isinstance(example, (bool, int, str)) and not any(isinstance(v, float) for v in values):
-        different = len({*map(str, values)})
+        different = len({*values})
         if different > max(FEW, len(values) // 2):
             words = isinstance(example, str)
             what = f"{different} different {'words' if words else 'whole numbers'} in {len(values)} rows"

@@ -76,8 +76,9 @@ class Labels:
 
 def plain(label: Any) -> Any:
     """A label as a plain value: bool, int or str; None for NaN and ""; what is no class stays what it is."""
-    if getattr(label, "shape", None) is not None and hasattr(label, "item") and np.prod(label.shape) == 1:
-        label = label.item()  # of NumPy and torch
+    is_array = getattr(label, "shape", None) is not None and hasattr(label, "item")  # of NumPy or torch
+    if is_array and np.prod(label.shape) == 1 and not getattr(label, "is_meta", False):
+        label = label.item()
     if isinstance(label, float):
         return None if label != label else int(label) if label.is_integer() else label
     return None if isinstance(label, str) and not label else label
@@ -93,6 +94,8 @@ def _check(value: Any, location: Callable[[], str]) -> None:
         return
     if isinstance(value, int):
         problem = f"{shown(value, 60)}, a number beyond 64 bits, and a class is needed"
+    elif getattr(value, "is_meta", False):
+        problem = "a Tensor on the device meta, which has no value"
     elif isinstance(value, float):
         problem = f"a number to be predicted ({value:g}, regression), and a class is needed"
     elif hasattr(value, "__len__") and not isinstance(value, (bytes, bytearray)):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offramp.data._extra import extra
-from offramp.errors import UserError
+from offramp.data._files import open_regular
+from offramp.errors import UserError, cut
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["LineTable", "find_line_file"]
 
 ENDINGS = (".csv", ".jsonl")
+DEEP = 64  # brackets of a line that are looked at one by one
 
 
 def find_line_file(folder: Path, split: str) -> Path | None:
@@ -35,7 +38,7 @@ class LineTable:
         try:
             self._table: pa.Table = _read(file)
         except (extra("pyarrow").ArrowException, OSError) as error:
-            reason = " ".join(str(error).split())
+            reason = cut(" ".join(str(error).split()), 200)
             raise UserError(f"{file} cannot be read ({reason}); correct or replace it") from error
         self.schema: pa.Schema = self._table.schema
         self.num_rows: int = self._table.num_rows
@@ -53,4 +56,24 @@ def _read(file: Path) -> pa.Table:
     if file.suffix == ".csv":
         csv = extra("pyarrow.csv")
         return csv.read_csv(file, parse_options=csv.ParseOptions(newlines_in_values=True))
+    _check_lines(file)
     return extra("pyarrow.json").read_json(file)
+
+
+def _check_lines(file: Path) -> None:
+    """Check that every line is the beginning of an object, not nested without end: others crash pyarrow.
+
+    Raises:
+        UserError: One is not.
+    """
+    with open_regular(file) as lines:
+        for number, line in enumerate(lines, 1):
+            if line.lstrip()[:1] not in (b"", b"{"):
+                raise UserError(f"{file}, line {number} is no JSON object {{...}}; correct or remove it")
+            if line.count(b"[") + line.count(b"{") > DEEP:
+                try:
+                    json.loads(line)
+                except RecursionError:
+                    raise UserError(f"{file}, line {number} is nested without end; correct it") from None
+                except ValueError:  # pyarrow says what is wrong
+                    return

@@ -9,13 +9,14 @@ from torch.utils import data as torch_data
 
 from offramp.data._arrays import ArrayRows
 from offramp.data._class_names import class_names
+from offramp.data._column_types import not_images
 from offramp.data._columns import Columns
 from offramp.data._dense_table import is_dense
 from offramp.data._hub import HubTable
 from offramp.data._once import iter_samples, read_once
 from offramp.data._rows import Rows
 from offramp.data._samples import SampleRows
-from offramp.data._table import TableRows, not_images
+from offramp.data._table import TableRows
 from offramp.data.asked import Asked
 from offramp.data.targets import LABEL
 from offramp.errors import UserError, shown
@@ -72,8 +73,10 @@ def _array_rows(data: Sequence[Any], name: str, columns: Columns) -> ArrayRows:
     if not isinstance(targets, Mapping):
         columns.refuse(name)
         return ArrayRows(images, {LABEL: targets}, name, asked=columns.asked)
+    if not targets or not all(isinstance(key, str) for key in targets):
+        raise UserError(f"{name}: targets {shown([*targets])}; give them by names, {{name: targets}}")
     columns.check_targets(name, [*targets])
-    asked = columns.asked or {str(key): Asked(str(key)) for key in targets}
+    asked = columns.asked or {key: Asked(key) for key in targets}
     return ArrayRows(images, targets, name, asked=asked)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from offramp.data._columns import Columns
@@ -35,7 +36,7 @@ def read_once(samples: Iterable[Any], reason: str, name: str, columns: Columns) 
         for sample in samples:
             kept.append(sample)
             parts = sample.values() if isinstance(sample, Mapping) else sample
-            size += sum(_bytes(part) for part in parts)
+            size += sum(_bytes(part) for part in parts) if isinstance(parts, Iterable) else 0
             if size > MAX_BYTES:
                 raise UserError(
                     f"{reason}, and holds more than {MAX_BYTES / 2**30:g} GiB; "
@@ -73,6 +74,8 @@ def _one_by_one(batch: Any) -> Iterator[Any]:
 def _bytes(part: Any) -> int:
     if hasattr(part, "getbands"):
         size: int = len(part.getbands()) * part.width * part.height
+    elif isinstance(part, Tensor):  # also a sparse one
+        size = part.numel() * part.element_size()
     else:
         size = getattr(part, "nbytes", 0)
     return size

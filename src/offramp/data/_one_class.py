@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from offramp.data._class_names import shared_names
-from offramp.data._classes import decide_classes, numbering_note
+from offramp.data._class_names import numbering_note, shared_names
+from offramp.data._decide_classes import decide_classes
 from offramp.data._labels import Labels, is_number
 from offramp.data._selection import Selection
 from offramp.data._sources import Source

@@ -57,7 +57,7 @@ class SampleRows:
         self._samples, self._name, self._columns = samples, name, columns
         self._content: Any = 0  # key of the image in a sample
         self._label: Any = 1
-        if not len(samples):
+        if not self._length():
             raise UserError(f"{name} has no samples; give some")
         self._probes = evenly_spaced(len(samples), PROBES)
         self._look(self._sample(0))
@@ -170,6 +170,13 @@ class SampleRows:
                 "remove it"
             ) from error
 
+    def _length(self) -> int:
+        try:
+            return len(self._samples)
+        except Exception as error:  # it is the user's code
+            reason = cut(" ".join(str(error).split()), 200)
+            raise UserError(f"{self._name} does not say how many samples it has ({reason})") from error
+
     def _sample(self, row: int) -> Any:
         try:
             return self._samples[row]
@@ -208,5 +215,5 @@ def _equal(a: Any, b: Any) -> bool:
 def _equal_labels(a: Any, b: Any) -> bool:
     try:
         return _equal(plain(a), plain(b))
-    except ValueError:  # lists of other lengths, which are no classes
+    except (TypeError, ValueError):  # lists of other lengths, or what has no value: they are no classes
         return False

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from offramp.data._class_names import shared_names
-from offramp.data._classes import MANY, MOST, Classes, counted, decide_classes, given_names, numbering_note
+from offramp.data._class_names import numbering_note, shared_names
+from offramp.data._classes import Classes
+from offramp.data._decide_classes import decide_classes, segment_classes
 from offramp.data._kind import kind_of
 from offramp.data._labels import Labels, is_number
 from offramp.data._map_values import maps
@@ -149,32 +150,9 @@ def _maps(
     train = maps(columns["train"], known or Target(kind))
     names: Sequence[object] = ()
     if kind == "segmentation":
-        names = _segments(columns["train"], train, classes)
+        names = segment_classes(columns["train"], train, classes)
     target = known or Target(kind, tuple(map(str, names)))
     return target, {name: maps(column, target, train[0]) for name, column in columns.items()}
-
-
-def _segments(column: StoredColumn, maps: Tensor, classes: int | Sequence[object] | None) -> Sequence[object]:
-    """The classes of a segmentation: those given, or else 0 to the largest that a pixel has.
-
-    Raises:
-        UserError: None are given, and most of the numbers up to the largest occur nowhere: it may stand for
-            none, as 255 does in some sets.
-    """
-    if isinstance(classes, Sequence):
-        return given_names(classes)
-    if classes is not None:
-        return range(counted(classes))
-    top = int(maps.max())
-    seen = int((maps[maps >= 0].bincount() > 0).sum()) if top < MANY else 0
-    if top >= MANY or top + 1 > 2 * max(seen, 1):
-        row = int((maps == top).flatten(1).any(1).nonzero()[0])
-        few = f", and most numbers below it are nowhere ({seen} classes are)" if seen else ""
-        say = f", or say how many classes there are by `classes={top + 1}`" if top < MOST else ""
-        raise UserError(
-            f"{column.where(row)} has pixels of class {top}{few}; write -1 where a pixel has none{say}"
-        )
-    return range(max(top + 1, 1))
 
 
 def _class(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from offramp.data._class_names import check_name
 from offramp.data._tensor_checks import check_values
 from offramp.data.batches import Batches
 from offramp.data.target_tensors import TargetTensors
@@ -37,6 +38,7 @@ def check_targets(targets: object) -> None:
     for key, target in targets.items():
         if not isinstance(key, str) or not isinstance(target, Target):
             raise UserError(f"targets have {shown(key)}: {shown(target)}, must be a text and a Target")
+        check_name(key, "a target")
         if target.size < 1:
             raise UserError(
                 f"target {shown(key)} has no {target.kind} to tell; give Target({target.kind!r}, names)"

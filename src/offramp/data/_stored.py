@@ -46,7 +46,7 @@ class StoredColumn(NamedTuple):
 
 def as_plain(value: Any) -> Any:
     """A value as plain Python: of arrays and Tensors of at most one axis their numbers; None for none."""
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor) and not value.is_meta:
         value = value.detach().cpu().numpy()
     if isinstance(value, (np.ndarray, np.generic)):
         if value.ndim > 1:
@@ -57,4 +57,6 @@ def as_plain(value: Any) -> Any:
     if isinstance(value, list):
         value = [as_plain(part) for part in value]
         return None if value and all(part is None for part in value) else value
+    if isinstance(value, Tensor):  # without values; it is of no kind
+        return value
     return None if value == "" or value != value else value

@@ -9,23 +9,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from offramp.data._class_names import class_names
+from offramp.data._column_types import MISFITS, not_texts
 from offramp.data._columns import USUAL, Columns
 from offramp.data._extra import extra
 from offramp.data._features import features_of
 from offramp.data._folder import read_image
-from offramp.data._labels import MULTI_LABEL, Labels
+from offramp.data._labels import Labels
 from offramp.data._stored import StoredColumn
 from offramp.errors import UserError, cut, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Table", "TableRows", "not_images"]
-
-
-BINARY = ("binary", "large_binary")
-TEXT = ("string", "large_string")
-NUMBERS = ("boolean", "integer", "floating")
+__all__ = ["Table", "TableRows"]
 
 
 class Table(Protocol):
@@ -63,13 +59,19 @@ class TableRows:
         self.table = table
         if not table.num_rows:
             raise UserError(f"{table.name} has no rows; fetch or make it again")
+        try:
+            names: list[str] = table.schema.names
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{table.name}: the name of a column is no text ({error.reason}); write it anew in UTF-8"
+            ) from error
         features = features_of(table.schema, table.name)
         kinds = {"image": "Image", "label": "ClassLabel"}
         declared = {
-            role: [name for name in table.schema.names if features.get(name, {}).get("_type") == kind]
+            role: [name for name in names if features.get(name, {}).get("_type") == kind]
             for role, kind in kinds.items()
         }
-        words = [field.name for field in table.schema if not _not_texts(field.type)]
+        words = [field.name for field in table.schema if not not_texts(field.type)]
         of_targets = {columns.label, *USUAL["label"], *(of.column for of in (columns.asked or {}).values())}
         declared["text"] = [name for name in words if name not in of_targets]
 
@@ -77,18 +79,15 @@ class TableRows:
             if len(table.schema.get_all_field_indices(column)) > 1:
                 return "what is there twice: two columns of one name"
             type_ = table.schema.field(column).type
-            checks = {"image": not_images, "text": _not_texts, "label": _not_labels, "target": _not_targets}
-            return checks[role](type_)
+            return MISFITS[role](type_)
 
         self._kind = columns.kind
-        self._content_column, self._label_column = columns.pick(
-            table.name, table.schema.names, misfit, declared
-        )
+        self._content_column, self._label_column = columns.pick(table.name, names, misfit, declared)
         named = {self._label_column, *(of.column for of in (columns.asked or {}).values())}
         self._class_names = {
-            column: class_names(names, f"{table.name}, {shown(column)}")
+            column: class_names(of_column, f"{table.name}, {shown(column)}")
             for column, feature in features.items()
-            if column in named and (names := feature.get("names"))
+            if column in named and (of_column := feature.get("names"))
         }
         self.asked = columns.asked
 
@@ -156,56 +155,3 @@ class TableRows:
             )
         image: bytes = content
         return image
-
-
-def _not_targets(type_: pa.DataType) -> str | None:
-    """Description of a column of this type, if it cannot hold targets; numbers are looked at later."""
-    if _is(type_, "list", "large_list", "fixed_size_list"):
-        numbers = _is(type_.value_type, *NUMBERS, "null")
-        return None if numbers else f"{_named(type_)}, no targets (lists of numbers)"
-    if _is(type_, "nested") or _not_labels(type_) is not None:
-        return f"{_named(type_)}, no targets (numbers, words, or lists of numbers)"
-    return None
-
-
-def not_images(type_: pa.DataType) -> str | None:
-    """Description of a column of this type, if it cannot hold images; else None."""
-    parts = [(field.name, field.type) for field in type_] if extra("pyarrow.types").is_struct(type_) else []
-    contents = [of for name, of in parts if name == "bytes"]
-    paths = [of for name, of in parts if name == "path"]
-    if max(len(contents), len(paths)) == 1 and all(
-        _is(of, "null", *kinds) for found, kinds in ((contents, BINARY), (paths, TEXT)) for of in found
-    ):
-        return None
-    if _is(type_, *BINARY, *TEXT):
-        return None
-    content = "contents of image files, alone or in a struct of bytes and path; or their paths"
-    return f"{_named(type_)}, no images ({content})"
-
-
-def _not_texts(type_: pa.DataType) -> str | None:
-    """Description of a column of this type, if it cannot hold texts; else None."""
-    return None if _is(type_, *TEXT) else f"{_named(type_)}, no texts"
-
-
-def _not_labels(type_: pa.DataType) -> str | None:
-    """Description of a column of this type, if it cannot hold labels; numbers are looked at later."""
-    types = extra("pyarrow.types")
-    if types.is_dictionary(type_):
-        return _not_labels(type_.value_type)
-    if _is(type_, *NUMBERS, *TEXT, "null"):
-        return None
-    if types.is_nested(type_):
-        return f"{_named(type_)}: {MULTI_LABEL}"
-    return f"{_named(type_)}, no labels (whole numbers, words, truth values)"
-
-
-def _is(type_: pa.DataType, *kinds: str) -> bool:
-    """Whether a type is of one of the kinds that ``pyarrow.types`` tells apart."""
-    types = extra("pyarrow.types")
-    return any(getattr(types, f"is_{kind}")(type_) for kind in kinds)
-
-
-def _named(type_: pa.DataType) -> str:
-    """A type in an error, which may have thousands of fields."""
-    return cut(str(type_), 100)

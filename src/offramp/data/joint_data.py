@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from offramp.data._class_names import check_name
 from offramp.data._sources import SPLITS
 from offramp.data.joint_split import JointSplit
 from offramp.data.opened import OpenedData
@@ -107,6 +108,7 @@ def _check_sets(sets: object) -> None:
                 f"sets have {shown(name)}: a {type(data).__name__}, must be a name and a set that "
                 "open_data opened"
             )
+        check_name(name, "a data set")
 
 
 def _keys(sets: Mapping[str, OpenedData[Any]]) -> dict[str, dict[str, str]]:

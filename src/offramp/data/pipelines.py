@@ -41,7 +41,7 @@ class Transform:
         kinds: What each target is.
 
     Raises:
-        UserError: There are not as many means as deviations, not all are finite, or a deviation is not above 0.
+        UserError: Means and deviations are not as many or not finite, or a deviation is not above 0.
     """
 
     mean: Levels
