@@ -9,7 +9,7 @@ TRAIN = ["train", "--data", "digits", "--net", "vgg7:width=4", "--method", "join
 # words after the command -> what the line says; the names that are there: see place
 WRONG = [
     ([*TRAIN, "--recipe", "papre"], "no recipe of that name"),
-    ([*TRAIN, "--recipe", "folder"], "no such file"),
+    ([*TRAIN, "--recipe", "folder"], "it is a folder"),
     ([*TRAIN, "--set", "beta"], "key=value"),
     ([*TRAIN, "--set", "lrr=1"], "did you mean"),
     ([*TRAIN, "--epochs", "1.5"], "--epochs"),

@@ -36,7 +36,7 @@ def load_tokenizer(tokenizer: Any) -> tuple[Tokenizer, str | None]:
                 "transformers.PreTrainedTokenizerFast(tokenizer_object=...), or give a folder"
             )
         return tokenizer, None
-    folder = Path(tokenizer).expanduser()
+    folder = Path(os.path.expanduser(tokenizer))  # of no such user: as it is
     if not folder.is_dir():
         raise UserError(
             f"no such folder: {tokenizer}; give one that tokenizer.save_pretrained has written, by "

@@ -16,11 +16,13 @@ from offramp.exits._with_exits import check_has_exits
 from offramp.exits.confidence import CONFIDENCES, Confidence, Ensemble
 from offramp.nets import MultiExitNet
 from offramp.runs.files import write_file
+from offramp.text_file import read_text
 
 __all__ = ["Policy", "Threshold"]
 
 Threshold = float | tuple[float, ...] | None
 VERSION = 1  # of the file's format
+LONGEST = 2**26  # bytes of a file: thresholds and ensembles of 20,000 classes
 
 
 @dataclass(frozen=True)
@@ -179,11 +181,13 @@ class Policy:
             UserError: No such file, or it is no policy.
         """
         try:
-            content = json.loads(Path(path).read_text())
-        except OSError as error:
+            text = read_text(path, longest=LONGEST)
+        except UserError as error:
             raise UserError(
-                f"cannot read the policy {path}: {error.strerror}; give the file that calibration wrote"
+                f"cannot read the policy {path}: {error}; give the file that calibration wrote"
             ) from error
+        try:
+            content = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is no JSON file ({error}); calibrate again") from error
         version = content.pop("offramp_policy", None) if isinstance(content, dict) else None

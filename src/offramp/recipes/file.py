@@ -31,7 +31,7 @@ def read(source: str | Path) -> dict[str, Any]:
         place = resources.files("offramp.recipes") / "published" / f"{source}.yaml"
         values = parse_yaml(place.read_text(encoding="utf-8"))
     elif os.path.exists(source):
-        values = parse_yaml(read_text(source))
+        values = parse_yaml(_text(source))
     else:
         close = guess(source, names)
         raise UserError(f"no such file, and no recipe of that name{close}; there are: {', '.join(names)}")
@@ -40,6 +40,13 @@ def read(source: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UserError("a recipe is a mapping of keys to values, e.g. 'epochs: 30'")
     return values
+
+
+def _text(path: str | Path) -> str:
+    try:
+        return read_text(path)
+    except UserError as error:
+        raise UserError(f"cannot be read: {error}; give a YAML file") from None
 
 
 def setting(text: str) -> tuple[str, Any]:

@@ -88,7 +88,7 @@ def read_sweep(path: str | Path, *, data: Any = None, out: str | Path | None = N
     try:
         text = read_text(path)
     except UserError as error:
-        raise UserError(f"cannot read the sweep {shown(str(path))}: {error}") from None
+        raise UserError(f"cannot read the sweep {shown(str(path))}: {error}; give a YAML file") from None
     overrides = {"data": data, "out": None if out is None else str(out)}
     try:
         values = parse_yaml(text)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from offramp.data import JointData, OpenedData, default_pipeline
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.methods import Method
 from offramp.methods import method as named_method
 from offramp.nets import Net
@@ -99,8 +100,8 @@ def _with_full_paths(recipe: Recipe) -> Recipe:
     """The recipe with its tokenizers by paths that hold from other working directories too."""
 
     def full(settings: Mapping[str, Any]) -> dict[str, Any]:
-        folder = settings.get("tokenizer")
-        return {**settings, "tokenizer": str(Path(folder).expanduser().resolve())} if folder else {**settings}
+        folder = os.path.expanduser(settings.get("tokenizer") or "")
+        return {**settings, "tokenizer": os.path.realpath(folder)} if os.path.isdir(folder) else {**settings}
 
     return recipe.replace(
         **full({"tokenizer": recipe.tokenizer}),
@@ -122,7 +123,9 @@ def _method(method: str | Method, recipe: Recipe) -> Method:
     if isinstance(method, str):
         return named_method(method, recipe.options)
     if recipe.options:
-        raise UserError(f"options {dict(recipe.options)} go with a method's name; this Method brings its own")
+        raise UserError(
+            f"options {shown(recipe.options)} go with a method's name; this Method brings its own"
+        )
     return method
 
 
