@@ -20,6 +20,7 @@ from offramp.analysis.settings import Settings
 from offramp.errors import UserError
 from offramp.nets import Net
 from offramp.out_of_memory import told_by
+from offramp.places import checked_path
 from offramp.plain_json import plain_json
 from offramp.reports import compare
 from offramp.runs.run import Run
@@ -129,7 +130,7 @@ class Diagnosis:
         Raises:
             UserError: matplotlib is missing, or the folder cannot be written.
         """
-        folder = Path(folder)
+        folder = checked_path(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             document = {**self.to_dict(), "pictures": self._draw(folder)}

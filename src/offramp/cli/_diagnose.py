@@ -12,6 +12,7 @@ import tyro
 from offramp.cli._answer import OUTPUT, Answer, OutputFlags
 from offramp.cli._net import net_of
 from offramp.errors import UserError, shown
+from offramp.places import checked_path
 
 __all__ = ["DiagnoseCommand"]
 
@@ -68,7 +69,7 @@ class DiagnoseCommand:
     def _folder(self) -> Path:
         if self.out is None and len(self.runs) > 1:
             raise UserError("several runs: say where their diagnosis goes with --out")
-        folder = Path(*self.runs, "diagnosis") if self.out is None else Path(self.out)
+        folder = Path(*self.runs, "diagnosis") if self.out is None else checked_path(self.out)
         if folder.exists() and not folder.is_dir():
             raise UserError(f"cannot write {shown(folder)}: it is a file; give another --out")
         if not (folder / "diagnosis.json").exists() and (theirs := self._pictures(folder)):

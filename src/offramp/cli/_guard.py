@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import signal
 import sys
@@ -17,18 +16,12 @@ from typing import Any, NoReturn
 from offramp.cli._warnings import warnings_told
 from offramp.cli._words import in_flags
 from offramp.errors import UserError, cut
+from offramp.places import REMEDIES
 from offramp.workers import STOPPING
 
 __all__ = ["Outcome", "guarded"]
 
 LONGEST = 2000  # characters of the line
-
-# What the operating system refuses and the user can mend, and how.
-_REMEDIES = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room"),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "fix the permissions"),
-    errno.ENAMETOOLONG: "give a shorter name",
-}
 
 
 @dataclass
@@ -83,9 +76,9 @@ def _explain(error: BaseException) -> tuple[int, str]:
 
     if ran_out_of_memory(error):
         return 2, "out of memory; use fewer or smaller samples, a smaller net, or a machine with more memory"
-    if isinstance(error, OSError) and error.errno in _REMEDIES:
+    if isinstance(error, OSError) and error.errno in REMEDIES:
         file = error.filename or "while writing"
-        return 2, f"{error.strerror}: {file}; {_REMEDIES[error.errno]}"
+        return 2, f"{error.strerror}: {file}; {REMEDIES[error.errno]}"
     return 1, (
         f"internal error: {type(error).__name__}: {error} -- "
         "this is a fault of offramp's; please report it with what the same command and --debug print"

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from offramp.errors import UserError
+from offramp.places import checked_path
 
 __all__ = ["new_file", "new_picture"]
 
@@ -20,7 +21,7 @@ def new_file(name: str, flag: str) -> Path:
     Raises:
         UserError: Something is there already, or the folder is not.
     """
-    path = Path(name)
+    path = checked_path(name)
     if os.path.lexists(path):
         raise UserError(f"{path} is there already; give another {flag}, or move it away")
     if not path.parent.is_dir():

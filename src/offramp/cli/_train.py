@@ -11,6 +11,7 @@ import tyro
 
 from offramp.cli._answer import OUTPUT, Answer, OutputFlags
 from offramp.errors import UserError
+from offramp.places import checked_path
 
 if TYPE_CHECKING:
     from offramp.recipes import Recipe
@@ -74,7 +75,7 @@ class TrainCommand:
         from offramp.runs.several import named_sources
         from offramp.training import fit
 
-        folder = Path(self.out)
+        folder = checked_path(self.out)
         record = self._record()
         recipe = self._recipe(record)
         self._check_method(record, recipe)  # a mistake here shall not wait until the images are decoded

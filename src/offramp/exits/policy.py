@@ -15,6 +15,7 @@ from offramp.exits._fingerprint import fingerprint
 from offramp.exits._with_exits import check_has_exits
 from offramp.exits.confidence import CONFIDENCES, Confidence, Ensemble
 from offramp.nets import MultiExitNet
+from offramp.places import checked_path
 from offramp.runs.files import write_file
 from offramp.text_file import read_text
 
@@ -171,7 +172,7 @@ class Policy:
             UserError: It cannot be written.
         """
         text = json.dumps({"offramp_policy": VERSION, **dataclasses.asdict(self)}, indent=2, allow_nan=False)
-        write_file(Path(path), f"{text}\n".encode())
+        write_file(checked_path(path), f"{text}\n".encode())
 
     @classmethod
     def open(cls, path: str | Path) -> Policy:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import warnings
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -34,13 +35,15 @@ def parse_net(text: str) -> tuple[str, dict[str, Any]]:
     name = place[0] if place and own else text.partition(":")[0]
     _, colon, arguments = text[len(name) :].partition(":")
     try:
-        call = ast.parse(f"net({arguments})", mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python's, of odd literals
+            call = ast.parse(f"net({arguments})", mode="eval").body
         if not isinstance(call, ast.Call) or call.args or (colon and not call.keywords):
             raise ValueError
         values = {_key(keyword): _value(keyword.value) for keyword in call.keywords}
-        json.dumps(values)  # a run notes them
+        json.dumps(values).encode()  # a run notes them
         return name, values
-    except (SyntaxError, TypeError, ValueError):
+    except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError):  # the last two of nesting
         raise UserError(
             f"cannot read the network {shown(text)}; write name:key=value,key=value, e.g. vgg7:width=16 or "
             "path/to/file.py:build:weights='a/b.pt'"

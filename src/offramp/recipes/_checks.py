@@ -35,13 +35,17 @@ def check_labels(recipe: Any) -> None:
         if isinstance(value, tuple):
             object.__setattr__(recipe, name, list(value))
         values = value if isinstance(value, (list, tuple)) else [value]
-        if value is not None and not (values and all(isinstance(v, (bool, int, str)) for v in values)):
+        if value is not None and not (values and all(map(_is_label, values))):
             raise UserError(f"{name} is {shown(value)}, must be whole numbers or words")
     classes = recipe.classes
     if isinstance(classes, list) and len(set(map(str, classes))) < len(classes):
         raise UserError("classes has a name twice; give each once")
     if classes is not None and not isinstance(classes, list):
         whole(recipe, "classes", 1)
+
+
+def _is_label(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, int) and abs(value) < 2**63)
 
 
 def check_class_weights(weights: object) -> None:
@@ -60,7 +64,7 @@ def check_milestones(schedule: str, milestones: Sequence[int], epochs: int) -> N
     """Check that milestones are growing epochs, within the run if its schedule uses them."""
     whole = all(isinstance(m, int) and not isinstance(m, bool) and m > 0 for m in milestones)
     if not whole or list(milestones) != sorted(set(milestones)):
-        raise UserError(f"milestones are {list(milestones)}, must be growing whole numbers above 0")
+        raise UserError(f"milestones are {shown(list(milestones))}, must be growing whole numbers above 0")
     if schedule == "multistep" and not milestones:
         raise UserError("schedule multistep needs milestones, e.g. `milestones=[60, 80]`")
     if schedule == "multistep" and milestones[-1] >= epochs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -158,13 +158,12 @@ class Recipe:
                 object.__setattr__(self, setting.name, float(value))  # 1 and 1.0 are the same recipe
 
     def _check(self) -> None:
-        for name in ("milestones", "options"):
-            kind: type = tuple if name == "milestones" else dict
-            try:
-                object.__setattr__(self, name, kind(getattr(self, name)))
-            except (TypeError, ValueError):
-                word = "a list of epochs" if kind is tuple else "a mapping of names to values"
-                raise UserError(f"{name} is {shown(getattr(self, name))}, must be {word}") from None
+        if not isinstance(self.milestones, Sequence) or isinstance(self.milestones, str):
+            raise UserError(f"milestones is {shown(self.milestones)}, must be a list of epochs")
+        object.__setattr__(self, "milestones", tuple(self.milestones))
+        if not isinstance(self.options, Mapping):
+            raise UserError(f"options is {shown(self.options)}, must be a mapping of names to values")
+        object.__setattr__(self, "options", dict(self.options))
         whole(self, "epochs", 1)
         whole(self, "batch_size", 1)
         if not isinstance(self.accumulate, str):
@@ -175,7 +174,7 @@ class Recipe:
             )
         if self.micro_batches > self.batch_size:
             raise UserError(f"accumulate is {self.accumulate}, must be at most batch_size, {self.batch_size}")
-        whole(self, "seed", 0, below=2**63)  # torch's generators take no more
+        whole(self, "seed", 0)
         whole(self, "checkpoint_every", 0)
         for name in ("train_limit", "test_limit", "size", "image_channels", "max_tokens"):
             if getattr(self, name) is not None:
@@ -264,8 +263,9 @@ class Recipe:
         if options:
             check_options(options, names)
             before = fields.get("options", self.options)
-            kept = {key: value for key, value in before.items() if key not in options}
-            fields["options"] = kept | options  # in the order in which they were given
+            if isinstance(before, Mapping):  # else it is refused below
+                kept = {key: value for key, value in before.items() if key not in options}
+                fields["options"] = kept | options  # in the order in which they were given
         if "epochs" in fields and not fields.keys() & {"milestones", "schedule"}:
             fields |= shorter(self.schedule, self.milestones, self.epochs, fields["epochs"])
         return dataclasses.replace(self, **fields)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from offramp.errors import UserError, shown
+from offramp.places import checked_path
 
 __all__ = ["canvas", "check_picture"]
 
@@ -25,7 +26,7 @@ def check_picture(path: str | Path) -> Path:
     Raises:
         UserError: matplotlib is missing, it does not know the ending, or the folder is not there.
     """
-    path = Path(path)
+    path = checked_path(path)
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
     except ModuleNotFoundError as error:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from offramp.errors import UserError
+from offramp.places import REMEDIES
 
 __all__ = ["RESTORE", "disk_errors", "read_errors", "write_file", "write_folder"]
 
@@ -29,8 +30,9 @@ def disk_errors(path: Path) -> Iterator[None]:
             f"cannot write {path}: a file stands where a folder must be; move it away, or give another folder"
         ) from error
     except OSError as error:
+        remedy = REMEDIES.get(error.errno or 0, "make room or fix the permissions")
         raise UserError(
-            f"cannot write {path}: {error.strerror or error}; make room or fix the permissions, "
+            f"cannot write {path}: {error.strerror or error}; {remedy}, "
             "then resume the run: what was saved before is intact"
         ) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import re
 import sys
@@ -60,10 +61,9 @@ class Trial:
         settings |= settings.pop("options", {})
         data = sweep.data
         sources = [data] if isinstance(data, str) else [f"{name}={source}" for name, source in data.items()]
-        words = ["train", "--data", *sources, "--net", sweep.net, "--method", self.entry.method.name]
-        words += ["--out", str(self.folder), "--resume"]
-        if settings:
-            words += ["--set", *(f"{key}={json.dumps(value)}" for key, value in settings.items())]
+        words = ["train", *(f"--data={source}" for source in sources), f"--net={sweep.net}"]  # also a -x
+        words += [f"--method={self.entry.method.name}", f"--out={self.folder}", "--resume"]
+        words += [f"--set={key}={json.dumps(value)}" for key, value in settings.items()]
         log = sweep.out / "logs" / f"{self.name.replace('/', '-')}.log"
         return Job(self.name, [sys.executable, "-m", "offramp", *words], log)
 
@@ -103,7 +103,10 @@ def trials(sweep: Sweep, factors: Sequence[Fraction]) -> list[Trial]:
 
 
 def _folder_name(label: str) -> str:
-    return re.sub(r"[^\w.=+-]+", "-", label).strip("-")
+    name = re.sub(r"[^\w.=+-]+", "-", label).strip("-")
+    if len(name.encode()) <= 200:
+        return name
+    return f"{name[:40]}-{hashlib.sha256(label.encode()).hexdigest()[:12]}"  # of a list of classes, say
 
 
 def _decisive(trial: Trial, *, searching: bool) -> str:

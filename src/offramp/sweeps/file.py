@@ -29,6 +29,7 @@ from typing import Any
 
 from offramp.errors import UserError, guess, shown
 from offramp.methods import Method, method
+from offramp.places import checked_path
 from offramp.plain_yaml import parse_yaml
 from offramp.recipes.recipe import Recipe
 from offramp.text_file import read_text
@@ -106,31 +107,38 @@ def _sweep(values: Any) -> Sweep:
     for key in KEYS[:-1]:
         if key not in values:
             raise UserError(f"lacks {shown(key)}; a sweep has data, net, out, seeds and methods")
-    sources = values["data"].values() if isinstance(values["data"], dict) else [values["data"]]
-    if not all(isinstance(source, str) for source in sources):
-        raise UserError(f"data is {shown(values['data'])}, must be text, or a mapping from names to text")
+    data = values["data"]
+    texts = [*data, *data.values()] if isinstance(data, dict) else [data]
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise UserError(f"data is {shown(data)}, must be text, or a mapping from names to text")
     for key in ("net", "out", "recipe"):
         if not isinstance(values.get(key, ""), str):
             raise UserError(f"{key} is {shown(values[key])}, must be text")
+    if values["out"].startswith("-"):
+        raise UserError(
+            f"out is {shown(values['out'])}, which commands take for a flag; write "
+            f"{shown('./' + values['out'])}"
+        )
     base = Recipe.load(values["recipe"]) if "recipe" in values else Recipe()
     base = base.replace(**{key: values[key] for key in SETTINGS if key in values})
     if not isinstance(values["methods"], list) or not values["methods"]:
         raise UserError("methods must be a list, e.g. [joint, dfs]")
     return Sweep(
-        data=values["data"],
+        data=data,
         net=values["net"],
-        out=Path(values["out"]),
+        out=checked_path(values["out"]),
         seeds=_seeds(values["seeds"]),
         entries=tuple(_entry(value, base) for value in values["methods"]),
     )
 
 
 def _seeds(values: Any) -> tuple[int, ...]:
-    if not isinstance(values, list) or not values or len(set(map(repr, values))) < len(values):
+    seeds = [Recipe(seed=value).seed for value in values] if isinstance(values, list) else []
+    if not seeds or len({*seeds}) < len(seeds):
         raise UserError(
             f"seeds are {shown(values)}, must be a list of different whole numbers, e.g. [0, 1, 2]"
         )
-    return tuple(Recipe(seed=value).seed for value in values)
+    return tuple(seeds)
 
 
 def _entry(value: Any, base: Recipe) -> Entry:

@@ -20,6 +20,7 @@ from offramp.methods import Method
 from offramp.nets import Net
 from offramp.nets.net import check_net
 from offramp.out_of_memory import told_by
+from offramp.places import checked_path
 from offramp.recipes import Recipe
 from offramp.runs.folder import RunFolder
 from offramp.runs.result import Result
@@ -87,7 +88,7 @@ def fit(
         Interruption: SIGINT, SIGTERM or SIGHUP came, and a checkpoint was written. It is a KeyboardInterrupt.
     """
     check_net(net, "net")
-    folder = None if out is None else Path(out)
+    folder = None if out is None else checked_path(out)
     with restored_on_error(net) as begun:
         with told_by(lambda: DATA_TOO_LARGE):
             setup = set_up(net, data, method, recipe, folder, resume=resume)

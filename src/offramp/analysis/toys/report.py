@@ -8,6 +8,7 @@ from pathlib import Path
 from offramp.analysis.toys._plot import draw
 from offramp.analysis.toys.descent import Descent
 from offramp.errors import UserError, shown
+from offramp.places import checked_path
 from offramp.text_table import aligned
 
 __all__ = ["table", "write"]
@@ -35,7 +36,7 @@ def write(descent: Descent, folder: str | Path) -> tuple[Path, Path]:
     Raises:
         UserError: matplotlib is missing, or the folder cannot be written.
     """
-    folder = Path(folder)
+    folder = checked_path(folder)
     numbers, picture = (folder / f"toy-{descent.problem.name}{suffix}" for suffix in (".json", ".png"))
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,43 @@
+"""Paths that a user gives to write to, checked before anything is computed for them."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from offramp.errors import UserError, shown
+
+__all__ = ["REMEDIES", "checked_path"]
+
+LONGEST = 250  # bytes of a name: most file systems have 255, and what replaces a file is called .NAME.new
+
+# What the operating system refuses and the user can mend, and how.
+REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "fix the permissions"),
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ELOOP: "mend its links, which lead in a circle",
+}
+
+
+def checked_path(path: str | os.PathLike[str]) -> Path:
+    """The path, if a file system can have it; whether anything is there does not matter.
+
+    Raises:
+        UserError: It holds characters that no name has, a name that is too long, or leads through a file.
+    """
+    path = Path(path)
+    try:
+        longest = max((len(os.fsencode(name)) for name in path.parts), default=0)
+        os.lstat(path)
+    except (FileNotFoundError, PermissionError):
+        pass
+    except OSError as error:
+        remedy = REMEDIES.get(error.errno or 0, "give another path")
+        raise UserError(f"{shown(path)} can be no file or folder: {error.strerror}; {remedy}") from error
+    except ValueError:  # NUL, or half of a letter
+        raise UserError(f"{shown(path)} has a character that no name has; give another path") from None
+    if longest > LONGEST:
+        raise UserError(f"{shown(path)} has a name of {longest} bytes; give one of {LONGEST} at most")
+    return path
