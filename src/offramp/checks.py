@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeGuard
 
 from offramp.errors import UserError, guess, shown
 
-__all__ = ["choice", "is_number", "number", "numbers", "switch", "whole"]
+__all__ = ["MOST_THREADS", "choice", "is_number", "is_thread_count", "number", "numbers", "switch", "whole"]
+
+MOST_THREADS = 4096  # more than any machine has for one process
 
 
 def is_number(value: object) -> bool:
@@ -96,3 +99,8 @@ def switch(part: object, name: str) -> None:
     value = getattr(part, name)
     if not isinstance(value, bool):
         raise UserError(f"{name} is {shown(value)}, must be true or false")
+
+
+def is_thread_count(value: object) -> TypeGuard[int]:
+    """Whether torch can be asked for so many threads."""
+    return type(value) is int and 1 <= value <= MOST_THREADS

@@ -6,10 +6,13 @@ import sys
 import time
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
-from offramp import Recipe
+from offramp import Recipe, UserError
 from offramp.cli import main
+from offramp.sweeps._threads import settled_threads
 from offramp.sweeps._trials import check_trials, trials
 from offramp.sweeps.file import read_sweep
 
@@ -81,6 +84,30 @@ def test_finished_runs_are_not_run_again(swept, offramp):
     assert before == stamps(folder / "out" / "joint") | stamps(folder / "out" / "dfs-own_to_shared=1")
 
 
+def test_as_many_at_a_time_as_one_likes_give_the_same_weights(swept, offramp, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")  # of which the runs take no notice
+    code, _, err = offramp("sweep", write(tmp_path, methods=["joint"]), "--jobs", "1")
+    assert code == 0, err
+    assert "threads for each: 1" in err
+    runs = [folder / "out" / "joint" / "seed-0" for folder in (tmp_path, swept[0])]
+    one, two = (load_file(run / "weights.safetensors") for run in runs)
+    assert all(torch.equal(two[name], tensor) for name, tensor in one.items())
+    assert [json.loads((run / "run.json").read_text())["threads"] for run in runs] == [1, 1]
+
+
+def test_the_threads_of_a_sweep_stay_as_they_were(swept, offramp, refused, tmp_path):
+    assert json.loads((swept[0] / "out" / "sweep.json").read_text()) == {"threads": 1}
+    line = refused("sweep", write(swept[0], methods=["joint"], threads=2))
+    assert "have 1 threads each, and 2 would give others; take threads: 1 in the sweep's file" in line
+    code, _, err = offramp("sweep", write(swept[0], methods=["joint"], threads=1))
+    assert code == 0, err
+    assert settled_threads(tmp_path, 3) == settled_threads(tmp_path, None) == 3
+    for damage in ("", "[]", '{"threads": 0}', '{"threads": true}', "[" * 5000):
+        (tmp_path / "sweep.json").write_text(damage)
+        with pytest.raises(UserError, match="delete it and give their number as threads in the sweep's file"):
+            settled_threads(tmp_path, 3)
+
+
 def test_a_learning_rate_is_picked_on_validation_images(swept, offramp, tmp_path):
     """Of two finished runs, one is made better on the validation images, the other on the test images."""
     original = swept[0] / "out" / "joint" / "seed-0"
@@ -143,6 +170,8 @@ def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path):
         ({"augment": "flop"}, "flop"),
         ({"methods": ["joint", "dsf"]}, "did you mean 'dfs'?"),
         ({"sedes": [1]}, "did you mean 'seeds'?"),
+        ({"threads": 0}, "threads is 0, must be a whole number from 1 to 4096"),
+        ({"threads": "two"}, "threads is 'two', must be a whole number"),
     ],
 )
 def test_mistakes_are_told_before_the_first_run(refused, tmp_path, changes, says):

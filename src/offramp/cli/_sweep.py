@@ -33,7 +33,7 @@ class SweepCommand:
     file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """YAML file that says what to train"""
     jobs: int = 1
-    """runs at a time, each a process with its share of the cores"""
+    """runs at a time, each a process with as many threads as FILE says (threads: 1)"""
     lr: str | None = None
     """factors of the learning rate, e.g. 1/3,1,3; each method's is picked on the validation images"""
     data: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="SOURCE")] = ()

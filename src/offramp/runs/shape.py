@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from offramp.checks import is_thread_count
 from offramp.data.targets import KINDS
 from offramp.errors import UserError, shown
 
@@ -65,6 +66,8 @@ def check_record(content: Any, path: Path) -> None:
     check_shape(content, RECORD, path)
     for key in {"frozen", "eval_mode"} & content.keys():
         check_shape(content[key], [str], path, key)
+    if not is_thread_count(content.get("threads", 1)):
+        raise _damage(content["threads"], path, "threads")
     _check_targets(content["data"], path)
     if "text" in content["data"]:
         check_shape(content["data"]["text"], TEXT, path, "data.text")

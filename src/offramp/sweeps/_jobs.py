@@ -1,4 +1,4 @@
-"""Commands run side by side, each a process of its own with its share of the cores, stopped in good order."""
+"""Commands run side by side, each a process of its own, stopped in good order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from offramp.training.interrupt import Interruption, catch_signals
 from offramp.workers import STOPPING
 
-__all__ = ["Job", "JobResult", "run_jobs", "share_of_cores"]
+__all__ = ["Job", "JobResult", "run_jobs"]
 
 LOOK_EVERY = 0.1  # seconds
 
@@ -56,16 +56,11 @@ class JobResult:
         return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
 
 
-def share_of_cores(at_once: int) -> int:
-    """Threads for each of so many jobs on the cores that this process may use; at least one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // at_once)
-
-
 def run_jobs(
     jobs: Sequence[Job],
     at_once: int,
     *,
+    threads: int = 1,
     on_end: Callable[[JobResult], None],
     inherit: Sequence[int] = (),
 ) -> None:
@@ -77,7 +72,8 @@ def run_jobs(
 
     Args:
         jobs: What to run.
-        at_once: How many at a time; each gets as many threads as :func:`share_of_cores` says.
+        at_once: How many at a time.
+        threads: With how many torch computes in each.
         on_end: Called for each job that ended, but for those that a signal to this process ended.
         inherit: File descriptors that the jobs keep open.
 
@@ -86,7 +82,7 @@ def run_jobs(
     """
     waiting = deque(jobs)
     running: dict[subprocess.Popen[bytes], tuple[Job, float]] = {}
-    environment = os.environ | {"OMP_NUM_THREADS": str(share_of_cores(at_once))}
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     with catch_signals() as signals:
         try:
             try:

@@ -23,6 +23,7 @@ from offramp.sweeps._jobs import Job
 from offramp.sweeps.file import Entry, Sweep
 from offramp.training.batch_size import check_batch_size
 from offramp.training.setup import set_up
+from offramp.training.threads import threads_given_back
 
 if TYPE_CHECKING:
     from offramp.data import OpenedData
@@ -138,7 +139,8 @@ def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
             checked.add(run.entry.label)
             check_batch_size(recipe, data.train)
         without_options = dataclasses.replace(recipe, options={})  # the method has them
-        set_up(net, data, run.entry.method, without_options, run.folder, resume=True)
+        with threads_given_back():
+            set_up(net, data, run.entry.method, without_options, run.folder, resume=True)
         if is_new:
             try:
                 BoundMethod(run.entry.method, run.entry.method.prepare(net))

@@ -7,6 +7,7 @@
     out: runs/sweep            # folder of all the runs; paths are relative to where the command is given
     seeds: [0, 1, 2]
     recipe: paper              # optional: a shipped recipe, or a file
+    threads: 4                 # optional: of each run, however many run at a time; by default 1
     epochs: 6                  # any setting of the recipe, over those of `recipe`
     lr: 0.05
     methods:
@@ -27,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from offramp.checks import MOST_THREADS, is_thread_count
 from offramp.errors import UserError, guess, shown
 from offramp.methods import Method, method
 from offramp.places import checked_path
@@ -36,7 +38,8 @@ from offramp.text_file import read_text
 
 __all__ = ["Entry", "Sweep", "read_sweep"]
 
-KEYS = ("data", "net", "out", "seeds", "methods", "recipe")
+KEYS = ("data", "net", "out", "seeds", "methods", "recipe", "threads")
+REQUIRED = KEYS[:5]
 SETTINGS = tuple(f.name for f in dataclasses.fields(Recipe) if f.name not in ("seed", "options"))
 FOR_ALL = ("test_limit",)  # what decides the test images cannot be a method's own
 
@@ -66,6 +69,7 @@ class Sweep:
         out: Folder of all the runs.
         seeds: Whole numbers.
         entries: The methods.
+        threads: How many each run computes with on a CPU; None: as the sweep began, or 1.
     """
 
     data: str | Mapping[str, str]
@@ -73,6 +77,7 @@ class Sweep:
     out: Path
     seeds: tuple[int, ...]
     entries: tuple[Entry, ...]
+    threads: int | None = None
 
 
 def read_sweep(path: str | Path, *, data: Any = None, out: str | Path | None = None) -> Sweep:
@@ -104,7 +109,7 @@ def _sweep(values: Any) -> Sweep:
     if not isinstance(values, dict):
         raise UserError("a sweep is a mapping with the keys data, net, out, seeds and methods")
     _check_keys(values, (*KEYS, *SETTINGS))
-    for key in KEYS[:-1]:
+    for key in REQUIRED:
         if key not in values:
             raise UserError(f"lacks {shown(key)}; a sweep has data, net, out, seeds and methods")
     data = values["data"]
@@ -129,7 +134,14 @@ def _sweep(values: Any) -> Sweep:
         out=checked_path(values["out"]),
         seeds=_seeds(values["seeds"]),
         entries=tuple(_entry(value, base) for value in values["methods"]),
+        threads=_threads(values.get("threads")),
     )
+
+
+def _threads(value: Any) -> int | None:
+    if value is None or is_thread_count(value):
+        return value
+    raise UserError(f"threads is {shown(value)}, must be a whole number from 1 to {MOST_THREADS}")
 
 
 def _seeds(values: Any) -> tuple[int, ...]:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from offramp.errors import UserError
 from offramp.runs.files import disk_errors
-from offramp.sweeps._jobs import JobResult, run_jobs, share_of_cores
+from offramp.sweeps._jobs import JobResult, run_jobs
 from offramp.sweeps._lock import alone_in
+from offramp.sweeps._threads import cores, settled_threads
 from offramp.sweeps._trials import check_trials, trials
 from offramp.sweeps.file import Sweep
 from offramp.training.interrupt import Interruption
@@ -74,7 +75,8 @@ def sweep(
 
     Args:
         plan: From :func:`offramp.sweeps.file.read_sweep`.
-        jobs: Number of runs at a time, each a process of its own with its share of the cores.
+        jobs: Number of runs at a time, each a process of its own with ``plan.threads`` threads: the weights
+            do not depend on it.
         factors: Of the learning rate.
         quiet: Say nothing while it runs.
 
@@ -106,11 +108,17 @@ def sweep(
             tell(f"{result.job.name}: failed: {failures[-1].reason}")
 
     with alone_in(plan.out) as lock:
-        tell(f"{len(runs)} runs, {done} finished; {jobs} at a time, threads for each: {share_of_cores(jobs)}")
+        threads = settled_threads(plan.out, plan.threads)
+        tell(
+            f"{len(runs)} runs, {done} finished; {jobs} at a time, threads for each: {threads} (this machine "
+            f"has cores: {cores()})"
+        )
         with disk_errors(plan.out / "logs"):
             (plan.out / "logs").mkdir(exist_ok=True)
         try:
-            run_jobs([run.job(plan) for run in unfinished], jobs, on_end=on_end, inherit=lock)
+            run_jobs(
+                [run.job(plan) for run in unfinished], jobs, threads=threads, on_end=on_end, inherit=lock
+            )
         except Interruption as stop:
             raise Interruption(
                 stop.signum, f"{stop}; {done} of {len(runs)} runs are finished; the same command goes on"

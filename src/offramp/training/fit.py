@@ -31,6 +31,7 @@ from offramp.training._modes import in_training_mode
 from offramp.training._trainer import Trainer
 from offramp.training.batch_size import check_batch_size
 from offramp.training.setup import Setup, set_up
+from offramp.training.threads import threads_given_back
 from offramp.unchanged import restored_on_error
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ DATA_TOO_LARGE = (
 )
 
 
+@threads_given_back()
 def fit(
     net: Net,
     data: Any,
@@ -59,7 +61,8 @@ def fit(
 
     The weights after the last epoch are the result: nothing is selected, and the test set is read at the end
     only. Started by ``torchrun``, the processes share every batch. Seeds torch's global random numbers. On a
-    CPU the process keeps the memory that a step frees (:mod:`offramp.memory`). What is refused
+    CPU the process keeps the memory that a step frees (:mod:`offramp.memory`), and a run that goes on has as
+    many threads as it began with. What is refused
     before the first step leaves the net and all random numbers as they were.
 
     Args:

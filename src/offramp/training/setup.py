@@ -25,6 +25,7 @@ from offramp.runs.texts import for_net
 from offramp.training._last_epochs import with_last_epochs
 from offramp.training._layout import with_layout
 from offramp.training._method_checks import check_method, check_samples
+from offramp.training.threads import take_threads
 
 __all__ = ["Setup", "set_up"]
 
@@ -71,6 +72,7 @@ def set_up(
         UserError: They do not fit each other, or the run that is there.
     """
     before = read_record(folder) if folder is not None and resume and folder.exists() else None
+    threads = take_threads(before)  # the data's statistics are sums too
     if folder is not None and before is not None:
         method, recipe = _resumed(folder, before, method, recipe)
     else:
@@ -89,7 +91,7 @@ def set_up(
     recipe = with_last_epochs(with_layout(recipe, net, before), net)
     recipe = _with_pipelines(recipe, data)
     augment, clean = transforms(recipe, data)
-    record = describe(net, method, data, recipe, clean)
+    record = describe(net, method, data, recipe, clean) | threads
     finished = folder is not None and _finished(folder, before, record, method)
     if before is not None:
         record["net"] = before["net"]  # a place of code as it was spelled when the run began
