@@ -9,12 +9,15 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from small_sets import noise, png, refused, write_parquet
+from tiny_runs import tiny_net
 
-from offramp import UserError
-from offramp.data import open_data
+from offramp import Recipe, UserError, fit
+from offramp.data import StreamSplit, open_data
 from offramp.data._files import read_regular
+from offramp.data._folder import read_image
 from offramp.data._pictures import UnusableImage, picture
 from offramp.data.image_files import ImageReader, find_images
 
@@ -243,3 +246,33 @@ def test_a_file_removed_between_opening_and_reading(image_folder):
     for workers in (0, 1):
         data.train.workers = workers
         refused(["cat/1.png: cannot read the image (No such file"], 6, use=data.train.sample)
+
+
+def test_a_set_that_changes_ends_its_run_at_a_checkpoint(image_folder, tmp_path, monkeypatch):
+    """It goes on to the same bits when the file is back."""
+    folder = image_folder({"train": 6, "test": 2})
+    recipe = Recipe(epochs=2, batch_size=4, augment="none", size=8, val_fraction=0, checkpoint_every=1)
+    monkeypatch.setattr(StreamSplit, "workers", 0)
+    undisturbed = fit(tiny_net(classes=2), folder, "joint", recipe, tmp_path / "whole", quiet=True)
+    file, reads = folder / "train" / "dog" / "3.png", []
+
+    def read(path, location):
+        reads.append(path)
+        if len(reads) == 28:  # in the second epoch
+            file.rename(tmp_path / "away")
+        return read_image(path, location)
+
+    with monkeypatch.context() as changing:
+        changing.setattr("offramp.data._folder.read_image", read)
+        arguments = (tiny_net(classes=2), folder, "joint", recipe, tmp_path / "run")
+        refused([f"{file}: cannot read the image (No such file"], *arguments, quiet=True, use=fit)
+    assert not (tmp_path / "run" / "result.json").exists()
+    (tmp_path / "away").rename(file)
+    run = fit(tiny_net(classes=2), folder, "joint", recipe, tmp_path / "run", resume=True, quiet=True)
+    for name, weight in undisturbed.net.state_dict().items():
+        assert torch.equal(run.net.state_dict()[name], weight)
+
+
+def test_a_tokenizer_of_pipes_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "tokenizer.json")
+    refused(["tokenizer.json is no file but a pipe"], tmp_path, tokenizer=tmp_path)

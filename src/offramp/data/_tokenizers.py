@@ -42,6 +42,9 @@ def load_tokenizer(tokenizer: Any) -> tuple[Tokenizer, str | None]:
             f"no such folder: {tokenizer}; give one that tokenizer.save_pretrained has written, by "
             "`tokenizer=...`"
         )
+    for path in folder.iterdir():
+        if path.exists() and not path.is_file() and not path.is_dir():  # which would be waited for
+            raise UserError(f"{path} is no file but a pipe or a device; remove it from the folder")
     transformers = extra("transformers", "text")
     try:
         found = transformers.AutoTokenizer.from_pretrained(
