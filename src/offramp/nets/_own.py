@@ -91,7 +91,12 @@ def _arguments(
                 f"{place} is no function and takes no arguments; leave out {', '.join(arguments)}"
             )
         return {}
-    parameters = inspect.signature(made).parameters.values()
+    try:
+        parameters = inspect.signature(made).parameters.values()
+    except (TypeError, ValueError):  # of some that are written in C
+        raise UserError(
+            f"{place} does not say what arguments it takes; name a function of your own"
+        ) from None
     named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     given = dict(arguments)
     if num_classes is not None and "num_classes" in named:

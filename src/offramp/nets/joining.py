@@ -13,7 +13,7 @@ from offramp.nets._fitting import check_fit
 from offramp.nets.channel_axis import ChannelAxis
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.multi_task import MultiTaskNet
-from offramp.nets.sample import Example
+from offramp.nets.sample import Example, checked_size
 from offramp.nets.values import check_values
 from offramp.tasks import Task
 from offramp.tasks.outputs import are_exits, exit_name
@@ -74,8 +74,8 @@ def multi_task(
             "multi_task runs the net once to see whether its parts fit; say what its inputs are like: the "
             "shape of one as `input_size=`, e.g. (3, 288, 384), or a batch of them as `example=`"
         )
-    if not isinstance(input_size, (tuple, list, type(None))):
-        raise UserError(f"input_size is the shape of one input, e.g. (3, 288, 384), got {shown(input_size)}")
+    if input_size is not None:
+        input_size = checked_size(input_size)
     for module in chain(stages, *parts.values()):
         check_values(module)
     outputs = {

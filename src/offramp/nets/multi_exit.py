@@ -15,7 +15,7 @@ from offramp.nets.exits import Exit, exits
 from offramp.nets.named_inputs import named_inputs
 from offramp.nets.net import Net
 from offramp.nets.passage import Passage, kept_exits, passage
-from offramp.nets.sample import Example
+from offramp.nets.sample import Example, checked_size
 from offramp.tasks import Classification, Task
 from offramp.tasks.outputs import exit_name
 
@@ -85,7 +85,7 @@ class MultiExitNet(Net, ForkedNet):
         if not isinstance(task, Task | None):
             raise UserError(f"task is a Task such as offramp.tasks.Classification(), got {shown(task)}")
         self.forks = nn.ModuleList(Fork() for _ in self.stages[:-1])
-        self.input_size = input_size
+        self.input_size = checked_size(input_size)
         self.example = example
         self.channel_axis = channel_axis
         self.convention = convention

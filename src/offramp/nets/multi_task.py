@@ -13,7 +13,7 @@ from offramp.forks.forked_net import ForkedNet
 from offramp.nets.channel_axis import Axes, ChannelAxis, channel_axes, look
 from offramp.nets.named_inputs import named_inputs
 from offramp.nets.net import Net
-from offramp.nets.sample import Example
+from offramp.nets.sample import Example, checked_size
 from offramp.tasks import Task
 
 __all__ = ["MultiTaskNet"]
@@ -66,7 +66,7 @@ class MultiTaskNet(Net, ForkedNet):
             )
         self.forks = nn.ModuleList(Fork(self.num_tasks + (k < count)) for k in range(1, count + 1))
         if input_size is not None:
-            self.input_size = tuple(input_size)
+            self.input_size = checked_size(input_size)
         self.example = example
         self.channel_axis = channel_axis
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from offramp.errors import UserError, shown
 
-__all__ = ["Example", "make_sample", "sample_of"]
+__all__ = ["Example", "checked_size", "make_sample", "sample_of"]
 
 MOST = 2**40  # values of one input
 Example = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
@@ -26,6 +27,23 @@ def sample_of(net: nn.Module, n: int) -> Any:
     if hasattr(net, "sample"):
         return net.sample(n)  # type: ignore[operator]
     return make_sample(net, n, getattr(net, "input_size", None), getattr(net, "example", None))
+
+
+def checked_size(size: object) -> tuple[int, ...]:
+    """The shape of one input, without the batch axis.
+
+    Raises:
+        UserError: It is no list of whole numbers, one is not positive, or the input is beyond any memory.
+    """
+    given = size if isinstance(size, (tuple, list)) else [size]
+    if given is not size or not all(isinstance(n, Integral) and not isinstance(n, bool) for n in given):
+        raise UserError(f"input_size is the shape of one input, e.g. (3, 32, 32), got {shown(size)}")
+    sizes = tuple(map(int, given))
+    if min(sizes, default=1) < 1:
+        raise UserError(f"there is no sample of size {shown(sizes)}; all of its sizes are positive")
+    if math.prod(sizes) > MOST:
+        raise UserError(f"one input of size {shown(sizes)} has more values than any memory; make it smaller")
+    return sizes
 
 
 def make_sample(
@@ -46,12 +64,7 @@ def make_sample(
         )
     like = next(filter(Tensor.is_floating_point, net.parameters()), torch.empty(0))
     if example is None:
-        assert input_size is not None
-        if min(input_size, default=1) < 1:
-            raise UserError(f"there is no sample of size {tuple(input_size)}; all of its sizes are positive")
-        if math.prod(input_size) > MOST:
-            size = shown(tuple(input_size))
-            raise UserError(f"one input of size {size} has more values than any memory; make it smaller")
+        input_size = checked_size(input_size)
         if like.is_meta:  # shapes are all there is
             return torch.empty(n, *input_size, dtype=like.dtype, device="meta")
         values = torch.randn(n, *input_size, generator=torch.Generator().manual_seed(0))

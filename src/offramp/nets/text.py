@@ -175,7 +175,12 @@ def _build_named(
         return build_named(name, arguments, input_size)
     except UserError:
         raise
-    except (RuntimeError, TypeError, ValueError) as error:  # torch's, at a value that makes no layer
+    except (
+        ArithmeticError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:  # torch's, at a value that makes no layer
         reason = str(error).partition("\n")[0]
         raise UserError(f"cannot build {shown(text)}: {reason}; give its arguments other values") from error
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from offramp.errors import UserError, shown
+from offramp.errors import UserError
 from offramp.nets.attaching._auto import auto_places
 from offramp.nets.attaching._batch_axis import check_apart, check_batch_first
 from offramp.nets.attaching._by_graph import by_graph
@@ -23,7 +23,7 @@ from offramp.nets.attaching._parts import Parts
 from offramp.nets.attaching._tokens import tokens_of
 from offramp.nets.channel_axis import ChannelAxis
 from offramp.nets.multi_exit import MultiExitNet
-from offramp.nets.sample import Example, make_sample
+from offramp.nets.sample import Example, checked_size, make_sample
 from offramp.nets.values import check_values
 from offramp.tasks import Task
 from offramp.unchanged import unchanged
@@ -114,15 +114,14 @@ def attach(
             the stages are not what its forward runs; the line names the first stage that differs. Or a head
             does not fit the feature of its exit, or it is not certain what is padding.
     """
-    if not isinstance(input_size, (tuple, list)):
-        raise UserError(f"input_size is the shape of one input, e.g. (3, 32, 32), got {shown(input_size)}")
+    input_size = checked_size(input_size)
     if stages is None and not isinstance(at, str):
         check_names(backbone, at)
     elif stages is not None and at is not None:
         raise UserError("at= and stages= both say where the exits are; give one of them")
     check_values(backbone)
     example = dict(example) if isinstance(example, Mapping) else example  # as a tokenizer returns it
-    samples = [make_sample(backbone, n, tuple(input_size), example) for n in (2, 3)]
+    samples = [make_sample(backbone, n, input_size, example) for n in (2, 3)]
     with unchanged(backbone):
         classes = run_whole(backbone, samples[0], example is None).shape[1]
     if num_classes not in (None, classes):
@@ -140,7 +139,7 @@ def attach(
     net = MultiExitNet(
         parts.stages,
         ends,
-        input_size=tuple(input_size),
+        input_size=input_size,
         example=example,
         channel_axis=channel_axis,
         task=task,
