@@ -19,7 +19,7 @@ from offramp.errors import UserError, cut, shown
 __all__ = ["parse_yaml"]
 
 LONGEST = 2**20  # characters
-REPEATED = 2**17  # more of them, written without aliases
+REPEATED = 2**15  # more of them, written without aliases
 DEEPEST = 50  # lists in lists
 PLAIN = [f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Annotated, ClassVar
@@ -12,6 +13,8 @@ from offramp.cli._answer import OUTPUT, Answer, OutputFlags
 from offramp.errors import UserError, shown
 
 __all__ = ["SweepCommand", "parse_factors"]
+
+FACTOR = re.compile(r"\d{1,20}/\d{1,20}|\d{0,20}\.?\d{0,20}(?:[eE][-+]?\d{1,2})?")  # 1e999999999 has no end
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ def parse_factors(text: str) -> tuple[Fraction, ...]:
         UserError: Not numbers above 0, or one of them twice.
     """
     try:
-        factors = tuple(Fraction(part.strip()) for part in text.split(","))
+        parts = [part.strip() for part in text.split(",")]
+        factors = tuple(Fraction(part) if FACTOR.fullmatch(part) else Fraction(0) for part in parts)
         different = {f"{float(f):.3g}" for f in factors}
     except (ValueError, ZeroDivisionError, OverflowError):
         factors, different = (), set()

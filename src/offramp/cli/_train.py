@@ -118,7 +118,7 @@ class TrainCommand:
         flags: Sequence[tuple[str, int | None]] = (("epochs", self.epochs), ("seed", self.seed))
         settings = [text for texts in self.set for text in texts]
         settings += [f"{key}={value}" for key, value in flags if value is not None]
-        if self.recipe:
+        if self.recipe is not None:
             recipe = Recipe.load(self.recipe)
         else:
             recipe = Recipe() if record is None else Recipe.from_dict(record["recipe"])

@@ -30,7 +30,7 @@ from typing import Any
 
 from offramp.checks import MOST_THREADS, is_thread_count
 from offramp.errors import UserError, guess, shown
-from offramp.methods import Method, method
+from offramp.methods import METHODS, Method, method
 from offramp.places import checked_path
 from offramp.plain_yaml import parse_yaml
 from offramp.recipes.recipe import Recipe
@@ -126,6 +126,10 @@ def _sweep(values: Any) -> Sweep:
         )
     base = Recipe.load(values["recipe"]) if "recipe" in values else Recipe()
     base = base.replace(**{key: values[key] for key in SETTINGS if key in values})
+    for key in base.options:
+        if not any(each.named(key) for each in METHODS.values()):
+            known = {name for each in METHODS.values() for name in each.options}
+            raise UserError(f"no method has an option {shown(key)}{guess(key, known)}; leave it out")
     if not isinstance(values["methods"], list) or not values["methods"]:
         raise UserError("methods must be a list, e.g. [joint, dfs]")
     return Sweep(
