@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from offramp.distributed.peers import wait_for_all
 from offramp.errors import UserError, shown
 
 if TYPE_CHECKING:
@@ -48,5 +49,6 @@ def launch(precision: str, device: str = "auto") -> Fabric:
         strategy="ddp" if processes > 1 else "auto",
         plugins=[plugin],
     )
+    wait_for_all()  # where one that has ended is named, and a signal heard
     fabric.launch()
     return fabric

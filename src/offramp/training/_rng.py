@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from offramp.distributed import collectives
 from offramp.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,9 +21,7 @@ def gather(fabric: Fabric) -> dict[str, Tensor]:
     states = {"cpu": torch.get_rng_state()}
     if fabric.device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(fabric.device)
-    if fabric.world_size == 1:
-        return {kind: state[None] for kind, state in states.items()}
-    return {kind: cast(Tensor, fabric.all_gather(state)).cpu() for kind, state in states.items()}
+    return {kind: torch.stack(collectives.gather(state)) for kind, state in states.items()}
 
 
 def restore(states: dict[str, Tensor], fabric: Fabric) -> None:

@@ -13,6 +13,7 @@ import torch
 from offramp.counting import Cost, cost
 from offramp.data import OpenedData
 from offramp.distributed.launch import launch
+from offramp.distributed.peers import named_if_one_ends
 from offramp.errors import shown
 from offramp.forks import ForkedNet, remove
 from offramp.memory import keep_freed_memory
@@ -45,6 +46,7 @@ DATA_TOO_LARGE = (
 )
 
 
+@named_if_one_ends()
 @threads_given_back()
 def fit(
     net: Net,

@@ -1,0 +1,186 @@
+"""Why one of several processes ended, told to the others, in which no more than a broken connection shows."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from offramp.errors import UserError
+
+__all__ = ["named_if_one_ends", "wait_for_all"]
+
+distributed: Any = dist  # whose stores are not in its stubs
+PATIENCE = 5.0  # seconds in which it shows that a process has died
+UNTIL_SIGTERM = 2.0  # seconds in which torchrun notices it too
+LOOK_EVERY = 0.05  # seconds
+_rounds = itertools.count()
+_board: _Board | None = None
+
+
+@contextlib.contextmanager
+def named_if_one_ends() -> Iterator[None]:
+    """What breaks in this process because another one has ended is one line that names that one and why.
+
+    Under ``torchrun`` each process notes in its store, which outlives them, why it ends; one that was killed
+    notes nothing and is missing.
+
+    Raises:
+        UserError: Another process ended first.
+    """
+    global _board
+    if _board is not None or (board := _joined()) is None:
+        yield
+        return
+    _board = board
+    try:
+        yield
+    except UserError as error:
+        board.leave(str(error))
+        raise
+    except BaseException as error:
+        stopped = isinstance(error, KeyboardInterrupt)
+        with _sigterm_held() as awaited:
+            cause = board.cause(PATIENCE if not stopped and _of_a_connection(error) else 0)
+            board.leave(None if stopped else f"{type(error).__name__}: {error}")
+            if cause is not None and not stopped:
+                awaited()
+        if cause is None:
+            raise
+        raise UserError(cause) from error
+    else:
+        board.leave(None)
+    finally:
+        _board = None
+
+
+def wait_for_all() -> None:
+    """Come back when every process is here.
+
+    Raises:
+        UserError: One of them has ended before.
+    """
+    if _board is not None:
+        _board.wait_for_all()
+
+
+class _Board:
+    """Notes of the processes of one training, in the store of the launcher.
+
+    The keys: ``N/pid/RANK`` and ``N/here/RANK`` of a process that has started, and reached the others;
+    ``N/left/RANK`` of one that ended in an orderly way; ``N/cause``, which the first one that failed writes.
+    """
+
+    def __init__(self) -> None:
+        self.rank, self.world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store = distributed.TCPStore(*address, is_master=False, timeout=timedelta(seconds=60))
+        restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        self.store = distributed.PrefixStore(f"offramp/{restarts}/{next(_rounds)}", store)
+        self.store.set(f"pid/{self.rank}", f"{os.getpid()} {socket.gethostname()}")
+
+    def leave(self, cause: str | None) -> None:
+        """Note that this process ends, and why, if that is the others' end as well."""
+        with contextlib.suppress(RuntimeError):  # the launcher has ended too
+            if cause is not None:
+                self.store.compare_set("cause", "", f"process {self.rank} of {self.world} has ended: {cause}")
+            self.store.set(f"left/{self.rank}", "")
+
+    def cause(self, patience: float) -> str | None:
+        """Why another process ended; None if it does not show in so many seconds."""
+        until = time.monotonic() + patience
+        with contextlib.suppress(RuntimeError):
+            while not self.store.check(["cause"]):
+                if (line := self._killed()) is not None:
+                    self.store.compare_set("cause", "", line)
+                elif time.monotonic() >= until:
+                    return None
+                else:
+                    time.sleep(LOOK_EVERY)
+            return str(self.store.get("cause").decode())
+        return None
+
+    def _killed(self) -> str | None:
+        """Which process of this machine is not there any more, though it has not said why."""
+        for rank in range(self.world):
+            if rank == self.rank or not self.store.check([f"pid/{rank}"]):
+                continue
+            pid, host = self.store.get(f"pid/{rank}").decode().split(" ", 1)
+            if host == socket.gethostname() and _gone(int(pid)) and not self.store.check([f"left/{rank}"]):
+                return (
+                    f"process {rank} of {self.world} (pid {pid}) was killed, as where memory runs out; make "
+                    "room and start all again: a run goes on from its last checkpoint by `resume=True`"
+                )
+        return None
+
+    def wait_for_all(self) -> None:
+        """Like :func:`wait_for_all`."""
+        self.store.set(f"here/{self.rank}", "")
+        while not all(self.store.check([f"here/{rank}"]) for rank in range(self.world)):
+            if (cause := self.cause(patience=LOOK_EVERY)) is not None:
+                raise UserError(cause)
+
+
+def _joined() -> _Board | None:
+    """The board, if there are other processes and a store that outlives them."""
+    several = (
+        dist.is_available()
+        and dist.is_torchelastic_launched()
+        and int(os.environ.get("WORLD_SIZE", "1")) > 1
+        and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    )
+    try:
+        return _Board() if several else None
+    except RuntimeError:  # the store cannot be reached: errors stay as they are
+        return None
+
+
+def _of_a_connection(error: BaseException) -> bool:
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(
+        word in text for word in ("connect", "peer", "gloo", "nccl")
+    )
+
+
+def _gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"  # not yet buried
+    except ProcessLookupError:
+        return True
+    except OSError:  # no /proc
+        return False
+
+
+@contextlib.contextmanager
+def _sigterm_held() -> Iterator[Callable[[], None]]:
+    """Hold SIGTERM, which torchrun sends to the others when one has ended: it must not cut them short.
+
+    Yields:
+        A function that waits until it has come, for it could come afterwards else.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda signum, frame: came.append(signum))
+    until = time.monotonic() + UNTIL_SIGTERM
+
+    def awaited() -> None:
+        while not came and time.monotonic() < until:
+            time.sleep(LOOK_EVERY)
+
+    try:
+        yield awaited
+    finally:
+        signal.signal(signal.SIGTERM, before)
