@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import warnings
 from random import Random
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from small_sets import noise, png, write_parquet
 
 from offramp import UserError
-from offramp.data import Batch, Split, StreamSplit, _image_reader, open_data, pipeline
+from offramp.data import Batch, Split, StreamSplit, _image_reader, open_data, pipeline, stream
 from offramp.data._geometry import centre_crop, random_resized_crop
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -141,3 +142,20 @@ def test_a_damaged_image_is_one_line_also_from_a_worker(data, image_folder, tmp_
     with pytest.raises(UserError) as caught:
         run(whole, train)
     assert str(broken) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_a_worker_is_warned_of_is_warned_of_here(data, monkeypatch):
+    class Oddity(UserWarning):
+        """Known to the worker alone."""
+
+    def decode(*arguments):
+        warnings.warn("an odd image", Oddity, stacklevel=1)
+        return plain(*arguments)
+
+    plain = stream.decode
+    monkeypatch.setattr(stream, "decode", decode)
+    data.train.workers = 2
+    train, _ = pipeline("imagenet", data)
+    with pytest.warns(UserWarning, match="an odd image") as caught:
+        assert len(run(data.train, train)) == 4
+    assert not any(warning.category is Oddity for warning in caught)
