@@ -35,9 +35,13 @@ def checked_path(path: str | os.PathLike[str]) -> Path:
         pass
     except OSError as error:
         remedy = REMEDIES.get(error.errno or 0, "give another path")
-        raise UserError(f"{shown(path)} can be no file or folder: {error.strerror}; {remedy}") from error
+        raise UserError(f"cannot write {shown(path)}: {error.strerror}; {remedy}") from error
     except ValueError:  # NUL, or half of a letter
-        raise UserError(f"{shown(path)} has a character that no name has; give another path") from None
+        raise UserError(
+            f"cannot write {shown(path)}: no name has such a character; give another path"
+        ) from None
     if longest > LONGEST:
-        raise UserError(f"{shown(path)} has a name of {longest} bytes; give one of {LONGEST} at most")
+        raise UserError(
+            f"cannot write {shown(path)}: a name has {longest} bytes; give one of {LONGEST} at most"
+        )
     return path

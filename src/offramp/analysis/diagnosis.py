@@ -17,7 +17,7 @@ from offramp.analysis._tables import tables
 from offramp.analysis.convergence import Curves, curves
 from offramp.analysis.pictures.filters import FilterLine
 from offramp.analysis.settings import Settings
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.nets import Net
 from offramp.out_of_memory import told_by
 from offramp.places import checked_path
@@ -137,7 +137,7 @@ class Diagnosis:
             text = plain_json(document, indent=1)
             (folder / "diagnosis.json").write_text(text + "\n", encoding="utf-8")
         except OSError as error:
-            raise UserError(f"cannot write {str(folder)!r}: {error.strerror}; give another folder") from error
+            raise UserError(f"cannot write {shown(folder)}: {error.strerror}; give another folder") from error
         return document
 
     def _draw(self, folder: Path) -> dict[str, str]:

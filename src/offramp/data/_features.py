@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,7 +39,7 @@ def features_of(schema: pa.Schema, name: str) -> Mapping[str, Mapping[str, Any]]
         raise _damage(name, "are no JSON") from None
     for key in ("info", "features"):
         if not isinstance(found, dict):
-            raise _damage(name, f"are no mapping that tells {key!r}")
+            raise _damage(name, f"are no mapping that tells {shown(key)}")
         found = found.get(key)
         if found is None:
             return {}
@@ -50,6 +50,6 @@ def features_of(schema: pa.Schema, name: str) -> Mapping[str, Mapping[str, Any]]
 
 def _damage(name: str, what: str) -> UserError:
     return UserError(
-        f"{name}: its metadata {KEY.decode()!r} {what}; write the file anew, with those of datasets or "
+        f"{name}: its metadata {shown(KEY.decode())} {what}; write the file anew, with those of datasets or "
         "without"
     )

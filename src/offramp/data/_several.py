@@ -217,8 +217,8 @@ def _notes_on_classes(
     notes = []
     for key, target in targets.items():
         if target.kind == "class" and columns[key]["train"].class_names is None:
-            notes += [f"{key!r}: {note}" for note in numbering_note(target.classes)]
-        notes += [f"{key!r}: {note}" for note in shared_names(target.classes)]
+            notes += [f"{shown(key)}: {note}" for note in numbering_note(target.classes)]
+        notes += [f"{shown(key)}: {note}" for note in shared_names(target.classes)]
     return notes
 
 

@@ -41,7 +41,7 @@ def check_targets(targets: object) -> None:
         check_name(key, "a target")
         if target.size < 1:
             raise UserError(
-                f"target {shown(key)} has no {target.kind} to tell; give Target({target.kind!r}, names)"
+                f"target {shown(key)} has no {target.kind} to tell; give Target({shown(target.kind)}, names)"
             )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from offramp.data.batch import Batch, Origin
 from offramp.data.smaller_batches import SmallerBatches
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.exits._fingerprint import fingerprint
 from offramp.exits._inputs import Inputs
 from offramp.exits._with_exits import check_has_exits
@@ -177,7 +177,7 @@ def _batch(item: Any, target: str) -> Batch:
     if isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[1], Tensor):
         return Batch(item[0], {target: item[1]})
     raise UserError(
-        f"a batch to calibrate on is a pair (inputs, {target}), a Batch, or a dict with {target!r}; "
+        f"a batch to calibrate on is a pair (inputs, {target}), a Batch, or a dict with {shown(target)}; "
         f"got a {type(item).__name__}"
     )
 

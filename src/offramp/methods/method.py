@@ -251,8 +251,8 @@ class Method:
             )
         if self.balancer.looks_back:
             raise UserError(
-                f"{self.name!r} looks at a batch's losses once more after the optimiser's step, which a loop "
-                f"of your own takes; use offramp.fit(net, data, method={self.name!r})"
+                f"{shown(self.name)} looks at a batch's losses once more after the optimiser's step, which a "
+                f"loop of your own takes; use offramp.fit(net, data, method={shown(self.name)})"
             )
         inner, model = unwrap(net)
         with restored_on_error(inner):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from offramp.data import JointSplit
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.recipes import Recipe
 
 __all__ = ["changed", "check_parts", "remedy_of_parts"]
@@ -23,15 +23,17 @@ def check_parts(recipe: Recipe, train: JointSplit, processes: int) -> None:
     for name, size in train.sizes(recipe.batch_size).items():
         count = len(train.parts[name])
         if not size:
-            trouble = f"a batch of {recipe.batch_size} has no sample of {name!r} in these proportions"
+            trouble = f"a batch of {recipe.batch_size} has no sample of {shown(name)} in these proportions"
         elif count < size:
-            trouble = f"the {count} training samples of {name!r} do not fill its {size} of a batch"
+            trouble = f"the {count} training samples of {shown(name)} do not fill its {size} of a batch"
         elif size % processes:
-            trouble = f"the {size} samples of {name!r} in a batch do not divide among {processes} processes"
+            trouble = (
+                f"the {size} samples of {shown(name)} in a batch do not divide among {processes} processes"
+            )
         elif recipe.micro_batches > size // processes:
             trouble = (
                 f"accumulate is {recipe.micro_batches}, and a batch has only {size // processes} samples of "
-                f"{name!r} for each process"
+                f"{shown(name)} for each process"
             )
         else:
             continue
@@ -47,7 +49,7 @@ def remedy_of_parts(recipe: Recipe, train: JointSplit, processes: int) -> str:
             if _fits(train, batch_size, 2 * accumulate, processes):
                 return f"take {changed(recipe, batch_size, accumulate)}"
     shortest = min(train.parts, key=lambda name: len(train.parts[name]))
-    return f"give more samples of {shortest!r}, or take other proportions"
+    return f"give more samples of {shown(shortest)}, or take other proportions"
 
 
 def changed(recipe: Recipe, batch_size: int, accumulate: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.methods import Method
 from offramp.recipes.recipe import Recipe
 
@@ -18,19 +18,19 @@ def check_method(recipe: Recipe, method: Method) -> None:
     """
     if recipe.accumulate != 1 and method.whole_batch:
         raise UserError(
-            f"accumulate={recipe.accumulate} cuts the batches that {method.name!r} needs whole, "
+            f"accumulate={recipe.accumulate} cuts the batches that {shown(method.name)} needs whole, "
             f"since {' and '.join(method.whole_batch)}; leave accumulate out"
         )
     if not method.loop.own_backward:
         return
     if recipe.own_groups:
         raise UserError(
-            f"{method.name!r} fuses what its stages did under one learning rate and decay; "
+            f"{shown(method.name)} fuses what its stages did under one learning rate and decay; "
             "leave out head_lr_factor, head_decay, norm_lr_factor and norm_decay"
         )
     if recipe.average:
         raise UserError(
-            f"between the steps of {method.name!r} the net is the scratch pad of a stage, "
+            f"between the steps of {shown(method.name)} the net is the scratch pad of a stage, "
             "whose weights make no average; leave average out"
         )
 
@@ -43,6 +43,6 @@ def check_samples(recipe: Recipe, method: Method) -> None:
     """
     if recipe.streams == "together" and not method.objective.one_by_one:
         raise UserError(
-            f"{method.name!r} compares outputs for the same samples, and each data set has its own; take a "
-            "method without distillation, or one data set with all targets"
+            f"{shown(method.name)} compares outputs for the same samples, and each data set has its own; "
+            "take a method without distillation, or one data set with all targets"
         )

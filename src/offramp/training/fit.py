@@ -180,7 +180,7 @@ def _say_at_the_start(data: OpenedData[Any], staying: list[str], counted: Cost) 
         labels = data.train.targets[key]
         seen = labels[labels >= 0].unique()
         if len(seen) == 1:
-            of_key = "" if len(data.targets) == 1 else f" by {key!r}"
+            of_key = "" if len(data.targets) == 1 else f" by {shown(key)}"
             say(
                 f"all training samples are of one class{of_key}, {target.classes[seen[0]]}: "
                 "there is nothing to tell apart"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from offramp.checks import number, switch
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.methods.balancers.balancer import Balancer
 from offramp.methods.objectives.step import Step
 from offramp.tasks import Task
@@ -60,7 +60,7 @@ class DTP(Balancer):
         for name, task in outputs.items():
             if task.better != "higher":
                 raise UserError(
-                    f"dtp needs a metric of which 100 is the best, and output {name!r} is measured by "
+                    f"dtp needs a metric of which 100 is the best, and output {shown(name)} is measured by "
                     f"{task.primary}, which is better the lower it is; take another balancer, e.g. dwa"
                 )
         return BoundDTP(self, len(outputs))

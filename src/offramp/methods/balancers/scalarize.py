@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from offramp.checks import choice, is_number
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, guess, shown
 from offramp.methods.balancers.balancer import Balancer
 from offramp.methods.objectives.step import Step
 
@@ -57,15 +57,20 @@ class Scalarize(Balancer):
     def __post_init__(self) -> None:
         choice(self, "scaling", ("sum", "native"))
         if not isinstance(self.arguments, Mapping):
-            raise UserError(f"arguments are the scalarization's, e.g. {{'mu': 0.1}}, got {self.arguments!r}")
+            raise UserError(
+                f"arguments are the scalarization's, e.g. {{'mu': 0.1}}, got {shown(self.arguments)}"
+            )
         if not isinstance(self.scalarization, str):
-            raise UserError(f"scalarization is a class of TorchJD, e.g. STCH, got {self.scalarization!r}")
+            raise UserError(
+                f"scalarization is a class of TorchJD, e.g. STCH, got {shown(self.scalarization)}"
+            )
         if remedy := ELSEWHERE.get(self.scalarization):
             raise UserError(f"TorchJD's {self.scalarization} is not taken from there; {remedy}")
         if self.scalarization not in KNOWN:
             close = guess(self.scalarization, KNOWN)
             raise UserError(
-                f"no scalarization {self.scalarization!r} of TorchJD{close}; there are: {', '.join(KNOWN)}"
+                f"no scalarization {shown(self.scalarization)} of TorchJD{close}; there are: "
+                f"{', '.join(KNOWN)}"
             )
         if self.arguments or self.scalarization != Scalarize.scalarization:  # the default costs no import
             lengths = [len(value) for value in self.arguments.values() if isinstance(value, (list, tuple))]
@@ -99,7 +104,7 @@ class Scalarize(Balancer):
         for name, value in self.arguments.items():
             if name not in takes:
                 raise UserError(
-                    f"{self.scalarization} has no argument {name!r}{guess(name, takes)}; it has: "
+                    f"{self.scalarization} has no argument {shown(name)}{guess(name, takes)}; it has: "
                     f"{', '.join(takes) or 'none'}"
                 )
             arguments[name] = self._argument(name, value, outputs)
@@ -118,11 +123,11 @@ class Scalarize(Balancer):
     def _argument(self, name: str, value: Any, outputs: Sequence[int]) -> Any:
         if name not in VECTORS:
             if not is_number(value):
-                raise UserError(f"{name} of {self.scalarization} must be a number, got {value!r}")
+                raise UserError(f"{name} of {self.scalarization} must be a number, got {shown(value)}")
             return value
         if not isinstance(value, (list, tuple)) or not value or not all(map(is_number, value)):
             raise UserError(
-                f"{name} of {self.scalarization} must be one number for each output, got {value!r}"
+                f"{name} of {self.scalarization} must be one number for each output, got {shown(value)}"
             )
         return torch.tensor([float(value[k]) for k in outputs], dtype=torch.float64)
 
