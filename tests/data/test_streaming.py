@@ -148,12 +148,12 @@ def test_what_a_worker_is_warned_of_is_warned_of_here(data, monkeypatch):
     class Oddity(UserWarning):
         """Known to the worker alone."""
 
-    def decode(*arguments):
+    def pixels(picture):
         warnings.warn("an odd image", Oddity, stacklevel=1)
-        return plain(*arguments)
+        return plain(picture)
 
-    plain = stream.decode
-    monkeypatch.setattr(stream, "decode", decode)
+    plain = stream.pixels
+    monkeypatch.setattr(stream, "pixels", pixels)
     data.train.workers = 2
     train, _ = pipeline("imagenet", data)
     with pytest.warns(UserWarning, match="an odd image") as caught:
