@@ -105,10 +105,36 @@ def test_the_command_of_a_run_is_its_recipe(sweep_file):
         assert (command.out, command.resume) == (str(run.folder), True)
 
 
+def test_words_that_begin_with_a_dash_are_no_flags(sweep_file):
+    from offramp.cli._parse import parse
+    from offramp.cli._train import TrainCommand
+
+    plan = read_sweep(sweep_file(data="{a: -x, b: --y}", net="-n", out="./-o"))
+    command = parse(TrainCommand, "offramp train", trials(plan, (Fraction(1),))[0].job(plan).words[4:])
+    assert command.data == (("a=-x",), ("b=--y",))
+    assert (command.net, command.out) == ("-n", "-o/joint/seed-0")
+
+
+def test_a_label_of_any_length_is_a_folder(sweep_file, tmp_path):
+    names = [f"class {i}" for i in range(500)]
+    methods = f"[{{method: joint, classes: {names}}}, {{method: joint, classes: {names[1:]}}}]"
+    folders = [
+        run.name.split("/")[0] for run in trials(read_sweep(sweep_file(methods=methods)), (Fraction(1),))
+    ]
+    assert len({*folders}) == 2
+    assert all(len(folder) < 100 and folder.startswith("joint") for folder in folders)
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
         ({"seeds": None}, "lacks 'seeds'"),
+        ({"out": "-x"}, "out is '-x', which commands take for a flag; write './-x'"),
+        ({"out": "a/" + "n" * 300}, "a name has 300 bytes"),
+        ({"data": "{1: a}"}, "must be text, or a mapping from names to text"),
+        ({"data": "{}"}, "must be text, or a mapping from names to text"),
+        ({"seeds": "[[0], [0]]"}, "seed is [0], must be a whole number"),
+        ({"options": "{a: 1}"}, "no key 'options'"),
         ({"epoch": 3}, "no key 'epoch' (did you mean 'epochs'?)"),
         ({"seed": 3}, "no key 'seed' (did you mean 'seeds'?)"),
         ({"beta": 0.5}, "no key 'beta'"),
