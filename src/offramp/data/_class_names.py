@@ -12,10 +12,7 @@ from offramp.errors import UserError, cut, shown
 __all__ = ["check_name", "class_names", "numbering_note", "shared_names"]
 
 LONGEST = 255  # characters, as many as the name of a folder may have
-UNPRINTABLE = (
-    "Cc",
-    "Cs",
-)  # control characters and surrogates, which no table, file or terminal takes as text
+UNPRINTABLE = ("Cc", "Cs")  # control characters and surrogates, which not every table or terminal takes
 
 
 def class_names(names: Any, where: str, *, whose: str = "class") -> tuple[str, ...]:
@@ -38,8 +35,7 @@ def class_names(names: Any, where: str, *, whose: str = "class") -> tuple[str, .
 
 
 def shared_names(names: Sequence[str]) -> list[str]:
-    """A note on classes of one name, of which ImageNet has some: they are trained, but not told apart in "
-    "words."""
+    """A note on classes of one name, such as ImageNet has: no table tells them apart."""
     twice = {name: count for name, count in Counter(names).items() if count > 1}
     if not twice:
         return []
@@ -47,9 +43,8 @@ def shared_names(names: Sequence[str]) -> list[str]:
     numbers = [str(number) for number, other in enumerate(names) if other == name][:5]
     more = f", and {len(twice) - 1} more names are shared" if len(twice) > 1 else ""
     return [
-        f"{twice[name]} classes are called {shown(name, 60)} "
-        f"({', '.join(numbers)}{', ...' * (twice[name] > 5)})"
-        f"{more}: tables and predictions do not tell them apart"
+        f"{twice[name]} classes are called {shown(name, 60)} ({', '.join(numbers)}"
+        f"{', ...' * (twice[name] > 5)}){more}: tables and predictions do not tell them apart"
     ]
 
 

@@ -111,8 +111,7 @@ class Columns:
             if column not in columns:
                 faults.append(
                     f"no column {shown(column)}{guess(column, columns)} among {_listed(columns)}; choose "
-                    "that "
-                    f"of {shown(key)} by `tasks={{{cut(key, 100)}: ...}}`"
+                    f"that of {shown(key)} by `tasks={{{cut(key, 100)}: ...}}`"
                 )
             elif problem := misfit("target", column):
                 faults.append(f"column {shown(column)} holds {problem}; choose another for {shown(key)}")

@@ -60,8 +60,7 @@ def decide_classes(
         label, other = sorted(examples.values(), key=labels.first_row)[:2]
         raise UserError(
             f"{location(labels.first_row(label))}: label {shown(label)} is of another kind than "
-            f"{shown(other)} "
-            f"({location(labels.first_row(other))}); make all of them numbers, or all words"
+            f"{shown(other)} ({location(labels.first_row(other))}); make all of them numbers, or all words"
         )
     if isinstance(classes, int) and int in examples:
         return Classes(tuple(map(str, range(_counted(classes)))), True, left_out)

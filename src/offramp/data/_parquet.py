@@ -85,13 +85,13 @@ class ParquetTable:
                 found = parquet_file.read(columns=[name])
             if found.num_rows != count or name not in found.column_names:
                 raise UserError(
-                    f"{file} is not as it was when it was opened, or not as it says: {found.num_rows:,} "
-                    "rows of "
-                    f"{count:,}, columns {cut(', '.join(found.column_names), 200)}; fetch or make it again"
+                    f"{file} is not as it was when it was opened, or not as it says: {found.num_rows:,} rows "
+                    f"of {count:,}, columns {cut(', '.join(found.column_names), 200)}; fetch or make it again"
                 )
             chunks += found.column(name).chunks
             if chunks and chunks[-1].type != chunks[0].type:
-                kinds = f"{chunks[-1].type}, in {self._files[0].name} {chunks[0].type}"
+                here, there = (cut(str(chunks[place].type), 100) for place in (-1, 0))
+                kinds = f"{here}, in {self._files[0].name} {there}"
                 raise UserError(
                     f"{file}: column {shown(name)} holds {kinds}; make it again with the same columns"
                 )
@@ -112,6 +112,8 @@ def _open_parquet(file: Path) -> Iterator[ParquetFile]:
     try:
         with parquet.ParquetFile(file) as parquet_file:
             yield parquet_file
+    except MemoryError:  # which pyarrow's is too
+        raise
     except (extra("pyarrow").ArrowException, OSError, UnicodeDecodeError) as error:
         reason = cut(" ".join(str(error).split()), 200)
         raise UserError(f"{file} is not a whole parquet file ({reason}); fetch or make it again") from error

@@ -53,8 +53,7 @@ class RoomOptions:
             if name not in names:
                 raise UserError(
                     f"rooms has no option {shown(name)}{guess(name, names)}; there are {', '.join(names)}, "
-                    "e.g. "
-                    "rooms:images=400,seed=1"
+                    "e.g. rooms:images=400,seed=1"
                 )
             if name in values:
                 raise UserError(f"{shown(text)} gives {name} twice; give it once")

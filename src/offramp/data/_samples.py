@@ -114,8 +114,7 @@ class SampleRows:
         if new and self._columns.asked is None:
             raise UserError(
                 f"{self.location(row)} has {shown(new[0])}, which others lack; say which targets there are "
-                "by "
-                "`tasks=...`, and give None where one is not there"
+                "by `tasks=...`, and give None where one is not there"
             )
         return {name: targets.get(name) for name in (of.column for of in (self.asked or {}).values())}
 
@@ -183,7 +182,7 @@ class SampleRows:
         except UserError:
             raise
         except Exception as error:  # it is the user's code
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            reason = cut(" ".join(f"{type(error).__name__}: {error}".split()), 200)
             raise UserError(
                 f"{self.location(row)}: the data set does not give it ({reason}); mend or remove it"
             ) from error

@@ -63,8 +63,8 @@ def several_targets(
     with_classes = [key for key, kind in kinds.items() if kind in ("class", "segmentation")]
     if classes is not None and len(with_classes) != 1 and known is None:
         raise UserError(
-            f"classes={classes} are of one target, and {' and '.join(with_classes) or 'none'} of `tasks` has "
-            "classes; leave it out"
+            f"classes={shown(classes)} are of one target, and {' and '.join(with_classes) or 'none'} of "
+            "`tasks` has classes; leave it out"
         )
     found = {
         key: _found(key, kind, columns[key], classes, ignored, known[key] if known else None)
@@ -175,8 +175,7 @@ def _class(
     if all(str(value) in set(map(str, left_out)) for value in labels["train"].values):
         raise UserError(
             f"{train.where(0)} and on: no training sample has a class; label some, or leave {shown(key)} "
-            "out of "
-            "`tasks`"
+            "out of `tasks`"
         )
     known = decide_classes(labels["train"], train.class_names, train.location, classes, left_out)
     return Target("class", known.names), {

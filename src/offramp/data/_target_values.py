@@ -66,8 +66,7 @@ def _check_labels(numbers: list[Any], column: StoredColumn, row: int) -> None:
     if odd:
         raise UserError(
             f"{column.where(row)} holds {shown(odd[0])}, and each of several labels is 1, 0, or null where "
-            "it is "
-            "not known; make it so, or take it for values to predict by "
+            "it is not known; make it so, or take it for values to predict by "
             f"`{column.name}:values`"
         )
 

@@ -62,8 +62,7 @@ def _of_text(text: str) -> dict[str, str]:
         if kind and kind not in KINDS:
             raise UserError(
                 f"tasks has {shown(part)}, and {shown(kind)} is no kind of target{guess(kind, KINDS)}; "
-                "there are "
-                f"{', '.join(KINDS)}"
+                f"there are {', '.join(KINDS)}"
             )
         if name in tasks:
             raise UserError(f"tasks has {shown(name)} twice; give each target a name of its own")

@@ -51,8 +51,7 @@ class ImageData(OpenedData[Split | StreamSplit | DenseStream]):
             ):
                 raise UserError(
                     f"{self.source}: {shown(key)} of the {name} split is not of the images' size; give "
-                    "maps of "
-                    "that size"
+                    "maps of that size"
                 )
 
     @cached_property

@@ -56,8 +56,7 @@ class Transform:
         if len(self.mean) != len(self.std) or not numbers or not all(value > 0 for value in self.std):
             raise UserError(
                 f"a normalisation by means {shown(self.mean)} and deviations {shown(self.std)}; give a "
-                "finite "
-                "number of each for every channel, the deviations above 0"
+                "finite number of each for every channel, the deviations above 0"
             )
 
     def __call__(self, batch: Batch, generator: Generator) -> Batch:
@@ -83,8 +82,7 @@ class Transform:
         if batch.inputs.shape[1] != len(self.mean):
             raise UserError(
                 f"a normalisation of {len(self.mean)} channels meets images of {batch.inputs.shape[1]}; "
-                "give a "
-                "mean and a deviation for each channel"
+                "give a mean and a deviation for each channel"
             )
         batch = replace(batch, inputs=self._normalised(batch.inputs))
         return batch if self.mix is None else self.mix(batch, generator)
@@ -259,8 +257,7 @@ def _check_published(name: str, steps: tuple[Augmentation, ...], data: ImageData
     if data.input_size[0] != 3:
         raise UserError(
             f"pipeline {shown(name)} has statistics of RGB images, {data.name} has {data.input_size[0]} "
-            "channels; "
-            f"{remedy}"
+            f"channels; {remedy}"
         )
     if data.train.dtype == torch.uint8:
         return
