@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +10,12 @@ from typing import Any
 from offramp.errors import UserError
 from offramp.methods import Method, method
 from offramp.nets.text import word
-from offramp.runs.formats import as_of_today
-from offramp.runs.record import read_file
+from offramp.runs.epochs import read_epochs
+from offramp.runs.record import read_record, read_result
 from offramp.runs.result import Result
-from offramp.runs.shape import check_result, check_shape
 from offramp.tasks.outputs import column
 
 __all__ = ["RunRecord", "read_run"]
-
-_RUN = {"net": {"net": str}, "method": str, "options": dict, "seed": int, "recipe": dict}
 
 
 @dataclass(frozen=True)
@@ -106,10 +102,8 @@ def read_run(folder: str | Path) -> RunRecord:
         UserError: No such folder, not a run, not finished, or a file of it is damaged.
     """
     folder = Path(folder)
-    run, result_content = (read_file(folder / name) for name in ("run.json", "result.json"))
-    check_shape(run, _RUN, folder / "run.json")
-    check_result(result_content, folder / "result.json")
-    run, result = as_of_today(run, folder / "run.json"), Result.from_json(result_content)
+    run = read_record(folder)
+    result = Result.from_json(read_result(folder, run))
     return RunRecord(
         folder=folder,
         net=word(run["net"]),
@@ -119,15 +113,7 @@ def read_run(folder: str | Path) -> RunRecord:
         seed=run["seed"],
         recipe=run["recipe"],
         result=result,
-        epochs=_epochs(folder / "metrics.csv"),
+        epochs=read_epochs(folder),
         shapes=str(run["net"].get("shapes", "")),
-        sets=tuple(data.get("sets", ())) if isinstance(data := run.get("data"), dict) else (),
+        sets=tuple(run["data"].get("sets", ())),
     )
-
-
-def _epochs(path: Path) -> tuple[Mapping[str, float], ...]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return tuple({key: float(value) for key, value in row.items()} for row in csv.DictReader(file))
-    except (OSError, TypeError, ValueError, csv.Error):
-        return ()

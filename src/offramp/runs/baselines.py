@@ -38,5 +38,5 @@ def read_baselines(folders: Iterable[str | Path], record: Mapping[str, Any]) -> 
         recipe = record["recipe"]
         if differing := [key for key in recipe.keys() - _OWN if baseline["recipe"].get(key) != recipe[key]]:
             say(f"the baseline {folder} was trained by another recipe: {', '.join(sorted(differing))} differ")
-        results.append(Result.from_json(read_result(folder)))
+        results.append(Result.from_json(read_result(folder, baseline)))
     return results

@@ -9,12 +9,14 @@ import tempfile
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from offramp.errors import UserError
+from offramp.plain_json import parsed_json
+from offramp.runs._result_shape import check_epochs
 from offramp.runs.files import disk_errors, read_errors, write_file
+from offramp.runs.shape import remedy
 from offramp.runs.weights import load_weights, weights_bytes
 from offramp.tasks.evaluation import Metrics
 
@@ -79,11 +81,11 @@ class KeptEpochs:
         with read_errors(path):
             text = path.read_bytes()
         try:
-            return {int(epoch): _read(content) for epoch, content in json.loads(text).items()}
-        except (AttributeError, KeyError, TypeError, ValueError):
-            raise UserError(
-                f"{path} is damaged; restore it from a copy, or delete it: the mean then lacks its epochs"
-            ) from None
+            content = parsed_json(text)
+        except ValueError as error:
+            raise UserError(f"{path} is damaged ({error}); {remedy(path)}") from None
+        check_epochs(content, path)
+        return {int(epoch): Metrics(of["outputs"], of["ensemble"]) for epoch, of in content.items()}
 
     def save_metrics(self, metrics: Mapping[int, Metrics]) -> None:
         """Write the metrics of epochs.
@@ -108,14 +110,3 @@ class KeptEpochs:
 
     def _path(self, epoch: int) -> Path:
         return self._folder / f"epoch-{epoch:05d}.safetensors"
-
-
-def _read(content: Mapping[str, Any]) -> Metrics:
-    """The metrics of one epoch, if it is that."""
-    outputs = {name: _numbers(values) for name, values in content["outputs"].items()}
-    ensemble = content["ensemble"]
-    return Metrics(outputs, None if ensemble is None else _numbers(ensemble))
-
-
-def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in values.items()}

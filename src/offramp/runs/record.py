@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 from offramp.errors import UserError, shown
 from offramp.methods import Method
 from offramp.nets import NETS, Net
+from offramp.plain_json import parsed_json
 from offramp.recipes.recipe import Recipe
+from offramp.runs._record_shape import check_record
+from offramp.runs._result_shape import check_result, check_result_of
 from offramp.runs.files import read_errors
 from offramp.runs.formats import FORMAT, as_of_today, as_stored
 from offramp.runs.left_alone import left_alone
-from offramp.runs.shape import check_record, check_result
 from offramp.runs.targets import targets_to_json
 
 if TYPE_CHECKING:
@@ -100,19 +102,24 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     try:
         Recipe.from_dict(record["recipe"])
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{path}: {error}; restore it from a copy, or train anew") from None
     return record
 
 
-def read_result(folder: Path) -> dict[str, Any]:
+def read_result(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
     """The content of a folder's ``result.json``.
 
+    Args:
+        folder: The folder.
+        record: The content of its ``run.json``.
+
     Raises:
-        UserError: The run is not finished, or the file is damaged.
+        UserError: The run is not finished, or the file is damaged or of another run.
     """
     path = folder / "result.json"
     result = read_file(path)
     check_result(result, path)
+    check_result_of(result, record, path)
     return result
 
 
@@ -187,7 +194,7 @@ def read_file(path: Path) -> dict[str, Any]:
         data = path.read_bytes()
     try:
         content = _from_json(data)
-    except (RecursionError, ValueError) as error:
+    except ValueError as error:
         raise UserError(f"{path} cannot be read ({error}); restore it from a copy, or train anew") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no JSON object; restore it from a copy, or train anew")
@@ -196,7 +203,7 @@ def read_file(path: Path) -> dict[str, Any]:
 
 def _from_json(text: bytes) -> Any:
     """JSON; keys inside ``options`` that were whole numbers before JSON made them text are so again."""
-    content = json.loads(text)
+    content = parsed_json(text)
     if isinstance(content, dict) and "options" in content:
         content["options"] = _with_numbers(content["options"])
     return content

@@ -86,7 +86,7 @@ class Run:
         """
         folder = Path(folder)
         record = read_record(folder)
-        result = Result.from_json(read_result(folder))
+        result = Result.from_json(read_result(folder, record))
         weights = folder / ("average.safetensors" if averaged else "weights.safetensors")
         if averaged and result.averaged is None:
             raise UserError(

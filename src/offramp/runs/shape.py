@@ -1,32 +1,98 @@
-"""Required content of the files of a run folder, and one clear line where it is missing."""
+"""Shapes: what a file of a run folder must hold, and one clear line where it holds something else.
+
+A shape is a :class:`Rule` of a single value; a dict of the keys that must be there (but for :class:`Maybe`)
+with their shapes; :class:`Named`, a dict with keys of any name; a list with the shape of its items; or
+:class:`OrNone`.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from offramp.checks import is_thread_count
-from offramp.data.targets import KINDS
+from offramp.checks import is_number
 from offramp.errors import UserError, shown
 
-__all__ = ["check_record", "check_result", "check_shape"]
+__all__ = [
+    "AMOUNT", "COUNT", "METRIC", "NUMBER", "PERCENT", "POSITIVE", "TEXT", "Maybe", "Named", "OrNone", "Rule",
+    "at_least", "check_shape", "damage", "one_of", "remedy",
+]  # fmt: skip
 
-# At least, of run.json and result.json: a dict has these keys, a list has items of this kind.
-RECORD = {
-    "net": {"net": str},
-    "method": str,
-    "options": dict,
-    "data": {"name": str, "source": str, "input_size": [int]},
-    "normalisation": dict,
-    "recipe": dict,
-    "seed": int,
+# What can be done without a file, in place of training anew.
+_INSTEAD = {
+    "last_epochs.json": "delete it: the mean then lacks its epochs",
+    "metrics.csv": "delete it: times and curves are then missing",
 }
-TEXT = {"column": str | None, "max_tokens": int | None, "tokenizer": str | None, "digest": str}
-RESULT = {"data": str, "net": str, "method": str, "seed": int}
-COST = {"params": int, "flops": int | None}
-TOPS = {"top1": float, "top5": float}
-JOINT = {"average_top1": float, "ensemble_top1": float}
-OUTPUT = {"metrics": dict, "primary": str, "better": str}
+LARGEST = 1e150  # whose square is a number, so that deviations over runs are
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a single value must be.
+
+    Attributes:
+        words: The rule, as a message says it after "must be".
+        allows: Whether a value, of any type, keeps to it.
+    """
+
+    words: str
+    allows: Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class Maybe:
+    """A key that may be missing, and the shape of what it holds."""
+
+    shape: Any
+
+
+@dataclass(frozen=True)
+class OrNone:
+    """Null, or what has another shape."""
+
+    shape: Any
+
+
+@dataclass(frozen=True)
+class Named:
+    """A dict with keys of any name, and the shape of what each holds."""
+
+    shape: Any
+
+
+def at_least(least: int) -> Rule:
+    """A whole number of at least so much."""
+    return Rule(
+        f"a whole number of at least {least}", lambda value: type(value) is int and least <= value < 2**63
+    )
+
+
+def one_of(*words: str) -> Rule:
+    """One of a few words."""
+    return Rule(" or ".join(words), lambda value: isinstance(value, str) and value in words)
+
+
+def _is_metric(value: Any) -> bool:
+    """NaN is the mean over nothing, infinity what no float can hold."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return True
+    return is_number(value) and abs(value) <= LARGEST
+
+
+TEXT = Rule("text", lambda value: isinstance(value, str))
+NUMBER = Rule(f"a number of at most {LARGEST:g}", lambda value: is_number(value) and abs(value) <= LARGEST)
+AMOUNT = Rule(f"a number from 0 to {LARGEST:g}", lambda value: is_number(value) and 0 <= value <= LARGEST)
+POSITIVE = Rule(
+    f"a number above 0 and at most {LARGEST:g}", lambda value: is_number(value) and 0 < value <= LARGEST
+)
+METRIC = Rule(f"a number of at most {LARGEST:g}, or no number (NaN)", _is_metric)
+PERCENT = Rule(
+    "a number from 0 to 100", lambda value: _is_metric(value) and (math.isnan(value) or 0 <= value <= 100)
+)
+COUNT = at_least(0)
 
 
 def check_shape(content: Any, shape: Any, path: Path, key: str = "") -> None:
@@ -34,150 +100,58 @@ def check_shape(content: Any, shape: Any, path: Path, key: str = "") -> None:
 
     Args:
         content: What the file holds under the key.
-        shape: A type; or a dict of keys with their shapes; or a list with the shape of its items.
+        shape: A shape.
         path: The file.
         key: Position in it, e.g. ``data.source``; "" is all of it.
 
     Raises:
         UserError: A key is missing or holds something else; the line names file and key.
     """
-    kind: Any = type(shape) if isinstance(shape, (dict, list)) else (int, float) if shape is float else shape
-    if not isinstance(content, kind):
-        raise _damage(content, path, key)
-    if isinstance(shape, list):
-        for i, item in enumerate(content):
-            check_shape(item, shape[0], path, f"{key}[{i}]")
-    if isinstance(shape, dict):
+    if isinstance(shape, OrNone):
+        if content is not None:
+            check_shape(content, shape.shape, path, key)
+    elif isinstance(shape, Rule):
+        if not shape.allows(content):
+            raise damage(content, path, key, shape.words)
+    elif isinstance(shape, list):
+        if not isinstance(content, list):
+            raise damage(content, path, key, "a list")
+        for place, item in enumerate(content):
+            check_shape(item, shape[0], path, f"{key}[{place}]")
+    elif not isinstance(content, dict):
+        raise damage(content, path, key, "a mapping")
+    elif isinstance(shape, Named):
+        for name, item in content.items():
+            check_shape(item, shape.shape, path, _inside(key, name))
+    else:
         for name, inner in shape.items():
-            inside = f"{key}.{name}" if key else name
-            if name not in content:
+            needed = not isinstance(inner, Maybe)
+            if name in content:
+                check_shape(content[name], inner if needed else inner.shape, path, _inside(key, name))
+            elif needed:
                 raise UserError(
-                    f"{path.parent}: no {inside!r} in its {path.name}; restore it from a copy, or train anew"
+                    f"{path.parent}: no {_inside(key, name)!r} in its {path.name}; {remedy(path)}"
                 )
-            check_shape(content[name], inner, path, inside)
 
 
-def check_record(content: Any, path: Path) -> None:
-    """Check that a ``run.json`` holds the record of a run.
+def damage(content: Any, path: Path, key: str, must_be: str) -> UserError:
+    """The error of content that is not what it must be.
 
-    Raises:
-        UserError: A key is missing or holds something else; the line names file and key.
+    Args:
+        content: What the file holds under the key.
+        path: The file.
+        key: Position in it.
+        must_be: What it must be, in words.
     """
-    check_shape(content, RECORD, path)
-    for key in {"frozen", "eval_mode"} & content.keys():
-        check_shape(content[key], [str], path, key)
-    if not is_thread_count(content.get("threads", 1)):
-        raise _damage(content["threads"], path, "threads")
-    _check_targets(content["data"], path)
-    if "text" in content["data"]:
-        check_shape(content["data"]["text"], TEXT, path, "data.text")
-    normalisation, sets = content["normalisation"], content["data"].get("sets")
-    if sets is None:
-        _check_inputs(content["data"]["input_size"], normalisation, path)
-        return
-    check_shape(sets, dict, path, "data.sets")
-    for name, data in sets.items():
-        check_shape(data, RECORD["data"], path, f"data.sets.{name}")
-        _check_targets(data, path, f"data.sets.{name}")
-        check_shape(normalisation, {key: {name: list} for key in ("mean", "std")}, path, "normalisation")
-        own = {key: normalisation[key][name] for key in ("mean", "std")}
-        _check_inputs(data["input_size"], own, path, f" of {name}")
+    what = f"{shown(key)} in its {path.name}" if key else f"its {path.name}"
+    return UserError(f"{path.parent}: {what} is {shown(content)}, must be {must_be}; {remedy(path)}")
 
 
-def _check_inputs(size: list[int], normalisation: dict[str, Any], path: Path, of: str = "") -> None:
-    """Check the size of one input, and the normalisation of its channels."""
-    check_shape(normalisation, {"mean": [float], "std": [float]}, path, f"normalisation{of}")
-    if len(size) not in (1, 3) or min(size) < 1:  # of texts, of images
-        raise _damage(size, path, f"data.input_size{of}")
-    channels = size[0] if len(size) == 3 else 0
-    for key in ("mean", "std"):
-        if len(normalisation[key]) != channels:
-            raise _damage(normalisation[key], path, f"normalisation.{key}{of}")
+def remedy(path: Path) -> str:
+    """What to do about a damaged file of a run."""
+    return f"restore it from a copy, or {_INSTEAD.get(path.name, 'train anew')}"
 
 
-def _check_targets(data: dict[str, Any], path: Path, inside: str = "data") -> None:
-    """Check what :func:`~offramp.runs.targets.targets_to_json` wrote."""
-    if "targets" not in data:
-        return check_shape(data, {"classes": [str]}, path, inside)
-    check_shape(data["targets"], {}, path, f"{inside}.targets")
-    for name, target in data["targets"].items():
-        key = f"{inside}.targets.{name}"
-        check_shape(target, {"kind": str}, path, key)
-        told = {"classes": [str], "size": int}
-        check_shape(target, {part: told[part] for part in told.keys() & target.keys()}, path, key)
-        if target["kind"] not in KINDS:
-            raise _damage(target["kind"], path, f"{key}.kind")
-
-
-def check_result(content: Any, path: Path) -> None:
-    """Check that a ``result.json`` holds the result of a run, of exits that classify or of any outputs.
-
-    Raises:
-        UserError: A key is missing or holds something else; the line names file and key.
-    """
-    check_shape(content, RESULT, path)
-    if "micro_batches" in content:
-        check_shape(content, {"micro_batches": int}, path)
-    _check_metrics(content, COST, path)
-    for key in ("averaged_weights", "last_epochs"):
-        if key not in content:
-            continue
-        beside = content[key]
-        check_shape(beside, {"epochs": [int]} if key == "last_epochs" else {}, path, key)
-        _check_metrics(beside, {}, path, f"{key}.")
-        own, others = (_parts(metrics) for metrics in (content, beside))
-        if own != others:  # both are of the same samples
-            raise _damage(beside, path, key)
-
-
-def _check_metrics(content: dict[str, Any], cost: dict[str, Any], path: Path, inside: str = "") -> None:
-    """Check what :func:`~offramp.runs._result_keys.metrics_to_json` wrote; keys begin with ``inside``."""
-    if "exits" in content or "outputs" not in content:
-        for name, shape in {"exits": [{**TOPS, **cost}], **JOINT}.items():
-            _check_key(content, name, shape, path, inside)
-        if not content["exits"]:
-            raise _damage(content["exits"], path, f"{inside}exits")
-        return
-    _check_key(content, "outputs", dict, path, inside)
-    for name, output in content["outputs"].items():
-        key = f"{inside}outputs.{name}"
-        check_shape(output, OUTPUT | cost, path, key)
-        metrics = dict.fromkeys([output["primary"], *output["metrics"]], float)
-        check_shape(output["metrics"], metrics, path, f"{key}.metrics")
-        _check_directions(output, path, key)
-    _check_key(content, "ensemble", dict | None, path, inside)
-    if content["ensemble"] is not None:
-        primaries = {output["primary"] for output in content["outputs"].values()}
-        if len(primaries) != 1:
-            raise _damage(content["ensemble"], path, f"{inside}ensemble")
-        check_shape(content["ensemble"], dict.fromkeys(primaries, float), path, f"{inside}ensemble")
-
-
-def _check_directions(output: dict[str, Any], path: Path, key: str) -> None:
-    """Check which way the metrics of an output are better, and that those that are compared are there."""
-    directions = {"better": output["better"]}
-    if "compared" in output:
-        check_shape(output["compared"], dict, path, f"{key}.compared")
-        check_shape(output["metrics"], dict.fromkeys(output["compared"], float), path, f"{key}.metrics")
-        directions |= {f"compared.{metric}": better for metric, better in output["compared"].items()}
-    for name, better in directions.items():
-        if better not in ("higher", "lower"):
-            raise _damage(better, path, f"{key}.{name}")
-
-
-def _check_key(content: dict[str, Any], name: str, shape: Any, path: Path, inside: str) -> None:
-    """Check one key of a dict, by a name that says where the dict is."""
-    given = {key: content[key] for key in {name} & content.keys()}
-    check_shape({f"{inside}{key}": value for key, value in given.items()}, {f"{inside}{name}": shape}, path)
-
-
-def _parts(metrics: dict[str, Any]) -> tuple[Any, ...]:
-    """What metrics are of: the number of exits, or the names of outputs and whether they have an ensemble."""
-    if "exits" in metrics:
-        return (len(metrics["exits"]),)
-    return {*metrics["outputs"]}, metrics["ensemble"] is None
-
-
-def _damage(content: Any, path: Path, key: str) -> UserError:
-    problem = f"{key!r} in its {path.name} is {shown(content)}"
-    return UserError(f"{path.parent}: {problem}; restore it from a copy, or train anew")
+def _inside(key: str, name: object) -> str:
+    """The position of a name under a key."""
+    return f"{key}.{name}" if key else str(name)

@@ -1,0 +1,67 @@
+"""The course of a training: the rows of ``metrics.csv``, one for each epoch."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from offramp.errors import UserError, shown
+from offramp.runs.files import read_errors
+from offramp.runs.shape import AMOUNT, METRIC, remedy
+
+__all__ = ["read_epochs"]
+
+AMOUNTS = ("lr", "passes", "seconds", "images_per_second")
+
+
+def read_epochs(folder: Path) -> tuple[dict[str, float], ...]:
+    """The rows of a run's ``metrics.csv``, one for each epoch; none without the file.
+
+    Raises:
+        UserError: The file cannot be read, or is damaged.
+    """
+    path = folder / "metrics.csv"
+    if not path.exists():
+        return ()
+    with read_errors(path):
+        data = path.read_bytes()
+    try:
+        header, *lines = csv.reader(io.StringIO(data.decode(), newline=""), strict=True)
+        if len(set(header)) < len(header):
+            raise ValueError("two columns have one name")
+        rows = [_row(header, line, epoch) for epoch, line in enumerate(lines, 1)]
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{path} is damaged ({error}); {remedy(path)}") from None
+    return tuple(rows)
+
+
+def _row(header: list[str], line: list[str], epoch: int) -> dict[str, float]:
+    """The row of an epoch, from 1.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if len(line) != len(header):
+        raise ValueError(f"the line of epoch {epoch} has {len(line)} fields, not {len(header)}")
+    row = {name: _number(text, name, epoch) for name, text in zip(header, line, strict=True)}
+    if row.get("epoch") != epoch:
+        raise ValueError(f"the line of epoch {epoch} is of epoch {shown(row.get('epoch'))}")
+    return row
+
+
+def _number(text: str, name: str, epoch: int) -> float:
+    """The number in a field; that of a loss or a metric may be NaN.
+
+    Raises:
+        ValueError: It is out of bounds, or there is none.
+    """
+    rule = AMOUNT if name in AMOUNTS else METRIC
+    try:
+        value: Any = float(text)
+    except ValueError:
+        value = None
+    if not rule.allows(value):
+        raise ValueError(f"{name} of epoch {epoch} is {shown(text)}, must be {rule.words}")
+    return float(value)
