@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from plain_records import plain_record
 
 
 @pytest.fixture
@@ -24,11 +25,8 @@ def make_run(tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         net = net or {"net": "vgg7", "width": 16, "num_classes": 10}
-        run = {
-            "net": net, "method": method, "options": options or {}, "data": data, "seed": seed,
-            "recipe": {"epochs": 2, "lr": 0.1, "milestones": [1], "test_limit": None, "seed": seed}
-            | (recipe or {}),
-        }  # fmt: skip
+        settings = {"epochs": 2, "lr": 0.1, "milestones": [1], "test_limit": None} | (recipe or {})
+        run = plain_record(net, data, method=method, seed=seed, recipe=settings, options=options or {})
         exits = [
             {"top1": t, "top5": 90.0, "params": 1500 * (k + 1), "flops": 2_000_000 * (k + 1)}
             for k, t in enumerate(top1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from plain_records import plain_record
 
 from offramp.errors import UserError
 from offramp.reports import compare, plot, result_table
@@ -19,9 +20,8 @@ def make(tmp_path):
         """A finished run: output -> (metric, better, value); val: column of metrics.csv -> value."""
         folder = tmp_path / name
         folder.mkdir()
-        net = {"net": "mine"}
-        run = {"net": net, "method": method, "options": {}, "data": "toy", "seed": seed}
-        run |= {"recipe": {"epochs": 2, "lr": lr, "milestones": [1], "test_limit": None}}
+        recipe = {"epochs": 2, "lr": lr, "milestones": [1], "test_limit": None}
+        run = plain_record({"net": "mine"}, "toy", method=method, seed=seed, recipe=recipe)
         found = {
             name: Output({metric: value}, metric, better, 100, 1000)
             for name, (metric, better, value) in outputs.items()
@@ -29,7 +29,7 @@ def make(tmp_path):
         result = Result("mine", method, "toy", seed, found, ensemble)
         (folder / "run.json").write_text(json.dumps(run))
         (folder / "result.json").write_text(json.dumps(result.to_json()))
-        columns = {"epoch": 2, "seconds": 3.0} | (val or {})
+        columns = {"epoch": 1, "seconds": 3.0} | (val or {})
         (folder / "metrics.csv").write_text(
             "\n".join([",".join(columns), ",".join(map(str, columns.values())), ""])
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from plain_records import plain_record
 
 from offramp.errors import UserError
 from offramp.reports import compare, plot, result_table
@@ -42,8 +43,8 @@ def make(tmp_path):
         folder.mkdir()
         task = {"task": only} if only else {}
         recipe = {"epochs": epochs, "lr": 0.1, "milestones": [1], "test_limit": None}
-        record = {"net": {"net": net, **task}, "method": method, "options": {}, "data": "rooms", "seed": seed}
-        (folder / "run.json").write_text(json.dumps(record | {"recipe": recipe}))
+        record = plain_record({"net": net, **task}, "rooms", method=method, seed=seed, recipe=recipe)
+        (folder / "run.json").write_text(json.dumps(record))
         averaged = {t: {m: v * (last or 0) for m, v in o.metrics.items()} for t, o in outputs.items()}
         means = None if last is None else LastEpochs((1, 2), Metrics(averaged))
         result = Result(net, method, "rooms", seed, outputs, last_epochs=means)

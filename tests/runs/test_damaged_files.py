@@ -17,9 +17,9 @@ from torch import nn
 
 from offramp import Recipe, Run, UserError, compare, fit
 from offramp.runs import checkpoint
+from offramp.runs._result_shape import check_result
 from offramp.runs.record import as_json, read_record
 from offramp.runs.result import Result
-from offramp.runs.shape import check_result
 from offramp.runs.table import result_table
 from offramp.runs.weights import load_weights, weights_bytes
 
@@ -147,10 +147,32 @@ def test_a_folder_that_may_not_be_looked_into(tmp_path, monkeypatch):
         Run.open(tmp_path)
 
 
-def test_a_log_of_junk_leaves_the_columns_of_time_empty(run, tmp_path):
+JUNK_OF_CSV = {
+    "nothing": b"",
+    "no text": b"epoch,seconds\n1,\xff\n",
+    "NUL": b"epoch,seconds\n1,\0\0\n",
+    "a field too long for a table": b"epoch,seconds\n1," + b"9" * 200_000 + b"\n",
+    "a number too large to be squared": b"epoch,seconds\n1,1e308\n",
+    "a time of nothing": b"epoch,seconds\n1,nan\n",
+    "a time below 0": b"epoch,seconds\n1,-1\n",
+    "a word": b"epoch,seconds\n1,long\n",
+    "a field more": b"epoch,seconds\n1,2,3\n",
+    "a field less": b"epoch,seconds\n1\n",
+    "the second epoch first": b"epoch,seconds\n2,3\n",
+    "a column twice": b"epoch,seconds,seconds\n1,2,3\n",
+    "a loss beyond everything": b"epoch,seconds,train_loss_1\n1,2,1e200\n",
+}
+
+
+@pytest.mark.parametrize("junk", JUNK_OF_CSV.values(), ids=JUNK_OF_CSV)
+def test_a_damaged_log_is_said(run, tmp_path, junk):
     folder = tmp_path / "copy"
     shutil.copytree(run.folder, folder)
-    (folder / "metrics.csv").write_bytes(b"epoch,seconds\n1,\0\0\n" + DRAW.randbytes(50))
+    (folder / "metrics.csv").write_bytes(junk)
+    with pytest.raises(UserError, match=r"metrics\.csv is damaged \(.*\); restore it .*delete it") as caught:
+        compare([folder])
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+    (folder / "metrics.csv").unlink()
     assert compare([folder]).groups[0].seconds_per_epoch is None
 
 

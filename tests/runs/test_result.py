@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from plain_records import plain_record
 
 from offramp.counting.costs import Cost, ExitCost
 from offramp.errors import UserError
@@ -181,7 +182,8 @@ DAMAGE = {
 def test_a_damaged_file_is_one_line(damage, tmp_path):
     content = of_tasks().to_json()
     damage(content)
-    run = {**RECORD, "options": {}, "recipe": {"epochs": 1, "lr": 0.1}}
+    recipe = {"epochs": 1, "lr": 0.1, "milestones": []}
+    run = plain_record({"net": "tiny"}, "toy", method="joint", seed=3, recipe=recipe)
     (tmp_path / "run.json").write_text(json.dumps(run))
     (tmp_path / "result.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"in its result\.json") as error:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from plain_records import plain_record
 from torch import nn
 
 import offramp
@@ -92,8 +93,9 @@ def test_tables_speak_of_the_outputs(results, tmp_path):
     for result in results:
         folder = tmp_path / f"{result.method}-{result.seed}"
         folder.mkdir()
-        run = {"net": {"net": "two heads"}, "method": result.method, "seed": result.seed}
-        run |= {"options": {}, "recipe": {"epochs": 1, "lr": 0.1}}
+        recipe = {"epochs": 1, "lr": 0.1, "milestones": []}
+        about = {"method": result.method, "seed": result.seed, "recipe": recipe}
+        run = plain_record({"net": "two heads"}, result.data, **about)
         (folder / "run.json").write_text(json.dumps(run))
         (folder / "result.json").write_text(json.dumps(result.to_json()))
         folders.append(folder)

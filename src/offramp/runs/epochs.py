@@ -28,9 +28,9 @@ def read_epochs(folder: Path) -> tuple[dict[str, float], ...]:
     with read_errors(path):
         data = path.read_bytes()
     try:
-        header, *lines = csv.reader(io.StringIO(data.decode(), newline=""), strict=True)
-        if len(set(header)) < len(header):
-            raise ValueError("two columns have one name")
+        header, *lines = [*csv.reader(io.StringIO(data.decode(), newline=""), strict=True)] or [[]]
+        if not header or len(set(header)) < len(header):
+            raise ValueError("two columns have one name" if header else "it has no columns")
         rows = [_row(header, line, epoch) for epoch, line in enumerate(lines, 1)]
     except (ValueError, csv.Error) as error:
         raise UserError(f"{path} is damaged ({error}); {remedy(path)}") from None
