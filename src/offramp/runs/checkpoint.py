@@ -24,9 +24,14 @@ from offramp.errors import UserError
 from offramp.runs.files import RESTORE, disk_errors, read_errors, write_folder
 from offramp.runs.weights import load_weights, weights_bytes
 
-__all__ = ["fitting", "last", "load", "save"]
+__all__ = ["fitting", "last", "load", "place_name", "save"]
 
 _NAME = re.compile(r"epoch-(\d+)-step-(\d+)$")
+
+
+def place_name(epoch: int, step: int) -> str:
+    """Name of the folder of a checkpoint after so many whole epochs and steps of the next one."""
+    return f"epoch-{epoch:05d}-step-{step:07d}"
 
 
 def save(run: Path, net: nn.Module, state: dict[str, Any], *, step: int) -> Path:
@@ -44,7 +49,7 @@ def save(run: Path, net: nn.Module, state: dict[str, Any], *, step: int) -> Path
     Raises:
         UserError: The disk is full or not writable; the older checkpoint stays.
     """
-    folder = run / "checkpoint" / f"epoch-{state['epoch']:05d}-step-{step:07d}"
+    folder = run / "checkpoint" / place_name(state["epoch"], step)
     if not folder.exists():  # one of the same step is the same checkpoint
         buffer = io.BytesIO()
         torch.save(state, buffer)
@@ -115,7 +120,8 @@ def fitting(folder: Path) -> Iterator[None]:
     except UserError:
         raise
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        reason = f"{type(error).__name__}: {error}".split("\n")[0]
+        told = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        reason = told.split("\n")[0]
         raise UserError(
             f"{folder / 'state.pt'} is of another training than this one ({reason}); freeze the same parts "
             "of the net as the run did, or train anew into another folder"

@@ -9,11 +9,11 @@ from typing import Any
 
 from offramp.errors import UserError, shown
 from offramp.runs.files import read_errors
-from offramp.runs.shape import AMOUNT, METRIC, remedy
+from offramp.runs.shape import AMOUNT, METRIC, PERCENT, TEXT, Rule, remedy
 
-__all__ = ["read_epochs"]
+__all__ = ["read_epochs", "rule_of"]
 
-AMOUNTS = ("lr", "passes", "seconds", "images_per_second")
+RULES = {"part": TEXT, **dict.fromkeys(("lr", "passes", "seconds", "images_per_second"), AMOUNT)}
 
 
 def read_epochs(folder: Path) -> tuple[dict[str, float], ...]:
@@ -37,6 +37,11 @@ def read_epochs(folder: Path) -> tuple[dict[str, float], ...]:
     return tuple(rows)
 
 
+def rule_of(column: str) -> Rule:
+    """What a field in a column of metrics.csv or parts.csv must be; a loss or a metric may be NaN."""
+    return PERCENT if column.startswith(("val_top1_", "val_top5_")) else RULES.get(column, METRIC)
+
+
 def _row(header: list[str], line: list[str], epoch: int) -> dict[str, float]:
     """The row of an epoch, from 1.
 
@@ -45,19 +50,20 @@ def _row(header: list[str], line: list[str], epoch: int) -> dict[str, float]:
     """
     if len(line) != len(header):
         raise ValueError(f"the line of epoch {epoch} has {len(line)} fields, not {len(header)}")
-    row = {name: _number(text, name, epoch) for name, text in zip(header, line, strict=True)}
+    fields = zip(header, line, strict=True)
+    row = {name: _number(text, name, epoch) for name, text in fields if text}  # empty: from before the column
     if row.get("epoch") != epoch:
         raise ValueError(f"the line of epoch {epoch} is of epoch {shown(row.get('epoch'))}")
     return row
 
 
 def _number(text: str, name: str, epoch: int) -> float:
-    """The number in a field; that of a loss or a metric may be NaN.
+    """The number in a field.
 
     Raises:
         ValueError: It is out of bounds, or there is none.
     """
-    rule = AMOUNT if name in AMOUNTS else METRIC
+    rule = rule_of(name)
     try:
         value: Any = float(text)
     except ValueError:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -13,7 +14,7 @@ from offramp.copying import places
 from offramp.errors import UserError
 from offramp.runs.files import RESTORE, read_errors
 
-__all__ = ["load_weights", "weights_bytes"]
+__all__ = ["load_weights", "not_finite", "weights_bytes"]
 
 
 def weights_bytes(net: nn.Module) -> bytes:
@@ -37,18 +38,45 @@ def load_weights(net: nn.Module, path: Path) -> None:
     except (SafetensorError, KeyError, ValueError) as error:  # KeyError: a dtype that torch lacks
         raise UserError(f"{path} is cut short or no safetensors file ({error}); {RESTORE}") from None
     _check_same_net(net.state_dict(), weights, path)
+    if bad := not_finite(net, weights):
+        raise UserError(f"{path}: {bad} is not finite, as after a training that went astray; {RESTORE}")
+    for name, tensor in weights.items():
+        if name.endswith(("running_var", "num_batches_tracked")) and bool((tensor < 0).any()):
+            raise UserError(f"{path}: {name} is below 0; {RESTORE}")
     for buffer in net.buffers():
         if places(buffer) is not buffer:  # expanded: torch would not write to it
             buffer.data = buffer.data.contiguous()
     net.load_state_dict(weights)
 
 
+def not_finite(net: nn.Module, values: Mapping[str, Tensor] | None = None) -> str | None:
+    """Name the first parameter or running statistic with a NaN or an infinity; None if none has.
+
+    Other buffers may have some: a mask of a user's own, for one.
+
+    Args:
+        net: The net.
+        values: Values of its tensors by name; by default its own.
+    """
+    named: list[tuple[str, Tensor]] = [*net.named_parameters()]
+    named += [(name, b) for name, b in net.named_buffers() if name.endswith(("running_mean", "running_var"))]
+    found = [tensor if values is None else values.get(name, tensor) for name, tensor in named]
+    finite = torch.stack([tensor.isfinite().all() for tensor in found]).tolist() if found else []
+    return next((name for (name, _), fine in zip(named, finite, strict=True) if not fine), None)
+
+
 def _check_same_net(expected: Mapping[str, Tensor], stored: Mapping[str, Tensor], path: Path) -> None:
     for name in (*expected, *stored):
-        net_shape = tuple(expected[name].shape) if name in expected else "nothing"
-        file_shape = tuple(stored[name].shape) if name in stored else "nothing"
-        if net_shape != file_shape:
+        in_net, in_file = (_kind(tensors.get(name)) for tensors in (expected, stored))
+        if in_net != in_file:
             raise UserError(
-                f"{path} is of another network: {name} is {file_shape} in the file and "
-                f"{net_shape} in the net; build the net with the arguments it was trained with"
+                f"{path} is of another network: {name} is {in_file} in the file and {in_net} in the net; "
+                "build the net with the arguments it was trained with, and cast it afterwards"
             )
+
+
+def _kind(tensor: Tensor | None) -> str:
+    if tensor is None:
+        return "nothing"
+    dtype = "" if tensor.dtype == torch.float32 else f" of {str(tensor.dtype).removeprefix('torch.')}"
+    return f"{tuple(tensor.shape)}{dtype}"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from offramp.like import check_like
 from offramp.runs.weights import weights_bytes
 
 __all__ = ["Average"]
@@ -64,9 +65,14 @@ class Average:
         with self.applied(net):
             return {"average.safetensors": weights_bytes(net)}
 
-    def load(self, tensors: dict[str, Tensor]) -> None:
-        """Put back :attr:`tensors` from a checkpoint."""
+    def load(self, tensors: dict[str, Tensor], *, steps: int) -> None:
+        """Put back :attr:`tensors` from a checkpoint after so many steps.
+
+        Raises:
+            ValueError: They are not those of the net, or not finite.
+        """
         now = _tensors(self.net)
+        check_like(tensors, now if steps else {}, "average")
         self.tensors = {name: tensor.to(now[name].device) for name, tensor in tensors.items()}
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from offramp.distributed import collectives
 from offramp.errors import UserError
+from offramp.like import check_like
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -29,6 +30,7 @@ def restore(states: dict[str, Tensor], fabric: Fabric) -> None:
 
     Raises:
         UserError: The run had another number of processes.
+        ValueError: It is no state of random numbers.
     """
     processes = len(states["cpu"])
     if processes != fabric.world_size:
@@ -38,6 +40,7 @@ def restore(states: dict[str, Tensor], fabric: Fabric) -> None:
         )
     # clones: torch reads a state from the start of its storage, whatever the offset of the view
     mine = {kind: state[fabric.global_rank].clone() for kind, state in states.items()}
+    check_like(mine["cpu"], torch.get_rng_state(), "rng")
     torch.set_rng_state(mine["cpu"])
     if "cuda" in mine and fabric.device.type == "cuda":
         torch.cuda.set_rng_state(mine["cuda"], fabric.device)

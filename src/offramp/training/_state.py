@@ -10,14 +10,20 @@ import torch
 from torch import Tensor
 
 from offramp.distributed.collectives import gather, mean
+from offramp.errors import shown
+from offramp.like import check_like, check_whole
 from offramp.methods.loops import BoundLoop, Losses
+from offramp.restoring import load_precision
+from offramp.runs.checkpoint import place_name
+from offramp.runs.epochs import rule_of
 from offramp.runs.formats import renamed_state
+from offramp.runs.shape import AMOUNT
 from offramp.training import _rng
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["State", "capture", "restore"]
+__all__ = ["State", "capture", "check_place", "restore"]
 
 
 @dataclass
@@ -124,16 +130,70 @@ def capture(state: State, loop: BoundLoop, fabric: Fabric) -> dict[str, Any]:
     }
 
 
-def restore(values: dict[str, Any], loop: BoundLoop, fabric: Fabric) -> State:
+def restore(values: dict[str, Any], start: State, loop: BoundLoop, fabric: Fabric) -> State:
     """Put back what :func:`capture` gave.
+
+    Args:
+        values: The content of a checkpoint.
+        start: The state before the first step.
+        loop: The loop.
+        fabric: The processes.
 
     Raises:
         UserError: The run had another number of processes.
+        ValueError: Something is not like what this training has, or not finite.
     """
     _rng.restore(values["rng"], fabric)
-    loss_sum, loss_count = (tensor.to(fabric.device) for tensor in values["losses"][fabric.global_rank])
-    fabric.strategy.precision.load_state_dict(values["precision"])
+    losses = values["losses"][fabric.global_rank]
+    check_like(losses, (start.loss_sum.cpu(), start.loss_count.cpu()), "losses")
+    loss_sum, loss_count = (tensor.to(fabric.device) for tensor in losses)
+    load_precision(fabric.strategy.precision, values["precision"])
     loop.load(values["loop"][fabric.global_rank if loop.apart else 0])
     values = renamed_state(values)
+    _check_rows(values["rows"], values.get("phase_rows", []))
     plain = {f.name: values[f.name] for f in fields(State) if f.name in values}
     return State(loss_sum=loss_sum, loss_count=loss_count, **plain)
+
+
+def check_place(state: State, phases: Sequence[int], epochs: int, name: str) -> None:
+    """Check that a restored state is at a step of this training.
+
+    Args:
+        state: The state.
+        phases: How many steps each phase of an epoch has.
+        epochs: How many epochs the training has.
+        name: Of the checkpoint's folder, which tells whole epochs and steps.
+
+    Raises:
+        ValueError: It is not.
+    """
+    check_whole(state.epoch, "epoch", 0, epochs)
+    check_whole(state.phase, "phase", 0, len(phases) - 1)
+    check_whole(state.step, "step", 0, phases[state.phase])
+    step = sum(phases[: state.phase]) + state.step
+    if name != (place := place_name(state.epoch, step)):
+        raise ValueError(f"it is the state of {place}")
+    for key in ("seconds", "phase_began"):
+        if not AMOUNT.allows(value := getattr(state, key)):
+            raise ValueError(f"{key} is {shown(value)}, must be {AMOUNT.words}")
+    if len(state.rows) != state.epoch:
+        raise ValueError(f"it has {len(state.rows)} lines of metrics.csv, of {state.epoch} epochs")
+
+
+def _check_rows(rows: Any, phase_rows: Any) -> None:
+    """Check lines of metrics.csv and parts.csv.
+
+    Raises:
+        ValueError: They are none.
+    """
+    for name, lines in (("rows", rows), ("phase_rows", phase_rows)):
+        if not isinstance(lines, list) or not all(isinstance(line, dict) for line in lines):
+            raise ValueError(f"{name} are {shown(lines)}, must be lines of a table")
+        for line in lines:
+            if not line.keys() <= lines[-1].keys():
+                raise ValueError(f"{name} lose columns from line to line")
+            for key, value in line.items():
+                if not (rule := rule_of(key)).allows(value):
+                    raise ValueError(f"{key} in {name} is {shown(value)}, must be {rule.words}")
+    if [line.get("epoch") for line in rows] != [*range(1, len(rows) + 1)]:
+        raise ValueError("rows are not of one epoch after the other")

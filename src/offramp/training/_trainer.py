@@ -18,6 +18,7 @@ from offramp.out_of_memory import told_by
 from offramp.runs import checkpoint
 from offramp.runs.evaluation import Evaluation
 from offramp.runs.folder import RunFolder
+from offramp.runs.weights import not_finite
 from offramp.tasks.outputs import column
 from offramp.training._average import Average
 from offramp.training._display import Display
@@ -30,9 +31,9 @@ from offramp.training._placement import place
 from offramp.training._plan import EpochPlan
 from offramp.training._rehearsal import rehearse
 from offramp.training._schedule import learning_rate
-from offramp.training._state import State, capture, restore
+from offramp.training._state import State, capture, check_place, restore
 from offramp.training._tasks import tasks_of
-from offramp.training._watch import Watch, weights_trouble
+from offramp.training._watch import Watch
 from offramp.training.batch_size import remedy
 from offramp.training.interrupt import Interruption, Signals, catch_signals
 from offramp.training.setup import Setup
@@ -156,9 +157,11 @@ class Trainer:
             return
         values = self.folder.load(self.net)
         with checkpoint.fitting(last_checkpoint):
-            self.state = restore(values, self.loop, self.fabric)
+            self.state = restore(values, self.state, self.loop, self.fabric)
+            steps = [self.plan.steps(phase) for phase in range(len(self.loop.phases))]
+            check_place(self.state, steps, self.recipe.epochs, last_checkpoint.name)
             if self.average:
-                self.average.load(values["average"])
+                self.average.load(values["average"], steps=self._steps_done)
 
     def save_start(self) -> None:
         """Write a first checkpoint, so that there is one from here on.
@@ -166,7 +169,7 @@ class Trainer:
         Raises:
             UserError: The disk is full, or a weight is not finite.
         """
-        if bad := first_text(weights_trouble(self.net), self.fabric.device):
+        if bad := first_text(not_finite(self.net), self.fabric.device):
             raise UserError(f"{bad} of the net is not finite; give a net whose weights are numbers")
         if self.folder.last_checkpoint is None:
             self._save()
@@ -297,7 +300,7 @@ class Trainer:
 
     def _check_numbers(self) -> None:
         """Stop if a loss or a weight is no longer finite."""
-        bad = weights_trouble(self.net)
+        bad = not_finite(self.net)
         self._check(self.watch.trouble(self.plan) or (bad and f"{bad} is no longer finite"))
 
     def _save(self) -> None:

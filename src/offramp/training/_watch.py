@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
 
 from offramp.methods.loops import Losses
 from offramp.tasks.outputs import names_in_words
 from offramp.training._plan import EpochPlan
 
-__all__ = ["Watch", "weights_trouble"]
+__all__ = ["Watch"]
 
 # Loss scaling starts at 2^16 and is halved after each overflow: after 20 in a row the scale is not to blame.
 OVERFLOWS = 20
@@ -49,11 +48,3 @@ class Watch:
         when = plan.where(min(bad.values()))
         named = names_in_words([*bad])
         return f"the loss of {named} is not finite at {when}"
-
-
-def weights_trouble(net: nn.Module) -> str | None:
-    """Name the first parameter or running statistic that holds a NaN or an infinity; None if none does."""
-    named: list[tuple[str, Tensor]] = list(net.named_parameters())
-    named += [(name, b) for name, b in net.named_buffers() if name.endswith(("running_mean", "running_var"))]
-    finite = torch.stack([tensor.isfinite().all() for _, tensor in named]).tolist()
-    return next((name for (name, _), fine in zip(named, finite, strict=True) if not fine), None)

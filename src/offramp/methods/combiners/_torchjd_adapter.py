@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from offramp.errors import UserError, guess, shown
+from offramp.like import check_like
 from offramp.methods.combiners.solvers import SolverFailure, dual_cone_push, points_of
 from offramp.methods.seeded import seeded
 
@@ -154,7 +155,18 @@ def state_of(module: nn.Module) -> dict[str, dict[str, Any]]:
 
 
 def load_state(module: nn.Module, state: Mapping[str, Mapping[str, Any]]) -> None:
-    """Restore what :func:`state_of` read, in a module that was called on an input of the same shape."""
+    """Restore what :func:`state_of` read, in a module that was called on an input of the same shape.
+
+    Raises:
+        UserError: It was read from another module, or for other outputs.
+    """
+    try:
+        check_like(state, state_of(module), "the aggregator's state")
+    except ValueError as error:
+        raise UserError(
+            f"the checkpoint holds another state of {type(module).__name__} ({error}); restore it from a "
+            "copy, or train anew"
+        ) from None
     for path, values in state.items():
         part = module.get_submodule(path)
         for name, value in values.items():

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from offramp.checks import is_number
 from offramp.errors import UserError, shown
+from offramp.like import check_finite, check_whole
 from offramp.methods.combiners._torchjd_adapter import (
     MATRIX,
     MEAN,
@@ -138,5 +139,11 @@ class BoundAggregator(nn.Module):
         return {"steps": self.steps, "states": {**self.restored, **states}}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Restore the steps and the aggregators' states from a checkpoint."""
+        """Restore the steps and the aggregators' states from a checkpoint.
+
+        Raises:
+            ValueError: They are none, or not finite.
+        """
+        check_whole(state["steps"], "steps", 0)
+        check_finite(state["states"], "states")
         self.steps, self.restored, self.aggregators = state["steps"], dict(state["states"]), {}

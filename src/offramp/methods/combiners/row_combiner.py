@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from offramp.checks import choice, number, switch, whole
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
+from offramp.like import check_finite, check_like, check_whole
 from offramp.methods.combiners.backward import Backward
 from offramp.methods.combiners.combiner import Combiner
 from offramp.methods.combiners.jacobian import (
@@ -118,6 +119,17 @@ def rows_key(rows: tuple[int, ...], group: tuple[int, ...]) -> Key:
     return rows if rows == group else (rows, group)
 
 
+def _rows(key: Key) -> int:
+    """How many rows a memory is of, by its key.
+
+    Raises:
+        ValueError: It is no key.
+    """
+    if not isinstance(key, tuple) or not key:
+        raise ValueError(f"{shown(key)} are no outputs with rows")
+    return len(key[0] if isinstance(key[0], tuple) else key)
+
+
 def seed_key(rows: tuple[int, ...], group: tuple[int, ...], present: Sequence[int]) -> Key:
     """Key of the draws for a group's rows: what :func:`rows_key` is on a net without the absent outputs.
 
@@ -218,7 +230,15 @@ class BoundRowCombiner(nn.Module):
         return {"steps": self.steps, "weights": dict(self.weights), "states": states}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Restore the steps, the weights and the weightings' states from a checkpoint."""
+        """Restore the steps, the weights and the weightings' states from a checkpoint.
+
+        Raises:
+            ValueError: They are none, or not finite.
+        """
+        check_whole(state["steps"], "steps", 0)
+        for key, weights in state["weights"].items():
+            check_like(weights, self.method.plain(_rows(key)), f"weights of {shown(key)}")
+        check_finite(state["states"], "states")
         self.steps, self.weights = state["steps"], dict(state["weights"])
         self.weightings = {owners: self.method.weighting() for owners in state["states"]}
         for owners, saved in state["states"].items():

@@ -11,6 +11,7 @@ import torch
 from offramp.data.batch import Batch
 from offramp.data.joint_batch import JointBatch
 from offramp.distributed.collectives import apart, first_text
+from offramp.like import check_whole
 from offramp.methods.loops.context import LoopContext
 from offramp.out_of_memory import counted, free_memory, ran_out_of_memory, restart_peak
 from offramp.say import say
@@ -125,6 +126,7 @@ class MicroBatches:
     def load(self, state: dict[str, int]) -> None:
         """Restore what :meth:`state` returned."""
         if self.growing:
+            check_whole(state["micro_batches"], "micro_batches", 1)
             self.count = state["micro_batches"]
 
 

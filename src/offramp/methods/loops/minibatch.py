@@ -28,6 +28,7 @@ from offramp.methods.loops.context import LoopContext
 from offramp.methods.loops.loop import BoundLoop, Loop, Losses, Phase
 from offramp.methods.loops.progress import Progress
 from offramp.modes import buffers_kept
+from offramp.restoring import load_module, load_optimizer
 
 __all__ = ["Minibatch"]
 
@@ -97,8 +98,8 @@ class _Descent(BoundLoop):
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        self.context.bound.load_state_dict(state["method"])
-        self.optimizer.optimizer.load_state_dict(state["optimizer"])
+        load_module(self.context.bound, state["method"])
+        load_optimizer(self.optimizer.optimizer, state["optimizer"])
         self.cutting.load(state)
 
 

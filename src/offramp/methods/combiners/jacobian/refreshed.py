@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from offramp.errors import shown
+from offramp.like import check_like, check_whole
 from offramp.methods.combiners.backward import Backward
 from offramp.methods.combiners.jacobian.engine import Jacobian
 from offramp.methods.combiners.jacobian.lean_block import LeanBlock
@@ -89,7 +91,15 @@ class RefreshedWeights(nn.Module):
         return {"ages": self.ages, "weights": self.weights}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Restore the weights and their ages from a checkpoint."""
+        """Restore the weights and their ages from a checkpoint.
+
+        Raises:
+            ValueError: They are none.
+        """
         if "age" in state:  # written when every output was present in every step
             state = {"ages": {(): state["age"]}, "weights": {(): state["weights"]}}
+        for absent, age in state["ages"].items():
+            check_whole(age, f"age of {shown(absent)}", 0)
+        for group, weights in ((g, w) for of in state["weights"].values() for g, w in of.items()):
+            check_like(weights, dict.fromkeys(weights, 1.0), f"weights of {shown(group)}")
         self.ages, self.weights = state["ages"], state["weights"]

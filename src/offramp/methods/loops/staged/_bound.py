@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_map_only
 
 from offramp.data.batch import Batch
 from offramp.errors import UserError
+from offramp.like import check_like
 from offramp.methods.loops.context import LoopContext
 from offramp.methods.loops.loop import BoundLoop, Losses, Phase
 from offramp.methods.loops.progress import Progress
@@ -27,6 +28,7 @@ from offramp.methods.loops.staged._learned_mean import LearnedMean
 from offramp.methods.loops.staged._options import StagedLoop
 from offramp.methods.loops.staged._output_training import OutputTraining
 from offramp.methods.loops.staged.routes import routes_bytes
+from offramp.restoring import load_module, load_optimizer, load_precision
 
 if TYPE_CHECKING:
     from lightning_fabric.wrappers import _FabricOptimizer
@@ -164,17 +166,45 @@ class BoundStagedLoop(BoundLoop):
         # an optimiser moves its own values, but for Adam's count of steps, which stays on the CPU
         moved = {name: value for name, value in state.items() if name != "optimizers"}
         state = {**state, **tree_map_only(Tensor, lambda tensor: tensor.to(device), moved)}
+        self._check(state)
         self._put(state["net"])
-        self.context.bound.load_state_dict(state["method"])
+        load_module(self.context.bound, state["method"])
         self.start, self.copies.kept = state["start"], state["copies"]
         self.factors, self.training.norms = state["factors"], state["norms"]
         if self.importance is not None:
-            self.importance.load_state_dict(state["routes"])
+            load_module(self.importance, state["routes"])
         self.mean.put(state["fusion"])
         self.fusion.initial, self.fusion.previous = state["first"], state["previous"]
         for optimizer, values in zip(self._optimizers(), state["optimizers"], strict=True):
-            optimizer.load_state_dict(values)
-        self.context.fabric.strategy.precision.load_state_dict(state["precision"])
+            load_optimizer(optimizer, values)
+        load_precision(self.context.fabric.strategy.precision, state["precision"])
+
+    def _check(self, state: Mapping[str, Any]) -> None:
+        """Check what a checkpoint holds beside the states of modules and optimisers.
+
+        Raises:
+            ValueError: It is of another training, or not finite.
+        """
+        owned, net, fusion = self._owned(), dict(self.context.net.state_dict()), self.mean.values()
+        outputs = {output for held in state["copies"].values() for output in held}
+        owners = {name: outputs.intersection(self.owners[name]) for name in owned}
+        copies = {name: dict.fromkeys(held, owned[name]) for name, held in owners.items() if held}
+        kept: dict[str, tuple[Any, bool]] = {  # what is there now, and whether it is always there
+            "net": (net, True),
+            "start": (owned, bool(copies)),
+            "copies": (copies, True),
+            "factors": ([1.0] * len(self.context.tasks), False),
+            "norms": ({"epoch": 0, "values": [0.0] * len(self.context.tasks)}, False),
+            "fusion": (fusion, True),
+            "first": (fusion, False),
+            "previous": (fusion, False),
+        }
+        for name, (now, always) in kept.items():
+            found = state[name]
+            empty = type(now)()
+            check_like(found, now if always or found != empty else empty, name)
+        if any(value < 0 for value in (*state["factors"], *state["norms"].get("values", ()))):
+            raise ValueError("a factor or a norm is below 0")
 
     def files(self) -> dict[str, bytes]:
         if self.importance is None:

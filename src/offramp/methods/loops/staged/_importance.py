@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from offramp.like import check_like
 from offramp.methods.loops.staged._functions import gated
 from offramp.nets import Net
 
@@ -143,6 +144,9 @@ class Importance(nn.Module):
         return {"settled": self.defaults, "norms": self.norms}
 
     def set_extra_state(self, state: dict[str, dict[str, Tensor]]) -> None:
+        check_like(state["norms"], self.norms, "norms")
+        gates = {name: self.of(name)[0].detach() for name in self.owners}
+        check_like(state["settled"], gates if state["settled"] else {}, "settled")
         self.defaults, self.norms = state["settled"], state["norms"]
 
     @contextmanager
