@@ -130,9 +130,10 @@ def test_an_extended_run_has_the_mean_of_the_longer_one(finals, begun, tmp_path)
 def test_epochs_whose_weights_are_lost_are_named(finals, tmp_path, capsys):
     train(LAST.replace(epochs=3), tmp_path / "run")
     path = tmp_path / "run" / "last_epochs.json"
-    for damaged in ("{", "[]", '{"2": 5}', '{"2": {"outputs": {"depth": 5}, "ensemble": null}}'):
+    other = '{"2": {"outputs": {"depth": {"iou": 5}}, "ensemble": null}}'
+    for damaged in ("{", "[]", '{"2": 5}', '{"2": {"outputs": {"depth": 5}, "ensemble": null}}', other):
         path.write_text(damaged)
-        with pytest.raises(UserError, match=r"last_epochs\.json is damaged; restore it from a copy, or"):
+        with pytest.raises(UserError, match=r"last_epochs\.json.*; restore it from a copy, or delete"):
             train(LAST, tmp_path / "run", resume=True)
     path.unlink()
     check(train(LAST, tmp_path / "run", resume=True).result, finals, first=4)

@@ -126,6 +126,8 @@ def _pruning(
 
 def _routes(subject: Subject, settings: Settings, tell: Callable[[str], None]) -> RouteFindings:
     routes = read_routes(subject.routes_file)
+    if not routes:
+        raise UserError(f"{subject.routes_file} has no route; leave routes out of what to look at")
     outputs = len(subject.net.outputs)
     shapes = {name: tuple(p.shape[:2]) for name, p in subject.net.named_parameters()}
     for name, route in routes.items():

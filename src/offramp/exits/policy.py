@@ -14,8 +14,10 @@ from offramp.errors import UserError, guess, shown
 from offramp.exits._fingerprint import fingerprint
 from offramp.exits._with_exits import check_has_exits
 from offramp.exits.confidence import CONFIDENCES, Confidence, Ensemble
+from offramp.like import check_finite
 from offramp.nets import MultiExitNet
 from offramp.places import checked_path
+from offramp.plain_json import parsed_json
 from offramp.runs.files import write_file
 from offramp.text_file import read_text
 
@@ -188,8 +190,9 @@ class Policy:
                 f"cannot read the policy {path}: {error}; give the file that calibration wrote"
             ) from error
         try:
-            content = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            content = parsed_json(text.encode())
+            check_finite(content, "the policy")
+        except ValueError as error:
             raise UserError(f"{path} is no JSON file ({error}); calibrate again") from error
         version = content.pop("offramp_policy", None) if isinstance(content, dict) else None
         if version != VERSION:

@@ -82,6 +82,9 @@ def check_result_of(result: Mapping[str, Any], record: Mapping[str, Any], path: 
     for key in OF_RUN:
         if result[key] != run[key]:
             raise damage(result[key], path, key, f"{shown(run[key])}, as run.json beside it says")
+    last, epochs = result.get("last_epochs"), record["recipe"]["epochs"]
+    if last is not None and last["epochs"][-1] != epochs:
+        raise damage(last["epochs"], path, "last_epochs.epochs", f"epochs up to the last one, {epochs}")
 
 
 def check_epochs(content: Any, path: Path) -> None:

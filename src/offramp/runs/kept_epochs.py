@@ -16,7 +16,7 @@ from offramp.errors import UserError
 from offramp.plain_json import parsed_json
 from offramp.runs._result_shape import check_epochs
 from offramp.runs.files import disk_errors, read_errors, write_file
-from offramp.runs.shape import remedy
+from offramp.runs.shape import damage, remedy
 from offramp.runs.weights import load_weights, weights_bytes
 from offramp.tasks.evaluation import Metrics
 
@@ -87,6 +87,19 @@ class KeptEpochs:
         check_epochs(content, path)
         return {int(epoch): Metrics(of["outputs"], of["ensemble"]) for epoch, of in content.items()}
 
+    def check_alike(self, metrics: Mapping[int, Metrics], like: Metrics) -> None:
+        """Check that the metrics of epochs are those that the run has.
+
+        Raises:
+            UserError: An epoch has others; the line names the file.
+        """
+        for epoch, of in metrics.items():
+            if _names(of) != _names(like):
+                path = Path("last_epochs.json") if self._run is None else self._run / "last_epochs.json"
+                raise damage(
+                    _names(of), path, f"{epoch}", f"of the run's outputs and metrics, {_names(like)}"
+                )
+
     def save_metrics(self, metrics: Mapping[int, Metrics]) -> None:
         """Write the metrics of epochs.
 
@@ -110,3 +123,8 @@ class KeptEpochs:
 
     def _path(self, epoch: int) -> Path:
         return self._folder / f"epoch-{epoch:05d}.safetensors"
+
+
+def _names(metrics: Metrics) -> dict[str, list[str]]:
+    """The metrics of each output, and of the ensemble under an empty name."""
+    return {name: sorted(values) for name, values in [*metrics.outputs.items(), ("", metrics.ensemble or {})]}

@@ -81,6 +81,7 @@ class EndOfTraining:
         found = {epoch: self._metrics[epoch] for epoch in self.epochs if epoch in self._metrics}
         if lost := [epoch for epoch in self.epochs if epoch not in found]:
             say(f"the mean of the last epochs is without {lost}: their weights are no longer there")
+        self.kept.check_alike(found, result.metrics)
         self.kept.save_metrics(found)
         return dataclasses.replace(result, last_epochs=LastEpochs((*found,), _mean([*found.values()])))
 

@@ -32,6 +32,8 @@ def restore(states: dict[str, Tensor], fabric: Fabric) -> None:
         UserError: The run had another number of processes.
         ValueError: It is no state of random numbers.
     """
+    if not isinstance(states["cpu"], Tensor) or not states["cpu"].dim():
+        raise ValueError("rng.cpu is no state of random numbers")
     processes = len(states["cpu"])
     if processes != fabric.world_size:
         raise UserError(

@@ -11,9 +11,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
+from offramp.like import check_finite
 from offramp.methods.loops.staged._importance import Importance
 from offramp.methods.loops.staged._learned_mean import LearnedMean
+from offramp.plain_json import parsed_json
 
 __all__ = ["Route", "read_routes", "routes_bytes"]
 
@@ -59,10 +61,10 @@ def read_routes(path: str | Path) -> dict[str, Route]:
     """
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
-            owners = json.loads(file.metadata()[OWNERS])
+            owners = parsed_json(file.metadata()[OWNERS].encode())
             return {
-                name: Route(
-                    tuple(outputs), *(file.get_tensor(f"{name}/{field}") for field in ("importance", "scale"))
+                name: _route(
+                    outputs, *(file.get_tensor(f"{name}/{field}") for field in ("importance", "scale"))
                 )
                 for name, outputs in owners.items()
             }
@@ -72,3 +74,21 @@ def read_routes(path: str | Path) -> dict[str, Route]:
         ) from None
     except (safetensors.SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is damaged or holds no routes ({error}); train anew") from None
+
+
+def _route(owners: list[int], importance: Tensor, scale: Tensor) -> Route:
+    """A route, if it is one.
+
+    Raises:
+        ValueError: The owners are no growing indices, or a factor is missing, below 0 or not finite.
+    """
+    indices = all(type(owner) is int and owner >= 0 for owner in owners)
+    if not owners or not indices or owners != sorted(set(owners)):
+        raise ValueError(f"{shown(owners)} are no outputs")
+    for factors in (importance, scale):
+        if factors.dim() != 3 or len(factors) != len(owners) or factors.shape != importance.shape:
+            raise ValueError(f"factors of shape {tuple(factors.shape)} for {len(owners)} outputs")
+        check_finite(factors, "a factor")
+        if bool((factors < 0).any()):
+            raise ValueError("a factor is below 0")
+    return Route(tuple(owners), importance, scale)
