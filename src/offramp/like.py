@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from offramp.checks import is_number
 from offramp.errors import shown
 
 __all__ = ["check_finite", "check_like", "check_whole"]
@@ -42,10 +43,9 @@ def check_like(found: Any, now: Any, name: str) -> None:
             raise ValueError(f"{name} is {shown(found)}, must be {len(now)} values")
         for place, (one, other) in enumerate(zip(found, now, strict=True)):
             check_like(one, other, f"{name}[{place}]")
-    elif type(found) is not type(now) and not (type(now) is float and type(found) is int):
-        raise ValueError(f"{name} is {shown(found)}, must be such as {shown(now)}")
-    else:
-        check_finite(found, name)
+    elif not (is_number(found) if isinstance(now, float) else type(found) is type(now)):
+        kind = "a number" if isinstance(now, float) else f"such as {shown(now)}"
+        raise ValueError(f"{name} is {shown(found)}, must be {kind}")
 
 
 def check_finite(found: Any, name: str) -> None:

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from offramp.errors import UserError, shown
 from offramp.methods import METHODS, Method, method
 from offramp.nets import Net
 from offramp.nets.text import build_noted, word
 from offramp.recipes.recipe import Recipe
+from offramp.runs import checkpoint
 from offramp.runs.sets import open_recorded
+from offramp.runs.shape import remedy
 
 if TYPE_CHECKING:
     from offramp.data import OpenedData
 
 __all__ = ["recorded_data", "recorded_method", "recorded_net"]
 
+# What torch raises at a value that makes no layer.
+_NO_LAYER = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
+
 
 def recorded_net(folder: Path, record: dict[str, Any]) -> Net:
     """The network with random weights.
 
     Raises:
-        UserError: It was not built by ``offramp.nets``; a record's code is never imported by itself.
+        UserError: It was not built by ``offramp.nets``, a record's code being never imported by itself; or
+            it cannot be built, or not with the weights that the run has kept.
     """
     spec = record["net"]
     if "shapes" in spec:
@@ -30,7 +39,41 @@ def recorded_net(folder: Path, record: dict[str, Any]) -> Net:
             f"{folder} holds weights of a network of your own, {word(spec)}, whose code is not run "
             "unasked; give it by `net=...`"
         )
-    return build_noted(spec, tuple(record["data"]["input_size"]))
+
+    def build() -> Net:
+        return build_noted(spec, tuple(record["data"]["input_size"]))
+
+    instead = remedy(folder / "run.json")
+    try:
+        _check_memory(folder, build)
+        return build()
+    except UserError as error:
+        raise UserError(f"{folder}: 'net' in its run.json: {error}; {instead}") from None
+    except _NO_LAYER as error:
+        reason = str(error).partition("\n")[0]
+        told = f"is {shown(spec)}, which cannot be built ({reason})"
+        raise UserError(f"{folder}: 'net' in its run.json {told}; {instead}") from None
+
+
+def _check_memory(folder: Path, build: Callable[[], Net]) -> None:
+    """Check that the weights of a net are no more than the run has kept, before there is memory for them.
+
+    Raises:
+        UserError: They are.
+    """
+    last = checkpoint.last(folder) or folder
+    kept = [path / "weights.safetensors" for path in (folder, last)]
+    found = next((path for path in kept if path.is_file()), None)
+    if found is None:
+        return
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            state = build().state_dict()
+    except _NO_LAYER:  # which says why as it is built in earnest
+        return
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    if found.stat().st_size < needed:
+        raise UserError(f"it is a net of {needed} bytes, which {found} has not")
 
 
 def recorded_data(folder: Path, record: dict[str, Any], recipe: Recipe) -> OpenedData[Any]:
