@@ -142,7 +142,8 @@ def plausible(place, junk):
         return logged or later or place[-2:-1] == ("state",)
     number = isinstance(junk, (int, float)) and not isinstance(junk, bool)
     named = place[-1] in ("lr", "seconds", "phase_began") or place[-2:-1] == ("factors",)
-    word = (place[-1] == "part" and isinstance(junk, str)) or (place[-1] == "state" and junk == {})
+    none_yet = place[-1] in ("state", "states", "weights") and junk == {}
+    word = none_yet or (place[-1] == "part" and isinstance(junk, str))
     return word or (number and (logged or (named and junk == 1.5)))
 
 
@@ -280,3 +281,12 @@ def test_json_that_is_none_of_a_run_is_refused(runs, tmp_path, name, text):
     else:
         line = refused(lambda: Run.open(folder, tiny_net()))
     assert name in line
+
+
+def test_a_run_goes_on_with_images_of_the_same_levels_alone(runs, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(runs[1], folder, ignore=shutil.ignore_patterns("tensorboard"))
+    good = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(changed(good, ("normalisation", "std", 1), 0.5)))
+    line = refused(lambda: fit(tiny_net(), tiny_data(), None, None, folder, resume=True, quiet=True))
+    assert "images whose std was" in line and str(folder) in line

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 import re
 from importlib.metadata import PackageNotFoundError, version
@@ -136,6 +137,24 @@ def check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> Non
                 f"{folder} holds a run with another {key}: {_difference(old, new)}; "
                 "give what it was started with, or choose another folder"
             )
+    for key in ("mean", "std"):
+        old, new = (record["normalisation"][key] for record in (before, now))
+        if not _nearly(old, new):
+            raise UserError(
+                f"{folder} holds a run on images whose {key} was {shown(old)}, and it is {shown(new)}; give "
+                "the images that it was started with, or choose another folder"
+            )
+
+
+def _nearly(old: Any, new: Any) -> bool:
+    """Whether numbers, in lists or mappings of the same kind, are the same but for rounding."""
+    if isinstance(old, dict):
+        return (
+            isinstance(new, dict) and old.keys() == new.keys() and all(_nearly(old[k], new[k]) for k in old)
+        )
+    if isinstance(old, list):
+        return isinstance(new, list) and len(old) == len(new) and all(map(_nearly, old, new))
+    return math.isclose(old, new, rel_tol=1e-3, abs_tol=1e-6)
 
 
 def _comparable(key: str, old: Any, new: Any) -> tuple[Any, Any]:
