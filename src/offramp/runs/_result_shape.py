@@ -95,7 +95,7 @@ def check_epochs(content: Any, path: Path) -> None:
     """
     check_shape(content, METRICS, path)
     for epoch in content:
-        if not (epoch.isascii() and epoch.isdigit()):
+        if not (epoch.isascii() and epoch.isdigit() and len(epoch) < 10):
             raise damage(epoch, path, epoch, "the number of an epoch")
 
 
