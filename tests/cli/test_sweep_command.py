@@ -226,4 +226,4 @@ def test_more_epochs_extend_the_runs(offramp, tmp_path, result_of):
 def test_a_run_is_told_its_epochs_at_their_default_too(tmp_path):
     plan = read_sweep(write(tmp_path, methods=["joint"], epochs=Recipe().epochs))
     (run,) = trials(plan, [1])
-    assert {"epochs=30", "milestones=[]"} <= set(run.job(plan).words)
+    assert {"--set=epochs=30", "--set=milestones=[]"} <= set(run.job(plan).words)
