@@ -3,14 +3,130 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TypeGuard
+import os
+from collections.abc import Callable, Collection, Iterable, Sequence
+from numbers import Integral
+from pathlib import Path
+from typing import Any, TypeGuard
 
 from offramp.errors import UserError, guess, shown
 
-__all__ = ["MOST_THREADS", "choice", "is_number", "is_thread_count", "number", "numbers", "switch", "whole"]
+__all__ = [
+    "MOST_THREADS",
+    "check_paths",
+    "choice",
+    "count_of",
+    "described",
+    "flag",
+    "is_number",
+    "is_thread_count",
+    "number",
+    "numbers",
+    "of_kind",
+    "path_of",
+    "switch",
+    "whole",
+    "word_of",
+]
 
 MOST_THREADS = 4096  # more than any machine has for one process
+_PLAIN = (str, bytes, int, float, list, tuple, dict, set, frozenset, os.PathLike, type(None))
+
+
+def described(value: object) -> str:
+    """A value as a message shows it: plain ones as they are, others by their class."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return shown(value) if isinstance(value, _PLAIN) else f"a {type(value).__name__}"
+
+
+def of_kind(name: str, value: object, kinds: Any, must: str) -> None:
+    """Check the type of an argument.
+
+    Args:
+        name: The argument.
+        value: What was given for it.
+        kinds: What it may be, as ``isinstance`` takes it.
+        must: What it must be, in words, with an example.
+
+    Raises:
+        UserError: It is something else.
+    """
+    if not isinstance(value, kinds):
+        raise UserError(f"{name} is {described(value)}, must be {must}")
+
+
+def flag(name: str, value: object) -> None:
+    """Refuse all but true and false for an argument.
+
+    Raises:
+        UserError: It is something else.
+    """
+    of_kind(name, value, bool, "true or false")
+
+
+def word_of(name: str, value: object, words: Collection[str], noun: str) -> str:
+    """Check that an argument is one of a few words.
+
+    Args:
+        name: The argument.
+        value: What was given for it.
+        words: Those that it may be.
+        noun: What they are, e.g. ``"counting convention"``.
+
+    Raises:
+        UserError: It is something else.
+    """
+    if not isinstance(value, str):
+        raise UserError(f"{name} is {described(value)}, must be one of: {', '.join(words)}")
+    if value not in words:
+        raise UserError(f"no {noun} {shown(value)}{guess(value, words)}; there are: {', '.join(words)}")
+    return value
+
+
+def path_of(name: str, value: object, of: str) -> Path:
+    """Check that an argument is a path; one to write to is looked at by :mod:`offramp.places` too.
+
+    Args:
+        name: The argument.
+        value: What was given for it.
+        of: What the path is of.
+
+    Raises:
+        UserError: It is no text and no Path, is empty, or has a character that no path has.
+    """
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise UserError(f"{name} is {described(value)}, must be the path of {of}")
+    return Path(text)
+
+
+def check_paths(name: str, value: object, of: str) -> None:
+    """Check that an argument is a list of paths.
+
+    Args:
+        name: The argument.
+        value: What was given for it.
+        of: What the paths are of.
+
+    Raises:
+        UserError: It is something else, also one path alone.
+    """
+    if isinstance(value, str | bytes | os.PathLike) or not isinstance(value, Iterable):
+        raise UserError(f"{name} are {described(value)}, must be a list of paths, of {of}")
+    for each in value:
+        path_of(name, each, of)
+
+
+def count_of(name: str, value: object, least: int = 1) -> int:
+    """Check that an argument is a whole number of at least so much.
+
+    Raises:
+        UserError: It is something else.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
+        raise UserError(f"{name} is {described(value)}, must be a whole number of at least {least}")
+    return int(value)
 
 
 def is_number(value: object) -> bool:
@@ -84,7 +200,7 @@ def choice(part: object, name: str, choices: Sequence[str | int]) -> None:
         UserError: It is another one.
     """
     value = getattr(part, name)
-    if isinstance(value, bool) or value not in choices:
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or value not in choices:
         words = [str(word) for word in choices]
         either = " or ".join([", ".join(words[:-1]), words[-1]])
         raise UserError(f"{name} is {shown(value)}{guess(value, words)}, must be {either}")

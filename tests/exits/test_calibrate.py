@@ -267,7 +267,7 @@ FINE = {"budget": "50%"}
         ({"risk": 0.1, "delta": 1}, "delta is 1, must be"),
         (
             {"risk": 0.1, "loss": "brief"},
-            r"loss is 'brief' \(did you mean 'brier'\?\), must be wrong or brier",
+            r"no loss 'brief' \(did you mean 'brier'\?\); there are: wrong, brier",
         ),
         ({"risk": 0.1, "rule": "published"}, "rule is for budget, not for risk"),
         ({"risk": 0.1, "per_class": True}, "per_class is for budget or latency, not for risk"),

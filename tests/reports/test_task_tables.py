@@ -149,7 +149,7 @@ def test_a_baseline_by_its_label_or_by_its_folder(make):
         compare(runs, baseline="pcgrd")
     with pytest.raises(UserError, match="of several groups, joint, pcgrad; give the runs of one method"):
         compare(runs, baseline=runs[:2])
-    with pytest.raises(UserError, match="metrics is 'everything', must be one of primary, compared, all"):
+    with pytest.raises(UserError, match="no metrics 'everything'; there are: primary, compared, all"):
         compare(runs, metrics="everything")
 
 

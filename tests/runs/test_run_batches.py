@@ -18,7 +18,7 @@ def test_batches_of_a_run_are_normalised_as_in_its_training():
         expected = (getattr(data, split).images / 255 - mean) / std
         torch.testing.assert_close(images, expected, rtol=1e-4, atol=1e-5)
         assert {batch.origin for batch in batches} == {Origin("noise", split, is_test=split == "test")}
-    with pytest.raises(UserError, match="no 'valid'"):
+    with pytest.raises(UserError, match="no split 'valid'"):
         run.batches("valid")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,10 @@ from offramp.analysis._tables import tables
 from offramp.analysis.convergence import Curves, curves
 from offramp.analysis.pictures.filters import FilterLine
 from offramp.analysis.settings import Settings
+from offramp.checks import described, of_kind, path_of
 from offramp.errors import UserError, shown
 from offramp.nets import Net
+from offramp.nets.net import check_net
 from offramp.out_of_memory import told_by
 from offramp.places import checked_path
 from offramp.plain_json import plain_json
@@ -56,6 +58,12 @@ def diagnose(
         UserError: No finished runs of one net on one data set, outputs that share nothing, no validation
             images, or a damaged file.
     """
+    of_kind("settings", settings, Settings, "offramp.analysis.Settings(...)")
+    if isinstance(runs, str | Path | Run) or not isinstance(runs, Iterable):
+        raise UserError(f"runs are {described(runs)}, must be a list of runs or their folders")
+    runs = [*runs]
+    if net is not None:
+        check_net(net, "net")
     opened = {_folder(run): run for run in runs if isinstance(run, Run)}
     groups = compare([_folder(run) for run in runs]).groups
     nets = dict.fromkeys(run.net for group in groups for run in group.runs)
@@ -205,7 +213,7 @@ class Diagnosis:
 
 def _folder(run: str | Path | Run) -> Path:
     if not isinstance(run, Run):
-        return Path(run)
+        return path_of("runs", run, "a run")
     if run.folder is None:
         raise UserError("a run that is kept nowhere has no curves to follow; train it with `out=...`")
     return run.folder

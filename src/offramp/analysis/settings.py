@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from offramp.analysis.filters import Unit
-from offramp.checks import number, whole
+from offramp.checks import choice, described, number, whole
 from offramp.errors import UserError, guess, shown
 
 __all__ = ["TOPICS", "Settings", "SplitName"]
@@ -42,6 +42,8 @@ class Settings:
     split: SplitName = "val"
 
     def __post_init__(self) -> None:
+        if isinstance(self.what, str) or not isinstance(self.what, Collection):
+            raise UserError(f"what is {described(self.what)}, must be a list of some of: {', '.join(TOPICS)}")
         for topic in self.what:
             if topic not in TOPICS:
                 raise UserError(
@@ -51,6 +53,8 @@ class Settings:
         if not self.what:
             raise UserError(f"nothing to diagnose; give some of: {', '.join(TOPICS)}")
         whole(self, "batches", 1)
+        choice(self, "unit", get_args(Unit))
+        choice(self, "split", get_args(SplitName))
         if self.step is not None:
             number(self, "step", "above 0", lambda length: length > 0)
         number(self, "ratio", "of 1 or more", lambda ratio: ratio >= 1)

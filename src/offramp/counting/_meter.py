@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from offramp.attention import plain_attention
 from offramp.counting.conventions import Convention
-from offramp.flops import FORMULAS, Operators, without_formula
+from offramp.flops import FORMULAS, Counter, Operators, without_formula
 
 __all__ = ["Meter"]
 
@@ -31,7 +30,7 @@ class Meter:
     def __init__(self, rule: Convention, names: Mapping[nn.Module, str]) -> None:
         self.rule, self.names = rule, names
         self.unknown: list[str] = []
-        self.counter = FlopCounterMode(display=False, custom_mapping=FORMULAS)
+        self.counter = Counter(display=False, custom_mapping=FORMULAS)
         self.operators = Operators(self.counter.flop_registry)
         self.before: dict[nn.Module, int] = {}
         self.extra = self.last = self.reported = 0

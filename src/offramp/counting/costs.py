@@ -13,14 +13,15 @@ from typing import Any
 
 from torch import nn
 
+from offramp.checks import word_of
 from offramp.counting._dry_run import dry_run, taking, total, walked
 from offramp.counting._one_piece import one_piece, unknown_piece
 from offramp.counting.conventions import CONVENTIONS
-from offramp.errors import UserError, shown
+from offramp.errors import UserError
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.multi_task import MultiTaskNet
-from offramp.nets.net import Net
-from offramp.nets.sample import make_sample, sample_of
+from offramp.nets.net import Net, check_net
+from offramp.nets.sample import checked_size, make_sample, sample_of
 from offramp.nets.separate import Separate
 
 __all__ = ["Cost", "ExitCost", "cost"]
@@ -83,13 +84,14 @@ def cost(net: Net, input_size: tuple[int, ...] | None = None, convention: str | 
     Raises:
         UserError: Unknown convention, or an input that the net cannot take.
     """
-    name = convention or getattr(net, "convention", "macs")
-    if name not in CONVENTIONS:
-        raise UserError(f"no counting convention {shown(name)}; there are: {', '.join(CONVENTIONS)}")
+    check_net(net, "net")
+    size = None if input_size is None else checked_size(input_size)
+    given = getattr(net, "convention", "macs") if convention is None else convention
+    name = word_of("convention", given, CONVENTIONS, "counting convention")
     rule = CONVENTIONS[name]
     if not isinstance(net, (MultiExitNet, MultiTaskNet, Separate)):
-        return _of_one_piece(net, input_size, name)
-    sample = make_sample(net, 1, tuple(input_size)) if input_size else net.sample(1)
+        return _of_one_piece(net, size, name)
+    sample = make_sample(net, 1, size) if size else net.sample(1)
     if isinstance(net, MultiTaskNet):
         return _of_tasks(net, sample, name)
     if isinstance(net, Separate):

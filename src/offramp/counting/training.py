@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from offramp.checks import count_of
 from offramp.errors import UserError
 from offramp.flops import Tally, without_formula
+from offramp.nets.net import check_net
 from offramp.nets.sample import sample_of
 from offramp.unchanged import unchanged
 
@@ -31,6 +33,7 @@ def training_macs(net: Net) -> int:
     Raises:
         UserError: It runs operators that cannot be counted.
     """
+    check_net(net, "net")
     batch = 2  # batch norm in train mode cannot do with one value for each channel
     tally = Tally()
     with unchanged(net), torch.enable_grad():
@@ -68,4 +71,5 @@ def paper_operations(exits: int) -> PaperOperations:
 
     No real net is like that: its heads are far cheaper than its layers, so that the saving depends on beta.
     """
+    count_of("exits", exits)
     return PaperOperations(joint=12 * exits - 2, dfs=10 * exits)

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from offramp.checks import of_kind
+
 __all__ = ["Batch", "Origin"]
 
 
@@ -43,6 +45,9 @@ class Batch:
     targets: Mapping[str, Tensor]
     origin: Origin | None = None
     keys: frozenset[str] | None = None
+
+    def __post_init__(self) -> None:
+        of_kind("targets", self.targets, Mapping, "a mapping from the key of each target to its Tensor")
 
     def __len__(self) -> int:
         return len(self.inputs if isinstance(self.inputs, Tensor) else next(iter(self.inputs.values())))

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from offramp.checks import described
 from offramp.data.batch import Batch
 from offramp.errors import UserError
 
@@ -33,6 +34,8 @@ class JointBatch(Batch):
     parts: Mapping[str, Batch]
 
     def __init__(self, parts: Mapping[str, Batch]) -> None:
+        if not isinstance(parts, Mapping) or not all(isinstance(part, Batch) for part in parts.values()):
+            raise UserError(f"parts are {described(parts)}, must map the name of each set to a Batch")
         inputs = {name: part.inputs for name, part in parts.items()}
         targets = {key: target for part in parts.values() for key, target in part.targets.items()}
         if len(targets) < sum(len(part.targets) for part in parts.values()):

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from offramp.checks import of_kind
 from offramp.data._class_names import check_name
 from offramp.data._sources import SPLITS
 from offramp.data.joint_split import JointSplit
@@ -36,6 +37,7 @@ class JointData(OpenedData[JointSplit]):
 
     def __init__(self, sets: Mapping[str, OpenedData[Any]], streams: Streams | None = None) -> None:
         _check_sets(sets)
+        of_kind("streams", streams, Streams | None, "offramp.data.Streams(...)")
         self.sets, self.streams = dict(sets), streams or Streams()
         self.keys = _keys(self.sets)
         digests = {name: data.digest for name, data in sets.items() if data.digest is not None}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
+from offramp.checks import described, flag, is_number, of_kind
 from offramp.data._columns import Columns
 from offramp.data._dense_opening import open_dense, refuse_settings
 from offramp.data._digest import digest
@@ -118,7 +120,7 @@ def open_data(
                 for name, each in source.items()
             }
         )
-    _check_numbers(val_fraction, seed, size)
+    _check_settings(settings)
     texts = text_reader(tokenizer, text, max_tokens, size=size, channels=channels, image=image)
     found = find_source(source, _columns(texts, image, label, tasks))
     if found.dense:
@@ -162,7 +164,8 @@ def open_other(
         source: As for :func:`open_data`.
         known: The net's targets; a set that names no classes itself is taken to have theirs.
     """
-    _check_numbers(0, 0, size)
+    _check_settings({**_UNSET, "size": size, "channels": channels, "max_tokens": max_tokens,
+                     "image": image, "label": label, "text": text})  # fmt: skip
     texts = text_reader(tokenizer, text, max_tokens, size=size, channels=channels, image=image)
     found = find_source(source, _columns(texts, image, label, tasks, known=known))
     if found.dense:
@@ -254,7 +257,34 @@ def _open(
     return opened
 
 
-def _check_numbers(val_fraction: float, seed: int, size: int | None) -> None:
+_UNSET: dict[str, Any] = {  # what open_other has no use for
+    "val_fraction": 0, "seed": 0, "train_limit": None, "test_limit": None, "val_split": True, "classes": None,
+    "ignore_label": None,
+}  # fmt: skip
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    for name in ("seed", "train_limit", "test_limit", "size", "channels", "max_tokens"):
+        value = settings[name]
+        left_out = value is None and name != "seed"
+        if not left_out and (not isinstance(value, Integral) or isinstance(value, bool)):
+            raise UserError(f"{name} is {described(value)}, must be a whole number")
+    for name in ("image", "label", "text"):
+        of_kind(name, settings[name], str | None, "the name of a column")
+    flag("val_split", settings["val_split"])
+    of_kind(
+        "classes", settings["classes"], int | list | tuple | None, "a number of classes, or a list of them"
+    )
+    labels = settings["ignore_label"]
+    for label in labels if isinstance(labels, (list, tuple)) else [labels]:
+        of_kind(
+            "ignore_label", label, bool | int | str | None, "a label, a whole number or a word, or their list"
+        )
+    val_fraction, seed, size = (settings[name] for name in ("val_fraction", "seed", "size"))
+    if not is_number(val_fraction):
+        raise UserError(
+            f"val_fraction is {described(val_fraction)}, must be a number of at least 0 and below 1"
+        )
     if not 0 <= val_fraction < 1:
         raise UserError(f"val_fraction={val_fraction} must be at least 0 and below 1")
     if seed < 0:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from offramp.checks import is_number
+from offramp.checks import described, is_number, of_kind, word_of
 from offramp.data._augment import Augmentation, crop, cutout, flip, of_images, zoom
 from offramp.data._autoaugment import autoaugment
 from offramp.data._mixing import Mix
@@ -22,7 +22,7 @@ from offramp.data.stream import StreamSplit
 from offramp.data.target_tensors import TargetTensors
 from offramp.data.targets import ONE_CLASS, Target
 from offramp.data.text_data import TextData
-from offramp.errors import UserError, guess, shown
+from offramp.errors import UserError, shown
 
 __all__ = ["PIPELINES", "Transform", "default_pipeline", "pipeline"]
 
@@ -52,6 +52,10 @@ class Transform:
     kinds: Mapping[str, Target] = field(default_factory=lambda: ONE_CLASS)
 
     def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            levels = getattr(self, name)
+            of_kind(name, levels, tuple | list, "one number for each channel")
+        of_kind("steps", self.steps, tuple, "a tuple of augmentations")
         numbers = all(is_number(value) for value in (*self.mean, *self.std))
         if len(self.mean) != len(self.std) or not numbers or not all(value > 0 for value in self.std):
             raise UserError(
@@ -125,6 +129,8 @@ AS_THEY_ARE: tuple[Levels, Levels] = (0.0,), (1.0,)  # of every channel
 gray_crop = partial(crop, fill=128)
 colours_and_shapes = of_images(autoaugment)
 
+OPENED = "what offramp.open_data returns"
+
 PIPELINES: dict[str, Pipeline] = {
     "none": Pipeline((), None),
     "crop-flip": Pipeline((crop, flip), None),
@@ -170,11 +176,11 @@ def pipeline(
     Raises:
         UserError: No such pipeline, or one that does not fit the set.
     """
-    name = name or default_pipeline(data)
-    if name not in PIPELINES:
-        raise UserError(
-            f"no pipeline {shown(name)}{guess(name, PIPELINES)}; there are: {', '.join(PIPELINES)}"
-        )
+    of_kind("data", data, OpenedData, OPENED)
+    for key, alpha in (("mixup", mixup), ("cutmix", cutmix)):
+        if not is_number(alpha) or alpha < 0:
+            raise UserError(f"{key} is {described(alpha)}, must be a number of 0 or more")
+    name = default_pipeline(data) if name is None else word_of("name", name, PIPELINES, "pipeline")
     if not isinstance(data, ImageData):
         return _of_texts(name, mixup=mixup, cutmix=cutmix)
     steps, statistics, resized_crop = PIPELINES[name]
@@ -195,6 +201,7 @@ def pipeline(
 
 def default_pipeline(data: OpenedData[Any]) -> str:
     """The pipeline of a set for which none is named."""
+    of_kind("data", data, OpenedData, OPENED)
     if isinstance(data, TextData):
         return "none"
     return "nyuv2" if data.dense else "crop-flip"

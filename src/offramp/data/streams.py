@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from math import floor
 
-__all__ = ["Streams", "batches_given"]
+from offramp.checks import choice, count_of, of_kind
+from offramp.errors import shown
+
+__all__ = ["EPOCHS_OF", "ORDERS", "Streams", "batches_given"]
+
+ORDERS = ("together", "in-turn")
+EPOCHS_OF = ("longest", "shortest")
 
 
 @dataclass(frozen=True)
@@ -25,11 +31,21 @@ class Streams:
         epoch_of: The set that an epoch sees exactly once: the ``"longest"`` or the ``"shortest"``, counted
             in steps, proportions taken into account.
         proportions: Name of a set -> its share, a whole number; 1 where it is not named.
+
+    Raises:
+        UserError: There is no such order or epoch, or a share is no whole number of at least 1.
     """
 
     order: str = "together"
     epoch_of: str = "longest"
     proportions: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        choice(self, "order", ORDERS)
+        choice(self, "epoch_of", EPOCHS_OF)
+        of_kind("proportions", self.proportions, Mapping, "a mapping from names of sets to whole numbers")
+        for name, share in self.proportions.items():
+            count_of(f"proportions: that of {shown(name)}", share)
 
     def sizes(self, names: Sequence[str], batch_size: int) -> dict[str, int]:
         """How many samples of each set a step has where it has any.

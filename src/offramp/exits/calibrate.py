@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from offramp.checks import is_number
+from offramp.checks import described, flag, is_number, word_of
+from offramp.counting import CONVENTIONS
 from offramp.data.batches import BatchTransform
-from offramp.errors import UserError, guess, shown
+from offramp.errors import UserError, shown
 from offramp.exits.calibration.amounts import operations, seconds
 from offramp.exits.calibration.chosen import check_untouched
 from offramp.exits.calibration.reading import Reader
@@ -89,6 +90,8 @@ def calibrate(
         "per_class": per_class, "rule": rule, "loss": loss, "batch_size": batch_size,
         "convention": convention,
     })  # fmt: skip
+    if transform is not None and not callable(transform):
+        raise UserError(f"transform is {described(transform)}, must be what normalises a batch")
     run = net if isinstance(net, Run) else None
     model: Any = run.net if run else net
     recorded = record(model, data, run=run, transform=transform)
@@ -129,21 +132,20 @@ def _check(target: str, given: Mapping[str, Any]) -> None:
     """Check all that can be wrong before the net runs."""
     for name, targets in OPTIONS.items():
         default = inspect.signature(calibrate).parameters[name].default
-        if target not in targets and given[name] != default:
+        if target not in targets and given[name] is not default and given[name] != default:
             raise UserError(f"{name} is for {' or '.join(targets)}, not for {target}; leave it out")
     for name, choices in (("rule", ("best", "published")), ("loss", ("wrong", "brier"))):
-        if given[name] not in choices:
-            words = guess(given[name], choices)
-            raise UserError(f"{name} is {shown(given[name])}{words}, must be {choices[0]} or {choices[1]}")
-    for name in ("per_class", "temperatures"):
-        if given[name] not in (None, False, True):
-            raise UserError(f"{name} is {shown(given[name])}, must be true or false")
+        word_of(name, given[name], choices, name)
+    flag("per_class", given["per_class"])
+    if given["temperatures"] is not None:
+        flag("temperatures", given["temperatures"])
+    if given["convention"] is not None:
+        word_of("convention", given["convention"], CONVENTIONS, "counting convention")
     if given["budget"] is not None:  # a mistake shall not wait until the net has run
         operations(given["budget"], 1.0)
     if given["latency"] is not None:
         seconds(given["latency"], 1.0)
-    if given["confidence"] not in CONFIDENCES:
-        Policy((0.5,), given["confidence"])  # says which there are
+    word_of("confidence", given["confidence"], CONFIDENCES, "confidence")
     if given["rule"] == "published" and given["per_class"]:
         raise UserError("the published thresholds are one for each exit; leave out rule or per_class")
     for name, other in (("risk", ""), ("delta", ", or None for a risk in expectation")):

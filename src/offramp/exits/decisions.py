@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from offramp.checks import described, of_kind
 from offramp.errors import UserError
 from offramp.exits._gate import Gate
 from offramp.exits.confidence import Reading
@@ -69,6 +70,10 @@ def decide(recorded: ExitLogits, policy: Policy, costs: Paths | None = None) -> 
     Raises:
         UserError: The policy is for another number of exits or classes, or another net.
     """
+    of_kind("recorded", recorded, ExitLogits, "ExitLogits, e.g. ExitLogits.of(net, batches)")
+    of_kind("policy", policy, Policy, "a Policy, as offramp.calibrate returns it")
+    if costs is not None and not hasattr(costs, "of"):
+        raise UserError(f"costs are {described(costs)}, must be e.g. PathCosts(net)")
     if policy.num_exits != recorded.num_exits:
         raise UserError(
             f"the policy is for {policy.num_exits} exits, the logits are of {recorded.num_exits}; "

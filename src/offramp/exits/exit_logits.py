@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from offramp.checks import of_kind
 from offramp.data.batch import Batch, Origin
 from offramp.data.smaller_batches import SmallerBatches
 from offramp.errors import UserError, shown
@@ -48,6 +49,8 @@ class ExitLogits:
     net: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("logits", "labels"):
+            of_kind(name, getattr(self, name), Tensor, "a Tensor")
         if self.logits.ndim != 3 or self.labels.shape != self.logits.shape[1:2]:
             raise UserError(
                 "recorded logits are [K, N, classes] with N labels, "
@@ -119,6 +122,7 @@ class ExitLogits:
             UserError: The net does something else, or a batch is none.
         """
         target = target_of(net)
+        of_kind("batches", batches, Iterable, "batches, e.g. a DataLoader or a list of (inputs, labels)")
         device = next((p.device for p in net.parameters()), torch.device("cpu"))
         logits, labels, digest = [], [], _Digest()
         origin: Origin | None = None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from offramp.checks import is_number, numbers
+from offramp.checks import count_of, is_number, numbers, path_of
 from offramp.errors import UserError, guess, shown
 from offramp.exits._fingerprint import fingerprint
 from offramp.exits._with_exits import check_has_exits
@@ -136,7 +136,12 @@ class Policy:
 
     @classmethod
     def full(cls, num_exits: int) -> Policy:
-        """The policy by which every sample goes to the last exit."""
+        """The policy by which every sample goes to the last exit.
+
+        Raises:
+            UserError: There are fewer than two exits.
+        """
+        count_of("num_exits", num_exits, 2)
         return cls((None,) * (num_exits - 1))
 
     def check(self, net: MultiExitNet) -> None:
@@ -183,6 +188,7 @@ class Policy:
         Raises:
             UserError: No such file, or it is no policy.
         """
+        path = path_of("path", path, "a policy that calibration wrote")
         try:
             text = read_text(path, longest=LONGEST)
         except UserError as error:

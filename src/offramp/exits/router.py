@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from offramp.checks import is_number
+from offramp.checks import flag, is_number
 from offramp.errors import UserError, shown
 from offramp.exits._inference import InferenceNet, Step
 from offramp.exits._inputs import Inputs
@@ -62,6 +62,7 @@ class Router:
     """
 
     def __init__(self, net: MultiExitNet, policy: Policy, *, compile: bool = False) -> None:
+        flag("compile", compile)
         self.policy = policy
         self._net = InferenceNet(net, policy, compile=compile)
         self._inputs = Inputs(net)

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from offramp.attention import plain_attention
 from offramp.flops.operators import FORMULAS, Operators
 
-__all__ = ["Tally"]
+__all__ = ["Counter", "Tally"]
 
 
 class Tally:
@@ -21,7 +21,7 @@ class Tally:
     """
 
     def __init__(self) -> None:
-        self._counter = _Counter(display=False, custom_mapping=FORMULAS)
+        self._counter = Counter(display=False, custom_mapping=FORMULAS)
         self._operators = Operators(self._counter.flop_registry)
         self.hiding = self._operators.hiding
         self._aside = 0
@@ -48,8 +48,11 @@ class Tally:
             del self.hiding[hiding:]
 
 
-class _Counter(FlopCounterMode):
-    """Torch's counter without hooks on modules, which would have whole gradients of features computed."""
+class Counter(FlopCounterMode):
+    """Torch's counter without hooks on modules.
+
+    They would have whole gradients of features computed, and stumble over an output that is a parameter.
+    """
 
     def __init__(self, **how: object) -> None:
         super().__init__(**how)  # type: ignore[arg-type]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from functools import reduce
 from operator import mul
 from typing import Any, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from offramp.errors import UserError
+from offramp.checks import of_kind
+from offramp.errors import UserError, guess, shown
 from offramp.forks import _channelwise, _readers  # noqa: F401  (they register what a Feature can do)
 from offramp.forks._hand_out_cut import HandOutCut
 from offramp.forks._hand_out_joined import HandOutJoined
@@ -128,11 +130,23 @@ def partition(net: Net, options: Partition | None = None, **changes: Any) -> Net
     """
     if options is not None and changes:
         raise UserError("give partition() either a Partition or its fields, not both")
+    of_kind("options", options, Partition | None, "a Partition, e.g. offramp.forks.Partition(beta=0.7)")
+    fields = {field.name for field in dataclasses.fields(Partition)}
+    for name in changes:
+        if name not in fields:
+            raise UserError(
+                f"a partition has no {shown(name)}{guess(name, fields)}; it has: {', '.join(sorted(fields))}"
+            )
     return install(net, [options or Partition(**changes)])
 
 
 def remove(net: Net) -> Net:
-    """Take all rules off a net's forks again, which leaves plain forks; return the net."""
+    """Take all rules off a net's forks again, which leaves plain forks; return the net.
+
+    Raises:
+        UserError: It is no network.
+    """
+    of_kind("net", net, nn.Module, "a net, e.g. one that offramp.attach made")
     for i, fork in enumerate(getattr(net, "forks", ())):
         if isinstance(fork, GainFork):
             net.forks[i] = Fork(fork.consumers)

@@ -15,6 +15,7 @@ from offramp.distributed.collectives import mean_all, world_size
 from offramp.errors import UserError, shown
 from offramp.methods.combiners import Backward
 from offramp.methods.objectives import Step
+from offramp.nets.inputs import check_inputs
 from offramp.nets.net import check_net
 from offramp.tasks import Task
 
@@ -78,6 +79,8 @@ def batch_of(inputs: Any, targets: Any, outputs: Mapping[str, Task]) -> Batch:
         UserError: A Tensor for several targets, or keys that are no task's while a task lacks its own.
     """
     keys = list(dict.fromkeys(task.target for task in outputs.values()))
+    given = inputs.inputs if isinstance(inputs, Batch) else inputs
+    check_inputs(given, "" if given is not inputs else ", or an offramp.data.Batch")
     if isinstance(inputs, Batch):
         if targets is not None:
             raise UserError("a Batch brings its targets; leave the second argument out")
@@ -205,6 +208,8 @@ def unwrap(model: nn.Module) -> tuple[nn.Module, nn.Module]:
     Raises:
         UserError: It is no net with outputs.
     """
+    if not isinstance(model, nn.Module):
+        check_net(model, "net")  # which refuses it
     while isinstance(model, DistributedDataParallel):
         model = model.module
     net = getattr(model, "_orig_mod", model)  # of torch.compile

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from torch import nn
 
+from offramp.checks import count_of, flag, of_kind
 from offramp.errors import UserError, guess, shown
 from offramp.forks import Rule
 from offramp.methods._handed_over import unwrap
@@ -68,6 +69,11 @@ class Method:
     rows: Mapping[type, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        for key in ("name", "summary", "paper"):
+            of_kind(key, getattr(self, key), str, "a text")
+        for key in ("parts", "rows"):
+            of_kind(key, getattr(self, key), Mapping, "a mapping")
+        flag("separate", self.separate)
         for axis in self.parts:
             if axis not in AXES:
                 raise UserError(
@@ -243,6 +249,7 @@ class Method:
         Raises:
             UserError: The method trains no step by itself, or does not fit the net.
         """
+        count_of("seed", seed, 0)
         if self.separate or not isinstance(self.loop, Minibatch):
             regime = "one network per output" if self.separate else "in epochs of several phases"
             raise UserError(

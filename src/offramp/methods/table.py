@@ -374,7 +374,7 @@ def method(name: str, options: Mapping[str, Any] | None = None, /, **settings: A
     """
     if options is not None and settings:
         raise UserError("give method() its options in a mapping or by keyword, not both")
-    if not isinstance(name, str) or not isinstance(options or {}, Mapping):
+    if not isinstance(name, str) or not isinstance(options, Mapping | None):
         raise UserError(
             f"method() takes a name and a mapping of options, got {shown(name)} and {shown(options)}"
         )

@@ -7,13 +7,14 @@ from typing import Any, Literal, TypeVar, overload
 
 from torch import Tensor, nn
 
+from offramp.checks import of_kind
 from offramp.errors import UserError, shown
 from offramp.forks.fork import Fork
 from offramp.forks.forked_net import ForkedNet
 from offramp.nets.channel_axis import Axes, ChannelAxis, channel_axes, look
 from offramp.nets.exits import Exit, exits
 from offramp.nets.named_inputs import named_inputs
-from offramp.nets.net import Net
+from offramp.nets.net import Net, check_form, modules_of
 from offramp.nets.passage import Passage, kept_exits, passage
 from offramp.nets.sample import Example, checked_size
 from offramp.tasks import Classification, Task
@@ -70,8 +71,8 @@ class MultiExitNet(Net, ForkedNet):
         task: Task | None = None,
     ) -> None:
         super().__init__()
-        self.stages = nn.ModuleList(stages)
-        self.heads = nn.ModuleList(heads)
+        self.stages = nn.ModuleList(modules_of("stages", stages))
+        self.heads = nn.ModuleList(modules_of("heads", heads))
         if len(self.stages) != len(self.heads):
             raise UserError(
                 f"a multi-exit net needs one head per stage, "
@@ -84,6 +85,8 @@ class MultiExitNet(Net, ForkedNet):
             )
         if not isinstance(task, Task | None):
             raise UserError(f"task is a Task such as offramp.tasks.Classification(), got {shown(task)}")
+        check_form(example, channel_axis)
+        of_kind("convention", convention, str, "how operations are counted, e.g. 'macs'")
         self.forks = nn.ModuleList(Fork() for _ in self.stages[:-1])
         self.input_size = checked_size(input_size)
         self.example = example

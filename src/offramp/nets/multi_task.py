@@ -7,12 +7,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from offramp.checks import described
 from offramp.errors import UserError
 from offramp.forks.fork import Fork
 from offramp.forks.forked_net import ForkedNet
 from offramp.nets.channel_axis import Axes, ChannelAxis, channel_axes, look
 from offramp.nets.named_inputs import named_inputs
-from offramp.nets.net import Net
+from offramp.nets.net import Net, check_form, modules_of
 from offramp.nets.sample import Example, checked_size
 from offramp.tasks import Task
 
@@ -56,8 +57,15 @@ class MultiTaskNet(Net, ForkedNet):
         channel_axis: ChannelAxis | None = None,
     ) -> None:
         super().__init__()
-        self.stages, self.decoders = nn.ModuleList(stages), nn.ModuleList(decoders)
+        if not isinstance(outputs, Mapping) or not all(isinstance(task, Task) for task in outputs.values()):
+            raise UserError(
+                f"outputs are {described(outputs)}, must map the name of each output to its task, e.g. "
+                "{'depth': offramp.tasks.Depth()}"
+            )
+        self.stages = nn.ModuleList(modules_of("stages", stages))
+        self.decoders = nn.ModuleList(modules_of("decoders", decoders))
         self.outputs = dict(outputs)
+        check_form(example, channel_axis)
         count = len(self.stages)
         if not outputs or len(self.decoders) != len(outputs) or not count or len(outputs) % count:
             raise UserError(

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from offramp.checks import described, of_kind
 from offramp.copying import kept_results
 from offramp.errors import UserError, shown
+from offramp.nets.inputs import check_inputs
 from offramp.nets.ownership import owners
 from offramp.nets.sample import Example, make_sample
 from offramp.tasks import Task
 
-__all__ = ["Net", "check_net"]
+__all__ = ["Net", "check_form", "check_net", "modules_of"]
 
 _Self = TypeVar("_Self", bound="Net")
 
@@ -82,6 +84,10 @@ def check_net(net: object, name: str) -> None:
     Raises:
         UserError: It is a plain backbone, or no network at all.
     """
+    if isinstance(net, type):
+        raise UserError(
+            f"{name} is the class {net.__name__}; give a net made by it, such as {net.__name__}(...)"
+        )
     if isinstance(net, nn.Module) and hasattr(net, "outputs"):
         if hasattr(net, "owners"):
             _check_outputs(net)
@@ -128,3 +134,30 @@ def _check_owners(net: nn.Module) -> None:
             f"{type(net).__name__}.owners() {fault}; it maps the name of every parameter to a frozenset of "
             f"the outputs (0 to {len(places) - 1}) whose losses reach it, as offramp.nets.owners() does"
         )
+
+
+def modules_of(name: str, value: object) -> list[nn.Module]:
+    """Check that an argument is several modules.
+
+    Raises:
+        UserError: It is something else.
+    """
+    modules = (
+        [*value] if isinstance(value, Iterable) and not isinstance(value, str | Mapping | Tensor) else []
+    )
+    wrong = [described(each) for each in modules if not isinstance(each, nn.Module)]
+    if not modules or wrong:
+        given = f"several, among them {wrong[0]}" if wrong else described(value)
+        raise UserError(f"{name} are {given}, must be modules, e.g. a list of nn.Sequential(...)")
+    return modules
+
+
+def check_form(example: object, channel_axis: object) -> None:
+    """Check what is said of a net's inputs and features beside their sizes.
+
+    Raises:
+        UserError: An example without Tensors, or an axis that is no number.
+    """
+    if example is not None:
+        check_inputs(example, name="example")
+    of_kind("channel_axis", channel_axis, int | Mapping | None, "an axis, or a mapping from exit to axis")

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from offramp.checks import of_kind
+from offramp.nets.inputs import check_inputs
 from offramp.unchanged import unchanged
 
 __all__ = ["owners"]
@@ -35,6 +37,8 @@ def owners(net: nn.Module, inputs: Any) -> dict[str, frozenset[int]]:
         tied parameters the first name stands for all. The net is left as it was: parameters, buffers,
         gradients, modes and random state; hooks of the user's own do not run.
     """
+    of_kind("net", net, nn.Module, "a network")
+    check_inputs(inputs)
     reaching: dict[str, set[int]] = {name: set() for name, _ in net.named_parameters()}
     for parameter, buffer, x in (
         (_near, _same, inputs),

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from offramp.checks import count_of, of_kind
 from offramp.errors import UserError
 from offramp.forks.forked_net import ForkedNet
 from offramp.forks.scales import scales_of, with_scales
@@ -54,6 +55,9 @@ def last_linear(net: ForkedNet, exit: int) -> nn.Linear:
     Raises:
         UserError: No linear layer makes the logits.
     """
+    of_kind("net", net, ForkedNet, "a net with exits or tasks")
+    if count_of("exit", exit) > len(net.heads):
+        raise UserError(f"exit is {exit}, and the net has the exits 1 to {len(net.heads)}")
     head = net.heads[exit - 1]
     parts = None if reads_previous(head) else opened(head)
     if parts is not None and not parts[2]:

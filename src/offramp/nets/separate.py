@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from offramp.checks import of_kind
 from offramp.copying import deep_copy
 from offramp.nets.exits import exits, reads_previous
 from offramp.nets.multi_exit import MultiExitNet
@@ -32,10 +33,14 @@ class Separate(Net):
 
     Args:
         net: A multi-exit or a multi-task net with plain forks.
+
+    Raises:
+        UserError: It is none of them.
     """
 
     def __init__(self, net: MultiExitNet | MultiTaskNet) -> None:
         super().__init__()
+        of_kind("net", net, MultiExitNet | MultiTaskNet, "a MultiExitNet or a MultiTaskNet")
         self.nets = nn.ModuleList(deep_copy(_alone(net, k)) for k in range(len(net.outputs)))
         self.outputs = net.outputs
         self.example, self.convention = net.example, net.convention

@@ -7,11 +7,13 @@ from typing import Any, cast
 
 from torch import nn
 
+from offramp.checks import described, of_kind
 from offramp.data.targets import Target
 from offramp.errors import UserError, shown
 from offramp.forks.fork import Fork
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.multi_task import MultiTaskNet
+from offramp.nets.net import Net
 from offramp.nets.zoo.catalogue import NETS, build_named
 from offramp.tasks.of_target import task_of
 
@@ -32,6 +34,11 @@ def with_tasks(net: MultiExitNet, targets: Mapping[str, Target]) -> MultiTaskNet
         UserError: The net is none of the zoo, or has no exits or no plain forks; or a target is one for every
             pixel, of which these nets' heads know nothing.
     """
+    of_kind("net", net, Net, "a net of the zoo, e.g. offramp.nets.resnet18()")
+    if not isinstance(targets, Mapping) or not all(isinstance(each, Target) for each in targets.values()):
+        raise UserError(
+            f"targets are {described(targets)}, must map the name of each output to an offramp.data.Target"
+        )
     arguments = dict(net.spec or {})
     name = arguments.pop("net", type(net).__name__)
     if name not in NETS:

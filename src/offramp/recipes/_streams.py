@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from offramp.checks import choice
+from offramp.data.streams import EPOCHS_OF, ORDERS
 from offramp.errors import UserError, guess, shown
 
 __all__ = ["PER_SET", "check_streams", "of_set"]
 
-ORDERS = ("together", "in-turn")
-EPOCHS_OF = ("longest", "shortest")
 # Settings that a data set can have of its own: how it is opened, and how its samples are augmented.
 PER_SET = (
     "augment", "val_fraction", "train_limit", "test_limit", "size", "val_split", "image_channels", "image",

@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from offramp.checks import of_kind
 from offramp.errors import UserError, guess, shown
 from offramp.plain_yaml import parse_yaml
 from offramp.text_file import read_text
@@ -55,6 +56,7 @@ def setting(text: str) -> tuple[str, Any]:
     Raises:
         UserError: No ``=`` in the text, or a value that is not YAML.
     """
+    of_kind("setting", text, str, "a text such as 'lr=0.1'")
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise UserError(f"setting {shown(text)} must read key=value, e.g. lr=0.1")

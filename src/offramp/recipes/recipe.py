@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from offramp.checks import choice, number, switch, whole
+from offramp.checks import choice, described, number, of_kind, path_of, switch, whole
 from offramp.errors import UserError, shown
 from offramp.recipes._checks import check_class_weights, check_labels, check_milestones, check_options
 from offramp.recipes._milestones import shorter
@@ -148,6 +148,8 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for setting in dataclasses.fields(self):
+            object.__setattr__(self, setting.name, _plain(getattr(self, setting.name)))
         try:
             self._check()
         except UserError as error:
@@ -233,6 +235,7 @@ class Recipe:
         Raises:
             UserError: A key that neither the recipe nor any method knows, or a value out of range.
         """
+        of_kind("recipe", values, Mapping, "a mapping from keys to values")
         return cls().replace(**{str(key): value for key, value in values.items()})
 
     @classmethod
@@ -244,6 +247,7 @@ class Recipe:
         """
         from offramp.recipes.file import read
 
+        source = path_of("recipe", source, "a YAML file, or the name of a shipped recipe")
         try:
             return cls.from_dict(read(source))
         except UserError as error:
@@ -285,6 +289,8 @@ class Recipe:
         """
         from offramp.recipes.file import setting
 
+        if isinstance(settings, str) or not isinstance(settings, Iterable):
+            raise UserError(f"settings are {described(settings)}, must be a list of texts, e.g. ['lr=0.1']")
         return self.replace(**dict(setting(text) for text in settings))
 
     def to_dict(self) -> dict[str, Any]:
@@ -297,3 +303,12 @@ class Recipe:
             "proportions": dict(self.proportions),
             "sets": {name: dict(settings) for name, settings in self.sets.items()},
         }
+
+
+def _plain(value: Any) -> Any:
+    """A value with numpy's scalars and arrays as Python's numbers and lists, which files can hold."""
+    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_plain, value))
+    return value

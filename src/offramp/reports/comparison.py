@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from offramp.errors import UserError, guess, shown
+from offramp.checks import check_paths, flag, of_kind, word_of
 from offramp.papers.catalogue import published_table
 from offramp.papers.published import TaskTable
 from offramp.reports._columns import METRICS, Metrics, has_tasks
@@ -94,12 +94,14 @@ def compare(
         UserError: No folder, no such table, a folder that is no finished run, nets or data that differ, a run
             given twice, no validation metrics to pick by, no such baseline, or a task that it lacks.
     """
-    if metrics not in METRICS:
-        raise UserError(
-            f"metrics is {shown(metrics)}{guess(metrics, METRICS)}, must be one of {', '.join(METRICS)}"
-        )
+    word_of("metrics", metrics, METRICS, "metrics")
+    flag("pick_lr", pick_lr)
+    of_kind("published", published, str | None, "the name of a published table")
+    check_paths("folders", folders, "runs")
     table = None if published is None else published_table(published)  # a wrong name before any run is read
-    wanted = [baseline] if isinstance(baseline, (str, Path)) else [*baseline]
+    if not isinstance(baseline, str | Path):
+        check_paths("baseline", baseline, "runs, or the label of a group")
+    wanted = [baseline] if isinstance(baseline, str | Path) else [*baseline]
     groups, differing = grouped(folders, pick_lr=pick_lr, baseline=wanted)
     comparison = Comparison(groups, tuple(notes(groups, differing)), metrics=metrics)
     if published is None or table is None:

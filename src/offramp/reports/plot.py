@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from offramp.checks import of_kind, path_of
 from offramp.reports._columns import has_tasks
 from offramp.reports._plot_differences import draw_differences
 from offramp.reports._plot_tasks import plot_tasks
@@ -28,6 +29,8 @@ def plot(comparison: Comparison, path: str | Path) -> Path:
         UserError: matplotlib is missing, an ending it does not know, or a place where no file can be
             written.
     """
+    of_kind("comparison", comparison, Comparison, "what offramp.compare returns")
+    path = path_of("path", path, "a picture")
     if has_tasks(comparison.result):
         plot_tasks(comparison, path)
         return Path(path)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from offramp.checks import path_of
 from offramp.errors import UserError
 from offramp.methods import Method, method
 from offramp.nets.text import word
@@ -101,7 +102,7 @@ def read_run(folder: str | Path) -> RunRecord:
     Raises:
         UserError: No such folder, not a run, not finished, or a file of it is damaged.
     """
-    folder = Path(folder)
+    folder = path_of("folder", folder, "a run")
     run = read_record(folder)
     result = Result.from_json(read_result(folder, run))
     return RunRecord(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from offramp.checks import of_kind, path_of
+from offramp.errors import UserError, shown
 from offramp.plain_json import plain_json
 from offramp.reports.comparison import Comparison
 from offramp.reports.plot import plot
@@ -19,9 +21,12 @@ def write_report(comparison: Comparison, folder: str | Path) -> dict[str, Any]:
         The content of ``comparison.json``: that of :meth:`Comparison.to_dict`, and where the picture lies.
 
     Raises:
-        UserError: matplotlib is missing.
+        UserError: matplotlib is missing, or there is no such folder.
     """
-    folder = Path(folder)
+    of_kind("comparison", comparison, Comparison, "what offramp.compare returns")
+    folder = path_of("folder", folder, "a folder that is there")
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {shown(folder)}; make it first")
     document = {**comparison.to_dict(), "picture": str(plot(comparison, folder / "comparison.png"))}
     (folder / "comparison.txt").write_text(comparison.table() + "\n", encoding="utf-8")
     text = plain_json(document, indent=1)

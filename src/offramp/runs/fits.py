@@ -102,6 +102,7 @@ def _outputs_for_image(net: Net, data: OpenedData[Any], *, other_sizes: bool) ->
         except UserError:  # says what to do itself
             raise
         except (RuntimeError, ValueError) as error:
+            _check_precision(net)
             for channels in (1, 3, 4):  # as image files can be read
                 if channels != data_size[0] and _takes(net, (channels, *data_size[1:])):
                     raise UserError(_about_channels(data, channels)) from None
@@ -111,6 +112,21 @@ def _outputs_for_image(net: Net, data: OpenedData[Any], *, other_sizes: bool) ->
                 f"{'give images that' if with_maps else 'cut them by `size=...` to what'} it takes, or take "
                 "another net"
             ) from None
+
+
+def _check_precision(net: Net) -> None:
+    """Refuse a net whose weights are of another precision than images are.
+
+    Raises:
+        UserError: They are; said where the net could not run on images.
+    """
+    kinds = {p.dtype: name for name, p in net.named_parameters() if p.is_floating_point()}
+    for kind, name in kinds.items():
+        if kind != torch.float32:
+            raise UserError(
+                f"the net's parameters are {str(kind).removeprefix('torch.')} ({name}), and images are "
+                "float32; call net.float(), and have it trained faster by `precision='bf16'`"
+            )
 
 
 def _blank(net: Net, size: tuple[int, ...]) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from offramp.checks import of_kind
 from offramp.counting import Cost
 from offramp.errors import UserError
 from offramp.runs._result_keys import (
@@ -230,6 +231,7 @@ def _together(results: Sequence[Result]) -> dict[str, Output]:
     """
     outputs: dict[str, Output] = {}
     for result in results:
+        of_kind("baseline", result, Result, "a Result, such as run.result")
         if twice := outputs.keys() & result.outputs.keys():
             raise UserError(
                 f"two baselines have an output {min(twice)!r}; give one run that has all outputs, or one run "

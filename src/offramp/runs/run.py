@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from offramp.checks import described, flag, of_kind, path_of, word_of
 from offramp.counting import cost
 from offramp.errors import UserError
 from offramp.methods import Method
@@ -84,7 +85,11 @@ class Run:
             UserError: Not a run folder, not finished, of another network or method, without an average, or a
                 file is damaged.
         """
-        folder = Path(folder)
+        folder = path_of("folder", folder, "a run")
+        of_kind("method", method, Method | None, "a Method, as offramp.method() returns it")
+        flag("averaged", averaged)
+        if data is not None and not hasattr(data, "targets"):
+            raise UserError(f"data is {described(data)}, must be what offramp.open_data returns")
         record = read_record(folder)
         result = Result.from_json(read_result(folder, record))
         weights = folder / ("average.safetensors" if averaged else "weights.safetensors")
@@ -181,8 +186,7 @@ class Run:
         Raises:
             UserError: No such split, the run held out no validation samples, or its set cannot be opened.
         """
-        if split not in ("train", "val", "test"):
-            raise UserError(f"a set has the splits train, val and test, and no {split!r}")
+        word_of("split", split, ("train", "val", "test"), "split")
         images: Batches = getattr(self.open_data(), split)
         if not len(images):
             raise UserError(

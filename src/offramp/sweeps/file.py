@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from offramp.checks import MOST_THREADS, is_thread_count
+from offramp.checks import MOST_THREADS, is_thread_count, path_of
 from offramp.errors import UserError, guess, shown
 from offramp.methods import METHODS, Method, method
 from offramp.places import checked_path
@@ -91,6 +91,8 @@ def read_sweep(path: str | Path, *, data: Any = None, out: str | Path | None = N
     Raises:
         UserError: No such file, not YAML, a key missing or unknown, or a value that it cannot have.
     """
+    path = path_of("path", path, "a sweep, a YAML file")
+    out = None if out is None else path_of("out", out, "the folder of the runs")
     try:
         text = read_text(path)
     except UserError as error:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from offramp.checks import number
 from offramp.errors import UserError, shown
 from offramp.tasks.task import Task, percent, wide
 
@@ -30,6 +31,10 @@ class Boxes(Task):
     better = "higher"
     target: str = "box"
     beta: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        number(self, "beta", "above 0", lambda v: v > 0)
 
     def loss(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
         if output.shape[1:] != (4,) or output.shape != target.shape:

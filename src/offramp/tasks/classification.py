@@ -45,6 +45,7 @@ class Classification(Task):
     class_weights: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         number(self, "label_smoothing", "from 0 to below 1", lambda v: 0 <= v < 1)
         if self.class_weights is None:
             return
@@ -54,7 +55,8 @@ class Classification(Task):
         weights = tuple(given.tolist() if isinstance(given, Tensor) else given)
         if not all(is_number(w) and w >= 0 for w in weights) or not any(weights):
             raise UserError(
-                f"class_weights are a factor of 0 or more per class, not all 0, e.g. [1, 1, 2], got {weights}"
+                f"class_weights are a factor of 0 or more per class, not all 0, e.g. [1, 1, 2], got "
+                f"{shown(weights)}"
             )
         object.__setattr__(self, "class_weights", weights)
 

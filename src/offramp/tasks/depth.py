@@ -41,6 +41,7 @@ class Depth(Task):
     together: int = 2
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         whole(self, "together", 1)
 
     @property

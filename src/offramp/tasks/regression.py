@@ -42,6 +42,7 @@ class Regression(Task):
     beta: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         choice(self, "penalty", _PENALTIES)
         number(self, "beta", "above 0", lambda v: v > 0)
 

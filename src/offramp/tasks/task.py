@@ -10,6 +10,8 @@ from typing import ClassVar, Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from offramp.checks import of_kind
+
 __all__ = ["Better", "Task", "percent", "wide"]
 
 Better: TypeAlias = Literal["higher", "lower"]
@@ -36,6 +38,14 @@ class Task(ABC):
     better: ClassVar[Better]
     dense: ClassVar[bool] = False
     together: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the options of a task that is a dataclass.
+
+        Raises:
+            UserError: The key of its target is no text.
+        """
+        of_kind("target", self.target, str, "the key of a target, e.g. 'label'")
 
     @property
     def compared(self) -> Mapping[str, Better]:

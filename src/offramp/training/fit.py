@@ -19,14 +19,13 @@ from offramp.forks import ForkedNet, remove
 from offramp.memory import keep_freed_memory
 from offramp.methods import Method
 from offramp.nets import Net
-from offramp.nets.net import check_net
 from offramp.out_of_memory import told_by
-from offramp.places import checked_path
 from offramp.recipes import Recipe
 from offramp.runs.folder import RunFolder
 from offramp.runs.result import Result
 from offramp.runs.run import Run
 from offramp.say import say
+from offramp.training._arguments import check_arguments
 from offramp.training._memory import memory_told
 from offramp.training._modes import in_training_mode
 from offramp.training._trainer import Trainer
@@ -92,8 +91,7 @@ def fit(
         UserError: A mistake that the user can mend; a checkpoint that was good stays.
         Interruption: SIGINT, SIGTERM or SIGHUP came, and a checkpoint was written. It is a KeyboardInterrupt.
     """
-    check_net(net, "net")
-    folder = None if out is None else checked_path(out)
+    folder = check_arguments(net, method, recipe, out, device, resume=resume, quiet=quiet)
     with restored_on_error(net) as begun:
         with told_by(lambda: DATA_TOO_LARGE):
             setup = set_up(net, data, method, recipe, folder, resume=resume)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from offramp.checks import count_of, of_kind
 from offramp.errors import UserError
 from offramp.nets.attaching._auto import auto_places
 from offramp.nets.attaching._batch_axis import check_apart, check_batch_first
@@ -114,7 +115,10 @@ def attach(
             the stages are not what its forward runs; the line names the first stage that differs. Or a head
             does not fit the feature of its exit, or it is not certain what is padding.
     """
+    of_kind("backbone", backbone, nn.Module, "a network, e.g. torchvision.models.resnet18()")
     input_size = checked_size(input_size)
+    if num_classes is not None:
+        count_of("num_classes", num_classes)
     if stages is None and not isinstance(at, str):
         check_names(backbone, at)
     elif stages is not None and at is not None:

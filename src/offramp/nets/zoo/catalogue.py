@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from offramp.errors import UserError, guess, shown
+from offramp.checks import word_of
 from offramp.nets import zoo
 from offramp.nets.net import Net
 
@@ -20,9 +20,7 @@ def named(name: str) -> Callable[..., Net]:
     Raises:
         UserError: No such network.
     """
-    if name not in NETS:
-        raise UserError(f"no network {shown(name)}{guess(name, NETS)}; there are: {', '.join(NETS)}")
-    return NETS[name]
+    return NETS[word_of("net", name, NETS, "network")]
 
 
 def create(name: str, **kwargs: Any) -> Net:

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from offramp.checks import described, is_number
+from offramp.errors import UserError
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.zoo.builder import builder
 
@@ -160,6 +162,8 @@ def _stages(
 
 
 def _head(reads: int, width: int, num_classes: int, dropout: float) -> nn.Sequential:
+    if not is_number(dropout) or not 0 <= dropout <= 1:
+        raise UserError(f"dropout is {described(dropout)}, must be a probability, from 0 to 1")
     return nn.Sequential(
         CoarsestScale(),
         *_conv(reads, width, 3, stride=2),
