@@ -1,7 +1,7 @@
 """The program ``offramp``, which is ``python -m offramp`` as well."""
 
+import _signal as signal  # what signal is made of; signal itself takes milliseconds to import
 import os
-import signal
 import sys
 
 __all__ = ["program"]
