@@ -123,6 +123,16 @@ def test_an_error_of_one_is_told_by_the_other(tmp_path):
     assert said[1] == "offramp train: process 0 of 2 has ended: KeyError: 'of our own'"
 
 
+def interrupted():
+    raise KeyboardInterrupt
+
+
+def test_a_process_that_is_stopped_alone_is_named_too(tmp_path):
+    codes, said = run(tmp_path, 2, 0, interrupted)
+    assert codes == [130, 2]
+    assert said == ["offramp train: interrupted", "offramp train: process 0 of 2 has ended: interrupted"]
+
+
 def test_one_process_has_no_others(monkeypatch):
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     with pytest.raises(KeyError), peers.named_if_one_ends():

@@ -46,20 +46,25 @@ def named_if_one_ends() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        board.leave(str(error))
+        board.leave(failed=str(error))
         raise
+    except KeyboardInterrupt as stop:  # all processes often get the signal, and each says so
+        cause = board.cause(0)
+        board.leave(stopped=str(stop) or "interrupted")
+        if cause is None:
+            raise
+        raise UserError(cause) from stop
     except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt)
         with _sigterm_held() as awaited:
-            cause = board.cause(PATIENCE if not stopped and _of_a_connection(error) else 0)
-            board.leave(None if stopped else f"{type(error).__name__}: {error}")
-            if cause is not None and not stopped:
+            cause = board.cause(PATIENCE if _of_a_connection(error) else 0, stops=True)
+            board.leave(failed=f"{type(error).__name__}: {error}")
+            if cause is not None:
                 awaited()
         if cause is None:
             raise
         raise UserError(cause) from error
     else:
-        board.leave(None)
+        board.leave()
     finally:
         _board = None
 
@@ -78,7 +83,8 @@ class _Board:
     """Notes of the processes of one training, in the store of the launcher.
 
     The keys: ``N/pid/RANK`` and ``N/here/RANK`` of a process that has started, and reached the others;
-    ``N/left/RANK`` of one that ended in an orderly way; ``N/cause``, which the first one that failed writes.
+    ``N/left/RANK`` of one that ended in an orderly way; ``N/failed`` and ``N/stopped``, which the first one
+    writes that failed, or got a signal.
     """
 
     def __init__(self) -> None:
@@ -89,25 +95,32 @@ class _Board:
         self.store = distributed.PrefixStore(f"offramp/{restarts}/{next(_rounds)}", store)
         self.store.set(f"pid/{self.rank}", f"{os.getpid()} {socket.gethostname()}")
 
-    def leave(self, cause: str | None) -> None:
-        """Note that this process ends, and why, if that is the others' end as well."""
+    def leave(self, **why: str) -> None:
+        """Note that this process ends, and why, under a key of what the others end of as well."""
         with contextlib.suppress(RuntimeError):  # the launcher has ended too
-            if cause is not None:
-                self.store.compare_set("cause", "", f"process {self.rank} of {self.world} has ended: {cause}")
+            for key, text in why.items():
+                self.store.compare_set(key, "", f"process {self.rank} of {self.world} has ended: {text}")
             self.store.set(f"left/{self.rank}", "")
 
-    def cause(self, patience: float) -> str | None:
-        """Why another process ended; None if it does not show in so many seconds."""
+    def cause(self, patience: float, *, stops: bool = False) -> str | None:
+        """Why another process ended; None if it does not show in so many seconds.
+
+        Args:
+            patience: Seconds.
+            stops: Whether a signal to another process is a cause.
+        """
         until = time.monotonic() + patience
         with contextlib.suppress(RuntimeError):
-            while not self.store.check(["cause"]):
+            while True:
+                for key in ("failed", "stopped") if stops else ("failed",):
+                    if self.store.check([key]):
+                        return str(self.store.get(key).decode())
                 if (line := self._killed()) is not None:
-                    self.store.compare_set("cause", "", line)
+                    self.store.compare_set("failed", "", line)
                 elif time.monotonic() >= until:
                     return None
                 else:
                     time.sleep(LOOK_EVERY)
-            return str(self.store.get("cause").decode())
         return None
 
     def _killed(self) -> str | None:
@@ -127,7 +140,7 @@ class _Board:
         """Like :func:`wait_for_all`."""
         self.store.set(f"here/{self.rank}", "")
         while not all(self.store.check([f"here/{rank}"]) for rank in range(self.world)):
-            if (cause := self.cause(patience=LOOK_EVERY)) is not None:
+            if (cause := self.cause(LOOK_EVERY, stops=True)) is not None:
                 raise UserError(cause)
 
 
@@ -183,4 +196,4 @@ def _sigterm_held() -> Iterator[Callable[[], None]]:
     try:
         yield awaited
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
