@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from unchecked import unchecked
 
 from offramp import Run, UserError, attach, fit
 from offramp.analysis import Settings, diagnose
@@ -193,7 +194,7 @@ def test_no_validation_images(folders, tmp_path):
     shutil.copytree(folders / "joint0", tmp_path / "run")
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     record["recipe"]["val_fraction"] = 0
-    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    (unchecked(tmp_path / "run") / "run.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match=r"held out no validation images .* give `split='test'`"):
         diagnose([tmp_path / "run"], Settings(("importance",), batches=1))
     assert diagnose([tmp_path / "run"], Settings(("importance",), batches=1, split="test")).runs[0].pruning

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from unchecked import unchecked
 
 from offramp.training._trainer import Trainer
 
@@ -88,9 +89,11 @@ def test_without_a_run_it_asks_for_the_rest(refused, tmp_path):
     line = refused("train", "--resume", "--out", tmp_path / "run", "--net", "vgg7")
     assert "no run in" in line
     assert "start one with --data, --method" in line
-    (tmp_path / "run").mkdir()
+    (tmp_path / "run").mkdir()  # as a process leaves it that is killed before it has written anything
+    assert "no run in" in refused("train", "--resume", "--out", tmp_path / "run")
+    (tmp_path / "run" / "notes.txt").touch()
     assert "is no run folder" in refused("train", "--resume", "--out", tmp_path / "run")
-    assert not list((tmp_path / "run").iterdir())
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
 
 
 def test_a_net_of_ones_own_is_asked_for(offramp, refused, killed, tmp_path):
@@ -114,7 +117,7 @@ def test_data_that_does_not_open_again_is_asked_for(refused, killed, tmp_path):
     killed(tmp_path / "run", *WORDS, *VGG, "--epochs", "1")
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     record["data"]["source"] = "an object"
-    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    (unchecked(tmp_path / "run") / "run.json").write_text(json.dumps(record))
     line = refused("train", "--resume", "--out", tmp_path / "run")
     assert "was trained on 'an object'" in line
     assert "--data" in line

@@ -10,6 +10,7 @@ import torch
 from test_router import build, images
 from tiny_runs import tiny_data, tiny_net
 from torch.utils.data import DataLoader, TensorDataset
+from unchecked import unchecked
 
 import offramp
 from offramp import Recipe, calibrate, fit
@@ -161,7 +162,7 @@ def test_what_validation_samples_have_chosen_is_not_known_without_the_run(run, n
 def test_a_risk_is_not_tested_on_what_has_chosen_the_rate(run, tmp_path):
     alone = shutil.copytree(run.folder, tmp_path / "seed-0")
     for name, changes in {"seed-1": {"seed": 1}, "seed-1-lr-x3": {"seed": 1, "lr": 0.15}}.items():
-        folder = shutil.copytree(run.folder, tmp_path / name)
+        folder = unchecked(shutil.copytree(run.folder, tmp_path / name))
         record = json.loads((folder / "run.json").read_text())
         record["recipe"] |= changes
         (folder / "run.json").write_text(json.dumps(record))

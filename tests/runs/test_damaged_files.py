@@ -14,6 +14,7 @@ import pytest
 import torch
 from tiny_runs import tiny_data, tiny_net
 from torch import nn
+from unchecked import unchecked
 
 from offramp import Recipe, Run, UserError, compare, fit
 from offramp.runs import checkpoint
@@ -29,7 +30,7 @@ STATE = {"epoch": 1, "table": torch.arange(30.0), "rows": [{"loss": 1.5}]}
 
 @pytest.fixture
 def saved(tmp_path):
-    return checkpoint.save(tmp_path, nn.Linear(2, 2), STATE, step=3)
+    return unchecked(checkpoint.save(tmp_path, nn.Linear(2, 2), STATE, step=3))
 
 
 def zipped(name: str, content: bytes) -> bytes:
@@ -111,7 +112,7 @@ def run(tmp_path_factory):
 @pytest.mark.parametrize("spoil", ["folder", "permission", "nested"])
 def test_what_cannot_be_read(run, tmp_path, monkeypatch, name, spoil):
     folder = tmp_path / "copy"
-    shutil.copytree(run.folder, folder)
+    unchecked(shutil.copytree(run.folder, folder))
     path = folder / name
     if spoil == "folder":
         path.unlink()
@@ -167,7 +168,7 @@ JUNK_OF_CSV = {
 @pytest.mark.parametrize("junk", JUNK_OF_CSV.values(), ids=JUNK_OF_CSV)
 def test_a_damaged_log_is_said(run, tmp_path, junk):
     folder = tmp_path / "copy"
-    shutil.copytree(run.folder, folder)
+    unchecked(shutil.copytree(run.folder, folder))
     (folder / "metrics.csv").write_bytes(junk)
     with pytest.raises(UserError, match=r"metrics\.csv is damaged \(.*\); restore it .*delete it") as caught:
         compare([folder])
@@ -218,7 +219,7 @@ def results(run):
 @pytest.mark.parametrize("kind", [0, 1], ids=["exits", "outputs"])
 def test_junk_anywhere_in_a_result_is_a_line_or_a_table(run, tmp_path, kind):
     folder = tmp_path / "copy"
-    shutil.copytree(run.folder, folder)
+    unchecked(shutil.copytree(run.folder, folder))
     (folder / "average.safetensors").write_bytes((folder / "weights.safetensors").read_bytes())
     good, refused = results(run)[kind], 0
     check_result(good, folder / "result.json")
@@ -244,7 +245,7 @@ def test_junk_anywhere_in_a_result_is_a_line_or_a_table(run, tmp_path, kind):
 
 def test_outputs_named_with_digits_are_read_as_they_were_written(run, tmp_path):
     folder = tmp_path / "copy"
-    shutil.copytree(run.folder, folder)
+    unchecked(shutil.copytree(run.folder, folder))
     content = results(run)[1]
     del content["averaged_weights"]
     (folder / "result.json").write_bytes(as_json(content))
@@ -254,7 +255,7 @@ def test_outputs_named_with_digits_are_read_as_they_were_written(run, tmp_path):
 
 def test_numbers_that_are_keys_of_options_come_back_as_numbers(run, tmp_path):
     folder = tmp_path / "copy"
-    shutil.copytree(run.folder, folder)
+    unchecked(shutil.copytree(run.folder, folder))
     record = json.loads((folder / "run.json").read_text())
     record |= {"method": "mine", "options": {"channels": {"1": [{"2": 3}]}}, "notes": {"4": 5}}
     (folder / "run.json").write_text(json.dumps(record))
@@ -271,7 +272,7 @@ def test_numbers_that_are_keys_of_options_come_back_as_numbers(run, tmp_path):
 )  # fmt: skip
 def test_sizes_and_statistics_that_do_not_fit_each_other(run, tmp_path, key, junk):
     folder = tmp_path / "copy"
-    shutil.copytree(run.folder, folder)
+    unchecked(shutil.copytree(run.folder, folder))
     record = json.loads((folder / "run.json").read_text())
     record["normalisation" if key in ("mean", "std") else "data"][key] = junk
     (folder / "run.json").write_text(json.dumps(record))

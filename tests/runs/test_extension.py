@@ -74,7 +74,7 @@ def test_every_extension_keeps_what_was_there(constant):
     assert (constant / "epochs-4-2" / "result.json").is_file()
 
 
-@pytest.mark.parametrize("call", ["write_folder", "write_file"])
+@pytest.mark.parametrize("call", ["write_folder", "remove_file", "write_files"])
 def test_killed_while_it_begins_it_is_still_a_run(constant, tmp_path, monkeypatch, call):
     def killed(*_):
         raise KeyboardInterrupt

@@ -10,7 +10,6 @@ import pytest
 
 from offramp import UserError
 from offramp.sweeps._jobs import Job, JobResult, run_jobs
-from offramp.sweeps._lock import alone_in
 from offramp.sweeps.sweep import Failure, SweepResult
 
 # A stand-in for a run: notes that it started, ends at SIGTERM in its own time, and says how.
@@ -111,19 +110,6 @@ def test_two_signals_kill(tmp_path):
     out, _ = process.communicate(timeout=20)
     assert (process.returncode, out) == (130, "interrupted twice; the last checkpoint stands\n")
     assert not list(tmp_path.glob("*.stopped"))
-
-
-def test_a_folder_is_held_as_long_as_a_run_is_at_work_in_it(tmp_path):
-    pytest.importorskip("fcntl")
-    with alone_in(tmp_path / "out") as lock:
-        orphan = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=lock)
-        with pytest.raises(UserError, match="at work in"), alone_in(tmp_path / "out"):
-            pass
-    with pytest.raises(UserError, match="at work in"), alone_in(tmp_path / "out"):
-        pass
-    orphan.communicate(b"\n")
-    with alone_in(tmp_path / "out"):
-        pass
 
 
 def test_failures_are_the_users_unless_one_is_ours(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 import torch
 from tiny_runs import STEPS, Tripwire, tiny_data, tiny_net
 from torch import nn
+from unchecked import unchecked
 
 from offramp import Recipe, Run, UserError, fit
 from offramp.data import open_data
@@ -115,6 +116,7 @@ def test_the_folder_exists(copy):
 
 
 def test_the_folder_is_no_run(tmp_path):
+    (tmp_path / "notes.txt").touch()
     refused(tiny_net(), tiny_data(), "dfs", RECIPE, tmp_path, resume=True, words=[tmp_path, "no run folder"])
 
 
@@ -180,7 +182,7 @@ class Payload:
     ],
 )
 def test_a_checkpoint_with_code_in_its_pickle(copy, tmp_path, save, words):
-    file, target = checkpoint.last(copy) / "state.pt", tmp_path / "ran"
+    file, target = checkpoint.last(unchecked(copy)) / "state.pt", tmp_path / "ran"
     save({"epoch": 0, "step": 0, "payload": Payload(target)}, file)
     refused(tiny_net(), tiny_data(), "dfs", RECIPE, copy, resume=True, words=[file, *words])
     assert not target.exists()
@@ -188,7 +190,7 @@ def test_a_checkpoint_with_code_in_its_pickle(copy, tmp_path, save, words):
 
 def test_weights_with_code_in_them(tmp_path):
     run = fit(tiny_net(), tiny_data(), "dfs", RECIPE, tmp_path / "run", quiet=True)
-    torch.save(Payload(tmp_path / "ran"), run.folder / "weights.safetensors")
+    torch.save(Payload(tmp_path / "ran"), unchecked(run.folder) / "weights.safetensors")
     with pytest.raises(UserError, match=r"weights\.safetensors is cut short or no safetensors file"):
         Run.open(run.folder, tiny_net())
     assert not (tmp_path / "ran").exists()

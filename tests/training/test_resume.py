@@ -69,7 +69,7 @@ def test_killed_while_writing(left_alone, tmp_path, operation):
 
 @pytest.mark.parametrize(
     ("step", "file_size", "culprit"),
-    [(7, 2000, "checkpoint/epoch-00001-step-0000003"), (4, 100, "metrics.csv"), (14, 450, "tensorboard/")],
+    [(7, 2000, "checkpoint/epoch-00001-step-0000003"), (4, 100, "SHA256SUMS"), (14, 450, "tensorboard/")],
 )
 @pytest.mark.parametrize("left_alone", ["sgd"], indirect=True)
 def test_full_disk(left_alone, tmp_path, capfd, step, file_size, culprit):

@@ -139,5 +139,14 @@ def test_a_head_that_no_loss_reaches_is_one_line(out):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "says"), [("locked", "has a writer: process"), ("begun", "has begun a run in")]
+)
+def test_all_processes_hear_that_the_folder_has_another_writer(out, case, says):
+    lines = [(out / f"{case}-{rank}").read_text() for rank in (0, 1)]
+    assert all(says in line for line in lines)
+
+
+@pytest.mark.slow
 def test_only_one_process_reports(out):
     assert (out / "stderr").read_text().count("epoch 1/3") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -13,6 +14,9 @@ from tiny_runs import Tripwire, tiny_data, tiny_net
 from two_targets import on_one_rank, two_decoders, two_heads, two_targets
 
 from offramp import Recipe, UserError, fit
+from offramp.runs import lock
+from offramp.runs.beginning import begin
+from offramp.runs.folder import RunFolder
 from offramp.training import Interruption
 
 RECIPE = Recipe(epochs=3, batch_size=8, lr=0.05, augment="none")
@@ -27,6 +31,26 @@ STOPPED = ("dfs", "dr-mgf")
 PARTIAL = ("joint", "cagrad", "nash-mtl", "uncertainty", "dr-mgf")  # with targets on one rank only
 SHORT_OF_MEMORY = ("dfs", "nash-mtl", "kd")
 ONCE = RECIPE.replace(epochs=1)
+
+
+def refused_by_another_writer(out: Path) -> None:
+    """Resume a run that is locked, and begin one where another has begun just before; only rank 0 sees it."""
+    lock.PATIENCE = 0.1
+    first = os.environ["RANK"] == "0"
+    with lock.Lock(out / "extended") if first else contextlib.nullcontext():
+        refused(out / "extended", LONG.replace(epochs=4), out / f"locked-{os.environ['RANK']}")
+    if first:
+        own = RunFolder.begin
+        RunFolder.begin = lambda self, *rest: (begin(self.path, b"{}").release(), own(self, *rest))[1]
+    refused(out / "meanwhile", LONG, out / f"begun-{os.environ['RANK']}")
+
+
+def refused(folder: Path, recipe: Recipe, told: Path) -> None:
+    try:
+        net = tiny_net(norm=False, dropout=0.0)
+        fit(net, tiny_data(), "dfs", recipe, folder, resume=True, device="cpu", quiet=True)
+    except UserError as error:
+        told.write_text(str(error))
 
 
 def main(out: Path) -> None:
@@ -69,6 +93,7 @@ def main(out: Path) -> None:
         fit(tiny_net(), tiny_data(), "joint", unreached, out / "unreached", device="cpu", quiet=True)
     except UserError as error:
         (out / f"unreached-{os.environ['RANK']}").write_text(str(error))
+    refused_by_another_writer(out)
     torch.distributed.barrier()  # a process that leaves while another still works may end it
     torch.distributed.destroy_process_group()
 

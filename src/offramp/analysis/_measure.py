@@ -21,6 +21,7 @@ from offramp.analysis.similarity import common_routes, likeness
 from offramp.errors import UserError
 from offramp.methods.loops import read_routes
 from offramp.modes import measuring
+from offramp.runs.files import read_bytes
 from offramp.tasks.outputs import are_exits
 
 __all__ = ["measure"]
@@ -125,6 +126,7 @@ def _pruning(
 
 
 def _routes(subject: Subject, settings: Settings, tell: Callable[[str], None]) -> RouteFindings:
+    read_bytes(subject.routes_file)  # which checks it
     routes = read_routes(subject.routes_file)
     if not routes:
         raise UserError(f"{subject.routes_file} has no route; leave routes out of what to look at")

@@ -11,7 +11,20 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-__all__ = ["apart", "broadcast", "first_text", "gather", "highest", "mean", "mean_all", "total", "world_size"]
+from offramp.errors import UserError
+
+__all__ = [
+    "apart",
+    "broadcast",
+    "first_text",
+    "gather",
+    "highest",
+    "mean",
+    "mean_all",
+    "refused_together",
+    "total",
+    "world_size",
+]
 
 
 _apart = False  # no ContextVar: backward passes run in threads of their own
@@ -73,6 +86,22 @@ def first_text(text: str | None, device: torch.device) -> str | None:
         return None
     texts: list[str | None] = gather(text)
     return next(text for text in texts if text is not None)
+
+
+@contextmanager
+def refused_together(device: torch.device) -> Iterator[None]:
+    """Raise in every process what one of them refuses in the block, so that none waits for another.
+
+    Raises:
+        UserError: That of the block here, or else of the first process that has one.
+    """
+    try:
+        yield
+    except UserError as error:
+        first_text(str(error), device)
+        raise
+    if told := first_text(None, device):
+        raise UserError(told)
 
 
 def gather(value: Any) -> list[Any]:

@@ -13,7 +13,17 @@ from offramp.errors import UserError, shown
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["launch"]
+__all__ = ["is_first", "launch", "num_processes"]
+
+
+def num_processes() -> int:
+    """How many processes ``torchrun`` has started to train together; one without it."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if torch.distributed.is_torchelastic_launched() else 1
+
+
+def is_first() -> bool:
+    """Whether this process is the first of them, the one that writes."""
+    return num_processes() == 1 or os.environ.get("RANK", "0") == "0"
 
 
 def launch(precision: str, device: str = "auto") -> Fabric:
@@ -40,7 +50,7 @@ def launch(precision: str, device: str = "auto") -> Fabric:
         plugin = MixedPrecision("bf16-mixed", device)
     else:
         plugin = Precision()
-    processes = int(os.environ.get("WORLD_SIZE", "1")) if torch.distributed.is_torchelastic_launched() else 1
+    processes = num_processes()
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if processes > 1 else 1
     fabric = Fabric(
         accelerator=device,

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from offramp.runs.files import disk_errors, write_file
+from offramp.runs.files import disk_errors, write_files
 
 __all__ = ["Log"]
 
@@ -39,7 +39,7 @@ class Log:
         Raises:
             UserError: The disk is full or not writable.
         """
-        write_file(self.path, _table(rows))
+        write_files(self.path.parent, {self.path.name: _table(rows)})
         if self.events is not None:
             self.events.write(rows[-1])
 
@@ -49,7 +49,7 @@ class Log:
         Raises:
             UserError: The disk is full or not writable.
         """
-        write_file(self.path.with_name("parts.csv"), _table(rows))
+        write_files(self.path.parent, {"parts.csv": _table(rows)})
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> bytes:

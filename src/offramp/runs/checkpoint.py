@@ -1,7 +1,8 @@
 """Checkpoints of a run on disk: the last good one is there at every moment.
 
-``checkpoint/epoch-00003-step-0000017/`` holds ``weights.safetensors`` and ``state.pt``. A new one appears by
-one rename, complete; only then are the older ones deleted. The latest one counts, whatever happens between.
+``checkpoint/epoch-00003-step-0000017/`` holds ``weights.safetensors``, ``state.pt`` and ``SHA256SUMS``. A new
+one appears by one rename, complete; only then are the older ones deleted. The latest one counts, whatever
+happens between.
 """
 
 from __future__ import annotations
@@ -21,7 +22,15 @@ import torch
 from torch import nn
 
 from offramp.errors import UserError
-from offramp.runs.files import RESTORE, disk_errors, read_errors, write_folder
+from offramp.runs.files import (
+    RESTORE,
+    SHA256SUMS,
+    disk_errors,
+    read_bytes,
+    read_errors,
+    say_if_unchecked,
+    write_folder,
+)
 from offramp.runs.weights import load_weights, weights_bytes
 
 __all__ = ["fitting", "last", "load", "place_name", "save"]
@@ -51,6 +60,8 @@ def save(run: Path, net: nn.Module, state: dict[str, Any], *, step: int) -> Path
     """
     folder = run / "checkpoint" / place_name(state["epoch"], step)
     if not folder.exists():  # one of the same step is the same checkpoint
+        with disk_errors(folder):
+            folder.parent.mkdir(exist_ok=True)
         buffer = io.BytesIO()
         torch.save(state, buffer)
         write_folder(folder, {"weights.safetensors": weights_bytes(net), "state.pt": buffer.getvalue()})
@@ -79,8 +90,9 @@ def load(folder: Path, net: nn.Module) -> dict[str, Any]:
         UserError: A file cannot be read, is damaged, no checkpoint, of another network, or would run code.
     """
     path = folder / "state.pt"
-    with read_errors(path):
-        data = path.read_bytes()
+    data = read_bytes(path)
+    if (folder.parent.parent / SHA256SUMS).exists():  # which older versions did not write
+        say_if_unchecked(folder)
     try:
         state = _state(data)
     except pickle.UnpicklingError:

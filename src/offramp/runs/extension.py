@@ -9,7 +9,7 @@ from typing import Any
 from offramp.errors import UserError
 from offramp.methods import Method
 from offramp.runs import checkpoint
-from offramp.runs.files import disk_errors, write_file, write_folder
+from offramp.runs.files import SHA256SUMS, read_bytes, read_errors, remove_file, write_files, write_folder
 from offramp.runs.record import check_same, read_record, record_json
 
 __all__ = ["check_extension", "extend", "is_longer"]
@@ -58,12 +58,11 @@ def extend(folder: Path, record: dict[str, Any]) -> None:
         name = f"epochs-{read_record(folder)['recipe']['epochs']}"
         names = itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2)))
         backup = next(path for path in map(folder.joinpath, names) if not path.exists())
-        with disk_errors(backup):
-            files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-        write_folder(backup, files)
-        with disk_errors(result):
-            result.unlink()  # before the new record, under which it would be a false result
-    write_file(folder / "run.json", record_json(record))
+        with read_errors(folder):
+            paths = [path for path in folder.iterdir() if path.is_file() and path.name[0] != "."]
+        write_folder(backup, {path.name: read_bytes(path) for path in paths if path.name != SHA256SUMS})
+        remove_file(result)  # before the new record, under which it would be a false result
+    write_files(folder, {"run.json": record_json(record)})
 
 
 def _of_the_schedule(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

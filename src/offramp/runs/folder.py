@@ -1,7 +1,12 @@
-"""The folder of a run in training: record, log, checkpoints, and what the finished run leaves."""
+"""The folder of a run in training: record, log, checkpoints, and what the finished run leaves.
+
+It has one writer, which holds its lock (:mod:`offramp.runs.lock`) from before it reads the run until the end,
+and writes only as long as the folder is the one that it locked. Files that are read again have checksums.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +15,13 @@ from torch import nn
 
 from offramp.runs import checkpoint
 from offramp.runs._log import Log
+from offramp.runs._standing import Standing
+from offramp.runs.beginning import begin, unbegun
 from offramp.runs.extension import extend, is_longer
-from offramp.runs.files import write_file, write_folder
+from offramp.runs.files import read_bytes, write_files
 from offramp.runs.kept_epochs import KeptEpochs
-from offramp.runs.record import as_json, record_json
+from offramp.runs.lock import Lock
+from offramp.runs.record import as_json, read_record, read_result, record_json
 from offramp.runs.result import Result
 from offramp.runs.weights import weights_bytes
 
@@ -21,7 +29,7 @@ __all__ = ["RunFolder"]
 
 
 class RunFolder:
-    """Everything that a training writes, and reads again to go on.
+    """Everything that a training writes, and reads again to go on; a context that holds the folder's lock.
 
     Args:
         path: The folder; None keeps nothing.
@@ -37,7 +45,30 @@ class RunFolder:
         self.last_checkpoint: Path | None = None
         self.kept_epochs = KeptEpochs(path, writes=writes)
         self._writes = path is not None and writes
+        self._lock: Lock | None = None
+        self._place: Standing | None = None
         self._log: Log | None = None
+        self._kept: list[str] = []
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+    def claim(self) -> None:
+        """Lock the folder of a run that is there, before anything is read of it.
+
+        A folder that is not writable stays unlocked: this process may still read a finished run.
+
+        Raises:
+            UserError: Another process holds it.
+        """
+        if self._writes:
+            assert self.path is not None
+            if not unbegun(self.path) and self.path.is_dir() and os.access(self.path, os.W_OK):
+                self._lock = Lock(self.path)
 
     def begin(self, record: dict[str, Any], before: dict[str, Any] | None) -> None:
         """Write the record of a new run, or make the run that is there a longer one.
@@ -47,37 +78,39 @@ class RunFolder:
             before: What it is now; None if there is no run yet.
 
         Raises:
-            UserError: The disk is full or not writable.
+            UserError: Another process has begun a run there, or the disk is full or not writable.
         """
         if not self._writes:
             return
         assert self.path is not None
-        if before is None:
-            write_folder(self.path, {"run.json": record_json(record)})  # from here on the run is there
+        lock = self._lock
+        if before is None or lock is None:
+            lock = self._lock = begin(self.path, record_json(record))  # refuses a run that has come meanwhile
         elif is_longer(before, record):
             extend(self.path, record)
+        self._place = Standing(self.path, lock)
 
     def open_log(self, epochs_done: int) -> None:
         """Go on with the log after so many epochs."""
         if self._writes:
-            assert self.path is not None
-            self._log = Log(self.path, epochs_done)
+            self._log = Log(self._standing(), epochs_done)
 
     def log_epoch(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Write the lines of all epochs so far."""
         if self._log is not None:
+            self._standing()
             self._log.write(rows)
 
     def log_phases(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the lines of all phases of all epochs so far."""
         if self._log is not None:
+            self._standing()
             self._log.write_parts(rows)
 
     def save(self, net: nn.Module, state: dict[str, Any], *, step: int) -> None:
         """Write a checkpoint, then delete the older ones; see :func:`offramp.runs.checkpoint.save`."""
         if self._writes:
-            assert self.path is not None
-            self.last_checkpoint = checkpoint.save(self.path, net, state, step=step)
+            self.last_checkpoint = checkpoint.save(self._standing(), net, state, step=step)
 
     def find_checkpoint(self) -> Path | None:
         """Look for the last checkpoint, in every process."""
@@ -92,13 +125,31 @@ class RunFolder:
     def keep(self, net: nn.Module, files: Mapping[str, bytes]) -> None:
         """Write the weights of the trained net, and other files by name."""
         if self._writes:
-            assert self.path is not None
-            for name, content in {**files, "weights.safetensors": weights_bytes(net)}.items():
-                write_file(self.path / name, content)
+            files = {**files, "weights.safetensors": weights_bytes(net)}
+            write_files(self._standing(), files)
+            self._kept = [*files]
 
     def finish(self, result: Result) -> None:
-        """Write the result, which says that the run is finished."""
+        """Write the result, which says that the run is finished, and read the run as one that opens it does.
+
+        Raises:
+            UserError: The disk is full or not writable, or a file is not what was written.
+        """
         if self._writes:
-            assert self.path is not None
-            write_file(self.path / "result.json", as_json(result.to_json()))
+            path = self._standing()
+            write_files(path, {"result.json": as_json(result.to_json())})
+            read_record(path)
+            read_result(path)
+            for name in self._kept:
+                read_bytes(path / name)
         self.kept_epochs.remove()
+
+    def _standing(self) -> Path:
+        """The folder, if it is still the one that the training began in.
+
+        Raises:
+            UserError: It was moved, removed or replaced.
+        """
+        assert self.path is not None and self._place is not None
+        self._place.check(self.last_checkpoint)
+        return self.path

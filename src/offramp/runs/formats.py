@@ -6,6 +6,7 @@ The formats of ``run.json``:
    ``recipe`` too.
 2. They stand in ``options`` alone. ``frozen`` and ``eval_mode`` name the parts of the net that the training
    leaves as they are (:mod:`offramp.runs.left_alone`).
+3. ``SHA256SUMS`` beside it holds a checksum of each file (:mod:`offramp.runs.files`).
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from offramp.methods import method
 from offramp.nets.zoo.builder import completed
 from offramp.recipes.recipe import Recipe
 
-__all__ = ["FORMAT", "as_of_today", "as_stored", "renamed_state"]
+__all__ = ["FORMAT", "WITH_CHECKSUMS", "as_of_today", "as_stored", "renamed_state"]
 
-FORMAT = 2
+FORMAT = 3
+WITH_CHECKSUMS = 3
 # Settings whose default is no longer what the library did before it had them.
 OF_THEIR_TIME = {"channels_last": False, "val_split": False, "last_epochs": 0}
 # Options that went to several parts of a method, before such a name had to be qualified.

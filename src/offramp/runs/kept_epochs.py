@@ -15,7 +15,7 @@ from torch import nn
 from offramp.errors import UserError
 from offramp.plain_json import parsed_json
 from offramp.runs._result_shape import check_epochs
-from offramp.runs.files import disk_errors, read_errors, write_file
+from offramp.runs.files import disk_errors, read_bytes, write_files
 from offramp.runs.shape import damage, remedy
 from offramp.runs.weights import load_weights, weights_bytes
 from offramp.tasks.evaluation import Metrics
@@ -49,7 +49,7 @@ class KeptEpochs:
             path = self._path(epoch)
             with disk_errors(path):
                 path.parent.mkdir(exist_ok=True)
-            write_file(path, weights_bytes(net))
+            write_files(path.parent, {path.name: weights_bytes(net)})
 
     @property
     def epochs(self) -> list[int]:
@@ -78,8 +78,7 @@ class KeptEpochs:
         """
         if self._run is None or not (path := self._run / "last_epochs.json").is_file():
             return {}
-        with read_errors(path):
-            text = path.read_bytes()
+        text = read_bytes(path)
         try:
             content = parsed_json(text)
         except ValueError as error:
@@ -110,7 +109,8 @@ class KeptEpochs:
             content = {
                 str(epoch): {"outputs": of.outputs, "ensemble": of.ensemble} for epoch, of in metrics.items()
             }
-            write_file(self._run / "last_epochs.json", (json.dumps(content, indent=1) + "\n").encode())
+            text = json.dumps(content, indent=1) + "\n"
+            write_files(self._run, {"last_epochs.json": text.encode()})
 
     @property
     def _folder(self) -> Path:

@@ -18,8 +18,8 @@ from offramp.plain_json import parsed_json
 from offramp.recipes.recipe import Recipe
 from offramp.runs._record_shape import check_record
 from offramp.runs._result_shape import check_result, check_result_of
-from offramp.runs.files import read_errors
-from offramp.runs.formats import FORMAT, as_of_today, as_stored
+from offramp.runs.files import read_bytes, read_errors, say_if_unchecked
+from offramp.runs.formats import FORMAT, WITH_CHECKSUMS, as_of_today, as_stored
 from offramp.runs.left_alone import left_alone
 from offramp.runs.targets import targets_to_json
 
@@ -64,8 +64,23 @@ def describe(net: Net, method: Method, data: OpenedData[Any], recipe: Recipe, cl
         "versions": {name: _version(name) for name in ("offramp", "torch", "lightning-fabric", "numpy")}
         | {"python": platform.python_version()},
     }
-    # what the file gives back, so that records compare equal
-    return as_of_today(_from_json(record_json(record)), Path("run.json"))
+    return _reopened(record)
+
+
+def _reopened(record: dict[str, Any]) -> dict[str, Any]:
+    """What a ``run.json`` of a record will give back, so that records compare equal.
+
+    Raises:
+        UserError: It could not be read again.
+    """
+    try:
+        return _complete(_from_json(record_json(record)), Path("run.json"))
+    except (RecursionError, TypeError, ValueError) as error:  # a UserError among them
+        problem = str(error).partition("; restore it from a copy")[0].removeprefix(".: ")
+        raise UserError(
+            f"a run of this could not be opened again: {problem}; name classes by text, and give settings "
+            "and options that are finite numbers, text, or lists of these"
+        ) from None
 
 
 def _of_data(data: OpenedData[Any]) -> dict[str, Any]:
@@ -97,7 +112,15 @@ def read_record(folder: str | Path) -> dict[str, Any]:
         UserError: Not a run folder, or the file is damaged.
     """
     path = Path(folder) / "run.json"
-    record = read_file(path)
+    return _complete(read_file(path), path)
+
+
+def _complete(record: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The content of a ``run.json``, checked, with all that is known by default.
+
+    Raises:
+        UserError: It is damaged, or of a later version.
+    """
     check_record(record, path)
     record = as_of_today(record, path)
     try:
@@ -209,14 +232,15 @@ def read_file(path: Path) -> dict[str, Any]:
         raise UserError(f"{folder} is no run folder (no run.json in it); give one that a training run wrote")
     if not path.exists():
         raise UserError(f"{folder} is not finished; finish it by `fit(..., resume=True)`")
-    with read_errors(path):
-        data = path.read_bytes()
+    data = read_bytes(path)
     try:
         content = _from_json(data)
     except ValueError as error:
         raise UserError(f"{path} cannot be read ({error}); restore it from a copy, or train anew") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no JSON object; restore it from a copy, or train anew")
+    if isinstance(number := content.get("format"), int) and number >= WITH_CHECKSUMS:
+        say_if_unchecked(folder)
     return content
 
 

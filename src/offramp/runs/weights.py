@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from offramp.copying import places
 from offramp.errors import UserError
-from offramp.runs.files import RESTORE, read_errors
+from offramp.runs.files import RESTORE, read_bytes
 
 __all__ = ["load_weights", "not_finite", "weights_bytes"]
 
@@ -31,8 +31,7 @@ def load_weights(net: nn.Module, path: Path) -> None:
     Raises:
         UserError: The file cannot be read, is cut short, no safetensors file, or of another network.
     """
-    with read_errors(path):
-        data = path.read_bytes()
+    data = read_bytes(path)
     try:
         weights = safetensors.torch.load(data)
     except (SafetensorError, KeyError, ValueError) as error:  # KeyError: a dtype that torch lacks

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from offramp.errors import UserError
 from offramp.runs.files import disk_errors
+from offramp.runs.lock import Lock
 from offramp.sweeps._jobs import JobResult, run_jobs
-from offramp.sweeps._lock import alone_in
 from offramp.sweeps._threads import cores, settled_threads
 from offramp.sweeps._trials import check_trials, trials
 from offramp.sweeps.file import Sweep
@@ -107,7 +107,9 @@ def sweep(
             failures.append(_failure(result))
             tell(f"{result.job.name}: failed: {failures[-1].reason}")
 
-    with alone_in(plan.out) as lock:
+    with disk_errors(plan.out):
+        plan.out.mkdir(parents=True, exist_ok=True)
+    with Lock(plan.out) as lock:  # which the runs of a sweep that is killed hold as long as they go on
         threads = settled_threads(plan.out, plan.threads)
         tell(
             f"{len(runs)} runs, {done} finished; {jobs} at a time, threads for each: {threads} (this machine "
@@ -117,7 +119,11 @@ def sweep(
             (plan.out / "logs").mkdir(exist_ok=True)
         try:
             run_jobs(
-                [run.job(plan) for run in unfinished], jobs, threads=threads, on_end=on_end, inherit=lock
+                [run.job(plan) for run in unfinished],
+                jobs,
+                threads=threads,
+                on_end=on_end,
+                inherit=lock.share(),
             )
         except Interruption as stop:
             raise Interruption(

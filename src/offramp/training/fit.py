@@ -12,7 +12,8 @@ import torch
 
 from offramp.counting import Cost, cost
 from offramp.data import OpenedData
-from offramp.distributed.launch import launch
+from offramp.distributed.collectives import highest, refused_together
+from offramp.distributed.launch import is_first, launch, num_processes
 from offramp.distributed.peers import named_if_one_ends
 from offramp.errors import shown
 from offramp.forks import ForkedNet, remove
@@ -80,7 +81,7 @@ def fit(
         resume: Go on where the run in ``out`` stands; a finished run is returned as it is. Net, data, method
             and recipe must be those of the run, but for more epochs: they extend the run, finished or not,
             if neither schedule nor method read their number, and the old result and weights are kept in
-            ``epochs-N/``. If ``out`` does not exist, start the run.
+            ``epochs-N/``. If there is no run in ``out``, start it.
         quiet: Show no progress.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
 
@@ -88,23 +89,28 @@ def fit(
         The finished run.
 
     Raises:
-        UserError: A mistake that the user can mend; a checkpoint that was good stays.
+        UserError: A mistake that the user can mend; a checkpoint that was good stays. Also: another process
+            trains into ``out``, or ``out`` was moved or removed meanwhile.
         Interruption: SIGINT, SIGTERM or SIGHUP came, and a checkpoint was written. It is a KeyboardInterrupt.
     """
     folder = check_arguments(net, method, recipe, out, device, resume=resume, quiet=quiet)
-    with restored_on_error(net) as begun:
-        with told_by(lambda: DATA_TOO_LARGE):
-            setup = set_up(net, data, method, recipe, folder, resume=resume)
-        if folder is not None and setup.finished:
-            return Run.open(folder, net, method=setup.method)
-        fabric = launch(setup.recipe.precision, device)
-        check_batch_size(setup.recipe, setup.data.train, fabric.world_size)
-        fabric.barrier()  # every process has looked before one writes
+    with RunFolder(folder, writes=is_first()) as kept:
+        with restored_on_error(net) as begun:
+            if resume:
+                kept.claim()
+            with told_by(lambda: DATA_TOO_LARGE):
+                setup = set_up(net, data, method, recipe, folder, resume=resume)
+            if folder is not None and setup.finished and num_processes() == 1:
+                return Run.open(folder, net, method=setup.method)
+            fabric = launch(setup.recipe.precision, device)
+            if folder is not None and highest(setup.finished, fabric.device):
+                return Run.open(folder, net, method=setup.method)
+            check_batch_size(setup.recipe, setup.data.train, fabric.world_size)
+            with memory_told(setup.recipe, setup.method):
+                trainer, counted = _train(net, setup, fabric, kept, begun, quiet=quiet)
         with memory_told(setup.recipe, setup.method):
-            trainer, counted = _train(net, setup, fabric, folder, begun, quiet=quiet)
-    with memory_told(setup.recipe, setup.method):
-        result = _concluded(trainer, counted, setup)
-    fabric.barrier()
+            result = _concluded(trainer, counted, setup)
+        fabric.barrier()
     return Run(
         net=trainer.net,
         method=setup.method,
@@ -116,19 +122,19 @@ def fit(
 
 
 def _train(
-    net: Net, setup: Setup, fabric: Fabric, folder: Path | None, begun: Callable[[], None], *, quiet: bool
+    net: Net, setup: Setup, fabric: Fabric, kept: RunFolder, begun: Callable[[], None], *, quiet: bool
 ) -> tuple[Trainer, Cost]:
     """Train the net, and count what it costs before; ``begun`` is called just before the first step."""
     if fabric.device.type == "cpu":
         keep_freed_memory()
     torch.manual_seed(setup.recipe.seed + fabric.global_rank)
-    kept = RunFolder(folder, writes=fabric.is_global_zero)
     with _forks_on(net, setup.method) as trained:
         counted = cost(trained)
         with in_training_mode(trained) as staying:
             trainer = Trainer(trained, setup, fabric, kept, quiet=quiet)
             trainer.restore()  # before the record changes: a run that cannot go on stays as it is
-            kept.begin(setup.record, setup.before)
+            with refused_together(fabric.device):
+                kept.begin(setup.record, setup.before)
             trainer.save_start()
             if not quiet and fabric.is_global_zero:
                 _say_at_the_start(setup.data, staying, counted)

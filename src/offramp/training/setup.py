@@ -14,10 +14,11 @@ from offramp.methods import Method
 from offramp.methods import method as named_method
 from offramp.nets import Net
 from offramp.recipes import Recipe
+from offramp.runs.beginning import unbegun
 from offramp.runs.extension import check_extension, is_longer
 from offramp.runs.fits import check_fits
 from offramp.runs.left_alone import check_left_alone
-from offramp.runs.record import check_same, describe, read_record
+from offramp.runs.record import check_same, describe, is_run, read_record
 from offramp.runs.recorded import recorded_method
 from offramp.runs.sets import open_set, transforms
 from offramp.runs.several import as_recipe_says, check_one_set
@@ -71,7 +72,7 @@ def set_up(
     Raises:
         UserError: They do not fit each other, or the run that is there.
     """
-    before = read_record(folder) if folder is not None and resume and folder.exists() else None
+    before = read_record(folder) if folder is not None and resume and not unbegun(folder) else None
     threads = take_threads(before)  # the data's statistics are sums too
     if folder is not None and before is not None:
         method, recipe = _resumed(folder, before, method, recipe)
@@ -150,7 +151,9 @@ def _finished(folder: Path, before: dict[str, Any] | None, record: dict[str, Any
         UserError: The folder is there but must not be, or it holds another run.
     """
     if before is None:
-        if folder.exists():
+        if not unbegun(folder):
+            if not is_run(folder):
+                raise UserError(f"{folder} exists and holds no run; choose another folder")
             raise UserError(f"{folder} exists; choose another folder, or go on with its run by `resume=True`")
         return False
     if is_longer(before, record):
