@@ -52,7 +52,8 @@ def test_the_second_is_told_who_is_first(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "junk", [b"", b"{", b"[1]", b'{"pid": "x", "host": 1, "command": 2}', b"\xff", b"[" * 9999]
+    "junk",
+    [b"", b"{", b"[1]", b'{"pid": "x", "host": 1, "command": 2}', b'{"pid": Infinity}', b"\xff", b"[" * 9999],
 )
 def test_a_lock_that_tells_nothing_is_still_a_lock(tmp_path, junk):
     with Lock(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 from tiny_runs import Tripwire, tiny_data, tiny_net
+from unchecked import unchecked
 
 from offramp import Recipe, Run, UserError, fit
 from offramp.reports import compare
@@ -49,6 +50,7 @@ def runs(request, tmp_path_factory):
     data.train.act = stop
     with pytest.raises(Stop):
         fit(tiny_net(), data, method, recipe, folder / "stopped", quiet=True)
+    unchecked(folder)
     return folder / "whole", folder / "stopped", method
 
 

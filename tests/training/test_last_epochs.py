@@ -9,6 +9,7 @@ from statistics import fmean
 import pytest
 from tiny_dense import dense_data, dense_net
 from tiny_runs import Tripwire, rows, tiny_data, tiny_net
+from unchecked import unchecked
 
 from offramp import Recipe, Run, UserError, fit
 from offramp.runs.evaluation import Evaluation
@@ -129,7 +130,7 @@ def test_an_extended_run_has_the_mean_of_the_longer_one(finals, begun, tmp_path)
 
 def test_epochs_whose_weights_are_lost_are_named(finals, tmp_path, capsys):
     train(LAST.replace(epochs=3), tmp_path / "run")
-    path = tmp_path / "run" / "last_epochs.json"
+    path = unchecked(tmp_path / "run") / "last_epochs.json"
     other = '{"2": {"outputs": {"depth": {"iou": 5}}, "ensemble": null}}'
     for damaged in ("{", "[]", '{"2": 5}', '{"2": {"outputs": {"depth": 5}, "ensemble": null}}', other):
         path.write_text(damaged)

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from tiny_runs import STEPS, Tripwire, tiny_data, tiny_net
+from unchecked import unchecked
 
 from offramp import Recipe, UserError, fit
 
@@ -87,7 +88,7 @@ def test_a_longer_run_keeps_it(tmp_path):
 
 
 def edit(folder, **changes):
-    path = folder / "run.json"
+    path = unchecked(folder) / "run.json"
     record = json.loads(path.read_text()) | changes
     path.write_text(json.dumps({key: value for key, value in record.items() if value is not None}))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from offramp.errors import UserError, shown
-from offramp.runs.files import read_errors
+from offramp.runs.files import read_bytes
 from offramp.runs.shape import AMOUNT, METRIC, PERCENT, TEXT, Rule, remedy
 
 __all__ = ["read_epochs", "rule_of"]
@@ -25,8 +25,7 @@ def read_epochs(folder: Path) -> tuple[dict[str, float], ...]:
     path = folder / "metrics.csv"
     if not path.exists():
         return ()
-    with read_errors(path):
-        data = path.read_bytes()
+    data = read_bytes(path)
     try:
         header, *lines = [*csv.reader(io.StringIO(data.decode(), newline=""), strict=True)] or [[]]
         if not header or len(set(header)) < len(header):

@@ -138,8 +138,7 @@ class RunFolder:
         if self._writes:
             path = self._standing()
             write_files(path, {"result.json": as_json(result.to_json())})
-            read_record(path)
-            read_result(path)
+            read_result(path, read_record(path))
             for name in self._kept:
                 read_bytes(path / name)
         self.kept_epochs.remove()

@@ -127,7 +127,7 @@ def _holder(path: Path) -> str:
     try:
         told = json.loads(path.read_bytes()[:10_000])
         return f"process {int(told['pid'])} on {shown(told['host'])} ({shown(told['command'])})"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (ArithmeticError, LookupError, OSError, RecursionError, TypeError, ValueError):
         return "another process"
 
 
