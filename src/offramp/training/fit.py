@@ -103,6 +103,7 @@ def fit(
             if folder is not None and setup.finished and num_processes() == 1:
                 return Run.open(folder, net, method=setup.method)
             fabric = launch(setup.recipe.precision, device)
+            # of several processes one may have looked before another training ended, and one after it
             if folder is not None and highest(setup.finished, fabric.device):
                 return Run.open(folder, net, method=setup.method)
             check_batch_size(setup.recipe, setup.data.train, fabric.world_size)
