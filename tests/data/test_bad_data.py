@@ -192,7 +192,7 @@ def test_limits_out_of_range(parquet_folder, name, limit):
 
 @pytest.mark.parametrize("fraction", [-0.1, 1, 1.5, float("nan")])
 def test_val_fraction_out_of_range(fraction):
-    refused([f"val_fraction={fraction} must be at least 0 and below 1"], "digits", val_fraction=fraction)
+    refused(["val_fraction", str(fraction), "at least 0 and below 1"], "digits", val_fraction=fraction)
 
 
 def test_validation_that_leaves_nothing_to_train_on(parquet_folder):
