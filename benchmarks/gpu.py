@@ -7,7 +7,7 @@ found, and the others go on. What is there is not run again.
     python benchmarks/gpu.py                                # or: make gpu
     python benchmarks/gpu.py --device cpu                   # the same, small: make gpu DEVICE=cpu
     python benchmarks/gpu.py --only fp32 step --again
-    python benchmarks/gpu.py --table benchmarks/gpu         # the results in a folder, as Markdown
+    python benchmarks/gpu.py --table benchmarks/gpu/h100    # the results in a folder, as Markdown
 
 Exit code 0: all parts are there and passed; 1: not all; 2: nothing was run.
 """

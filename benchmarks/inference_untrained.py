@@ -7,7 +7,7 @@ batch, `static` is the backbone without inner heads, `all exits` computes every 
 the limit takes of the time of what runs between two exits, alone on the whole batch, the share of samples
 that reach it.
 
-    python benchmarks/inference_untrained.py --device cuda --out benchmarks/gpu/inference_resnet50.json
+    python benchmarks/inference_untrained.py --device cuda --out inference_resnet50.json
     python benchmarks/inference_untrained.py --device cuda --dtypes bfloat16 --compile --batch-sizes 1 64
 
 Compiled, all variants are. Images are noise of many colours, 224x224, channels-last.
