@@ -195,7 +195,7 @@ def table(run: offramp.Run, args: argparse.Namespace) -> None:
         variants = {"static": routed(static), "router": routed(router)} | variants
         top1 = {name: accuracy(predict, images, labels) for name, predict in variants.items()}
         for size in sizes:
-            chosen = images[: len(images) // 16] if size == 1 else images
+            chosen = images[: max(1, len(images) // 16)] if size == 1 else images
             seconds = measure(variants, router, chosen.split(size), args.rounds, args.device)
             measured = row_of(seconds, whole / float(router(chosen).cost.double().mean()))
             exits = router.policy.evaluated

@@ -15,9 +15,9 @@ import offramp.nets
 from _gpu.finding import Cases, Finding, Where, distance, flat
 from _gpu.small import CLASSES, small_net
 from offramp.forks import partition
-from offramp.nets import NETS
+from offramp.nets import NETS, MultiExitNet
 
-__all__ = ["forks", "nets"]
+__all__ = ["FLIPS", "forks", "has_exits", "nets"]
 
 BATCH = 8
 # A dozen layers forth and back make ten to two hundred times the unit roundoff, by the kernels chosen.
@@ -41,13 +41,23 @@ def forks(where: Where) -> Cases:
 
 
 def nets(where: Where) -> Cases:
-    """Every network, joint and DFS."""
-    names = ("vgg7", "msdnet_cifar") if where.small else tuple(NETS)
+    """Every network with exits, joint and DFS; ``several`` has those of several tasks."""
+    names = ("vgg7", "msdnet_cifar") if where.small else [n for n in NETS if has_exits(n)]
     return {
         f"{name} {method}": functools.partial(_net, name, method, where.device)
         for name in names
         for method in ("joint", "dfs")
     }
+
+
+def has_exits(name: str) -> bool:
+    """Whether a network of the catalogue tells the class of an image, at several exits."""
+    return isinstance(_thin(name), MultiExitNet)
+
+
+def _thin(name: str) -> nn.Module:
+    size = SIZES.get(name.partition("_")[0], {"width": 8})
+    return offramp.nets.create(name, num_classes=CLASSES, **size)
 
 
 def _batch(net: nn.Module) -> tuple[Tensor, Tensor]:
@@ -96,8 +106,7 @@ def _fork(impl: str, dtype: str, layout: str, device: str) -> Mapping[str, Findi
 
 def _net(name: str, method: str, device: str) -> Mapping[str, Finding]:
     torch.manual_seed(0)
-    size = SIZES.get(name.partition("_")[0], {"width": 8})
-    net = offramp.nets.create(name, num_classes=CLASSES, **size)
+    net = _thin(name)
     for module in net.modules():
         if isinstance(module, nn.Dropout):  # draws differ from device to device
             module.p = 0.0

@@ -18,13 +18,14 @@ from offramp.exits import PathCosts, Policy, Router, StreamingRouter
 from offramp.exits._compiled import bucket
 from offramp.nets import MultiExitNet
 
-__all__ = ["Answers", "by_hand", "leaving", "leaving_compiled", "policy_for", "routed"]
+__all__ = ["Answers", "by_hand", "host_waits", "leaving", "leaving_compiled", "policy_for", "routed"]
 
 EVALUATED = (2, 4, 5)  # and the last, 6
 SIZES = (1, 7, 64, 256)
 STAYING = {"none": 0.0, "one": None, "half": 0.5, "all": 1.0}  # of the samples, behind each exit
 # An exit in bfloat16 says 8 bits of a confidence; a sample near a threshold may go either way.
 WRONG = {"float32": 0.0, "bfloat16": 0.1}
+WAIT = "called a synchronizing CUDA operation"  # what torch says of each
 CONFIDENCE = {"float32": 1e-4, "bfloat16": 0.1}
 
 
@@ -198,15 +199,24 @@ def _waits(device: str) -> Mapping[str, Finding]:
     router = Router(net, policy)
     router(x)
     torch.cuda.synchronize()
+    waits = host_waits(lambda: router(x))
+    return {"waits": Finding(waits, len(policy.evaluated)), "no waits": Finding(float(not waits), 0)}
+
+
+def host_waits(run: Callable[[], object]) -> int:
+    """How often the host waits for the device, as far as torch's debug mode tells.
+
+    Counted are the warnings of the waits themselves; to be turned on the mode warns too, once a process, that
+    it may not detect all "synchronizing operations".
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
         try:
-            router(x)
+            run()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    waits = sum("synchronizing" in str(warning.message) for warning in caught)
-    return {"waits": Finding(waits, len(policy.evaluated)), "no waits": Finding(float(not waits), 0)}
+    return sum(str(warning.message).startswith(WAIT) for warning in caught)
 
 
 def _compiled(sizes: Sequence[int], device: str) -> Mapping[str, Finding]:

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 import offramp
 import offramp.nets
 from _gpu.finding import Cases, Finding, Where, distance, flat
-from _gpu.gradients import FLIPS
+from _gpu.gradients import FLIPS, has_exits
 from _gpu.methods import ROUNDED, moved
 from offramp import Recipe
 from offramp.data import Batch, OpenedData, open_data
 from offramp.methods import method
 from offramp.methods.bound import BoundMethod
-from offramp.nets import Net
+from offramp.nets import NETS, Net
 from offramp.nets.text import build
 from offramp.tasks import Depth, Normals, Segmentation
 
@@ -53,7 +53,7 @@ def several(where: Where) -> Cases:
     for net, names in nets.items():
         for name in names[:1] if where.small else names:
             cases[f"{net} {name}"] = functools.partial(_segnet, net, name, where.device)
-    for net in ("segnet_split",) if where.small else ("segnet_split", "segnet_mtan", "segnet_cross_stitch"):
+    for net in ("segnet_split",) if where.small else [name for name in NETS if not has_exits(name)]:
         cases[f"{net} gradient"] = functools.partial(_gradient, net, where.device)
     return cases
 
@@ -113,6 +113,7 @@ def _gradient(name: str, device: str) -> Mapping[str, Finding]:
         "depth": torch.rand(size, generator=draws).unsqueeze(1),
         "normals": F.normalize(torch.randn(*size, 3, generator=draws).movedim(-1, 1), dim=1),
     }
+    targets = {task: targets[task] for task in net.outputs}
     images = torch.rand(2, 3, 64, 64, generator=draws)
 
     def gradient(net: Net, images: Tensor, there: str) -> Tensor:

@@ -44,7 +44,8 @@ def tables(folder: Path) -> str:
         for title, table in _measured(name, result):
             sections += [f"## {title}", f"`{_command(name, result)}`", table]
     if errors:
-        sections += ["## Not done", "\n".join(f"- {name}: {error}" for name, error in errors.items())]
+        lines = (line for name, error in errors.items() for line in _failed(name, error, found[name]))
+        sections += ["## Not done", "\n".join(lines)]
     return "\n\n".join(sections) + "\n"
 
 
@@ -74,6 +75,19 @@ def _checks(checked: dict[str, dict[str, Result]]) -> str:
         bad = [case for case, found in cases.items() if not found["passed"]]
         rows.append((name, str(len(cases)), ", ".join(bad) or "none", worst))
     return _table(("check", "cases", "failed", "nearest to its bound"), rows)
+
+
+def _failed(name: str, error: str, found: Result) -> Iterable[str]:
+    """What went wrong in a part, and in each case of a check."""
+    yield f"- {name}: {error}"
+    for case, of in found.get("cases", {}).items():
+        if not of["passed"]:
+            beyond = (
+                f"{key} {value:.2g}, at most {bound:.2g}"
+                for key, (value, bound) in ((k, v) for k, v in of.items() if isinstance(v, list))
+                if not value <= bound  # NaN is beyond every bound
+            )
+            yield f"  - {case}: {of.get('error') or ', '.join(beyond)}"
 
 
 def _measured(name: str, result: Result) -> Iterable[tuple[str, str]]:
