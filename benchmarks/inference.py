@@ -30,6 +30,7 @@ from torch import Tensor, nn
 import offramp
 from offramp.exits import PathCosts, Policy, Router
 from offramp.exits._inference import InferenceNet
+from offramp.exits.calibration.recording import record
 from offramp.nets import MultiExitNet
 from offramp.runs.sets import recorded_transform
 
@@ -148,12 +149,13 @@ def accuracy(predict: Predict, images: Tensor, labels: Tensor) -> float:
 
 def policies(run: offramp.Run, budgets: Sequence[str], latencies: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     """Target, batch sizes it is for (None: all) and policy; fitted on the run's validation split."""
+    logits = record(run.net, None, run=run)
     for budget in budgets:
-        yield f"budget {budget}", None, offramp.calibrate(run, budget=budget)
+        yield f"budget {budget}", None, offramp.calibrate(run, logits, budget=budget)
     for latency in latencies:
         for size in (1, 64):
             try:
-                policy = offramp.calibrate(run, latency=latency, batch_size=size)
+                policy = offramp.calibrate(run, logits, latency=latency, batch_size=size)
             except offramp.UserError as error:  # no way through the net is as quick on this machine
                 print(f"latency {latency}, batch {size}: {error}", flush=True)
                 continue
