@@ -20,7 +20,7 @@ WRONG = [
     (["train", *TRAIN[3:], "--data", "digit"], "did you mean 'digits'?"),
     (["train", *TRAIN[3:], "--data", "file"], "file"),
     ([*TRAIN, "--data", "rooms"], "NAME=SOURCE; got digits rooms"),
-    ([*TRAIN, "--out", "folder"], "exists"),
+    ([*TRAIN, "--out", "photos"], "exists and holds no run"),
     ([*TRAIN, "--out", "file"], "exists"),
     ([*TRAIN, "--out", "file", "--resume"], "is no run folder"),
     (["train", "--resume"], "missing: --out"),
