@@ -165,6 +165,7 @@ def test_a_risk_is_not_tested_on_what_has_chosen_the_rate(run, tmp_path):
         folder = unchecked(shutil.copytree(run.folder, tmp_path / name))
         record = json.loads((folder / "run.json").read_text())
         record["recipe"] |= changes
+        record["seed"] = changes["seed"]
         (folder / "run.json").write_text(json.dumps(record))
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "run.json").write_text("{")
