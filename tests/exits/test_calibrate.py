@@ -163,10 +163,11 @@ def test_a_risk_is_not_tested_on_what_has_chosen_the_rate(run, tmp_path):
     alone = shutil.copytree(run.folder, tmp_path / "seed-0")
     for name, changes in {"seed-1": {"seed": 1}, "seed-1-lr-x3": {"seed": 1, "lr": 0.15}}.items():
         folder = unchecked(shutil.copytree(run.folder, tmp_path / name))
-        record = json.loads((folder / "run.json").read_text())
+        record, result = (json.loads((folder / name).read_text()) for name in ("run.json", "result.json"))
         record["recipe"] |= changes
-        record["seed"] = changes["seed"]
+        record["seed"] = result["seed"] = changes["seed"]
         (folder / "run.json").write_text(json.dumps(record))
+        (folder / "result.json").write_text(json.dumps(result))
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "run.json").write_text("{")
 
