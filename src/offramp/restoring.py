@@ -63,7 +63,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
                 f"the optimiser has {len(parameters)} parameters, and its state one {shown(place)}"
             )
         _check_memory(optimizer, parameters[place], memory, f"parameter {place} of the optimiser")
-    optimizer.load_state_dict(dict(state))
+    settled = [{**group, **found} for found, group in zip(groups, now, strict=True)]
+    optimizer.load_state_dict({**state, "param_groups": settled})
 
 
 def load_precision(precision: Any, state: Any) -> None:
@@ -87,7 +88,7 @@ def load_precision(precision: Any, state: Any) -> None:
 def _check_group(found: Any, now: Mapping[str, Any]) -> None:
     if not isinstance(found, Mapping):
         raise ValueError(f"a group of the optimiser is {shown(found)}, must be a mapping")
-    for name, value in now.items():  # a version of torch may know more settings, and sets them itself
+    for name, value in now.items():  # a later version of torch may know more settings
         stored = found.get(name, value)
         if name in ("lr", "initial_lr"):
             check_like(stored, value, f"{name} of the optimiser")

@@ -305,10 +305,15 @@ class Recipe:
         }
 
 
-def _plain(value: Any) -> Any:
-    """A value with numpy's scalars and arrays as Python's numbers and lists, which files can hold."""
+def _plain(value: Any, levels: int = 4) -> Any:
+    """A value with numpy's scalars and arrays as Python's numbers and lists, which files can hold.
+
+    Args:
+        value: Anything, also a list that holds itself.
+        levels: How deep to look, deeper than any setting is.
+    """
     if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
         return value.tolist()
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(_plain, value))
+    if levels and isinstance(value, (list, tuple)):
+        return type(value)(_plain(item, levels - 1) for item in value)
     return value

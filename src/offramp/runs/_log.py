@@ -54,7 +54,8 @@ class Log:
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> bytes:
     text = io.StringIO()
-    table = csv.DictWriter(text, fieldnames=list(rows[-1]), lineterminator="\n")
+    columns = dict.fromkeys(key for row in reversed(rows) for key in row)  # an older row may have more
+    table = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
     table.writeheader()
     for row in rows:
         table.writerow({k: v if isinstance(v, str) else f"{v:.6g}" for k, v in row.items()})

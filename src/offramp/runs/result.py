@@ -207,7 +207,7 @@ class Result:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Result:
-        """A result from a ``result.json`` that :func:`~offramp.runs.shape.check_result` lets pass."""
+        """A result from a ``result.json`` that :func:`~offramp.runs._result_shape.check_result` lets pass."""
         averaged, last = content.get("averaged_weights"), content.get("last_epochs")
         return cls(
             net=content["net"],
