@@ -3,8 +3,10 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 DEVICE ?= cuda
+FUZZ ?= 50
+KILLS ?= 8
 
-.PHONY: demo test check gpu format clean
+.PHONY: demo test check fuzz crash gpu format clean
 
 DEMO := runs/demo/$(shell date +%Y%m%d-%H%M%S)
 TRY := $(BIN)/offramp train --data digits --net vgg7:width=16 --epochs 8 --set augment=none
@@ -21,6 +23,12 @@ check: $(INSTALLED)  ## Linter, formatter and type checker, as CI runs them.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+fuzz: $(INSTALLED)  ## Try 50 times as many inputs as `make test` does, others each time: FUZZ=50, about an hour.
+	OMP_NUM_THREADS=1 FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/fuzz -n auto --dist worksteal --timeout 7200
+
+crash: $(INSTALLED)  ## Kill, starve and damage runs at random moments; all must end as if left alone.
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.crash --kills $(KILLS)
 
 gpu: $(INSTALLED)  ## Check every method on a GPU against the CPU, then measure; DEVICE=cpu does it small.
 	$(BIN)/python benchmarks/gpu.py --device $(DEVICE)
