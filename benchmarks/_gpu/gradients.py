@@ -41,7 +41,7 @@ def forks(where: Where) -> Cases:
 
 
 def nets(where: Where) -> Cases:
-    """Every network with exits, joint and DFS; ``several`` has those of several tasks."""
+    """Every network with exits, joint and DFS; ``several`` has the SegNets."""
     names = ("vgg7", "msdnet_cifar") if where.small else [n for n in NETS if has_exits(n)]
     return {
         f"{name} {method}": functools.partial(_net, name, method, where.device)
