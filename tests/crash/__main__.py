@@ -40,7 +40,8 @@ def main() -> int:
         stage = Stage(subject, folder / subject.name, Random(f"{given.seed} {subject.name}"))
         for attack in attacks:
             tries = math.ceil(given.kills * ATTACKS[attack][1])
-            counts[subject.name, attack] = [_survives(stage, attack) for _ in range(tries)]
+            counts[subject.name, attack] = found = [_survives(stage, attack) for _ in range(tries)]
+            print(f"{subject.name}, {attack}: {sum(found)} of {tries}", file=sys.stderr, flush=True)
     print(_table(counts, attacks))
     survived = all(all(found) for found in counts.values())
     if survived:

@@ -52,7 +52,7 @@ def full_disk(stage: Stage) -> str | None:
     process = stage.train(run)
     stage.await_moment(process, run)
     sizes = [path.stat().st_size for path in sorted(stage.reference.rglob("*")) if path.is_file()]
-    limit = int(stage.draw.choice(sizes) * stage.draw.random())
+    limit = max(2000, int(stage.draw.choice(sizes) * stage.draw.random()))  # stderr goes to a file, too
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
     ended = process.ended()
     if ended.code == 0:
