@@ -170,7 +170,14 @@ class BoundMethod(nn.Module):
         """The K losses as the combiner gets them, weighted by the balancer and by fixed factors."""
         if self.weights is None or isinstance(self.balancer, Equal):
             return self.balancer(losses, step)
-        return self._times_weights(self.balancer(self._without_weights(losses, step), step), step)
+        heard, plain = self._heard(losses, step)
+        weighted = iter(self.balancer(plain, heard) if plain else [])
+        # a loss without weight is 0 already
+        every = [
+            next(weighted) if k in heard.present else loss
+            for k, loss in zip(step.present, losses, strict=True)
+        ]
+        return self._times_weights(every, step)
 
     @property
     def looks_back(self) -> bool:
@@ -184,13 +191,17 @@ class BoundMethod(nn.Module):
             step: A pass over the same batch, with the draws of the first one.
         """
         if step.present:
-            self.balancer.look_back(self._without_weights(self.losses_of(step), step), step)  # type: ignore[attr-defined]
+            heard, plain = self._heard(self.losses_of(step), step)
+            if plain:
+                self.balancer.look_back(plain, heard)  # type: ignore[attr-defined]
 
-    def _without_weights(self, losses: Sequence[Tensor], step: Step) -> list[Tensor]:
+    def _heard(self, losses: Sequence[Tensor], step: Step) -> tuple[Step, list[Tensor]]:
+        """What a balancer hears of: the step without outputs whose fixed weight is 0, and plain losses."""
         if self.weights is None:
-            return list(losses)
+            return step, list(losses)
         weights = [self.weights[k] for k in step.present]
-        return [loss / weight if weight else loss for weight, loss in zip(weights, losses, strict=True)]
+        heard = step.of([k for k, weight in zip(step.present, weights, strict=True) if weight])
+        return heard, [loss / weight for weight, loss in zip(weights, losses, strict=True) if weight]
 
     def _times_weights(self, losses: list[Tensor], step: Step) -> list[Tensor]:
         if self.weights is None:

@@ -82,16 +82,24 @@ def test_an_output_without_targets_in_an_epoch_keeps_its_means():
     torch.testing.assert_close(balancer.means, torch.tensor([[0.4, 0.8], [0.5, 1.0]]).double())
 
 
-def test_processes_share_their_means():
-    """The other process has seen 3 where this one has seen 1: the mean over both is 2."""
-    balancer = bound()
-    balancer([torch.tensor(1.0), torch.tensor(1.0)], two(0))
+def test_processes_share_their_sums():
+    """The other process sees 3 where this one sees 1; what a checkpoint of one keeps is right for both."""
+    other = [torch.tensor(3.0), torch.tensor(3.0)]
+    balancers = [bound(), bound()]
+    for balancer, losses in zip(balancers, ([torch.tensor(1.0)] * 2, other), strict=True):
+        mean = torch.tensor([[2.0, 2.0], [1.0, 1.0]]).double()
+        balancer(losses, two(0, average=lambda values, mean=mean: mean.clone()))
+    torch.testing.assert_close(balancers[0].sums, torch.tensor([[2.0, 2.0], [1.0, 1.0]]).double())
+    assert torch.equal(balancers[0].sums, balancers[1].sums)
 
-    def average(values):
-        return values * torch.tensor([[2.0], [1.0]]) if values.shape == (2, 2) else values
 
-    balancer([torch.tensor(1.0), torch.tensor(1.0)], two(1, average=average))
-    torch.testing.assert_close(balancer.means[0], torch.tensor([2.0, 2.0]).double())
+def test_an_overflow_is_not_counted():
+    balancer, same = bound(), bound()
+    for epoch, pair in enumerate([(1.0, 1.0), (0.5, 0.9), (0.4, 0.8)]):
+        weights(balancer, (torch.inf, torch.nan), two(epoch))
+        weights(balancer, pair, two(epoch))
+        weights(same, pair, two(epoch))
+    torch.testing.assert_close(weights(balancer, (1.0, 1.0), two(3)), weights(same, (1.0, 1.0), two(3)))
 
 
 def test_it_goes_on_within_an_epoch():

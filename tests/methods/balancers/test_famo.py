@@ -46,6 +46,28 @@ def test_the_first_step_of_the_logits_goes_to_the_slow_loss():
     torch.testing.assert_close(ours.logits.values, torch.tensor([-0.025, 0.025]))
 
 
+def test_a_loss_of_zero_takes_no_part():
+    """The weights of the other one, and its logit, are those of a step without it."""
+    ours, alone = (FAMO().bind(tiny_net()) for _ in range(2))
+    for balancer in (ours, alone):
+        balancer.logits.values = torch.tensor([0.3, -0.2])
+    weighted = ours([torch.tensor(0.0), torch.tensor(4.0)], TWO)
+    torch.testing.assert_close(torch.stack(weighted), torch.tensor([0.0, 4.0]))
+    ours.look_back([torch.tensor(0.0), torch.tensor(3.0)], TWO)
+    alone([torch.tensor(4.0)], TWO.of([1]))
+    alone.look_back([torch.tensor(3.0)], TWO.of([1]))
+    assert torch.equal(ours.logits.values, alone.logits.values)
+    assert not torch.stack(ours([torch.tensor(0.0)] * 2, TWO)).any()
+
+
+def test_an_overflow_moves_no_logit():
+    ours = FAMO().bind(tiny_net())
+    for bad in (torch.inf, torch.nan):
+        ours([torch.tensor(bad), torch.tensor(4.0)], TWO)
+        ours.look_back([torch.tensor(bad), torch.tensor(3.0)], TWO)
+        assert torch.equal(ours.logits.values, torch.zeros(2))
+
+
 @pytest.fixture
 def looks(monkeypatch):
     """Every (losses before a step, losses of the look back) of a training."""

@@ -102,6 +102,33 @@ def test_no_weight_falls_to_zero():
         assert float(balancer.weights.values.sum()) == pytest.approx(2)
 
 
+@pytest.mark.parametrize("bad", [torch.inf, torch.nan])
+def test_an_overflow_moves_no_weight(bad):
+    """As where a scaler skips the step: at the first step, when the first losses are noted, and later."""
+    net = made([1.0, 5.0])
+    balancer, same = (GradNorm().bind(net).double() for _ in range(2))
+    for _ in range(3):
+        losses = net.losses()
+        balancer([losses[0], bad * losses[1]], net.step)
+        balancer(net.losses(), net.step)
+        same(net.losses(), net.step)
+        assert torch.equal(balancer.weights.values, same.weights.values)
+
+
+def test_a_loss_of_zero_takes_no_part():
+    """Not in the first step, whose losses are what later ones are measured by, nor in a later one."""
+    net, pair = made([1.0, 5.0, 2.0]), made([1.0, 5.0])
+    pair.points = net.points[:2]
+    balancer, same = GradNorm().bind(net).double(), GradNorm().bind(pair).double()
+    for _ in range(3):
+        losses = net.losses()
+        weighted = balancer([*losses[:2], 0 * losses[2]], net.step)
+        torch.testing.assert_close(weighted[:2], same(pair.losses(), pair.step))
+    balancer(net.losses(), net.step)
+    torch.testing.assert_close(balancer.first, torch.stack(net.losses()).detach())
+    assert balancer.weights.values.min() > 0.8
+
+
 def test_it_keeps_no_graph():
     """Tensors that are alive after 3 steps and after 203 are as many."""
     net = made([1.0, 5.0])
@@ -132,4 +159,7 @@ def test_what_cannot_be():
     for options, words in (({"alpha": -1}, "alpha is -1"), ({"weight_lr": 0}, "weight_lr is 0")):
         with pytest.raises(UserError, match=words):
             method("gradnorm", options)
+    net = made([1.0, -5.0])
+    with pytest.raises(UserError, match="gradnorm divides each loss by its size, and loss 2 is -"):
+        GradNorm().bind(net)(net.losses(), net.step)
     assert method("gradnorm").whole_batch

@@ -28,3 +28,14 @@ def test_its_state_is_whole():
     for adam in (first, second):
         adam.descend(torch.tensor([0.5, 0.5]), [0, 1])
     assert torch.equal(first.values, second.values)
+
+
+def test_a_number_whose_gradient_is_not_finite_stays():
+    """Neither it nor its moments: the others, and its later steps, are those without that gradient."""
+    ours, same = (OwnAdam(torch.ones(2), lr=0.1, weight_decay=0.01) for _ in range(2))
+    for bad in (torch.inf, -torch.inf, torch.nan):
+        ours.descend(torch.tensor([1.0, bad]), [0, 1])
+        same.descend(torch.tensor([1.0]), [0])
+    for adam in (ours, same):
+        adam.descend(torch.tensor([0.5, 0.5]), [0, 1])
+    assert torch.equal(ours.values, same.values)

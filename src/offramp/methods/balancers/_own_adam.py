@@ -44,15 +44,19 @@ class OwnAdam(nn.Module):
         """Take a step for some of the numbers.
 
         Args:
-            gradient: One for each of these numbers.
+            gradient: One for each of these numbers. A number whose gradient is not finite stays as it is.
             index: Which ones.
         """
-        values = self.values[index]
-        gradient = gradient.to(values) + self.weight_decay * values
-        self.steps[index] += 1
+        values, steps = self.values[index], self.steps[index]
+        gradient = gradient.to(values)
+        moves = gradient.isfinite()
+        gradient = torch.where(moves, gradient, 0) + self.weight_decay * values
+        self.steps[index] = steps = steps + moves
         corrected = []
         for moment, beta, now in zip(self.moments, BETAS, (gradient, gradient**2), strict=True):
-            moment[index] = beta * moment[index] + (1 - beta) * now
-            corrected.append(moment[index] / (1 - beta ** self.steps[index]))
+            moved = torch.where(moves, beta * moment[index] + (1 - beta) * now, moment[index])
+            moment[index] = moved
+            corrected.append(moved / (1 - beta**steps))
         mean, square = corrected
-        self.values[index] = values - self.lr * mean / (square.sqrt() + EPS)
+        step = self.lr * mean / (square.sqrt() + EPS)
+        self.values[index] = torch.where(moves, values - step, values)

@@ -68,7 +68,7 @@ class Balancer:
 
         Args:
             losses: One scalar for each output that has a target (:attr:`Step.present`), in that order,
-                without fixed factors, in float32 or wider. One that has the factor 0 is 0.
+                without fixed factors, in float32 or wider. One that has the factor 0 is not among them.
             step: The step they come from.
         """
         raise NotImplementedError

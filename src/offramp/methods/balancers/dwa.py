@@ -24,7 +24,8 @@ class DWA(Balancer):
     """Weighs loss k by K softmax_k(r_k / T), r_k the ratio of its means over the last two epochs.
 
     All weights are 1 in the first two epochs, and add up to K after. The means are of the losses before any
-    weight, over all processes. An output without a target in an epoch keeps the means that it has.
+    weight, over all processes, without those that are not finite. An output without a target in an epoch
+    keeps the means that it has.
 
     Attributes:
         temperature: T; the higher it is, the more alike are the weights. 2 in the paper.
@@ -64,20 +65,24 @@ class BoundDWA(nn.Module):
     def forward(self, losses: Sequence[Tensor], step: Step) -> list[Tensor]:
         """Weigh the losses by how they fell; at the first step of an epoch the one before is concluded."""
         if step.epoch != self.epoch:
-            self._conclude(step)
+            self._conclude(step.epoch)
         if not step.trial:
-            seen = torch.stack([step.share * loss.detach() for loss in losses]).to(self.sums)
-            self.sums[0, step.present] += seen
-            self.sums[1, step.present] += step.share
+            self._see(torch.stack([loss.detach() for loss in losses]).to(self.sums), step)
         weights = self._weights()[step.present]
         weights = len(losses) * weights.softmax(0)
         return [weight.to(loss) * loss for weight, loss in zip(weights, losses, strict=True)]
 
-    def _conclude(self, step: Step) -> None:
-        self.epoch = step.epoch
-        sums = self.sums if step.average is None else step.average(self.sums)
-        seen = sums[1] > 0
-        mean = sums[0] / torch.where(seen, sums[1], 1)
+    def _see(self, losses: Tensor, step: Step) -> None:
+        """Add a batch's losses to the sums, equal in all processes, of which one writes the checkpoints."""
+        seen = step.share * torch.stack([losses, torch.ones_like(losses)])
+        seen = seen if step.average is None else step.average(seen)
+        self.sums[:, step.present] += torch.where(seen[0].isfinite(), seen, 0)
+
+    def _conclude(self, epoch: int) -> None:
+        self.epoch = epoch
+        total, count = self.sums
+        seen = count > 0
+        mean = total / torch.where(seen, count, 1)
         self.means.copy_(torch.where(seen, torch.stack([mean, self.means[0]]), self.means))
         self.sums.zero_()
 

@@ -29,7 +29,8 @@ class FAMO(Balancer):
 
     After the optimiser's step the losses of the batch are taken once more, with the batch's statistics, the
     draws of dropout and the running statistics of the step itself; then an Adam moves the logits xi towards
-    the losses whose logarithm fell least. Losses must be positive.
+    the losses whose logarithm fell least. Losses must be positive; one that is 0, as where no sample of a
+    batch has its label, takes no part in the step.
 
     Attributes:
         logit_lr: Learning rate of the logits.
@@ -82,23 +83,29 @@ class BoundFAMO(nn.Module):
         sizes = _sizes(losses, step)
         if not step.trial:
             self.before = sizes
-        weights = self._shares(step) / sizes
+        counts = sizes != 0
+        weights = torch.where(counts, self._shares(counts, step) / (sizes + EPS), 0)
         weights = weights / weights.sum()
-        factor = len(losses) if self.scaling == "sum" else 1
-        return [factor * weight * loss for weight, loss in zip(weights, losses, strict=True)]
+        factor = counts.sum() if self.scaling == "sum" else 1
+        weights = torch.where(counts, factor * weights, 1)
+        return [weight * loss for weight, loss in zip(weights, losses, strict=True)]
 
     def look_back(self, losses: Sequence[Tensor], step: Step) -> None:
         """Move the logits by what the optimiser's step did to the losses of its batch."""
         assert self.before is not None
-        fell = self.before.log() - _sizes(losses, step).log()
-        shares = self._shares(step)
-        self.logits.descend(shares * (fell - (shares * fell).sum()), step.present)
+        before, after = self.before, _sizes(losses, step)
+        counts = (before != 0) & (after != 0)
+        fell = torch.where(counts, (before + EPS).log() - (after + EPS).log(), 0)
+        shares = self._shares(counts, step)
+        gradient = shares * (fell - (shares * fell).sum())
+        self.logits.descend(torch.where(counts, gradient, torch.nan), step.present)
 
-    def _shares(self, step: Step) -> Tensor:
-        return self.logits.values[step.present].softmax(0)
+    def _shares(self, counts: Tensor, step: Step) -> Tensor:
+        logits = self.logits.values[step.present]
+        return torch.where(counts, logits, -torch.inf).softmax(0)
 
 
 def _sizes(losses: Sequence[Tensor], step: Step) -> Tensor:
-    """The losses over all processes, without gradient and above 0."""
+    """The losses over all processes, without gradient."""
     sizes = torch.stack([loss.detach() for loss in losses])
-    return (sizes if step.average is None else step.average(sizes)) + EPS
+    return sizes if step.average is None else step.average(sizes)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from offramp.checks import number
 from offramp.errors import UserError
 from offramp.methods.balancers._own_adam import OwnAdam
+from offramp.methods.balancers._positive import check_positive
 from offramp.methods.balancers.balancer import Balancer
 from offramp.methods.objectives.step import Step
 from offramp.methods.passes import EACH, Passes
@@ -23,7 +24,6 @@ from offramp.nets import Net
 
 __all__ = ["GradNorm"]
 
-EPS = 1e-8
 LEAST = 1e-3  # a weight below 0 would ascend its loss
 SCALE = 1024.0  # what a gradient is computed at, lest it vanish in float16; a power of two rounds nothing
 
@@ -33,8 +33,9 @@ class GradNorm(Balancer):
     """Weighs loss k by w_k, which is learned; the weights add up to the number of losses.
 
     G_k = w_k |grad_W L_k| is to be mean(G) r_k^alpha, where r_k is the loss as a share of what it was at the
-    first step, over the mean of these shares. W is the last weight tensor that all losses reach: of a
-    multi-exit net that of the first stage. The distance |G_k - mean(G) r_k^alpha| has the slope
+    first step, over the mean of these shares. A loss that is 0, as where no sample of a batch has its label,
+    takes no part in the step. W is the last weight tensor that all losses reach: of a multi-exit net that of
+    the first stage. The distance |G_k - mean(G) r_k^alpha| has the slope
     sign(G_k - mean(G) r_k^alpha) |grad_W L_k| in w_k, since its target is held constant; so no graph of a
     gradient is kept. The weights have an Adam of their own and move after each step.
 
@@ -89,35 +90,43 @@ class BoundGradNorm(nn.Module):
                 "gradnorm compares gradients of a weight tensor that all losses reach, and the net trains "
                 "none; unfreeze one, or take a balancer that reads losses alone, e.g. dwa"
             )
+        self.checked = False
         self._compared = (shared[-1],)  # in a tuple, since it is no part of this module
 
     def forward(self, losses: Sequence[Tensor], step: Step) -> list[Tensor]:
-        """Weigh the losses; then move the weights for the next step."""
-        present = step.present
-        weights = self.weights.values[present]
-        weights = weights * (len(present) / weights.sum())
-        weighted = [weight.to(loss) * loss for weight, loss in zip(weights, losses, strict=True)]
-        if not step.trial:
-            self._learn(weights, losses, step)
-        return weighted
+        """Weigh the losses; then move the weights for the next step.
 
-    def _learn(self, weights: Tensor, losses: Sequence[Tensor], step: Step) -> None:
-        present = step.present
-        norms = torch.stack([self._gradient(loss, step).norm() for loss in losses]).to(weights)
-        sizes = torch.stack([loss.detach() for loss in losses]).to(weights)
+        Raises:
+            UserError: A loss of the first step is negative.
+        """
+        if not self.checked:  # once, since reading a value waits for the device
+            self.checked = True
+            check_positive("gradnorm", losses, step)
+        sizes = torch.stack([loss.detach() for loss in losses]).to(self.first)
         if step.average is not None:
             sizes = step.average(sizes)
+        counts = sizes != 0
+        weights = _share_out(self.weights.values[step.present], counts)
+        weighted = [weight.to(loss) * loss for weight, loss in zip(weights, losses, strict=True)]
+        if not step.trial:
+            self._learn(weights, losses, sizes, step)
+        return weighted
+
+    def _learn(self, weights: Tensor, losses: Sequence[Tensor], sizes: Tensor, step: Step) -> None:
+        """Move the weights by a batch; the weight of a loss that is 0 stays, and after an overflow all do."""
+        present, counts = step.present, sizes != 0
+        norms = torch.stack([self._gradient(loss, step).norm() for loss in losses]).to(weights)
         first = self.first[present]
-        first = torch.where(first > 0, first, sizes.clamp(min=EPS))
-        self.first[present] = first
-        shares = sizes / first
-        lengths = weights * norms
-        wanted = lengths.mean() * (shares / shares.mean()) ** self.alpha
+        self.first[present] = first = torch.where((first > 0) | ~sizes.isfinite(), first, sizes)
+        shares = torch.where(counts, sizes / first, 0)
+        lengths = torch.where(counts, weights * norms, 0)
+        number = counts.sum()
+        wanted = (lengths.sum() / number) * (shares * number / shares.sum()) ** self.alpha
         slope = torch.sign(lengths - wanted) * norms
         self.weights.values[present] = weights
-        self.weights.descend(slope, present)
-        moved = self.weights.values[present].clamp(min=LEAST)
-        self.weights.values[present] = moved * (len(present) / moved.sum())
+        moves = counts & (lengths.isfinite().all() & shares.isfinite().all())
+        self.weights.descend(torch.where(moves, slope, torch.nan), present)
+        self.weights.values[present] = _share_out(self.weights.values[present].clamp(min=LEAST), counts)
 
     def _gradient(self, loss: Tensor, step: Step) -> Tensor:
         parameter = self._compared[0]
@@ -127,3 +136,9 @@ class BoundGradNorm(nn.Module):
             (gradient,) = torch.autograd.grad(scaled, [parameter], retain_graph=True, allow_unused=True)
         gradient = torch.zeros_like(parameter) if gradient is None else gradient / SCALE
         return gradient if step.average is None else step.average(gradient)
+
+
+def _share_out(weights: Tensor, counts: Tensor) -> Tensor:
+    """The weights that count, scaled so that they add up to their number; the others as they are."""
+    total = torch.where(counts, weights, 0).sum()
+    return torch.where(counts, weights * (counts.sum() / total), weights)

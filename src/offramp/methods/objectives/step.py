@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -74,6 +75,12 @@ class Step:
             if not all(here):  # to read them waits for the device
                 here = (means.present > 0).tolist()
         return [k for k, there in enumerate(here) if there]
+
+    def of(self, outputs: Sequence[int]) -> Step:
+        """The step for who is to hear of some of the present outputs only."""
+        step = copy.copy(self)
+        step.__dict__["present"] = [k for k in self.present if k in outputs]
+        return step
 
     def loss(self, k: int, factors: Tensor | None = None) -> Tensor:
         """Loss of the k-th output (from 0) by its task: a scalar, in float32 or wider.
