@@ -144,3 +144,12 @@ def test_an_error_is_one_line_in_python_too():
     error = UserError("no column 'a\nb  c\0' among \ud800" + "x" * 10**6)
     assert str(error).startswith(r"no column 'a b  c\x00' among \ud800xx") and len(str(error)) < 2100
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_the_middle_of_a_long_word_is_left_out():
+    """The words around it stay: a remedy after a path of 4,000 characters."""
+    line = str(UserError(f"no file {'a/' * 2000}b; give another"))
+    assert line.startswith("no file a/a/")
+    assert line.endswith("/a/b; give another")
+    assert len(line) == 300 + len("no file  give another")
+    assert str(UserError("word " * 100)) == ("word " * 100).strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
@@ -13,6 +14,8 @@ from typing import Any
 __all__ = ["UserError", "cut", "guess", "shown"]
 
 LONGEST = 2000  # characters of a line
+LONGEST_WORD = 300  # of a path or a name, which nobody reads to its end
+LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")
 
 
 class UserError(ValueError):
@@ -21,13 +24,17 @@ class UserError(ValueError):
     A setting to give stands in it between single backticks, as Python has it: ``resume=True``, or
     ``fit(..., resume=True)`` where it is another function's. The command line shows these as its flags,
     prints the line without a traceback and exits with code 2. What the user gave stands in it as
-    :func:`shown`. What a name brings along all the same is no part of the line: breaks become spaces, and
-    what no terminal shows is escaped.
+    :func:`shown`. What a name brings along all the same is no part of the line: breaks become spaces,
+    what no terminal shows is escaped, and of a word of more than 300 characters the middle is left out.
     """
 
     def __init__(self, line: str = "") -> None:
-        line = " ".join(part.strip() for part in cut(line, LONGEST).splitlines())
-        super().__init__(cut("".join(c if c.isprintable() else repr(c)[1:-1] for c in line), LONGEST))
+        line = " ".join(part.strip() for part in _shortened(line).splitlines())
+        super().__init__(_shortened("".join(c if c.isprintable() else repr(c)[1:-1] for c in line)))
+
+
+def _shortened(line: str) -> str:
+    return cut(LONG_WORD.sub(lambda word: cut(word[0], LONGEST_WORD), line), LONGEST)
 
 
 def shown(value: object, limit: int = 200) -> str:

@@ -89,6 +89,7 @@ WRONG = [
     (["cost", "--net", "vgg7", "--method", "jiont"], "did you mean 'joint'?"),
     (["cost"], "--net"),
     (["nets", "vgg7"], "vgg7"),
+    (["nets", ""], "Unrecognized options: ''"),
     (["methods", "--jsn"], "did you mean '--json'?"),
     (["tarin"], "did you mean 'train'?"),
 ]
@@ -125,3 +126,20 @@ def test_every_command_is_tried():
     from offramp.cli._commands import COMMANDS
 
     assert COMMANDS.keys() <= {words[0] for words, _ in WRONG}
+
+
+@pytest.mark.parametrize("word", ["a" * 5000, "a/" * 3000])
+def test_long_words_are_not_repeated(refused, place, word):
+    """Whatever they stand for, and however the parser breaks its lines."""
+    for words in (
+        ["nets", word],
+        ["nets", f"--{word}"],
+        ["diagnose", "run", "--unit", word],
+        ["compare", word],
+        ["eval", "run", "--policy", word],
+        [*TRAIN, "--tokenizer", word],
+        [*TRAIN, "--recipe", word],
+        ["train", *TRAIN[1:], "--out", word, "--resume"],
+        [word],
+    ):
+        assert len(refused(*words)) < 900, words[:2]

@@ -15,13 +15,11 @@ from typing import Any, NoReturn
 
 from offramp.cli._warnings import warnings_told
 from offramp.cli._words import in_flags
-from offramp.errors import UserError, cut
+from offramp.errors import UserError
 from offramp.places import REMEDIES
 from offramp.workers import STOPPING
 
 __all__ = ["Outcome", "guarded"]
-
-LONGEST = 2000  # characters of the line
 
 
 @dataclass
@@ -87,8 +85,7 @@ def _explain(error: BaseException) -> tuple[int, str]:
 
 def _one_line(text: str) -> str:
     """A message as one short line of characters that a terminal can show."""
-    line = cut(" ".join(text.split()), LONGEST)
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    return str(UserError(" ".join(text.split())))
 
 
 @contextlib.contextmanager

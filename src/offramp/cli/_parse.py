@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from offramp.cli._answer import emit
-from offramp.errors import UserError, guess
+from offramp.errors import UserError, cut, guess
 
 try:
     import tyro
@@ -21,6 +21,7 @@ except ModuleNotFoundError as error:
 __all__ = ["parse"]
 
 C = TypeVar("C")
+LONGEST = 200  # characters of a word that a complaint repeats
 
 
 def parse(command: type[C], prog: str, words: Sequence[str]) -> C:
@@ -37,10 +38,23 @@ def parse(command: type[C], prog: str, words: Sequence[str]) -> C:
     """
     _check_flags(_flags(command), prog, words)
     _check_required(command, prog, words)
-    help_page, complaint = io.StringIO(), io.StringIO()
+    made, page, complaint = _by_tyro(command, prog, words)
+    if made is not None:
+        return made
+    if complaint:
+        short = [cut(word, LONGEST) or "''" for word in words]
+        complaint = _by_tyro(command, prog, short)[2] or complaint
+        raise UserError(f"{cut(_one_line(complaint), 3 * LONGEST)}; see {prog} --help")
+    emit(page)
+    raise SystemExit(0)
+
+
+def _by_tyro(command: type[C], prog: str, words: Sequence[str]) -> tuple[C | None, str, str]:
+    """The command that the words describe, or else the page of help or the complaint that they get."""
+    page, complaint = io.StringIO(), io.StringIO()
     try:
-        with contextlib.redirect_stdout(help_page), contextlib.redirect_stderr(complaint):
-            return tyro.cli(
+        with contextlib.redirect_stdout(page), contextlib.redirect_stderr(complaint):
+            made = tyro.cli(
                 command,
                 prog=prog,
                 description=f"{inspect.getdoc(command)}\n\nexamples:\n{command.EXAMPLES}",  # type: ignore[attr-defined]
@@ -48,10 +62,8 @@ def parse(command: type[C], prog: str, words: Sequence[str]) -> C:
                 config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
             )
     except SystemExit as error:
-        if error.code:
-            raise UserError(f"{_one_line(complaint.getvalue())}; see {prog} --help") from None
-    emit(help_page.getvalue().rstrip())
-    raise SystemExit(0)
+        return None, page.getvalue().rstrip(), complaint.getvalue() if error.code else ""
+    return made, "", ""
 
 
 def _flags(command: Any) -> list[str]:
@@ -77,9 +89,8 @@ def _check_flags(flags: Sequence[str], prog: str, words: Sequence[str]) -> None:
     for word in words:
         flag = word.split("=")[0]
         if re.match(r"--?[A-Za-z]", flag) and flag.replace("_", "-") not in [*flags, "-h", "--help"]:
-            raise UserError(
-                f"no flag {flag}{guess(flag, flags)}; there are: {', '.join(flags)}; see {prog} --help"
-            )
+            known = f"{guess(flag, flags)}; there are: {', '.join(flags)}"
+            raise UserError(f"no flag {cut(flag, LONGEST)}{known}; see {prog} --help")
 
 
 def _check_required(command: Any, prog: str, words: Sequence[str]) -> None:
