@@ -130,3 +130,17 @@ def test_main_is_the_entry_point():
 
     (script,) = entry_points(group="console_scripts", name="offramp")
     assert script.load() is main
+
+
+def test_a_mistake_is_exit_code_2_where_its_line_cannot_be_written(monkeypatch):
+    class Full:
+        """A file on a full disk."""
+
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def flush(self):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    assert main(["trian"]) == 2

@@ -77,7 +77,7 @@ def test_options_of_the_method_count(offramp):
         (("--net", "vgg7:name=resnet18"), "vgg7 has no argument 'name'"),
         (("--net", "vgg7:width=1000000000"), "cannot build 'vgg7:width=1000000000'"),
         (("--net", "vgg7:slice_beta=half"), "cannot build 'vgg7:slice_beta=half'"),
-        (("--net", "msdnet_cifar:dropout=2"), "cannot build 'msdnet_cifar:dropout=2'"),
+        (("--net", "msdnet_cifar:dropout=2"), "dropout is 2, must be a probability"),
         (("--net", "resnet18", "--size", "20"), "size (3, 20, 20)"),
         (("--net", "vgg7", "--size", "0"), "size (3, 0, 0)"),
         (("--net", "vgg7", "--size", "-1"), "size (3, -1, -1)"),

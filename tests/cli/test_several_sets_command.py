@@ -55,7 +55,7 @@ def test_a_sweep_takes_several_sets(tmp_path):
     runs = trials(sweep, [Fraction(1)])
     check_trials(sweep, runs)
     command = parse(TrainCommand, "offramp train", runs[0].job(sweep).words[4:])
-    assert named_sources(command.data[0]) == plan["data"]
+    assert named_sources([word for words in command.data for word in words]) == plan["data"]
     assert named_sources(["rooms:images=24,seed=1"]) == "rooms:images=24,seed=1"  # one set with options
     other = read_sweep(tmp_path / "plan.yaml", data=named_sources(["left=digits", "more=digits"]))
     with pytest.raises(UserError, match="right looks for 'right' among the targets"):

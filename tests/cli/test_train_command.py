@@ -83,7 +83,7 @@ def test_resume_of_a_finished_run_gives_its_result(offramp, small, runs, result_
     ("change", "says"),
     [
         ({"--data": "no/such/folder"}, "no/such/folder"),
-        ({"--data": "d" * 300}, "give a shorter name"),
+        ({"--data": "d" * 300}, "no data set 'ddd"),
         ({"--net": "vgg8"}, "did you mean 'vgg7'?"),
         ({"--net": "vgg7:widht=4"}, "did you mean 'width'?"),
         ({"--net": "vgg7:4"}, "write name:key=value"),

@@ -51,7 +51,8 @@ def guarded(command: str, *, debug: bool, program: bool = False) -> Iterator[Out
     name = " ".join(filter(None, ["offramp", command]))
 
     def tell(text: str) -> None:
-        print(f"{name}: {_one_line(text)}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # stderr may be a file on the disk that is full
+            print(f"{name}: {_one_line(text)}", file=sys.stderr, flush=True)
 
     try:
         with _signals_raised(name if program else None), warnings_told(lambda text: tell(f"warning: {text}")):
