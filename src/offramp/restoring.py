@@ -86,8 +86,8 @@ def load_precision(precision: Any, state: Any) -> None:
 
 
 def _check_group(found: Any, now: Mapping[str, Any]) -> None:
-    if not isinstance(found, Mapping):
-        raise ValueError(f"a group of the optimiser is {shown(found)}, must be a mapping")
+    if not isinstance(found, Mapping) or "params" not in found:
+        raise ValueError(f"a group of the optimiser is {shown(found)}, must be a mapping with its params")
     for name, value in now.items():  # a later version of torch may know more settings
         stored = found.get(name, value)
         if name in ("lr", "initial_lr"):

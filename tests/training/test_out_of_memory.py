@@ -199,6 +199,7 @@ def test_a_process_that_the_system_gives_no_more_memory():
     """In earnest: 1 GB more of address space, and a step on 256 images that takes more than that."""
     code = """
 import resource, torch
+from torch import nn
 torch.set_num_threads(1)
 from offramp import Recipe, fit
 from offramp.nets import MultiExitNet
