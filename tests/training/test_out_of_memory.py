@@ -210,7 +210,7 @@ stages = [nn.Sequential(nn.Upsample(64), nn.Conv2d(3, 64, 3, 1, 1), nn.ReLU()), 
 heads = [nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(n, 3)) for n in (64, 16)]
 net = MultiExitNet(stages, heads, input_size=(3, 8, 8))
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (size + 10**9, size + 10**9))
+resource.setrlimit(resource.RLIMIT_AS, (size + 6 * 10**8, size + 6 * 10**8))
 recipe = Recipe(epochs=1, batch_size=256, accumulate="auto", augment="none", val_fraction=0.0)
 run = fit(net, tiny_data(train=256, val=0), "joint", recipe, quiet=True)
 print(run.result.micro_batches)
