@@ -83,6 +83,7 @@ FINE = {
     ("Batch", "inputs", "a module"), ("Batch", "inputs", "an object"), ("Batch", "inputs", "a class"),
     ("Batch", "inputs", "a Tensor"), ("Batch", "inputs", "bytes"),
     ("Batch", "inputs", "what cannot be printed"), ("MultiExitNet", "example", "a Tensor"),
+    ("attach", "example", "a Tensor"), ("multi_task", "example", "a Tensor"),
     ("ImageData", "load_test", "a class"), ("ImageData", "load_test", "a module"),
     ("Router()", "x", "a Tensor"), ("Split", "images", "a Tensor"), ("calibrate", "transform", "a class"),
     ("calibrate", "transform", "a module"), ("Policy", "thresholds", "bytes"),
@@ -124,10 +125,11 @@ def cases(run) -> dict[str, Case]:
         "training_macs": Case(counting.training_macs, own),
         "paper_operations": Case(counting.paper_operations, values(exits=3)),
         "attach": Case(offramp.attach, values(
-            backbone=backbone, at=["0"], num_classes=3, stages=None, input_size=(3, 8, 8))),
+            backbone=backbone, at=["0"], num_classes=3, stages=None, input_size=(3, 8, 8), example=None,
+            channel_axis=None, head="linear", pool=None, heads=None, freeze_backbone=False, task=None)),
         "multi_task": Case(offramp.multi_task, values(
             trunk=stages[0], decoders=dict(zip("ab", zip(dense, outputs.values(), strict=True), strict=True)),
-            input_size=(3, 8, 8))),
+            input_size=(3, 8, 8), example=None, channel_axis=None)),
         "MultiExitNet": Case(offramp.MultiExitNet, values(
             stages=stages, heads=heads, input_size=(3, 8, 8), example=None, channel_axis=None,
             convention="macs", task=None)),
@@ -186,6 +188,7 @@ def cases(run) -> dict[str, Case]:
         "Run.batches": Case(lambda split: next(iter(run.batches(split))), values(split="val")),
         "delta_m": Case(lambda baseline: run.result.delta_m(baseline), values(baseline=run.result)),
         "read_sweep": Case(sweeps.read_sweep, values(path=folder, data=None, out=None)),
+        "sweep": Case(sweeps.sweep, values(plan=None, jobs=1)),
         "read_run": Case(reports.read_run, values(folder=folder)),
         "compare": Case(offramp.compare, values(
             folders=[folder], pick_lr=False, published=None, baseline=(), metrics="primary")),
@@ -330,3 +333,19 @@ def test_labels_in_a_loop_of_ones_own(targets, line):
     with pytest.raises(UserError, match=line):
         bound.backward(IMAGES, targets)
     assert all(p.grad is None for p in bound.net.parameters())
+
+
+@pytest.mark.parametrize(
+    "example", [torch.tensor(3.0), torch.zeros(0, 3, 8, 8), (IMAGES, 1), {"x": torch.tensor(1)}]
+)
+def test_an_example_has_rows(example):
+    backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    with pytest.raises(
+        UserError, match=r"^example must be a Tensor with at least one input, \[N, \.\.\.\], or a"
+    ):
+        offramp.attach(backbone, at=["0"], example=example)
+
+
+def test_run_folders_may_come_one_after_the_other(run):
+    folders = (folder for folder in [run.folder])
+    assert offramp.compare(folders).table() == offramp.compare([run.folder]).table()

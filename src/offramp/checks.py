@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -13,7 +13,6 @@ from offramp.errors import UserError, guess, shown
 
 __all__ = [
     "MOST_THREADS",
-    "check_paths",
     "choice",
     "count_of",
     "described",
@@ -24,6 +23,7 @@ __all__ = [
     "numbers",
     "of_kind",
     "path_of",
+    "paths_of",
     "switch",
     "whole",
     "word_of",
@@ -101,8 +101,8 @@ def path_of(name: str, value: object, of: str) -> Path:
     return Path(text)
 
 
-def check_paths(name: str, value: object, of: str) -> None:
-    """Check that an argument is a list of paths.
+def paths_of(name: str, value: object, of: str) -> list[str | Path]:
+    """Check that an argument is several paths, as a list or whatever else gives one after the other.
 
     Args:
         name: The argument.
@@ -112,10 +112,15 @@ def check_paths(name: str, value: object, of: str) -> None:
     Raises:
         UserError: It is something else, also one path alone.
     """
-    if isinstance(value, str | bytes | os.PathLike) or not isinstance(value, Iterable):
+    try:
+        each = None if isinstance(value, str | bytes | os.PathLike) else [*value]  # type: ignore[misc]
+    except Exception:  # of its own __iter__
+        each = None
+    if each is None:
         raise UserError(f"{name} are {described(value)}, must be a list of paths, of {of}")
-    for each in value:
-        path_of(name, each, of)
+    for path in each:
+        path_of(name, path, of)
+    return each
 
 
 def count_of(name: str, value: object, least: int = 1) -> int:

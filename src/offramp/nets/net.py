@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from offramp.checks import described, of_kind
+from offramp.checks import described
 from offramp.copying import kept_results
 from offramp.errors import UserError, shown
 from offramp.nets.inputs import check_inputs
@@ -156,8 +156,19 @@ def check_form(example: object, channel_axis: object) -> None:
     """Check what is said of a net's inputs and features beside their sizes.
 
     Raises:
-        UserError: An example without Tensors, or an axis that is no number.
+        UserError: An example that is no Tensors with rows and values, or an axis that is no number.
     """
     if example is not None:
         check_inputs(example, name="example")
-    of_kind("channel_axis", channel_axis, int | Mapping | None, "an axis, or a mapping from exit to axis")
+        each = example.values() if isinstance(example, Mapping) else example
+        tensors = [each] if isinstance(each, Tensor) else [*each] if isinstance(each, Iterable) else [None]
+        if not all(isinstance(tensor, Tensor) and tensor.dim() and len(tensor) for tensor in tensors):
+            raise UserError(
+                "example must be a Tensor with at least one input, [N, ...], or a tuple or dict of such; got "
+                f"{described(example)}"
+            )
+    numbers = [*channel_axis, *channel_axis.values()] if isinstance(channel_axis, Mapping) else [channel_axis]
+    if channel_axis is not None and not all(type(number) is int for number in numbers):
+        raise UserError(
+            f"channel_axis is {described(channel_axis)}, must be an axis, or a mapping from exit to axis"
+        )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from offramp.checks import check_paths, flag, of_kind, word_of
+from offramp.checks import flag, of_kind, paths_of, word_of
 from offramp.papers.catalogue import published_table
 from offramp.papers.published import TaskTable
 from offramp.reports._columns import METRICS, Metrics, has_tasks
@@ -97,12 +97,11 @@ def compare(
     word_of("metrics", metrics, METRICS, "metrics")
     flag("pick_lr", pick_lr)
     of_kind("published", published, str | None, "the name of a published table")
-    check_paths("folders", folders, "runs")
+    runs = paths_of("folders", folders, "runs")
     table = None if published is None else published_table(published)  # a wrong name before any run is read
-    if not isinstance(baseline, str | Path):
-        check_paths("baseline", baseline, "runs, or the label of a group")
-    wanted = [baseline] if isinstance(baseline, str | Path) else [*baseline]
-    groups, differing = grouped(folders, pick_lr=pick_lr, baseline=wanted)
+    wanted = [baseline] if isinstance(baseline, str | Path) else baseline
+    wanted = paths_of("baseline", wanted, "runs, or the label of a group")
+    groups, differing = grouped(runs, pick_lr=pick_lr, baseline=wanted)
     comparison = Comparison(groups, tuple(notes(groups, differing)), metrics=metrics)
     if published is None or table is None:
         return comparison

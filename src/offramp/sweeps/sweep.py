@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from offramp.checks import count_of, of_kind
 from offramp.errors import UserError
 from offramp.runs.files import disk_errors
 from offramp.runs.lock import Lock
@@ -84,8 +85,8 @@ def sweep(
         UserError: A mistake that is found before the first run starts.
         Interruption: SIGINT, SIGTERM or SIGHUP came, and the runs were stopped; the same sweep goes on.
     """
-    if jobs < 1:
-        raise UserError(f"jobs is {jobs}, must be at least 1")
+    of_kind("plan", plan, Sweep, "a Sweep, which offramp.sweeps.read_sweep gives")
+    count_of("jobs", jobs)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         raise UserError("a sweep starts its own processes; start it without torchrun")
     runs = trials(plan, factors)

@@ -72,7 +72,7 @@ def _for_each(name: str, given: Any, known: Sequence[str | None], count: int) ->
     """Give each exit but the last a word, from one for all or one for each."""
     words = [*given] if isinstance(given, (list, tuple)) else [given] * count
     for word in words:
-        if word not in known:
+        if not isinstance(word, str | None) or word not in known:
             there = [known for known in known if known]
             raise UserError(
                 f"{name}={shown(word)} is none{guess(word, there)}; there are: {', '.join(there)}"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from offramp.checks import count_of, of_kind
+from offramp.checks import count_of, flag, of_kind
 from offramp.errors import UserError
 from offramp.nets.attaching._auto import auto_places
 from offramp.nets.attaching._batch_axis import check_apart, check_batch_first
@@ -24,6 +24,7 @@ from offramp.nets.attaching._parts import Parts
 from offramp.nets.attaching._tokens import tokens_of
 from offramp.nets.channel_axis import ChannelAxis
 from offramp.nets.multi_exit import MultiExitNet
+from offramp.nets.net import check_form
 from offramp.nets.sample import Example, checked_size, make_sample
 from offramp.nets.values import check_values
 from offramp.tasks import Task
@@ -117,6 +118,11 @@ def attach(
     """
     of_kind("backbone", backbone, nn.Module, "a network, e.g. torchvision.models.resnet18()")
     input_size = checked_size(input_size)
+    check_form(example, channel_axis)
+    flag("freeze_backbone", freeze_backbone)
+    if heads is not None:
+        lists = (list, tuple, nn.ModuleList, nn.Sequential)
+        of_kind("heads", heads, lists, "a list of modules, one for each exit but the last")
     if num_classes is not None:
         count_of("num_classes", num_classes)
     if stages is None and not isinstance(at, str):
