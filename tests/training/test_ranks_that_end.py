@@ -5,11 +5,13 @@ The test stands for torchrun: it holds the store, and sends SIGTERM to the other
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import resource
 import signal
 import sys
+import time
 from multiprocessing import connection
 from pathlib import Path
 
@@ -43,6 +45,11 @@ def train(folder: Path, rank: int, environment: dict[str, str], at: int, act) ->
     """What one process does, at a step one of them; as the command line, it says what ended it and exits."""
     torch.set_num_threads(1)
     os.environ |= environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    for name in (
+        "lightning_fabric",
+        "lightning",
+    ):  # imported before the command began, whose handlers it lacks
+        logging.getLogger(name).handlers.clear()
     sys.stderr = (folder / f"said-{rank}").open("w")
     with guarded("train", debug=False) as outcome:
         if at < 0 and act is not None:
@@ -70,6 +77,10 @@ def run(folder: Path, world: int, who: int, act, at: int = STEPS) -> tuple[list[
     for process in ranks:
         process.start()
     assert connection.wait([process.sentinel for process in ranks], timeout=100)
+    until = time.monotonic() + 100
+    while not all((folder / f"said-{rank}").exists() for rank in range(world)):  # each has begun
+        assert time.monotonic() < until
+        time.sleep(0.05)
     for process in ranks:
         process.terminate()
     for process in ranks:
