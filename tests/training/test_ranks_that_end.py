@@ -45,11 +45,9 @@ def train(folder: Path, rank: int, environment: dict[str, str], at: int, act) ->
     """What one process does, at a step one of them; as the command line, it says what ended it and exits."""
     torch.set_num_threads(1)
     os.environ |= environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-    for name in (
-        "lightning_fabric",
-        "lightning",
-    ):  # imported before the command began, whose handlers it lacks
-        logging.getLogger(name).handlers.clear()
+    import lightning_fabric  # noqa: F401
+
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it says that it begins
     sys.stderr = (folder / f"said-{rank}").open("w")
     with guarded("train", debug=False) as outcome:
         if at < 0 and act is not None:
