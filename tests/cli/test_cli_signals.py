@@ -129,3 +129,24 @@ def test_another_signal_while_the_first_is_answered_is_no_traceback():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("143\n", "offramp cost: stopped by SIGTERM\n")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_python_drops_amid_a_del_ends_it_all_the_same(signum):
+    code = (
+        "import os, sys; from offramp.cli import main; from offramp.nets import text\n"
+        "class Closing:\n"
+        "    def __del__(self):\n"
+        f"        os.kill(os.getpid(), {int(signum)})\n"
+        "        os.read(0, 1)\n"
+        "def sketch(*_):\n"
+        "    Closing()\n"
+        "    print('it went on')\n"
+        "text.sketch = sketch\n"
+        "sys.argv[1:] = ['cost', '--net', 'vgg7']\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, input="", text=True, timeout=60)
+    told = "interrupted" if signum == signal.SIGINT else f"stopped by {signum.name}"
+    assert (done.returncode, done.stdout) == (128 + signum, "")
+    assert done.stderr == f"offramp cost: {told}\n"

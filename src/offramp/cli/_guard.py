@@ -97,7 +97,8 @@ def _signals_raised(program: str | None) -> Iterator[None]:
 
     Args:
         program: Name of the program, if the process is nothing else. It ends at once where a signal comes in
-            an import: nothing is open yet, and an exception there can turn into any other.
+            an import: nothing is open yet, and an exception there can turn into any other. So it does where
+            Python drops the exception, amid a ``__del__``: else it would go on, and hear of no other signal.
     """
 
     def stop(signum: int, frame: FrameType | None) -> NoReturn:
@@ -108,8 +109,17 @@ def _signals_raised(program: str | None) -> Iterator[None]:
             os._exit(128 + signum)
         raise _StopSignal(signum)
 
+    def unraisable(lost: sys.UnraisableHookArgs) -> None:
+        if isinstance(lost.exc_value, _StopSignal):
+            os.write(2, f"{program}: {lost.exc_value}\n".encode())
+            os._exit(128 + lost.exc_value.signum)
+        hook(lost)
+
     handlers: dict[signal.Signals, Any] = {}
+    hook = sys.unraisablehook
     try:
+        if program is not None:
+            sys.unraisablehook = unraisable
         if threading.current_thread() is threading.main_thread():
             for signum in STOPPING:
                 if signal.getsignal(signum) in (signal.SIG_DFL, signal.default_int_handler):
@@ -118,6 +128,7 @@ def _signals_raised(program: str | None) -> Iterator[None]:
     finally:
         for signum, handler in handlers.items():
             signal.signal(signum, handler)
+        sys.unraisablehook = hook
 
 
 def _importing(frame: FrameType | None) -> bool:

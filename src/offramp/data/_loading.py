@@ -85,8 +85,9 @@ def _read_ahead(loader: DataLoader[Any]) -> Iterator[Any]:
         if death is None:
             raise
     finally:
-        del batches  # which asks the workers to end, and waits for those that are at it
-        end()
+        with deaf_to_signals():  # Python would drop what a handler raises amid a __del__
+            del batches  # which asks the workers to end, and waits for those that are at it
+            end()
     if death is not None:
         raise death
 
