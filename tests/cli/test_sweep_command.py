@@ -103,6 +103,10 @@ def test_the_threads_of_a_sweep_stay_as_they_were(swept, offramp, refused, tmp_p
     code, _, err = offramp("sweep", write(swept[0], methods=["joint"], threads=1))
     assert code == 0, err
     assert settled_threads(tmp_path, 3) == settled_threads(tmp_path, None) == 3
+    (tmp_path / "sweep.json").write_text('{"threads": 1}')
+    with pytest.raises(UserError, match=r"sweep\.json is cut short, damaged or changed"):
+        settled_threads(tmp_path, None)
+    unchecked(tmp_path)
     for damage in ("", "[]", '{"threads": 0}', '{"threads": true}', "[" * 5000):
         (tmp_path / "sweep.json").write_text(damage)
         with pytest.raises(UserError, match="delete it and give their number as threads in the sweep's file"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from offramp.checks import MOST_THREADS, is_thread_count
 from offramp.errors import UserError
-from offramp.runs.files import read_errors, write_file
+from offramp.runs.files import read_bytes, write_files
 from offramp.runs.record import as_json
 
 __all__ = ["cores", "settled_threads"]
@@ -34,10 +34,9 @@ def settled_threads(out: Path, asked: int | None) -> int:
     path = out / "sweep.json"
     if not path.exists():
         threads = DEFAULT if asked is None else asked
-        write_file(path, as_json({"threads": threads}))
+        write_files(out, {path.name: as_json({"threads": threads})})
         return threads
-    with read_errors(path):
-        text = path.read_bytes()
+    text = read_bytes(path)
     try:
         threads = json.loads(text)["threads"]
     except (KeyError, RecursionError, TypeError, ValueError):
