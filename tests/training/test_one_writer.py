@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +17,9 @@ from offramp.runs import beginning, checkpoint, files, lock
 from offramp.runs.beginning import begin
 from offramp.runs.folder import RunFolder
 from offramp.runs.record import is_run
+from offramp.runs.recorded import recorded_net
 
+fit_module = sys.modules[fit.__module__]
 RECIPE = Recipe(epochs=3, batch_size=8, lr=0.05, augment="none")
 ROUNDS = 40
 
@@ -132,6 +136,20 @@ def test_a_run_that_begins_between_two_looks_is_not_gone_on_with(tmp_path, monke
     monkeypatch.setattr(RunFolder, "claim", early)
     with pytest.raises(UserError, match="another process has begun a run in"):
         train(tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("method", ["joint", "dr-mgf"])
+def test_checkpoints_of_another_run_that_begins_meanwhile_are_not_read(tmp_path, monkeypatch, alone, method):
+    own = fit_module.set_up
+
+    def late(net, data, method, recipe, folder, **rest):
+        setup = own(net, data, method, recipe, folder, **rest)
+        shutil.copytree(alone.folder, folder)
+        return setup
+
+    monkeypatch.setattr(fit_module, "set_up", late)
+    with pytest.raises(UserError, match="another process has begun a run in"):
+        train(tmp_path / "run", method, resume=True)
 
 
 @pytest.mark.parametrize("leftovers", [[], [".lock"], [".lock", ".run.json.12ab.new"]])
@@ -272,3 +290,30 @@ def test_without_hard_links_a_run_begins_all_the_same(tmp_path, monkeypatch):
     assert is_run(tmp_path / "run") and not beginning.unbegun(tmp_path / "run")
     assert not files.create_file(tmp_path / "run" / "run.json", b"other")
     assert checkpoint.last(tmp_path / "run") is None
+
+
+def test_a_checkpoint_of_another_run_is_not_gone_on_from(tmp_path, alone):
+    """Its files fit each other and the net; an old run's checkpoint, which does not tell, is taken."""
+    other = train(tmp_path / "other", recipe=RECIPE.replace(seed=1))
+    one = tmp_path / "one"
+    for checkpoints, says in (
+        (other.folder, r"seed was 1, is 0\); restore it from a copy"),
+        (alone.folder, ""),
+    ):
+        shutil.rmtree(one, ignore_errors=True)
+        shutil.copytree(alone.folder, one)
+        (one / "result.json").unlink()
+        shutil.rmtree(one / "checkpoint")
+        shutil.copytree(checkpoints / "checkpoint", one / "checkpoint")
+        if not says:
+            assert same(train(one, resume=True), alone)
+            continue
+        with pytest.raises(UserError, match=rf"state\.pt is of another run than run\.json \(.*{says}"):
+            train(one, resume=True)
+
+
+def test_a_net_is_built_from_a_record_while_a_training_replaces_checkpoints(tmp_path, monkeypatch):
+    """The size of the weights is looked at, of a checkpoint that has gone by then."""
+    record = {"net": {"net": "vgg7", "num_classes": 3}, "data": {"input_size": [3, 32, 32]}}
+    monkeypatch.setattr(Path, "is_file", lambda path: True)
+    assert recorded_net(tmp_path, record).input_size == (3, 32, 32)

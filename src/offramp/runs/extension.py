@@ -10,7 +10,7 @@ from offramp.errors import UserError
 from offramp.methods import Method
 from offramp.runs import checkpoint
 from offramp.runs.files import SHA256SUMS, read_bytes, read_errors, remove_file, write_files, write_folder
-from offramp.runs.record import check_same, read_record, record_json
+from offramp.runs.record import but_for_epochs, check_same, read_record, record_json
 
 __all__ = ["check_extension", "extend", "is_longer"]
 
@@ -27,13 +27,12 @@ def check_extension(folder: Path, before: dict[str, Any], now: dict[str, Any], m
         UserError: Something else than epochs and later milestones differs; schedule or method read the number
             of epochs, so that the past would have been another one; or no checkpoint is left.
     """
-    old = {key: before["recipe"][key] for key in ("epochs", "milestones")}
-    check_same(folder, before, now | {"recipe": now["recipe"] | old})
+    check_same(folder, before, but_for_epochs(before, now))
     reasons = [*_of_the_schedule(before["recipe"], now["recipe"]), *_of_the_method(method)]
     if reasons:
         raise UserError(
-            f"{folder} cannot be extended from {old['epochs']} to {now['recipe']['epochs']} epochs, "
-            f"since {' and '.join(reasons)}; train the longer run anew into another folder"
+            f"{folder} cannot be extended from {before['recipe']['epochs']} to {now['recipe']['epochs']} "
+            f"epochs, since {' and '.join(reasons)}; train the longer run anew into another folder"
         )
     if (folder / "result.json").is_file() and checkpoint.last(folder) is None:
         raise UserError(

@@ -18,7 +18,7 @@ from offramp.plain_json import parsed_json
 from offramp.recipes.recipe import Recipe
 from offramp.runs._record_shape import check_record
 from offramp.runs._result_shape import check_result, check_result_of
-from offramp.runs.files import read_bytes, read_errors, say_if_unchecked
+from offramp.runs.files import RESTORE, read_bytes, read_errors, say_if_unchecked
 from offramp.runs.formats import FORMAT, WITH_CHECKSUMS, as_of_today, as_stored
 from offramp.runs.left_alone import left_alone
 from offramp.runs.targets import targets_to_json
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "as_json",
+    "but_for_epochs",
+    "check_checkpoint",
     "check_method",
     "check_same",
     "describe",
@@ -167,6 +169,32 @@ def check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> Non
                 f"{folder} holds a run on images whose {key} was {shown(old)}, and it is {shown(new)}; give "
                 "the images that it was started with, or choose another folder"
             )
+
+
+def check_checkpoint(folder: Path, record: str, now: dict[str, Any]) -> None:
+    """Check that a checkpoint is of the run that goes on, which may have more epochs by now.
+
+    Args:
+        folder: The checkpoint's.
+        record: What was in ``run.json`` when it was written.
+        now: The record of the run that goes on.
+
+    Raises:
+        UserError: It is of a run with something else; the line names it.
+    """
+    path = folder / "state.pt"
+    try:
+        before = _complete(_from_json(record.encode()), path)
+        check_same(folder, before, but_for_epochs(before, now))
+    except (AttributeError, ValueError) as error:  # a UserError among them
+        reason = str(error).removeprefix(f"{folder} holds a run with ").partition(";")[0]
+        raise UserError(f"{path} is of another run than run.json ({reason}); {RESTORE}") from None
+
+
+def but_for_epochs(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """A record with the epochs and milestones of an earlier one, which those of an extended run replace."""
+    old = {key: before["recipe"][key] for key in ("epochs", "milestones")}
+    return now | {"recipe": now["recipe"] | old}
 
 
 def _nearly(old: Any, new: Any) -> bool:

@@ -62,8 +62,7 @@ def _check_memory(folder: Path, build: Callable[[], Net]) -> None:
         UserError: They are.
     """
     last = checkpoint.last(folder) or folder
-    kept = [path / "weights.safetensors" for path in (folder, last)]
-    found = next((path for path in kept if path.is_file()), None)
+    found = _size(folder / "weights.safetensors") or _size(last / "weights.safetensors")
     if found is None:
         return
     try:
@@ -72,8 +71,16 @@ def _check_memory(folder: Path, build: Callable[[], Net]) -> None:
     except _NO_LAYER:  # which says why as it is built in earnest
         return
     needed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
-    if found.stat().st_size < needed:
-        raise UserError(f"it is a net of {needed} bytes, which {found} has not")
+    if found < needed:
+        raise UserError(f"it is a net of {needed} bytes, and the run has kept weights of {found}")
+
+
+def _size(path: Path) -> int | None:
+    """How many bytes a file has; None where there is none, as once a training has replaced a checkpoint."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def recorded_data(folder: Path, record: dict[str, Any], recipe: Recipe) -> OpenedData[Any]:

@@ -18,6 +18,7 @@ from offramp.out_of_memory import told_by
 from offramp.runs import checkpoint
 from offramp.runs.evaluation import Evaluation
 from offramp.runs.folder import RunFolder
+from offramp.runs.record import check_checkpoint, record_json
 from offramp.runs.weights import not_finite
 from offramp.tasks.outputs import column
 from offramp.training._average import Average
@@ -113,6 +114,7 @@ class Trainer:
         self.signals = Signals()
         self.watch = Watch([*self.tasks], loss_scaling=recipe.precision == "fp16", device=fabric.device)
         self.look_every = 1 if fabric.device.type == "cpu" and fabric.world_size == 1 else LOOK_EVERY
+        self.record, self.resumes = setup.record, setup.before is not None
         self.quiet = quiet or not fabric.is_global_zero
 
     def _shares(self) -> list[tuple[float, int]]:
@@ -146,16 +148,20 @@ class Trainer:
         )
 
     def restore(self) -> None:
-        """Go to the last checkpoint of the run folder, if there is one; nothing is written.
+        """Go to the last checkpoint of the run to resume, if there is one; nothing is written.
+
+        What is in the folder of a new run by now is another process's, which :meth:`RunFolder.begin` refuses.
 
         Raises:
             UserError: It cannot be read, or is not of this net and method.
         """
-        last_checkpoint = self.folder.find_checkpoint()
+        last_checkpoint = self.folder.find_checkpoint() if self.resumes else None
         self.fabric.barrier()  # all processes have looked before one writes
         if last_checkpoint is None:
             return
         values = self.folder.load(self.net)
+        if "record" in values:  # which older versions did not write
+            check_checkpoint(last_checkpoint, values["record"], self.record)
         with checkpoint.fitting(last_checkpoint):
             self.state = restore(values, self.state, self.loop, self.fabric)
             steps = [self.plan.steps(phase) for phase in range(len(self.loop.phases))]
@@ -309,6 +315,7 @@ class Trainer:
             return
         self._check_numbers()
         state = capture(self.state, self.loop, self.fabric)
+        state["record"] = record_json(self.record).decode()
         if self.average:
             state["average"] = self.average.tensors
         step = self.plan.before(self.state.phase) + self.state.step
