@@ -308,7 +308,7 @@ def test_a_checkpoint_of_another_run_is_not_gone_on_from(tmp_path, alone):
         if not says:
             assert same(train(one, resume=True), alone)
             continue
-        with pytest.raises(UserError, match=rf"state\.pt is of another run than run\.json \(.*{says}"):
+        with pytest.raises(UserError, match=rf"state\.pt is of another training than this one \(.*{says}"):
             train(one, resume=True)
 
 

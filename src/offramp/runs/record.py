@@ -184,11 +184,11 @@ def check_checkpoint(folder: Path, record: str, now: dict[str, Any]) -> None:
     """
     path = folder / "state.pt"
     try:
-        before = _complete(_from_json(record.encode()), path)
+        before = _complete(_from_json(str(record).encode()), path)
         check_same(folder, before, but_for_epochs(before, now))
-    except (AttributeError, ValueError) as error:  # a UserError among them
+    except ValueError as error:  # a UserError among them
         reason = str(error).removeprefix(f"{folder} holds a run with ").partition(";")[0]
-        raise UserError(f"{path} is of another run than run.json ({reason}); {RESTORE}") from None
+        raise UserError(f"{path} is of another training than this one ({reason}); {RESTORE}") from None
 
 
 def but_for_epochs(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
