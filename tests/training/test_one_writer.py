@@ -16,7 +16,7 @@ from offramp import Recipe, Run, UserError, fit
 from offramp.runs import beginning, checkpoint, files, lock
 from offramp.runs.beginning import begin
 from offramp.runs.folder import RunFolder
-from offramp.runs.record import is_run
+from offramp.runs.record import check_checkpoint, is_run
 from offramp.runs.recorded import recorded_net
 
 fit_module = sys.modules[fit.__module__]
@@ -310,6 +310,13 @@ def test_a_checkpoint_of_another_run_is_not_gone_on_from(tmp_path, alone):
             continue
         with pytest.raises(UserError, match=rf"state\.pt is of another training than this one \(.*{says}"):
             train(one, resume=True)
+
+
+@pytest.mark.parametrize("junk", ["", "[]", "{}", "[" * 5000, 3, None, {"a": torch.ones(2)}])
+def test_a_checkpoint_of_no_run_is_one_line(tmp_path, alone, junk):
+    with pytest.raises(UserError, match=r"state\.pt is of another training than this one") as refused:
+        check_checkpoint(alone.folder, junk, alone.record)
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 1000
 
 
 def test_a_net_is_built_from_a_record_while_a_training_replaces_checkpoints(tmp_path, monkeypatch):
