@@ -6,13 +6,14 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from typing import Any, Generic, TypeVar, cast
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from offramp.errors import UserError
@@ -119,16 +120,39 @@ def _unless_error(batch: T | UserError) -> T:
     return batch
 
 
-class _Told(Dataset[tuple[T, list[tuple[str, type[Warning]]]]], Generic[T]):
+def _shared(batch: T) -> T | UserError:
+    """A batch that the trainer can have, as its tensors are in shared memory, or why there is no room.
+
+    The queue that hands it over would print the error, and the batch be waited for without end.
+    """
+    try:
+        _share(batch)
+    except (OSError, RuntimeError) as error:
+        return UserError(
+            f"no shared memory for a batch that was read ahead ({str(error).splitlines()[0]}); make room in "
+            "/dev/shm (in a container by its option --shm-size), or take a smaller `batch_size`"
+        )
+    return batch
+
+
+def _share(values: object) -> None:
+    if isinstance(values, Tensor):
+        values.share_memory_()
+    elif isinstance(values, (tuple, Mapping)):
+        for value in values.values() if isinstance(values, Mapping) else values:
+            _share(value)
+
+
+class _Told(Dataset[tuple[T | UserError, list[tuple[str, type[Warning]]]]], Generic[T]):
     """What a decoder gives, and what was warned of meanwhile, which a worker cannot tell by itself."""
 
     def __init__(self, decoder: Dataset[T]) -> None:
         self.decoder = decoder
 
-    def __getitem__(self, rows: Any) -> tuple[T, list[tuple[str, type[Warning]]]]:
+    def __getitem__(self, rows: Any) -> tuple[T | UserError, list[tuple[str, type[Warning]]]]:
         with warnings.catch_warnings(record=True) as caught:
             batch = self.decoder[rows]
-        return batch, [(str(warning.message), _builtin(warning.category)) for warning in caught]
+        return _shared(batch), [(str(warning.message), _builtin(warning.category)) for warning in caught]
 
 
 def _builtin(category: type[Warning]) -> type[Warning]:
