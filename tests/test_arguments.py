@@ -271,6 +271,15 @@ def test_numbers_of_numpy_are_numbers():
         assert type(getattr(recipe, field.name)).__module__ == "builtins"
 
 
+def test_numbers_of_numpy_are_options_of_methods():
+    options = {"c": np.float32(0.5), "every": np.int64(2), "weights": np.array([1, 2]), "shared": "union"}
+    plain = {"c": 0.5, "every": 2, "weights": [1, 2], "shared": "union"}
+    assert offramp.method("cagrad", **options) == offramp.method("cagrad", **plain)
+    recipe = Recipe(options=options)
+    assert recipe == Recipe(options=plain)
+    assert type(recipe.options["c"]) is float
+
+
 class TestNets:
     """Nets that cannot be trained, or only look odd."""
 

@@ -24,6 +24,7 @@ __all__ = [
     "of_kind",
     "path_of",
     "paths_of",
+    "plain",
     "switch",
     "whole",
     "word_of",
@@ -132,6 +133,22 @@ def count_of(name: str, value: object, least: int = 1) -> int:
     if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
         raise UserError(f"{name} is {described(value)}, must be a whole number of at least {least}")
     return int(value)
+
+
+def plain(value: Any, levels: int = 4) -> Any:
+    """A value with numpy's scalars and arrays as Python's numbers and lists, which files can hold.
+
+    Args:
+        value: Anything, also a list that holds itself.
+        levels: How deep to look, deeper than any setting is.
+    """
+    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
+        return value.tolist()
+    if levels and isinstance(value, (list, tuple)):
+        return type(value)(plain(item, levels - 1) for item in value)
+    if levels and type(value) is dict:
+        return {key: plain(item, levels - 1) for key, item in value.items()}
+    return value
 
 
 def is_number(value: object) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from offramp.checks import plain
 from offramp.errors import UserError, guess, shown
 
 __all__ = ["Options"]
@@ -64,7 +65,7 @@ class Options:
         changed: dict[type, dict[str, Any]] = {}
         for key, value in options.items():
             part, field = self.fields[self._resolve(key)]
-            changed.setdefault(type(part), {})[field] = value
+            changed.setdefault(type(part), {})[field] = plain(value)
         return changed
 
     def _resolve(self, key: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from offramp.checks import choice, described, number, of_kind, path_of, switch, whole
+from offramp.checks import choice, described, number, of_kind, path_of, plain, switch, whole
 from offramp.errors import UserError, shown
 from offramp.recipes._checks import check_class_weights, check_labels, check_milestones, check_options
 from offramp.recipes._milestones import shorter
@@ -149,7 +149,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for setting in dataclasses.fields(self):
-            object.__setattr__(self, setting.name, _plain(getattr(self, setting.name)))
+            object.__setattr__(self, setting.name, plain(getattr(self, setting.name)))
         try:
             self._check()
         except UserError as error:
@@ -303,17 +303,3 @@ class Recipe:
             "proportions": dict(self.proportions),
             "sets": {name: dict(settings) for name, settings in self.sets.items()},
         }
-
-
-def _plain(value: Any, levels: int = 4) -> Any:
-    """A value with numpy's scalars and arrays as Python's numbers and lists, which files can hold.
-
-    Args:
-        value: Anything, also a list that holds itself.
-        levels: How deep to look, deeper than any setting is.
-    """
-    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
-        return value.tolist()
-    if levels and isinstance(value, (list, tuple)):
-        return type(value)(_plain(item, levels - 1) for item in value)
-    return value
