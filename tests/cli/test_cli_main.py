@@ -128,8 +128,10 @@ def test_version(offramp):
 def test_main_is_the_entry_point():
     from importlib.metadata import entry_points
 
+    from offramp.__main__ import program
+
     (script,) = entry_points(group="console_scripts", name="offramp")
-    assert script.load() is main
+    assert script.load() is program  # which calls main
 
 
 def test_a_mistake_is_exit_code_2_where_its_line_cannot_be_written(monkeypatch):

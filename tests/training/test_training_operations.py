@@ -49,10 +49,15 @@ BDL_1 = FORWARD + 2 * sum(HEAD) + stages(2) + stages(3, first=1)
 # what nothing fuses (the last stage and the heads) needs no gradient of its weights
 FUSION = JOINT - CONV[-1] - sum(HEAD)
 STAGED = K * JOINT + FUSION
+# each loss back to the weights of the first stage, and to no other weights
+NORMS = sum(HEAD[k] + sum(CONV[1 : k + 1]) + CONV[0] for k in range(K))
 EXPECTED = {
     "dfs": JOINT - SAVED,
     "byot": JOINT + 3 * sum(c * CHANNELS[-1] for c in CHANNELS[:-1]),
     "byot-iccv": JOINT + 3 * sum(c * CHANNELS[-1] for c in CHANNELS[:-1]),
+    "eed": JOINT + 3 * sum(c * CHANNELS[-1] for c in CHANNELS[:-1] if c != CHANNELS[-1]),
+    "famo": JOINT + FORWARD,  # looks at each batch once more
+    "gradnorm": JOINT + NORMS,
     "separate": SEPARATE,
     "bdl-1": BDL_1,
     "bdl-2": FORWARD + 2 * sum(HEAD) + stages(3),  # of four blocks all windows start at the first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -25,7 +26,10 @@ def check_inputs(inputs: Any, also: str = "", *, name: str = "inputs") -> None:
         UserError: They do neither.
     """
     movable = not isinstance(inputs, type) and callable(getattr(inputs, "to", None)) and not callable(inputs)
-    if not movable and not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(inputs)):
+    held = (
+        dict(inputs) if isinstance(inputs, Mapping) else inputs
+    )  # a mapping of any class, as tokenizers have
+    if not movable and not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(held)):
         raise UserError(
             f"{name}: {described(inputs)}; give what the net reads, a Tensor or named Tensors{also}"
         )
