@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from offramp.checks import choice, number
 from offramp.methods.balancers._own_adam import OwnAdam
-from offramp.methods.balancers._positive import check_positive
+from offramp.methods.balancers._sizes import PositiveLosses, sizes_of
 from offramp.methods.balancers.balancer import Balancer
 from offramp.methods.objectives.step import Step
 from offramp.methods.passes import Passes
@@ -69,7 +69,7 @@ class BoundFAMO(nn.Module):
         self.scaling = options.scaling
         self.logits = OwnAdam(torch.zeros(outputs), options.logit_lr, options.logit_decay)
         self.before: Tensor | None = None
-        self.checked = False
+        self.positive = PositiveLosses("famo")
 
     def forward(self, losses: Sequence[Tensor], step: Step) -> list[Tensor]:
         """Weigh the losses.
@@ -77,10 +77,8 @@ class BoundFAMO(nn.Module):
         Raises:
             UserError: A loss of the first step is negative.
         """
-        if not self.checked:  # once, since reading a value waits for the device
-            self.checked = True
-            check_positive("famo", losses, step)
-        sizes = _sizes(losses, step)
+        self.positive.check(losses, step)
+        sizes = sizes_of(losses, step)
         if not step.trial:
             self.before = sizes
         counts = sizes != 0
@@ -93,7 +91,7 @@ class BoundFAMO(nn.Module):
     def look_back(self, losses: Sequence[Tensor], step: Step) -> None:
         """Move the logits by what the optimiser's step did to the losses of its batch."""
         assert self.before is not None
-        before, after = self.before, _sizes(losses, step)
+        before, after = self.before, sizes_of(losses, step)
         counts = (before != 0) & (after != 0)
         fell = torch.where(counts, (before + EPS).log() - (after + EPS).log(), 0)
         shares = self._shares(counts, step)
@@ -103,9 +101,3 @@ class BoundFAMO(nn.Module):
     def _shares(self, counts: Tensor, step: Step) -> Tensor:
         logits = self.logits.values[step.present]
         return torch.where(counts, logits, -torch.inf).softmax(0)
-
-
-def _sizes(losses: Sequence[Tensor], step: Step) -> Tensor:
-    """The losses over all processes, without gradient."""
-    sizes = torch.stack([loss.detach() for loss in losses])
-    return sizes if step.average is None else step.average(sizes)

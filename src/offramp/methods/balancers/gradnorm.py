@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from offramp.checks import number
 from offramp.errors import UserError
 from offramp.methods.balancers._own_adam import OwnAdam
-from offramp.methods.balancers._positive import check_positive
+from offramp.methods.balancers._sizes import PositiveLosses, sizes_of
 from offramp.methods.balancers.balancer import Balancer
 from offramp.methods.objectives.step import Step
 from offramp.methods.passes import EACH, Passes
@@ -90,7 +90,7 @@ class BoundGradNorm(nn.Module):
                 "gradnorm compares gradients of a weight tensor that all losses reach, and the net trains "
                 "none; unfreeze one, or take a balancer that reads losses alone, e.g. dwa"
             )
-        self.checked = False
+        self.positive = PositiveLosses("gradnorm")
         self._compared = (shared[-1],)  # in a tuple, since it is no part of this module
 
     def forward(self, losses: Sequence[Tensor], step: Step) -> list[Tensor]:
@@ -99,12 +99,8 @@ class BoundGradNorm(nn.Module):
         Raises:
             UserError: A loss of the first step is negative.
         """
-        if not self.checked:  # once, since reading a value waits for the device
-            self.checked = True
-            check_positive("gradnorm", losses, step)
-        sizes = torch.stack([loss.detach() for loss in losses]).to(self.first)
-        if step.average is not None:
-            sizes = step.average(sizes)
+        self.positive.check(losses, step)
+        sizes = sizes_of(losses, step).to(self.first)
         counts = sizes != 0
         weights = _share_out(self.weights.values[step.present], counts)
         weighted = [weight.to(loss) * loss for weight, loss in zip(weights, losses, strict=True)]

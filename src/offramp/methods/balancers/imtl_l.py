@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from offramp.checks import number
-from offramp.methods.balancers._positive import check_positive
+from offramp.methods.balancers._sizes import PositiveLosses
 from offramp.methods.balancers.balancer import Balancer
 from offramp.methods.objectives.step import Step
 
@@ -59,7 +59,7 @@ class BoundIMTLL(nn.Module):
         self.optimizer_settings: dict[str, float] = {"weight_decay": 0.0}
         if options.log_scale_lr is not None:
             self.optimizer_settings["lr"] = options.log_scale_lr
-        self.checked = False
+        self.positive = PositiveLosses("imtl-l")
 
     def forward(self, losses: Sequence[Tensor], step: Step) -> list[Tensor]:
         """Weigh the losses by their learned scales.
@@ -67,8 +67,6 @@ class BoundIMTLL(nn.Module):
         Raises:
             UserError: A loss of the first step is negative.
         """
-        if not self.checked:  # once, since reading a value waits for the device
-            self.checked = True
-            check_positive("imtl-l", losses, step)
+        self.positive.check(losses, step)
         s = self.log_scales.unbind()
         return [torch.exp(s[k]) * loss - s[k] for k, loss in zip(step.present, losses, strict=True)]

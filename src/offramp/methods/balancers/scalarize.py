@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from offramp.checks import choice, is_number
 from offramp.errors import UserError, guess, shown
+from offramp.methods.balancers._sizes import sizes_of
 from offramp.methods.balancers.balancer import Balancer
 from offramp.methods.objectives.step import Step
 
@@ -132,10 +133,8 @@ class Scalarize(Balancer):
         return torch.tensor([float(value[k]) for k in outputs], dtype=torch.float64)
 
     def __call__(self, losses: Sequence[Tensor], step: Step) -> list[Tensor]:  # noqa: D102
-        values = torch.stack([loss.detach() for loss in losses])
-        values = values if step.average is None else step.average(values)
         function = self.function(step.present)
-        weights = _slopes(function, values.to("cpu", torch.float64))
+        weights = _slopes(function, sizes_of(losses, step).to("cpu", torch.float64))
         if self.scaling == "sum":
             equal = torch.ones(len(losses), dtype=torch.float64)
             weights = weights * (len(losses) / _slopes(function, equal).sum())

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from offramp.checks import choice, number
-from offramp.methods.balancers._positive import check_positive
+from offramp.methods.balancers._sizes import PositiveLosses
 from offramp.methods.balancers.balancer import Balancer
 from offramp.methods.objectives.step import Step
 
@@ -67,7 +67,7 @@ class BoundUncertainty(nn.Module):
         self.optimizer_settings: dict[str, float] = {"weight_decay": 0.0}
         if options.log_variance_lr is not None:
             self.optimizer_settings["lr"] = options.log_variance_lr
-        self.checked = False
+        self.positive = PositiveLosses("uncertainty")
 
     def forward(self, losses: Sequence[Tensor], step: Step) -> list[Tensor]:
         """Weigh the losses by their learned variances.
@@ -75,9 +75,7 @@ class BoundUncertainty(nn.Module):
         Raises:
             UserError: A loss of the first step is negative.
         """
-        if not self.checked:  # once, since reading a value waits for the device
-            self.checked = True
-            check_positive("uncertainty", losses, step)
+        self.positive.check(losses, step)
         s = self.log_variances.unbind()
         return [
             self.factor * torch.exp(-s[k]) * loss + 0.5 * s[k]
