@@ -147,6 +147,25 @@ def test_a_flipped_bit_is_refused_by_fit_and_the_run_goes_on_when_it_is_mended(s
     assert train(folder).result == finished.result
 
 
+@pytest.mark.parametrize("ended", [True, False], ids=["finished", "all epochs done"])
+def test_no_resume_leaves_a_flipped_bit_of_the_log(finished, tmp_path, ended):
+    """Nothing of metrics.csv is read there, nor written again."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished.folder, folder)
+    if not ended:
+        remove_file(folder / "result.json")
+    log = folder / "metrics.csv"
+    good = log.read_bytes()
+    for bad in flips(log):
+        log.write_bytes(bad)
+        with pytest.raises(UserError, match=r"metrics\.csv is cut short, damaged or changed"):
+            train(folder)
+        assert log.read_bytes() == bad
+    log.write_bytes(good)
+    train(folder)
+    assert (folder / "result.json").read_bytes() == (finished.folder / "result.json").read_bytes()
+
+
 def test_what_a_user_changes_is_read_once_its_line_is_gone(finished, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(finished.folder, folder)

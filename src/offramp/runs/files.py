@@ -21,6 +21,7 @@ from offramp.say import say
 __all__ = [
     "RESTORE",
     "SHA256SUMS",
+    "check_files",
     "create_file",
     "disk_errors",
     "read_bytes",
@@ -86,6 +87,17 @@ def read_bytes(path: Path) -> bytes:
         f"{path} is cut short, damaged or changed: its SHA-256 is not the one in {SHA256SUMS} beside it; "
         f"restore it from a copy, or, if the change is yours, delete its line in {SHA256SUMS}"
     )
+
+
+def check_files(folder: Path) -> None:
+    """Compare the files of a folder of a run with their checksums, all that are there.
+
+    Raises:
+        UserError: A file cannot be read, or is not the one that was written.
+    """
+    for name in _sums(folder):
+        if (folder / name).is_file():
+            read_bytes(folder / name)
 
 
 def _read(path: Path) -> bytes:

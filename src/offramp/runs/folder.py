@@ -18,7 +18,7 @@ from offramp.runs._log import Log
 from offramp.runs._standing import Standing
 from offramp.runs.beginning import begin, unbegun
 from offramp.runs.extension import extend, is_longer
-from offramp.runs.files import read_bytes, write_files
+from offramp.runs.files import check_files, write_files
 from offramp.runs.kept_epochs import KeptEpochs
 from offramp.runs.lock import Lock
 from offramp.runs.record import as_json, read_record, read_result, record_json
@@ -48,7 +48,6 @@ class RunFolder:
         self._lock: Lock | None = None
         self._place: Standing | None = None
         self._log: Log | None = None
-        self._kept: list[str] = []
 
     def __enter__(self) -> RunFolder:
         return self
@@ -58,17 +57,19 @@ class RunFolder:
             self._lock.release()
 
     def claim(self) -> None:
-        """Lock the folder of a run that is there, before anything is read of it.
+        """Lock the folder of a run that is there, and check its files, before anything else is read of it.
 
         A folder that is not writable stays unlocked: this process may still read a finished run.
 
         Raises:
-            UserError: Another process holds it.
+            UserError: Another process holds it, or a file is not the one that was written.
         """
         if self._writes:
             assert self.path is not None
-            if not unbegun(self.path) and self.path.is_dir() and os.access(self.path, os.W_OK):
-                self._lock = Lock(self.path)
+            if not unbegun(self.path) and self.path.is_dir():
+                if os.access(self.path, os.W_OK):
+                    self._lock = Lock(self.path)
+                check_files(self.path)
 
     def begin(self, record: dict[str, Any], before: dict[str, Any] | None) -> None:
         """Write the record of a new run, or make the run that is there a longer one.
@@ -125,9 +126,7 @@ class RunFolder:
     def keep(self, net: nn.Module, files: Mapping[str, bytes]) -> None:
         """Write the weights of the trained net, and other files by name."""
         if self._writes:
-            files = {**files, "weights.safetensors": weights_bytes(net)}
-            write_files(self._standing(), files)
-            self._kept = [*files]
+            write_files(self._standing(), {**files, "weights.safetensors": weights_bytes(net)})
 
     def finish(self, result: Result) -> None:
         """Write the result, which says that the run is finished, and read the run as one that opens it does.
@@ -139,8 +138,7 @@ class RunFolder:
             path = self._standing()
             write_files(path, {"result.json": as_json(result.to_json())})
             read_result(path, read_record(path))
-            for name in self._kept:
-                read_bytes(path / name)
+            check_files(path)
         self.kept_epochs.remove()
 
     def _standing(self) -> Path:
