@@ -86,7 +86,7 @@ def word_of(name: str, value: object, words: Collection[str], noun: str) -> str:
 
 
 def path_of(name: str, value: object, of: str) -> Path:
-    """Check that an argument is a path; one to write to is looked at by :mod:`offramp.places` too.
+    """Check that an argument is a path; one to write to is looked at by :mod:`offramp.output_paths` too.
 
     Args:
         name: The argument.

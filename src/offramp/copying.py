@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["deep_copy", "kept_results", "places", "values_kept"]
+__all__ = ["deep_copy", "kept_results", "unexpanded", "values_kept"]
 
 _Copied = TypeVar("_Copied")
 
@@ -53,18 +53,18 @@ def values_kept(tensor: Tensor) -> Callable[[], None]:
 
     Autograd, whose graphs may have saved the Tensor, does not see it restored.
     """
-    data, values = tensor.data, places(tensor.detach()).clone()
+    data, values = tensor.data, unexpanded(tensor.detach()).clone()
 
     def put_back() -> None:
         tensor.data = data  # observers give theirs a shape when they first run
         with torch.inference_mode(data.is_inference()):  # else torch refuses to write to such a Tensor
-            places(data).copy_(values)
+            unexpanded(data).copy_(values)
 
     return put_back
 
 
-def places(tensor: Tensor) -> Tensor:
-    """A view with each place in memory once: torch refuses to write where elements share one (``expand``)."""
+def unexpanded(tensor: Tensor) -> Tensor:
+    """A view of each element once, as before ``expand``: torch does not write where elements share memory."""
     if tensor.layout is torch.strided:
         for axis, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
             if size > 1 and stride == 0:

@@ -22,7 +22,7 @@ from offramp.errors import UserError, shown
 from offramp.nets import Net
 from offramp.nets.net import check_net
 from offramp.out_of_memory import told_by
-from offramp.places import checked_path
+from offramp.output_paths import checked_path
 from offramp.plain_json import plain_json
 from offramp.reports import compare
 from offramp.runs.run import Run

@@ -12,7 +12,7 @@ import tyro
 from offramp.cli._answer import OUTPUT, Answer, OutputFlags
 from offramp.cli._net import net_of
 from offramp.errors import UserError, shown
-from offramp.places import checked_path
+from offramp.output_paths import checked_path
 
 __all__ = ["DiagnoseCommand"]
 

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from offramp.cli._warnings import warnings_told
 from offramp.cli._words import in_flags
 from offramp.errors import UserError
-from offramp.places import REMEDIES
+from offramp.output_paths import REMEDIES
 from offramp.workers import STOPPING
 
 __all__ = ["Outcome", "guarded"]

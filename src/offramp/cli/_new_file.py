@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from offramp.errors import UserError
-from offramp.places import checked_path
+from offramp.output_paths import checked_path
 
 __all__ = ["new_file", "new_picture"]
 

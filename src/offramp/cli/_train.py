@@ -11,7 +11,7 @@ import tyro
 
 from offramp.cli._answer import OUTPUT, Answer, OutputFlags
 from offramp.errors import UserError
-from offramp.places import checked_path
+from offramp.output_paths import checked_path
 
 if TYPE_CHECKING:
     from offramp.recipes import Recipe

@@ -16,7 +16,7 @@ from offramp.exits._with_exits import check_has_exits
 from offramp.exits.confidence import CONFIDENCES, Confidence, Ensemble
 from offramp.like import check_finite
 from offramp.nets import MultiExitNet
-from offramp.places import checked_path
+from offramp.output_paths import checked_path
 from offramp.plain_json import parsed_json
 from offramp.runs.files import write_file
 from offramp.text_file import read_text

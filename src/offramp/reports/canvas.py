@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from offramp.errors import UserError, shown
-from offramp.places import checked_path
+from offramp.output_paths import checked_path
 
 __all__ = ["canvas", "check_picture"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from offramp.errors import UserError
-from offramp.places import REMEDIES
+from offramp.output_paths import REMEDIES
 from offramp.runs._checksums import SHA256SUMS, as_text, checksum, parsed
 from offramp.say import say
 

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from offramp.copying import places
+from offramp.copying import unexpanded
 from offramp.errors import UserError
 from offramp.runs.files import RESTORE, read_bytes
 
@@ -43,7 +43,7 @@ def load_weights(net: nn.Module, path: Path) -> None:
         if name.endswith(("running_var", "num_batches_tracked")) and bool((tensor < 0).any()):
             raise UserError(f"{path}: {name} is below 0; {RESTORE}")
     for buffer in net.buffers():
-        if places(buffer) is not buffer:  # expanded: torch would not write to it
+        if unexpanded(buffer) is not buffer:  # expanded: torch would not write to it
             buffer.data = buffer.data.contiguous()
     net.load_state_dict(weights)
 

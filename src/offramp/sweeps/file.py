@@ -31,7 +31,7 @@ from typing import Any
 from offramp.checks import MOST_THREADS, is_thread_count, path_of
 from offramp.errors import UserError, guess, shown
 from offramp.methods import METHODS, Method, method
-from offramp.places import checked_path
+from offramp.output_paths import checked_path
 from offramp.plain_yaml import parse_yaml
 from offramp.recipes.recipe import Recipe
 from offramp.text_file import read_text

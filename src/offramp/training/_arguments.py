@@ -10,7 +10,7 @@ from offramp.checks import flag, of_kind, path_of
 from offramp.errors import UserError
 from offramp.methods import Method
 from offramp.nets.net import check_net
-from offramp.places import checked_path
+from offramp.output_paths import checked_path
 from offramp.recipes import Recipe
 
 __all__ = ["check_arguments"]
@@ -32,7 +32,7 @@ def check_arguments(
     """
     check_net(net, "net")
     assert isinstance(net, nn.Module)
-    _check_places(net)
+    _check_devices(net)
     of_kind("method", method, str | Method | None, METHOD)
     of_kind("recipe", recipe, Recipe | None, RECIPE)
     of_kind("device", device, str, "'auto', 'cpu', 'cuda' or 'mps'")
@@ -41,18 +41,18 @@ def check_arguments(
     return None if out is None else checked_path(path_of("out", out, "a run folder"))
 
 
-def _check_places(net: nn.Module) -> None:
+def _check_devices(net: nn.Module) -> None:
     name = type(net).__name__
-    places: dict[str, str] = {str(p.device): key for key, p in net.named_parameters()}
-    if not places:
+    devices: dict[str, str] = {str(p.device): key for key, p in net.named_parameters()}
+    if not devices:
         raise UserError(
             f"{name} has no parameters, so that there is nothing to train; give a net with layers"
         )
-    if "meta" in places:
+    if "meta" in devices:
         raise UserError(
-            f"{places['meta']} of {name} is on the meta device and has no values; make them with "
+            f"{devices['meta']} of {name} is on the meta device and has no values; make them with "
             "net.to_empty(device='cpu') and initialise them, or build the net without torch.device('meta')"
         )
-    if len(places) > 1:
-        where = ", ".join(f"{key} on {device}" for device, key in places.items())
+    if len(devices) > 1:
+        where = ", ".join(f"{key} on {device}" for device, key in devices.items())
         raise UserError(f"{name} lies on several devices, {where}; move it to one, e.g. net.to('cpu')")

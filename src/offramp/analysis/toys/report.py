@@ -8,7 +8,7 @@ from pathlib import Path
 from offramp.analysis.toys._plot import draw
 from offramp.analysis.toys.descent import Descent
 from offramp.errors import UserError, shown
-from offramp.places import checked_path
+from offramp.output_paths import checked_path
 from offramp.text_table import aligned
 
 __all__ = ["table", "write"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from offramp.errors import UserError
-from offramp.places import checked_path
+from offramp.output_paths import checked_path
 
 
 @pytest.mark.parametrize("path", ["new", "file", "nowhere/new", "", "~nosuchuser", "n" * 250, "-x", "\udcff"])
