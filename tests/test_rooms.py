@@ -16,7 +16,7 @@ SOURCE = Path(offramp.__file__).parent.parent
 ROOMS = (
     "errors", "say", "copying", "modes", "unchanged", "attention", "autograd", "text_table",
     "plain_json", "plain_yaml", "text_file", "output_paths", "checks", "memory", "out_of_memory", "workers",
-    "like", "restoring",
+    "stored_values", "restoring",
     "data",                 # batches of inputs and targets
     "tasks",                # what an output predicts
     "forks",                # what crosses from a stage to its readers

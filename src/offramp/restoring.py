@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from offramp.errors import shown
-from offramp.like import check_like, check_whole
+from offramp.stored_values import check_like, check_whole
 
 __all__ = ["load_module", "load_optimizer", "load_precision"]
 

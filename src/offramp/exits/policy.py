@@ -14,11 +14,11 @@ from offramp.errors import UserError, guess, shown
 from offramp.exits._fingerprint import fingerprint
 from offramp.exits._with_exits import check_has_exits
 from offramp.exits.confidence import CONFIDENCES, Confidence, Ensemble
-from offramp.like import check_finite
 from offramp.nets import MultiExitNet
 from offramp.output_paths import checked_path
 from offramp.plain_json import parsed_json
 from offramp.runs.files import write_file
+from offramp.stored_values import check_finite
 from offramp.text_file import read_text
 
 __all__ = ["Policy", "Threshold"]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from offramp.like import check_like
 from offramp.runs.weights import weights_bytes
+from offramp.stored_values import check_like
 
 __all__ = ["Average"]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from offramp.distributed import collectives
 from offramp.errors import UserError
-from offramp.like import check_like
+from offramp.stored_values import check_like
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from offramp.distributed.collectives import gather, mean
 from offramp.errors import shown
-from offramp.like import check_like, check_whole
 from offramp.methods.loops import BoundLoop, Losses
 from offramp.restoring import load_precision
 from offramp.runs.checkpoint import place_name
 from offramp.runs.epochs import rule_of
 from offramp.runs.formats import renamed_state
 from offramp.runs.shape import AMOUNT
+from offramp.stored_values import check_like, check_whole
 from offramp.training import _rng
 
 if TYPE_CHECKING:

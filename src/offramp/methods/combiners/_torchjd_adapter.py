@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from offramp.errors import UserError, guess, shown
-from offramp.like import check_like
 from offramp.methods.combiners.solvers import SolverFailure, dual_cone_push, points_of
 from offramp.methods.seeded import seeded
+from offramp.stored_values import check_like
 
 __all__ = [
     "MATRIX",

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from offramp.checks import is_number
 from offramp.errors import UserError, shown
-from offramp.like import check_finite, check_whole
 from offramp.methods.combiners._torchjd_adapter import (
     MATRIX,
     MEAN,
@@ -31,6 +30,7 @@ from offramp.methods.combiners.row_combiner import (
 )
 from offramp.methods.objectives.step import Step
 from offramp.methods.seeded import seeded
+from offramp.stored_values import check_finite, check_whole
 
 __all__ = ["Aggregate", "BoundAggregator"]
 

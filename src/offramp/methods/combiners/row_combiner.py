@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from offramp.checks import choice, number, switch, whole
 from offramp.errors import UserError, shown
-from offramp.like import check_finite, check_like, check_whole
 from offramp.methods.combiners.backward import Backward
 from offramp.methods.combiners.combiner import Combiner
 from offramp.methods.combiners.jacobian import (
@@ -28,6 +27,7 @@ from offramp.methods.combiners.solvers import SolverFailure
 from offramp.methods.objectives.step import Step
 from offramp.methods.passes import EACH, Passes
 from offramp.methods.seeded import seeded
+from offramp.stored_values import check_finite, check_like, check_whole
 
 __all__ = ["BoundRowCombiner", "RowCombiner", "Weighting"]
 

@@ -11,10 +11,10 @@ import torch
 from offramp.data.batch import Batch
 from offramp.data.joint_batch import JointBatch
 from offramp.distributed.collectives import apart, first_text
-from offramp.like import check_whole
 from offramp.methods.loops.context import LoopContext
 from offramp.out_of_memory import counted, free_memory, ran_out_of_memory, restart_peak
 from offramp.say import say
+from offramp.stored_values import check_whole
 from offramp.unchanged import noted
 
 __all__ = ["MicroBatches"]

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from offramp.errors import shown
-from offramp.like import check_like, check_whole
 from offramp.methods.combiners.backward import Backward
 from offramp.methods.combiners.jacobian.engine import Jacobian
 from offramp.methods.combiners.jacobian.lean_block import LeanBlock
 from offramp.methods.objectives.step import Step
+from offramp.stored_values import check_like, check_whole
 
 __all__ = ["RefreshedWeights"]
 

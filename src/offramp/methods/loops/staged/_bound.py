@@ -16,7 +16,6 @@ from torch.utils._pytree import tree_map_only
 
 from offramp.data.batch import Batch
 from offramp.errors import UserError
-from offramp.like import check_like
 from offramp.methods.loops.context import LoopContext
 from offramp.methods.loops.loop import BoundLoop, Losses, Phase
 from offramp.methods.loops.progress import Progress
@@ -29,6 +28,7 @@ from offramp.methods.loops.staged._options import StagedLoop
 from offramp.methods.loops.staged._output_training import OutputTraining
 from offramp.methods.loops.staged.routes import routes_bytes
 from offramp.restoring import load_module, load_optimizer, load_precision
+from offramp.stored_values import check_like
 
 if TYPE_CHECKING:
     from lightning_fabric.wrappers import _FabricOptimizer

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from offramp.like import check_like
 from offramp.methods.loops.staged._functions import gated
 from offramp.nets import Net
+from offramp.stored_values import check_like
 
 __all__ = ["CONVOLUTIONS", "INITS", "LATERAL", "SIGNS", "Importance", "normalised"]
 

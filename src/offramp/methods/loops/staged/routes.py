@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from offramp.errors import UserError, shown
-from offramp.like import check_finite
 from offramp.methods.loops.staged._importance import Importance
 from offramp.methods.loops.staged._learned_mean import LearnedMean
 from offramp.plain_json import parsed_json
+from offramp.stored_values import check_finite
 
 __all__ = ["Route", "read_routes", "routes_bytes"]
 

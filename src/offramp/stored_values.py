@@ -1,4 +1,4 @@
-"""Whether what a checkpoint holds is of the same kind as what the training has now."""
+"""Checks of values read from a file: finite, within bounds, of the kind of those whose place they take."""
 
 from __future__ import annotations
 
