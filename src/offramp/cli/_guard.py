@@ -17,7 +17,7 @@ from offramp.cli._warnings import warnings_told
 from offramp.cli._words import in_flags
 from offramp.errors import UserError
 from offramp.output_paths import REMEDIES
-from offramp.workers import STOPPING
+from offramp.signals import STOP_SIGNALS
 
 __all__ = ["Outcome", "guarded"]
 
@@ -121,7 +121,7 @@ def _signals_raised(program: str | None) -> Iterator[None]:
         if program is not None:
             sys.unraisablehook = unraisable
         if threading.current_thread() is threading.main_thread():
-            for signum in STOPPING:
+            for signum in STOP_SIGNALS:
                 if signal.getsignal(signum) in (signal.SIG_DFL, signal.default_int_handler):
                     handlers[signum] = signal.signal(signum, stop)
         yield

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from offramp.errors import UserError
-from offramp.workers import deaf_to_signals, deaths_unheard
+from offramp.signals import deaf_to_signals, no_sigchld_handler
 
 __all__ = ["FORK", "WorkerDied", "loaded", "num_workers"]
 
@@ -74,7 +74,7 @@ def loaded(
 
 def _read_ahead(loader: DataLoader[Any]) -> Iterator[Any]:
     """The batches of a loader, whose processes end with the last batch that is wanted."""
-    with deaf_to_signals(), deaths_unheard():
+    with deaf_to_signals(), no_sigchld_handler():
         batches: Any = iter(loader)
     workers: list[BaseProcess] = batches._workers  # multiprocessing itself forgets those that have ended
     end = Finalize(None, _end, [workers], exitpriority=0)  # here, or at the end of the program
@@ -94,7 +94,7 @@ def _read_ahead(loader: DataLoader[Any]) -> Iterator[Any]:
 
 
 def _end(workers: Sequence[BaseProcess]) -> None:
-    with deaths_unheard():
+    with no_sigchld_handler():
         for worker in workers:
             worker.kill()
             worker.join()

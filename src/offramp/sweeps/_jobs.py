@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from offramp.signals import STOP_SIGNALS
 from offramp.training.interrupt import Interruption, catch_signals
-from offramp.workers import STOPPING
 
 __all__ = ["Job", "JobResult", "run_jobs"]
 
@@ -109,7 +109,7 @@ def run_jobs(
 
 def _by_signal(code: int) -> bool:
     """Whether a job ended by a signal that asks it to stop, as one to all processes of the sweep does."""
-    return code in {code for signum in STOPPING for code in (-signum, 128 + signum)}
+    return code in {code for signum in STOP_SIGNALS for code in (-signum, 128 + signum)}
 
 
 def _start(job: Job, environment: dict[str, str], inherit: Sequence[int]) -> subprocess.Popen[bytes]:

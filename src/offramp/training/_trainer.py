@@ -20,6 +20,7 @@ from offramp.runs.evaluation import Evaluation
 from offramp.runs.folder import RunFolder
 from offramp.runs.record import check_checkpoint, record_json
 from offramp.runs.weights import not_finite
+from offramp.signals import no_sigchld_handler
 from offramp.tasks.outputs import column
 from offramp.training._average import Average
 from offramp.training._display import Display
@@ -38,7 +39,6 @@ from offramp.training._watch import Watch
 from offramp.training.batch_size import remedy
 from offramp.training.interrupt import Interruption, Signals, catch_signals
 from offramp.training.setup import Setup
-from offramp.workers import deaths_unheard
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -188,7 +188,7 @@ class Trainer:
             Interruption: SIGINT, SIGTERM or SIGHUP came, and a checkpoint was written.
         """
         with contextlib.ExitStack() as stack:
-            stack.enter_context(deaths_unheard())
+            stack.enter_context(no_sigchld_handler())
             if self.folder.path is not None:
                 self.signals = stack.enter_context(catch_signals())
                 if self.fabric.world_size == 1:

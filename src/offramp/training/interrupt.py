@@ -10,7 +10,7 @@ from types import FrameType
 
 from offramp.data import WorkerDied
 from offramp.errors import UserError
-from offramp.workers import STOPPING
+from offramp.signals import STOP_SIGNALS
 
 __all__ = ["Interruption", "Signals", "catch_signals"]
 
@@ -69,7 +69,7 @@ def catch_signals() -> Iterator[Signals]:
     if threading.current_thread() is not threading.main_thread():
         yield signals
         return
-    heeded = [signum for signum in STOPPING if signal.getsignal(signum) is not signal.SIG_IGN]
+    heeded = [signum for signum in STOP_SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN]
     before = [signal.signal(signum, signals) for signum in heeded]
     try:
         yield signals

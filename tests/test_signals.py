@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from offramp.workers import STOPPING, deaf_to_signals
+from offramp.signals import STOP_SIGNALS, deaf_to_signals
 
 # A signal to a process of several threads may be taken by one that does not block it.
 CODE = """
 import os, signal, threading, time
-from offramp.workers import deaf_to_signals
+from offramp.signals import deaf_to_signals
 class Stop(Exception): ...
 def stop(signum, frame):
     raise Stop
@@ -37,11 +37,11 @@ def test_another_thread_takes_the_signal_and_nothing_is_interrupted():
 
 
 def test_handlers_and_blocked_signals_are_as_before():
-    handlers = [signal.getsignal(signum) for signum in STOPPING]
+    handlers = [signal.getsignal(signum) for signum in STOP_SIGNALS]
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     with deaf_to_signals():
-        assert set(STOPPING) <= signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        assert set(STOP_SIGNALS) <= signal.pthread_sigmask(signal.SIG_BLOCK, ())
     with pytest.raises(KeyboardInterrupt), deaf_to_signals():
         signal.raise_signal(signal.SIGINT)
-    assert [signal.getsignal(signum) for signum in STOPPING] == handlers
+    assert [signal.getsignal(signum) for signum in STOP_SIGNALS] == handlers
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == blocked

@@ -1,4 +1,4 @@
-"""Processes that work for this one: signals are left to it, and it hears of a death when it asks."""
+"""Signals that stop a program, kept from processes that it starts; and the signal that one of these died."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import signal
 import threading
 from collections.abc import Iterator
 
-__all__ = ["STOPPING", "deaf_to_signals", "deaths_unheard"]
+__all__ = ["STOP_SIGNALS", "deaf_to_signals", "no_sigchld_handler"]
 
 # Ctrl-C at a terminal, a scheduler or `kill`, and a terminal that closes; Windows has no SIGHUP.
-STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+STOP_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 
 
 @contextlib.contextmanager
@@ -23,7 +25,7 @@ def deaf_to_signals() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         with _handlers_held():
             yield
@@ -38,7 +40,7 @@ def _handlers_held() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    handlers = {signum: handler for signum in STOPPING if callable(handler := signal.getsignal(signum))}
+    handlers = {signum: handler for signum in STOP_SIGNALS if callable(handler := signal.getsignal(signum))}
     for signum in handlers:
         signal.signal(signum, lambda signum, frame: came.append(signum))
     try:
@@ -51,7 +53,7 @@ def _handlers_held() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def deaths_unheard() -> Iterator[None]:
+def no_sigchld_handler() -> Iterator[None]:
     """No handler runs when a child process ends, and the handler that is set afterwards is the one of before.
 
     torch sets one that raises for a dead worker of a ``DataLoader`` wherever this process happens to be, amid
