@@ -10,7 +10,7 @@ from typing import Any
 
 from offramp.errors import shown
 
-__all__ = ["parsed_json", "plain_json"]
+__all__ = ["parse_json", "plain_json"]
 
 DEEPEST = 50  # levels of lists and mappings; the library's files have about ten
 
@@ -28,8 +28,8 @@ def _without_nan(value: Any) -> Any:
     return [_without_nan(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
-def parsed_json(data: bytes) -> Any:
-    """The content of a JSON file; NaN and infinity are read as Python writes them.
+def parse_json(data: bytes) -> Any:
+    """Read the content of a JSON file; NaN and infinity are read as Python writes them.
 
     Raises:
         ValueError: No JSON, a key twice in a mapping, text that is no Unicode (half of a surrogate pair), or

@@ -16,7 +16,7 @@ from offramp.exits._with_exits import check_has_exits
 from offramp.exits.confidence import CONFIDENCES, Confidence, Ensemble
 from offramp.nets import MultiExitNet
 from offramp.output_paths import checked_path
-from offramp.plain_json import parsed_json
+from offramp.plain_json import parse_json
 from offramp.runs.files import write_file
 from offramp.stored_values import check_finite
 from offramp.text_file import read_text
@@ -196,7 +196,7 @@ class Policy:
                 f"cannot read the policy {path}: {error}; give the file that calibration wrote"
             ) from error
         try:
-            content = parsed_json(text.encode())
+            content = parse_json(text.encode())
             check_finite(content, "the policy")
         except ValueError as error:
             raise UserError(f"{path} is no JSON file ({error}); calibrate again") from error

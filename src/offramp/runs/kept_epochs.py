@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import nn
 
 from offramp.errors import UserError
-from offramp.plain_json import parsed_json
+from offramp.plain_json import parse_json
 from offramp.runs._result_shape import check_epochs
 from offramp.runs.files import disk_errors, read_bytes, write_files
 from offramp.runs.shape import damage, remedy
@@ -80,7 +80,7 @@ class KeptEpochs:
             return {}
         text = read_bytes(path)
         try:
-            content = parsed_json(text)
+            content = parse_json(text)
         except ValueError as error:
             raise UserError(f"{path} is damaged ({error}); {remedy(path)}") from None
         check_epochs(content, path)

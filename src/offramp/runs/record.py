@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from offramp.errors import UserError, shown
 from offramp.methods import Method
 from offramp.nets import NETS, Net
-from offramp.plain_json import parsed_json
+from offramp.plain_json import parse_json
 from offramp.recipes.recipe import Recipe
 from offramp.runs._record_shape import check_record
 from offramp.runs._result_shape import check_result, check_result_of
@@ -274,7 +274,7 @@ def read_file(path: Path) -> dict[str, Any]:
 
 def _from_json(text: bytes) -> Any:
     """JSON; keys inside ``options`` that were whole numbers before JSON made them text are so again."""
-    content = parsed_json(text)
+    content = parse_json(text)
     if isinstance(content, dict) and "options" in content:
         content["options"] = _with_numbers(content["options"])
     return content

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 from offramp.checks import MOST_THREADS, is_thread_count
 from offramp.errors import UserError
+from offramp.plain_json import parse_json
 from offramp.runs.files import read_bytes, write_files
 from offramp.runs.record import as_json
 
@@ -38,8 +38,8 @@ def settled_threads(out: Path, asked: int | None) -> int:
         return threads
     text = read_bytes(path)
     try:
-        threads = json.loads(text)["threads"]
-    except (KeyError, RecursionError, TypeError, ValueError):
+        threads = parse_json(text)["threads"]
+    except (KeyError, TypeError, ValueError):
         threads = 0
     if not is_thread_count(threads):
         raise UserError(

@@ -14,7 +14,7 @@ from torch import Tensor
 from offramp.errors import UserError, shown
 from offramp.methods.loops.staged._importance import Importance
 from offramp.methods.loops.staged._learned_mean import LearnedMean
-from offramp.plain_json import parsed_json
+from offramp.plain_json import parse_json
 from offramp.stored_values import check_finite
 
 __all__ = ["Route", "read_routes", "routes_bytes"]
@@ -61,7 +61,7 @@ def read_routes(path: str | Path) -> dict[str, Route]:
     """
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
-            owners = parsed_json(file.metadata()[OWNERS].encode())
+            owners = parse_json(file.metadata()[OWNERS].encode())
             return {
                 name: _route(
                     outputs, *(file.get_tensor(f"{name}/{field}") for field in ("importance", "scale"))
