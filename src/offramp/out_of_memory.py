@@ -15,13 +15,13 @@ import torch
 from offramp.errors import UserError
 
 __all__ = [
-    "counted",
+    "bytes_in_words",
     "free_memory",
-    "in_bytes",
+    "out_of_memory_told",
     "peak_memory",
     "ran_out_of_memory",
     "restart_peak",
-    "told_by",
+    "samples_in_words",
 ]
 
 # What errors of no class of their own say: torch's allocator for CPUs, C++, the drivers of accelerators.
@@ -45,7 +45,7 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def told_by(line: Callable[[], str]) -> Iterator[None]:
+def out_of_memory_told(line: Callable[[], str]) -> Iterator[None]:
     """Turn an error of used-up memory in the ``with`` block into one line for the user.
 
     Args:
@@ -95,7 +95,7 @@ def restart_peak(device: torch.device) -> None:
             file.write("5")  # proc(5): the peak of the resident size becomes the present one
 
 
-def in_bytes(count: int) -> str:
+def bytes_in_words(count: int) -> str:
     """A number of bytes in words, e.g. ``"3.21 GB"``."""
     for unit, size in (("GB", 10**9), ("MB", 10**6)):
         if count >= size:
@@ -103,6 +103,6 @@ def in_bytes(count: int) -> str:
     return f"{count} bytes"
 
 
-def counted(samples: int) -> str:
+def samples_in_words(samples: int) -> str:
     """A number of samples in words."""
     return "1 sample" if samples == 1 else f"{samples} samples"

@@ -21,7 +21,7 @@ from offramp.checks import described, of_kind, path_of
 from offramp.errors import UserError, shown
 from offramp.nets import Net
 from offramp.nets.net import check_net
-from offramp.out_of_memory import told_by
+from offramp.out_of_memory import out_of_memory_told
 from offramp.output_paths import checked_path
 from offramp.plain_json import plain_json
 from offramp.reports import compare
@@ -78,7 +78,7 @@ def diagnose(
             for run in group.runs:
                 label = f"{group.label} seed {run.seed}" if len(group.runs) > 1 else group.label
                 trained = opened.get(run.folder) or Run.open(run.folder, copy.deepcopy(net))
-                with told_by(partial(TOO_LARGE.format, trained.recipe.batch_size)):
+                with out_of_memory_told(partial(TOO_LARGE.format, trained.recipe.batch_size)):
                     subject = subject_of(trained, run, label, group.label, sets)
                     measured.append(measure(subject, settings, tell))
     training = [curves(group) for group in groups] if "convergence" in settings.what else []

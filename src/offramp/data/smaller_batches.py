@@ -10,7 +10,7 @@ import torch
 
 from offramp.data.batch import Batch
 from offramp.errors import UserError
-from offramp.out_of_memory import counted, free_memory, ran_out_of_memory, restart_peak
+from offramp.out_of_memory import free_memory, ran_out_of_memory, restart_peak, samples_in_words
 from offramp.say import say
 
 __all__ = ["SmallerBatches"]
@@ -51,7 +51,8 @@ class SmallerBatches:
         smaller = -(-size // (2 * self.together)) * self.together
         free_memory(self.device)
         restart_peak(self.device)
-        at_a_time = f"out of memory in an evaluation on {self.device.type} with {counted(size)} at a time"
+        samples = samples_in_words(size)
+        at_a_time = f"out of memory in an evaluation on {self.device.type} with {samples} at a time"
         if smaller >= size:
             raise UserError(
                 f"{at_a_time}: take a smaller net or smaller samples, or a device with more memory"

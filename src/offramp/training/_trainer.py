@@ -14,7 +14,7 @@ from offramp.errors import UserError
 from offramp.methods.bound import BoundMethod
 from offramp.methods.loops import LoopContext, Progress
 from offramp.nets import Net
-from offramp.out_of_memory import told_by
+from offramp.out_of_memory import out_of_memory_told
 from offramp.runs import checkpoint
 from offramp.runs.evaluation import Evaluation
 from offramp.runs.folder import RunFolder
@@ -27,8 +27,8 @@ from offramp.training._display import Display
 from offramp.training._feed import Feed
 from offramp.training._groups import grouped
 from offramp.training._last_epochs import EndOfTraining
-from offramp.training._memory import StepMemory
 from offramp.training._optimizer import build_optimizer
+from offramp.training._out_of_memory import StepMemory
 from offramp.training._placement import place
 from offramp.training._plan import EpochPlan
 from offramp.training._rehearsal import rehearse
@@ -101,7 +101,7 @@ class Trainer:
         together = 1 if method.loop.own_backward else fabric.world_size
         images = recipe.batch_size // together // recipe.micro_batches
         self.memory = StepMemory(recipe, method, fabric)
-        with told_by(lambda: self.memory.told("the first forward pass", min(images, 2))):
+        with out_of_memory_told(lambda: self.memory.told("the first forward pass", min(images, 2))):
             rehearse(context, images, START, remedy(recipe, data.train, together))
         self.loop = method.loop.bind(context)
         self.average = Average(net, recipe.average) if recipe.average else None
@@ -218,7 +218,7 @@ class Trainer:
         batches = self.feed.phase(self.loop.phases[phase], state.epoch, state.step, steps)
         began = time.perf_counter() - state.seconds
         for batch in self._read(batches):
-            with told_by(self._memory_told):
+            with out_of_memory_told(self._memory_told):
                 losses = self.loop.step(phase, batch, self._progress)
             if self.average:
                 self.average.update()

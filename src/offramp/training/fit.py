@@ -20,15 +20,15 @@ from offramp.forks import ForkedNet, remove
 from offramp.memory import keep_freed_memory
 from offramp.methods import Method
 from offramp.nets import Net
-from offramp.out_of_memory import told_by
+from offramp.out_of_memory import out_of_memory_told
 from offramp.recipes import Recipe
 from offramp.runs.folder import RunFolder
 from offramp.runs.result import Result
 from offramp.runs.run import Run
 from offramp.say import say
 from offramp.training._arguments import check_arguments
-from offramp.training._memory import memory_told
 from offramp.training._modes import in_training_mode
+from offramp.training._out_of_memory import memory_told
 from offramp.training._trainer import Trainer
 from offramp.training.batch_size import check_batch_size
 from offramp.training.setup import Setup, set_up
@@ -98,7 +98,7 @@ def fit(
         with restored_on_error(net) as begun:
             if resume:
                 kept.claim()
-            with told_by(lambda: DATA_TOO_LARGE):
+            with out_of_memory_told(lambda: DATA_TOO_LARGE):
                 setup = set_up(net, data, method, recipe, folder, resume=resume)
             if folder is not None and setup.finished and num_processes() == 1:
                 return Run.open(folder, net, method=setup.method)

@@ -12,7 +12,7 @@ from offramp.data.batch import Batch
 from offramp.data.joint_batch import JointBatch
 from offramp.distributed.collectives import apart, first_text
 from offramp.methods.loops.context import LoopContext
-from offramp.out_of_memory import counted, free_memory, ran_out_of_memory, restart_peak
+from offramp.out_of_memory import free_memory, ran_out_of_memory, restart_peak, samples_in_words
 from offramp.say import say
 from offramp.stored_values import check_whole
 from offramp.unchanged import noted
@@ -110,7 +110,7 @@ class MicroBatches:
         return self.count < _most(batch)
 
     def _grow(self, batch: Batch) -> None:
-        device, before = self.context.fabric.device, counted(-(-len(batch) // self.count))
+        device, before = self.context.fabric.device, samples_in_words(-(-len(batch) // self.count))
         free_memory(device)
         restart_peak(device)
         self.count = min(2 * self.count, _most(batch))

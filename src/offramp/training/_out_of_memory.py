@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from offramp.methods import Method
-from offramp.out_of_memory import counted, in_bytes, peak_memory, told_by
+from offramp.out_of_memory import bytes_in_words, out_of_memory_told, peak_memory, samples_in_words
 from offramp.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -27,9 +27,8 @@ class StepMemory:
     def __init__(self, recipe: Recipe, method: Method, fabric: Fabric) -> None:
         self.recipe, self.method, self.device = recipe, method, fabric.device
         self.share = recipe.batch_size // (1 if method.loop.own_backward else fabric.world_size)
-        self.fitted: tuple[int, int | None] | None = (
-            None  # samples at a time in the last step, and bytes taken
-        )
+        # samples at a time in the last step, and bytes taken
+        self.fitted: tuple[int, int | None] | None = None
 
     def samples(self, micro_batches: int) -> int:
         """How many samples a process has in memory at a time, of a batch in so many parts."""
@@ -50,7 +49,7 @@ class StepMemory:
         recipe = self.recipe
         kept = f"; the last checkpoint, {last_checkpoint}, stands" if last_checkpoint else ""
         return (
-            f"out of memory in {where} on {self.device.type} with {counted(samples)} at a time "
+            f"out of memory in {where} on {self.device.type} with {samples_in_words(samples)} at a time "
             f"(batch_size={recipe.batch_size}, accumulate={recipe.accumulate}, "
             f"precision={recipe.precision}); {self._before()}; {_remedies(recipe, self.method)}{kept}"
         )
@@ -60,8 +59,8 @@ class StepMemory:
             return "no step has fitted yet"
         samples, taken = self.fitted
         whose = "" if self.device.type == "cuda" else " for the whole process"
-        took = "" if taken is None else f" and took {in_bytes(taken)}{whose}"
-        return f"the last that fitted had {counted(samples)}{took}"
+        took = "" if taken is None else f" and took {bytes_in_words(taken)}{whose}"
+        return f"the last that fitted had {samples_in_words(samples)}{took}"
 
 
 def _remedies(recipe: Recipe, method: Method) -> str:
@@ -77,8 +76,8 @@ def _remedies(recipe: Recipe, method: Method) -> str:
 
 
 def memory_told(recipe: Recipe, method: Method) -> AbstractContextManager[None]:
-    """Say so in one line if memory runs out beside the training steps."""
-    return told_by(
+    """Turn memory that runs out before or after the training steps into one line for the user."""
+    return out_of_memory_told(
         lambda: (
             f"out of memory before or after a training step (batch_size={recipe.batch_size}, "
             f"precision={recipe.precision}); {_remedies(recipe, method)}"
