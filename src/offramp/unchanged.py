@@ -17,7 +17,7 @@ from torch.nn.parameter import is_lazy
 from offramp.copying import values_kept
 from offramp.say import say
 
-__all__ = ["noted", "restored_on_error", "unchanged"]
+__all__ = ["restored_on_error", "snapshot", "unchanged"]
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _GLOBAL_HOOKS: list[Any] = [  # of torch.nn.modules.module.register_module_forward_hook and its like
@@ -65,7 +65,7 @@ def unchanged(*modules: nn.Module) -> Iterator[None]:
         _call_all(restore)
 
 
-def noted(*modules: nn.Module) -> Callable[[], None]:
+def snapshot(*modules: nn.Module) -> Callable[[], None]:
     """Note attributes, values of buffers and all random states; return a function that puts them back.
 
     For a step that may have to be done again: neither parameters nor gradients are among them.

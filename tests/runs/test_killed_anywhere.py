@@ -15,7 +15,7 @@ import os, signal, sys
 from pathlib import Path
 from torch import nn
 from offramp.runs import checkpoint
-from offramp.runs.beginning import begin, unbegun
+from offramp.runs.beginning import begin, may_begin
 from offramp.runs.files import SHA256SUMS, read_bytes, remove_file, write_files, write_folder
 
 CALLS = ("fsync", "replace", "link", "mkdir", "unlink", "rmdir", "open", "ftruncate", "write")
@@ -51,8 +51,8 @@ def child(run, at):
     work(run)
 
 def check(run):
-    if unbegun(run):
-        return "unbegun"
+    if may_begin(run):
+        return "not begun"
     assert read_bytes(run / "run.json") in (b"{}" * 99, b"[]" * 99)
     folders = [run, *run.glob("epochs-*")]
     for path in [path for folder in folders for path in folder.iterdir() if path.is_file()]:
@@ -71,7 +71,7 @@ for at in range(1, 1000):
         os._exit(0)
     status = os.waitpid(pid, 0)[1]
     states.append(check(run))
-    if states[-1] == "unbegun":
+    if states[-1] == "not begun":
         begin(run, b"{}" * 99).release()
         check(run)
     if status == 0:
@@ -94,5 +94,5 @@ def test_a_run_can_be_read_whichever_call_kills_its_writer(tmp_path):
     assert done.returncode == 0, done.stderr
     count, *states = done.stdout.splitlines()
     checkpoints = [f"epoch-{epoch:05d}-step-0000000" for epoch in (0, 1, 2)]
-    assert states == ["unbegun", "without a checkpoint", *checkpoints]
+    assert states == ["not begun", "without a checkpoint", *checkpoints]
     assert int(count) > 100

@@ -287,7 +287,7 @@ def test_without_hard_links_a_run_begins_all_the_same(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "link", refused)
     begin(tmp_path / "run", b"{}").release()
-    assert is_run(tmp_path / "run") and not beginning.unbegun(tmp_path / "run")
+    assert is_run(tmp_path / "run") and not beginning.may_begin(tmp_path / "run")
     assert not files.create_file(tmp_path / "run" / "run.json", b"other")
     assert checkpoint.last(tmp_path / "run") is None
 

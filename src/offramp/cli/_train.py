@@ -102,11 +102,11 @@ class TrainCommand:
         Raises:
             UserError: There is no such run, and not enough is given to start it.
         """
-        from offramp.runs.beginning import unbegun
+        from offramp.runs.beginning import may_begin
         from offramp.runs.record import read_record
 
         folder = Path(self.out)
-        if self.resume and not unbegun(folder):
+        if self.resume and not may_begin(folder):
             return read_record(folder)
         missing = [f"--{name}" for name in self.UNLESS if not getattr(self, name)]
         if missing:

@@ -15,12 +15,12 @@ from offramp.errors import UserError
 from offramp.runs.files import create_file, disk_errors, read_bytes, read_errors
 from offramp.runs.lock import LOCK, Lock
 
-__all__ = ["begin", "unbegun"]
+__all__ = ["begin", "may_begin"]
 
 _LEFTOVER = re.compile(rf"{re.escape(LOCK)}|\.run\.json\..*\.new")
 
 
-def unbegun(folder: Path) -> bool:
+def may_begin(folder: Path) -> bool:
     """Whether a run may begin there: there is nothing, or nothing but what a killed process left.
 
     Raises:
@@ -49,7 +49,7 @@ def begin(folder: Path, record: bytes) -> Lock:
     lock = Lock(folder)
     try:
         path = folder / "run.json"
-        if not (unbegun(folder) and create_file(path, record) and read_bytes(path) == record):
+        if not (may_begin(folder) and create_file(path, record) and read_bytes(path) == record):
             raise UserError(
                 f"another process has begun a run in {folder} meanwhile; choose another folder, or, when it "
                 "has ended, go on with that run by `resume=True`"

@@ -33,12 +33,12 @@ from offramp.runs.files import (
 )
 from offramp.runs.weights import load_weights, weights_bytes
 
-__all__ = ["fitting", "last", "load", "place_name", "save"]
+__all__ = ["fitting", "folder_name", "last", "load", "save"]
 
 _NAME = re.compile(r"epoch-(\d+)-step-(\d+)$")
 
 
-def place_name(epoch: int, step: int) -> str:
+def folder_name(epoch: int, step: int) -> str:
     """Name of the folder of a checkpoint after so many whole epochs and steps of the next one."""
     return f"epoch-{epoch:05d}-step-{step:07d}"
 
@@ -58,7 +58,7 @@ def save(run: Path, net: nn.Module, state: dict[str, Any], *, step: int) -> Path
     Raises:
         UserError: The disk is full or not writable; the older checkpoint stays.
     """
-    folder = run / "checkpoint" / place_name(state["epoch"], step)
+    folder = run / "checkpoint" / folder_name(state["epoch"], step)
     if not folder.exists():  # one of the same step is the same checkpoint
         with disk_errors(folder):
             folder.parent.mkdir(exist_ok=True)

@@ -16,7 +16,7 @@ from torch import nn
 from offramp.runs import checkpoint
 from offramp.runs._log import Log
 from offramp.runs._standing import Standing
-from offramp.runs.beginning import begin, unbegun
+from offramp.runs.beginning import begin, may_begin
 from offramp.runs.extension import extend, is_longer
 from offramp.runs.files import check_files, write_files
 from offramp.runs.kept_epochs import KeptEpochs
@@ -66,7 +66,7 @@ class RunFolder:
         """
         if self._writes:
             assert self.path is not None
-            if not unbegun(self.path) and self.path.is_dir():
+            if not may_begin(self.path) and self.path.is_dir():
                 if os.access(self.path, os.W_OK):
                     self._lock = Lock(self.path)
                 check_files(self.path)

@@ -13,7 +13,7 @@ from offramp.distributed.collectives import gather, mean
 from offramp.errors import shown
 from offramp.methods.loops import BoundLoop, Losses
 from offramp.restoring import load_precision
-from offramp.runs.checkpoint import place_name
+from offramp.runs.checkpoint import folder_name
 from offramp.runs.epochs import rule_of
 from offramp.runs.formats import renamed_state
 from offramp.runs.shape import AMOUNT
@@ -23,7 +23,7 @@ from offramp.training import _rng
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["State", "capture", "check_place", "restore"]
+__all__ = ["State", "capture", "check_step", "restore"]
 
 
 @dataclass
@@ -155,7 +155,7 @@ def restore(values: dict[str, Any], start: State, loop: BoundLoop, fabric: Fabri
     return State(loss_sum=loss_sum, loss_count=loss_count, **plain)
 
 
-def check_place(state: State, phases: Sequence[int], epochs: int, name: str) -> None:
+def check_step(state: State, phases: Sequence[int], epochs: int, name: str) -> None:
     """Check that a restored state is at a step of this training.
 
     Args:
@@ -171,7 +171,7 @@ def check_place(state: State, phases: Sequence[int], epochs: int, name: str) -> 
     check_whole(state.phase, "phase", 0, len(phases) - 1)
     check_whole(state.step, "step", 0, phases[state.phase])
     step = sum(phases[: state.phase]) + state.step
-    if name != (place := place_name(state.epoch, step)):
+    if name != (place := folder_name(state.epoch, step)):
         raise ValueError(f"it is the state of {place}")
     for key in ("seconds", "phase_began"):
         if not AMOUNT.allows(value := getattr(state, key)):

@@ -33,7 +33,7 @@ from offramp.training._placement import place
 from offramp.training._plan import EpochPlan
 from offramp.training._rehearsal import rehearse
 from offramp.training._schedule import learning_rate
-from offramp.training._state import State, capture, check_place, restore
+from offramp.training._state import State, capture, check_step, restore
 from offramp.training._tasks import tasks_of
 from offramp.training._watch import Watch
 from offramp.training.batch_size import remedy
@@ -165,7 +165,7 @@ class Trainer:
         with checkpoint.fitting(last_checkpoint):
             self.state = restore(values, self.state, self.loop, self.fabric)
             steps = [self.plan.steps(phase) for phase in range(len(self.loop.phases))]
-            check_place(self.state, steps, self.recipe.epochs, last_checkpoint.name)
+            check_step(self.state, steps, self.recipe.epochs, last_checkpoint.name)
             if self.average:
                 self.average.load(values["average"], steps=self._steps_done)
 

@@ -14,7 +14,7 @@ from offramp.methods import Method
 from offramp.methods import method as named_method
 from offramp.nets import Net
 from offramp.recipes import Recipe
-from offramp.runs.beginning import unbegun
+from offramp.runs.beginning import may_begin
 from offramp.runs.extension import check_extension, is_longer
 from offramp.runs.fits import check_fits
 from offramp.runs.left_alone import check_left_alone
@@ -72,7 +72,7 @@ def set_up(
     Raises:
         UserError: They do not fit each other, or the run that is there.
     """
-    before = read_record(folder) if folder is not None and resume and not unbegun(folder) else None
+    before = read_record(folder) if folder is not None and resume and not may_begin(folder) else None
     threads = take_threads(before)  # the data's statistics are sums too
     if folder is not None and before is not None:
         method, recipe = _resumed(folder, before, method, recipe)
@@ -151,7 +151,7 @@ def _finished(folder: Path, before: dict[str, Any] | None, record: dict[str, Any
         UserError: The folder is there but must not be, or it holds another run.
     """
     if before is None:
-        if not unbegun(folder):
+        if not may_begin(folder):
             if not is_run(folder):
                 raise UserError(f"{folder} exists and holds no run; choose another folder")
             raise UserError(f"{folder} exists; choose another folder, or go on with its run by `resume=True`")

@@ -15,7 +15,7 @@ from offramp.methods.loops.context import LoopContext
 from offramp.out_of_memory import free_memory, ran_out_of_memory, restart_peak, samples_in_words
 from offramp.say import say
 from offramp.stored_values import check_whole
-from offramp.unchanged import noted
+from offramp.unchanged import snapshot
 
 __all__ = ["MicroBatches"]
 
@@ -64,7 +64,7 @@ class MicroBatches:
         if self.growing and several and not self.agreed:
             self._agree(batch, gradients)
         while True:
-            undo = self._noted() if self.growing and not several else None
+            undo = self._snapshot() if self.growing and not several else None
             try:
                 return gradients(self.context, batch.split(self.count))
             except Exception as error:
@@ -76,7 +76,7 @@ class MicroBatches:
 
     def _agree(self, batch: Batch, gradients: Gradients[Made]) -> None:
         while True:
-            undo, failure = self._noted(), None
+            undo, failure = self._snapshot(), None
             try:
                 with apart():
                     gradients(self.context.alone(), batch.split(self.count))
@@ -93,9 +93,9 @@ class MicroBatches:
                 raise torch.OutOfMemoryError(failure)
             self._grow(batch)
 
-    def _noted(self) -> Callable[[], None]:
+    def _snapshot(self) -> Callable[[], None]:
         net, bound = self.context.net, self.context.bound
-        put_back, remembered = noted(net, bound), copy.deepcopy(bound.state_dict())
+        put_back, remembered = snapshot(net, bound), copy.deepcopy(bound.state_dict())
 
         def undo() -> None:
             bound.zero_grad()
