@@ -284,7 +284,7 @@ def peaks(name: str, args: argparse.Namespace) -> dict[str, list[float]]:
 def peaks_on_gpu(
     net: nn.Module, name: str, wanted: list[str], args: argparse.Namespace
 ) -> dict[str, list[float]]:
-    """The same as the GPU's allocator counts it: each variant's second step of two."""
+    """MiB that each variant's second step adds at its height, as the GPU's allocator counts it."""
     steps, clock = variants(net, wanted), Clock(args.device)
     autocasting(net, args)
     images, targets = data(args.batch, args.device)

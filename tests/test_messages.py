@@ -9,8 +9,7 @@ LIBRARY = Path(offramp.__file__).parent
 
 
 def long_messages():
-    """Places where a message is made of a whole ``repr``, but for keys of the library's own files in "
-    "runs/."""
+    """Places where a message is made of a whole ``repr``, but for keys of own files in runs/."""
     for path in LIBRARY.rglob("*.py"):
         if path.parent == LIBRARY / "runs":
             continue

@@ -1,5 +1,4 @@
-"""Data sets that are put together in Python are checked as those that are read: one line, when they are "
-"made."""
+"""Data sets that are put together in Python are checked when they are made, as read ones are: one line."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What a table says of its columns: the features that Hugging Face ``datasets`` keeps in the schema's "
-"metadata."""
+"""What a table says of its columns: the features that Hugging Face ``datasets`` keeps in its metadata."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Files of data: regular ones alone are read, so that no pipe is waited for and no device read without "
-"end."""
+"""Files of data: regular ones alone are read, so that no pipe is waited for and no device read for ever."""
 
 from __future__ import annotations
 

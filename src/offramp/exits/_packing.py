@@ -42,7 +42,7 @@ class PackedConv2d(nn.Conv2d):
 
 
 def pack(module: nn.Module) -> list[Callable[[], None]]:
-    """Pack the weights of all convolutions in a module, in place; what undoes it."""
+    """Pack the weights of all convolutions in a module, in place; return what undoes it."""
     if not torch.backends.mkldnn.is_available():
         return []
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d) and _can_be_packed(layer)]

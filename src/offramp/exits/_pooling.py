@@ -27,7 +27,7 @@ class _PairwiseMaxPool2d(nn.Module):
 
 
 def pool_pairwise(module: nn.Module) -> list[Callable[[], None]]:
-    """Replace the max pooling over 2x2 blocks in a module, in place; what undoes it."""
+    """Replace the max pooling over 2x2 blocks in a module, in place; return what undoes it."""
     undo = []
     for layer in [*module.modules()]:
         if type(layer) is nn.MaxPool2d and not (layer._forward_hooks or layer._forward_pre_hooks):

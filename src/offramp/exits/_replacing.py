@@ -10,7 +10,7 @@ __all__ = ["replace"]
 
 
 def replace(module: nn.Module, old: nn.Module, new: nn.Module) -> Callable[[], None]:
-    """Put a layer everywhere in another's place; what undoes it."""
+    """Put a layer everywhere in another's place; return what undoes it."""
     places = [
         (parent, name)
         for parent in module.modules()

@@ -54,7 +54,7 @@ class Normals(Task):
 
     @property
     def compared(self) -> dict[str, Better]:
-        """All five."""
+        """All five metrics, and which way each is better."""
         shares: dict[str, Better] = {f"within_{limit:g}": "higher" for limit in _LIMITS}
         return {"mean_angle": "lower", "median_angle": "lower", **shares}
 

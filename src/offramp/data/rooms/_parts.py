@@ -25,7 +25,7 @@ class Furniture(NamedTuple):
 
     @property
     def height(self) -> float:
-        """Of the highest box, in metres."""
+        """Height of the highest box, in metres."""
         return max(box.high[1] for box in self.boxes)
 
 

@@ -48,7 +48,7 @@ class GetMTL(RowCombiner):
 
 
 def getmtl_weights(gramian: Tensor, eps: float) -> Tensor:
-    """Weights of ``m d``, with d as above.
+    """Weights of ``m d``, the direction d of GetMTL at the scale of the sum.
 
     It is CAGrad's direction with the radius c = eps |g_0|, divided by 1 - c^2, since the distance may grow
     with the direction itself. c is kept to 0.9 at most.

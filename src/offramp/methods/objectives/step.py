@@ -77,7 +77,7 @@ class Step:
         return [k for k, there in enumerate(here) if there]
 
     def of(self, outputs: Sequence[int]) -> Step:
-        """The step for who is to hear of some of the present outputs only."""
+        """A copy of the step, in which only these of the present outputs are present."""
         step = copy.copy(self)
         step.__dict__["present"] = [k for k in self.present if k in outputs]
         return step
