@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import PurePath
 from typing import Any
 
-__all__ = ["UserError", "cut", "guess", "shown"]
+__all__ = ["UserError", "cut", "error_text", "guess", "shown"]
 
 LONGEST = 2000  # characters of a line
 LONGEST_WORD = 300  # of a path or a name, which nobody reads to its end
@@ -54,6 +54,11 @@ def cut(text: str, limit: int) -> str:
     """A text of at most so many characters; the middle of a longer one is left out."""
     end = (limit - 3) // 2
     return text if len(text) <= limit else f"{text[: limit - 3 - end]}...{text[len(text) - end :]}"
+
+
+def error_text(error: BaseException) -> str:
+    """What an error of another library or of the user's code says, in one line of at most 200 characters."""
+    return cut(" ".join(str(error).split()) or type(error).__name__, 200)
 
 
 def guess(word: object, words: Iterable[str]) -> str:

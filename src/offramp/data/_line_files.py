@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from offramp.data._extra import extra
 from offramp.data._files import open_regular
-from offramp.errors import UserError, cut
+from offramp.errors import UserError, error_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,8 +38,7 @@ class LineTable:
         try:
             self._table: pa.Table = _read(file)
         except (extra("pyarrow").ArrowException, OSError) as error:
-            reason = cut(" ".join(str(error).split()), 200)
-            raise UserError(f"{file} cannot be read ({reason}); correct or replace it") from error
+            raise UserError(f"{file} cannot be read ({error_text(error)}); correct or replace it") from error
         self.schema: pa.Schema = self._table.schema
         self.num_rows: int = self._table.num_rows
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from offramp.data._extra import extra
 from offramp.data._files import hidden
-from offramp.errors import UserError, cut, shown
+from offramp.errors import UserError, cut, error_text, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -115,8 +115,9 @@ def _open_parquet(file: Path) -> Iterator[ParquetFile]:
     except MemoryError:  # which pyarrow's is too
         raise
     except (extra("pyarrow").ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = cut(" ".join(str(error).split()), 200)
-        raise UserError(f"{file} is not a whole parquet file ({reason}); fetch or make it again") from error
+        raise UserError(
+            f"{file} is not a whole parquet file ({error_text(error)}); fetch or make it again"
+        ) from error
 
 
 def _rows_of(parquet_file: ParquetFile, file: Path) -> int:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from offramp.data._extra import extra
-from offramp.errors import cut
+from offramp.errors import error_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -119,9 +119,8 @@ def _of_file(stored: Any, channels: int | None, size: tuple[int, int] | None) ->
     except (UnusableImage, MemoryError):
         raise
     except Exception as error:  # the codecs raise OSError, SyntaxError, EOFError, struct.error, ...
-        reason = cut(" ".join(str(error).split()), 200)
-        if isinstance(error, pil.UnidentifiedImageError):
-            reason = "in no known format"
+        unknown = isinstance(error, pil.UnidentifiedImageError)
+        reason = "in no known format" if unknown else error_text(error)
         raise UnusableImage(f"cannot decode the image ({reason}); replace or remove it") from error
 
 

@@ -15,7 +15,7 @@ from offramp.data._pictures import check_header
 from offramp.data._stored import StoredColumn
 from offramp.data.asked import Asked
 from offramp.data.targets import LABEL
-from offramp.errors import UserError, cut, shown
+from offramp.errors import UserError, cut, error_text, shown
 
 __all__ = ["SampleRows", "evenly_spaced"]
 
@@ -163,9 +163,8 @@ class SampleRows:
                     check_header(each)  # of a file that may not be decoded yet
             return _equal(image, again)
         except Exception as error:  # of the codecs, or of an array of other things
-            reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(
-                f"{self.location(row)}: cannot read the {self._columns.kind} ({cut(reason, 200)}); mend or "
+                f"{self.location(row)}: cannot read the {self._columns.kind} ({error_text(error)}); mend or "
                 "remove it"
             ) from error
 
@@ -173,8 +172,9 @@ class SampleRows:
         try:
             return len(self._samples)
         except Exception as error:  # it is the user's code
-            reason = cut(" ".join(str(error).split()), 200)
-            raise UserError(f"{self._name} does not say how many samples it has ({reason})") from error
+            raise UserError(
+                f"{self._name} does not say how many samples it has ({error_text(error)})"
+            ) from error
 
     def _sample(self, row: int) -> Any:
         try:

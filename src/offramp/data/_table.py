@@ -16,7 +16,7 @@ from offramp.data._features import features_of
 from offramp.data._folder import read_image
 from offramp.data._labels import Labels
 from offramp.data._stored import StoredColumn
-from offramp.errors import UserError, cut, shown
+from offramp.errors import UserError, error_text, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -127,9 +127,8 @@ class TableRows:
         try:
             column.validate(full=True)
         except extra("pyarrow").ArrowException as error:
-            reason = " ".join(str(error).split())
             raise UserError(
-                f"{self.table.name}: column {shown(name)} is damaged ({cut(reason, 200)}); write it anew"
+                f"{self.table.name}: column {shown(name)} is damaged ({error_text(error)}); write it anew"
             ) from error
         return column
 

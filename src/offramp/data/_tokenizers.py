@@ -10,7 +10,7 @@ from typing import Any
 
 from offramp.data._extra import extra
 from offramp.data._tokens import Tokenizer, token_lists
-from offramp.errors import UserError
+from offramp.errors import UserError, error_text
 
 __all__ = ["digest_of", "limit_of", "load_tokenizer"]
 
@@ -51,10 +51,9 @@ def load_tokenizer(tokenizer: Any) -> tuple[Tokenizer, str | None]:
             str(folder), local_files_only=True, trust_remote_code=False
         )
     except Exception as error:  # a dozen unrelated types
-        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{tokenizer} holds no tokenizer that transformers reads ({reason}); give a folder that "
-            "tokenizer.save_pretrained has written"
+            f"{tokenizer} holds no tokenizer that transformers reads ({error_text(error)}); give a folder "
+            "that tokenizer.save_pretrained has written"
         ) from error
     return found, str(folder.resolve())
 
