@@ -159,10 +159,7 @@ class Method:
         """What a step costs, or an epoch over its batches, in passes of joint training."""
         if self.separate:
             return Passes(EACH, EACH)
-        if self.loop.passes is not None:
-            return self.loop.passes
-        own = self.balancer.passes
-        return self.combiner.passes if own == Passes(0, 0) else self.combiner.passes + own
+        return self.loop.passes or self.combiner.passes + self.balancer.passes
 
     def passes_of(self, outputs: Iterable[str]) -> Passes:
         """What a step costs a net with outputs of these names: exits, or tasks, which need the whole net."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-__all__ = ["EACH", "K", "Linear", "Passes"]
+__all__ = ["EACH", "NONE", "K", "Linear", "Passes"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Passes:
     more: tuple[Passes, ...] = ()
 
     def __add__(self, other: Passes) -> Passes:
-        return replace(self, more=(*self.more, other))
+        return self if other == NONE else replace(self, more=(*self.more, other))
 
     def __rmul__(self, factor: float) -> Passes:
         return replace(self, factor=factor * self.factor, more=tuple(factor * other for other in self.more))
@@ -114,6 +114,9 @@ class Passes:
         if self.factor != 1:
             words = f"{self.factor:g} ({words})"
         return " + ".join([words, *map(str, self.more)])
+
+
+NONE = Passes(0, 0)
 
 
 def _linear(number: Linear | float) -> Linear:
