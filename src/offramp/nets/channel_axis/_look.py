@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from offramp.attention import plain_attention
-from offramp.errors import UserError, shown
+from offramp.errors import UserError
 from offramp.forks.scales import scales_of
 from offramp.nets.channel_axis._labels import Labels
 from offramp.nets.channel_axis._moves import Axes
@@ -165,10 +165,5 @@ def given_for(given: ChannelAxis | None, exit: int) -> int | None:
 
 
 def _check_given(given: ChannelAxis | None, exits: int) -> None:
-    numbers = [*given, *given.values()] if isinstance(given, Mapping) else [given]
-    if given is not None and not all(type(number) is int for number in numbers):
-        raise UserError(
-            f"channel_axis={shown(given)} is neither an integer nor a mapping from exit to integer"
-        )
     if isinstance(given, Mapping) and (strange := [exit for exit in given if not 1 <= exit <= exits]):
         raise UserError(f"channel_axis= names exit {strange[0]}, but those to name are exits 1 to {exits}")
