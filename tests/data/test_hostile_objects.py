@@ -86,7 +86,8 @@ def test_objects_that_are_no_data_set(data, words):
 @pytest.mark.parametrize("value", [META, 10**5000, 1j, object(), {1}, "\ud800", 1e308], ids=range(7))
 def test_a_target_of_any_kind_that_is_none_names_its_sample(kind, value):
     samples = [(image, {"t": value if i == 7 else None}) for i, image in enumerate(IMAGES)]
-    refused(["list, sample "], samples, val_fraction=0, tasks=f"t:t:{kind}".rstrip(":"))
+    number = 0 if kind == "" and isinstance(value, float) else 7  # its kind is asked for, of the whole column
+    refused([f"list, sample {number}"], samples, val_fraction=0, tasks=f"t:t:{kind}".rstrip(":"))
 
 
 @pytest.mark.parametrize(

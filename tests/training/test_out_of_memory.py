@@ -196,7 +196,7 @@ def test_how_used_up_memory_shows(error, ran_out):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 def test_a_process_that_the_system_gives_no_more_memory():
-    """In earnest: 1 GB more of address space, and a step on 256 images that takes more than that."""
+    """In earnest: 0.6 GB more of address space, and a step on 256 images that takes more than that."""
     code = """
 import resource, torch
 from torch import nn
