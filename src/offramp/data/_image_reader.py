@@ -47,8 +47,7 @@ class ImageReader:
                 (height, width), (_, high, wide) = target.shape[-2:], input_size
                 raise UserError(
                     f"{rows.location(0)}: {shown(key)} is {width}x{height} pixels, and its image "
-                    f"{wide}x{high}; "
-                    "give maps of the images' size"
+                    f"{wide}x{high}; give maps of the images' size"
                 )
 
     def content(self, rows: Rows, row: int) -> bytes:

@@ -55,7 +55,7 @@ def loaded(
         UserError: The decoder returned it.
     """
     loader: DataLoader[Any] = DataLoader(
-        _Told(decoder) if workers else decoder,
+        _WithWarnings(decoder) if workers else decoder,
         batch_size=None,
         sampler=cast("Any", plan),
         num_workers=workers,
@@ -101,7 +101,7 @@ def _end(workers: Sequence[BaseProcess]) -> None:
 
 
 def _death(workers: Sequence[BaseProcess]) -> WorkerDied | None:
-    """What became of the first worker that has ended, if an error came of that."""
+    """The error that tells how the first worker was ended; None where all of them live or ended well."""
     connection.wait([worker.sentinel for worker in workers], timeout=1)  # one may be about to
     for worker in workers:
         if worker.exitcode:
@@ -143,7 +143,7 @@ def _share(values: object) -> None:
             _share(value)
 
 
-class _Told(Dataset[tuple[T | UserError, list[tuple[str, type[Warning]]]]], Generic[T]):
+class _WithWarnings(Dataset[tuple[T | UserError, list[tuple[str, type[Warning]]]]], Generic[T]):
     """What a decoder gives, and what was warned of meanwhile, which a worker cannot tell by itself."""
 
     def __init__(self, decoder: Dataset[T]) -> None:

@@ -127,8 +127,8 @@ def _keys(sets: Mapping[str, OpenedData[Any]]) -> dict[str, dict[str, str]]:
             if key in owner:
                 raise UserError(
                     f"the data sets {shown(owner[key])} and {shown(name)} both have targets for "
-                    f"{shown(key)}; call each set "
-                    "by the one target that it is for, or leave columns out by `tasks`"
+                    f"{shown(key)}; call each set by the one target that it is for, or leave columns out by "
+                    "`tasks`"
                 )
             owner[key] = name
     return keys

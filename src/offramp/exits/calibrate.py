@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from offramp.checks import described, flag, is_number, word_of
+from offramp.checks import count_of, described, flag, is_number, word_of
 from offramp.counting import CONVENTIONS
 from offramp.data.batches import BatchTransform
 from offramp.errors import UserError, shown
@@ -152,6 +152,4 @@ def _check(target: str, given: Mapping[str, Any]) -> None:
         value = given[name]
         if value is not None and not (is_number(value) and 0 < value < 1):
             raise UserError(f"{name} is {shown(value)}, must be a number above 0 and below 1{other}")
-    size = given["batch_size"]
-    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-        raise UserError(f"batch_size is {shown(size)}, must be a whole number of at least 1")
+    count_of("batch_size", given["batch_size"])

@@ -26,9 +26,7 @@ def check_inputs(inputs: Any, also: str = "", *, name: str = "inputs") -> None:
         UserError: They do neither.
     """
     movable = not isinstance(inputs, type) and callable(getattr(inputs, "to", None)) and not callable(inputs)
-    held = (
-        dict(inputs) if isinstance(inputs, Mapping) else inputs
-    )  # a mapping of any class, as tokenizers have
+    held = dict(inputs) if isinstance(inputs, Mapping) else inputs  # of any class, as tokenizers' are
     if not movable and not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(held)):
         raise UserError(
             f"{name}: {described(inputs)}; give what the net reads, a Tensor or named Tensors{also}"

@@ -175,12 +175,8 @@ def _build_named(
         return build_named(name, arguments, input_size)
     except UserError:
         raise
-    except (
-        ArithmeticError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:  # torch's, at a value that makes no layer
+    # torch's, at a value that makes no layer
+    except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"cannot build {shown(text)}: {reason}; give its arguments other values") from error
 

@@ -65,7 +65,8 @@ def evaluate(
             broken[name] = broken.get(name, 0) + _broken(output)
         if joint:
             outputs[""] = joint.ensemble([*outputs.values()])
-        blank.update({name: output[:0].clone() for name, output in outputs.items()} if not blank else {})
+        if not blank:
+            blank.update({name: output[:0].clone() for name, output in outputs.items()})
         targets = batch.targets
         present = [name for name, task in measured.items() if task.target in targets]
         return {

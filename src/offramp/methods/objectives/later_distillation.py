@@ -59,7 +59,7 @@ class LaterDistillation(Objective):
         weight = self.alpha * self.temperature**2 / max(1, count * (count - 1) // 2)
         losses = []
         for k in step.present:
-            taught = [soft_loss(step.outputs[k], targets[j], self.temperature) for j in range(k + 1, count)]
-            soft = [weight * step.mean(torch.stack(taught).sum(0))] if taught else []
-            losses.append(sum(soft, step.loss(k)))
+            loss = step.loss(k)
+            soft = [soft_loss(step.outputs[k], later, self.temperature) for later in targets[k + 1 :]]
+            losses.append(loss + weight * step.mean(torch.stack(soft).sum(0)) if soft else loss)
         return losses

@@ -166,7 +166,7 @@ class BoundStagedLoop(BoundLoop):
         # an optimiser moves its own values, but for Adam's count of steps, which stays on the CPU
         moved = {name: value for name, value in state.items() if name != "optimizers"}
         state = {**state, **tree_map_only(Tensor, lambda tensor: tensor.to(device), moved)}
-        self._check(state)
+        self._check_state(state)
         self._put(state["net"])
         load_module(self.context.bound, state["method"])
         self.start, self.copies.kept = state["start"], state["copies"]
@@ -179,7 +179,7 @@ class BoundStagedLoop(BoundLoop):
             load_optimizer(optimizer, values)
         load_precision(self.context.fabric.strategy.precision, state["precision"])
 
-    def _check(self, state: Mapping[str, Any]) -> None:
+    def _check_state(self, state: Mapping[str, Any]) -> None:
         """Check what a checkpoint holds beside the states of modules and optimisers.
 
         Raises:
