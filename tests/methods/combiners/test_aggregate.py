@@ -383,7 +383,8 @@ def test_groups_have_memories_of_their_own():
         (lambda: Aggregate(aggregator="ConFIG", shared="union", lean=True), "needs the rows themselves"),
         (lambda: Aggregate(aggregator="MoDoWeighting"), "two or three independent batches"),
         (lambda: Aggregate(aggregator="Krum"), "drops whole exits"),
-        (lambda: Aggregate(aggregator="UW"), "weighs losses"),
+        (lambda: Aggregate(aggregator="UW"), "weighs losses, not gradients; use the method uncertainty"),
+        (lambda: Aggregate(aggregator="STCH"), "use the method scalarize with scalarization=STCH"),
     ],
 )
 def test_bad_options_are_refused_in_one_line(make, words):

@@ -35,7 +35,7 @@ MATRIX = ("ConFIG", "ExcessMTL", "GradDrop")  # need the rows; the others their 
 
 _TWO_BATCHES = "it needs gradients of two or three independent batches, and a step has one"
 _ROBUST = "it takes outliers for attacks and drops whole exits, and late stages have too few rows for it"
-_LOSSES = "it weighs losses, not gradients"
+_LOSSES = "it weighs losses, not gradients; use the method"
 REFUSED = {
     "MoDo": _TWO_BATCHES,
     "SDMGrad": _TWO_BATCHES,
@@ -45,7 +45,14 @@ REFUSED = {
     "Constant": "its weights are fixed; give loss weights instead, e.g. method joint with weights=[1, 1, 2]",
     "CAGrad": "it needs cvxpy; use the method cagrad, which solves the same problem without",
     "NashMTL": "it needs ecos, which is under the GPL; use the method nash-mtl, with a solver of our own",
-    **dict.fromkeys(("COSMOS", "DWA", "FAMO", "GeometricMean", "IMTLL", "PBI", "STCH", "UW"), _LOSSES),
+    "DWA": f"{_LOSSES} dwa",
+    "FAMO": f"{_LOSSES} famo",
+    "IMTLL": f"{_LOSSES} imtl-l",
+    "UW": f"{_LOSSES} uncertainty",
+    **{
+        name: f"{_LOSSES} scalarize with scalarization={name}"
+        for name in ("COSMOS", "GeometricMean", "PBI", "STCH")
+    },
 }
 
 
