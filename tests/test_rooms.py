@@ -36,6 +36,7 @@ ROOMS = (
     "papers",
     "reports",
     "analysis",
+    "reproduce",            # published tables and figures
     "",                     # the names of `import offramp`
     "cli",
     "__main__",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from offramp import papers as papers
     from offramp import recipes as recipes
     from offramp import reports as reports
+    from offramp import reproduce as reproduce
     from offramp import runs as runs
     from offramp import sweeps as sweeps
     from offramp import training as training

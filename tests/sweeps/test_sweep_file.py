@@ -5,7 +5,7 @@ import pytest
 
 from offramp import Recipe, UserError
 from offramp.cli._sweep import parse_factors
-from offramp.sweeps._trials import trials
+from offramp.sweeps._trials import check_trials, trials
 from offramp.sweeps.file import read_sweep
 
 GOOD = {
@@ -142,6 +142,7 @@ def test_a_label_of_any_length_is_a_folder(sweep_file, tmp_path):
         ({"seeds": "[1, 1]"}, "must be a list of different whole numbers"),
         ({"seeds": "[-1]"}, "seed is -1"),
         ({"net": 7}, "net is 7, must be text"),
+        ({"methods": "[{method: joint, net: 7}]"}, "methods: joint: net is 7, must be text"),
         ({"lr": "fast"}, "lr is 'fast'"),
         ({"recipe": "papre"}, "did you mean 'paper'?"),
         ({"methods": "joint"}, "methods must be a list"),
@@ -190,3 +191,26 @@ def test_runs_that_make_no_comparison_are_refused(sweep_file, methods, factors, 
 def test_bad_factors_are_refused(text):
     with pytest.raises(UserError, match="different numbers above 0"):
         parse_factors(text)
+
+
+def test_a_method_may_have_a_net_of_its_own(sweep_file):
+    from offramp.cli._parse import parse
+    from offramp.cli._train import TrainCommand
+
+    methods = "[joint, {method: joint, net: 'segnet_split:width=2'}, {method: separate, net: segnet_split}]"
+    plan = read_sweep(sweep_file(net="segnet_mtan:width=2", methods=methods))
+    assert [entry.net for entry in plan.entries] == [
+        "segnet_mtan:width=2",
+        "segnet_split:width=2",
+        "segnet_split",
+    ]
+    runs = trials(plan, (Fraction(1),))
+    assert [run.name for run in runs][1] == "joint-net=segnet_split-width=2/seed-0"
+    for run in runs:
+        assert parse(TrainCommand, "offramp train", run.job(plan).words[4:]).net == run.entry.net
+
+
+def test_nets_with_exits_do_not_stand_in_one_table(sweep_file):
+    plan = read_sweep(sweep_file(methods="[joint, {method: joint, net: 'vgg7:width=8'}]", epochs=1))
+    with pytest.raises(UserError, match="'vgg7:width=8' has exits, and 'vgg7:width=4' is another net"):
+        check_trials(plan, trials(plan, (Fraction(1),)))

@@ -26,6 +26,11 @@ COMMANDS = {
         "SweepCommand",
         "train methods x seeds under one recipe, several at a time, and compare them",
     ),
+    "reproduce": (
+        "_reproduce",
+        "ReproduceCommand",
+        "train the rows of a published table or figure again, ours beside what was published",
+    ),
     "compare": ("_compare", "CompareCommand", "put runs side by side: table, paired differences, picture"),
     "calibrate": (
         "_calibrate",

@@ -1,5 +1,6 @@
 """Reports on finished runs: tables, paired differences and pictures, read from run folders."""
 
+from offramp.reports.beside import Beside, beside_published
 from offramp.reports.comparison import Comparison, compare
 from offramp.reports.groups import Group
 from offramp.reports.paired import Difference, Spread, paired_difference, spread
@@ -11,6 +12,7 @@ from offramp.runs.table import result_table
 from offramp.text_table import aligned, count, signed
 
 __all__ = [
+    "Beside",
     "Comparison",
     "Difference",
     "Group",
@@ -18,6 +20,7 @@ __all__ = [
     "RunRecord",
     "Spread",
     "aligned",
+    "beside_published",
     "compare",
     "count",
     "paired_difference",

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from offramp.errors import UserError, shown
 from offramp.methods.bound import BoundMethod
+from offramp.nets import Net
 from offramp.nets.text import build, check
 from offramp.recipes.recipe import Recipe
 from offramp.runs.record import read_record
 from offramp.runs.sets import SETTINGS, open_set
 from offramp.sweeps._jobs import Job
 from offramp.sweeps.file import Entry, Sweep
+from offramp.tasks.outputs import are_exits
 from offramp.training.batch_size import check_batch_size
 from offramp.training.setup import set_up
 from offramp.training.threads import threads_given_back
@@ -62,7 +64,7 @@ class Trial:
         settings |= settings.pop("options", {})
         data = sweep.data
         sources = [data] if isinstance(data, str) else [f"{name}={source}" for name, source in data.items()]
-        words = ["train", *(f"--data={source}" for source in sources), f"--net={sweep.net}"]  # also a -x
+        words = ["train", *(f"--data={source}" for source in sources), f"--net={self.entry.net}"]  # also a -x
         words += [f"--method={self.entry.method.name}", f"--out={self.folder}", "--resume"]
         words += [f"--set={key}={json.dumps(value)}" for key, value in settings.items()]
         log = sweep.out / "logs" / f"{self.name.replace('/', '-')}.log"
@@ -113,7 +115,7 @@ def _folder_name(label: str) -> str:
 def _decisive(trial: Trial, *, searching: bool) -> str:
     """Key of all that tells a run from the others, but for the factor of its learning rate."""
     recipe = trial.recipe.to_dict() | {"options": trial.entry.method.options, "checkpoint_every": 0}
-    return repr((trial.entry.method.name, recipe | ({"lr": None} if searching else {})))
+    return repr((trial.entry.method.name, trial.entry.net, recipe | ({"lr": None} if searching else {})))
 
 
 def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
@@ -122,7 +124,8 @@ def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
     Raises:
         UserError: The first mistake that is found.
     """
-    check(sweep.net)  # a mistake here shall not wait until the images are decoded
+    for text in dict.fromkeys(run.entry.net for run in runs):
+        check(text)  # a mistake here shall not wait until the images are decoded
     opened: dict[tuple[Any, ...], OpenedData[Any]] = {}
     checked = set()
     for run in runs:
@@ -134,9 +137,10 @@ def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
         is_new = run.entry.label not in checked
         if not is_new and not run.folder.exists():
             continue
-        net = build(sweep.net, input_size=data.input_size, targets=data.targets)
+        net = build(run.entry.net, input_size=data.input_size, targets=data.targets)
         if is_new:
             checked.add(run.entry.label)
+            _check_comparable(run, runs[0], net)
             check_batch_size(recipe, data.train)
         without_options = dataclasses.replace(recipe, options={})  # the method has them
         with threads_given_back():
@@ -146,3 +150,12 @@ def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
                 BoundMethod(run.entry.method, run.entry.method.prepare(net))
             except UserError as error:
                 raise UserError(f"methods: {run.entry.label}: {error}") from None
+
+
+def _check_comparable(run: Trial, first: Trial, net: Net) -> None:
+    """Check that a run can stand in one table with the first: nets with exits must be the same one."""
+    if run.entry.net != first.entry.net and are_exits(net.outputs):
+        raise UserError(
+            f"methods: {run.entry.label}: {shown(run.entry.net)} has exits, and {shown(first.entry.net)} is "
+            "another net; nets are compared where they have the same tasks: give it a sweep of its own"
+        )

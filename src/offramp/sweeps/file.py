@@ -18,6 +18,8 @@
         dfs.scales: all
       - method: kd             # or with settings of the recipe of its own; the table notes that they differ
         weight_decay: 1e-4
+      - method: joint          # or with a net of its own, of those with several tasks
+        net: segnet_split
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from offramp.plain_yaml import parse_yaml
 from offramp.recipes.recipe import Recipe
 from offramp.text_file import read_text
 
-__all__ = ["Entry", "Sweep", "read_sweep"]
+__all__ = ["Entry", "Sweep", "read_sweep", "sweep_of"]
 
 KEYS = ("data", "net", "out", "seeds", "methods", "recipe", "threads")
 REQUIRED = KEYS[:5]
@@ -52,11 +54,13 @@ class Entry:
         label: Its text in the file, e.g. ``dfs own_to_shared=1``.
         method: The method, with its options.
         recipe: Its recipe, but for the seed.
+        net: The network that it trains, as one word.
     """
 
     label: str
     method: Method
     recipe: Recipe
+    net: str
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Sweep:
 
     Attributes:
         data: What :func:`offramp.data.open_data` opens.
-        net: The network as one word, e.g. ``vgg7:width=16``.
+        net: The network as one word, e.g. ``vgg7:width=16``; that of the methods that have none of their own.
         out: Folder of all the runs.
         seeds: Whole numbers.
         entries: The methods.
@@ -102,12 +106,17 @@ def read_sweep(path: str | Path, *, data: Any = None, out: str | Path | None = N
         values = parse_yaml(text)
         if isinstance(values, dict):
             values = {**values, **{key: value for key, value in overrides.items() if value is not None}}
-        return _sweep(values)
+        return sweep_of(values)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
 
-def _sweep(values: Any) -> Sweep:
+def sweep_of(values: Any) -> Sweep:
+    """The sweep that plain values describe, as its file has them.
+
+    Raises:
+        UserError: A key missing or unknown, or a value that it cannot have.
+    """
     if not isinstance(values, dict):
         raise UserError("a sweep is a mapping with the keys data, net, out, seeds and methods")
     _check_keys(values, (*KEYS, *SETTINGS))
@@ -139,7 +148,7 @@ def _sweep(values: Any) -> Sweep:
         net=values["net"],
         out=checked_path(values["out"]),
         seeds=_seeds(values["seeds"]),
-        entries=tuple(_entry(value, base) for value in values["methods"]),
+        entries=tuple(_entry(value, base, values["net"]) for value in values["methods"]),
         threads=_threads(values.get("threads")),
     )
 
@@ -159,25 +168,28 @@ def _seeds(values: Any) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _entry(value: Any, base: Recipe) -> Entry:
+def _entry(value: Any, base: Recipe, net: str) -> Entry:
     """Read an item of ``methods``; options that come with the recipe go to the methods that have them."""
     item = {"method": value} if isinstance(value, str) else value
     if not isinstance(item, dict) or not isinstance(item.get("method"), str):
         raise UserError(f"methods: {shown(value)} must be a name, or a mapping with the key method")
     base_method = method(item["method"])
     keys = [key for key in item if not base_method.named(key)]
-    _check_keys(keys, ("method", *SETTINGS, *base_method.options), f"methods: {base_method.name}: ")
+    _check_keys(keys, ("method", "net", *SETTINGS, *base_method.options), f"methods: {base_method.name}: ")
     for key in FOR_ALL:
         if key in item:
             raise UserError(
                 f"methods: {base_method.name}: {key} is one for all methods; give it beside methods"
             )
+    if not isinstance(item.get("net", ""), str):
+        raise UserError(f"methods: {base_method.name}: net is {shown(item['net'])}, must be text")
     changes = {key: v for key, v in item.items() if key in SETTINGS}
-    options = {key: v for key, v in item.items() if key not in (*SETTINGS, "method")}
+    options = {key: v for key, v in item.items() if key not in (*SETTINGS, "method", "net")}
     shared = {key: v for key, v in base.options.items() if base_method.named(key)}
     try:
         recipe = base.replace(**changes, options=shared).replace(**options)
-        return Entry(_label(base_method.name, item), base_method.with_options(recipe.options), recipe)
+        own = base_method.with_options(recipe.options)
+        return Entry(_label(base_method.name, item), own, recipe, item.get("net", net))
     except UserError as error:
         raise UserError(f"methods: {base_method.name}: {error}") from None
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -47,10 +47,12 @@ class SweepResult:
     Attributes:
         finished: Folders of the finished runs, also of earlier attempts.
         failures: The other runs.
+        folders: Label of each entry -> those of its runs that are finished.
     """
 
     finished: tuple[Path, ...]
     failures: tuple[Failure, ...]
+    folders: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
     @property
     def error(self) -> Exception | None:
@@ -130,7 +132,11 @@ def sweep(
             raise Interruption(
                 stop.signum, f"{stop}; {done} of {len(runs)} runs are finished; the same command goes on"
             ) from None
-    return SweepResult(tuple(run.folder for run in runs if run.finished), tuple(failures))
+    finished = [run for run in runs if run.finished]
+    folders = {
+        entry.label: tuple(run.folder for run in finished if run.entry is entry) for entry in plan.entries
+    }
+    return SweepResult(tuple(run.folder for run in finished), tuple(failures), folders)
 
 
 def _failure(result: JobResult) -> Failure:

@@ -1,0 +1,127 @@
+"""``offramp reproduce``: published tables and figures, trained again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import tyro
+
+from offramp.cli._answer import OUTPUT, Answer, OutputFlags
+from offramp.errors import UserError
+
+if TYPE_CHECKING:
+    from offramp.reproduce import Experiment
+
+__all__ = ["ReproduceCommand"]
+
+
+@dataclass(frozen=True)
+class ReproduceCommand:
+    """Train every row of a published table or figure, and print ours beside what was published.
+
+    Network, recipe, methods and seeds are the published ones, as far as they are known; what differs is
+    printed below the table. The trainings are a sweep: Ctrl-C stops it at a checkpoint, and the same command
+    goes on.
+
+    --scale 1/16 shrinks width, training images and epochs alike. --stand-in takes other data in the place of
+    the published set, and the title says so.
+    """
+
+    EXAMPLES: ClassVar[str] = """\
+  offramp reproduce --list
+  offramp reproduce dfs-table2 --data path/to/cifar100 --out runs/table2 --dry-run
+  offramp reproduce dfs-table2 --data path/to/cifar100 --out runs/table2 --jobs 2
+  offramp reproduce dfs-table4 --stand-in CIFAR-100=path/to/other --scale 1/8 --only "dfs beta=0.5" """
+
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = ""
+    """a table or figure of --list"""
+    list: bool = False
+    """list the tables and figures, with their rows"""
+    data: str | None = None
+    """the published data set: a folder, or a name on the hub"""
+    stand_in: Annotated[str | None, tyro.conf.arg(metavar="NAME=SOURCE")] = None
+    """other data in its place, by its name: CIFAR-100=path/to/other"""
+    out: str | None = None
+    """folder of the runs; by default runs/NAME"""
+    scale: str = "1"
+    """shrink width, training images and epochs alike: 1/16"""
+    only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="METHOD ...")] = ()
+    """rows to train, by the names that the table has for them, or by those of our methods"""
+    seeds: tuple[int, ...] = ()
+    """seeds of each row; by default as published"""
+    jobs: int = 1
+    """runs at a time, each a process of its own"""
+    dry_run: bool = False
+    """print the sweep, its FLOPs and an estimate of its hours, and train nothing"""
+    output: OutputFlags = OUTPUT
+
+    def run(self) -> Answer:
+        """List, estimate or reproduce."""
+        if self.list:
+            return _listed()
+        if not self.name:
+            raise UserError("no table or figure is named; see offramp reproduce --list")
+        from offramp.reproduce import estimate, plan, reproduce
+
+        planned = plan(
+            self.name,
+            self.data,
+            self.out,
+            stand_in=self.stand_in,
+            scale=self.scale,
+            only=self.only,
+            seeds=self.seeds or None,
+        )
+        if not self.dry_run:
+            found = reproduce(planned, jobs=self.jobs)
+            return Answer(found.document, found.text, trouble=found.error)
+        cost = estimate(planned, self.jobs)
+        document = {
+            "title": planned.title,
+            "sweep": planned.values,
+            "estimate": cost.to_dict(),
+            "differs": [*planned.differs],
+            "untrained": {row.label: row.untrained for row in planned.untrained},
+        }
+        return Answer(document, f"{planned.text}\n{cost.table()}\n\n{planned.notes()}")
+
+
+def _listed() -> Answer:
+    from offramp.reproduce import EXPERIMENTS
+
+    document = [_experiment(each) for each in EXPERIMENTS.values()]
+    blocks = []
+    for each in EXPERIMENTS.values():
+        rows = [
+            f"{row.label} (not trained: {row.untrained})" if row.untrained else row.label for row in each.rows
+        ]
+        blocks.append(
+            f"{each.name}: {each.source}\n    {', '.join(each.nets)} on {each.data}, recipe {each.recipe}, "
+            f"seeds {', '.join(map(str, each.seeds))}\n    {', '.join(rows)}"
+        )
+    return Answer(document, "\n".join(blocks))
+
+
+def _experiment(each: Experiment) -> dict[str, Any]:
+    return {
+        "name": each.name,
+        "kind": each.kind,
+        "source": each.source,
+        "data": each.data,
+        "nets": [*each.nets],
+        "recipe": each.recipe,
+        "seeds": [*each.seeds],
+        "rows": [
+            {
+                "label": row.label,
+                "method": row.trained_as,
+                "settings": dict(row.settings),
+                "net": row.net or each.net,
+                "remark": row.remark,
+                "untrained": row.untrained or None,
+            }
+            for row in each.rows
+        ],
+        "differs": [*each.differs],
+    }

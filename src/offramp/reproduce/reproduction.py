@@ -1,0 +1,103 @@
+"""Reproduce a published table or figure: plan it, train what is not trained yet, report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from offramp.checks import of_kind, word_of
+from offramp.plain_json import plain_json
+from offramp.reproduce.catalogue import EXPERIMENTS
+from offramp.reproduce.planning import Plan, plan_of
+from offramp.runs.files import disk_errors
+from offramp.sweeps import sweep
+
+__all__ = ["Reproduction", "plan", "reproduce"]
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What became of a plan.
+
+    Attributes:
+        document: Plain values, ready for JSON.
+        text: The same for people.
+        error: What to raise for runs that failed, if any did.
+    """
+
+    document: dict[str, Any]
+    text: str
+    error: Exception | None = None
+
+
+def plan(
+    name: str,
+    data: str | None = None,
+    out: str | Path | None = None,
+    *,
+    stand_in: str | None = None,
+    scale: str | float | Fraction = 1,
+    only: Sequence[str] = (),
+    seeds: Sequence[int] | None = None,
+) -> Plan:
+    """Plan the reproduction of a published table or figure; nothing is trained or written.
+
+    Args:
+        name: A key of :data:`~offramp.reproduce.catalogue.EXPERIMENTS`, e.g. ``"dfs-table2"``.
+        data: The published set: a folder, or a name that :func:`offramp.data.open_data` opens.
+        out: Folder of the runs; by default ``runs/<name>``.
+        stand_in: Other data in its place, as ``"CIFAR-100=path"``.
+        scale: Shrinks width, training images and epochs alike, e.g. ``"1/16"``.
+        only: Rows, by their labels or by the names of their methods; by default all.
+        seeds: By default those of the publication.
+
+    Raises:
+        UserError: No such table or row, data that are not the published set, or a value out of range.
+    """
+    experiment = EXPERIMENTS[word_of("name", name, EXPERIMENTS, "published table or figure")]
+    return plan_of(experiment, data, out, stand_in=stand_in, scale=scale, only=only, seeds=seeds)
+
+
+def reproduce(planned: Plan, *, jobs: int = 1, quiet: bool = False) -> Reproduction:
+    """Train what a plan asks for and is not trained yet, and report it beside what was published.
+
+    The folder of the plan gets the runs, ``sweep.yaml``, ``reproduction.txt`` and ``reproduction.json``, and
+    what the kind of report writes. A plan that is stopped goes on when it is given again.
+
+    Args:
+        planned: The plan.
+        jobs: Number of runs at a time.
+        quiet: Say nothing while it runs.
+
+    Raises:
+        UserError: A mistake that is found before the first run starts, or every run failed.
+        Interruption: The runs were stopped; the same plan goes on.
+    """
+    of_kind("planned", planned, Plan, "a Plan, which offramp.reproduce.plan gives")
+    outcome = sweep(planned.sweep, jobs=jobs, quiet=quiet)
+    if outcome.error is not None and not outcome.finished:
+        raise outcome.error
+    report = planned.experiment.report(planned, outcome)
+    failed = [f"failed: {failure.name}: {failure.reason}" for failure in outcome.failures]
+    text = "\n\n".join([planned.title, report.text, "\n".join([planned.notes(), *failed])])
+    document = {
+        "name": planned.experiment.name,
+        "title": planned.title,
+        "published_data": planned.experiment.data,
+        "data": planned.data.name,
+        "stands_in": planned.stands_in,
+        "scale": str(planned.scale),
+        **report.document,
+        "differs": [*planned.differs],
+        "untrained": {row.label: row.untrained for row in planned.untrained},
+        "failed": {failure.name: failure.reason for failure in outcome.failures},
+    }
+    out = planned.sweep.out
+    with disk_errors(out):
+        (out / "sweep.yaml").write_text(planned.text, encoding="utf-8")
+        (out / "reproduction.txt").write_text(text + "\n", encoding="utf-8")
+        (out / "reproduction.json").write_text(plain_json(document, indent=1) + "\n", encoding="utf-8")
+    return Reproduction(document, text, outcome.error)
