@@ -58,6 +58,7 @@ EXPECTED = {
     "eed": JOINT + 3 * sum(c * CHANNELS[-1] for c in CHANNELS[:-1] if c != CHANNELS[-1]),
     "famo": JOINT + FORWARD,  # looks at each batch once more
     "gradnorm": JOINT + NORMS,
+    "mgda-ub": JOINT + sum(HEAD[:-1]),  # heads once more, apart; single layers have no gradient twice
     "separate": SEPARATE,
     "bdl-1": BDL_1,
     "bdl-2": FORWARD + 2 * sum(HEAD) + stages(3),  # of four blocks all windows start at the first

@@ -19,6 +19,7 @@ What a method needs of a step:
   features  what the stages hand on, beside the logits
   rows      the gradient of every loss by itself: K rows, one for each exit
   gramian   the rows' scalar products alone, K x K: a weight for each row follows from them
+  junctions the features that heads and the next stage read, and the gradients that meet there
   trunk     the features between the stages, where the backward pass halts to keep the rows apart
   graph     several backward passes through one forward pass
   epoch     how many epochs are done

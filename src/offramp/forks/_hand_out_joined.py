@@ -21,9 +21,8 @@ class HandOutJoined:
 
     def __init__(self, gains: Tensor, axis: int) -> None:
         self.axis = axis
-        self.blocks = [
-            [(gain, sum(1 for _ in group)) for gain, group in groupby(row)] for row in gains.tolist()
-        ]
+        self.gains: list[list[float]] = gains.tolist()
+        self.blocks = [[(gain, sum(1 for _ in group)) for gain, group in groupby(row)] for row in self.gains]
 
     def __call__(self, x: Tensor) -> list[Tensor]:
         """The Tensor for each consumer."""

@@ -29,6 +29,12 @@ class HandOutZeroed:
     kept: Tensor
     axis: int
 
+    @property
+    def gains(self) -> list[list[float]]:
+        """What each consumer's gradient is multiplied by, ``[consumers, C]``: 0 where it does not train."""
+        gains: list[list[float]] = self.kept.tolist()
+        return gains
+
     def __call__(self, x: Tensor) -> list[Tensor]:
         """The Tensor for each consumer."""
         shape = [-1 if d == self.axis else 1 for d in range(x.dim())]

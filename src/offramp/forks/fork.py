@@ -51,5 +51,13 @@ class GainFork(Fork):
         ]
         return tuple(with_scales(feature, scales) for scales in zip(*handed, strict=True))
 
+    @property
+    def parts(self) -> bool:
+        """Whether it partitions a Tensor: each channel's gradient comes from one consumer at most."""
+        cut = [hand.gains for hand in self.hand_out if hand is not None]  # type: ignore[attr-defined]
+        return any(
+            all(sum(g != 0 for g in channel) < 2 for channel in zip(*gains, strict=True)) for gains in cut
+        )
+
     def extra_repr(self) -> str:  # noqa: D102
         return ", ".join("plain" if hand is None else repr(hand) for hand in self.hand_out)

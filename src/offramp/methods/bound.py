@@ -16,7 +16,7 @@ from offramp.methods.combiners.jacobian import run_with_lasting_graph
 from offramp.methods.objectives import Objective, Step
 from offramp.methods.objectives.factors import factors_of
 from offramp.modes import buffers_kept
-from offramp.nets import MultiExitNet
+from offramp.nets import MultiExitNet, MultiTaskNet
 from offramp.tasks import Task
 
 __all__ = ["BoundMethod", "MethodParts"]
@@ -112,7 +112,8 @@ class BoundMethod(nn.Module):
             when: Further attributes of the :class:`~offramp.methods.objectives.Step`.
         """
         net, how = self.net, how or {}
-        keep = bool(self.needs & reach) and isinstance(net, MultiExitNet)
+        keeping = (MultiExitNet, MultiTaskNet) if "junctions" in self.needs else MultiExitNet
+        keep = bool(self.needs & reach) and isinstance(net, keeping)
 
         def forward_part(samples: Batch) -> tuple[Sequence[Tensor], Any, Any]:
             if keep:

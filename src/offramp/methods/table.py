@@ -26,6 +26,7 @@ from offramp.methods.combiners.gradient_remedy import GradientRemedy
 from offramp.methods.combiners.gradvac import GradVac
 from offramp.methods.combiners.imtl import IMTL
 from offramp.methods.combiners.mgda import MGDA
+from offramp.methods.combiners.mgda_ub import MGDAUB
 from offramp.methods.combiners.nash_mtl import NashMTL
 from offramp.methods.combiners.pcgrad import PCGrad
 from offramp.methods.combiners.upgrad import UPGrad
@@ -223,6 +224,12 @@ METHODS: dict[str, Method] = {
             "the shortest weighted mean of the gradients, which opposes no loss",
             "Sener and Koltun, NeurIPS 2018",
             {"combiner": MGDA()},
+        ),
+        Method(
+            "mgda-ub",
+            "mgda with weights from the gradients that meet at a fork, not from those of the parameters",
+            "Sener and Koltun, NeurIPS 2018",
+            {"combiner": MGDAUB()},
         ),
         Method(
             "imtl",

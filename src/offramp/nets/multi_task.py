@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal, overload
 
 from torch import Tensor, nn
 
@@ -14,6 +14,7 @@ from offramp.forks.forked_net import ForkedNet
 from offramp.nets.channel_axis import Axes, ChannelAxis, channel_axes, look
 from offramp.nets.named_inputs import named_inputs
 from offramp.nets.net import Net, check_form, modules_of
+from offramp.nets.passage import Passage, walked
 from offramp.nets.sample import Example, checked_size
 from offramp.tasks import Task
 
@@ -88,16 +89,24 @@ class MultiTaskNet(Net, ForkedNet):
         """The decoders, by the name that recipes with settings for heads look for."""
         return self.decoders
 
-    def forward(self, x: Any) -> list[Tensor]:
+    @overload
+    def forward(self, x: Any) -> list[Tensor]: ...
+
+    @overload
+    def forward(self, x: Any, *, keep: Literal[True]) -> Passage: ...
+
+    def forward(self, x: Any, *, keep: bool = False) -> list[Tensor] | Passage:
         """The outputs of all decoders, in the order of ``outputs``: Tensors ``[N, ...]``.
 
         Args:
             x: The input; a dict where the net's `example` is one.
+            keep: Return them together with what each stage hands to its fork, as a
+                :class:`~offramp.nets.passage.Passage`.
 
         Raises:
             UserError: A named input is missing, unknown or misshapen.
         """
-        return self.walk(x, _plain)
+        return walked(self, x) if keep else self.walk(x, _plain)
 
     def walk(self, x: Any, call: Callable[..., Any]) -> list[Tensor]:
         """The outputs, of parts that ``call("stage" | "fork" | "head", module, *inputs)`` calls."""

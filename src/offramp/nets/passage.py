@@ -16,7 +16,7 @@ from offramp.nets._last_linear import LayerRecorder, LinearCall, opened
 from offramp.nets.exits import Exit, Part, exits, reads_previous
 from offramp.unchanged import unchanged
 
-__all__ = ["Passage", "kept_exits", "last_linear", "passage"]
+__all__ = ["Passage", "kept_exits", "last_linear", "passage", "walked"]
 
 
 class Passage(NamedTuple):
@@ -43,6 +43,20 @@ def passage(net: ForkedNet, x: Any) -> Passage:
         if exit.number <= len(net.forks):
             kept.trunk.append(exit.trunk)
     return kept
+
+
+def walked(net: ForkedNet, x: Any) -> Passage:
+    """Run the forward pass of a net of any number of heads at each fork and keep its trunk, no features."""
+    trunk: list[Any] = []
+
+    def call(part: Part, module: nn.Module, *inputs: Any) -> Any:
+        if part != "fork":
+            return module(*inputs)
+        trunk.append(_apart(inputs[0]))
+        return module(trunk[-1])
+
+    outputs = net.walk(x, call)
+    return Passage(outputs, [None] * len(outputs), trunk)
 
 
 def last_linear(net: ForkedNet, exit: int) -> nn.Linear:
@@ -85,6 +99,13 @@ def kept_exits(net: ForkedNet, x: Any) -> Iterator[Exit]:
         yield Exit(exit.number, exit.trunk, exit.logits, feature, layer)
 
 
+def _apart(feature: Any) -> Any:
+    """A feature whose Tensors each have their own place in the graph, what is only carried along too."""
+    if isinstance(feature, Tensor):
+        return feature
+    return with_scales(feature, [tensor.view_as(tensor) for tensor in scales_of(feature)])
+
+
 class _FeatureKeeper:
     """Calls the parts of a net and keeps how the most recent logits were made.
 
@@ -105,11 +126,7 @@ class _FeatureKeeper:
             return module(*inputs)
         if module is self._last:
             return module(*inputs) if self._bare is None else self._watched(module, *inputs)
-        feature = module(*inputs)
-        if isinstance(feature, Tensor):
-            return feature
-        # what is only carried along gets its own place in the graph here
-        return with_scales(feature, [tensor.view_as(tensor) for tensor in scales_of(feature)])
+        return _apart(module(*inputs))
 
     def _watched(self, module: nn.Module, *inputs: Any) -> Any:
         layers = opened(module) if len(inputs) == 1 else None

@@ -13,9 +13,15 @@ def check_method(recipe: Recipe, method: Method) -> None:
     """Whether the method can do what the recipe asks for.
 
     Raises:
-        UserError: The recipe cuts batches that the method needs whole, or the method's loop is one of stages
-            from a common start, which have no part in average weights or in groups of parameters.
+        UserError: The recipe cuts batches that the method needs whole, or hides features that it needs; or
+            the method's loop is one of stages from a common start, which have no part in average weights or
+            in groups of parameters.
     """
+    if recipe.compile and "junctions" in method.needs:
+        raise UserError(
+            f"{shown(method.name)} goes back from the features at the net's forks, which compile=true puts "
+            "out of reach; leave compile out"
+        )
     if recipe.accumulate != 1 and method.whole_batch:
         raise UserError(
             f"accumulate={recipe.accumulate} cuts the batches that {shown(method.name)} needs whole, "
@@ -39,8 +45,13 @@ def check_samples(recipe: Recipe, method: Method) -> None:
     """Whether the method can do with outputs for the samples of different data sets.
 
     Raises:
-        UserError: It compares outputs for the same samples.
+        UserError: It compares outputs, or gradients at features, for the same samples.
     """
+    if recipe.streams == "together" and "junctions" in method.needs:
+        raise UserError(
+            f"{shown(method.name)} compares gradients at the features of the same samples, and each data set "
+            "has its own; take mgda, or streams=in-turn"
+        )
     if recipe.streams == "together" and not method.objective.one_by_one:
         raise UserError(
             f"{shown(method.name)} compares outputs for the same samples, and each data set has its own; "
