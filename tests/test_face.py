@@ -23,6 +23,7 @@ FACE = {
     "compare",
     "cost",
     "fit",
+    "load_pretrained",
     "method",
     "methods",
     "multi_task",

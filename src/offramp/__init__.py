@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from offramp.nets import MultiExitNet, attach, multi_task
     from offramp.recipes import Recipe
     from offramp.reports import compare
-    from offramp.runs import Run
+    from offramp.runs import Run, load_pretrained
     from offramp.training import fit
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "compare",
     "cost",
     "fit",
+    "load_pretrained",
     "method",
     "methods",
     "multi_task",
@@ -67,6 +68,7 @@ _LATE = {
     "compare": "offramp.reports",
     "cost": "offramp.counting",
     "fit": "offramp.training",
+    "load_pretrained": "offramp.runs",
     "method": "offramp.methods",
     "multi_task": "offramp.nets",
     "open_data": "offramp.data",

@@ -175,6 +175,11 @@ def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path):
         ({"augment": "flop"}, "flop"),
         ({"methods": ["joint", "dsf"]}, "did you mean 'dfs'?"),
         ({"sedes": [1]}, "did you mean 'seeds'?"),
+        (
+            {"init": "no/such/file"},
+            "there is no no/such/file; give a finished run, or a file of weights, as init",
+        ),
+        ({"methods": ["joint", {"method": "dfs", "init": "nowhere"}]}, "there is no nowhere"),
         ({"threads": 0}, "threads is 0, must be a whole number from 1 to 4096"),
         ({"threads": "two"}, "threads is 'two', must be a whole number"),
     ],

@@ -21,12 +21,14 @@ def make_run(tmp_path):
         ensemble=61.5,
         seconds=(5.5, 6.5),
         val=None,
+        init=None,
     ):
         folder = tmp_path / name
         folder.mkdir()
         net = net or {"net": "vgg7", "width": 16, "num_classes": 10}
         settings = {"epochs": 2, "lr": 0.1, "milestones": [1], "test_limit": None} | (recipe or {})
         run = plain_record(net, data, method=method, seed=seed, recipe=settings, options=options or {})
+        run |= {"init": init} if init else {}
         exits = [
             {"top1": t, "top5": 90.0, "params": 1500 * (k + 1), "flops": 2_000_000 * (k + 1)}
             for k, t in enumerate(top1)

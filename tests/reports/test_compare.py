@@ -197,3 +197,40 @@ def test_joint_training_with_weights_is_not_the_baseline(make_run):
     comparison = compare(folders)
     assert [group.label for group in comparison.groups] == ["joint", "joint weights=[2, 1]", "dfs"]
     assert {d["baseline"] for d in comparison.to_dict()["differences"]} == {"joint"}
+
+
+A, B = ({"source": f"runs/{name}", "digest": name * 64, "as_initialised": [], "unused": []} for name in "ab")
+
+
+def test_runs_that_began_from_different_weights_are_told(make_run):
+    runs = [make_run("j", init=A), make_run("d", method="dfs", init=B), make_run("k", method="kd")]
+    comparison = compare(runs)
+    assert [group.label for group in comparison.groups] == ["joint", "dfs", "kd"]
+    assert (
+        "the runs began from different weights: this compares more than methods; "
+        "joint from runs/a, dfs from runs/b, kd from weights of its own" in comparison.notes
+    )
+
+
+def test_each_seed_may_start_from_weights_of_its_own(make_run):
+    runs = [
+        make_run(f"{method}{seed}", method=method, seed=seed, init=init)
+        for method in ("joint", "dfs")
+        for seed, init in enumerate((A, B))
+    ]
+    comparison = compare(runs)
+    assert [group.seeds for group in comparison.groups] == [[0, 1], [0, 1]]
+    assert not any("weights" in note for note in comparison.notes)
+
+
+def test_runs_of_one_seed_from_different_weights_are_two_groups(make_run):
+    moved = {**B, "source": "runs/a"}
+    for case, (starts, labels) in enumerate(
+        [
+            ((None, A), ["joint", "joint init=runs/a"]),
+            ((A, B), ["joint init=runs/a", "joint init=runs/b"]),
+            ((A, moved), ["joint init=runs/a (aaaaaaa)", "joint init=runs/a (bbbbbbb)"]),
+        ]
+    ):
+        runs = [make_run(f"{case}{k}", init=init) for k, init in enumerate(starts)]
+        assert [group.label for group in compare(runs).groups] == labels

@@ -105,6 +105,26 @@ def test_the_command_of_a_run_is_its_recipe(sweep_file):
         assert (command.out, command.resume) == (str(run.folder), True)
 
 
+def test_weights_to_start_from_are_for_all_or_for_one(sweep_file):
+    from offramp.cli._parse import parse
+    from offramp.cli._train import TrainCommand
+
+    methods = "[joint, {method: joint, init: -b}, {method: dfs, init: null}]"
+    plan = read_sweep(sweep_file(init="a.pt", methods=methods, seeds="[0]"))
+    assert [entry.init for entry in plan.entries] == ["a.pt", "-b", None]
+    runs = trials(plan, (Fraction(1),))
+    assert [run.name for run in runs] == ["joint/seed-0", "joint-init=-b/seed-0", "dfs-init=None/seed-0"]
+    commands = [parse(TrainCommand, "offramp train", run.job(plan).words[4:]) for run in runs]
+    assert [command.init for command in commands] == ["a.pt", "-b", None]
+
+
+def test_one_start_under_two_names_is_one_method(sweep_file):
+    with pytest.raises(UserError, match="'joint' are the same; leave one out"):
+        trials(
+            read_sweep(sweep_file(init="a.pt", methods="[joint, {method: joint, init: a.pt}]")), [Fraction(1)]
+        )
+
+
 def test_words_that_begin_with_a_dash_are_no_flags(sweep_file):
     from offramp.cli._parse import parse
     from offramp.cli._train import TrainCommand
@@ -135,6 +155,8 @@ def test_a_label_of_any_length_is_a_folder(sweep_file, tmp_path):
         ({"data": "{}"}, "must be text, or a mapping from names to text"),
         ({"seeds": "[[0], [0]]"}, "seed is [0], must be a whole number"),
         ({"options": "{a: 1}"}, "no key 'options'"),
+        ({"init": 3}, "init is 3, must be a run folder or a file of weights, or null"),
+        ({"methods": "[{method: dfs, init: [a]}]"}, "dfs: init is ['a'], must be a run folder"),
         ({"epoch": 3}, "no key 'epoch' (did you mean 'epochs'?)"),
         ({"seed": 3}, "no key 'seed' (did you mean 'seeds'?)"),
         ({"beta": 0.5}, "no key 'beta'"),

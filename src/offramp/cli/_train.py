@@ -32,6 +32,7 @@ class TrainCommand:
   offramp train --data digits --net vgg7:width=8 --method joint --epochs 5 --out runs/joint
   offramp train --data digits --net vgg7:width=8 --method dfs --set beta=0.9 lr=0.05 --out runs/dfs
   offramp train --data uoft-cs/cifar100 --net resnet18 --method dfs --recipe my.yaml --out runs/r18
+  offramp train --data digits --net my.py:build --method dfs --init resnet18.pth --out runs/tuned
   offramp train --data reviews --tokenizer bert --net my.py:bert --method dfs --out runs/reviews
   offramp train --resume --out runs/r18                 (go on where it was stopped)
   offramp train --resume --out runs/r18 --epochs 200    (more epochs: schedule constant or multistep)"""
@@ -60,6 +61,9 @@ class TrainCommand:
     """settings of the recipe and options of the method, over those of --recipe"""
     seed: int | None = None
     """of the weights, the order of the images and the augmentation; by default the recipe's"""
+    init: str | None = None
+    """weights to start from: a finished run, a .safetensors file, or one of torch.save, of the net or of the
+    backbone that it was made of; heads may be missing or have other classes"""
     resume: bool = False
     """go on where the run in --out stopped; or, with more --epochs, where it ended"""
     output: OutputFlags = OUTPUT
@@ -73,12 +77,15 @@ class TrainCommand:
         from offramp.runs.recorded import recorded_data, recorded_net
         from offramp.runs.sets import open_set
         from offramp.runs.several import named_sources
+        from offramp.runs.weight_files import weight_file
         from offramp.training import fit
 
         folder = checked_path(self.out)
         record = self._record()
         recipe = self._recipe(record)
         self._check_method(record, recipe)  # a mistake here shall not wait until the images are decoded
+        if self.init is not None:
+            weight_file(self.init)
         torch.manual_seed(recipe.seed)  # a net of the user's own may be made as its file is imported
         net = None
         if self.net is not None:
@@ -93,7 +100,7 @@ class TrainCommand:
         if net is None:
             torch.manual_seed(recipe.seed)
             net = build(str(self.net), input_size=data.input_size, targets=data.targets)
-        run = fit(net, data, self.method, recipe, folder, resume=self.resume)
+        run = fit(net, data, self.method, recipe, folder, resume=self.resume, init=self.init)
         return Answer(run.result.to_json(), result_table(run.result))
 
     def _record(self) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -38,6 +39,8 @@ class Net(nn.Module):
             :data:`~offramp.counting.conventions.CONVENTIONS`.
         spec: What tables call the net, and how it was built: ``{"net": name, **arguments}``. By default its
             class.
+        other_names: The names that its parameters and buffers have in the network that it was made of, by
+            which a file of that network's weights knows them.
     """
 
     outputs: Mapping[str, Task]
@@ -45,6 +48,7 @@ class Net(nn.Module):
     example: Example | None = None
     convention: str = "macs"
     spec: dict[str, object] | None = None
+    other_names: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
     @abstractmethod
     def forward(self, x: Any) -> list[Tensor]:

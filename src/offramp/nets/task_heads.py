@@ -14,6 +14,7 @@ from offramp.forks.fork import Fork
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.multi_task import MultiTaskNet
 from offramp.nets.net import Net
+from offramp.nets.other_names import names_in
 from offramp.nets.zoo.catalogue import NETS, build_named
 from offramp.tasks.of_target import task_of
 
@@ -73,6 +74,7 @@ def with_tasks(net: MultiExitNet, targets: Mapping[str, Target]) -> MultiTaskNet
         input_size=net.input_size,
     )
     made.convention = net.convention
+    made.other_names = names_in(made, net)
     arguments.pop("num_classes", None)
     noted = {key: {"kind": target.kind, "size": target.size} for key, target in targets.items()}
     made.spec = {"net": name, **arguments, "tasks": noted}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +48,16 @@ def grouped(
     differing = [key for key in _differing(runs) if not (pick_lr and key == "lr")]
     reference = next((run for run in runs if _plainness(run) == 0), runs[0]).recipe
     nets = {run.net for run in runs if not isinstance(run, JoinedRun)}
-    by_label: dict[str, list[RunRecord]] = {}
+    by_name: dict[str, dict[str, list[RunRecord]]] = {}
     for run in runs:
         deviations = [
             f"{key}={run.recipe.get(key)}" for key in differing if run.recipe.get(key) != reference.get(key)
         ]
-        group = by_label.setdefault(" ".join([*_name(run, len(nets) > 1), *deviations]), [])
+        by_start = by_name.setdefault(" ".join([*_name(run, len(nets) > 1), *deviations]), {})
+        group = by_start.setdefault(run.init.get("digest", ""), [])
         _check_new(run, group)
         group.append(run)
+    by_label = {label: group for name, starts in by_name.items() for label, group in _groups(name, starts)}
     groups = []
     for label, members in by_label.items():
         chosen, rates = pick_rate(members) if pick_lr else (members, ())
@@ -65,6 +67,25 @@ def grouped(
         labels = [str(baseline[0])] if named else _labels_of(wanted, by_label)
         _move_to_the_front(groups, labels)
     return tuple(groups), {key: reference.get(key) for key in differing}
+
+
+def _groups(name: str, starts: Mapping[str, list[RunRecord]]) -> Iterator[tuple[str, list[RunRecord]]]:
+    """The groups of runs of a name, with their labels: one, unless runs of a seed began from other weights.
+
+    Args:
+        name: What the runs have in common.
+        starts: The runs by the digest of the weights that they were given to start from; "" of none.
+    """
+    runs = [run for group in starts.values() for run in group]
+    keys = {(run.seed, run.recipe.get("lr")) for run in runs}
+    if len(starts) == 1 or ("" not in starts and len(keys) == len(runs)):
+        yield name, runs
+        return
+    sources = {digest: group[0].init.get("source", "") for digest, group in starts.items()}
+    for digest, group in starts.items():
+        source = sources[digest]
+        twice = [*sources.values()].count(source) > 1
+        yield name + (f" init={source}" + f" ({digest[:7]})" * twice if digest else ""), group
 
 
 def _baseline_runs(folders: Sequence[str | Path], runs: Sequence[RunRecord]) -> Sequence[RunRecord]:

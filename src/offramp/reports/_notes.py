@@ -30,7 +30,7 @@ def notes(groups: Sequence[Group], differing: Mapping[str, Any]) -> list[str]:
         lines.append("one common seed gives no interval; train each method with the same three or more seeds")
     if any(set(group.seeds) != set(groups[0].seeds) for group in groups[1:]):
         lines.append("not all methods have the same seeds; a difference is over the seeds that both have")
-    return lines + _micro_batches(groups) + _separate(groups) + _delta_m(groups)
+    return lines + _starts(groups) + _micro_batches(groups) + _separate(groups) + _delta_m(groups)
 
 
 def differing_recipes(differing: Mapping[str, Any]) -> list[str]:
@@ -46,6 +46,21 @@ def differing_recipes(differing: Mapping[str, Any]) -> list[str]:
         f"the recipes differ in {', '.join(differing)}: this compares more than methods; "
         f"where a label does not say otherwise: {usual}"
     ]
+
+
+def _starts(groups: Sequence[Group]) -> list[str]:
+    """A note on runs of one seed that began from different weights, and so compare more than methods."""
+    by_seed: dict[int, set[str]] = {}
+    for run in (run for group in groups for run in group.runs):
+        by_seed.setdefault(run.seed, set()).add(run.init.get("digest", ""))
+    if all(len(digests) == 1 for digests in by_seed.values()):
+        return []
+    own = "weights of its own"
+    sources = {
+        group.label: dict.fromkeys(run.init.get("source", own) for run in group.runs) for group in groups
+    }
+    told = [f"{label} from {' and '.join(each)}" for label, each in sources.items()]
+    return [f"the runs began from different weights: this compares more than methods; {', '.join(told)}"]
 
 
 def _micro_batches(groups: Sequence[Group]) -> list[str]:

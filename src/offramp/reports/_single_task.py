@@ -89,9 +89,16 @@ def _join(parts: Sequence[RunRecord], outputs: Mapping[str, Output]) -> JoinedRu
         seed=first.seed,
         recipe=first.recipe,
         result=result,
+        init=_start(own),
         epochs=tuple(map(_epoch, zip(*(part.epochs for part in own), strict=False))),
         parts=tuple(own),
     )
+
+
+def _start(parts: Sequence[RunRecord]) -> Mapping[str, str]:
+    """Where the weights come from that the networks began from; nothing where none was given any."""
+    starts = {part.init["digest"]: part.init["source"] for part in parts if part.init}
+    return {"source": ", ".join(starts.values()), "digest": " ".join(starts)} if starts else {}
 
 
 def _epoch(rows: Sequence[Mapping[str, float]]) -> Mapping[str, float]:

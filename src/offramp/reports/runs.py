@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class RunRecord:
         result: The final evaluation.
         epochs: The rows of ``metrics.csv``, one per epoch; none without it.
         sets: Names of its data sets, if it was trained on several.
+        init: Source and digest of the weights that it started from; none if they were the net's own.
         shapes: Of a network of a user's own, a digest of its weights' names and shapes; else "".
     """
 
@@ -48,6 +49,7 @@ class RunRecord:
     epochs: tuple[Mapping[str, float], ...]
     shapes: str = ""
     sets: tuple[str, ...] = ()
+    init: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float | None:
@@ -117,4 +119,5 @@ def read_run(folder: str | Path) -> RunRecord:
         epochs=read_epochs(folder),
         shapes=str(run["net"].get("shapes", "")),
         sets=tuple(run["data"].get("sets", ())),
+        init=run.get("init", {}),
     )

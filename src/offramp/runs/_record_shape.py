@@ -61,6 +61,7 @@ RECORD = {
     "normalisation": {},
     "recipe": {"seed": Maybe(COUNT)},
     "seed": COUNT,
+    "init": Maybe({"source": TEXT, "digest": TEXT, "as_initialised": [TEXT], "unused": [TEXT]}),
     "threads": Maybe(Rule("a number of threads", is_thread_count)),
     "versions": Maybe(Named(TEXT)),
 }

@@ -20,6 +20,7 @@ from offramp.nets.text import build, check
 from offramp.recipes.recipe import Recipe
 from offramp.runs.record import read_record
 from offramp.runs.sets import SETTINGS, open_set
+from offramp.runs.weight_files import weight_file
 from offramp.sweeps._jobs import Job
 from offramp.sweeps.file import Entry, Sweep
 from offramp.tasks.outputs import are_exits
@@ -66,6 +67,7 @@ class Trial:
         sources = [data] if isinstance(data, str) else [f"{name}={source}" for name, source in data.items()]
         words = ["train", *(f"--data={source}" for source in sources), f"--net={self.entry.net}"]  # also a -x
         words += [f"--method={self.entry.method.name}", f"--out={self.folder}", "--resume"]
+        words += [f"--init={self.entry.init}"] if self.entry.init is not None else []
         words += [f"--set={key}={json.dumps(value)}" for key, value in settings.items()]
         log = sweep.out / "logs" / f"{self.name.replace('/', '-')}.log"
         return Job(self.name, [sys.executable, "-m", "offramp", *words], log)
@@ -115,7 +117,9 @@ def _folder_name(label: str) -> str:
 def _decisive(trial: Trial, *, searching: bool) -> str:
     """Key of all that tells a run from the others, but for the factor of its learning rate."""
     recipe = trial.recipe.to_dict() | {"options": trial.entry.method.options, "checkpoint_every": 0}
-    return repr((trial.entry.method.name, trial.entry.net, recipe | ({"lr": None} if searching else {})))
+    entry = trial.entry
+    rate = {"lr": None} if searching else {}
+    return repr((entry.method.name, entry.net, entry.init, recipe | rate))
 
 
 def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
@@ -126,6 +130,8 @@ def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
     """
     for text in dict.fromkeys(run.entry.net for run in runs):
         check(text)  # a mistake here shall not wait until the images are decoded
+    for init in {run.entry.init for run in runs} - {None}:
+        weight_file(init)
     opened: dict[tuple[Any, ...], OpenedData[Any]] = {}
     checked = set()
     for run in runs:
@@ -144,7 +150,7 @@ def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
             check_batch_size(recipe, data.train)
         without_options = dataclasses.replace(recipe, options={})  # the method has them
         with threads_given_back():
-            set_up(net, data, run.entry.method, without_options, run.folder, resume=True)
+            set_up(net, data, run.entry.method, without_options, run.folder, resume=True, init=run.entry.init)
         if is_new:
             try:
                 BoundMethod(run.entry.method, run.entry.method.prepare(net))

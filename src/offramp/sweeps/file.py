@@ -7,6 +7,7 @@
     out: runs/sweep            # folder of all the runs; paths are relative to where the command is given
     seeds: [0, 1, 2]
     recipe: paper              # optional: a shipped recipe, or a file
+    init: resnet18.pth         # optional: weights to start from, as for `offramp train --init`
     threads: 4                 # optional: of each run, however many run at a time; by default 1
     epochs: 6                  # any setting of the recipe, over those of `recipe`
     lr: 0.05
@@ -20,6 +21,8 @@
         weight_decay: 1e-4
       - method: joint          # or with a net of its own, of those with several tasks
         net: segnet_split
+      - method: dfs            # or with an init of its own; null: the net's own weights
+        init: runs/joint/seed-0
 """
 
 from __future__ import annotations
@@ -40,9 +43,10 @@ from offramp.text_file import read_text
 
 __all__ = ["Entry", "Sweep", "read_sweep", "sweep_of"]
 
-KEYS = ("data", "net", "out", "seeds", "methods", "recipe", "threads")
+KEYS = ("data", "net", "out", "seeds", "methods", "recipe", "threads", "init")
 REQUIRED = KEYS[:5]
 SETTINGS = tuple(f.name for f in dataclasses.fields(Recipe) if f.name not in ("seed", "options"))
+OWN = ("method", "net", "init")  # what one of the methods may have beside settings and options
 FOR_ALL = ("test_limit",)  # what decides the test images cannot be a method's own
 
 
@@ -55,12 +59,14 @@ class Entry:
         method: The method, with its options.
         recipe: Its recipe, but for the seed.
         net: The network that it trains, as one word.
+        init: Weights that its runs start from; None: those that a seed gives the net.
     """
 
     label: str
     method: Method
     recipe: Recipe
     net: str
+    init: str | None = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +154,7 @@ def sweep_of(values: Any) -> Sweep:
         net=values["net"],
         out=checked_path(values["out"]),
         seeds=_seeds(values["seeds"]),
-        entries=tuple(_entry(value, base, values["net"]) for value in values["methods"]),
+        entries=tuple(_entry(value, base, values["net"], _init(values)) for value in values["methods"]),
         threads=_threads(values.get("threads")),
     )
 
@@ -157,6 +163,14 @@ def _threads(value: Any) -> int | None:
     if value is None or is_thread_count(value):
         return value
     raise UserError(f"threads is {shown(value)}, must be a whole number from 1 to {MOST_THREADS}")
+
+
+def _init(values: Mapping[str, Any], default: str | None = None) -> str | None:
+    """The weights to start from that a sweep or one of its methods names."""
+    init = values.get("init", default)
+    if init is not None and not (isinstance(init, str) and init):
+        raise UserError(f"init is {shown(init)}, must be a run folder or a file of weights, or null")
+    return init
 
 
 def _seeds(values: Any) -> tuple[int, ...]:
@@ -168,14 +182,14 @@ def _seeds(values: Any) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _entry(value: Any, base: Recipe, net: str) -> Entry:
+def _entry(value: Any, base: Recipe, net: str, init: str | None) -> Entry:
     """Read an item of ``methods``; options that come with the recipe go to the methods that have them."""
     item = {"method": value} if isinstance(value, str) else value
     if not isinstance(item, dict) or not isinstance(item.get("method"), str):
         raise UserError(f"methods: {shown(value)} must be a name, or a mapping with the key method")
     base_method = method(item["method"])
     keys = [key for key in item if not base_method.named(key)]
-    _check_keys(keys, ("method", "net", *SETTINGS, *base_method.options), f"methods: {base_method.name}: ")
+    _check_keys(keys, (*OWN, *SETTINGS, *base_method.options), f"methods: {base_method.name}: ")
     for key in FOR_ALL:
         if key in item:
             raise UserError(
@@ -184,12 +198,13 @@ def _entry(value: Any, base: Recipe, net: str) -> Entry:
     if not isinstance(item.get("net", ""), str):
         raise UserError(f"methods: {base_method.name}: net is {shown(item['net'])}, must be text")
     changes = {key: v for key, v in item.items() if key in SETTINGS}
-    options = {key: v for key, v in item.items() if key not in (*SETTINGS, "method", "net")}
+    options = {key: v for key, v in item.items() if key not in (*SETTINGS, *OWN)}
     shared = {key: v for key, v in base.options.items() if base_method.named(key)}
     try:
         recipe = base.replace(**changes, options=shared).replace(**options)
         own = base_method.with_options(recipe.options)
-        return Entry(_label(base_method.name, item), own, recipe, item.get("net", net))
+        label = _label(base_method.name, item)
+        return Entry(label, own, recipe, item.get("net", net), _init(item, init))
     except UserError as error:
         raise UserError(f"methods: {base_method.name}: {error}") from None
 

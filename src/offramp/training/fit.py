@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from offramp.counting import Cost, cost
-from offramp.data import OpenedData
 from offramp.distributed.collectives import highest, refused_together
 from offramp.distributed.launch import is_first, launch, num_processes
 from offramp.distributed.peers import named_if_one_ends
@@ -58,6 +57,7 @@ def fit(
     resume: bool = False,
     quiet: bool = False,
     device: str = "auto",
+    init: str | Path | None = None,
 ) -> Run:
     """Train a network, in place, evaluate it once on the test set and leave it in evaluation mode.
 
@@ -84,6 +84,9 @@ def fit(
             ``epochs-N/``. If there is no run in ``out``, start it.
         quiet: Show no progress.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        init: Weights to start from: the folder of a finished run, or a file, as for
+            :func:`offramp.load_pretrained`. The run notes them, and takes nothing from there again when it is
+            resumed; they need not be given then, and must be the same if they are.
 
     Returns:
         The finished run.
@@ -99,7 +102,7 @@ def fit(
             if resume:
                 kept.claim()
             with out_of_memory_told(lambda: DATA_TOO_LARGE):
-                setup = set_up(net, data, method, recipe, folder, resume=resume)
+                setup = set_up(net, data, method, recipe, folder, resume=resume, init=init)
             if folder is not None and setup.finished and num_processes() == 1:
                 return Run.open(folder, net, method=setup.method)
             fabric = launch(setup.recipe.precision, device)
@@ -138,7 +141,7 @@ def _train(
                 kept.begin(setup.record, setup.before)
             trainer.save_start()
             if not quiet and fabric.is_global_zero:
-                _say_at_the_start(setup.data, staying, counted)
+                _say_at_the_start(setup, staying, counted)
             begun()
             trainer.train()
             fabric.barrier()  # every epoch's weights are on disk
@@ -176,8 +179,9 @@ def _forks_on(net: Net, method: Method) -> Iterator[Net]:
             remove(net)
 
 
-def _say_at_the_start(data: OpenedData[Any], staying: list[str], counted: Cost) -> None:
-    for note in data.notes:
+def _say_at_the_start(setup: Setup, staying: list[str], counted: Cost) -> None:
+    data = setup.data
+    for note in (*setup.notes, *data.notes):
         say(note)
     for key, target in data.targets.items():
         if target.kind != "class":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,11 @@ from offramp.runs.recorded import recorded_method
 from offramp.runs.sets import open_set, transforms
 from offramp.runs.several import as_recipe_says, check_one_set
 from offramp.runs.texts import for_net
+from offramp.runs.weight_files import read_weights
 from offramp.training._last_epochs import with_last_epochs
 from offramp.training._layout import with_layout
 from offramp.training._method_checks import check_method, check_samples
+from offramp.training._start import give_weights
 from offramp.training.threads import take_threads
 
 __all__ = ["Setup", "set_up"]
@@ -44,6 +46,7 @@ class Setup:
         record: The content of ``run.json``.
         before: What ``run.json`` says already; None for a new run.
         finished: Whether the run is there and done.
+        notes: What to say at the start.
     """
 
     data: OpenedData[Any]
@@ -54,6 +57,7 @@ class Setup:
     record: dict[str, Any]
     before: dict[str, Any] | None
     finished: bool
+    notes: Sequence[str] = ()
 
 
 def set_up(
@@ -64,8 +68,11 @@ def set_up(
     folder: Path | None,
     *,
     resume: bool,
+    init: str | Path | None = None,
 ) -> Setup:
     """Put the pieces of a run together, those of the run to resume where they are not given.
+
+    A net whose training is at its start gets the weights of ``init``.
 
     The arguments are those of :func:`~offramp.training.fit`.
 
@@ -80,6 +87,7 @@ def set_up(
         recipe = recipe or Recipe()
         method = _method(method or "joint", recipe)
     check_method(recipe, method)
+    given = None if init is None else read_weights(init)
     recipe = _with_full_paths(recipe)
     data = open_set(data, recipe, net)
     if isinstance(data, JointData):
@@ -96,7 +104,8 @@ def set_up(
     finished = folder is not None and _finished(folder, before, record, method)
     if before is not None:
         record["net"] = before["net"]  # a place of code as it was spelled when the run began
-    return Setup(data, method, recipe, augment, clean, record, before, finished)
+    noted, notes = give_weights(net, given, folder, before, finished=finished)
+    return Setup(data, method, recipe, augment, clean, record | noted, before, finished, notes)
 
 
 def _with_full_paths(recipe: Recipe) -> Recipe:

@@ -25,6 +25,7 @@ from offramp.nets.attaching._tokens import tokens_of
 from offramp.nets.channel_axis import ChannelAxis
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.net import check_form
+from offramp.nets.other_names import names_in
 from offramp.nets.sample import Example, checked_size, make_sample
 from offramp.nets.values import check_values
 from offramp.tasks import Task
@@ -155,6 +156,7 @@ def attach(
         task=task,
     )
     net.exits_after = tuple(at or ())
+    net.other_names = names_in(net, backbone)
     copy_modes(net, backbone)
     if freeze_backbone:
         freeze(net, backbone)
