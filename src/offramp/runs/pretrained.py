@@ -55,7 +55,7 @@ class Pretrained:
         return lines
 
 
-def load_pretrained(net: Net, source: str | Path) -> Pretrained:
+def load_pretrained(net: Net, init: str | Path) -> Pretrained:
     """Give a net the weights of a finished run or of a file, and say what of them did not come from there.
 
     Weights are matched by name and shape, under the names that they have in the net or, of a net made by
@@ -66,7 +66,7 @@ def load_pretrained(net: Net, source: str | Path) -> Pretrained:
 
     Args:
         net: The net, which keeps its device, precision and modes.
-        source: Folder of a finished run; a ``.safetensors`` file; or a file that ``torch.save`` wrote, with a
+        init: Folder of a finished run; a ``.safetensors`` file; or a file that ``torch.save`` wrote, with a
             ``state_dict`` or with one among plain values under a usual name such as ``state_dict`` or
             ``model``. No code in it is run.
 
@@ -76,7 +76,7 @@ def load_pretrained(net: Net, source: str | Path) -> Pretrained:
     """
     check_net(net, "net")
     check_values(net)
-    found = put_pretrained(net, read_weights(source))
+    found = put_pretrained(net, read_weights(init))
     for line in found.notes:
         say(line)
     return found
