@@ -130,8 +130,9 @@ def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
     """
     for text in dict.fromkeys(run.entry.net for run in runs):
         check(text)  # a mistake here shall not wait until the images are decoded
-    for init in {run.entry.init for run in runs} - {None}:
-        weight_file(init)
+    for init in dict.fromkeys(run.entry.init for run in runs):
+        if init is not None:
+            weight_file(init)
     opened: dict[tuple[Any, ...], OpenedData[Any]] = {}
     checked = set()
     for run in runs:
