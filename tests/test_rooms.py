@@ -24,8 +24,8 @@ ROOMS = (
     "nets",
     "counting",
     "distributed",
-    "methods._options", "methods.passes", "methods.seeded", "methods.objectives", "methods.balancers",
-    "methods.combiners", "methods.by_parts",
+    "methods._options", "methods.passes", "methods.seeded", "methods.own_adam", "methods.objectives",
+    "methods.balancers", "methods.combiners", "methods.by_parts", "methods._learner",
     "methods.bound",        # a method at work on a net, which a loop drives
     "methods.loops", "methods",
     "recipes",

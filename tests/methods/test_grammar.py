@@ -45,6 +45,11 @@ def test_published_and_useful_pairs(name):
         ("dr-mgf+pcgrad", ["'dr-mgf'", "'pcgrad' has nothing to combine", "choose one"]),
         ("dr-mgf+uncertainty", ["'dr-mgf'", "'uncertainty' has nothing to balance", "choose one"]),
         ("dr-mgf+meta-gf", ["'meta-gf' and 'dr-mgf'", "loop", "an epoch has one"]),
+        (
+            "pcgrad+auto-lambda",
+            ["'auto-lambda' descends one weighted sum", "'pcgrad' has nothing to combine"],
+        ),
+        ("dwa+auto-lambda", ["'dwa' and 'auto-lambda'", "balancer", "choose one"]),
         ("dfs+dfs", ["same fork twice"]),
         ("dfs+dfs-no-reference", ["same fork twice"]),
         ("joint+dfs", ["'joint'", "leave it out"]),
@@ -191,7 +196,7 @@ def test_a_method_is_made_again_from_its_options():
 @pytest.mark.parametrize("options", [{}, {"lean": True}, {"every": 4}, {"part": 0.25, "every": 2}])
 def test_passes_as_a_number_are_those_in_words(name, options):
     """Of nine exits; a forward pass is a third of both, a backward pass two thirds."""
-    if options and "every" not in METHODS[name].options:
+    if options and "shared" not in METHODS[name].options:
         return
     one = method(name, {"shared": "union", **options} if options else {})
     words = re.sub(r"(?<=[\w)]) (?=[(FBK])", " * ", str(one.passes))  # what stands side by side is a product

@@ -23,6 +23,7 @@ COMPOSED = [
     "dfs+uncertainty+cagrad",
     "dfs+dr-mgf",
     "kd+meta-gf",
+    "dfs+auto-lambda",
 ]
 EVERY = [*METHODS, *COMPOSED]
 RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05, augment="crop-flip", checkpoint_every=2)

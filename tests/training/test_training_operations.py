@@ -51,6 +51,10 @@ FUSION = JOINT - CONV[-1] - sum(HEAD)
 STAGED = K * JOINT + FUSION
 # each loss back to the weights of the first stage, and to no other weights
 NORMS = sum(HEAD[k] + sum(CONV[1 : k + 1]) + CONV[0] for k in range(K))
+# two forward passes; back from the losses for a virtual step, from those of a second batch, and for the step
+# itself; and twice what a backward pass takes of the convolutions, once of the heads, for the weights
+BACK = JOINT - FORWARD
+WEIGHTS = 2 * stages(K - 1) + 2 * sum(HEAD)
 EXPECTED = {
     "dfs": JOINT - SAVED,
     "byot": JOINT + 3 * sum(c * CHANNELS[-1] for c in CHANNELS[:-1]),
@@ -59,6 +63,7 @@ EXPECTED = {
     "famo": JOINT + FORWARD,  # looks at each batch once more
     "gradnorm": JOINT + NORMS,
     "mgda-ub": JOINT + sum(HEAD[:-1]),  # heads once more, apart; single layers have no gradient twice
+    "auto-lambda": 2 * FORWARD + 3 * BACK + WEIGHTS,
     "separate": SEPARATE,
     "bdl-1": BDL_1,
     "bdl-2": FORWARD + 2 * sum(HEAD) + stages(3),  # of four blocks all windows start at the first
@@ -109,6 +114,8 @@ PART = FORWARD + sum(map(pass_of_part, range(K)))
         ("meta-gf", {"frozen": True}, K * JOINT + FORWARD),
         ("dfs+kd", {}, JOINT - SAVED),
         ("dfs+dr-mgf", {}, STAGED - (K + 1) * SAVED),
+        ("auto-lambda", {"every": 2}, JOINT + (FORWARD + 2 * BACK + WEIGHTS) / 2),
+        ("auto-lambda", {"outer": "halves"}, 2 * FORWARD + 3 * BACK + WEIGHTS),
         ("kd+meta-gf", {}, STAGED),
         ("dfs+pcgrad", {}, ROWS - sum(HEAD[:-1]) // 2 - sum(sum(CONV[1 : k + 1]) // 2 for k in range(K))),
     ],

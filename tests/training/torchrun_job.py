@@ -25,11 +25,11 @@ SHORT = LONG.replace(epochs=2)
 DENSE = LONG.replace(batch_size=4, last_epochs=2)
 # plain backward passes; what averages rows by itself; a state that all processes must agree on; stages apart
 METHODS = ("dfs", "bdl-2", "pcgrad", "nash-mtl", "graddrop", "kd", "kd+dr-mgf", "uncertainty")
-METHODS += ("gradnorm", "eed+famo", "survivors+dtp", "gradient-remedy", "gradvac")
+METHODS += ("gradnorm", "dfs+auto-lambda", "eed+famo", "survivors+dtp", "gradient-remedy", "gradvac")
 ACCUMULATED = ("dfs", "bdl-2", "nash-mtl", "kd", "uncertainty")
 DECODERS = ("dfs", "dfs+cagrad", "dfs-no-reference")
-STOPPED = ("dfs", "dr-mgf", "dwa")
-PARTIAL = ("joint", "cagrad", "nash-mtl", "uncertainty", "dr-mgf")  # with targets on one rank only
+STOPPED = ("dfs", "dr-mgf", "dwa", "auto-lambda")
+PARTIAL = ("joint", "auto-lambda", "cagrad", "nash-mtl", "uncertainty", "dr-mgf")  # with targets on one rank only
 SHORT_OF_MEMORY = ("dfs", "nash-mtl", "kd")
 ONCE = RECIPE.replace(epochs=1)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 
 from offramp.data.batch import Batch
 from offramp.distributed.collectives import mean_all
+from offramp.methods._learner import Learner
 from offramp.methods.balancers import Balancer, Equal
 from offramp.methods.by_parts import ForwardByParts
 from offramp.methods.combiners import Backward, Combiner
@@ -88,6 +89,12 @@ class BoundMethod(nn.Module):
     def net(self) -> nn.Module:
         """The net that the method trains."""
         return self._net[0]
+
+    @property
+    def learner(self) -> Learner:
+        """The part whose weights of losses a bilevel loop trains."""
+        part = self.balancer if self.method.balancer.bilevel else self.objective
+        return cast(Learner, part)
 
     def step(
         self,

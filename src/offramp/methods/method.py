@@ -97,12 +97,24 @@ class Method:
     def _check_parts(self) -> None:
         """Check that each part leaves the others something to do."""
         for axis, purpose in (("balancer", "balance"), ("combiner", "combine")):
-            if self.loop.own_backward and axis in self.axes:
-                loop, other = map(self._options.bringer, (self.loop, self.parts[axis]))
+            part = self.parts[axis]
+            if self.loop.own_backward and axis in self.axes and not getattr(part, "bilevel", False):
+                loop, other = map(self._options.bringer, (self.loop, part))
                 raise UserError(
                     f"{shown(self.name)}: {shown(loop)} descends one weighted sum of the losses at a time, "
                     f"so that {shown(other)} has nothing to {purpose}; choose one of them"
                 )
+        learning = [part for part in (self.objective, self.balancer) if part.bilevel]
+        if self.loop.bilevel and len(learning) != 1:
+            raise UserError(
+                f"{shown(self.name)}: a bilevel loop trains the weights of one part, and here "
+                f"{len(learning)} learn any; give it one, e.g. method('auto-lambda')"
+            )
+        if learning and not self.loop.bilevel:
+            raise UserError(
+                f"{shown(self.name)}: {shown(self._options.bringer(learning[0]))} learns weights in a "
+                "bilevel loop, and the loop is another one; give `Bilevel()` as the loop, or another part"
+            )
 
     # the parts
 
@@ -248,9 +260,9 @@ class Method:
         """
         count_of("seed", seed, 0)
         if self.separate or not isinstance(self.loop, Minibatch):
-            regime = "one network per output" if self.separate else "in epochs of several phases"
+            how = "trains one network per output" if self.separate else self.loop.in_words
             raise UserError(
-                f"{shown(self.name)} trains {regime}, which one loop over batches cannot do; "
+                f"{shown(self.name)} {how}, which one loop over batches cannot do; "
                 f"use offramp.fit(net, data, method={shown(self.name)})"
             )
         if self.balancer.looks_back:

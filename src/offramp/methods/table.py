@@ -8,6 +8,7 @@ from typing import Any
 from offramp.errors import UserError, guess, shown
 from offramp.forks import Equilibrium, Partition
 from offramp.methods._composing import compose
+from offramp.methods.balancers.auto_lambda import AutoLambda
 from offramp.methods.balancers.dtp import DTP
 from offramp.methods.balancers.dwa import DWA
 from offramp.methods.balancers.famo import FAMO
@@ -31,7 +32,7 @@ from offramp.methods.combiners.nash_mtl import NashMTL
 from offramp.methods.combiners.pcgrad import PCGrad
 from offramp.methods.combiners.upgrad import UPGrad
 from offramp.methods.combiners.windows import Windows
-from offramp.methods.loops import DRMGF, MetaGF
+from offramp.methods.loops import DRMGF, Bilevel, MetaGF
 from offramp.methods.method import Method
 from offramp.methods.objectives.distillation import Distillation
 from offramp.methods.objectives.divergence import DivergenceDistillation
@@ -176,6 +177,13 @@ METHODS: dict[str, Method] = {
             "any scalarization of TorchJD that is a function of the losses alone, by its class name",
             "torchjd.org",
             {"balancer": Scalarize()},
+        ),
+        Method(
+            "auto-lambda",
+            "weights of the losses under which a step helps the primary outputs on other samples",
+            "Liu et al., TMLR 2022",
+            {"balancer": AutoLambda(), "loop": Bilevel()},
+            rows={AutoLambda: "auto-lambda", Bilevel: "auto-lambda"},
         ),
         Method(
             "bdl-1",

@@ -7,8 +7,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from offramp.data.batch import Batch
+from offramp.data.batches import Batches
+from offramp.data.part import divided
+from offramp.errors import UserError
 from offramp.methods.loops import Phase
 from offramp.recipes.recipe import Recipe
+from offramp.training.batch_size import check_batch_size
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -17,7 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Feed"]
 
-FEW = 1 << 20  # epochs that never come: the batches that are not trained on have orders of their own
+# epochs that never come: the batches that are not trained on have orders of their own
+FEW = 1 << 20
+OUTER = 1 << 22
 
 
 class Feed:
@@ -28,10 +34,33 @@ class Feed:
         transform: How images are augmented.
         recipe: Batch size, seed, memory format.
         fabric: Device and processes.
+        held_out: Share of the training samples that are for :meth:`outer` alone.
+
+    Attributes:
+        train: The samples that are trained on.
+
+    Raises:
+        UserError: What is held out, or what is left, does not fill a batch.
     """
 
-    def __init__(self, data: OpenedData[Any], transform: Transform, recipe: Recipe, fabric: Fabric) -> None:
-        self.data, self.transform, self.recipe, self.fabric = data, transform, recipe, fabric
+    def __init__(
+        self,
+        data: OpenedData[Any],
+        transform: Transform,
+        recipe: Recipe,
+        fabric: Fabric,
+        held_out: float = 0.0,
+    ) -> None:
+        self.transform, self.recipe, self.fabric = transform, recipe, fabric
+        self.train: Batches = data.train
+        self.others: Batches = data.train
+        if held_out:
+            self.train, self.others = divided(data.train, held_out, recipe.seed)
+            smaller = min(self.train, self.others, key=len)
+            try:
+                check_batch_size(recipe, smaller, fabric.world_size)
+            except UserError as error:
+                raise UserError(f"held_out={held_out} of {len(data.train)} samples: {error}") from None
 
     def phase(self, phase: Phase, epoch: int, start: int, steps: int) -> Iterator[Batch]:
         """The batches of a phase from batch `start` on."""
@@ -43,9 +72,18 @@ class Feed:
         """A few whole batches, a pure function of a number."""
         return itertools.islice(self._batches(FEW + number, 0, whole=True), count)
 
-    def _batches(self, epoch: int, start: int, *, whole: bool) -> Iterator[Batch]:
+    def outer(self, number: int) -> Iterator[Batch]:
+        """The batches that a bilevel loop looks at, without end, from a number on."""
+        world = self.fabric.world_size
+        steps = self.others.num_batches(self.recipe.batch_size // world, drop_last=True, world=world)
+        first, start = divmod(number, steps)
+        for epoch in itertools.count(first):
+            yield from self._batches(OUTER + epoch, start, whole=False, of=self.others)
+            start = 0
+
+    def _batches(self, epoch: int, start: int, *, whole: bool, of: Batches | None = None) -> Iterator[Batch]:
         rank, world = (0, 1) if whole else (self.fabric.global_rank, self.fabric.world_size)
-        batches: Iterator[Batch] = self.data.train.batches(
+        batches: Iterator[Batch] = (self.train if of is None else of).batches(
             self.recipe.batch_size // world,
             transform=self.transform,
             device=self.fabric.device,

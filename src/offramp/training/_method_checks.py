@@ -27,7 +27,7 @@ def check_method(recipe: Recipe, method: Method) -> None:
             f"accumulate={recipe.accumulate} cuts the batches that {shown(method.name)} needs whole, "
             f"since {' and '.join(method.whole_batch)}; leave accumulate out"
         )
-    if not method.loop.own_backward:
+    if not method.loop.staged:
         return
     if recipe.own_groups:
         raise UserError(

@@ -26,7 +26,7 @@ class StepMemory:
 
     def __init__(self, recipe: Recipe, method: Method, fabric: Fabric) -> None:
         self.recipe, self.method, self.device = recipe, method, fabric.device
-        self.share = recipe.batch_size // (1 if method.loop.own_backward else fabric.world_size)
+        self.share = recipe.batch_size // (1 if method.loop.staged else fabric.world_size)
         # samples at a time in the last step, and bytes taken
         self.fitted: tuple[int, int | None] | None = None
 

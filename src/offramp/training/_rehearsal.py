@@ -26,10 +26,13 @@ def rehearse(context: LoopContext, images: int, progress: Progress, remedy: str)
         remedy: How to give the net two images or more at a time.
 
     Raises:
-        UserError: A norm layer has a single value to normalise; no loss reaches anything trainable; or none
-            reaches a part whose gradient other processes wait for.
+        UserError: There is not one image for each part of a batch; a norm layer has a single value to
+            normalise; no loss reaches anything trainable; or none reaches a part whose gradient other
+            processes wait for.
     """
     net = context.net
+    if not images:
+        raise UserError(f"the method cuts each batch, and there is not a sample for each part; {remedy}")
     with unchanged(net, context.bound), norms_named(net, images, remedy):
         batch = next(context.batches(0, 1)).first(min(images, 2))
         plain = dataclasses.replace(context, model=net, compiled=False)  # nothing is compiled for two images

@@ -74,7 +74,7 @@ class Trainer:
         data, method, recipe = setup.data, setup.method, setup.recipe
         self.net, self.data = net, data
         self.recipe, self.fabric, self.folder = recipe, fabric, folder
-        self.feed = Feed(data, setup.augment, recipe, fabric)
+        self.feed = Feed(data, setup.augment, recipe, fabric, method.loop.held_out)
         self.tasks = tasks_of(net, recipe, data)
         self.columns = [*map(column, self.tasks)]
         self.evaluation = Evaluation(net, self.tasks, setup.clean, recipe.batch_size, fabric)
@@ -91,6 +91,7 @@ class Trainer:
             fabric=fabric,
             optimizer=self._optimizer,
             batches=self.feed.few,
+            outer=self.feed.outer,
             epochs=recipe.epochs,
             seed=recipe.seed,
             compiled=recipe.compile,
@@ -98,16 +99,16 @@ class Trainer:
             clip=recipe.clip,
             accumulate=recipe.accumulate,
         )
-        together = 1 if method.loop.own_backward else fabric.world_size
-        images = recipe.batch_size // together // recipe.micro_batches
+        together = 1 if method.loop.staged else fabric.world_size
+        images = recipe.batch_size // together // recipe.micro_batches // method.loop.parts
         self.memory = StepMemory(recipe, method, fabric)
         with out_of_memory_told(lambda: self.memory.told("the first forward pass", min(images, 2))):
-            rehearse(context, images, START, remedy(recipe, data.train, together))
+            rehearse(context, images, START, remedy(recipe, self.feed.train, together * method.loop.parts))
         self.loop = method.loop.bind(context)
         self.average = Average(net, recipe.average) if recipe.average else None
         self.last_epochs = EndOfTraining(recipe, folder.kept_epochs)
         share = recipe.batch_size // fabric.world_size
-        steps = data.train.num_batches(share, drop_last=True, world=fabric.world_size)
+        steps = self.feed.train.num_batches(share, drop_last=True, world=fabric.world_size)
         self.plan = EpochPlan(self.loop.phases, steps)
         self.passes = method.joint_steps([*self.tasks], self._shares())
         self.state = State.start(len(self.tasks), fabric.device)

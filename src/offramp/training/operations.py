@@ -69,7 +69,8 @@ def training_operations(net: Net, method: Method) -> Operations:
     unknown = (*cost(net).unknown, *method.loop.reads_data)
     if unknown:
         return Operations(None, unknown=unknown)
-    size = Fraction(_row_combiner(method).part).limit_denominator(100).denominator  # the part of it is whole
+    part = Fraction(_row_combiner(method).part).limit_denominator(100).denominator  # the part of it is whole
+    size = part * method.loop.parts
     with unchanged(net):
         epochs = [_epoch(net, method, times * size) for times in (2, 3, 4)]
     if epochs[0].hiding:
@@ -90,7 +91,7 @@ class _Epoch:
 
 def _epoch(net: Net, method: Method, images: int) -> _Epoch:
     """An epoch of one batch in each part, on a copy of the net."""
-    every = _row_combiner(method).every  # of so many steps the first alone finds weights
+    every = max(_row_combiner(method).every, method.loop.every)  # of so many the first alone finds weights
     tally = Tally()
     total = _Epoch(Fraction(0), 0, tally.hiding)
     trained = method.prepare(deep_copy(net).cpu())
@@ -137,6 +138,7 @@ def _bench(net: Net, method: Method, images: int) -> LoopContext:
         fabric=fabric,
         optimizer=optimizer,
         batches=lambda number, count: itertools.repeat(batch, count),
+        outer=lambda number: itertools.repeat(batch),
         tasks=[*net.outputs.values()],
         epochs=RECIPE.epochs,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import nn
 
@@ -50,18 +52,20 @@ def batches(epoch: int, draw: int, count: int, size: int = 6):
 def bench(net, name: str = "dr-mgf", recipe: Recipe = RECIPE, **options):
     """The named method's loop at work on the net."""
     row = method(name, options)
-    fabric = launch("fp32", "cpu")
+    fabric, net = launch("fp32", "cpu"), row.prepare(net)
     return row.loop.bind(
         LoopContext(
             model=place(net, recipe, fabric, plain_backward=False),
             net=net,
-            bound=BoundMethod(row, net, recipe.seed),
+            bound=BoundMethod(row, net, recipe.seed).double(),
             fabric=fabric,
             optimizer=lambda groups: fabric.setup_optimizers(build_optimizer(groups, recipe)),
             batches=lambda number, count: batches(99, number, count),
+            outer=lambda number: (next(batches(77, k, 1)) for k in itertools.count(number)),
             tasks=[*net.outputs.values()],
             epochs=recipe.epochs,
             seed=recipe.seed,
+            clip=recipe.clip,
         )
     )
 

@@ -27,12 +27,15 @@ class Balancer:
         reads_epochs: What of it depends on how many epochs there will be.
         looks_back: Whether it wants the losses of a batch once more after the optimiser's step. What it binds
             to has a method ``look_back(losses, step)``, and is called only where all of the batch is there.
+        bilevel: Whether it learns weights by the bilevel loop: what it binds to is a
+            :class:`~offramp.methods._learner.Learner`.
         passes: What it adds to a step, in passes of joint training.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     reads_epochs: ClassVar[tuple[str, ...]] = ()
     looks_back: ClassVar[bool] = False
+    bilevel: ClassVar[bool] = False
     passes: ClassVar[Passes] = Passes(0, 0)
 
     def bind(self, net: nn.Module, seed: int = 0) -> Callable[[Sequence[Tensor], Step], list[Tensor]]:

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from offramp.checks import choice, number
-from offramp.methods.balancers._own_adam import OwnAdam
 from offramp.methods.balancers._sizes import PositiveLosses, sizes_of
 from offramp.methods.balancers.balancer import Balancer
 from offramp.methods.objectives.step import Step
+from offramp.methods.own_adam import OwnAdam
 from offramp.methods.passes import Passes
 
 __all__ = ["FAMO"]

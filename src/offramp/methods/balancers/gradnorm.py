@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from offramp.checks import number
 from offramp.errors import UserError
-from offramp.methods.balancers._own_adam import OwnAdam
 from offramp.methods.balancers._sizes import PositiveLosses, sizes_of
 from offramp.methods.balancers.balancer import Balancer
 from offramp.methods.objectives.step import Step
+from offramp.methods.own_adam import OwnAdam
 from offramp.methods.passes import EACH, Passes
 from offramp.nets import Net
 

@@ -1,5 +1,6 @@
 """Loops: how an epoch is organised."""
 
+from offramp.methods.loops.bilevel import Bilevel
 from offramp.methods.loops.context import LoopContext
 from offramp.methods.loops.loop import BoundLoop, Loop, Losses, Phase
 from offramp.methods.loops.minibatch import Minibatch
@@ -8,6 +9,7 @@ from offramp.methods.loops.staged import DRMGF, MetaGF, Route, read_routes
 
 __all__ = [
     "DRMGF",
+    "Bilevel",
     "BoundLoop",
     "Loop",
     "LoopContext",

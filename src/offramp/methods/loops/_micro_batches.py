@@ -79,7 +79,7 @@ class MicroBatches:
             undo, failure = self._snapshot(), None
             try:
                 with apart():
-                    gradients(self.context.alone(), batch.split(self.count))
+                    gradients(self.context.plain(), batch.split(self.count))
             except Exception as error:
                 if not ran_out_of_memory(error):
                     raise

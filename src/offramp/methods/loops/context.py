@@ -41,6 +41,8 @@ class LoopContext:
         fabric: Runs the backward passes, clips, and knows the other processes.
         optimizer: The recipe's optimiser over groups of parameters, as Fabric wraps it.
         batches: A few training batches, a pure function of a number: (number, how many) -> batches.
+        outer: The batches on which a bilevel loop looks, without end, from a number on; this process's share
+            of each.
         tasks: The task of each of the net's outputs, as the recipe sets it.
         epochs: How many there will be.
         seed: Seed of the run.
@@ -61,6 +63,7 @@ class LoopContext:
     compiled: bool = False
     clip: float = 0.0
     accumulate: int | Literal["auto"] = 1
+    outer: Callable[[int], Iterator[Batch]] = lambda number: iter(())
 
     def forward(
         self,
@@ -99,8 +102,11 @@ class LoopContext:
             processes=processes,
         )
 
-    def alone(self) -> LoopContext:
-        """The context of a step without the other processes, to be taken within :func:`apart`."""
+    def plain(self) -> LoopContext:
+        """The context with the net itself for a model: neither compiled nor shared out over processes.
+
+        A step without the other processes is taken within :func:`apart`.
+        """
 
         def model(*inputs: Any, **how: Any) -> Any:
             with self.fabric.autocast():

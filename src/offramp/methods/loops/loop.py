@@ -118,10 +118,33 @@ class Loop:
     """How an epoch is organised. The fields of a subclass are the method's options.
 
     Attributes:
-        own_backward: Whether the loop averages gradients over the processes by itself.
+        own_backward: Whether the loop averages gradients over the processes by itself, and needs a model that
+            takes ``tensors``. Such a loop descends one weighted sum of the losses at a time.
+        staged: Whether the net passes through stages, between which it is no net to evaluate; every process
+            gets whole batches then (:attr:`Phase.whole`).
+        bilevel: Whether it trains a part of the method, balancer or objective, that learns weights of losses.
+        in_words: How it trains: the end of a sentence that begins with the method's name.
     """
 
     own_backward: ClassVar[bool] = False
+    staged: ClassVar[bool] = False
+    bilevel: ClassVar[bool] = False
+    in_words: ClassVar[str] = "trains in epochs of several phases"
+
+    @property
+    def every(self) -> int:
+        """Of so many steps the first costs more than the others."""
+        return 1
+
+    @property
+    def parts(self) -> int:
+        """Into how many parts it cuts every batch, each for a step of its own."""
+        return 1
+
+    @property
+    def held_out(self) -> float:
+        """Share of the training samples that :attr:`LoopContext.outer` has to itself; 0: it has all."""
+        return 0.0
 
     @property
     def reads_epochs(self) -> tuple[str, ...]:

@@ -22,6 +22,8 @@ class Objective:
         needs: What a step must bring beside the outputs: ``"features"``.
         one_by_one: Whether each loss reads its own output alone, so that outputs may be of different samples.
         reads_epochs: What in it depends on how many epochs there will be.
+        bilevel: Whether it learns weights by the bilevel loop: what it binds to is a
+            :class:`~offramp.methods._learner.Learner`.
         weights: Fixed factors of the K losses: one per output in order, or by the outputs' names, e.g.
             ``{"normals": 10}``; 1 where none is given.
 
@@ -32,6 +34,7 @@ class Objective:
     needs: ClassVar[frozenset[str]] = frozenset()
     one_by_one: ClassVar[bool] = False
     reads_epochs: ClassVar[tuple[str, ...]] = ()
+    bilevel: ClassVar[bool] = False
     weights: Factors | None = None
 
     def __post_init__(self) -> None:

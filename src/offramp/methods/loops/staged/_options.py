@@ -43,6 +43,7 @@ class StagedLoop(Loop):
     """
 
     own_backward: ClassVar[bool] = True
+    staged: ClassVar[bool] = True
     lags: ClassVar[bool] = False
     stage_fraction: float = 1.0
     fusion_fraction: float = 1.0

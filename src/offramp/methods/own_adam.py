@@ -1,4 +1,4 @@
-"""Adam over the few numbers of a balancer, apart from the net's optimiser.
+"""Adam over the few numbers that a part of a method learns, apart from the net's optimiser.
 
 Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015. Each number counts its own steps,
 since the output that it belongs to may be absent from some batches.
@@ -6,7 +6,8 @@ since the output that it belongs to may be absent from some batches.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ class OwnAdam(nn.Module):
         start: The numbers at first, ``[K]``.
         lr: Learning rate.
         weight_decay: What is added to the gradient for each unit of a number, as ``torch.optim.Adam`` has it.
+        least: What no number goes below; None: there are no bounds.
 
     Attributes:
         values: The numbers, ``[K]``.
@@ -33,9 +35,11 @@ class OwnAdam(nn.Module):
     moments: Tensor
     steps: Tensor
 
-    def __init__(self, start: Tensor, lr: float, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self, start: Tensor, lr: float, weight_decay: float = 0.0, least: float | None = None
+    ) -> None:
         super().__init__()
-        self.lr, self.weight_decay = lr, weight_decay
+        self.lr, self.weight_decay, self.least = lr, weight_decay, least
         self.register_buffer("values", start)
         self.register_buffer("moments", torch.zeros(2, len(start)))
         self.register_buffer("steps", torch.zeros(len(start)))
@@ -58,5 +62,15 @@ class OwnAdam(nn.Module):
             moment[index] = moved
             corrected.append(moved / (1 - beta**steps))
         mean, square = corrected
-        step = self.lr * mean / (square.sqrt() + EPS)
-        self.values[index] = torch.where(moves, values - step, values)
+        moved = values - self.lr * mean / (square.sqrt() + EPS)
+        moved = moved if self.least is None else moved.clamp(min=self.least)
+        self.values[index] = torch.where(moves, moved, values)
+
+    @contextmanager
+    def differentiated(self) -> Iterator[Tensor]:
+        """Have what is computed with the numbers meanwhile depend on a leaf of autograd, which is yielded."""
+        kept, self.values = self.values, self.values.clone().requires_grad_()
+        try:
+            yield self.values
+        finally:
+            self.values = kept
