@@ -14,7 +14,7 @@ import offramp
 
 SOURCE = Path(offramp.__file__).parent.parent
 ROOMS = (
-    "errors", "say", "copying", "modes", "unchanged", "attention", "autograd", "text_table",
+    "errors", "say", "paths", "copying", "modes", "unchanged", "attention", "autograd", "text_table",
     "plain_json", "plain_yaml", "text_file", "output_paths", "checks", "memory", "out_of_memory", "signals",
     "stored_values", "restoring",
     "data",                 # batches of inputs and targets

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from offramp.errors import UserError, guess, shown
+from offramp.paths import user_path
 
 __all__ = [
     "MOST_THREADS",
@@ -86,7 +87,9 @@ def word_of(name: str, value: object, words: Collection[str], noun: str) -> str:
 
 
 def path_of(name: str, value: object, of: str) -> Path:
-    """Check that an argument is a path; one to write to is looked at by :mod:`offramp.output_paths` too.
+    """An argument as a path, its ``~`` as a home folder.
+
+    One to write to is looked at by :mod:`offramp.output_paths` too.
 
     Args:
         name: The argument.
@@ -99,7 +102,7 @@ def path_of(name: str, value: object, of: str) -> Path:
     text = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(text, str) or not text or "\0" in text:
         raise UserError(f"{name} is {described(value)}, must be the path of {of}")
-    return Path(text)
+    return user_path(text)
 
 
 def paths_of(name: str, value: object, of: str) -> list[str | Path]:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from offramp.errors import UserError, shown
+from offramp.paths import user_path
 
 __all__ = ["REMEDIES", "checked_path"]
 
@@ -22,12 +23,12 @@ REMEDIES = {
 
 
 def checked_path(path: str | os.PathLike[str]) -> Path:
-    """The path, if a file system can have it; whether anything is there does not matter.
+    """The path, its ``~`` as a home folder, if a file system can have it; whether anything is there or not.
 
     Raises:
         UserError: It holds characters that no name has, a name that is too long, or leads through a file.
     """
-    path = Path(path)
+    path = user_path(path)
     try:
         longest = max((len(os.fsencode(name)) for name in path.parts), default=0)
         os.lstat(path)

@@ -7,41 +7,46 @@ import stat
 from pathlib import Path
 
 from offramp.errors import UserError
+from offramp.paths import kind_of
 
 __all__ = ["read_text"]
 
 LONGEST = 2**20  # bytes
 
 
-def read_text(path: str | Path, longest: int = LONGEST) -> str:
+def read_text(path: str | Path, of: str, remedy: str, longest: int = LONGEST) -> str:
     """Read the text of a file; of pipes and devices, which may never end, none.
 
     Args:
         path: The file.
+        of: What it holds, for the message: ``"the recipe"``.
+        remedy: What to do instead: ``"give a YAML file"``.
         longest: Bytes at most.
 
     Raises:
-        UserError: It cannot be read, is no regular file, too large, or no UTF-8 text; the line says why, and
-            leaves file and remedy to the caller.
+        UserError: It cannot be read, is no regular file, too large, or no UTF-8 text.
     """
     try:
-        _check_regular(os.stat(path).st_mode)
-        with open(path, "rb") as file:
-            content = file.read(longest + 1)
+        return _text(path, longest)
     except FileNotFoundError:
-        raise UserError("there is no such file") from None
+        trouble = "there is no such file"
     except OSError as error:
-        raise UserError(f"it cannot be read: {error.strerror}") from None
-    except ValueError as error:  # NUL in its name
-        raise UserError(f"there can be no such file: {error}") from None
+        trouble = str(error.strerror)
+    except UnicodeDecodeError as error:
+        trouble = f"it is no UTF-8 text, at byte {error.start}"
+    except UserError as error:
+        trouble = str(error)
+    except ValueError:  # NUL, or half of a letter
+        trouble = "no name has such a character"
+    raise UserError(f"cannot read {of} {path}: {trouble}; {remedy}")
+
+
+def _text(path: str | Path, longest: int) -> str:
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        raise UserError(f"it is {kind_of(mode)}, not a file")
+    with open(path, "rb") as file:
+        content = file.read(longest + 1)
     if len(content) > longest:
         raise UserError(f"it has more than {longest} bytes")
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise UserError(f"it is no UTF-8 text, at byte {error.start}") from None
-
-
-def _check_regular(mode: int) -> None:
-    if not stat.S_ISREG(mode):
-        raise UserError(f"it is a {'folder' if stat.S_ISDIR(mode) else 'pipe or a device'}")
+    return content.decode()

@@ -9,7 +9,14 @@ TRAIN = ["train", "--data", "digits", "--net", "vgg7:width=4", "--method", "join
 # words after the command -> what the line says; the names that are there: see place
 WRONG = [
     ([*TRAIN, "--recipe", "papre"], "no recipe of that name"),
-    ([*TRAIN, "--recipe", "folder"], "it is a folder"),
+    (
+        [*TRAIN, "--recipe", "folder"],
+        "cannot read the recipe folder: it is a folder, not a file; give a YAML file",
+    ),
+    ([*TRAIN, "--recipe", "/dev/zero"], "cannot read the recipe /dev/zero: it is a device, not a file; give"),
+    (["sweep", "folder"], "cannot read the sweep folder: it is a folder, not a file; give a YAML file"),
+    (["cost", "--net", "folder.py:build"], "'folder.py' is no file; give the file that holds your network"),
+    (["train", *TRAIN[3:], "--data", "/dev/null"], "/dev/null is a device, not a folder; give the folder"),
     ([*TRAIN, "--set", "beta"], "key=value"),
     ([*TRAIN, "--set", "lrr=1"], "did you mean"),
     ([*TRAIN, "--epochs", "1.5"], "--epochs"),
@@ -118,6 +125,7 @@ WRONG = [
 def place(tmp_path, monkeypatch, runs):
     (tmp_path / "file").write_text("neither: [YAML, nor")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "folder.py").mkdir()
     (tmp_path / "photos").mkdir()
     for photo in ("photo.png", "photos/filters.png"):
         (tmp_path / photo).write_bytes(b"a user's")

@@ -29,7 +29,7 @@ def test_unknown_name():
 
 
 def test_a_file_for_a_folder(parquet_folder):
-    refused(["train.parquet is a file; give the folder"], parquet_folder / "train.parquet")
+    refused(["train.parquet is a file, not a folder; give the folder"], parquet_folder / "train.parquet")
 
 
 def test_a_folder_without_data(tmp_path):
@@ -172,7 +172,7 @@ def test_damaged_file_in_an_image_folder(image_folder):
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda path: path.mkdir(), "Is a directory"),
+        (lambda path: path.mkdir(), "it is a folder, not a file"),
         (lambda path: path.symlink_to("gone.png"), "No such file"),
     ],
     ids=["folder", "dangling link"],

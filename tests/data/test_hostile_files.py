@@ -164,7 +164,7 @@ def test_only_regular_files_are_maps(tmp_path, map_of):
     pipe = tmp_path / "train" / map_of / "0.npy"
     pipe.unlink()
     os.mkfifo(pipe)
-    refused([f"{pipe}: cannot read it (it is no regular file but a pipe"], tmp_path)
+    refused([f"{pipe}: cannot read it (it is a pipe, not a file"], tmp_path)
 
 
 def test_a_file_larger_than_any_image_is_not_read(tmp_path):
@@ -275,4 +275,4 @@ def test_a_set_that_changes_ends_its_run_at_a_checkpoint(image_folder, tmp_path,
 
 def test_a_tokenizer_of_pipes_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "tokenizer.json")
-    refused(["tokenizer.json is no file but a pipe"], tmp_path, tokenizer=tmp_path)
+    refused(["tokenizer.json is a pipe, not a file; remove it"], tmp_path, tokenizer=tmp_path)

@@ -121,7 +121,7 @@ def test_lines_that_are_no_rows(tmp_path, lines, words):
         (b"im\xe9ge,label,image\nx,a,0.png\n", "the name of a column is no text ("),
         (b"image,label,label\n0.png,a,a\n", "column 'label' holds what is there twice"),
         (b"image,label\n0.png,\n1.png,\n", "no test split with labels"),
-        (b"image,label\n/dev/zero,a\n1.png,b\n", "cannot read the image (it is no regular file"),
+        (b"image,label\n/dev/zero,a\n1.png,b\n", "cannot read the image (it is a device, not a file)"),
         (b"\xff\xfe" * 100, "test.csv"),
     ],
     ids=range(7),

@@ -72,8 +72,9 @@ COMMANDS = (
 def place(tmp_path_factory):
     """A folder with things that are no runs, in which all of it happens."""
     folder = tmp_path_factory.mktemp("paths")
-    before = os.getcwd()
-    os.chdir(folder)
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    monkeypatch.chdir(folder)
     os.mkfifo("fifo")
     os.symlink("loop", "loop")
     os.symlink("nowhere", "dangling")
@@ -82,7 +83,7 @@ def place(tmp_path_factory):
     (folder / "file").write_text("hello\n")
     yield
     os.chmod("denied", 0o700)
-    os.chdir(before)
+    monkeypatch.undo()
 
 
 @examples(120)

@@ -271,5 +271,5 @@ def test_a_pipe_is_not_read(tmp_path, name):
     (tmp_path / "weights.safetensors").touch()
     (tmp_path / name).unlink(missing_ok=True)
     os.mkfifo(tmp_path / name)
-    with pytest.raises(UserError, match=f"{name} is a pipe or a device"):
+    with pytest.raises(UserError, match=f"{name}: it is a pipe, not a file; restore it"):
         read_bytes(tmp_path / "weights.safetensors")

@@ -136,7 +136,7 @@ def test_what_cannot_be_read(run, tmp_path, monkeypatch, name, spoil):
     if spoil == "permission":
         assert line == f"cannot read {path}: Permission denied; fix the permissions"
     elif spoil == "folder" and name != "run.json":
-        assert "Is a directory; restore it from a copy" in line
+        assert "it is a folder, not a file; restore it from a copy" in line
 
 
 def test_a_folder_that_may_not_be_looked_into(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from offramp.cli._answer import OUTPUT, Answer, OutputFlags
 from offramp.cli._net import net_of
 from offramp.errors import UserError, shown
 from offramp.output_paths import checked_path
+from offramp.paths import user_path
 
 __all__ = ["DiagnoseCommand"]
 
@@ -69,7 +70,7 @@ class DiagnoseCommand:
     def _folder(self) -> Path:
         if self.out is None and len(self.runs) > 1:
             raise UserError("several runs: say where their diagnosis goes with --out")
-        folder = Path(*self.runs, "diagnosis") if self.out is None else checked_path(self.out)
+        folder = Path(*map(user_path, self.runs), "diagnosis") if self.out is None else checked_path(self.out)
         if folder.exists() and not folder.is_dir():
             raise UserError(f"cannot write {shown(folder)}: it is a file; give another --out")
         if not (folder / "diagnosis.json").exists() and (theirs := self._pictures(folder)):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
@@ -112,7 +111,7 @@ class TrainCommand:
         from offramp.runs.beginning import may_begin
         from offramp.runs.record import read_record
 
-        folder = Path(self.out)
+        folder = checked_path(self.out)
         if self.resume and not may_begin(folder):
             return read_record(folder)
         missing = [f"--{name}" for name in self.UNLESS if not getattr(self, name)]

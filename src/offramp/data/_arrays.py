@@ -73,6 +73,9 @@ class ArrayRows:
         """The image of a row."""
         return self._images[row]
 
+    def names(self) -> None:
+        """Nothing: samples in memory go by their order."""
+
     def location(self, row: int) -> str:
         """Name of a sample in an error: its number, from 0."""
         return f"{self._name}, sample {row}"

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from offramp.paths import kind_of
+
 __all__ = ["files_below", "hidden", "open_regular", "read_regular"]
 
 LARGEST = 2**30  # bytes of one file that is read as a whole: an image, not a disk
@@ -71,7 +73,5 @@ def files_below(folder: Path, suffixes: set[str]) -> Iterator[Path]:
 
 
 def _check_regular(found: os.stat_result) -> None:
-    if stat.S_ISDIR(found.st_mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file but a pipe, a socket or a device")
+        raise OSError(errno.EINVAL, f"it is {kind_of(found.st_mode)}, not a file")

@@ -35,7 +35,7 @@ class FolderRows:
     random = False
 
     def __init__(self, folder: Path, asked: Mapping[str, Asked] | None = None) -> None:
-        self.asked = asked
+        self.asked, self._folder = asked, folder
         folders = sorted(p.name for p in folder.iterdir() if p.is_dir() and not hidden(p))
         if not folders:
             raise UserError(f"{folder} has no class folders; put its images into {folder.name}/<class>/")
@@ -70,9 +70,21 @@ class FolderRows:
         """
         return read_image(self._paths[row], self.location(row))
 
+    def names(self) -> list[str]:
+        """The paths of the image files from the split's folder on, and their sizes in bytes."""
+        return [f"{path.relative_to(self._folder).as_posix()} {_size(path)}" for path in self._paths]
+
     def location(self, row: int) -> str:
         """The image file of a row."""
         return str(self._paths[row])
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; -1 of what is none, which is said when it is read."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def read_image(path: Path, location: str) -> bytes:

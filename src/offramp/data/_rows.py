@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from offramp.data._geometry import check_square
@@ -39,6 +39,9 @@ class Rows(Protocol):
 
     def content(self, row: int) -> Any:
         """A row as it is stored: an image (a file's content, PIL, an array or a Tensor), or a text."""
+
+    def names(self) -> Sequence[str] | None:
+        """What tells the rows apart, wherever the data lie, and without a look at an image; None: nothing."""
 
     def location(self, row: int) -> str:
         """The name of a row in an error."""

@@ -131,6 +131,9 @@ class SampleRows:
         """
         return self._pair(row)[0]
 
+    def names(self) -> None:
+        """Nothing: samples in memory go by their order."""
+
     def location(self, row: int) -> str:
         """Name of a sample in an error: its number, from 0."""
         return f"{self._name}, sample {row}"

@@ -25,6 +25,7 @@ from offramp.data._rows import Rows
 from offramp.data._table import Table, TableRows
 from offramp.data.targets import LABEL
 from offramp.errors import UserError, guess, shown
+from offramp.paths import kind_of, user_path
 
 __all__ = ["MAX_BYTES", "Source", "find_source", "is_embedded"]
 
@@ -78,14 +79,17 @@ def find_source(source: Any, columns: Columns) -> Source:
         columns.refuse("rooms", MAPS)
         options = RoomOptions.of(source)
         return Source(str(options), source, {}, dense=options.splits())
-    path = Path(os.path.expanduser(source))  # of no such user: as it is
+    path = user_path(source)
     if os.path.isdir(path):  # which says no of what can be no path
         if dense := _dense_in_folder(path):
             columns.refuse(source, MAPS)
             return Source(path.resolve().name, source, {}, dense=dense)
         return Source(path.resolve().name, source, _in_folder(path, columns))
     if os.path.exists(path):
-        raise UserError(f"{source} is a file; give the folder that holds the training and the test split")
+        raise UserError(
+            f"{source} is {kind_of(path.stat().st_mode)}, not a folder; give the folder that holds the "
+            "training and the test split"
+        )
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source) and not os.path.lexists(path.parent):
         tables = load_hub(source)
         if "train" not in tables:

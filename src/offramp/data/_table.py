@@ -94,6 +94,13 @@ class TableRows:
     def __len__(self) -> int:
         return self.table.num_rows
 
+    def names(self) -> list[str] | None:
+        """The texts, or the paths of the images; None where the table has the images themselves."""
+        if not_texts(self.table.schema.field(self._content_column).type):
+            return None
+        names = self._in_order(self._content_column).to_pylist()
+        return ["" if name is None else name for name in names]
+
     def location(self, row: int) -> str:
         """The name of a row in an error."""
         return self.table.location(row)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 from offramp.data._extra import extra
 from offramp.data._tokens import Tokenizer, token_lists
 from offramp.errors import UserError, error_text
+from offramp.paths import kind_of, user_path
 
 __all__ = ["digest_of", "limit_of", "load_tokenizer"]
 
@@ -36,15 +36,15 @@ def load_tokenizer(tokenizer: Any) -> tuple[Tokenizer, str | None]:
                 "transformers.PreTrainedTokenizerFast(tokenizer_object=...), or give a folder"
             )
         return tokenizer, None
-    folder = Path(os.path.expanduser(tokenizer))  # of no such user: as it is
+    folder = user_path(tokenizer)
     if not folder.is_dir():
-        raise UserError(
-            f"no such folder: {tokenizer}; give one that tokenizer.save_pretrained has written, by "
-            "`tokenizer=...`"
-        )
+        lacking = f"{tokenizer} is no folder" if folder.exists() else f"no such folder: {tokenizer}"
+        raise UserError(f"{lacking}; give one that tokenizer.save_pretrained has written, by `tokenizer=...`")
     for path in folder.iterdir():
         if path.exists() and not path.is_file() and not path.is_dir():  # which would be waited for
-            raise UserError(f"{path} is no file but a pipe or a device; remove it from the folder")
+            raise UserError(
+                f"{path} is {kind_of(path.stat().st_mode)}, not a file; remove it from the folder"
+            )
     transformers = extra("transformers", "text")
     try:
         found = transformers.AutoTokenizer.from_pretrained(

@@ -13,6 +13,7 @@ from offramp.data._folder import image_files, read_image
 from offramp.data._geometry import centre_crop, check_square
 from offramp.data._pictures import MODES, OtherSize, UnusableImage, picture, pixels
 from offramp.errors import UserError, shown
+from offramp.paths import user_path
 
 __all__ = ["ImageReader", "find_images"]
 
@@ -26,7 +27,7 @@ def find_images(places: Iterable[str | Path]) -> list[Path]:
         UserError: No place is given, one is not there, or a folder holds no images.
     """
     found: dict[Path, None] = {}  # each once, in order
-    for place in map(Path, places):
+    for place in map(user_path, places):
         if not os.path.exists(place):
             raise UserError(f"no such file or folder: {shown(place)}; give image files, or folders of them")
         files = image_files(place) if place.is_dir() else [place]

@@ -34,6 +34,8 @@ class OpenedData(Generic[S]):
         notes: What its user should know before a training, line by line.
         digest: Of data that exist in Python only, what tells them from others; None: `source` says where they
             are.
+        labels_digest: Of data on disk, what tells that each sample still has the targets that it had; None:
+            that is not known.
         named: Whether the set itself names its classes.
 
     Raises:
@@ -54,9 +56,12 @@ class OpenedData(Generic[S]):
         load_test: Callable[[], S],
         notes: Sequence[str] = (),
         digest: str | None = None,
+        labels_digest: str | None = None,
         named: bool = True,
     ) -> None:
-        for key, text in (("name", name), ("source", source), ("digest", digest or "")):
+        texts = {"name": name, "source": source}
+        texts |= {"digest": digest or "", "labels_digest": labels_digest or ""}
+        for key, text in texts.items():
             if not isinstance(text, str):
                 raise UserError(f"{key} is {shown(text)}, must be a text")
         if not isinstance(notes, (list, tuple)) or not all(isinstance(note, str) for note in notes):
@@ -73,7 +78,8 @@ class OpenedData(Generic[S]):
         self._check_split("val", val)
         train.origin, val.origin = Origin(name, "train"), Origin(name, "val")
         self._load_test = load_test
-        self.notes, self.digest, self.named = tuple(notes), digest, named
+        self.notes, self.named = tuple(notes), named
+        self.digest, self.labels_digest = digest, labels_digest
 
     @property
     def classes(self) -> tuple[str, ...]:

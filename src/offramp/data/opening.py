@@ -10,7 +10,7 @@ from typing import Any
 from offramp.checks import described, flag, is_number, of_kind
 from offramp.data._columns import Columns
 from offramp.data._dense_opening import open_dense, refuse_settings
-from offramp.data._digest import digest
+from offramp.data._digest import digest, labels_digest
 from offramp.data._image_reader import ImageReader
 from offramp.data._one_class import one_class
 from offramp.data._pictures import LARGEST
@@ -249,6 +249,7 @@ def _open(
             *test_notes,
         ],
         digest=digest(splits, reader.content) if source.in_python else None,
+        labels_digest=None if source.in_python else labels_digest(splits),
         named=source.splits["train"].class_names is not None,
     )
     if test_key == "train":

@@ -189,12 +189,7 @@ class Policy:
             UserError: No such file, or it is no policy.
         """
         path = path_of("path", path, "a policy that calibration wrote")
-        try:
-            text = read_text(path, longest=LONGEST)
-        except UserError as error:
-            raise UserError(
-                f"cannot read the policy {path}: {error}; give the file that calibration wrote"
-            ) from error
+        text = read_text(path, "the policy", "give the file that calibration wrote", LONGEST)
         try:
             content = parse_json(text.encode())
             check_finite(content, "the policy")

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from offramp.errors import UserError, cut, guess, shown
+from offramp.paths import user_path
 
 __all__ = ["blamed", "find"]
 
@@ -48,7 +49,7 @@ def blamed(module: str, prefix: str) -> Iterator[None]:
     Raises:
         UserError: In place of whatever the code raises, sys.exit() too, with file and line.
     """
-    folder = Path(module).resolve().parent if module.endswith(".py") else Path.cwd()
+    folder = user_path(module).resolve().parent if module.endswith(".py") else Path.cwd()
     sys.path.insert(0, str(folder))
     try:
         yield
@@ -60,9 +61,11 @@ def blamed(module: str, prefix: str) -> Iterator[None]:
 
 
 def _from_file(file: str) -> ModuleType:
-    if not os.path.isfile(file):  # also where no file can have such a name
-        raise UserError(f"there is no file {shown(file)}; give the file that holds your network")
-    path = Path(file).resolve()
+    path = user_path(file)
+    if not os.path.isfile(path):  # also where no file can have such a name
+        lacking = f"{shown(file)} is no file" if os.path.exists(path) else f"there is no file {shown(file)}"
+        raise UserError(f"{lacking}; give the file that holds your network")
+    path = path.resolve()
     name = f"offramp users file {path}"  # no import statement can mean it
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)

@@ -25,29 +25,31 @@ def read(source: str | Path) -> dict[str, Any]:
     """The keys and values of a YAML file, or of a shipped recipe by name.
 
     Raises:
-        UserError: Neither a file nor a shipped name, or not a YAML mapping with text keys.
+        UserError: Neither a file nor a shipped name, or not a YAML mapping with text keys; the line names it.
     """
-    names = shipped()
-    if str(source) in names and not os.path.isfile(source):
-        place = resources.files("offramp.recipes") / "published" / f"{source}.yaml"
-        values = parse_yaml(place.read_text(encoding="utf-8"))
-    elif os.path.exists(source):
-        values = parse_yaml(_text(source))
-    else:
-        close = guess(source, names)
-        raise UserError(f"no such file, and no recipe of that name{close}; there are: {', '.join(names)}")
+    text = _text(source)
+    try:
+        values = parse_yaml(text)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise UserError("a recipe is a mapping of keys to values, e.g. 'epochs: 30'")
+        raise UserError(f"{source}: a recipe is a mapping of keys to values, e.g. 'epochs: 30'")
     return values
 
 
-def _text(path: str | Path) -> str:
-    try:
-        return read_text(path)
-    except UserError as error:
-        raise UserError(f"cannot be read: {error}; give a YAML file") from None
+def _text(source: str | Path) -> str:
+    names = shipped()
+    if str(source) in names and not os.path.isfile(source):
+        place = resources.files("offramp.recipes") / "published" / f"{source}.yaml"
+        return place.read_text(encoding="utf-8")
+    if os.path.lexists(source):
+        return read_text(source, "the recipe", "give a YAML file")
+    raise UserError(
+        f"{source}: no such file, and no recipe of that name{guess(source, names)}; there are: "
+        f"{', '.join(names)}"
+    )
 
 
 def setting(text: str) -> tuple[str, Any]:

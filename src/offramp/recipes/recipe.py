@@ -248,8 +248,9 @@ class Recipe:
         from offramp.recipes.file import read
 
         source = path_of("recipe", source, "a YAML file, or the name of a shipped recipe")
+        values = read(source)
         try:
-            return cls.from_dict(read(source))
+            return cls.from_dict(values)
         except UserError as error:
             raise UserError(f"{source}: {error}") from None
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from offramp.errors import UserError, guess, shown
+from offramp.paths import user_path
 from offramp.reports._columns import has_tasks
 from offramp.reports._single_task import JoinedRun, joined
 from offramp.reports.groups import Group
@@ -39,7 +40,7 @@ def grouped(
     if not folders:
         raise UserError("nothing to compare; give one or more run folders")
     runs = [read_run(folder) for folder in folders]
-    named = len(baseline) == 1 and not (Path(baseline[0]) / "run.json").is_file()
+    named = len(baseline) == 1 and not (user_path(baseline[0]) / "run.json").is_file()
     wanted = [] if named else _baseline_runs(baseline, runs)
     here = {run.folder.resolve() for run in runs}
     runs += [run for run in wanted if isinstance(run, JoinedRun) or run.folder.resolve() not in here]

@@ -47,6 +47,7 @@ DATA = {
     "train": Maybe(COUNT),
     "val": Maybe(COUNT),
     "digest": Maybe(TEXT),
+    "labels_digest": Maybe(TEXT),
     "text": Maybe(
         {"column": OrNone(TEXT), "max_tokens": OrNone(SOME), "tokenizer": OrNone(TEXT), "digest": TEXT}
     ),

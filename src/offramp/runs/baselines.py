@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from offramp.errors import UserError
+from offramp.paths import user_path
 from offramp.runs.record import read_record, read_result
 from offramp.runs.result import Result
 from offramp.say import say
@@ -28,7 +29,7 @@ def read_baselines(folders: Iterable[str | Path], record: Mapping[str, Any]) -> 
         UserError: A folder holds no finished run, or one on other data.
     """
     results = []
-    for folder in map(Path, folders):
+    for folder in map(user_path, folders):
         baseline = read_record(folder)
         theirs, ours = baseline["data"], record["data"]
         sets = [ours, *ours.get("sets", {}).values()]

@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from uuid import uuid4
 
 from offramp.errors import UserError
 from offramp.output_paths import REMEDIES
+from offramp.paths import kind_of
 from offramp.runs._checksums import SHA256SUMS, as_text, checksum, parsed
 from offramp.say import say
 
@@ -103,8 +105,9 @@ def check_files(folder: Path) -> None:
 def _read(path: Path) -> bytes:
     """The content of a file, and no waiting for that of a pipe."""
     with read_errors(path):
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            raise UserError(f"{path} is a pipe or a device; {RESTORE}")
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise UserError(f"cannot read {path}: it is {kind_of(mode)}, not a file; {RESTORE}")
         return path.read_bytes()
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from offramp.errors import UserError, shown
 from offramp.methods import Method
 from offramp.nets import NETS, Net
+from offramp.paths import user_path
 from offramp.plain_json import parse_json
 from offramp.recipes.recipe import Recipe
 from offramp.runs._record_shape import check_record
@@ -96,6 +97,7 @@ def _of_data(data: OpenedData[Any]) -> dict[str, Any]:
         "train": len(data.train),
         "val": len(data.val),
         **({} if data.digest is None else {"digest": data.digest}),
+        **({} if data.labels_digest is None else {"labels_digest": data.labels_digest}),
         **({} if data.read is None else {"text": data.read}),
         **({"sets": {name: _of_data(each) for name, each in sets.items()}} if sets else {}),
     }
@@ -113,7 +115,7 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     Raises:
         UserError: Not a run folder, or the file is damaged.
     """
-    path = Path(folder) / "run.json"
+    path = user_path(folder) / "run.json"
     return _complete(read_file(path), path)
 
 
@@ -162,6 +164,7 @@ def check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> Non
                 f"{folder} holds a run with another {key}: {_difference(old, new)}; "
                 "give what it was started with, or choose another folder"
             )
+    _check_labels(folder, before["data"], now["data"])
     for key in ("mean", "std"):
         old, new = (record["normalisation"][key] for record in (before, now))
         if not _nearly(old, new):
@@ -169,6 +172,23 @@ def check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> Non
                 f"{folder} holds a run on images whose {key} was {shown(old)}, and it is {shown(new)}; give "
                 "the images that it was started with, or choose another folder"
             )
+
+
+def _check_labels(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Check that the samples of a set, or of several, have the labels that they had.
+
+    Raises:
+        UserError: They have others. Records of runs that began before there was a digest tell nothing.
+    """
+    for name, old in before.get("sets", {}).items():
+        _check_labels(folder, old, now["sets"][name])
+    digests = before.get("labels_digest"), now.get("labels_digest")
+    if None not in digests and digests[0] != digests[1]:
+        raise UserError(
+            f"{folder} holds a run on other data: {now['name']} has as many samples as it had, but other "
+            "labels, or files of other names or sizes; give the data that it was started with, or choose "
+            "another folder"
+        )
 
 
 def check_checkpoint(folder: Path, record: str, now: dict[str, Any]) -> None:
@@ -222,8 +242,12 @@ def _comparable(key: str, old: Any, new: Any) -> tuple[Any, Any]:
 
 
 def _wherever(data: dict[str, Any]) -> dict[str, Any]:
-    """What a record notes of a set, without the places of the set and its tokenizer, which may move."""
-    told = {**data, "source": None, "text": {**data.get("text", {}), "tokenizer": None}}
+    """What a record notes of a set, without the places of set and tokenizer, which may move, and the labels.
+
+    :func:`_check_labels` compares these.
+    """
+    elsewhere = {"source": None, "labels_digest": None}
+    told = {**data, **elsewhere, "text": {**data.get("text", {}), "tokenizer": None}}
     if "sets" in data:
         told["sets"] = {name: _wherever(each) for name, each in data["sets"].items()}
     return told

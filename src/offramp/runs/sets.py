@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offramp.errors import UserError, guess, shown
 from offramp.nets import Net
+from offramp.paths import user_path
 from offramp.recipes.recipe import Recipe
 from offramp.runs._target_fits import numbered
 from offramp.runs.several import as_recorded, join
@@ -175,8 +175,8 @@ def _lasting(source: Any) -> Any:
     from offramp.data import is_embedded
 
     source = str(source)
-    if not is_embedded(source) and os.path.exists(source):  # a folder of such a name is ./digits
-        return str(Path(source).resolve())
+    if not is_embedded(source) and user_path(source).exists():  # a folder of such a name is ./digits
+        return str(user_path(source).resolve())
     return source
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offramp.errors import UserError, guess, shown
+from offramp.paths import user_path
 from offramp.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def named_sources(words: Sequence[str]) -> Any:
     Raises:
         UserError: Several words, and one of them names no set.
     """
-    if len(words) == 1 and (not _NAMED.match(words[0]) or Path(words[0]).exists()):
+    if len(words) == 1 and (not _NAMED.match(words[0]) or user_path(words[0]).exists()):
         return words[0]
     if len(words) == 1:
         name, source = words[0].split("=", 1)

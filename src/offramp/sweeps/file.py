@@ -103,10 +103,7 @@ def read_sweep(path: str | Path, *, data: Any = None, out: str | Path | None = N
     """
     path = path_of("path", path, "a sweep, a YAML file")
     out = None if out is None else path_of("out", out, "the folder of the runs")
-    try:
-        text = read_text(path)
-    except UserError as error:
-        raise UserError(f"cannot read the sweep {shown(str(path))}: {error}; give a YAML file") from None
+    text = read_text(path, "the sweep", "give a YAML file")
     overrides = {"data": data, "out": None if out is None else str(out)}
     try:
         values = parse_yaml(text)
