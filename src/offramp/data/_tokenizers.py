@@ -37,8 +37,8 @@ def load_tokenizer(tokenizer: Any) -> tuple[Tokenizer, str | None]:
             )
         return tokenizer, None
     folder = user_path(tokenizer)
-    if not folder.is_dir():
-        lacking = f"{tokenizer} is no folder" if folder.exists() else f"no such folder: {tokenizer}"
+    if not os.path.isdir(folder):
+        lacking = f"{tokenizer} is no folder" if os.path.exists(folder) else f"no such folder: {tokenizer}"
         raise UserError(f"{lacking}; give one that tokenizer.save_pretrained has written, by `tokenizer=...`")
     for path in folder.iterdir():
         if path.exists() and not path.is_file() and not path.is_dir():  # which would be waited for

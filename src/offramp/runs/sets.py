@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,7 +176,7 @@ def _lasting(source: Any) -> Any:
     from offramp.data import is_embedded
 
     source = str(source)
-    if not is_embedded(source) and user_path(source).exists():  # a folder of such a name is ./digits
+    if not is_embedded(source) and os.path.exists(user_path(source)):  # a folder of such a name is ./digits
         return str(user_path(source).resolve())
     return source
 

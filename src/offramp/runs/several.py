@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -93,7 +94,7 @@ def named_sources(words: Sequence[str]) -> Any:
     Raises:
         UserError: Several words, and one of them names no set.
     """
-    if len(words) == 1 and (not _NAMED.match(words[0]) or user_path(words[0]).exists()):
+    if len(words) == 1 and (not _NAMED.match(words[0]) or os.path.exists(user_path(words[0]))):
         return words[0]
     if len(words) == 1:
         name, source = words[0].split("=", 1)
