@@ -290,7 +290,7 @@ def test_what_is_no_file_and_no_run_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"is a folder and no run; give a file .*model.safetensors"):
         load_pretrained(tiny_net(), tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UserError, match="is a pipe or a device"):
+    with pytest.raises(UserError, match="pipe: it is a pipe, not a file; give a finished run"):
         load_pretrained(tiny_net(), tmp_path / "pipe")
     for nothing in (3, "", None):
         with pytest.raises(UserError, match=r"init is .*, must be the path of a finished run"):

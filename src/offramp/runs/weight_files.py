@@ -18,6 +18,7 @@ from torch import Tensor
 
 from offramp.checks import path_of
 from offramp.errors import UserError, error_text, shown
+from offramp.paths import kind_of
 from offramp.runs import checkpoint
 from offramp.runs._checksums import checksum
 from offramp.runs.files import read_bytes, read_errors
@@ -55,12 +56,18 @@ def weight_file(source: object) -> Path:
     Raises:
         UserError: No such file, or the folder is no run, or the run is not finished.
     """
-    path = path_of("init", source, "a finished run, or of a file of weights").expanduser()
+    path = path_of("init", source, "a finished run, or of a file of weights")
     with read_errors(path):
         if not path.exists():
             raise UserError(f"there is no {path}; give a finished run, or a file of weights, as init")
-        if not path.is_dir():
+        if path.is_file():
             return path
+        if not path.is_dir():
+            kind = kind_of(path.stat().st_mode)
+            raise UserError(
+                f"cannot read {path}: it is {kind}, not a file; give a finished run, or a file of weights, "
+                "as init"
+            )
         if not is_run(path):
             files = [file for file in sorted(path.iterdir()) if file.suffix in SUFFIXES]
             example = [*files, path / "model.safetensors"][0]
