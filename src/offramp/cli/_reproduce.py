@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -58,12 +59,15 @@ class ReproduceCommand:
 
     def run(self) -> Answer:
         """List, estimate or reproduce."""
+        from offramp.checks import word_of
+        from offramp.reproduce import EXPERIMENTS, estimate, plan, reproduce
+
+        if self.name:
+            word_of("name", self.name, EXPERIMENTS, "published table or figure")
         if self.list:
-            return _listed()
+            return _listed([EXPERIMENTS[self.name]] if self.name else [*EXPERIMENTS.values()])
         if not self.name:
             raise UserError("no table or figure is named; see offramp reproduce --list")
-        from offramp.reproduce import estimate, plan, reproduce
-
         planned = plan(
             self.name,
             self.data,
@@ -87,12 +91,10 @@ class ReproduceCommand:
         return Answer(document, f"{planned.text}\n{cost.table()}\n\n{planned.notes()}")
 
 
-def _listed() -> Answer:
-    from offramp.reproduce import EXPERIMENTS
-
-    document = [_experiment(each) for each in EXPERIMENTS.values()]
+def _listed(experiments: Sequence[Experiment]) -> Answer:
+    document = [_experiment(each) for each in experiments]
     blocks = []
-    for each in EXPERIMENTS.values():
+    for each in experiments:
         rows = [
             f"{row.label} (not trained: {row.untrained})" if row.untrained else row.label for row in each.rows
         ]

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from offramp.recipes import Recipe
+
 __all__ = ["Experiment", "Report", "Row"]
 
 
@@ -61,6 +63,7 @@ class Experiment:
         rows: Its rows, in their published order.
         report: Makes the report from the :class:`~offramp.reproduce.planning.Plan` and the
             :class:`~offramp.sweeps.SweepResult` of its sweep.
+        settings: Of the recipe, which this table has of its own.
         seeds: Of each row, as published.
         baseline: Label of the row that the others are compared with; by default joint training.
         differs: What is known to differ from what was published, whatever data and scale: a line each.
@@ -74,10 +77,16 @@ class Experiment:
     recipe: str
     rows: tuple[Row, ...]
     report: Callable[..., Report]
+    settings: Mapping[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
     baseline: str = ""
     differs: tuple[str, ...] = ()
     kind: str = "table"
+
+    @property
+    def full_recipe(self) -> Recipe:
+        """The recipe at its published size."""
+        return Recipe.load(self.recipe).replace(**self.settings)
 
     @property
     def nets(self) -> tuple[str, ...]:

@@ -16,12 +16,15 @@ from offramp.errors import UserError, guess, shown
 from offramp.methods import Method, method
 from offramp.recipes import Recipe
 from offramp.reproduce._scaling import narrower, parse_scale, scaled
+from offramp.reproduce._source import Source, source_of
 from offramp.reproduce.experiment import Experiment, Row
-from offramp.reproduce.published_sets import SETS, PublishedSet
+from offramp.reproduce.published_sets import SETS
 from offramp.runs.sets import open_set
 from offramp.sweeps import Sweep, sweep_of
 
 __all__ = ["Plan", "plan_of"]
+
+FEWEST = 10  # training images, some of which are held out
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,8 @@ class Plan:
         values: The sweep as plain values, as a file of ``offramp sweep`` has them.
         sweep: The sweep.
         scale: Of width, training images and epochs.
-        stands_in: Whether the data are other data in the place of the published set.
-        data: The data set, opened as the sweep says.
+        source: The data, whole.
+        data: The data, opened as the sweep says.
         differs: What differs from what was published, a line each.
     """
 
@@ -46,18 +49,16 @@ class Plan:
     values: dict[str, Any]
     sweep: Sweep
     scale: Fraction
-    stands_in: bool
+    source: Source
     data: OpenedData[Any]
     differs: tuple[str, ...]
 
     @property
     def title(self) -> str:
         """What is reproduced, on what data, and at what scale."""
-        published = self.experiment.data
-        data = f"{self.data.name}, which stands in for {published}" if self.stands_in else published
         nets = ", ".join(dict.fromkeys(entry.net for entry in self.sweep.entries))
         scale = "" if self.scale == 1 else f", at scale {self.scale}"
-        return f"{self.experiment.name} ({self.experiment.source}): {nets} on {data}{scale}"
+        return f"{self.experiment.name} ({self.experiment.source}): {nets} on {self.source.name}{scale}"
 
     @property
     def text(self) -> str:
@@ -86,23 +87,18 @@ def plan_of(
         UserError: No such row, data that are not the published set, or a value out of range.
     """
     fraction = parse_scale(scale)
+    if seeds is not None:
+        of_kind("seeds", seeds, list | tuple, "a list of whole numbers, e.g. [0, 1, 2]")
     chosen = _chosen(experiment, only)
-    source, stands_in = _source(experiment, data, stand_in)
     rows = tuple(row for row in chosen if not row.untrained)
     if not rows:
         reasons = "; ".join(f"{row.label}: {row.untrained}" for row in chosen)
         raise UserError(f"none of these rows can be trained here ({reasons}); name others, or none for all")
-    published = SETS[experiment.data]
-    whole = open_set(source, Recipe.load(experiment.recipe))
-    if not stands_in and (reason := published.unlike(source, whole)):
-        raise UserError(
-            f"{experiment.name} is on {published.name}, and {reason}; to take it in its place, give "
-            f"`stand_in='{published.name}={source}'`"
-        )
-    settings, opened = _settings(experiment, fraction, source, whole)
+    source = source_of(experiment, data, stand_in)
+    settings, opened = _settings(experiment, fraction, source)
     nets = _nets(experiment, fraction)
     values = {
-        "data": source,
+        "data": source.text,
         "net": nets[experiment.net],
         "out": str(Path("runs") / experiment.name) if out is None else str(out),
         "seeds": list(experiment.seeds if seeds is None else seeds),
@@ -117,10 +113,10 @@ def plan_of(
         values=values,
         sweep=sweep_of(values),
         scale=fraction,
-        stands_in=stands_in,
+        source=source,
         data=opened,
         differs=(
-            *_other_data(published, whole, stands_in=stands_in),
+            *source.differs,
             *_other_settings(experiment, nets, values),
             *experiment.differs,
             *(f"{row.label}: {row.remark}" for row in rows if row.remark),
@@ -141,44 +137,21 @@ def _chosen(experiment: Experiment, only: Sequence[str]) -> list[Row]:
     return [row for row in experiment.rows if not only or {row.label, row.trained_as} & {*only}]
 
 
-def _source(experiment: Experiment, data: str | None, stand_in: str | None) -> tuple[str, bool]:
-    """Where the data are, and whether they stand in for the published set."""
-    example = f"{experiment.data}=path/to/other"
-    if (data is None) == (stand_in is None):
-        both = ", and not both" if data is not None else ""
-        raise UserError(
-            f"{experiment.name} is on {experiment.data}; give its data by `data=...`, or other data by "
-            f"`stand_in='{example}'`{both}"
-        )
-    if data is not None:
-        of_kind("data", data, str, "a folder, or a name that open_data opens")
-        return data, False
-    of_kind("stand_in", stand_in, str, f"a text such as '{example}'")
-    name, equals, source = str(stand_in).partition("=")
-    if not (equals and source) or name != experiment.data:
-        raise UserError(
-            f"stand_in is {shown(stand_in)}, must name the published set, {experiment.data}, and the data in "
-            f"its place: {example}"
-        )
-    return source, True
-
-
 def _settings(
-    experiment: Experiment, scale: Fraction, source: str, whole: OpenedData[Any]
+    experiment: Experiment, scale: Fraction, source: Source
 ) -> tuple[dict[str, Any], OpenedData[Any]]:
-    """The settings that the scale, or fewer images than a batch has, change; and the data under them."""
-    full = Recipe.load(experiment.recipe)
-    if scale == 1 and len(whole.train) >= full.batch_size:
-        return {}, whole
+    """Settings that experiment, data, scale, or a set smaller than a batch change; the data under them."""
+    published, whole = Recipe.load(experiment.recipe), source.whole
+    full = experiment.full_recipe.replace(**source.settings)
     recipe, data = full, whole
     if scale < 1:
-        images = scaled(SETS[experiment.data].train, scale)
+        images = max(FEWEST, scaled(source.published.train, scale))
         limit = images if images < len(whole.train) + len(whole.val) else None
         recipe = full.replace(epochs=scaled(full.epochs, scale), train_limit=limit)
-        data = open_set(source, recipe)
+        data = open_set(source.text, recipe)
     recipe = recipe.replace(batch_size=min(full.batch_size, len(data.train)))
-    before, after = full.to_dict(), recipe.to_dict()
-    return {key: value for key, value in after.items() if value != before[key]}, data
+    before = published.to_dict()
+    return {key: value for key, value in recipe.to_dict().items() if value != before[key]}, data
 
 
 def _nets(experiment: Experiment, scale: Fraction) -> dict[str, str]:
@@ -199,22 +172,9 @@ def _item(row: Row, nets: Mapping[str, str]) -> str | dict[str, Any]:
     return {"method": row.trained_as, **({"net": nets[row.net]} if row.net else {}), **row.settings}
 
 
-def _other_data(published: PublishedSet, whole: OpenedData[Any], *, stands_in: bool) -> list[str]:
-    """What the data differ in from the published set."""
-    train, test = len(whole.train) + len(whole.val), len(whole.test)
-    if stands_in:
-        return [
-            f"the data are {whole.name}, {train:,} training and {test:,} test images, and not "
-            f"{published.name}, {published.train:,} and {published.test:,}"
-        ]
-    if test != published.test:
-        return [f"{whole.name} has {test:,} test images, and {published.name} {published.test:,}"]
-    return []
-
-
 def _other_settings(experiment: Experiment, nets: Mapping[str, str], values: Mapping[str, Any]) -> list[str]:
     """What the scale, and the user, have made of the published settings."""
-    full = Recipe.load(experiment.recipe).to_dict() | {"seeds": [*experiment.seeds]}
+    full = experiment.full_recipe.to_dict() | {"seeds": [*experiment.seeds]}
     full["train_limit"] = SETS[experiment.data].train
     names = {"train_limit": "training images"}
     keys = ("train_limit", "epochs", "milestones", "schedule", "batch_size", "seeds")

@@ -88,7 +88,7 @@ def reproduce(planned: Plan, *, jobs: int = 1, quiet: bool = False) -> Reproduct
         "title": planned.title,
         "published_data": planned.experiment.data,
         "data": planned.data.name,
-        "stands_in": planned.stands_in,
+        "stands_in": planned.source.stands_in,
         "scale": str(planned.scale),
         **report.document,
         "differs": [*planned.differs],
