@@ -45,7 +45,7 @@ class Source:
         """What the data differ in from the published set, a line each."""
         train, test = len(self.whole.train) + len(self.whole.val), len(self.whole.test)
         published = self.published
-        lines = [f"images of {key} {value}, where its own differ" for key, value in self.settings.items()]
+        lines = [f"images are cut to {side} pixels a side" for side in self.settings.values()]
         if self.stands_in:
             return [
                 f"the data are {self.whole.name}, {train:,} training and {test:,} test images, and not "
