@@ -26,6 +26,7 @@ ROOMS = (
     "distributed",
     "methods._options", "methods.passes", "methods.seeded", "methods.own_adam", "methods.objectives",
     "methods.balancers", "methods.combiners", "methods.by_parts", "methods._learner",
+    "methods.regimes",
     "methods.bound",        # a method at work on a net, which a loop drives
     "methods.loops", "methods",
     "recipes",

@@ -25,7 +25,7 @@ from offramp.nets import MultiExitNet
 from offramp.tasks import Classification
 from offramp.training._method_checks import check_method
 from offramp.training._optimizer import build_optimizer
-from offramp.training._placement import place
+from offramp.training._placement import model_of
 
 RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05, augment="none", checkpoint_every=2)
 OPTIONS = [
@@ -40,7 +40,8 @@ OPTIONS = [
     ("aggregate", {"aggregator": "ConFIG"}),
     ("bdl-1", {"window": "local"}),
 ]
-CASES = [case for case in [*((name, {}) for name in EVERY), *OPTIONS] if not method(*case).whole_batch]
+STEPPING = [name for name in EVERY if "regime" not in method(name).axes]  # a regime's steps are joint ones
+CASES = [case for case in [*((name, {}) for name in STEPPING), *OPTIONS] if not method(*case).whole_batch]
 
 
 def smooth_net() -> MultiExitNet:
@@ -62,7 +63,7 @@ def three_steps(row: Method, accumulate: int):
     net = row.prepare(smooth_net())
     bound = BoundMethod(row, net, recipe.seed).double()
     context = LoopContext(
-        model=place(net, recipe, fabric, plain_backward="losses" in row.needs),
+        model=model_of(net, recipe, fabric, plain_backward="losses" in row.needs),
         net=net,
         bound=bound,
         fabric=fabric,
@@ -148,7 +149,7 @@ def test_an_objective_of_ones_own_says_whether_its_losses_are_means():
         fit(tiny_net(), tiny_data(), row, RECIPE.replace(accumulate=2), quiet=True)
 
 
-@pytest.mark.parametrize("axis", KINDS)
+@pytest.mark.parametrize("axis", [axis for axis in KINDS if axis != "regime"])
 def test_a_part_of_ones_own_says_so_on_every_axis(axis):
     own = type("Own", (KINDS[axis],), {})
     assert [why.count("Own") for why in Method("own", "", "", {axis: own()}).whole_batch] == [1]

@@ -55,7 +55,16 @@ NORMS = sum(HEAD[k] + sum(CONV[1 : k + 1]) + CONV[0] for k in range(K))
 # itself; and twice what a backward pass takes of the convolutions, once of the heads, for the weights
 BACK = JOINT - FORWARD
 WEIGHTS = 2 * stages(K - 1) + 2 * sum(HEAD)
+# one exit's loss, through no other head
+BACKBONE = sum(CONV) + HEAD[-1] + 2 * HEAD[-1] + stages(K - 1)
+# heads on a frozen backbone need no gradient of their inputs, nor the last one any
+HEADS = FORWARD + sum(HEAD[:-1])
+# forward up to an exit, and back to the weights of its stage and head, and to the head's input
+BRANCHES = sum(sum(CONV[: k + 1]) + CONV[k] + 3 * HEAD[k] for k in range(K))
 EXPECTED = {
+    "mixed": (BACKBONE + JOINT) // 2,
+    "disjoint": (BACKBONE + HEADS) // 2,
+    "branch-wise": BRANCHES // K,
     "dfs": JOINT - SAVED,
     "byot": JOINT + 3 * sum(c * CHANNELS[-1] for c in CHANNELS[:-1]),
     "byot-iccv": JOINT + 3 * sum(c * CHANNELS[-1] for c in CHANNELS[:-1]),
@@ -137,7 +146,7 @@ def test_what_comes_once_an_epoch_stands_apart():
     ids=lambda row: row.name,
 )
 def test_every_further_image_costs_the_same(row):
-    few, more = (operations._epoch(by_hand(), row, images).steps for images in (30, 70))
+    few, more = (operations._mean_epoch(by_hand(), row, images).steps for images in (30, 70))
     assert (more - few) / 40 == training_operations(by_hand(), row).macs
 
 

@@ -10,6 +10,8 @@ from offramp.methods.method import AXES, Method
 
 __all__ = ["compose"]
 
+WHOLE = {"loop": "an epoch", "regime": "a training"}  # what has one part of an axis, where it is no step
+
 
 def compose(methods: Sequence[Method]) -> Method:
     """Compose several methods into one: forks multiply; on every other axis one of them at most chooses.
@@ -39,7 +41,7 @@ def compose(methods: Sequence[Method]) -> Method:
             names = " and ".join(repr(method.name) for method in choosing)
             raise UserError(
                 f"{shown(name)}: {names} each bring their own {axis}, "
-                f"and {'an epoch' if axis == 'loop' else 'a step'} has one; choose one of them"
+                f"and {WHOLE.get(axis, 'a step')} has one; choose one of them"
             )
         elif choosing:
             parts[axis] = choosing[0].parts[axis]

@@ -1,4 +1,4 @@
-"""The grammar of a method: a part for each of five axes, chosen independently."""
+"""The grammar of a method: a part for each of six axes, chosen independently."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from offramp.methods.combiners import Combiner, Sum
 from offramp.methods.loops import Loop, Minibatch
 from offramp.methods.objectives import Objective, TaskLoss
 from offramp.methods.passes import EACH, Passes
+from offramp.methods.regimes import OnePeriod, Regime
 from offramp.nets import Net, Separate
 from offramp.tasks.outputs import are_exits
 from offramp.unchanged import restored_on_error
@@ -34,8 +35,15 @@ AXES: dict[str, Any] = {
     "balancer": Equal(),
     "combiner": Sum(),
     "loop": Minibatch(),
+    "regime": OnePeriod(),
 }
-KINDS = {"objective": Objective, "balancer": Balancer, "combiner": Combiner, "loop": Loop}
+KINDS = {
+    "objective": Objective,
+    "balancer": Balancer,
+    "combiner": Combiner,
+    "loop": Loop,
+    "regime": Regime,
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ class Method:
         parts: Axis -> part; what is left out is plain (:data:`AXES`). ``fork``: what crosses a fork, a rule,
             or a tuple of rules whose gains multiply. ``objective``: a step's outputs -> K losses.
             ``balancer``: K losses -> K weighted losses. ``combiner``: K losses -> gradients. ``loop``: how an
-            epoch is organised.
+            epoch is organised. ``regime``: which losses there are and what is trained, period by period.
         separate: Train one network per exit instead.
         rows: Class of a part -> name of the row that brings it; by default this one, if it brings one part.
 
@@ -115,6 +123,24 @@ class Method:
                 f"{shown(self.name)}: {shown(self._options.bringer(learning[0]))} learns weights in a "
                 "bilevel loop, and the loop is another one; give `Bilevel()` as the loop, or another part"
             )
+        self._check_regime()
+
+    def _check_regime(self) -> None:
+        """Check that the regime leaves the other parts something to do, and trains the net that they do."""
+        regime = shown(self._options.bringer(self.regime))
+        for axis in self.regime.idle:
+            if axis in self.axes or (axis == "objective" and self.objective.weights is not None):
+                other = self.forks[0] if axis == "fork" else self.parts[axis]
+                idle = shown(self._options.bringer(other)) if axis in self.axes else "weights"
+                raise UserError(
+                    f"{shown(self.name)}: {regime} trains each exit with its own loss alone, so that {idle} "
+                    "would have nothing to do; choose one of them"
+                )
+        if self.regime.plain_first and self.lasting:
+            raise UserError(
+                f"{shown(self.name)}: {regime} trains the backbone first, as it is, and it would be another "
+                "network afterwards; choose one of them"
+            )
 
     # the parts
 
@@ -144,6 +170,16 @@ class Method:
         return cast("Loop", self.parts["loop"])
 
     @property
+    def regime(self) -> Regime:
+        """Which losses there are and what is trained, period by period."""
+        return cast("Regime", self.parts["regime"])
+
+    @property
+    def plain(self) -> Method:
+        """Joint training by the method's name, for a period in which its parts wait."""
+        return Method(self.name, self.summary, self.paper)
+
+    @property
     def _placed(self) -> list[tuple[str, Any]]:
         """Every part with its axis."""
         return [(axis, member) for axis, part in self.parts.items() for member in _members(part)]
@@ -168,7 +204,12 @@ class Method:
 
     @property
     def passes(self) -> Passes:
-        """What a step costs, or an epoch over its batches, in passes of joint training."""
+        """Cost of a step, or an epoch over its batches, in passes of joint training; the mean of periods."""
+        return self.regime.passes(self._passes)
+
+    @property
+    def _passes(self) -> Passes:
+        """Cost in a period in which the method's parts are at work."""
         if self.separate:
             return Passes(EACH, EACH)
         return self.loop.passes or self.combiner.passes + self.balancer.passes
@@ -180,12 +221,14 @@ class Method:
     def joint_steps(self, outputs: Iterable[str], shares: Sequence[tuple[float, int]]) -> float:
         """Cost of a step, or an epoch over its batches, in those of joint training on the same samples.
 
+        It is one of a period in which the method's parts are at work.
+
         Args:
             outputs: The names of the net's outputs.
             shares: For each data set its share of the samples, and how many outputs have targets in it. Where
                 gradients are taken output by output, each goes back through its own set's samples alone.
         """
-        passes = self.passes_of(outputs)
+        passes = self._passes if are_exits(outputs) else self._passes.of_tasks()
         if self.separate or self.loop.passes is not None:  # each output's turn has samples of all sets
             return passes.joint(sum(count for _, count in shares))
         return sum(share * passes.joint(count) for share, count in shares)
@@ -198,7 +241,7 @@ class Method:
     @property
     def whole_batch(self) -> list[str]:
         """Why no batch can be cut into micro-batches, part by part; empty where one can."""
-        reasons = (self.parts[axis].whole_batch for axis in AXES if axis != "fork")
+        reasons = (self.parts[axis].whole_batch for axis in AXES if axis not in ("fork", "regime"))
         return [reason for reason in reasons if reason]
 
     @property
@@ -259,10 +302,15 @@ class Method:
             UserError: The method trains no step by itself, or does not fit the net.
         """
         count_of("seed", seed, 0)
-        if self.separate or not isinstance(self.loop, Minibatch):
-            how = "trains one network per output" if self.separate else self.loop.in_words
+        ways = {
+            "trains one network per output": self.separate,
+            self.loop.in_words: not isinstance(self.loop, Minibatch),
+            "trains in periods with parameters of their own": not isinstance(self.regime, OnePeriod),
+        }
+        if any(ways.values()):
+            way = next(way for way, taken in ways.items() if taken)
             raise UserError(
-                f"{shown(self.name)} {how}, which one loop over batches cannot do; "
+                f"{shown(self.name)} {way}, which one loop over batches cannot do; "
                 f"use offramp.fit(net, data, method={shown(self.name)})"
             )
         if self.balancer.looks_back:
@@ -282,8 +330,9 @@ class Method:
             What is to be trained: the net, or separate copies of its parts.
 
         Raises:
-            UserError: The method has plain forks and the net does not, or the forks do not fit the net.
+            UserError: The method has plain forks and the net does not, or forks or regime do not fit the net.
         """
+        self.regime.check(net, self.name)
         put_forks(net, self.forks, self.name, separate=self.separate)
         return Separate(net) if self.separate else net  # type: ignore[arg-type]
 

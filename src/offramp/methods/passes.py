@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-__all__ = ["EACH", "NONE", "K", "Linear", "Passes"]
+__all__ = ["EACH", "NONE", "ONE", "K", "Linear", "Passes"]
 
 
 @dataclass(frozen=True)
 class Linear:
-    """A number that is linear in the number of outputs K: ``(slope K + constant) / over``.
+    """A number that is linear in the number of outputs K, ``(slope K + constant) / over``, or that over K.
 
     Written as arithmetic with :data:`K`: ``K``, ``0.5 * K + 1``, ``(K + 1) / 2``.
 
@@ -18,12 +18,14 @@ class Linear:
         constant: See above.
         over: See above.
         of_tasks: The number where every output needs the whole network, as tasks do; None: it is the same.
+        over_outputs: Whether it is divided by K too.
     """
 
     slope: float = 0.0
     constant: float = 0.0
     over: int = 1
     of_tasks: Linear | None = None
+    over_outputs: bool = False
 
     def __add__(self, number: float) -> Linear:
         return replace(self, constant=self.constant + number * self.over)
@@ -35,9 +37,15 @@ class Linear:
         of_tasks = None if self.of_tasks is None else self.of_tasks / whole
         return replace(self, over=self.over * whole, of_tasks=of_tasks)
 
+    @property
+    def per_output(self) -> Linear:
+        """The number divided by K."""
+        return replace(self, over_outputs=True)
+
     def of(self, outputs: int) -> float:
         """The value of the expression for a number of outputs K."""
-        return (self.slope * outputs + self.constant) / self.over
+        over = self.over * (outputs if self.over_outputs else 1)
+        return (self.slope * outputs + self.constant) / over
 
     def __str__(self) -> str:
         terms = []
@@ -46,12 +54,15 @@ class Linear:
         if self.constant or not terms:
             terms.append(f"{self.constant:g}")
         words = " + ".join(terms)
-        if self.over == 1:
+        over = [f"{self.over}"] * (self.over != 1) + ["K"] * self.over_outputs
+        if not over:
             return words
-        return f"({words}) / {self.over}" if len(terms) > 1 else f"{words} / {self.over}"
+        divisor = over[0] if len(over) == 1 else f"({' '.join(over)})"
+        return f"({words}) / {divisor}" if len(terms) > 1 else f"{words} / {divisor}"
 
 
 K = Linear(slope=1.0)
+ONE = Linear(constant=1.0)
 # of each output alone: exits that are evenly spaced need half of the network on average, tasks all of it
 EACH = replace((K + 1) / 2, of_tasks=K)
 

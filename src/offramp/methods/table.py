@@ -42,6 +42,9 @@ from offramp.methods.objectives.later_distillation import LaterDistillation
 from offramp.methods.objectives.ramp import Ramp
 from offramp.methods.objectives.self_distillation import SelfDistillation, SelfDistillationICCV
 from offramp.methods.objectives.survivors import Survivors
+from offramp.methods.regimes.branch_wise import BranchWise
+from offramp.methods.regimes.disjoint import Disjoint
+from offramp.methods.regimes.mixed import Mixed
 
 __all__ = ["METHODS", "Method", "method"]
 
@@ -57,6 +60,24 @@ METHODS: dict[str, Method] = {
             "a yardstick: one network per exit, with nothing shared, each trained on its own loss",
             "a control, no paper",
             separate=True,
+        ),
+        Method(
+            "mixed",
+            "the backbone alone for half of the epochs, then everything jointly",
+            "Kubaty et al., ICML 2025",
+            {"regime": Mixed()},
+        ),
+        Method(
+            "disjoint",
+            "the backbone alone for half of the epochs, then the earlier heads on the frozen backbone",
+            "Kubaty et al., ICML 2025",
+            {"regime": Disjoint()},
+        ),
+        Method(
+            "branch-wise",
+            "one exit after the other, each on the frozen stages before it",
+            "Kubaty et al., ICML 2025, after the literature",
+            {"regime": BranchWise()},
         ),
         Method(
             "dfs",

@@ -7,14 +7,13 @@ no weight has to serve several outputs (capacity), no shallow loss trains the fi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
 
 from offramp.checks import of_kind
 from offramp.copying import deep_copy
-from offramp.nets.exits import exits, reads_previous
+from offramp.nets.branch import Chain, branch
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.multi_task import MultiTaskNet
 from offramp.nets.named_inputs import named_inputs
@@ -41,7 +40,7 @@ class Separate(Net):
     def __init__(self, net: MultiExitNet | MultiTaskNet) -> None:
         super().__init__()
         of_kind("net", net, MultiExitNet | MultiTaskNet, "a MultiExitNet or a MultiTaskNet")
-        self.nets = nn.ModuleList(deep_copy(_alone(net, k)) for k in range(len(net.outputs)))
+        self.nets = nn.ModuleList(deep_copy(branch(net, k)) for k in range(len(net.outputs)))
         self.outputs = net.outputs
         self.example, self.convention = net.example, net.convention
         if hasattr(net, "input_size"):
@@ -52,7 +51,7 @@ class Separate(Net):
         """The heads, or decoders, of all networks."""
         heads: list[nn.Module] = []
         for net in self.nets:
-            heads += net.heads if isinstance(net, _Chain) else [net[-1]]  # type: ignore[index]
+            heads += net.heads if isinstance(net, Chain) else [net[-1]]  # type: ignore[index]
         return heads
 
     @property
@@ -68,28 +67,3 @@ class Separate(Net):
     def owners(self) -> dict[str, frozenset[int]]:
         """The network that each parameter belongs to."""
         return {name: frozenset({int(name.split(".")[1])}) for name, _ in self.named_parameters()}
-
-
-class _Chain(nn.Module):
-    """Stages and heads up to an exit whose head reads the logits of earlier ones; gives its logits alone."""
-
-    def __init__(self, stages: Iterable[nn.Module], heads: Iterable[nn.Module]) -> None:
-        super().__init__()
-        self.stages, self.heads = nn.ModuleList(stages), nn.ModuleList(heads)
-
-    def forward(self, x: Any) -> Tensor:
-        *_, last = exits(self.stages, [], self.heads, x)
-        return last.logits
-
-
-def _alone(net: MultiExitNet | MultiTaskNet, k: int) -> nn.Module:
-    """The net's own modules that make output k (from 0), as one module."""
-    if isinstance(net, MultiTaskNet):
-        return nn.Sequential(*net.stages[: k // net.num_tasks + 1], net.decoders[k])
-    start = k  # of the heads in a row that end with head k
-    while start and reads_previous(net.heads[start]):
-        start -= 1
-    below, above = [*net.stages[: start + 1]], [*net.stages[start + 1 : k + 1]]
-    if not reads_previous(net.heads[k]):
-        return nn.Sequential(*below, net.heads[k])
-    return _Chain([nn.Sequential(*below), *above], net.heads[start : k + 1])

@@ -11,8 +11,8 @@ from typing import Any, Literal
 from offramp.checks import choice, described, number, of_kind, path_of, plain, switch, whole
 from offramp.errors import UserError, shown
 from offramp.recipes._checks import check_class_weights, check_labels, check_milestones, check_options
-from offramp.recipes._milestones import shorter
 from offramp.recipes._streams import check_streams, of_set
+from offramp.recipes.milestones import shorter
 
 __all__ = ["Recipe"]
 

@@ -65,14 +65,14 @@ class Average:
         with self.applied(net):
             return {"average.safetensors": weights_bytes(net)}
 
-    def load(self, tensors: dict[str, Tensor], *, steps: int) -> None:
-        """Put back :attr:`tensors` from a checkpoint after so many steps.
+    def load(self, tensors: dict[str, Tensor], *, begun: bool) -> None:
+        """Put back :attr:`tensors` from a checkpoint; before the first step there are none.
 
         Raises:
             ValueError: They are not those of the net, or not finite.
         """
         now = _tensors(self.net)
-        check_like(tensors, now if steps else {}, "average")
+        check_like(tensors, now if begun else {}, "average")
         self.tensors = {name: tensor.to(now[name].device) for name, tensor in tensors.items()}
 
 

@@ -16,27 +16,30 @@ from offramp.recipes.recipe import Recipe
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["place"]
+__all__ = ["model_of", "place"]
 
 
-def place(net: Net, recipe: Recipe, fabric: Fabric, *, plain_backward: bool) -> Callable[..., Any]:
-    """Move a net to its device and memory format, in place.
+def place(net: Net, recipe: Recipe, fabric: Fabric) -> None:
+    """Move a net to its device and memory format, in place; it keeps its parameters and their names."""
+    net.to(fabric.device)
+    if recipe.channels_last:
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def model_of(net: Net, recipe: Recipe, fabric: Fabric, *, plain_backward: bool) -> Callable[..., Any]:
+    """What to call in a net's stead while training: it adds autocast, and data parallelism.
 
     Args:
-        net: The net, which keeps its parameters and their names.
-        recipe: Memory format, and whether to compile.
-        fabric: Device, precision and processes.
+        net: The net, in its place.
+        recipe: Whether to compile.
+        fabric: Precision and processes.
         plain_backward: Whether gradients come from Fabric's backward passes, which average them over the
             processes. If not, the processes only start from equal weights.
 
     Returns:
-        What to call in the net's stead while training: it adds autocast, and data parallelism to
-        plain backward passes. Without these it also takes ``tensors``, name by name in the place of
-        parameters.
+        The model. Without plain backward passes it also takes ``tensors``, name by name in the place of
+        parameters, and is not parallel.
     """
-    net.to(fabric.device)
-    if recipe.channels_last:
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model: Callable[..., Any] = torch.compile(net) if recipe.compile else net
     if plain_backward:
         return fabric.setup_module(model)  # type: ignore[arg-type]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 import time
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from offramp.data import Batch, JointData, WorkerDied
 from offramp.distributed.collectives import first_text, highest
 from offramp.errors import UserError
-from offramp.methods.bound import BoundMethod
-from offramp.methods.loops import LoopContext, Progress
+from offramp.methods.loops import Losses, Progress
+from offramp.methods.regimes import Period
 from offramp.nets import Net
 from offramp.out_of_memory import out_of_memory_told
 from offramp.runs import checkpoint
@@ -20,19 +21,20 @@ from offramp.runs.evaluation import Evaluation
 from offramp.runs.folder import RunFolder
 from offramp.runs.record import check_checkpoint, record_json
 from offramp.runs.weights import not_finite
+from offramp.say import say
 from offramp.signals import no_sigchld_handler
+from offramp.stored_values import check_whole
 from offramp.tasks.outputs import column
 from offramp.training._average import Average
 from offramp.training._display import Display
 from offramp.training._feed import Feed
-from offramp.training._groups import grouped
+from offramp.training._freezing import Freezing
 from offramp.training._last_epochs import EndOfTraining
-from offramp.training._optimizer import build_optimizer
 from offramp.training._out_of_memory import StepMemory
+from offramp.training._period import context_of, method_of, recipe_of
 from offramp.training._placement import place
-from offramp.training._plan import EpochPlan
+from offramp.training._plan import Plan
 from offramp.training._rehearsal import rehearse
-from offramp.training._schedule import learning_rate
 from offramp.training._state import State, capture, check_step, restore
 from offramp.training._tasks import tasks_of
 from offramp.training._watch import Watch
@@ -42,7 +44,6 @@ from offramp.training.setup import Setup
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-    from lightning_fabric.wrappers import _FabricOptimizer
 
 __all__ = ["Trainer"]
 
@@ -59,6 +60,7 @@ class Trainer:
         setup: Data, method, recipe and transforms of the run.
         fabric: Device, precision, processes.
         folder: What the run keeps.
+        freezing: Freezes parts of the net.
         quiet: Show no progress.
     """
 
@@ -68,55 +70,53 @@ class Trainer:
         setup: Setup,
         fabric: Fabric,
         folder: RunFolder,
+        freezing: Freezing,
         *,
         quiet: bool,
     ) -> None:
         data, method, recipe = setup.data, setup.method, setup.recipe
-        self.net, self.data = net, data
+        self.net, self.data, self.method = net, data, method
         self.recipe, self.fabric, self.folder = recipe, fabric, folder
         self.feed = Feed(data, setup.augment, recipe, fabric, method.loop.held_out)
         self.tasks = tasks_of(net, recipe, data)
         self.columns = [*map(column, self.tasks)]
         self.evaluation = Evaluation(net, self.tasks, setup.clean, recipe.batch_size, fabric)
-        # DistributedDataParallel waits for the gradient of all that is trained, also of a task that is absent
-        every_time = len({task.target for task in self.tasks.values()}) == 1
-        one_pass = "losses" in method.needs and "graph" not in method.needs
-        plain_backward = one_pass and not method.loop.own_backward and every_time
-        model = place(net, recipe, fabric, plain_backward=plain_backward)
-        self.bound = BoundMethod(method, net, recipe.seed).to(fabric.device)
-        context = LoopContext(
-            model=model,
-            net=net,
-            bound=self.bound,
-            fabric=fabric,
-            optimizer=self._optimizer,
-            batches=self.feed.few,
-            outer=self.feed.outer,
-            epochs=recipe.epochs,
-            seed=recipe.seed,
-            compiled=recipe.compile,
-            tasks=[*self.tasks.values()],
-            clip=recipe.clip,
-            accumulate=recipe.accumulate,
-        )
-        together = 1 if method.loop.staged else fabric.world_size
-        images = recipe.batch_size // together // recipe.micro_batches // method.loop.parts
-        self.memory = StepMemory(recipe, method, fabric)
-        with out_of_memory_told(lambda: self.memory.told("the first forward pass", min(images, 2))):
-            rehearse(context, images, START, remedy(recipe, self.feed.train, together * method.loop.parts))
-        self.loop = method.loop.bind(context)
+        place(net, recipe, fabric)
+        self.freezing = freezing
         self.average = Average(net, recipe.average) if recipe.average else None
         self.last_epochs = EndOfTraining(recipe, folder.kept_epochs)
-        share = recipe.batch_size // fabric.world_size
-        steps = self.feed.train.num_batches(share, drop_last=True, world=fabric.world_size)
-        self.plan = EpochPlan(self.loop.phases, steps)
-        self.passes = method.joint_steps([*self.tasks], self._shares())
         self.state = State.start(len(self.tasks), fabric.device)
         self.signals = Signals()
-        self.watch = Watch([*self.tasks], loss_scaling=recipe.precision == "fp16", device=fabric.device)
         self.look_every = 1 if fabric.device.type == "cpu" and fabric.world_size == 1 else LOOK_EVERY
         self.record, self.resumes = setup.record, setup.before is not None
         self.quiet = quiet or not fabric.is_global_zero
+        self.periods = method.regime.periods(recipe.epochs, net)
+        self._enter(0)
+
+    def _enter(self, number: int) -> None:
+        """Go to a period, given by its index: freeze, bind the method, and start its loop."""
+        self.period = period = self.periods[number]
+        recipe, fabric, train = recipe_of(period, self.recipe), self.fabric, self.feed.train
+        method = method_of(period, self.method)
+        context = context_of(self.net, period, method, recipe, self.tasks, self.feed, fabric, self.freezing)
+        parts = method.loop.parts * (1 if method.loop.staged else fabric.world_size)
+        images = recipe.batch_size // parts // recipe.micro_batches
+        self.memory = StepMemory(recipe, method, fabric)
+        with out_of_memory_told(lambda: self.memory.told("the first forward pass", min(images, 2))):
+            rehearse(context, images, START, remedy(recipe, train, parts))
+        self.loop = method.loop.bind(context)
+        share = recipe.batch_size // fabric.world_size
+        steps = train.num_batches(share, drop_last=True, world=fabric.world_size)
+        before = self.periods[:number]
+        self.plan = Plan(self.loop.phases, steps, recipe, sum(each.epochs for each in before))
+        self.passes_before = sum(each.epochs * self._passes(each) for each in before)
+        self.watch = Watch([*self.tasks], loss_scaling=recipe.precision == "fp16", device=fabric.device)
+
+    def _passes(self, period: Period) -> float:
+        """Cost of an epoch of a period, in those of joint training."""
+        if period.passes is None:
+            return self.method.joint_steps([*self.tasks], self._shares())
+        return period.passes.joint(len(self.tasks))
 
     def _shares(self) -> list[tuple[float, int]]:
         """Of each data set its share of the samples, and how many outputs have targets in it."""
@@ -127,26 +127,6 @@ class Trainer:
         shares = data.streams.shares(lengths, self.recipe.batch_size)
         targets = [task.target for task in self.tasks.values()]
         return [(shares[name], sum(t in keys.values() for t in targets)) for name, keys in data.keys.items()]
-
-    def _optimizer(self, parameters: Iterable[Any]) -> _FabricOptimizer:
-        groups = grouped(parameters, self.recipe, self.net, self.bound)
-        return cast("_FabricOptimizer", self.fabric.setup_optimizers(build_optimizer(groups, self.recipe)))
-
-    @property
-    def _steps_done(self) -> int:
-        state = self.state
-        return state.epoch * self.plan.total + self.plan.before(state.phase) + state.step
-
-    @property
-    def _progress(self) -> Progress:
-        """Every phase of an epoch takes the learning rate through the same values."""
-        whole, phase = self.plan.epoch_steps, self.state.phase
-        done = self.state.epoch * whole + self.state.step * whole // self.plan.steps(phase)
-        return Progress(
-            epoch=self.state.epoch,
-            fraction=done / (self.recipe.epochs * whole),
-            lr=learning_rate(self.recipe, done, whole),
-        )
 
     def restore(self) -> None:
         """Go to the last checkpoint of the run to resume, if there is one; nothing is written.
@@ -164,11 +144,21 @@ class Trainer:
         if "record" in values:  # which older versions did not write
             check_checkpoint(last_checkpoint, values["record"], self.record)
         with checkpoint.fitting(last_checkpoint):
+            check_whole(values["epoch"], "epoch", 0, self.recipe.epochs)
+        if number := self._period_at(values["epoch"]):
+            self._enter(number)
+        with checkpoint.fitting(last_checkpoint):
             self.state = restore(values, self.state, self.loop, self.fabric)
             steps = [self.plan.steps(phase) for phase in range(len(self.loop.phases))]
             check_step(self.state, steps, self.recipe.epochs, last_checkpoint.name)
             if self.average:
-                self.average.load(values["average"], steps=self._steps_done)
+                begun = self.plan.begins > 0 or self.plan.done(self.state) > 0
+                self.average.load(values["average"], begun=begun)
+
+    def _period_at(self, epoch: int) -> int:
+        """Index of the period that goes on after so many epochs; the last one at the end."""
+        ends = itertools.accumulate(period.epochs for period in self.periods)
+        return min(sum(end <= epoch for end in ends), len(self.periods) - 1)
 
     def save_start(self) -> None:
         """Write a first checkpoint, so that there is one from here on.
@@ -195,11 +185,18 @@ class Trainer:
                 if self.fabric.world_size == 1:
                     stack.enter_context(self.signals.blamed())
             self.folder.open_log(self.state.epoch)
-            display = stack.enter_context(
-                Display(self.recipe.epochs, self.plan.total, done=self._steps_done, quiet=self.quiet)
-            )
             while self.state.epoch < self.recipe.epochs:
-                for phase in range(self.state.phase, len(self.loop.phases)):
+                self._run_period()
+
+    def _run_period(self) -> None:
+        """Run the epochs that are left of a period, and go to the next one."""
+        plan, ends = self.plan, self.plan.begins + self.period.epochs
+        done = plan.begins * plan.total + plan.done(self.state)
+        if len(self.periods) > 1 and not self.quiet:
+            say(f"epochs {plan.begins + 1} to {ends} of {self.recipe.epochs}: {self.period.name}")
+        with Display(self.recipe.epochs, plan.total, done=done, quiet=self.quiet) as display:
+            while self.state.epoch < ends:
+                for phase in range(self.state.phase, len(plan.phases)):
                     self._run_phase(phase, display)
                     self._end_phase(phase, display)
                 self._check_numbers()
@@ -207,6 +204,8 @@ class Trainer:
                 self.state.next_epoch(row)
                 self.folder.log_epoch(self.state.rows)
                 self.last_epochs.keep(self.state.epoch, self.net)
+                if ends <= self.state.epoch < self.recipe.epochs:
+                    self._enter(self._period_at(self.state.epoch))
                 self._save()  # which says that the epoch is done
                 display.epoch(row)
                 self._look()
@@ -215,15 +214,17 @@ class Trainer:
         state, recipe, steps = self.state, self.recipe, self.plan.steps(phase)
         if state.step == 0:
             state.begin_phase()
-            self.loop.begin(phase, self._progress)
+            self.loop.begin(phase, self.plan.progress(state))
         batches = self.feed.phase(self.loop.phases[phase], state.epoch, state.step, steps)
         began = time.perf_counter() - state.seconds
         for batch in self._read(batches):
             with out_of_memory_told(self._memory_told):
-                losses = self.loop.step(phase, batch, self._progress)
+                losses = self.loop.step(phase, batch, self.plan.progress(state))
+            if self.period.output is not None:  # the only one of the net that is trained
+                losses = Losses(losses.values, [self.period.output] * len(losses.outputs))
             if self.average:
                 self.average.update()
-            self.watch.see(losses, self._steps_done)
+            self.watch.see(losses, self.plan.done(state))
             state.add(losses)
             state.seconds = time.perf_counter() - began
             seen = (self.plan.before(phase) + state.step) * recipe.batch_size
@@ -234,7 +235,7 @@ class Trainer:
                 self.memory.see(self.loop.micro_batches)
             if recipe.checkpoint_every and state.step % recipe.checkpoint_every == 0:
                 self._save()
-        self.loop.end(phase, self._progress)
+        self.loop.end(phase, self.plan.progress(state))
 
     def _read(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """The batches; where a process that reads them dies, a checkpoint is written first."""
@@ -264,17 +265,11 @@ class Trainer:
             primaries = {name: self.tasks[name].primary for name in metrics}
             val = {f"val_{p}_{column(name)}": metrics[name][p] for name, p in primaries.items()}
         images = self.plan.total * self.recipe.batch_size
-        passes = (self.state.epoch + 1) * self.passes
-        return self.state.row(self.columns, lr=self._lr, images=images, passes=passes, val=val)
-
-    @property
-    def _lr(self) -> float:
-        """Learning rate of the most recent step."""
-        whole = self.plan.epoch_steps
-        done = self.state.epoch * whole
-        if self.state.phase == len(self.loop.phases):
-            return learning_rate(self.recipe, done + whole - 1, whole)
-        return self._progress.lr
+        done = self.state.epoch - self.plan.begins + 1
+        passes = self.passes_before + done * self._passes(self.period)
+        return self.state.row(
+            self.columns, lr=self.plan.lr(self.state), images=images, passes=passes, val=val
+        )
 
     def _memory_told(self) -> str:
         samples = self.memory.samples(self.loop.micro_batches)
@@ -287,9 +282,8 @@ class Trainer:
             folder = " into another folder" if self.folder.path else ""  # to resume would repeat it
             good = self.folder.last_checkpoint
             kept = f"; the last good checkpoint, {good}, stands" if good else ""
-            raise UserError(
-                f"{trouble} (lr {self._lr:.3g}): train anew{folder} with {phase.remedy}{fp32}{kept}"
-            )
+            lr = self.plan.lr(self.state)
+            raise UserError(f"{trouble} (lr {lr:.3g}): train anew{folder} with {phase.remedy}{fp32}{kept}")
 
     def _look(self) -> None:
         """Stop if a loss went bad, or in good order if a signal came to any process."""

@@ -8,7 +8,7 @@ import torch
 
 from offramp.methods.loops import Losses
 from offramp.tasks.outputs import names_in_words
-from offramp.training._plan import EpochPlan
+from offramp.training._plan import Plan
 
 __all__ = ["Watch"]
 
@@ -32,14 +32,14 @@ class Watch:
         self.since = torch.full((len(outputs),), -1, dtype=torch.int64, device=device)
 
     def see(self, losses: Losses, step: int) -> None:
-        """Note a step's losses; steps count from 0 over the whole run."""
+        """Note a step's losses; steps count from 0 over the period."""
         bad = torch.zeros_like(self.streak, dtype=torch.bool)
         bad[losses.index] = ~losses.values.isfinite()
         self.streak = torch.where(bad, self.streak + 1, 0)
         gone = (self.streak >= self.patience) & (self.since < 0)
         self.since = torch.where(gone, step, self.since)
 
-    def trouble(self, plan: EpochPlan) -> str | None:
+    def trouble(self, plan: Plan) -> str | None:
         """The outputs whose loss is not finite, and since when; or None. Waits for the device."""
         since = self.since.tolist()
         bad = {name: step for name, step in zip(self.outputs, since, strict=True) if step >= 0}

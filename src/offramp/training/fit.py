@@ -26,6 +26,7 @@ from offramp.runs.result import Result
 from offramp.runs.run import Run
 from offramp.say import say
 from offramp.training._arguments import check_arguments
+from offramp.training._freezing import Freezing
 from offramp.training._modes import in_training_mode
 from offramp.training._out_of_memory import memory_told
 from offramp.training._trainer import Trainer
@@ -134,8 +135,8 @@ def _train(
     torch.manual_seed(setup.recipe.seed + fabric.global_rank)
     with _forks_on(net, setup.method) as trained:
         counted = cost(trained)
-        with in_training_mode(trained) as staying:
-            trainer = Trainer(trained, setup, fabric, kept, quiet=quiet)
+        with in_training_mode(trained) as staying, Freezing(trained) as freezing:
+            trainer = Trainer(trained, setup, fabric, kept, freezing, quiet=quiet)
             trainer.restore()  # before the record changes: a run that cannot go on stays as it is
             with refused_together(fabric.device):
                 kept.begin(setup.record, setup.before)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -15,23 +14,21 @@ from offramp.counting import cost
 from offramp.data.batch import Batch
 from offramp.flops import Tally, without_formula
 from offramp.methods import Method
-from offramp.methods.bound import BoundMethod
 from offramp.methods.combiners.row_combiner import RowCombiner
 from offramp.methods.loops import LoopContext, Progress
+from offramp.methods.regimes import Period
 from offramp.nets import Net
 from offramp.nets.sample import sample_of
 from offramp.recipes.recipe import Recipe
+from offramp.training._freezing import Freezing
 from offramp.training._modes import in_training_mode
-from offramp.training._optimizer import build_optimizer
-from offramp.training._placement import place
+from offramp.training._period import context_of, method_of
 from offramp.training._rehearsal import rehearse
 from offramp.unchanged import unchanged
 
-if TYPE_CHECKING:
-    from lightning_fabric.wrappers import _FabricOptimizer
-
 __all__ = ["Operations", "training_operations"]
 
+EPOCHS = 5040  # which so many periods share out evenly
 RECIPE = Recipe(epochs=2, schedule="constant", channels_last=False)
 PROGRESS = Progress(epoch=1, fraction=0.5, lr=RECIPE.lr)  # not the first epoch, in which some loops do more
 UNEVEN = "a training step: its operations do not grow evenly with the batch, as where layers run at random"
@@ -55,8 +52,9 @@ class Operations:
 def training_operations(net: Net, method: Method) -> Operations:
     """Count what a method's training computes for each image, as the method really does it.
 
-    A copy of the net is trained for an epoch with one batch in each part, for batches of three sizes. What
-    one more image adds counts, times the part's share of the images. What a batch of any size costs does not
+    A copy of the net is trained for an epoch with one batch in each part, for batches of three sizes, and so
+    in each period of a regime. What one more image adds counts, times the part's share of the images and the
+    period's of the epochs. What a batch of any size costs does not
     count: inner products of gradients, solvers, the optimiser. Nor do norms, activations and pooling.
 
     Args:
@@ -72,31 +70,44 @@ def training_operations(net: Net, method: Method) -> Operations:
     part = Fraction(_row_combiner(method).part).limit_denominator(100).denominator  # the part of it is whole
     size = part * method.loop.parts
     with unchanged(net):
-        epochs = [_epoch(net, method, times * size) for times in (2, 3, 4)]
+        epochs = [_mean_epoch(net, method, times * size) for times in (2, 3, 4)]
     if epochs[0].hiding:
         return Operations(None, unknown=(f"a training step: {without_formula(epochs[0].hiding)}",))
     grown = [(b.steps - a.steps, b.once - a.once) for a, b in itertools.pairwise(epochs)]
     if grown[0] != grown[1]:
         return Operations(None, unknown=(UNEVEN,))
     steps, once = grown[0]
-    return Operations(round(steps / size), once // size)
+    return Operations(round(steps / size), round(once / size))
 
 
 @dataclass
 class _Epoch:
     steps: Fraction  # operations of a step in every part, times the part's share of the images
-    once: int  # operations before and after the steps of the parts
+    once: Fraction  # operations before and after the steps of the parts
     hiding: list[str]  # operators that cannot be counted
 
 
-def _epoch(net: Net, method: Method, images: int) -> _Epoch:
-    """An epoch of one batch in each part, on a copy of the net."""
+def _mean_epoch(net: Net, method: Method, images: int) -> _Epoch:
+    """An epoch of one batch in each part, on a copy of the net: the mean over the periods of the training."""
+    mean = _Epoch(Fraction(0), Fraction(0), [])
+    trained = method.prepare(deep_copy(net).cpu())
+    with in_training_mode(trained), Freezing(trained) as freezing:
+        for period in method.regime.periods(EPOCHS, trained):
+            epoch = _epoch(trained, period, method_of(period, method), images, freezing)
+            share = Fraction(period.epochs, EPOCHS)
+            mean.steps += share * epoch.steps
+            mean.once += share * epoch.once
+            mean.hiding += epoch.hiding
+    return mean
+
+
+def _epoch(net: Net, period: Period, method: Method, images: int, freezing: Freezing) -> _Epoch:
+    """An epoch of a period with one batch in each part."""
     every = max(_row_combiner(method).every, method.loop.every)  # of so many the first alone finds weights
     tally = Tally()
-    total = _Epoch(Fraction(0), 0, tally.hiding)
-    trained = method.prepare(deep_copy(net).cpu())
-    with in_training_mode(trained), torch.enable_grad():
-        context = _bench(trained, method, images)
+    total = _Epoch(Fraction(0), Fraction(0), tally.hiding)
+    with torch.enable_grad():
+        context = _bench(net, period, method, images, freezing)
         rehearse(context, images, PROGRESS, "count with more images")
         loop = method.loop.bind(context)
         for name in ("weigh", "aggregate"):  # a combiner's algebra with the gradients
@@ -118,30 +129,28 @@ def _epoch(net: Net, method: Method, images: int) -> _Epoch:
     return total
 
 
-def _bench(net: Net, method: Method, images: int) -> LoopContext:
+def _bench(net: Net, period: Period, method: Method, images: int, freezing: Freezing) -> LoopContext:
     from lightning_fabric import Fabric
-
-    fabric = Fabric(accelerator="cpu", devices=1)
-
-    def optimizer(parameters: Iterable[Any]) -> _FabricOptimizer:
-        return cast("_FabricOptimizer", fabric.setup_optimizers(build_optimizer(parameters, RECIPE)))
 
     inputs = sample_of(net, images)
     with torch.no_grad(), unchanged(net):
         outputs = zip(net.outputs.values(), net(inputs), strict=True)
         batch = Batch(inputs, {task.target: task.example_target(output) for task, output in outputs})
-    plain_backward = "losses" in method.needs and not method.loop.own_backward
-    return LoopContext(
-        model=place(net, RECIPE, fabric, plain_backward=plain_backward),
-        net=net,
-        bound=BoundMethod(method, net),
-        fabric=fabric,
-        optimizer=optimizer,
-        batches=lambda number, count: itertools.repeat(batch, count),
-        outer=lambda number: itertools.repeat(batch),
-        tasks=[*net.outputs.values()],
-        epochs=RECIPE.epochs,
-    )
+    fabric = Fabric(accelerator="cpu", devices=1)
+    return context_of(net, period, method, RECIPE, net.outputs, _Same(batch), fabric, freezing)
+
+
+@dataclass(frozen=True)
+class _Same:
+    """One batch, over and over."""
+
+    batch: Batch
+
+    def few(self, number: int, count: int) -> Iterator[Batch]:
+        return itertools.repeat(self.batch, count)
+
+    def outer(self, number: int) -> Iterator[Batch]:
+        return itertools.repeat(self.batch)
 
 
 def _row_combiner(method: Method) -> RowCombiner:

@@ -19,10 +19,12 @@ from offramp.methods.loops import LoopContext, Progress
 from offramp.tasks import Boxes, Classification
 from offramp.tasks.classification import NO_LABEL
 from offramp.training._optimizer import build_optimizer
-from offramp.training._placement import place
+from offramp.training._placement import model_of
 
 OTHERWISE = [
-    name for name, row in METHODS.items() if row.separate or row.loop.own_backward or row.balancer.looks_back
+    name
+    for name, row in METHODS.items()
+    if row.separate or row.loop.own_backward or row.balancer.looks_back or "regime" in row.axes
 ]
 MINIBATCH = [name for name in METHODS if name not in OTHERWISE]
 SEVERAL = ["dfs+cagrad", "kd+pcgrad", "ge+byot", "uncertainty+mgda"]
@@ -37,7 +39,7 @@ def test_the_steps_are_those_of_the_library_s_loop(name):
     assert isinstance(bound, BoundMethod)
     prepared = row.prepare(theirs)
     bench = LoopContext(
-        model=place(prepared, recipe, fabric, plain_backward="losses" in row.needs),
+        model=model_of(prepared, recipe, fabric, plain_backward="losses" in row.needs),
         net=prepared,
         bound=BoundMethod(row, prepared).double(),
         fabric=fabric,

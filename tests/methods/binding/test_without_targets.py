@@ -18,7 +18,10 @@ COMBINED = ["dfs+kd", "ge+byot-iccv", "uncertainty+kd", "kd-msdnet+cagrad", "dfs
 OWN_LOOP = [
     name
     for name, row in METHODS.items()
-    if isinstance(row.loop, Minibatch) and not row.separate and not row.balancer.looks_back
+    if isinstance(row.loop, Minibatch)
+    and not row.separate
+    and not row.balancer.looks_back
+    and "regime" not in row.axes
 ]
 
 

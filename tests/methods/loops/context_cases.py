@@ -15,7 +15,7 @@ from offramp.methods.bound import BoundMethod
 from offramp.methods.loops import LoopContext, Progress
 from offramp.nets import MultiExitNet
 from offramp.training._optimizer import build_optimizer
-from offramp.training._placement import place
+from offramp.training._placement import model_of
 
 RECIPE = Recipe(lr=0.05, batch_size=6, momentum=0.9, nesterov=False, weight_decay=1e-4, epochs=2)
 CLASSES = 3
@@ -55,7 +55,7 @@ def bench(net, name: str = "dr-mgf", recipe: Recipe = RECIPE, **options):
     fabric, net = launch("fp32", "cpu"), row.prepare(net)
     return row.loop.bind(
         LoopContext(
-            model=place(net, recipe, fabric, plain_backward=False),
+            model=model_of(net, recipe, fabric, plain_backward=False),
             net=net,
             bound=BoundMethod(row, net, recipe.seed).double(),
             fabric=fabric,

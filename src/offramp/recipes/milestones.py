@@ -7,7 +7,7 @@ from typing import Any
 
 from offramp.say import say
 
-__all__ = ["shorter"]
+__all__ = ["scaled", "shorter"]
 
 
 def shorter(schedule: str, milestones: Sequence[int], epochs: int, fewer: Any) -> dict[str, Any]:
@@ -23,7 +23,13 @@ def shorter(schedule: str, milestones: Sequence[int], epochs: int, fewer: Any) -
     if fewer == 1:
         say(f"recipe: {was} have no place in 1 epoch: the learning rate is constant")
         return {"schedule": "constant", "milestones": ()}
-    scaled = (round(m * fewer / epochs) for m in milestones)
-    kept = tuple(sorted({min(max(m, 1), fewer - 1) for m in scaled}))
+    kept = scaled(milestones, epochs, fewer)
     say(f"recipe: {was} are {list(kept)} of {fewer}")
     return {"milestones": kept}
+
+
+def scaled(milestones: Sequence[int], epochs: int, fewer: int) -> tuple[int, ...]:
+    """Milestones that keep their share of fewer epochs; in a single one there is no place for any."""
+    if fewer == 1:
+        return ()
+    return tuple(sorted({min(max(round(m * fewer / epochs), 1), fewer - 1) for m in milestones}))
