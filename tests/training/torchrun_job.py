@@ -29,14 +29,8 @@ METHODS += ("gradnorm", "dfs+auto-lambda", "eed+famo", "survivors+dtp", "gradien
 ACCUMULATED = ("dfs", "bdl-2", "nash-mtl", "kd", "uncertainty")
 DECODERS = ("dfs", "dfs+cagrad", "dfs-no-reference")
 STOPPED = ("dfs", "dr-mgf", "dwa", "auto-lambda")
-PARTIAL = (
-    "joint",
-    "auto-lambda",
-    "cagrad",
-    "nash-mtl",
-    "uncertainty",
-    "dr-mgf",
-)
+# with targets on one rank only
+PARTIAL = ("joint", "auto-lambda", "cagrad", "nash-mtl", "uncertainty", "dr-mgf")
 SHORT_OF_MEMORY = ("dfs", "nash-mtl", "kd")
 ONCE = RECIPE.replace(epochs=1)
 

@@ -1,4 +1,4 @@
-"""How conflict is resolved: a method has a part on each of five axes, and a name in a table."""
+"""How conflict is resolved: a method has a part on each of six axes, and a name in a table."""
 
 from offramp.methods.method import Method
 from offramp.methods.table import METHODS, method
