@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -63,8 +63,22 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
                 f"the optimiser has {len(parameters)} parameters, and its state one {shown(place)}"
             )
         _check_memory(optimizer, parameters[place], memory, f"parameter {place} of the optimiser")
+    if hasattr(optimizer, "parts"):
+        _load_parts(optimizer.parts, state["parts"])
     settled = [{**group, **found} for found, group in zip(groups, now, strict=True)]
     optimizer.load_state_dict({**state, "param_groups": settled})
+
+
+def _load_parts(parts: Sequence[torch.optim.Optimizer], states: Any) -> None:
+    """Restore the optimisers that another one is made of.
+
+    Raises:
+        ValueError: As :func:`load_optimizer`, or there are more or fewer states.
+    """
+    if not isinstance(states, list) or len(states) != len(parts):
+        raise ValueError(f"the optimiser has {len(parts)} parts, and its state is of others")
+    for part, state in zip(parts, states, strict=True):
+        load_optimizer(part, state)
 
 
 def load_precision(precision: Any, state: Any) -> None:

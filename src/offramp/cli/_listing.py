@@ -21,6 +21,7 @@ What a method needs of a step:
   gramian   the rows' scalar products alone, K x K: a weight for each row follows from them
   junctions the features that heads and the next stage read, and the gradients that meet there
   trunk     the features between the stages, where the backward pass halts to keep the rows apart
+  factors   what each loss has been multiplied by
   graph     several backward passes through one forward pass
   epoch     how many epochs are done
 

@@ -50,6 +50,7 @@ class OwnLoopMethod(BoundMethod):
         self._when: tuple[int, int] | None = None
         self._done = 0.0  # share of the batch whose micro-batches have gone backward
         self._present: list[int] = []  # the outputs that have a target in these
+        self._has_optimizer = not self.brings_optimizer
 
     def progress(self, epoch: int, epochs: int) -> None:
         """Say how far the training is, at the beginning of each epoch; some methods' losses depend on it.
@@ -66,6 +67,22 @@ class OwnLoopMethod(BoundMethod):
         if not 0 <= epoch < epochs:
             raise UserError(f"of {epochs} epochs, 0 to {epochs - 1} can be done before one; got {epoch}")
         self._when = epoch, epochs
+
+    def optimizer(self, optimizer: torch.optim.Optimizer, clip: float = 0.0) -> torch.optim.Optimizer:
+        """Make what takes the steps of an optimiser: for most methods the optimiser itself.
+
+        Call it before the first backward pass, for ``adatask``; for other methods you may leave it out.
+
+        Args:
+            optimizer: A new one over the net's parameters and this module's.
+            clip: Largest norm of each loss's gradient; 0 leaves it alone. For an optimiser of the method's
+                own, where one cannot clip between backward pass and step. Others leave it to you.
+
+        Raises:
+            UserError: The method needs another optimiser.
+        """
+        self._has_optimizer = True
+        return super().optimizer(optimizer, clip)
 
     def losses(
         self, inputs: Any, targets: Any = None, *, whole: Any = None, share: float = 1.0, more: bool = False
@@ -166,8 +183,13 @@ class OwnLoopMethod(BoundMethod):
 
         Raises:
             UserError: As :meth:`losses`; nothing that the losses reach is trainable; or micro-batches that do
-                not make up a batch.
+                not make up a batch; or :meth:`optimizer` has not been called where it must be.
         """
+        if not self._has_optimizer:
+            raise UserError(
+                f"{shown(self.method.name)} takes its steps by an optimiser of its own; make it before the "
+                "first backward pass: optimizer = method.optimizer(torch.optim.Adam(...))"
+            )
         if isinstance(inputs, OwnLosses):
             if targets is not None or whole is not None or share != 1 or more:
                 raise UserError("losses bring their targets, whole, share and more; give these to losses()")

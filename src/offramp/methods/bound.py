@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
+import torch
 from torch import Tensor, nn
 
 from offramp.data.batch import Batch
@@ -163,11 +164,33 @@ class BoundMethod(nn.Module):
         The losses of a micro-batch count for its share of the batch, so that those of all of them add up.
         """
         weighted = self.balanced(losses, step)
+        also = {"factors": self._factors(losses, weighted, step)} if "factors" in self.needs else {}
         if step.share < 1:
             weighted = [step.share * loss for loss in weighted]
-        self.combiner(weighted, step, backward)
+        self.combiner(weighted, step, backward, **also)
         if not step.more:
             mean_all(p.grad for p in self.parameters())  # not in the model that averages its gradients
+
+    def optimizer(self, optimizer: torch.optim.Optimizer, clip: float = 0.0) -> torch.optim.Optimizer:
+        """Make what takes the steps: the optimiser itself, unless the combiner brings one of its own.
+
+        Args:
+            optimizer: Over the parameters of the net and of this module; it has taken no step.
+            clip: Largest norm of a gradient, for an optimiser of the combiner's own, which clips each
+                loss's; 0 leaves it alone. Who keeps the optimiser clips the whole gradient before its steps.
+
+        Raises:
+            UserError: The combiner cannot make one of it.
+        """
+        if not self.brings_optimizer:
+            return optimizer
+        made: torch.optim.Optimizer = self.combiner.optimizer(optimizer, clip)  # type: ignore[attr-defined]
+        return made
+
+    @property
+    def brings_optimizer(self) -> bool:
+        """Whether the combiner brings an optimiser of its own."""
+        return bool(self.method.combiner.own_optimizer)
 
     def drop_unfinished(self) -> None:
         """Forget the rows of micro-batches that others of their batch will not follow."""
@@ -210,6 +233,20 @@ class BoundMethod(nn.Module):
         weights = [self.weights[k] for k in step.present]
         heard = step.of([k for k, weight in zip(step.present, weights, strict=True) if weight])
         return heard, [loss / weight for weight, loss in zip(weights, losses, strict=True) if weight]
+
+    def _factors(self, losses: Sequence[Tensor], weighted: Sequence[Tensor], step: Step) -> dict[int, float]:
+        """What each output's plain loss has been multiplied by: its fixed weight, and the balancer's."""
+        fixed = {k: 1.0 if self.weights is None else self.weights[k] for k in step.present}
+        if isinstance(self.balancer, Equal):
+            return fixed
+        pairs = {
+            k: (loss, result)
+            for k, loss, result in zip(step.present, losses, weighted, strict=True)
+            if loss.requires_grad and fixed[k]
+        }
+        slopes = [torch.autograd.grad(result, loss, retain_graph=True)[0] for loss, result in pairs.values()]
+        balanced = torch.stack(slopes).tolist() if slopes else []
+        return fixed | {k: slope * fixed[k] for k, slope in zip(pairs, balanced, strict=True)}
 
     def _times_weights(self, losses: list[Tensor], step: Step) -> list[Tensor]:
         if self.weights is None:

@@ -17,6 +17,7 @@ from offramp.methods.balancers.imtl_l import IMTLL
 from offramp.methods.balancers.random_weights import RandomWeights
 from offramp.methods.balancers.scalarize import Scalarize
 from offramp.methods.balancers.uncertainty import Uncertainty
+from offramp.methods.combiners.adatask import AdaTask
 from offramp.methods.combiners.aggregate import Aggregate
 from offramp.methods.combiners.aligned_mtl import AlignedMTL
 from offramp.methods.combiners.cagrad import CAGrad
@@ -307,6 +308,12 @@ METHODS: dict[str, Method] = {
             "the gradient of auxiliary losses never opposes or drowns that of the primary one",
             "Hu et al., ICASSP 2023",
             {"combiner": GradientRemedy()},
+        ),
+        Method(
+            "adatask",
+            "each loss moves shared weights by an Adam step of its own, with moments of its own gradient",
+            "Yang et al., AAAI 2023",
+            {"combiner": AdaTask()},
         ),
         Method(
             "meta-gf",

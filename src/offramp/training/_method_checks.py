@@ -13,10 +13,15 @@ def check_method(recipe: Recipe, method: Method) -> None:
     """Whether the method can do what the recipe asks for.
 
     Raises:
-        UserError: The recipe cuts batches that the method needs whole, or hides features that it needs; or
-            the method's loop is one of stages from a common start, which have no part in average weights or
-            in groups of parameters.
+        UserError: The recipe cuts batches that the method needs whole, hides features that it needs, or
+            names an optimiser that it cannot make its own from; or the method's loop is one of stages from a
+            common start, which have no part in average weights or in groups of parameters.
     """
+    if (own := method.combiner.own_optimizer) and recipe.optimizer not in own:
+        raise UserError(
+            f"{shown(method.name)} takes a step of {' or '.join(own)} for each loss, and the recipe's "
+            f"optimizer is {recipe.optimizer}; set `optimizer={shown(own[0])}, lr=0.001`"
+        )
     if recipe.compile and "junctions" in method.needs:
         raise UserError(
             f"{shown(method.name)} goes back from the features at the net's forks, which compile=true puts "
@@ -50,7 +55,7 @@ def check_samples(recipe: Recipe, method: Method) -> None:
     if recipe.streams == "together" and "junctions" in method.needs:
         raise UserError(
             f"{shown(method.name)} compares gradients at the features of the same samples, and each data set "
-            "has its own; take mgda, or streams=in-turn"
+            "has its own; take mgda, or `streams='in-turn'`"
         )
     if recipe.streams == "together" and not method.objective.one_by_one:
         raise UserError(

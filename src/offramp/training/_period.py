@@ -95,7 +95,8 @@ def context_of(
 
     def optimizer(parameters: Iterable[Any]) -> _FabricOptimizer:
         groups = grouped(parameters, recipe, net, bound)
-        return cast("_FabricOptimizer", fabric.setup_optimizers(build_optimizer(groups, recipe)))
+        taking_steps = bound.optimizer(build_optimizer(groups, recipe), recipe.clip)
+        return cast("_FabricOptimizer", fabric.setup_optimizers(taking_steps))
 
     return LoopContext(
         model=model_of(net, recipe, fabric, plain_backward=plain_backward),

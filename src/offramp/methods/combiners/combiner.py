@@ -21,12 +21,18 @@ class Combiner:
 
     Attributes:
         needs: What it works on: ``"losses"``, the ``"gramian"`` of their gradients, or these ``"rows"``
-            themselves; and ``"trunk"`` if it wants the features between the stages.
+            themselves; ``"trunk"`` if it wants the features between the stages, and ``"junctions"`` if it
+            cannot do without those at the forks; ``"factors"`` if it is called with ``factors``, output ->
+            what its loss has been multiplied by.
         reads_epochs: What of it depends on how many epochs there will be.
+        own_optimizer: The recipe's optimisers that it can make one of its own from; none: any takes its
+            steps. What it binds to has a method ``optimizer(optimizer, clip)``, which returns the one that
+            takes the steps and clips the gradients.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"losses"})
     reads_epochs: ClassVar[tuple[str, ...]] = ()
+    own_optimizer: ClassVar[tuple[str, ...]] = ()
 
     @property
     def passes(self) -> Passes:

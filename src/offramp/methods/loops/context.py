@@ -136,8 +136,8 @@ class LoopContext:
         return 1.0 if scaler is None else float(scaler.scale(torch.ones((), device=self.fabric.device)))
 
     def update(self, optimizer: _FabricOptimizer, *modules: nn.Module) -> None:
-        """Clip the gradient of the modules, and take a step of the optimiser."""
-        if self.clip:
+        """Clip the gradient of the modules, unless the optimiser does so, and take a step of it."""
+        if self.clip and not self.bound.brings_optimizer:
             # under loss scaling an overflow is normal: the scaler sees it too and skips the step
             self.fabric.clip_gradients(
                 nn.ModuleList(modules), optimizer, max_norm=self.clip, error_if_nonfinite=False
