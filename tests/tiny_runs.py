@@ -15,6 +15,7 @@ from torch import nn
 
 from offramp import Recipe, UserError
 from offramp.data import ImageData, Split, Target
+from offramp.methods import method
 from offramp.nets import MultiExitNet
 
 CLASSES = 3
@@ -65,6 +66,11 @@ def tiny_data(*, train: int = 8 * STEPS + 3, val: int = 7, split: type[Split] = 
         val=parts[1],
         load_test=lambda: parts[2],
     )
+
+
+def for_method(recipe: Recipe, name: str) -> Recipe:
+    """The recipe, with Adam where the method makes its own steps of Adam's."""
+    return recipe.replace(optimizer="adam", lr=0.005) if method(name).combiner.own_optimizer else recipe
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

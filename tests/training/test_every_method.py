@@ -3,7 +3,7 @@
 import pytest
 import torch
 from steps import exit_step
-from tiny_runs import Tripwire, tiny_data, tiny_net
+from tiny_runs import Tripwire, for_method, tiny_data, tiny_net
 
 from offramp import Recipe, fit
 from offramp.data import open_data
@@ -52,7 +52,7 @@ def five_steps(method):
     net = vgg7(num_classes=3, width=4)
     net.input_size = (3, 8, 8)
     recipe = Recipe(epochs=1, batch_size=8, lr=0.05, schedule="constant", augment="none")
-    return fit(net, tiny_data(), method, recipe, quiet=True).net.state_dict()
+    return fit(net, tiny_data(), method, for_method(recipe, method), quiet=True).net.state_dict()
 
 
 @pytest.mark.parametrize("method", EVERY)
@@ -60,7 +60,7 @@ def test_it_learns_digits(digits, method):
     torch.manual_seed(0)
     epochs = 24 if method == "branch-wise" else 5  # which has one exit of six at a time
     recipe = Recipe(epochs=epochs, batch_size=20, lr=0.1, schedule="cosine", channels_last=True)
-    run = fit(vgg7(num_classes=10, width=8), digits, method, recipe, quiet=True)
+    run = fit(vgg7(num_classes=10, width=8), digits, method, for_method(recipe, method), quiet=True)
     assert run.result["method"] == method
     assert run.result["exits"][-1]["top1"] > 50  # chance is 10
     assert run.result["average_top1"] > 25
@@ -82,12 +82,13 @@ def test_it_resumes_exactly(tmp_path, method):
     def killed():
         raise Killed
 
-    whole = fit(tiny_net(), tiny_data(), method, RECIPE, tmp_path / "whole", quiet=True)
+    recipe = for_method(RECIPE, method)
+    whole = fit(tiny_net(), tiny_data(), method, recipe, tmp_path / "whole", quiet=True)
     data = tiny_data(split=Tripwire)
     data.train.at, data.train.act = 7, killed  # in the second epoch, after a checkpoint at its step 2
     with pytest.raises(Killed):
-        fit(tiny_net(), data, method, RECIPE, tmp_path / "cut", quiet=True)
-    cut = fit(tiny_net(seed=99), tiny_data(), method, RECIPE, tmp_path / "cut", resume=True, quiet=True)
+        fit(tiny_net(), data, method, recipe, tmp_path / "cut", quiet=True)
+    cut = fit(tiny_net(seed=99), tiny_data(), method, recipe, tmp_path / "cut", resume=True, quiet=True)
     for name, tensor in cut.net.state_dict().items():
         assert torch.equal(tensor, whole.net.state_dict()[name]), name
     assert cut.result == whole.result
@@ -109,7 +110,9 @@ def test_loss_scaling_changes_little(method):
         )
         net = tiny_net(dropout=0.0)
         before = tiny_net(dropout=0.0).state_dict()
-        trained = fit(net, tiny_data(train=8), method, recipe, quiet=True).net.state_dict()
+        trained = fit(
+            net, tiny_data(train=8), method, for_method(recipe, method), quiet=True
+        ).net.state_dict()
         if method == "separate":
             trained = {"heads.0.3.weight": trained["nets.0.1.3.weight"]}
         nets.append({k: v - before[k] for k, v in trained.items() if k.endswith("weight")})

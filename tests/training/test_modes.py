@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 import torch
-from tiny_runs import CLASSES, tiny_data, tiny_net
+from tiny_runs import CLASSES, for_method, tiny_data, tiny_net
 from torch import nn
 
 from offramp import Recipe, UserError, attach, fit
@@ -147,7 +147,8 @@ def test_an_exit_without_weight_stays_bit_for_bit_under_every_method(method):
     net = tiny_net()
     before = copy.deepcopy(net.heads[0].state_dict())
     options = {"weights": [0, 1]} | ({"auxiliary": 0.0} if method in STAGED else {})
-    trained = fit(net, tiny_data(), method, RECIPE.replace(epochs=1, **options), quiet=True).net
+    recipe = for_method(RECIPE.replace(epochs=1, **options), method)
+    trained = fit(net, tiny_data(), method, recipe, quiet=True).net
     head = trained.nets[0][-1] if method == "separate" else trained.heads[0]
     assert_equal(head.state_dict(), before)
 

@@ -11,7 +11,7 @@ import torch
 from processes import run_in_processes
 from safetensors.torch import load_file
 from tiny_dense import dense_data, dense_net
-from tiny_runs import rows, tiny_data, tiny_net
+from tiny_runs import for_method, rows, tiny_data, tiny_net
 from torchrun_job import (
     ACCUMULATED,
     DECODERS,
@@ -42,7 +42,7 @@ def out(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_two_processes_train_as_one(out, tmp_path, method):
-    assert_as_one(out / method, method, RECIPE, tmp_path / "run")
+    assert_as_one(out / method, method, for_method(RECIPE, method), tmp_path / "run")
 
 
 @pytest.mark.slow

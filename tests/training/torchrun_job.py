@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from short_of_memory import Limit
 from tiny_dense import dense_data, dense_net
-from tiny_runs import Tripwire, tiny_data, tiny_net
+from tiny_runs import Tripwire, for_method, tiny_data, tiny_net
 from two_targets import on_one_rank, two_decoders, two_heads, two_targets
 
 from offramp import Recipe, UserError, fit
@@ -26,6 +26,7 @@ DENSE = LONG.replace(batch_size=4, last_epochs=2)
 # plain backward passes; what averages rows by itself; a state that all processes must agree on; stages apart
 METHODS = ("dfs", "bdl-2", "pcgrad", "nash-mtl", "graddrop", "kd", "kd+dr-mgf", "uncertainty")
 METHODS += ("gradnorm", "dfs+auto-lambda", "eed+famo", "survivors+dtp", "gradient-remedy", "gradvac")
+METHODS += ("mgda-ub", "adatask")
 ACCUMULATED = ("dfs", "bdl-2", "nash-mtl", "kd", "uncertainty")
 DECODERS = ("dfs", "dfs+cagrad", "dfs-no-reference")
 STOPPED = ("dfs", "dr-mgf", "dwa", "auto-lambda")
@@ -59,7 +60,8 @@ def main(out: Path) -> None:
     torch.set_num_threads(1)
     for method in METHODS:
         plain = tiny_net(norm=False, dropout=0.0)
-        fit(plain, tiny_data(), method, RECIPE, out / method, device="cpu", quiet=method != "dfs")
+        recipe = for_method(RECIPE, method)
+        fit(plain, tiny_data(), method, recipe, out / method, device="cpu", quiet=method != "dfs")
     for method in DECODERS:
         folder = out / f"decoders-{method}"
         fit(two_decoders(), two_targets(lack=0.3), method, RECIPE, folder, device="cpu", quiet=True)

@@ -32,24 +32,26 @@ SEVERAL = ["dfs+cagrad", "kd+pcgrad", "ge+byot", "uncertainty+mgda"]
 
 @pytest.mark.parametrize("name", [*MINIBATCH, *SEVERAL])
 def test_the_steps_are_those_of_the_library_s_loop(name):
-    """Three steps of SGD with momentum, in float64: losses, gradients and what the method remembers."""
-    recipe, fabric, row = Recipe(lr=0.05), launch("fp32", "cpu"), method(name)
+    """Three steps, most by SGD with momentum, in float64: losses, gradients and what the method remembers."""
+    fabric, row = launch("fp32", "cpu"), method(name)
+    recipe = Recipe(lr=0.05, optimizer="adam" if row.combiner.own_optimizer else "sgd")
     mine, theirs = tiny_net(), tiny_net()
     bound = row.bind(mine).double()
     assert isinstance(bound, BoundMethod)
     prepared = row.prepare(theirs)
+    other = BoundMethod(row, prepared).double()
     bench = LoopContext(
         model=model_of(prepared, recipe, fabric, plain_backward="losses" in row.needs),
         net=prepared,
-        bound=BoundMethod(row, prepared).double(),
+        bound=other,
         fabric=fabric,
-        optimizer=lambda groups: fabric.setup_optimizers(build_optimizer(groups, recipe)),
+        optimizer=lambda groups: fabric.setup_optimizers(other.optimizer(build_optimizer(groups, recipe))),
         batches=lambda number, count: iter(()),
         tasks=[*prepared.outputs.values()],
         epochs=2,
     )
     work = row.loop.bind(bench)
-    optimizer = build_optimizer([*mine.parameters(), *bound.parameters()], recipe)
+    optimizer = bound.optimizer(build_optimizer([*mine.parameters(), *bound.parameters()], recipe))
     bound.progress(0, 2)
     for images, labels in batches():
         expected = work.step(0, Batch(images, {"label": labels}), Progress(epoch=0, fraction=0.0, lr=0.05))

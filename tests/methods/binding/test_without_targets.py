@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import pytest
+import torch
 from binding_cases import batches, grads_of, tiny_net
 from torch.testing import assert_close
 
@@ -29,6 +30,7 @@ OWN_LOOP = [
 def test_no_losses_and_no_gradients(name):
     net = tiny_net()
     bound = method(name).bind(net).double()
+    bound.optimizer(torch.optim.Adam(net.parameters()))
     bound.progress(0, 2)
     ((images, labels),) = batches(1)
     before = copy.deepcopy(bound.state_dict())

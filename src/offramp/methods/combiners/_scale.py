@@ -19,6 +19,7 @@ EXCEPTIONS: dict[str, str] = {
     "nash-mtl": "its direction is clipped to the norm 1, as published; max_norm=0 keeps the invariant",
     "getmtl": "the distance grows with the direction: m / (1 - eps n) times, n the norm of the mean gradient",
     "FairGrad": "alpha-fairness fixes the direction's length by itself: sqrt(m) for alpha = 1, any rows",
+    "adatask": "each row moves a shared tensor by a step of Adam, m lr in all, whatever its size; mean: lr",
     "bdl-1": "each block hears only the losses whose window holds it: at most three",
     "bdl-2": "each block hears only the losses whose window holds it: at most three, and the last",
 }

@@ -61,6 +61,8 @@ class AdamPerTask(torch.optim.Optimizer):
             self.places += [(number, count) for count in members]
         make = type(optimizer)
         self.parts = [make([{**group} for group in groups]) for _ in range(outputs + 1)]
+        for part in self.parts:
+            self._set_up(part, 1.0)
         self.rows: dict[int, Mapping[Tensor, Tensor]] = {}
         self.owner: dict[Tensor, int] = {}
         self.factors: dict[int, float] = {}

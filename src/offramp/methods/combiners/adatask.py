@@ -69,11 +69,8 @@ class BoundAdaTask(nn.Module):
         self.method, self.outputs = method, len(net.outputs)
         self.jacobian = Jacobian(net)
         owned = net.owners()
-        # no part of this module, and so in mappings
-        self.owners: dict[Tensor, frozenset[int]] = {
-            p: owned.get(n, frozenset()) for n, p in net.named_parameters()
-        }
-        self.taking_steps: list[AdamPerTask] = []
+        self.owners = {p: owned.get(name, frozenset[int]()) for name, p in net.named_parameters()}
+        self.taking: AdamPerTask | None = None
 
     def optimizer(self, optimizer: torch.optim.Optimizer, clip: float) -> torch.optim.Optimizer:
         """Make the optimiser that takes the steps.

@@ -1,7 +1,7 @@
 """MGDA-UB: MGDA's weights, found at the feature where outputs part instead of on the parameters below it.
 
 Sener and Koltun, "Multi-Task Learning as Multi-Objective Optimization", NeurIPS 2018, arXiv:1810.04650,
-Sec 3.3, Eq 5, which bounds MGDA's objective from above by that of the feature's gradients.
+Sec 3.3, which bounds MGDA's objective from above by that of the feature's gradients.
 """
 
 from __future__ import annotations
