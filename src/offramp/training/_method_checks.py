@@ -20,7 +20,7 @@ def check_method(recipe: Recipe, method: Method) -> None:
     if (own := method.combiner.own_optimizer) and recipe.optimizer not in own:
         raise UserError(
             f"{shown(method.name)} takes a step of {' or '.join(own)} for each loss, and the recipe's "
-            f"optimizer is {recipe.optimizer}; set `optimizer={shown(own[0])}, lr=0.001`"
+            f"optimizer is {recipe.optimizer}; give `optimizer={shown(own[0])}, lr=0.001`"
         )
     if recipe.compile and "junctions" in method.needs:
         raise UserError(

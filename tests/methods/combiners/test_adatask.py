@@ -180,6 +180,25 @@ def test_a_balancers_weights_multiply_the_steps_too():
     assert bound.balancer.log_variances.abs().max() > 0.9 * LR  # which learn by the same optimiser
 
 
+@pytest.mark.parametrize("name", [n for n, row in METHODS.items() if "balancer" in row.axes])
+def test_steps_have_the_factors_that_a_balancer_gave_the_losses(name):
+    net = tasks_net()
+    bound = BoundMethod(method(f"{name}+adatask", {"weights": [1.0, 3.0, 0.0]}), net)
+    heard = []
+    bound.combiner.forward = lambda losses, step, backward, factors: heard.append((factors, losses))
+    for batch in batches(2, net.outputs):
+        step = bound.step(batch, net, [*net.outputs.values()], reach=set())
+        losses = bound.losses_of(step)
+        bound.combine(losses, step, Backward())
+    factors, weighted = heard[-1]
+    for k in range(2):  # what goes back to the head is its loss's gradient, multiplied
+        weight = net.decoders[k].weight
+        plain = torch.autograd.grad(losses[k] / (1.0, 3.0)[k], weight, retain_graph=True)[0]
+        found = torch.autograd.grad(weighted[k], weight, retain_graph=True)[0]
+        torch.testing.assert_close(found, factors[k] * plain, rtol=1e-6, atol=1e-12)
+    assert factors[2] == 0
+
+
 def test_grad_is_the_sum_of_the_gradients():
     net = tasks_net()
     (batch,) = batches(1, net.outputs)
@@ -282,7 +301,7 @@ def test_what_it_refuses():
         taking.add_param_group({"params": [nn.Parameter(torch.zeros(1))]})
     with pytest.raises(UserError, match="scaling is 'native'"):
         method("adatask", {"scaling": "native"})
-    with pytest.raises(UserError, match=r"recipe's optimizer is sgd; set `optimizer='adam', lr=0.001`"):
+    with pytest.raises(UserError, match=r"recipe's optimizer is sgd; give `optimizer='adam', lr=0.001`"):
         check_method(Recipe(), METHODS["adatask"])
     check_method(Recipe(optimizer="adamw"), METHODS["adatask"])
 
