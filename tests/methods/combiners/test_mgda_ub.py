@@ -221,7 +221,7 @@ def test_what_it_refuses():
     recipe = Recipe(compile=True)
     with pytest.raises(UserError, match="compile=true puts out of reach; leave compile out"):
         check_method(recipe, METHODS["mgda-ub"])
-    with pytest.raises(UserError, match="each data set has its own; take mgda, or streams=in-turn"):
+    with pytest.raises(UserError, match="each data set has its own; take mgda, or `streams='in-turn'`"):
         check_samples(Recipe(), METHODS["mgda-ub"])
     check_samples(Recipe(streams="in-turn"), METHODS["mgda-ub"])
     step = exit_step(build("vgg7"), [torch.zeros(1, 3)] * 6, torch.tensor([0]))

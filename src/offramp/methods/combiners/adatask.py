@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from offramp.checks import choice
 from offramp.errors import UserError
-from offramp.methods.combiners.adam_per_task import AdamPerTask
+from offramp.methods.combiners._adam_per_task import AdamPerTask
 from offramp.methods.combiners.backward import Backward
 from offramp.methods.combiners.combiner import Combiner
 from offramp.methods.combiners.jacobian import Jacobian, RowBlock
@@ -30,7 +30,7 @@ class AdaTask(Combiner):
     """Each loss moves shared parameters by an Adam step of its own, with moments of its own gradient.
 
     What one loss alone reaches moves as by Adam. ``.grad`` holds the sum of the gradients, for whoever looks
-    at it; the steps are those of an :class:`~offramp.methods.combiners.adam_per_task.AdamPerTask`.
+    at it; the steps are those of an :class:`~offramp.methods.combiners._adam_per_task.AdamPerTask`.
 
     Attributes:
         scaling: ``sum``: the steps add up, as published, so that what m losses share moves by up to m times
