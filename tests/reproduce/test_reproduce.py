@@ -68,7 +68,7 @@ def test_a_dry_run_writes_nothing(tmp_path, capfd, monkeypatch):
     said = printed(capfd, *TABLE_4, "--dry-run", "--only", "dfs beta=0.5", "--jobs", "2")
     assert said.out.startswith("# dfs-table4 (Gong et al.")
     assert "out: runs/dfs-table4\n" in said.out
-    assert "hours on this machine, 2 runs at a time" in said.out
+    assert "hours of this machine with nothing else on it, 2 runs at a time" in said.out
     assert [*tmp_path.iterdir()] == []
     document = json.loads(printed(capfd, *TABLE_4, "--dry-run", "--only", "dfs beta=0.5", "--json").out)
     assert document["sweep"]["methods"] == [{"method": "dfs", "beta": 0.5}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -78,10 +79,11 @@ class Estimate:
         ]
         lines.append(["all", "", count(self.flops), f"{sum(row.seconds for row in self.rows) / 3600:.2f}"])
         runs = "one run at a time" if self.jobs == 1 else f"{self.jobs} runs at a time"
+        header = ["method", "joint epochs", "FLOPs", "hours of one run at a time"]
         return (
-            f"{aligned(['method', 'joint epochs', 'FLOPs', 'hours of one run at a time'], lines)}\n\n"
-            f"about {self.hours:.2g} hours on this machine, {runs}; from a few steps of joint training, and "
-            "the passes of each method: what is not a pass through the net is not in it"
+            f"{aligned(header, lines)}\n\n"
+            f"about {self.hours:.2g} hours of this machine with nothing else on it, {runs}\n"
+            "(from a few steps of joint training, and each method's passes; what is no pass is not in it)"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -131,7 +133,10 @@ def _row(plan: Plan, label: str, entry: Entry, net: Net, flops: float | None, se
 
 
 def _seconds_of_an_image(plan: Plan, net: Net, flops: float | None) -> float:
-    """Seconds of a joint training step for each image, with the recipe's batches or smaller ones."""
+    """Seconds of a joint training step for each image, with the recipe's batches or smaller ones.
+
+    Where other programs use the machine too, only the share of the time that this one had counts.
+    """
     recipe: Recipe = plan.sweep.entries[0].recipe
     batch = recipe.batch_size if flops is None else int(TIMED / (3 * flops))
     batch = max(2, min(recipe.batch_size, batch))
@@ -143,7 +148,9 @@ def _seconds_of_an_image(plan: Plan, net: Net, flops: float | None) -> float:
     )  # fmt: skip
     data = open_set(plan.sweep.data, few)
     with TemporaryDirectory() as folder, torch.random.fork_rng(), threads_given_back():
-        torch.set_num_threads(plan.sweep.threads or 1)
+        torch.set_num_threads(threads := plan.sweep.threads or 1)
         out = Path(folder) / "run"
+        cpu, wall = time.process_time(), time.perf_counter()
         fit(net, data, "joint", few, out, quiet=True)
-        return read_epochs(out)[-1]["seconds"] / (batch * steps)
+        share = (time.process_time() - cpu) / (time.perf_counter() - wall) / threads
+        return min(share, 1.0) * read_epochs(out)[-1]["seconds"] / (batch * steps)

@@ -52,6 +52,8 @@ class PublishedSet:
             )
         if (images := len(data.train) + len(data.val)) != self.train:
             return f"{data.name} has {images:,} training images, and {self.name} has {self.train:,}"
+        if len(data.test) != self.test:
+            return f"{data.name} has {len(data.test):,} test images, and {self.name} has {self.test:,}"
         return ""
 
 
