@@ -33,7 +33,7 @@ class ReproduceCommand:
   offramp reproduce --list
   offramp reproduce dfs-table2 --data path/to/cifar100 --out runs/table2 --dry-run
   offramp reproduce dfs-table2 --data path/to/cifar100 --out runs/table2 --jobs 2
-  offramp reproduce dfs-table4 --stand-in CIFAR-100=path/to/other --scale 1/8 --only "dfs beta=0.5" """
+  offramp reproduce dfs-table2 --stand-in CIFAR-100=path/to/other --scale 1/16 --only joint dfs"""
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = ""
     """a table or figure of --list"""

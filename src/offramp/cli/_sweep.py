@@ -22,7 +22,8 @@ class SweepCommand:
     """Train several methods with several seeds under one recipe, then compare them: one table, one picture.
 
     FILE is YAML: data, net, out, seeds, methods, and any setting of the recipe (or recipe: its name or file).
-    A method is a name, or a mapping with its options and settings: {method: dfs, own_to_shared: 1}.
+    A method is a name, or a mapping with its options and settings: {method: dfs, own_to_shared: 1}; of nets
+    with several tasks it may have a net of its own: {method: joint, net: segnet_split}.
 
     Every run goes to OUT/<method>/seed-<n>, what it says to OUT/logs, the comparison to OUT/comparison.txt,
     .json and .png. Ctrl-C stops the runs at a checkpoint; the same command goes on, and runs nothing twice.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from offramp.papers.catalogue import TABLES
 from offramp.papers.published import Table
+from offramp.reproduce._rows import CAGRAD, DR_MGF_MSDNET, META_GF_MSDNET, NASH_MTL, PCGRAD
 from offramp.reproduce._tables import table_report
 from offramp.reproduce.experiment import Experiment, Row
 
@@ -26,16 +27,10 @@ QUOTED = (
     "1e-4, learning rate divided by 10 at 50 and 75 % of the epochs, crop and flip, 5,000 images held out; "
     "here all rows have the recipe of dfs"
 )
-AS_PACKAGED = "as in the package of Meta-GF, by the authors of the quoted row, which tells no settings"
-ONE_VECTOR = "one gradient of all shared parameters, its norm clipped to 1, as in its authors' code"
 GROWTH_6 = (
     "which of the authors' two variants is BDL-1 is inferred from the numbers; their script has a network of "
     "growth 6"
 )
-META_GF = "as in its authors' script for MSDNet, without an oversight that keeps its weights from learning"
-
-CAGRAD = Row("cagrad", "cagrad-meta-gf", remark=AS_PACKAGED)
-PCGRAD = Row("pcgrad", "pcgrad-meta-gf", remark=AS_PACKAGED)
 
 
 def _experiment(number: int, recipe: str, rows: tuple[Row, ...], differs: tuple[str, ...]) -> Experiment:
@@ -74,12 +69,12 @@ EXPERIMENTS = (
             Row("ge"),
             CAGRAD,
             PCGRAD,
-            Row("meta-gf", "meta-gf-msdnet", remark=META_GF),
+            META_GF_MSDNET,
             Row("bdl-1", remark=GROWTH_6),
             Row("bdl-2", remark=GROWTH_6),
             Row("wpn", untrained="its method is not built yet"),
-            Row("nash-mtl", settings={"shared": "union"}, remark=ONE_VECTOR),
-            Row("dr-mgf", "dr-mgf-published", settings={"routed_share": 0.1666}),
+            NASH_MTL,
+            DR_MGF_MSDNET,
             Row("dfs"),
         ),
         (QUOTED, AUGMENTED, BEST_ON_TEST),
@@ -92,7 +87,7 @@ EXPERIMENTS = (
             Row("ge"),
             CAGRAD,
             PCGRAD,
-            Row("meta-gf", "meta-gf-msdnet", remark=META_GF),
+            META_GF_MSDNET,
             Row("dfs"),
         ),
         (

@@ -6,14 +6,12 @@ from Meta-GF's code by the same authors, and from what the recipes say of both.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 from offramp.papers.catalogue import TABLES
 from offramp.papers.published import Table
-from offramp.reproduce._dfs import CAGRAD, ONE_VECTOR, PCGRAD
+from offramp.reproduce._rows import CAGRAD, DR_MGF, DR_MGF_MSDNET, NASH_MTL, PCGRAD, UNION
 from offramp.reproduce._tables import table_report
 from offramp.reproduce.experiment import Experiment, Row
 
@@ -28,20 +26,12 @@ HELD_OUT = (
     "here they are left as they are, and the last epoch counts"
 )
 RAMPED = "with the ramp of the losses that the baseline has, as in the authors' code of GE for these networks"
-NO_SETTINGS = "its settings are not printed"
-ROUTED = "routes end after half of the epochs, which the authors' default tells and the paper does not"
-# of 300 epochs; a folder's name beside the authors' code tells it
-SIXTH: Mapping[str, Any] = MappingProxyType({"routed_share": 0.1666})
-ROUTED_SIXTH = "routes end after 50 of 300 epochs, which a folder's name beside the authors' code tells"
-
-NASH = Row("nash-mtl", settings={"shared": "union"}, remark=f"{NO_SETTINGS}: {ONE_VECTOR}")
-DR_MGF = Row("dr-mgf", "dr-mgf-published", remark=ROUTED)
 SDN = (
     Row("sdn-ramp"),
     Row("ge", "ge+sdn-ramp", remark=RAMPED),
     CAGRAD,
     PCGRAD,
-    NASH,
+    NASH_MTL,
     DR_MGF,
 )
 MSDNET = (
@@ -49,14 +39,14 @@ MSDNET = (
     Row("ge"),
     CAGRAD,
     PCGRAD,
-    NASH,
-    replace(DR_MGF, settings=SIXTH, remark=ROUTED_SIXTH),
+    NASH_MTL,
+    DR_MGF_MSDNET,
 )
 IMAGENET = (Row("joint"), Row("ge"), PCGRAD, CAGRAD, DR_MGF)
 DISTILLED = (
     Row("joint"),
     Row("kd-msdnet"),
-    Row("kd-msdnet+dr-mgf", "kd-msdnet+dr-mgf-published", settings=SIXTH, remark=ROUTED_SIXTH),
+    replace(DR_MGF_MSDNET, label="kd-msdnet+dr-mgf", method="kd-msdnet+dr-mgf-published"),
 )
 
 
@@ -89,12 +79,12 @@ TASKS = Experiment(
         Row("Independent", "separate", net="segnet_split"),
         Row("Cross-Stitch", "joint", net="segnet_cross_stitch"),
         Row("MTAN", "joint"),
-        Row("MGDA", "mgda", settings={"shared": "union"}),
-        Row("PCGrad", "pcgrad", settings={"shared": "union"}),
+        Row("MGDA", "mgda", settings=UNION),
+        Row("PCGrad", "pcgrad", settings=UNION),
         Row("GradDrop", "graddrop"),
-        Row("CAGrad", "cagrad", settings={"shared": "union"}),
+        Row("CAGrad", "cagrad", settings=UNION),
         Row("Rotograd", "rotograd", untrained="its method is not built yet"),
-        Row("Nash-MTL", "nash-mtl", settings={"shared": "union"}, remark=ONE_VECTOR),
+        Row("Nash-MTL", "nash-mtl", settings=UNION, remark=NASH_MTL.remark),
         Row("DR-MGF", "dr-mgf-nyu", remark="its stages weigh the loss of the normals ten times"),
     ),
     report=table_report,
