@@ -12,7 +12,7 @@ from offramp.reports.paired import paired_difference, spread
 from offramp.tasks.outputs import ARROWS, decimals
 from offramp.text_table import WIDTH, count, folded
 
-__all__ = ["task_parts"]
+__all__ = ["DELTA_M", "task_parts"]
 
 WORDS: dict[Metrics, str] = {
     "primary": "the metric that stands for each task",

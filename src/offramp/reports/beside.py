@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from offramp.reports._columns import columns_of, has_tasks
 from offramp.reports._published import PublishedRows
 from offramp.reports._published_tasks import PublishedTasks
+from offramp.reports._task_text import DELTA_M
 from offramp.reports._text import headings
 from offramp.reports.comparison import Comparison
 from offramp.reports.groups import Group
 from offramp.reports.paired import Spread, spread
+from offramp.runs.result import Result
 from offramp.tasks.outputs import decimals
 from offramp.text_table import folded
 
@@ -21,7 +23,7 @@ __all__ = ["Beside", "beside_published"]
 
 @dataclass(frozen=True)
 class Beside:
-    """One row of a published table and what was measured in its place.
+    """A row of a published table and what was measured in its place.
 
     Attributes:
         label: What the table calls it.
@@ -35,16 +37,15 @@ class Beside:
 
     def to_dict(self) -> dict[str, Any]:
         """The row as plain values."""
-        spreads = self.ours or {}
-        ours = {name: {"mean": s.mean, "std": s.std, "n": s.n} for name, s in spreads.items()}
-        return {"label": self.label, "ours": ours or None, "published": dict(self.published)}
+        ours = None if self.ours is None else {name: asdict(each) for name, each in self.ours.items()}
+        return {"label": self.label, "ours": ours, "published": dict(self.published)}
 
 
 def beside_published(comparison: Comparison, labels: Mapping[str, str | None]) -> tuple[list[Beside], str]:
     """The rows of the comparison's published table, each with the runs that stand for it.
 
     Of outputs with tasks of their own the columns are the metrics that Delta-m is the mean of, and what was
-    measured is the mean of the last epochs where the runs have it, as published.
+    measured is the mean of the last epochs where the runs have it, as in the published table.
 
     Args:
         comparison: With a published table.
@@ -54,67 +55,63 @@ def beside_published(comparison: Comparison, labels: Mapping[str, str | None]) -
         The rows, and the same as a table.
     """
     groups = {group.label: group for group in comparison.groups}
-    published = comparison.published
-    if has_tasks(comparison.result):
-        rows = _of_tasks(groups, comparison.groups[0], published, labels)
-        columns = columns_of(comparison.result, "compared")
-        names = {f"{c.output} {c.metric}": c.heading for c in columns} | {"delta_m": "all tasks\ndelta-m %↓"}
-        first = comparison.groups[0]
-        places = {f"{c.output} {c.metric}": decimals(c.metric, first.spread_of(c).mean) for c in columns}
-    else:
-        rows = _of_exits(groups, comparison, published, labels)
-        names = headings(comparison.result)
-        places = {}
-    return rows, _text(rows, names, places)
-
-
-def _of_exits(
-    groups: Mapping[str, Group], comparison: Comparison, published: Any, labels: Mapping[str, str | None]
-) -> list[Beside]:
-    names = [*headings(comparison.result)]
-    printed = published.rows if isinstance(published, PublishedRows) else {}
-    return [
+    printed = _printed(comparison)
+    rows = [
         Beside(
             label,
-            groups[ours].scores if ours is not None else None,
-            {
-                name: value
-                for name, value in zip(names, printed.get(label, ()), strict=False)
-                if value is not None
-            },
+            None if ours is None else _measured(groups[ours], comparison.groups[0]),
+            printed.get(label, {}),
         )
         for label, ours in labels.items()
     ]
+    return rows, _text(rows, comparison.result)
 
 
-def _of_tasks(
-    groups: Mapping[str, Group], baseline: Group, published: Any, labels: Mapping[str, str | None]
-) -> list[Beside]:
-    rows = []
-    for label, ours in labels.items():
-        measured = None
-        if ours is not None:
-            group, other = (groups[ours].last_epochs or groups[ours]), (baseline.last_epochs or baseline)
-            columns = columns_of(group.runs[0].result, "compared")
-            measured = {f"{column.output} {column.metric}": group.spread_of(column) for column in columns}
-            if group.label != other.label and (losses := group.delta_m(other)):
-                measured["delta_m"] = spread(losses)
-        printed = {}
-        if isinstance(published, PublishedTasks):
-            printed = {f"{o} {m}": value for (o, m), value in published.rows.get(label, {}).items()}
-            if label in published.delta_m:
-                printed["delta_m"] = published.delta_m[label]
-        rows.append(Beside(label, measured, printed))
-    return rows
+def _measured(group: Group, baseline: Group) -> Mapping[str, Spread]:
+    """The columns of a group; Delta-m is relative to the baseline, which has none itself."""
+    if not has_tasks(group.runs[0].result):
+        return group.scores
+    own, other = (each.last_epochs or each for each in (group, baseline))
+    columns = columns_of(own.runs[0].result, "compared")
+    measured = {f"{column.output} {column.metric}": own.spread_of(column) for column in columns}
+    losses = [] if group is baseline else own.delta_m(other)
+    return measured | ({"delta_m": spread(losses)} if losses else {})
 
 
-def _text(rows: Sequence[Beside], names: Mapping[str, str], places: Mapping[str, int]) -> str:
+def _printed(comparison: Comparison) -> dict[str, dict[str, float]]:
+    """Label of a published row -> column -> value, by the names of the measured columns."""
+    published = comparison.published
+    if isinstance(published, PublishedTasks):
+        return {
+            label: {f"{output} {metric}": value for (output, metric), value in values.items()}
+            | ({"delta_m": published.delta_m[label]} if label in published.delta_m else {})
+            for label, values in published.rows.items()
+        }
+    if not isinstance(published, PublishedRows):
+        return {}
+    names = [*headings(comparison.result)]
+    return {
+        label: {name: value for name, value in zip(names, values, strict=True) if value is not None}
+        for label, values in published.rows.items()
+    }
+
+
+def _text(rows: Sequence[Beside], result: Result) -> str:
     """Two lines for each row: what was measured, and below it what was published."""
+    names, places = headings(result), {}
+    if has_tasks(result):
+        columns = {f"{column.output} {column.metric}": column for column in columns_of(result, "compared")}
+        names = {name: column.heading for name, column in columns.items()} | {"delta_m": DELTA_M}
+        values = {name: result.outputs[each.output].metrics[each.metric] for name, each in columns.items()}
+        places = {name: decimals(columns[name].metric, value) for name, value in values.items()}
     lines = []
     for row in rows:
         if row.ours is not None:
-            cells = [row.ours[n].text(places.get(n, 2)) if n in row.ours else "" for n in names]
-            lines.append([row.label, *cells])
-        printed = [f"{row.published[n]:.{places.get(n, 2)}f}" if n in row.published else "" for n in names]
+            ours = [row.ours[name].text(places.get(name, 2)) if name in row.ours else "" for name in names]
+            lines.append([row.label, *ours])
+        printed = [
+            f"{row.published[name]:.{places.get(name, 2)}f}" if name in row.published else ""
+            for name in names
+        ]
         lines.append([f"{row.label} (published)", *printed])
     return folded(["method", *names.values()], lines)
