@@ -281,6 +281,7 @@ FINE = {"budget": "50%"}
         ({"latency": "3ms", "batch_size": 0}, "batch_size is 0, must be a whole number"),
         ({**FINE, "rule": "pulished"}, r"did you mean 'published'\?"),
         ({**FINE, "rule": "published", "per_class": True}, "the published thresholds are one for each exit"),
+        ({"latency": "3ms", "rule": "precision"}, "rule is for budget, not for latency"),
         ({**FINE, "per_class": "yes"}, "per_class is 'yes', must be true or false"),
         ({**FINE, "temperatures": 2.5}, "temperatures is 2.5, must be true or false"),
         ({**FINE, "confidence": "max"}, "no confidence 'max'"),

@@ -25,6 +25,7 @@ class CalibrateCommand:
     EXAMPLES: ClassVar[str] = """\
   offramp calibrate runs/dfs --budget 50% --out policy.json
   offramp calibrate runs/dfs --budget 170M --rule published --out policy.json
+  offramp calibrate runs/dfs --budget 50% --rule precision --per-class --out policy.json
   offramp calibrate runs/dfs --latency 3ms --batch-size 64 --out policy.json
   offramp calibrate runs/dfs --risk 0.01 --delta 0.05 --out policy.json"""
 
@@ -48,8 +49,9 @@ class CalibrateCommand:
     """fit a temperature for each exit also for a budget or a latency; for a risk that is always done"""
     per_class: bool = False
     """thresholds for each predicted class, which take many images of each"""
-    rule: Literal["best", "published"] = "best"
-    """how thresholds are found for a budget; published: by the algorithm of the published curves"""
+    rule: Literal["best", "published", "precision"] = "best"
+    """how thresholds are found for a budget; published: by the algorithm of the published curves; precision:
+    a share of those that leave is right, exit after exit; with --per-class as CalexNet has it"""
     batch_size: int = 1
     """images in a batch, by which the latency is measured"""
     net: str | None = None

@@ -68,8 +68,11 @@ def calibrate(
             threshold.
         per_class: Whether each predicted class has thresholds of its own. They need many samples of each
             class.
-        rule: How thresholds are found for a budget: ``"best"``, or ``"published"``, the algorithm of MSDNet
-            (:mod:`offramp.exits.calibration.published`) at the point of its curve next below the budget.
+        rule: How thresholds are found for a budget: ``"best"``; ``"published"``, the algorithm of MSDNet
+            (:mod:`offramp.exits.calibration.published`) at the point of its curve next below the budget; or
+            ``"precision"``, the lowest thresholds at which a given share is right of those that leave, exit
+            after exit on the samples that come to it, at the share next below the budget. With ``per_class``
+            this is CalexNet's.
         loss: What the risk is of: ``"wrong"``, the probability that the full network is right and the answer
             is wrong; ``"brier"``, half of what the answer's Brier score is above the full network's.
         batch_size: Samples in a batch, by which the latency is measured.
@@ -134,7 +137,7 @@ def _check(target: str, given: Mapping[str, Any]) -> None:
         default = inspect.signature(calibrate).parameters[name].default
         if target not in targets and given[name] is not default and given[name] != default:
             raise UserError(f"{name} is for {' or '.join(targets)}, not for {target}; leave it out")
-    for name, choices in (("rule", ("best", "published")), ("loss", ("wrong", "brier"))):
+    for name, choices in (("rule", ("best", "published", "precision")), ("loss", ("wrong", "brier"))):
         word_of(name, given[name], choices, name)
     flag("per_class", given["per_class"])
     if given["temperatures"] is not None:

@@ -114,9 +114,10 @@ def _words(calibration: Any) -> list[str]:
 
 def _target(target: dict[str, Any]) -> str:
     if "budget" in target:
-        return (
-            f"a mean of {count(target['budget'])} FLOPs ({target['convention']}), {target['rule']} thresholds"
-        )
+        rule = f"{target['rule']} thresholds"
+        if "precision" in target:
+            rule += f", {100 * target['precision']:g} % of those that leave right"
+        return f"a mean of {count(target['budget'])} FLOPs ({target['convention']}), {rule}"
     if "latency" in target:
         static = _amount(target["static"], target)
         return (

@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 import torch
 
+from offramp.exits.calibration._precision import PRECISIONS, precise_thresholds
 from offramp.exits.calibration._search import Candidate, best_of, best_thresholds, pruned, sharpened
 from offramp.exits.calibration._table import Table, tabulate, with_thresholds
 from offramp.exits.calibration.published import POINTS, planned, published_thresholds
@@ -15,7 +16,7 @@ from offramp.exits.decisions import Paths
 from offramp.exits.exit_logits import ExitLogits
 from offramp.exits.policy import Policy
 
-__all__ = ["best", "best_that_pays", "cheapest", "published_within"]
+__all__ = ["best", "best_that_pays", "cheapest", "precise_within", "published_within"]
 
 ROUNDING = 1e-9  # of a sum of costs
 
@@ -37,6 +38,31 @@ def published_within(recorded: ExitLogits, reading: Policy, costs: Paths, limit:
     work = _Work(recorded, reading, costs, limit)
     candidate = max(work.published(), key=lambda point: point.cost, default=None)
     return None if candidate is None else work.policy(candidate)
+
+
+def precise_within(
+    recorded: ExitLogits, reading: Policy, costs: Paths, limit: float, *, per_class: bool = False
+) -> tuple[Policy, float] | None:
+    """The policy of the precision at which those that leave cost most within a limit, and that precision.
+
+    Args:
+        recorded: The samples.
+        reading: Says how confidences are read.
+        costs: What it takes to leave at each exit.
+        limit: Of the mean cost of a sample.
+        per_class: Whether each predicted class has a threshold of its own.
+
+    Returns:
+        None if none of :data:`PRECISIONS` keeps to the limit.
+    """
+    work = _Work(recorded, reading, costs, limit)
+    table, classes = work.tables(work.every), recorded.classes if per_class else 1
+    tried = [
+        (Candidate.of(table, precise_thresholds(table, precision, classes=classes)), float(precision))
+        for precision in PRECISIONS
+    ]
+    found = max((each for each in tried if each[0].cost <= work.limit), key=lambda e: e[0].cost, default=None)
+    return None if found is None else (work.policy(found[0]), found[1])
 
 
 def best(

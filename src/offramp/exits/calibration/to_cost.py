@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from offramp.errors import UserError, shown
 from offramp.exits.calibration._achieved import achieved
-from offramp.exits.calibration._budget import best, best_that_pays, cheapest, published_within
+from offramp.exits.calibration._budget import (
+    best,
+    best_that_pays,
+    cheapest,
+    precise_within,
+    published_within,
+)
 from offramp.exits.calibration.amounts import operations, seconds
 from offramp.exits.calibration.reading import Reader
 from offramp.exits.exit_logits import ExitLogits
@@ -18,7 +24,7 @@ from offramp.nets import MultiExitNet
 
 __all__ = ["Rule", "to_budget", "to_latency"]
 
-Rule = Literal["best", "published"]
+Rule = Literal["best", "published", "precision"]
 
 
 def to_budget(
@@ -42,15 +48,18 @@ def to_budget(
             f"budget={shown(budget)} is {limit:.0f} operations per sample, and the cheapest answer, that of "
             f"exit {exit}, takes {least:.0f}; give `budget={least:.0f}` or more"
         )
-    target = {"budget": limit, "convention": costs.convention, "rule": rule}
+    target: dict[str, Any] = {"budget": limit, "convention": costs.convention, "rule": rule}
     policy: Policy | None = Policy.full(recorded.num_exits)
     if rule == "published":
         policy = published_within(recorded, reader.fit(recorded), costs, limit)
+    elif rule == "precision":
+        found = precise_within(recorded, reader.fit(recorded), costs, limit, per_class=per_class)
+        policy, target["precision"] = found or (None, None)
     elif limit < costs.static:
         policy = best(recorded, reader.fit(recorded), costs, limit, per_class=per_class)
     if policy is None:
         raise UserError(
-            f"the published curve begins above budget={shown(budget)} on these samples; "
+            f"the thresholds of rule={rule} begin above budget={shown(budget)} on these samples; "
             "give a larger one, or `rule='best'`"
         )
     return replace(policy, calibration={"target": target, "achieved": achieved(policy, recorded, costs)})
