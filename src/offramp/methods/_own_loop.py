@@ -81,8 +81,9 @@ class OwnLoopMethod(BoundMethod):
         Raises:
             UserError: The method needs another optimiser.
         """
+        made = super().optimizer(optimizer, clip)
         self._has_optimizer = True
-        return super().optimizer(optimizer, clip)
+        return made
 
     def losses(
         self, inputs: Any, targets: Any = None, *, whole: Any = None, share: float = 1.0, more: bool = False

@@ -92,7 +92,7 @@ def test_the_policy_says_which_precision_it_has():
     noted = {**policy.calibration, "samples": 300}
     told = policy_text(Policy(policy.thresholds, calibration=noted))
     assert f"precision thresholds, {100 * precision:g} % of those that leave right" in told
-    with pytest.raises(UserError, match=r"thresholds of rule=precision begin above budget=21.*rule='best'"):
+    with pytest.raises(UserError, match=r"curve of all precisions begins above budget=21.*rule='best'"):
         to_budget(made_logits(40, seed=3), Reader(), costs_without_first(), 21, rule="precision")
 
 

@@ -167,6 +167,11 @@ def test_a_weight_multiplies_the_steps_and_not_the_loss():
     torch.testing.assert_close(weighted, take(rows, 5) * torch.tensor([1.0, 100.0]).double())
 
 
+def test_a_weight_of_zero_takes_no_step():
+    rows = [torch.tensor([1.0, 0.0]).double(), torch.zeros(2).double()]  # as 0 times a loss leaves it
+    torch.testing.assert_close(take(rows, 5, factors={0: 1.0, 1: 0.0}), take(rows[:1], 5))
+
+
 def test_a_balancers_weights_multiply_the_steps_too():
     """uncertainty: at first the weights are 1/2, whatever the moments do."""
     net = tasks_net()

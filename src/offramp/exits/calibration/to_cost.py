@@ -58,9 +58,10 @@ def to_budget(
     elif limit < costs.static:
         policy = best(recorded, reader.fit(recorded), costs, limit, per_class=per_class)
     if policy is None:
+        curve = "published curve" if rule == "published" else "curve of all precisions"
         raise UserError(
-            f"the thresholds of rule={rule} begin above budget={shown(budget)} on these samples; "
-            "give a larger one, or `rule='best'`"
+            f"the {curve} begins above budget={shown(budget)} on these samples; give a larger one, or "
+            "`rule='best'`"
         )
     return replace(policy, calibration={"target": target, "achieved": achieved(policy, recorded, costs)})
 

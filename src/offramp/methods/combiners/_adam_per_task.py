@@ -113,7 +113,7 @@ class AdamPerTask(torch.optim.Optimizer):
                 for p, gradient in found.items():
                     mine = self.owner.get(p, len(self.parts) - 1) == k
                     own = row.get(p) if p in apart else gradient if mine else None
-                    p.grad = None if own is None else own.to(p.dtype) / factor
+                    p.grad = None if own is None or not factor else own.to(p.dtype) / factor
                 if self.clip:
                     torch.nn.utils.clip_grad_norm_([*found], self.clip)
                 for p, share in decay.items():
