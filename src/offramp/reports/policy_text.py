@@ -42,7 +42,8 @@ def policy_text(policy: Policy) -> str:
         threshold, share = each["threshold"], each["share"]
         shown = "all leave" if exit == policy.num_exits else "not evaluated"
         if isinstance(threshold, tuple):
-            shown = f"{_shown(min(threshold))} to {_shown(max(threshold))} by class"
+            ends = [*dict.fromkeys(map(_shown, (min(threshold), max(threshold))))]
+            shown = f"{' to '.join(ends)} by class"
         elif threshold is not None:
             shown = _shown(threshold)
         rows.append(
