@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from offramp.errors import UserError, guess, shown
-from offramp.papers import _dfs, _dfs_curves, _dr_mgf, _dr_mgf_tasks
+from offramp.papers import _dfs, _dfs_curves, _dr_mgf, _dr_mgf_routes, _dr_mgf_tasks
 from offramp.papers.published import Curve, Table, TaskTable
 
-__all__ = ["CURVES", "TABLES", "published_curve", "published_table"]
+__all__ = ["CURVES", "SIMILARITIES", "STEP_TIMES", "TABLES", "published_curve", "published_table"]
 
 TABLES: Mapping[str, Table | TaskTable] = MappingProxyType(
     {
@@ -28,6 +28,10 @@ TABLES: Mapping[str, Table | TaskTable] = MappingProxyType(
         "dr-mgf-table6": _dr_mgf_tasks.TABLE_6,
     }
 )
+
+# Numbers of figures that no command shows beside a user's own runs.
+STEP_TIMES = (*_dfs.STEP_TIMES, *_dfs.STEP_TIMES_BY_BETA)
+SIMILARITIES = _dr_mgf_routes.SIMILARITIES
 
 CURVES: Mapping[str, Curve] = MappingProxyType({"dfs-fig3": _dfs_curves.FIGURE_3})
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-__all__ = ["Curve", "StepTime", "Table", "TaskTable"]
+__all__ = ["Curve", "Similarities", "StepTime", "Table", "TaskTable"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,26 @@ class Curve:
     points: Mapping[str, tuple[tuple[float, float], ...]]
     flops: tuple[float, ...]
     flops_unit: float
+    remark: str = ""
+    label: str = "published"
+
+
+@dataclass(frozen=True)
+class Similarities:
+    """Published cosines of what the exits of a network have learned to prefer.
+
+    Attributes:
+        source: Paper and figure number.
+        net: Our name of the network.
+        data: What it was trained on.
+        cosines: Two exits, from 1 -> the cosine of their learned importance.
+        remark: What else is known of the numbers.
+    """
+
+    source: str
+    net: str
+    data: str
+    cosines: Mapping[tuple[int, int], float]
     remark: str = ""
     label: str = "published"
 

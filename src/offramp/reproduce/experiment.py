@@ -68,6 +68,7 @@ class Experiment:
         baseline: Label of the row that the others are compared with; by default joint training.
         differs: What is known to differ from what was published, whatever data and scale: a line each.
         kind: ``"table"`` or ``"figure"``.
+        runs: Name of the table whose runs a figure is drawn from, some or all; by default it has its own.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Experiment:
     baseline: str = ""
     differs: tuple[str, ...] = ()
     kind: str = "table"
+    runs: str = ""
 
     @property
     def full_recipe(self) -> Recipe:

@@ -61,6 +61,12 @@ class Plan:
         return f"{self.experiment.name} ({self.experiment.source}): {nets} on {self.source.name}{scale}"
 
     @property
+    def folder(self) -> Path:
+        """Where the report goes: beside the runs; that of a figure, which may share them, in its own folder."""
+        out = self.sweep.out
+        return out if self.experiment.kind == "table" else out / self.experiment.name
+
+    @property
     def text(self) -> str:
         """The sweep as a file: its title in a comment, and YAML."""
         return f"# {self.title}\n{yaml.safe_dump(self.values, sort_keys=False, width=100)}"
@@ -100,7 +106,7 @@ def plan_of(
     values = {
         "data": source.text,
         "net": nets[experiment.net],
-        "out": str(Path("runs") / experiment.name) if out is None else str(out),
+        "out": str(Path("runs") / (experiment.runs or experiment.name)) if out is None else str(out),
         "seeds": list(experiment.seeds if seeds is None else seeds),
         "recipe": experiment.recipe,
         **settings,

@@ -48,7 +48,7 @@ def plan(
     Args:
         name: A key of :data:`~offramp.reproduce.catalogue.EXPERIMENTS`, e.g. ``"dfs-table2"``.
         data: The published set: a folder, or a name that :func:`offramp.data.open_data` opens.
-        out: Folder of the runs; by default ``runs/<name>``.
+        out: Folder of the runs; by default ``runs/<name>``, or the table's whose runs a figure is drawn from.
         stand_in: Other data in its place, as ``"CIFAR-100=path"``.
         scale: Shrinks width, training images and epochs alike, e.g. ``"1/16"``.
         only: Rows, by their labels or by the names of their methods; by default all.
@@ -65,7 +65,8 @@ def reproduce(planned: Plan, *, jobs: int = 1, quiet: bool = False) -> Reproduct
     """Train what a plan asks for and is not trained yet, and report it beside what was published.
 
     The folder of the plan gets the runs, ``sweep.yaml``, ``reproduction.txt`` and ``reproduction.json``, and
-    what the kind of report writes. A plan that is stopped goes on when it is given again.
+    what the kind of report writes; of a figure all but the runs goes to a folder of its own in it. A plan
+    that is stopped goes on when it is given again.
 
     Args:
         planned: The plan.
@@ -95,8 +96,9 @@ def reproduce(planned: Plan, *, jobs: int = 1, quiet: bool = False) -> Reproduct
         "untrained": {row.label: row.untrained for row in planned.untrained},
         "failed": {failure.name: failure.reason for failure in outcome.failures},
     }
-    out = planned.sweep.out
+    out = planned.folder
     with disk_errors(out):
+        out.mkdir(exist_ok=True)
         (out / "sweep.yaml").write_text(planned.text, encoding="utf-8")
         (out / "reproduction.txt").write_text(text + "\n", encoding="utf-8")
         (out / "reproduction.json").write_text(plain_json(document, indent=1) + "\n", encoding="utf-8")

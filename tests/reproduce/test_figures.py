@@ -1,0 +1,100 @@
+"""Every published figure is drawn at the tiniest scale, from runs that figures and tables share."""
+
+import json
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+import torch
+
+import offramp
+from offramp.nets.text import build
+from offramp.reproduce import EXPERIMENTS, plan, reproduce, reproduction
+from offramp.runs.sets import open_set
+from offramp.sweeps import SweepResult
+from offramp.sweeps._trials import trials
+
+STAND_INS = {
+    "CIFAR-10": "digits",
+    "CIFAR-100": "digits",
+    "NYUv2": "rooms:images=8,test=2,height=32,width=32",
+}
+FIGURES = [name for name, each in EXPERIMENTS.items() if each.kind == "figure"]
+PICTURES = {
+    "dfs-fig3": {"budget"},
+    "dfs-fig5-accuracy": {"beta"},
+    "dr-mgf-fig4": {"conflict"},
+    "dr-mgf-fig5": {"importance", "importance-same-owners"},
+    "dr-mgf-fig7": {"budget"},
+    "dr-mgf-fig10": {"convergence"},
+    "dr-mgf-fig11": {"convergence"},
+    "dr-mgf-fig12": {"routes", "routes-importance", "similarity"},
+    "dr-mgf-fig13": {"routes", "routes-importance", "similarity"},
+}
+TRAINED = []
+
+
+def in_process(sweep, *, jobs, quiet):
+    """The trainings of a sweep, one after the other and without new processes."""
+    folders = {}
+    for trial in trials(sweep, (Fraction(1),)):
+        if not trial.finished:
+            data = open_set(sweep.data, trial.recipe)
+            torch.manual_seed(0)
+            net = build(trial.entry.net, input_size=data.input_size, targets=data.targets)
+            recipe = trial.recipe.replace(options={}, test_limit=4)
+            offramp.fit(net, data, trial.entry.method, recipe, trial.folder, quiet=True)
+            TRAINED.append(trial.folder)
+        folders[trial.entry.label] = (trial.folder,)
+    return SweepResult(tuple(folder for (folder,) in folders.values()), (), folders)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture
+def drawn(runs, monkeypatch):
+    """Draws a figure; figures that share the runs of a table do so here."""
+    monkeypatch.setattr(reproduction, "sweep", in_process)
+
+    def draw(name):
+        experiment = EXPERIMENTS[name]
+        rows = [row.label for row in experiment.rows if not row.untrained]
+        planned = plan(
+            name,
+            only=rows if len(rows) < 5 else [rows[0], rows[-1]],
+            out=runs / (experiment.runs or name),
+            stand_in=f"{experiment.data}={STAND_INS[experiment.data]}",
+            scale="1/100000",
+        )
+        found = reproduce(planned, quiet=True)
+        folder = runs / (experiment.runs or name) / name
+        assert json.loads((folder / "reproduction.json").read_text()) == json.loads(
+            json.dumps(found.document)
+        )
+        assert (folder / "reproduction.txt").read_text() == found.text + "\n"
+        return found, folder
+
+    return draw
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in FIGURES if not name.endswith("cifar10")])
+def test_every_figure_has_its_pictures_and_numbers(drawn, name):
+    found, folder = drawn(name)
+    figure = "-".join(name.split("-")[:3]) if name.startswith("dr-mgf") else name
+    pictures = {path.stem for path in folder.glob("*.png")}
+    assert pictures == PICTURES[figure]
+    assert all((folder / f"{picture}.png").stat().st_size > 5_000 for picture in pictures)
+    assert "which stands in for" in found.text.splitlines()[0]
+    assert "differs: training images" in found.text or "NYUv2" in found.text
+
+
+def test_figures_of_cifar_10_are_those_of_cifar_100_on_other_data():
+    for name in FIGURES:
+        if name.endswith("cifar10"):
+            ten, hundred = EXPERIMENTS[name], EXPERIMENTS[name + "0"]
+            named = {"name": "", "data": "", "runs": "", "settings": {}, "differs": (), "report": None}
+            assert replace(ten, **named) == replace(hundred, **named)
