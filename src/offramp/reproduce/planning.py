@@ -62,7 +62,7 @@ class Plan:
 
     @property
     def folder(self) -> Path:
-        """Where the report goes: beside the runs; that of a figure, which may share them, in its own folder."""
+        """Where the report goes: beside the runs; for a figure, which may share them, in its own folder."""
         out = self.sweep.out
         return out if self.experiment.kind == "table" else out / self.experiment.name
 
