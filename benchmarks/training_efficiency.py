@@ -1,4 +1,4 @@
-"""Where a training step's time goes, by the protocol of the Deep Feature Surgery paper (Figs 4 to 6).
+"""Where a training step's time goes, by the protocol of the Deep Feature Surgery paper (Figs 4 and 5).
 
 For each batch size, joint training, BYOT (self-distillation of probabilities and features) and DFS over beta:
 101 iterations on a real loader, the first discarded; seconds of the forward pass, the backward pass, data
@@ -13,121 +13,41 @@ loss; the published code has convolutions there, which all of its methods run fo
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from _result import result_file, write_result
 
 import offramp.nets
-from offramp.data import Batch, ImageData, open_data, pipeline
+from offramp.data import ImageData, open_data, pipeline
 from offramp.memory import keep_freed_memory
 from offramp.methods import method
-from offramp.methods.bound import BoundMethod
-
-PHASES = ("forward", "backward", "data", "other")
+from offramp.reproduce._step_times import PHASES, StepTimer, endless, take_turns
 
 
-class Trainer:
-    """One method on its own net, optimiser and loader.
-
-    Args:
-        args: The command line.
-        data: The data set.
-        batch: Number of images of a step.
-        name: The method.
-        beta: Of DFS; None for other methods.
-    """
-
-    def __init__(
-        self, args: argparse.Namespace, data: ImageData, batch: int, name: str, beta: float | None
-    ) -> None:
-        torch.manual_seed(0)
-        net = offramp.nets.create(args.net, num_classes=data.num_classes, width=args.width).to(args.device)
-        if args.channels_last:
-            net = net.to(memory_format=torch.channels_last)
-        chosen = method(name, {} if beta is None else {"beta": beta})
-        self.bound = BoundMethod(chosen, chosen.prepare(net))
-        self.net = torch.compile(net) if args.compile else net
-        learned = [*net.parameters(), *self.bound.parameters()]
-        self.optimiser = torch.optim.SGD(learned, lr=0.1, momentum=0.9, weight_decay=5e-4)
-        self.args, self.data, self.batch, self.name, self.beta = args, data, batch, name, beta
-        self.batches = self._endless()
-        self.phases: dict[str, list[float]] = defaultdict(list)
-
-    def _endless(self) -> Iterator[Batch]:
-        transform, _ = pipeline(self.args.augment, self.data)
-        epoch = 0
-        while True:
-            yield from self.data.train.batches(
-                self.batch, transform=transform, device=torch.device(self.args.device), epoch=epoch,
-                shuffle=True, drop_last=True,
-            )  # fmt: skip
-            epoch += 1
-
-    def _now(self) -> float:
-        if self.args.device == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter()
-
-    def step(self) -> None:
-        start = self._now()
-        batch = next(self.batches)
-        images = batch.inputs
-        if self.args.size != images.shape[-1]:
-            images = F.interpolate(images, size=self.args.size)
-        if self.args.channels_last:
-            images = images.to(memory_format=torch.channels_last)
-        batch = replace(batch, inputs=images)
-        loaded = self._now()
-        dtype = getattr(torch, self.args.dtype)
-        with torch.autocast(self.args.device, dtype=dtype, enabled=dtype != torch.float32):
-            passed = self.bound.step(batch, self.net, [*self.bound.net.outputs.values()], reach={"features"})
-        forward = self._now()
-        loss = torch.stack(self.bound.losses_of(passed)).sum()
-        self.optimiser.zero_grad(set_to_none=True)
-        ready = self._now()
-        loss.backward()
-        backward = self._now()
-        self.optimiser.step()
-        end = self._now()
-        for phase, seconds in (
-            ("data", loaded - start), ("forward", forward - loaded), ("backward", backward - ready),
-            ("other", ready - forward + end - backward),
-        ):  # fmt: skip
-            self.phases[phase].append(seconds)
-
-    def row(self) -> dict[str, object]:
-        """Means of the phases, and frames per second."""
-        means = {phase: statistics.fmean(self.phases[phase]) for phase in PHASES}
-        totals = [sum(step) for step in zip(*(self.phases[phase] for phase in PHASES), strict=True)]
-        return {
-            "batch": self.batch, "method": self.name, "beta": self.beta, **means,
-            "fps": self.batch / sum(means.values()), "median_step": statistics.median(totals),
-            "iterations": len(totals),
-        }  # fmt: skip
+def timer(args: argparse.Namespace, data: ImageData, batch: int, name: str, beta: float | None) -> StepTimer:
+    """A method on its own net, optimiser and loader; beta is of DFS."""
+    torch.manual_seed(0)
+    net = offramp.nets.create(args.net, num_classes=data.num_classes, width=args.width).to(args.device)
+    if args.channels_last:
+        net = net.to(memory_format=torch.channels_last)
+    transform, _ = pipeline(args.augment, data)
+    device = torch.device(args.device)
+    batches = endless(data.train, batch, transform, device, side=args.size, channels_last=args.channels_last)
+    chosen = method(name, {} if beta is None else {"beta": beta})
+    return StepTimer(chosen, net, batches, dtype=getattr(torch, args.dtype), compiled=args.compile)
 
 
 def measure(args: argparse.Namespace, data: ImageData, batch: int) -> list[dict[str, object]]:
     """The rows of a batch size: joint training first, to which the frames per second are related."""
     methods = [("joint", None), ("byot", None), *(("dfs", beta) for beta in args.betas)]
-    trainers = [Trainer(args, data, batch, name, beta) for name, beta in methods]
-    for trainer in trainers:
-        trainer.step()
-        trainer.phases.clear()
-    done = 1
-    while done < args.iterations:
-        turn = min(args.turn, args.iterations - done)
-        for trainer in trainers:
-            for _ in range(turn):
-                trainer.step()
-        done += turn
-    rows = [trainer.row() for trainer in trainers]
-    return [{**row, "fps_over_joint": row["fps"] / rows[0]["fps"]} for row in rows]
+    timers = [timer(args, data, batch, name, beta) for name, beta in methods]
+    take_turns(timers, args.iterations, args.turn)
+    times = [each.times(batch) for each in timers]
+    return [
+        {"batch": batch, "method": name, "beta": beta, **row, "fps_over_joint": row["fps"] / times[0]["fps"]}
+        for (name, beta), row in zip(methods, times, strict=True)
+    ]
 
 
 def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -163,7 +83,6 @@ def main(words: Sequence[str] | None = None) -> None:
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     data = open_data(args.data)
-
     rows = []
     for batch in args.batches:
         for row in measure(args, data, batch):

@@ -38,10 +38,10 @@ def test_each_method_trains_what_is_its_own(benchmark):
     """BYOT its layers beside the net; DFS the heads as joint training does, and the stages otherwise."""
     args, data = benchmark.parsed(WORDS), open_data("digits")
     methods = [("joint", None), ("byot", None), ("dfs", 0.5)]
-    trainers = [benchmark.Trainer(args, data, 16, *each) for each in methods]
-    for trainer in trainers:
-        trainer.step()
-    joint, byot, dfs = (trainer.bound for trainer in trainers)
+    timers = [benchmark.timer(args, data, 16, *each) for each in methods]
+    for timer in timers:
+        timer.step()
+    joint, byot, dfs = (timer.bound for timer in timers)
     layers = [*byot.parameters()]
     assert len(layers) == 10  # weight and bias of the layers of five exits
     assert all(p.grad.any() for p in layers)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import tyro
 
 from offramp.cli._answer import OUTPUT, Answer, OutputFlags
 from offramp.errors import UserError
-
-if TYPE_CHECKING:
-    from offramp.reproduce import Experiment
 
 __all__ = ["ReproduceCommand"]
 
@@ -59,13 +55,11 @@ class ReproduceCommand:
 
     def run(self) -> Answer:
         """List, estimate or reproduce."""
-        from offramp.checks import word_of
-        from offramp.reproduce import EXPERIMENTS, estimate, plan, reproduce
+        from offramp.cli._reproduce_list import listed
+        from offramp.reproduce import ComputationPlan, estimate, plan, reproduce
 
-        if self.name:
-            word_of("name", self.name, EXPERIMENTS, "published table or figure")
         if self.list:
-            return _listed([EXPERIMENTS[self.name]] if self.name else [*EXPERIMENTS.values()])
+            return listed(self.name)
         if not self.name:
             raise UserError("no table or figure is named; see offramp reproduce --list")
         planned = plan(
@@ -80,6 +74,9 @@ class ReproduceCommand:
         if not self.dry_run:
             found = reproduce(planned, jobs=self.jobs)
             return Answer(found.document, found.text, trouble=found.error)
+        if isinstance(planned, ComputationPlan):
+            document = {**planned.to_dict(), "differs": [*planned.differs]}
+            return Answer(document, f"{planned.title}\n\nno network is trained for it\n{planned.notes()}")
         cost = estimate(planned, self.jobs)
         document = {
             "title": planned.title,
@@ -89,41 +86,3 @@ class ReproduceCommand:
             "untrained": {row.label: row.untrained for row in planned.untrained},
         }
         return Answer(document, f"{planned.text}\n{cost.table()}\n\n{planned.notes()}")
-
-
-def _listed(experiments: Sequence[Experiment]) -> Answer:
-    document = [_experiment(each) for each in experiments]
-    blocks = []
-    for each in experiments:
-        rows = [
-            f"{row.label} (not trained: {row.untrained})" if row.untrained else row.label for row in each.rows
-        ]
-        blocks.append(
-            f"{each.name}: {each.source}\n    {', '.join(each.nets)} on {each.data}, recipe {each.recipe}, "
-            f"seeds {', '.join(map(str, each.seeds))}\n    {', '.join(rows)}"
-        )
-    return Answer(document, "\n".join(blocks))
-
-
-def _experiment(each: Experiment) -> dict[str, Any]:
-    return {
-        "name": each.name,
-        "kind": each.kind,
-        "source": each.source,
-        "data": each.data,
-        "nets": [*each.nets],
-        "recipe": each.recipe,
-        "seeds": [*each.seeds],
-        "rows": [
-            {
-                "label": row.label,
-                "method": row.trained_as,
-                "settings": dict(row.settings),
-                "net": row.net or each.net,
-                "remark": row.remark,
-                "untrained": row.untrained or None,
-            }
-            for row in each.rows
-        ],
-        "differs": [*each.differs],
-    }

@@ -20,7 +20,7 @@ from offramp.sweeps import SweepResult
 __all__ = ["budget_report", "diagnosis_report"]
 
 BATCHES = 200  # of a diagnosis at full scale: correlations over few say little
-FEWEST = 4
+FEWEST = 2
 
 
 def budget_report(plan: Plan, outcome: SweepResult) -> Report:

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from offramp.checks import of_kind
 from offramp.data import OpenedData, is_embedded
 from offramp.errors import UserError, shown
-from offramp.reproduce.experiment import Experiment
+from offramp.recipes import Recipe
 from offramp.reproduce.published_sets import SETS, PublishedSet
 from offramp.runs.sets import open_set
 
 __all__ = ["Source", "source_of"]
+
+
+class _OnData(Protocol):
+    """A table or figure that is on a published set."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def data(self) -> str: ...
+
+    @property
+    def full_recipe(self) -> Recipe: ...
 
 
 @dataclass(frozen=True)
@@ -54,7 +67,7 @@ class Source:
         ]
 
 
-def source_of(experiment: Experiment, data: str | None, stand_in: str | None) -> Source:
+def source_of(experiment: _OnData, data: str | None, stand_in: str | None) -> Source:
     """Open the data of an experiment.
 
     Args:
@@ -100,9 +113,7 @@ def _named(stand_in: object, published: PublishedSet, example: str) -> str:
     return text
 
 
-def _open(
-    text: str, experiment: Experiment, published: PublishedSet
-) -> tuple[OpenedData[Any], dict[str, Any]]:
+def _open(text: str, experiment: _OnData, published: PublishedSet) -> tuple[OpenedData[Any], dict[str, Any]]:
     """The data as the networks read them: images of other sizes, or of several, are cut to the side."""
     recipe = experiment.full_recipe
     cut = {} if published.side is None or recipe.size is not None else {"size": published.side}

@@ -66,6 +66,17 @@ class Plan:
         out = self.sweep.out
         return out if self.experiment.kind == "table" else out / self.experiment.name
 
+    def to_dict(self) -> dict[str, Any]:
+        """What is reproduced, as plain values."""
+        return {
+            "name": self.experiment.name,
+            "title": self.title,
+            "published_data": self.experiment.data,
+            "data": self.data.name,
+            "stands_in": self.source.stands_in,
+            "scale": str(self.scale),
+        }
+
     @property
     def text(self) -> str:
         """The sweep as a file: its title in a comment, and YAML."""

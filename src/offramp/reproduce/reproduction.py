@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from offramp.checks import of_kind, word_of
+from offramp.errors import UserError
 from offramp.plain_json import plain_json
-from offramp.reproduce.catalogue import EXPERIMENTS
+from offramp.reproduce.catalogue import COMPUTATIONS, EXPERIMENTS, NOT_KNOWN
+from offramp.reproduce.computation import ComputationPlan, computation_plan
+from offramp.reproduce.experiment import Report
 from offramp.reproduce.planning import Plan, plan_of
 from offramp.runs.files import disk_errors
 from offramp.sweeps import sweep
@@ -42,11 +45,12 @@ def plan(
     scale: str | float | Fraction = 1,
     only: Sequence[str] = (),
     seeds: Sequence[int] | None = None,
-) -> Plan:
+) -> Plan | ComputationPlan:
     """Plan the reproduction of a published table or figure; nothing is trained or written.
 
     Args:
-        name: A key of :data:`~offramp.reproduce.catalogue.EXPERIMENTS`, e.g. ``"dfs-table2"``.
+        name: A key of :data:`~offramp.reproduce.catalogue.EXPERIMENTS`, e.g. ``"dfs-table2"``, or of
+            :data:`~offramp.reproduce.catalogue.COMPUTATIONS`.
         data: The published set: a folder, or a name that :func:`offramp.data.open_data` opens.
         out: Folder of the runs; by default ``runs/<name>``, or the table's whose runs a figure is drawn from.
         stand_in: Other data in its place, as ``"CIFAR-100=path"``.
@@ -55,13 +59,20 @@ def plan(
         seeds: By default those of the publication.
 
     Raises:
-        UserError: No such table or row, data that are not the published set, or a value out of range.
+        UserError: No such table, figure or row, data that are not the published set, an argument that has no
+            meaning for a figure that nothing is trained for, or a value out of range.
     """
-    experiment = EXPERIMENTS[word_of("name", name, EXPERIMENTS, "published table or figure")]
-    return plan_of(experiment, data, out, stand_in=stand_in, scale=scale, only=only, seeds=seeds)
+    if name in NOT_KNOWN:
+        raise UserError(f"{name} cannot be reproduced: {NOT_KNOWN[name]}; name another table or figure")
+    word_of("name", name, {**EXPERIMENTS, **COMPUTATIONS}, "published table or figure")
+    if name in COMPUTATIONS:
+        return computation_plan(
+            COMPUTATIONS[name], data, out, stand_in=stand_in, scale=scale, only=only, seeds=seeds
+        )
+    return plan_of(EXPERIMENTS[name], data, out, stand_in=stand_in, scale=scale, only=only, seeds=seeds)
 
 
-def reproduce(planned: Plan, *, jobs: int = 1, quiet: bool = False) -> Reproduction:
+def reproduce(planned: Plan | ComputationPlan, *, jobs: int = 1, quiet: bool = False) -> Reproduction:
     """Train what a plan asks for and is not trained yet, and report it beside what was published.
 
     The folder of the plan gets the runs, ``sweep.yaml``, ``reproduction.txt`` and ``reproduction.json``, and
@@ -77,29 +88,39 @@ def reproduce(planned: Plan, *, jobs: int = 1, quiet: bool = False) -> Reproduct
         UserError: A mistake that is found before the first run starts, or every run failed.
         Interruption: The runs were stopped; the same plan goes on.
     """
-    of_kind("planned", planned, Plan, "a Plan, which offramp.reproduce.plan gives")
+    of_kind("planned", planned, Plan | ComputationPlan, "what offramp.reproduce.plan returns")
+    if isinstance(planned, ComputationPlan):
+        report = planned.computation.report(planned)
+        return _written(planned, report, {}, {})
     outcome = sweep(planned.sweep, jobs=jobs, quiet=quiet)
     if outcome.error is not None and not outcome.finished:
         raise outcome.error
     report = planned.experiment.report(planned, outcome)
-    failed = [f"failed: {failure.name}: {failure.reason}" for failure in outcome.failures]
-    text = "\n\n".join([planned.title, report.text, "\n".join([planned.notes(), *failed])])
+    failed = {failure.name: failure.reason for failure in outcome.failures}
+    found = _written(planned, report, failed, {"sweep.yaml": planned.text})
+    return replace(found, error=outcome.error)
+
+
+def _written(
+    planned: Plan | ComputationPlan, report: Report, failed: Mapping[str, str], files: Mapping[str, str]
+) -> Reproduction:
+    """The report with all that differs, written into the plan's folder beside other files."""
+    lines = [planned.notes(), *(f"failed: {name}: {reason}" for name, reason in failed.items())]
+    text = "\n\n".join([planned.title, report.text, "\n".join(lines)])
     document = {
-        "name": planned.experiment.name,
-        "title": planned.title,
-        "published_data": planned.experiment.data,
-        "data": planned.data.name,
-        "stands_in": planned.source.stands_in,
-        "scale": str(planned.scale),
+        **planned.to_dict(),
         **report.document,
         "differs": [*planned.differs],
-        "untrained": {row.label: row.untrained for row in planned.untrained},
-        "failed": {failure.name: failure.reason for failure in outcome.failures},
+        "untrained": {row.label: row.untrained for row in getattr(planned, "untrained", ())},
+        "failed": dict(failed),
     }
-    out = planned.folder
-    with disk_errors(out):
-        out.mkdir(exist_ok=True)
-        (out / "sweep.yaml").write_text(planned.text, encoding="utf-8")
-        (out / "reproduction.txt").write_text(text + "\n", encoding="utf-8")
-        (out / "reproduction.json").write_text(plain_json(document, indent=1) + "\n", encoding="utf-8")
-    return Reproduction(document, text, outcome.error)
+    files = {
+        **files,
+        "reproduction.txt": text + "\n",
+        "reproduction.json": plain_json(document, indent=1) + "\n",
+    }
+    with disk_errors(planned.folder):
+        planned.folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (planned.folder / name).write_text(content, encoding="utf-8")
+    return Reproduction(document, text)
