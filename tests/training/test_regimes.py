@@ -209,3 +209,10 @@ def test_more_epochs_would_have_been_other_periods(tmp_path):
             three_exits(), tiny_data(), "mixed", recipe.replace(epochs=6), tmp_path / "run", resume=True,
             quiet=True,
         )  # fmt: skip
+
+
+def test_each_period_is_announced(capsys):
+    fit(three_exits(), tiny_data(), "disjoint", RECIPE.replace(epochs=3, backbone_share=0.7))
+    told = capsys.readouterr().err
+    assert "epochs 1 to 2 of 3: backbone\n" in told
+    assert "epoch 3 of 3: heads\n" in told

@@ -193,7 +193,9 @@ class Trainer:
         plan, ends = self.plan, self.plan.begins + self.period.epochs
         done = plan.begins * plan.total + plan.done(self.state)
         if len(self.periods) > 1 and not self.quiet:
-            say(f"epochs {plan.begins + 1} to {ends} of {self.recipe.epochs}: {self.period.name}")
+            first = plan.begins + 1
+            which = f"epoch {first}" if first == ends else f"epochs {first} to {ends}"
+            say(f"{which} of {self.recipe.epochs}: {self.period.name}")
         with Display(self.recipe.epochs, plan.total, done=done, quiet=self.quiet) as display:
             while self.state.epoch < ends:
                 for phase in range(self.state.phase, len(plan.phases)):
