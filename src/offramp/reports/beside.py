@@ -102,8 +102,7 @@ def _text(rows: Sequence[Beside], result: Result) -> str:
     if has_tasks(result):
         columns = {f"{column.output} {column.metric}": column for column in columns_of(result, "compared")}
         names = {name: column.heading for name, column in columns.items()} | {"delta_m": DELTA_M}
-        values = {name: result.outputs[each.output].metrics[each.metric] for name, each in columns.items()}
-        places = {name: decimals(columns[name].metric, value) for name, value in values.items()}
+        places = {name: _places(name, column.metric, rows) for name, column in columns.items()}
     lines = []
     for row in rows:
         if row.ours is not None:
@@ -115,3 +114,10 @@ def _text(rows: Sequence[Beside], result: Result) -> str:
         ]
         lines.append([f"{row.label} (published)", *printed])
     return folded(["method", *names.values()], lines)
+
+
+def _places(name: str, metric: str, rows: Sequence[Beside]) -> int:
+    """How many decimals a column has, so that its smallest values have their digits, too."""
+    values = [row.published[name] for row in rows if name in row.published]
+    values += [row.ours[name].mean for row in rows if row.ours is not None]
+    return max(decimals(metric, value) for value in values)

@@ -114,6 +114,7 @@ def plan_of(
     source = source_of(experiment, data, stand_in)
     settings, opened = _settings(experiment, fraction, source)
     nets = _nets(experiment, fraction)
+    used = {row.net or experiment.net for row in rows}
     values = {
         "data": source.text,
         "net": nets[experiment.net],
@@ -134,7 +135,7 @@ def plan_of(
         data=opened,
         differs=(
             *source.differs,
-            *_other_settings(experiment, nets, values),
+            *_other_settings(experiment, {net: nets[net] for net in nets if net in used}, values),
             *experiment.differs,
             *(f"{row.label}: {row.remark}" for row in rows if row.remark),
         ),
