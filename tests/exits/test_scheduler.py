@@ -264,7 +264,7 @@ def test_flows_are_joined_in_order():
     a = Flow({"map": torch.arange(3.0), "table": torch.ones(2)}, torch.arange(3.0)[:, None], torch.zeros(3))
     b = Flow({"map": torch.arange(5.0), "table": torch.ones(2)}, torch.arange(5.0)[:, None], torch.ones(5))
     joined = Flow.join([a, b], [True, False])
-    assert joined.x["map"].tolist() == joined.logits[:, 0].tolist() == [0, 1, 2, 0, 1, 2, 3, 4]
+    assert joined.x["map"].tolist() == joined.handed[:, 0].tolist() == [0, 1, 2, 0, 1, 2, 3, 4]
     assert joined.x["table"].tolist() == [1, 1]
     assert joined.state.tolist() == [0] * 3 + [1] * 5
     b.x["table"].zero_()

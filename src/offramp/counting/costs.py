@@ -18,6 +18,7 @@ from offramp.counting._dry_run import dry_run, taking, total, walked
 from offramp.counting._one_piece import one_piece, unknown_piece
 from offramp.counting.conventions import CONVENTIONS
 from offramp.errors import UserError
+from offramp.nets.exits import first_of_chain
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.multi_task import MultiTaskNet
 from offramp.nets.net import Net, check_net
@@ -109,7 +110,7 @@ def cost(net: Net, input_size: tuple[int, ...] | None = None, convention: str | 
     run = dry_run(stages, forks, heads, sample, rule)
     costs = []
     for k in range(net.num_exits):
-        counted_heads = slice(0 if rule.all_heads else k, k + 1)
+        counted_heads = slice(0 if rule.all_heads else first_of_chain(heads, k), k + 1)
         parts = [*stages[: k + 1], *forks[: k + 1], *heads[counted_heads]]
         costs.append(ExitCost(_params(*parts), total([*run.stages[: k + 1], *run.heads[counted_heads]])))
     return Cost(

@@ -31,11 +31,11 @@ class Step(NamedTuple):
         gate: The gate behind them.
         batched: Which leaves of the feature behind them have a row for each sample.
         movable: Which of these may be written over where they are not the input's, since no module has them.
-        read_on: Whether the next head reads the logits of this exit.
+        read_on: Whether the next head reads what that of this exit hands on.
         cost: Operations of a sample that leaves here, from the input on; None where unknown.
     """
 
-    segment: Callable[[Any, Tensor | None], tuple[Any, Tensor]]
+    segment: Callable[[Any, Tensor | None], tuple[Any, Tensor, Tensor]]
     gate: Gate
     batched: list[bool]
     movable: list[bool]
@@ -49,9 +49,9 @@ class Step(NamedTuple):
             flow: Of these samples first, and perhaps copies that fill the batch up.
             samples: How many.
         """
-        x, logits = self.segment(flow.x, flow.logits)
+        x, logits, handed = self.segment(flow.x, flow.handed)
         reading = self.gate.read(logits, flow.state)
-        flow = Flow(x, logits if self.read_on else None, reading.state)
+        flow = Flow(x, handed if self.read_on else None, reading.state)
         if samples < len(logits):
             reading = Reading(reading.confidence[:samples], reading.prediction[:samples])
         return flow, reading

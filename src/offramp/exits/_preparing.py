@@ -90,11 +90,15 @@ def _checked(
     ready: list[PreparedSegment] = []
     for part in parts:
         if folded:
-            fold(part, few.x, few.logits, eager=eager)
-        few, many = (Flow(*part(flow.x, flow.logits)) for flow in (few, many))
+            fold(part, few.x, few.handed, eager=eager)
+        runs = [part(flow.x, flow.handed) for flow in (few, many)]
+        few, many = (Flow(x, handed) for x, _, handed in runs)
         batched = batched_leaves([few.x, many.x], [2, 3])
-        _check_axes(part, few, many, batched, last=part is parts[-1])
-        if not close(logits[part.exit - 1], many.logits):
+        for of_few, of_many in zip(*(run[1:] for run in runs), strict=True):  # logits, and what is handed on
+            _check_rows(part, of_few, of_many, batched)
+        if part is not parts[-1]:
+            _check_axes(part, few, many, batched)
+        if not close(logits[part.exit - 1], runs[1][1]):
             return ready, part.exit
         leaves = zip(batched, pytree.tree_leaves(many.x), strict=True)
         held = memory([vars(module) for part in parts for module in part.modules()])
@@ -103,28 +107,31 @@ def _checked(
     return ready, None
 
 
-def _check_axes(part: Segment, few: Flow, many: Flow, batched: Sequence[bool], *, last: bool) -> None:
-    """Check that the first axis is the batch, and that samples do not see each other."""
-    a, b = few.logits, many.logits
-    shapes = [None if logits is None else [*logits.shape] for logits in (a, b)]
-    if a is None or b is None or (len(a), len(b)) != (2, 3) or not any(batched):
+def _check_rows(part: Segment, a: Any, b: Any, batched: Sequence[bool]) -> None:
+    """Check that what a head gives for two and for three samples has a row for each, and of it alone."""
+    shapes = [[*given.shape] if isinstance(given, Tensor) else None for given in (a, b)]
+    if None in shapes or (len(a), len(b)) != (2, 3) or not any(batched):
         raise UserError(
             f"exit {part.exit} gives logits {shapes[0]} for 2 samples and {shapes[1]} for 3: the first axis "
             "of feature and logits is not the batch; permute them at the end of the stage"
         )
-    leaves = zip(pytree.tree_leaves(few.x), pytree.tree_leaves(many.x), batched, strict=True)
-    for two, three, has in () if last else leaves:
-        if not has and getattr(two, "shape", two) != getattr(three, "shape", three):
-            raise UserError(
-                f"the feature of exit {part.exit} holds {_form(two)} for 2 samples and {_form(three)} for 3, "
-                "whose first axis is not the batch; permute it at the end of the stage and back in the next"
-            )
     if not close(a, b[:2]):
         raise UserError(
             f"the logits of exit {part.exit} for a sample depend on the other samples of its batch, in eval "
             "mode too; build norm layers with track_running_stats=True, attention and recurrent layers with "
             "batch_first=True"
         )
+
+
+def _check_axes(part: Segment, few: Flow, many: Flow, batched: Sequence[bool]) -> None:
+    """Check that what a feature has no row of for each sample is the same for two and for three samples."""
+    leaves = zip(pytree.tree_leaves(few.x), pytree.tree_leaves(many.x), batched, strict=True)
+    for two, three, has in leaves:
+        if not has and getattr(two, "shape", two) != getattr(three, "shape", three):
+            raise UserError(
+                f"the feature of exit {part.exit} holds {_form(two)} for 2 samples and {_form(three)} for 3, "
+                "whose first axis is not the batch; permute it at the end of the stage and back in the next"
+            )
 
 
 def _form(leaf: Any) -> str:

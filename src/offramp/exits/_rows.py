@@ -19,12 +19,13 @@ class Flow(NamedTuple):
 
     Attributes:
         x: The feature, or the input.
-        logits: The logits of the exit before, ``[n, classes]``; None before the first.
+        handed: What the head of the exit before has handed on, its logits in most nets, ``[n, ...]``; None
+            before the first.
         state: What the confidence of the exit before has left for the next, ``[n, ...]``, or None.
     """
 
     x: Any
-    logits: Tensor | None = None
+    handed: Tensor | None = None
     state: Tensor | None = None
 
     def samples(self, batched: Sequence[bool]) -> int:
@@ -40,14 +41,14 @@ class Flow(NamedTuple):
             batched: Which leaves of the feature have a row for each sample; the others stay whole.
             movable: Which leaves may be written over; None: none.
         """
-        logits = None if self.logits is None else take(self.logits, rows)
+        handed = None if self.handed is None else take(self.handed, rows)
         state = None if self.state is None else take(self.state, rows)
         leaves, form = pytree.tree_flatten(self.x)
         taken = [
             take(leaf, rows, movable=may) if has else leaf
             for leaf, has, may in zip(leaves, batched, movable or [False] * len(leaves), strict=True)
         ]
-        return Flow(pytree.tree_unflatten(taken, form), logits, state)
+        return Flow(pytree.tree_unflatten(taken, form), handed, state)
 
     @classmethod
     def join(cls, flows: Sequence[Flow], batched: Sequence[bool]) -> Flow:
@@ -68,8 +69,8 @@ class Flow(NamedTuple):
             torch.cat(column) if has else _common(column)
             for column, has in zip(columns, batched, strict=True)
         ]
-        logits, state = (_cat([flow.logits for flow in flows]), _cat([flow.state for flow in flows]))
-        return cls(pytree.tree_unflatten(leaves, form), logits, state)
+        handed, state = (_cat([flow.handed for flow in flows]), _cat([flow.state for flow in flows]))
+        return cls(pytree.tree_unflatten(leaves, form), handed, state)
 
 
 def batched_leaves(features: Sequence[Any], sizes: Sequence[int]) -> list[bool]:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from offramp.nets.exits import reads_previous
+from offramp.nets.exits import handed_on, reads_previous
 
 __all__ = ["Segment", "heads_needed", "path", "segments"]
 
@@ -32,22 +32,23 @@ class Segment(nn.Module):
 
     @property
     def reads_previous(self) -> bool:
-        """Whether its first head asks for the logits of the exit before."""
+        """Whether its first head reads what the one before it hands on."""
         return self.heads[0] is not None and reads_previous(self.heads[0])
 
-    def forward(self, x: Any, previous: Tensor | None) -> tuple[Any, Tensor]:
-        """The last stage's feature and its exit's logits.
+    def forward(self, x: Any, previous: Tensor | None) -> tuple[Any, Tensor, Tensor]:
+        """The last stage's feature, its exit's logits, and what the head behind it reads.
 
         Args:
             x: What the first stage reads.
-            previous: The logits of the exit before, None at the first.
+            previous: What the head before has handed on, None at the first.
         """
+        logits: Tensor | None = None
         for stage, head in zip(self.stages, self.heads, strict=True):
             x = stage(x)
             if head is not None:
-                previous = head(x, previous) if reads_previous(head) else head(x)
-        assert previous is not None  # the last head has run
-        return x, previous
+                logits, previous = handed_on(head(x, previous) if reads_previous(head) else head(x))
+        assert logits is not None and previous is not None  # the last head has run
+        return x, logits, previous
 
 
 def segments(

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from offramp.exits._inference import InferenceNet, Step
 from offramp.exits._rows import Flow, Rows
@@ -17,7 +16,7 @@ from offramp.exits._segments import Segment, heads_needed, path
 from offramp.exits.calibration.published import NOBODY
 from offramp.exits.policy import Policy
 from offramp.nets import MultiExitNet
-from offramp.nets.exits import reads_previous
+from offramp.nets.exits import handed_on, reads_previous
 
 __all__ = ["Clock", "PathTimes", "median_times"]
 
@@ -116,15 +115,15 @@ def _call(module: Callable[..., Any], *inputs: Any) -> Callable[[], object]:
 def _exit(step: Step, trunk: Any, before: Flow, staying: Sequence[int]) -> Callable[[], object]:
     """What is done at an exit, behind its stage."""
     head = step.segment.heads[0]  # type: ignore[attr-defined]
-    inputs = [trunk, before.logits] if reads_previous(head) else [trunk]
+    inputs = [trunk, before.handed] if reads_previous(head) else [trunk]
 
     def run() -> None:
-        logits: Tensor = head(*inputs)
+        logits, handed = handed_on(head(*inputs))
         reading = step.gate.read(logits, before.state)
         if step.gate.last:
             return
         step.gate.leaving(reading)
         if staying:
-            Flow(trunk, logits, reading.state).take(Rows(staying), step.batched)
+            Flow(trunk, handed, reading.state).take(Rows(staying), step.batched)
 
     return run

@@ -1,6 +1,7 @@
 """Networks with several outputs, those with exits among them, and what gives a backbone exits."""
 
 from offramp.nets.attaching import attach
+from offramp.nets.exits import HandedOn
 from offramp.nets.joining import multi_task
 from offramp.nets.multi_exit import Feature, MultiExitNet
 from offramp.nets.multi_task import MultiTaskNet
@@ -16,6 +17,7 @@ from offramp.nets.zoo.catalogue import NETS, create
 __all__ = [
     "NETS",
     "Feature",
+    "HandedOn",
     "MultiExitNet",
     "MultiTaskNet",
     "Net",

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from offramp.nets.exits import exits, reads_previous
+from offramp.nets.exits import exits, first_of_chain, reads_previous
 from offramp.nets.multi_exit import MultiExitNet
 from offramp.nets.multi_task import MultiTaskNet
 from offramp.nets.named_inputs import named_inputs
@@ -58,9 +58,7 @@ def branch(net: MultiExitNet | MultiTaskNet, k: int) -> nn.Module:
     """The net's own modules that make output k (from 0), as one module: input -> output."""
     if isinstance(net, MultiTaskNet):
         return nn.Sequential(*net.stages[: k // net.num_tasks + 1], net.decoders[k])
-    start = k  # of the heads in a row that end with head k
-    while start and reads_previous(net.heads[start]):
-        start -= 1
+    start = first_of_chain(net.heads, k)
     below, above = [*net.stages[: start + 1]], [*net.stages[start + 1 : k + 1]]
     if not reads_previous(net.heads[k]):
         return nn.Sequential(*below, net.heads[k])

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
-__all__ = ["Exit", "Part", "exits", "reads_previous"]
+__all__ = ["Exit", "HandedOn", "Part", "exits", "first_of_chain", "handed_on", "reads_previous"]
 
 Part = Literal["stage", "fork", "head"]
 
@@ -31,6 +31,18 @@ class Exit(NamedTuple):
     layer: nn.Linear | None = None
 
 
+class HandedOn(NamedTuple):
+    """What a head returns that hands on something else than its logits to the head behind it.
+
+    Attributes:
+        logits: ``[N, classes]``.
+        handed: What the next head reads in place of the logits, ``[N, ...]``.
+    """
+
+    logits: Tensor
+    handed: Tensor
+
+
 def exits(
     stages: Iterable[nn.Module],
     forks: Sequence[nn.Module] | nn.ModuleList,
@@ -43,20 +55,33 @@ def exits(
     Args:
         stages: K modules.
         forks: K-1 modules, one behind each stage but the last; or none, and features go on as they are.
-        heads: K modules. One that has ``reads_previous = True`` is called with the logits of the exit before
-            as a second argument, in the graph; the first exit's is called with None.
+        heads: K modules. One that has ``reads_previous = True`` is called with the logits of the exit before,
+            or what its head has :class:`HandedOn`, as a second argument, in the graph; the first exit's is
+            called with None.
         x: The input of the first stage.
         call: Calls each part: ``call("stage" | "fork" | "head", module, *inputs)``.
     """
     run = _plain if call is None else call
-    logits: Tensor | None = None
+    previous: Tensor | None = None
     for k, (stage, head) in enumerate(zip(stages, heads, strict=True)):
         trunk = to_head = x = run("stage", stage, x)
         if k < len(forks):
             to_head, x = run("fork", forks[k], trunk)
-        before = [logits] if reads_previous(head) else []
-        logits = run("head", head, to_head, *before)
+        before = [previous] if reads_previous(head) else []
+        logits, previous = handed_on(run("head", head, to_head, *before))
         yield Exit(k + 1, trunk, logits)
+
+
+def handed_on(returned: Any) -> HandedOn:
+    """The logits that a head has returned, and what the next one reads: these too, unless it says so."""
+    return returned if isinstance(returned, HandedOn) else HandedOn(returned, returned)
+
+
+def first_of_chain(heads: Sequence[nn.Module] | nn.ModuleList, k: int) -> int:
+    """The first of the heads that make the logits of head k (from 0): itself if it reads no other's."""
+    while k and reads_previous(heads[k]):
+        k -= 1
+    return k
 
 
 def reads_previous(head: nn.Module) -> bool:

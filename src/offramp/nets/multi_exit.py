@@ -37,7 +37,8 @@ class MultiExitNet(Net, ForkedNet):
         heads: K modules, each mapping a feature to logits ``[N, classes]``. One with the class attribute
             ``reads_previous = True`` gets the logits of the exit before too, ``forward(feature, logits)``, in
             the graph (its loss then trains the earlier head, unless it detaches them); at the first exit they
-            are None.
+            are None. A head that returns ``HandedOn(logits, other)`` hands on the other Tensor ``[N, ...]``
+            in their place.
         input_size: Shape of one input without the batch axis, for dry runs and counting.
         example: An input for them where floats of that shape are none: a Tensor ``[N, ...]``, or a tuple or
             dict of such Tensors.
