@@ -134,6 +134,7 @@ class TrainCommand:
 
     def _check_method(self, record: dict[str, Any] | None, recipe: Recipe) -> None:
         from offramp.methods import method
+        from offramp.training.trained_backbone import check_trained_backbone
 
         if self.method is None:
             return
@@ -143,4 +144,6 @@ class TrainCommand:
                 f"{self.out} holds a run of method {record['method']}, not {name}; leave --method out, or "
                 "choose another folder"
             )
-        method(self.method, recipe.options)
+        chosen = method(self.method, recipe.options)
+        if record is None:
+            check_trained_backbone(chosen, str(self.net), self.init)

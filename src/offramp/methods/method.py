@@ -246,8 +246,12 @@ class Method:
 
     @property
     def lasting(self) -> bool:
-        """Whether the trained net is not the plain one: other forks that change values, or several nets."""
-        return self.separate or any(getattr(rule, "reference", "on") != "on" for rule in self.forks)
+        """Whether the trained net is not the plain one: several nets, new heads, forks that change values."""
+        return (
+            self.separate
+            or self.regime.lasting
+            or any(getattr(rule, "reference", "on") != "on" for rule in self.forks)
+        )
 
     # options
 
@@ -323,8 +327,12 @@ class Method:
             self.prepare(cast("Net", inner))
             return OwnLoopMethod(self, inner, seed, model).to(next(inner.parameters()).device)
 
-    def prepare(self, net: Net) -> Net:
-        """Install the method's forks on the net, in place; gain forks that are on it already make way.
+    def prepare(self, net: Net, seed: int = 0) -> Net:
+        """Put the method's forks and heads on the net, in place; gain forks that are on it already make way.
+
+        Args:
+            net: The net.
+            seed: Of the weights of heads.
 
         Returns:
             What is to be trained: the net, or separate copies of its parts.
@@ -334,6 +342,7 @@ class Method:
         """
         self.regime.check(net, self.name)
         put_forks(net, self.forks, self.name, separate=self.separate)
+        self.regime.prepare(net, self.name, seed)
         return Separate(net) if self.separate else net  # type: ignore[arg-type]
 
 

@@ -40,12 +40,16 @@ from offramp.methods.objectives.divergence import DivergenceDistillation
 from offramp.methods.objectives.early_leaving import EarlyLeaving
 from offramp.methods.objectives.exit_ensemble import ExitEnsembleDistillation
 from offramp.methods.objectives.later_distillation import LaterDistillation
+from offramp.methods.objectives.mean_of_heads import MeanOfHeads
+from offramp.methods.objectives.one_for_all import OneForAll
 from offramp.methods.objectives.ramp import Ramp
 from offramp.methods.objectives.self_distillation import SelfDistillation, SelfDistillationICCV
 from offramp.methods.objectives.survivors import Survivors
 from offramp.methods.regimes.branch_wise import BranchWise
 from offramp.methods.regimes.disjoint import Disjoint
+from offramp.methods.regimes.imta_2 import InlineCollaboration
 from offramp.methods.regimes.mixed import Mixed
+from offramp.methods.regimes.ztw import ZeroTimeWaste
 
 __all__ = ["METHODS", "Method", "method"]
 
@@ -73,6 +77,18 @@ METHODS: dict[str, Method] = {
             "the backbone alone for half of the epochs, then the earlier heads on the frozen backbone",
             "Kubaty et al., ICML 2025",
             {"regime": Disjoint()},
+        ),
+        Method(
+            "ztw",
+            "heads on a trained, frozen backbone, each of which reads the one before; then ensembles of them",
+            "Wolczyk et al., NeurIPS 2021; Wojcik et al., Neural Networks 2023",
+            {"objective": MeanOfHeads(), "regime": ZeroTimeWaste()},
+        ),
+        Method(
+            "imta-2",
+            "IMTA's second stage: classifiers on a frozen net read each other; its own last exit teaches",
+            "Li et al. (IMTA), ICCV 2019",
+            {"objective": OneForAll(), "regime": InlineCollaboration()},
         ),
         Method(
             "branch-wise",

@@ -65,7 +65,7 @@ class ReplacingHead(nn.Module):
         return HeadParts(self.body, linear)
 
 
-def head_parts(heads: Sequence[nn.Module], method: str) -> list[HeadParts]:
+def head_parts(heads: Sequence[nn.Module] | nn.ModuleList, method: str) -> list[HeadParts]:
     """Cut heads before their last layers; the modules are the heads' own.
 
     Args:

@@ -27,6 +27,7 @@ from offramp.tasks.outputs import are_exits
 from offramp.training.batch_size import check_batch_size
 from offramp.training.setup import set_up
 from offramp.training.threads import threads_given_back
+from offramp.training.trained_backbone import check_trained_backbone
 
 if TYPE_CHECKING:
     from offramp.data import OpenedData
@@ -147,6 +148,7 @@ def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
         net = build(run.entry.net, input_size=data.input_size, targets=data.targets)
         if is_new:
             checked.add(run.entry.label)
+            check_trained_backbone(run.entry.method, run.entry.net, run.entry.init)
             _check_comparable(run, runs[0], net)
             check_batch_size(recipe, data.train)
         without_options = dataclasses.replace(recipe, options={})  # the method has them

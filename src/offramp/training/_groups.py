@@ -25,13 +25,13 @@ def grouped(parameters: Iterable[Any], recipe: Recipe, net: Net, *others: nn.Mod
         recipe: Says whether heads, and norm layers and biases, differ from the rest; if not, the
             parameters are returned as they came.
         net: Whose heads they are; in a :class:`~offramp.nets.Separate` the last part of each network.
-        others: Further modules, whose norm layers and biases count, unless the parameters of a module have
+        others: Further modules, whose norm layers and biases count too. The parameters of a module may have
             ``optimizer_settings`` of their own: ``lr``, the peak, and ``weight_decay``.
 
     Returns:
         Groups as torch's optimisers take them. ``lr_factor`` is what loops multiply the learning rate by.
     """
-    own = _own_settings(others)
+    own = _own_settings((net, *others))
     if not recipe.own_groups and not own:
         return parameters
     heads = _heads(net, recipe)

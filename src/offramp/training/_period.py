@@ -80,6 +80,8 @@ def context_of(
         fabric: Device, precision, processes.
         freezing: Freezes parts of the net.
     """
+    if period.begin is not None:
+        period.begin()
     if period.output is not None:
         name = [*tasks][period.output]
         net, tasks = Branch(net, period.output), {name: tasks[name]}  # type: ignore[arg-type]

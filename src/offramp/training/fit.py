@@ -133,7 +133,7 @@ def _train(
     if fabric.device.type == "cpu":
         keep_freed_memory()
     torch.manual_seed(setup.recipe.seed + fabric.global_rank)
-    with _forks_on(net, setup.method) as trained:
+    with _prepared(net, setup.method, setup.recipe.seed) as trained:
         counted = cost(trained)
         with in_training_mode(trained) as staying, Freezing(trained) as freezing:
             trainer = Trainer(trained, setup, fabric, kept, freezing, quiet=quiet)
@@ -168,9 +168,10 @@ def _concluded(trainer: Trainer, counted: Cost, setup: Setup) -> Result:
 
 
 @contextmanager
-def _forks_on(net: Net, method: Method) -> Iterator[Net]:
-    """The net as the method trains it; its forks come off again unless they are part of what was trained."""
-    trained = method.prepare(net)
+def _prepared(net: Net, method: Method, seed: int) -> Iterator[Net]:
+    """The net as the method trains it; forks and heads go again that are no part of what was trained."""
+    heads = getattr(net, "heads", None)
+    trained = method.prepare(net, seed)
     done = False
     try:
         yield trained
@@ -178,6 +179,8 @@ def _forks_on(net: Net, method: Method) -> Iterator[Net]:
     finally:
         if isinstance(net, ForkedNet) and method.forks and not (done and method.lasting):
             remove(net)
+        if method.regime.lasting and not done:
+            net.heads = heads  # type: ignore[assignment]
 
 
 def _say_at_the_start(setup: Setup, staying: list[str], counted: Cost) -> None:

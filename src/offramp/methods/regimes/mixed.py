@@ -15,6 +15,10 @@ __all__ = ["Mixed"]
 class Mixed(TwoPeriods):
     """First the backbone with the last exit's loss alone, then the whole net by the method's other parts."""
 
+    @property
+    def trains_backbone(self) -> bool:  # noqa: D102
+        return True
+
     def second(self, epochs: int, net: MultiExitNet) -> Period:  # noqa: D102
         return Period("all", epochs, lr_factor=self.lr_factor)
 

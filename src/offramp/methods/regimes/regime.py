@@ -6,6 +6,7 @@ arXiv:2407.14320.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,9 +15,10 @@ from torch import nn
 from offramp.checks import number
 from offramp.errors import UserError, shown
 from offramp.methods.passes import Passes
+from offramp.methods.seeded import seeded
 from offramp.nets import MultiExitNet
 
-__all__ = ["OnePeriod", "Period", "Regime", "TwoPeriods"]
+__all__ = ["HeadsAlone", "OnePeriod", "Period", "Regime", "TwoPeriods"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Period:
         trained: What is trained of it; the rest is frozen, and in evaluation mode. None: all of it.
         lr_factor: Its learning rates, in multiples of the recipe's.
         passes: Cost of a step in passes of joint training; None: the method's.
+        begin: Called as it begins, to put the net in the state that it has throughout the period.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Period:
     trained: tuple[nn.Module, ...] | None = None
     lr_factor: float = 1.0
     passes: Passes | None = None
+    begin: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +52,12 @@ class Regime:
     Attributes:
         idle: Axes on which a part of a method would have nothing to do.
         plain_first: Whether a period comes first that trains the net as if its forks were plain.
+        lasting: Whether the trained net has other heads than the net before.
     """
 
     idle: ClassVar[tuple[str, ...]] = ()
     plain_first: ClassVar[bool] = False
+    lasting: ClassVar[bool] = False
 
     @property
     def reads_epochs(self) -> tuple[str, ...]:
@@ -78,6 +84,18 @@ class Regime:
                 f"{shown(method)} trains exits and the backbone at different times, and "
                 f"{type(net).__name__} is no MultiExitNet; take another method"
             )
+
+    def prepare(self, net: nn.Module, method: str, seed: int) -> None:
+        """Give the net what it has in this training and afterwards, in place; one that has it gets it anew.
+
+        Args:
+            net: A net that :meth:`check` allows.
+            method: What messages call the method.
+            seed: Of what is drawn.
+
+        Raises:
+            UserError: The net does not allow it.
+        """
 
     def periods(self, epochs: int, net: nn.Module) -> list[Period]:
         """The periods of a training of so many epochs.
@@ -110,6 +128,30 @@ class OnePeriod(Regime):
 
     def passes(self, method: Passes) -> Passes:  # noqa: D102
         return method
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadsAlone(Regime):
+    """New heads on a net whose stages, trained already, are frozen throughout."""
+
+    lasting = True
+
+    @property
+    def trains_backbone(self) -> bool:  # noqa: D102
+        return False
+
+    def new_heads(self, net: MultiExitNet, method: str) -> list[nn.Module]:
+        """The heads that take the places of the net's."""
+        raise NotImplementedError
+
+    def prepare(self, net: nn.Module, method: str, seed: int) -> None:  # noqa: D102
+        assert isinstance(net, MultiExitNet)
+        with seeded(next(net.parameters()).device, "heads", seed):
+            heads = self.new_heads(net, shown(method))
+        net.heads = nn.ModuleList(heads).train(net.training)
+
+    def passes(self, method: Passes) -> Passes:  # noqa: D102
+        return Passes(1, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
