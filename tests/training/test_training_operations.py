@@ -61,7 +61,15 @@ BACKBONE = sum(CONV) + HEAD[-1] + 2 * HEAD[-1] + stages(K - 1)
 HEADS = FORWARD + sum(HEAD[:-1])
 # forward up to an exit, and back to the weights of its stage and head, and to the head's input
 BRANCHES = sum(sum(CONV[: k + 1]) + CONV[k] + 3 * HEAD[k] for k in range(K))
+# heads of a cascade: the first reads its feature, the others the logits before too, whose norm is trained
+CASCADE = [(c + 5 * (k > 0)) * 5 for k, c in enumerate(CHANNELS[:-1])]
+CASCADED = sum(CONV) + HEAD[-1] + sum(CASCADE)
+ZTW = 5038 * (CASCADED + CASCADE[0] + 2 * sum(CASCADE[1:])) + 2 * CASCADED  # 2 epochs of the ensembles
+# collaborating heads: twice as wide, behind a layer of C x D; back to all but the features; and the teacher
+IMTA_2 = sum(CONV) + HEAD[-1] + 2 * HEAD[0] + 9 * sum(HEAD[1:])
 EXPECTED = {
+    "ztw": round(ZTW / 5040),
+    "imta-2": IMTA_2,
     "mixed": (BACKBONE + JOINT) // 2,
     "disjoint": (BACKBONE + HEADS) // 2,
     "branch-wise": BRANCHES // K,

@@ -35,7 +35,7 @@ class OneForAll(Objective):
     Loss k holds the k-th term of the sum, loss K holds CE_K.
 
     Attributes:
-        gamma: Share of the soft targets, from 0 to 1.
+        alpha: gamma, the share of the soft targets, from 0 to 1.
         temperature: T.
         kd_reduction: ``"batchmean"``, the formula, whose KL is summed over the classes; or ``"official"``,
             the public code, where PyTorch's KLDivLoss averages over the C classes too: C times less of it.
@@ -46,34 +46,32 @@ class OneForAll(Objective):
 
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
     whole_batch = ""
-    gamma: float = 0.9
+    alpha: float = 0.9
     temperature: float = 3.0
     kd_reduction: str = "batchmean"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        number(self, "gamma", "from 0 to 1", lambda v: 0 <= v <= 1)
+        number(self, "alpha", "from 0 to 1", lambda v: 0 <= v <= 1)
         number(self, "temperature", "above 0", lambda v: v > 0)
         choice(self, "kd_reduction", tuple(REDUCTIONS))
 
     def bind(self, net: nn.Module, seed: int = 0) -> Callable[[Step], list[Tensor]]:  # noqa: D102
         check_soft_targets(net.outputs.values())  # type: ignore[operator]
         if not isinstance(net.heads[-1], LastCollaborativeHead):  # type: ignore[index]
-            raise UserError(
-                "OneForAll teaches the heads of InlineCollaboration; give both in a method's parts"
-            )
+            raise UserError("OneForAll teaches heads of InlineCollaboration; give a method both parts")
         return self
 
     def __call__(self, step: Step) -> list[Tensor]:  # noqa: D102
         assert step.features is not None
         teacher = step.net.heads[-1].teacher(step.features[-1])  # type: ignore[index, union-attr]
         targets = soft_targets(teacher, self.temperature)
-        reduction, weight = REDUCTIONS[self.kd_reduction], self.gamma * self.temperature**2
+        reduction, weight = REDUCTIONS[self.kd_reduction], self.alpha * self.temperature**2
         losses = []
         for k in step.present:
             loss = step.loss(k)
             if k < len(step.tasks) - 1:
                 soft = step.mean(divergence(step.outputs[k], targets, self.temperature, reduction))
-                loss = (1 - self.gamma) * loss + weight * soft
+                loss = (1 - self.alpha) * loss + weight * soft
             losses.append(loss)
         return losses

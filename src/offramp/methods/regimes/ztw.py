@@ -31,7 +31,8 @@ class ZeroTimeWaste(HeadsAlone):
 
     Attributes:
         ensemble: ``"geometric"`` or ``"additive"``.
-        ensemble_epochs: How many of the last epochs train the ensembles: 2 as in the authors' later code.
+        ensemble_epochs: How many of the last epochs train the ensembles; None: 2, as in the authors' later
+            code, or 1 of fewer than 4.
 
     Raises:
         UserError: A value out of its range.
@@ -39,11 +40,12 @@ class ZeroTimeWaste(HeadsAlone):
 
     idle = ("fork", "balancer", "combiner", "loop")
     ensemble: str = "geometric"
-    ensemble_epochs: int = 2
+    ensemble_epochs: int | None = None
 
     def __post_init__(self) -> None:
         choice(self, "ensemble", ENSEMBLES)
-        whole(self, "ensemble_epochs", 1)
+        if self.ensemble_epochs is not None:
+            whole(self, "ensemble_epochs", 1)
 
     def new_heads(self, net: MultiExitNet, method: str) -> list[nn.Module]:  # noqa: D102
         *shallow, last = net.heads
@@ -52,10 +54,11 @@ class ZeroTimeWaste(HeadsAlone):
 
     def periods(self, epochs: int, net: nn.Module) -> list[Period]:  # noqa: D102
         assert isinstance(net, MultiExitNet)
-        if epochs <= self.ensemble_epochs:
+        last = self.ensemble_epochs or (2 if epochs >= 4 else 1)
+        if epochs <= last:
             raise UserError(
-                f"epochs is {epochs}, and the last {self.ensemble_epochs} train the ensembles of classifiers "
-                f"that are trained before; give {self.ensemble_epochs + 1} or more"
+                f"epochs is {epochs}, and the last {last} train ensembles of classifiers that are trained "
+                f"before; give {last + 1} or more"
             )
         heads = [head for head in net.heads if isinstance(head, CascadeHead)]
         classifiers = tuple(part for head in heads for part in head.classifier)
@@ -69,14 +72,14 @@ class ZeroTimeWaste(HeadsAlone):
         return [
             Period(
                 "cascade",
-                epochs - self.ensemble_epochs,
+                epochs - last,
                 trained=classifiers,
                 passes=forward,
                 begin=partial(answer_with, False),
             ),
             Period(
                 "ensembles",
-                self.ensemble_epochs,
+                last,
                 trained=ensembles,
                 passes=forward,
                 begin=partial(answer_with, True),
