@@ -101,3 +101,40 @@ def test_a_sweep_checks_the_weights_before_its_first_run(runs, tmp_path, capfd):
     sweep = read_sweep(tmp_path / "sweep.yaml")
     with pytest.raises(ValueError, match="is of another network"):
         check_trials(sweep, trials(sweep, [1]))
+
+
+@pytest.mark.parametrize("method", ["ztw", "imta-2", "disjoint"])
+def test_heads_alone_need_a_trained_backbone(refused, small, tmp_path, method):
+    alone = ("--set", "backbone_share=0") if method == "disjoint" else ()
+    line = refused(*small, "--method", method, *alone, "--out", tmp_path / "run")
+    assert (
+        f"'{method}' trains heads on a backbone that is trained already, and 'vgg7:width=4' has random"
+        in line
+    )
+    assert "give those of a finished run, or of a file, e.g. --init runs/joint" in line
+    plan = {"data": "digits", "net": "vgg7:width=4", "seeds": [0], "epochs": 3, "train_limit": 64}
+    plan["methods"] = [{"method": method, **({"backbone_share": 0} if alone else {})}]
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({**plan, "out": str(tmp_path / "out")}))
+    assert "has random weights; give those of a finished run" in refused("sweep", tmp_path / "sweep.yaml")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("method", ["ztw", "imta-2"])
+def test_heads_on_a_trained_backbone_from_training_to_early_exit(offramp, runs, tmp_path, method):
+    run = tmp_path / "run"
+    words = ("train", "--data", "digits", "--net", "vgg7:width=4", "--method", method, "--epochs", "2")
+    words += ("--set", "train_limit=200", "test_limit=50", "val_fraction=0.2")
+    code, _, err = offramp(*words, "--init", runs / "joint", "--out", run)
+    assert code == 0, err
+    assert offramp("train", "--resume", "--out", run)[0] == 0
+    code, out, err = offramp("eval", run, "--json")
+    assert code == 0, err
+    result = json.loads((run / "result.json").read_text())
+    assert json.loads(out)["exits"] == result["exits"]
+    assert offramp("calibrate", run, "--budget", "70%", "--out", tmp_path / "policy.json")[0] == 0
+    code, _, err = offramp("eval", run, "--policy", tmp_path / "policy.json")
+    assert code == 0, err
+    code, out, err = offramp("cost", "--net", "vgg7:width=4", "--method", method, "--json")
+    assert code == 0, err
+    before = json.loads((runs / "joint" / "result.json").read_text())
+    assert result["exits"][1]["flops"] > before["exits"][1]["flops"]  # heads so far

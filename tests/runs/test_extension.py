@@ -195,6 +195,7 @@ def test_method_and_recipe_come_from_the_record(constant):
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_that_reads_the_number_of_epochs_says_so(name):
     row = METHODS[name]
-    text = repr((row.objective, row.loop))
-    reads = re.search(r"Ramp\(|ramp=True|fusion_gamma=0|routed_share=0\.[1-9]", text)
+    text = repr((row.objective, row.loop, row.regime))
+    regimes = r"Mixed\(|Disjoint\(|BranchWise\(|ZeroTimeWaste\("
+    reads = re.search(rf"Ramp\(|ramp=True|fusion_gamma=0|routed_share=0\.[1-9]|{regimes}", text)
     assert bool(row.reads_epochs) == bool(reads)
