@@ -10,6 +10,7 @@ import torch
 import offramp
 from offramp.nets.text import build
 from offramp.reproduce import EXPERIMENTS, plan, reproduce, reproduction
+from offramp.reproduce._dr_mgf_figures import beside_similarity
 from offramp.runs.sets import open_set
 from offramp.sweeps import SweepResult
 from offramp.sweeps._trials import trials
@@ -121,6 +122,15 @@ def test_a_figure_shares_the_runs_of_its_table():
         common = [t for t in trials(ours.sweep, (Fraction(1),)) if t.name in folders]
         assert common and all(trial.recipe == folders[trial.name] for trial in common)
         assert {entry.net for entry in ours.sweep.entries} <= {entry.net for entry in theirs.sweep.entries}
+
+
+def test_cosines_of_several_seeds_are_their_mean():
+    runs = []
+    for value in (0.8, 1.0):
+        routes = {"similarity_without_first": {"raw": [[value] * 7] * 7}, "similarity": None}
+        runs.append({"routes": routes})
+    found = beside_similarity({"runs": runs}).document["beside"]
+    assert [each["ours"] for each in found.values()] == pytest.approx([0.9, 0.9, 0.9])
 
 
 @pytest.mark.slow

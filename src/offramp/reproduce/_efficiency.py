@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,11 @@ import torch
 from offramp.data import pipeline
 from offramp.errors import UserError
 from offramp.memory import keep_freed_memory
-from offramp.methods import Method, method
 from offramp.nets.text import build
 from offramp.papers.catalogue import STEP_TIMES
 from offramp.reports.canvas import canvas
 from offramp.reports.plot_lines import line_style
-from offramp.reproduce._scaling import narrower, scaled
+from offramp.reproduce._scaling import scaled
 from offramp.reproduce._step_times import PHASES, StepTimer, endless, take_turns
 from offramp.reproduce.computation import ComputationPlan
 from offramp.reproduce.experiment import Report
@@ -37,7 +36,7 @@ def by_batch(*batches: int) -> Callable[[ComputationPlan], Report]:
 
     def report(plan: ComputationPlan) -> Report:
         rows = [row for batch in batches for row in _measured(plan, batch)]
-        return _report(plan, rows, lambda row: (row["method"], row["published_batch"]), "images in a batch")
+        return _report(plan, rows, "batch", "images in a batch")
 
     return report
 
@@ -46,8 +45,7 @@ def by_beta(batch: int) -> Callable[[ComputationPlan], Report]:
     """A figure of images per second against beta, one line."""
 
     def report(plan: ComputationPlan) -> Report:
-        rows = _measured(plan, batch)
-        return _report(plan, rows, lambda row: ("dfs", row["beta"]), "beta")
+        return _report(plan, _measured(plan, batch), "beta", "beta")
 
     return report
 
@@ -55,48 +53,41 @@ def by_beta(batch: int) -> Callable[[ComputationPlan], Report]:
 def _measured(plan: ComputationPlan, published_batch: int) -> Rows:
     """The times of all methods at a batch size, each beside the published one."""
     assert plan.source is not None
-    data, net_word = plan.source.whole, plan.computation.net
+    figure, data = plan.computation, plan.source.whole
     batch = max(2, scaled(published_batch, plan.scale))
     if batch > len(data.train):
         raise UserError(
-            f"{data.name} has {len(data.train)} training images, and {plan.computation.name} takes batches "
-            f"of {batch}; give more images, or a smaller `scale=...`"
+            f"{data.name} has {len(data.train)} training images, and {figure.name} takes batches of {batch}; "
+            "give more images, or a smaller `scale=...`"
         )
-    chosen = {word: _method(word) for word in plan.computation.methods}
-    text = narrower(net_word, plan.scale, chosen.values())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
         keep_freed_memory()  # as a training does
-    transform, _ = pipeline(plan.computation.full_recipe.augment or "none", data)
-    say(f"timing steps of {text}, batch {batch}")
+    transform, _ = pipeline(figure.full_recipe.augment or "none", data)
+    say(f"timing steps of {plan.net}, batch {batch}")
     timers = []
-    for each in chosen.values():
+    for label in figure.methods:
         torch.manual_seed(0)
-        net = build(text, targets=data.targets).to(device)
+        net = build(plan.net, targets=data.targets).to(device)
         batches = endless(data.train, batch, transform, device, side=net.input_size[-1])
-        timers.append(StepTimer(each, net, batches))
+        timers.append(StepTimer(figure.method(label), net, batches))
     with _exact_kernels():
         take_turns(timers, max(FEWEST, scaled(ITERATIONS, plan.scale)))
     printed = {(time.net, time.batch, time.method): time.fps for time in STEP_TIMES}
     return [
         {
-            "net": text,
+            "method": label,
+            "beta": figure.method(label).options.get("beta"),
             "batch": batch,
-            "method": word,
-            "beta": each.options.get("beta"),
             **timer.times(batch),
-            "published_batch": published_batch,
-            "published_fps": printed.get((net_word, published_batch, word)),
+            "published": {
+                "batch": published_batch,
+                "beta": figure.method(label).options.get("beta"),
+                "fps": printed.get((figure.net, published_batch, label)),
+            },
         }
-        for (word, each), timer in zip(chosen.items(), timers, strict=True)
+        for label, timer in zip(figure.methods, timers, strict=True)
     ]
-
-
-def _method(word: str) -> Method:
-    """``"dfs beta=0.3"`` -> the method with its option."""
-    name, _, option = word.partition(" ")
-    key, _, value = option.partition("=")
-    return method(name, {key: float(value)} if option else {})
 
 
 @contextmanager
@@ -111,12 +102,10 @@ def _exact_kernels() -> Iterator[None]:
         cudnn.deterministic, cudnn.benchmark = before
 
 
-def _report(
-    plan: ComputationPlan, rows: Rows, place: Callable[[dict[str, Any]], tuple[str, Any]], axis: str
-) -> Report:
+def _report(plan: ComputationPlan, rows: Rows, x: str, axis: str) -> Report:
     plan.folder.mkdir(parents=True, exist_ok=True)
     picture = plan.folder / "images-per-second.png"
-    _draw(picture, rows, place, axis)
+    _draw(picture, rows, x, axis)
     seconds = [f"{phase} s" for phase in PHASES]
     header = ["method", "batch", *seconds, "images/s", "published: batch", "images/s"]
     devices = dict.fromkeys(time.device for time in STEP_TIMES if time.net == plan.computation.net)
@@ -128,38 +117,44 @@ def _report(
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
-    published = "-" if row["published_fps"] is None else f"{row['published_fps']:.1f}"
+    published = row["published"]
+    fps = "-" if published["fps"] is None else f"{published['fps']:.1f}"
     ours = [row["method"], str(row["batch"]), *(f"{row[phase]:.4f}" for phase in PHASES), f"{row['fps']:.1f}"]
-    return [*ours, str(row["published_batch"]), published]
+    return [*ours, str(published["batch"]), fps]
 
 
 def _device() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"a CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"a CPU, {threads} {'thread' if threads == 1 else 'threads'}"
 
 
-def _draw(path: Path, rows: Rows, place: Callable[[dict[str, Any]], tuple[str, Any]], axis: str) -> None:
-    """Ours on the left, published on the right: other machines, whose axes are not one."""
+def _draw(path: Path, rows: Rows, x: str, axis: str) -> None:
+    """Ours on the left, published on the right: other machines, whose axes are not one.
+
+    Args:
+        path: The picture's file.
+        rows: Those of the report.
+        x: Key of the number to the right: ``"batch"``, a line for each method; or ``"beta"``, one line.
+        axis: What that is called.
+    """
     with canvas(path, 10, 4.4) as figure:
         ours, published = figure.subplots(1, 2)
-        for axes, key, title in ((ours, "fps", "ours"), (published, "published_fps", "published")):
-            lines: dict[str, list[tuple[Any, float]]] = {}
-            for row in rows:
-                if row[key] is not None:
-                    label, x = place(row)
-                    lines.setdefault(label, []).append((x, row[key]))
-            for number, (label, points) in enumerate(lines.items()):
+        panels = (ours, "ours", rows), (published, "published", [row["published"] for row in rows])
+        for axes, title, points in panels:
+            lines: dict[str, list[tuple[float, float]]] = {}
+            for row, point in zip(rows, points, strict=True):
+                if point["fps"] is not None:
+                    label = row["method"] if x == "batch" else "dfs"
+                    lines.setdefault(label, []).append((point[x], point["fps"]))
+            for number, (label, line) in enumerate(lines.items()):
                 colour, stroke = line_style(number)
-                axes.plot(*_columns(points), stroke, marker="o", color=colour, label=label)
+                axes.plot(*zip(*line, strict=True), stroke, marker="o", color=colour, label=label)
             axes.set_title(title, loc="left", fontsize=12)
-            axes.set_xlabel(f"{axis}, as published" if axis != "beta" else axis)
+            axes.set_xlabel(axis)
             axes.set_ylim(bottom=0)
             axes.grid(axis="y", color="0.9", linewidth=0.8)
             axes.set_axisbelow(True)
         ours.set_ylabel("images per second")
         ours.legend(frameon=False, fontsize=9)
-
-
-def _columns(points: Sequence[tuple[Any, float]]) -> tuple[list[Any], list[float]]:
-    return [x for x, _ in points], [y for _, y in points]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from offramp.analysis import Settings, diagnose
+from offramp.analysis.settings import SplitName
 from offramp.papers.catalogue import CURVES
 from offramp.reports.budget import budget
 from offramp.reports.plot_budget import plot_budget
@@ -39,7 +40,7 @@ def budget_report(plan: Plan, outcome: SweepResult) -> Report:
 
 
 def diagnosis_report(
-    *topics: str, split: Any = "val", beside: Callable[[dict[str, Any]], Report] | None = None
+    *topics: str, split: SplitName = "val", beside: Callable[[dict[str, Any]], Report] | None = None
 ) -> Callable[[Plan, SweepResult], Report]:
     """A report by :func:`offramp.analysis.diagnose` on all runs of a sweep.
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from offramp.errors import UserError
+from offramp.methods import Method, method
 from offramp.output_paths import checked_path
 from offramp.recipes import Recipe
-from offramp.reproduce._scaling import parse_scale
+from offramp.recipes.file import setting
+from offramp.reproduce._scaling import narrower, parse_scale
 from offramp.reproduce._source import Source, source_of
 from offramp.reproduce.experiment import Report
 
@@ -50,6 +52,11 @@ class Computation:
         """The recipe by which the data are read."""
         return Recipe.load(self.recipe)
 
+    def method(self, label: str) -> Method:
+        """The method of a label: its name, and an option if there is one, ``"dfs beta=0.3"``."""
+        name, _, option = label.partition(" ")
+        return method(name, dict([setting(option)]) if option else {})
+
 
 @dataclass(frozen=True)
 class ComputationPlan:
@@ -57,12 +64,14 @@ class ComputationPlan:
 
     Attributes:
         computation: The figure.
+        net: The network at the scale, as one word; empty if there is none.
         scale: Of width, batches and steps.
         source: The data, if it needs some.
         folder: Where picture and numbers go.
     """
 
     computation: Computation
+    net: str
     scale: Fraction
     source: Source | None
     folder: Path
@@ -71,13 +80,19 @@ class ComputationPlan:
     def title(self) -> str:
         """What is reproduced, on what data, and at what scale."""
         scale = "" if self.scale == 1 else f", at scale {self.scale}"
-        what = f": {self.computation.net} on {self.source.name}" if self.source is not None else ""
+        what = f": {self.net} on {self.source.name}" if self.source is not None else ""
         return f"{self.computation.name} ({self.computation.source}){what}{scale}"
 
     @property
     def differs(self) -> tuple[str, ...]:
         """What differs from what was published, a line each."""
-        return (*(() if self.source is None else self.source.differs), *self.computation.differs)
+        published = self.computation.net
+        return (
+            *(() if self.source is None else self.source.differs),
+            *([f"network {self.net}, published: {published}"] if self.net != published else []),
+            *([f"batches and steps at {self.scale} of their number"] if self.scale != 1 else []),
+            *self.computation.differs,
+        )
 
     def notes(self) -> str:
         """What differs, a line each."""
@@ -118,9 +133,12 @@ def computation_plan(
             f"{computation.name} trains nothing{'' if computation.data else ' and reads no data'}; leave "
             f"{', '.join(meaningless)} out"
         )
+    fraction = parse_scale(scale)
+    methods = map(computation.method, computation.methods)
     return ComputationPlan(
         computation,
-        parse_scale(scale),
+        narrower(computation.net, fraction, methods) if computation.net else "",
+        fraction,
         source_of(computation, data, stand_in) if computation.data else None,
         checked_path(Path("runs") / computation.name if out is None else out),
     )
