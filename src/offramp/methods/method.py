@@ -120,8 +120,8 @@ class Method:
             )
         if learning and not self.loop.bilevel:
             raise UserError(
-                f"{shown(self.name)}: {shown(self._options.bringer(learning[0]))} learns weights in a "
-                "bilevel loop, and the loop is another one; give `Bilevel()` as the loop, or another part"
+                f"{shown(self.name)}: {type(learning[0]).__name__} learns weights in a bilevel loop, and the "
+                "loop is another one; give `Bilevel()` as the loop, or another part"
             )
         self._check_regime()
 

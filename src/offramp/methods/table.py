@@ -35,6 +35,7 @@ from offramp.methods.combiners.upgrad import UPGrad
 from offramp.methods.combiners.windows import Windows
 from offramp.methods.loops import DRMGF, Bilevel, MetaGF
 from offramp.methods.method import Method
+from offramp.methods.objectives.dense_distillation import DenseDistillation
 from offramp.methods.objectives.distillation import Distillation
 from offramp.methods.objectives.divergence import DivergenceDistillation
 from offramp.methods.objectives.early_leaving import EarlyLeaving
@@ -43,6 +44,7 @@ from offramp.methods.objectives.later_distillation import LaterDistillation
 from offramp.methods.objectives.mean_of_heads import MeanOfHeads
 from offramp.methods.objectives.one_for_all import OneForAll
 from offramp.methods.objectives.ramp import Ramp
+from offramp.methods.objectives.sample_weights import SampleWeights
 from offramp.methods.objectives.self_distillation import SelfDistillation, SelfDistillationICCV
 from offramp.methods.objectives.survivors import Survivors
 from offramp.methods.regimes.branch_wise import BranchWise
@@ -145,6 +147,13 @@ METHODS: dict[str, Method] = {
             {"objective": LaterDistillation()},
         ),
         Method(
+            "hdkd",
+            "each exit also learns what every later exit says, as much as it helps on held-out samples",
+            "Wang and Li, AAAI 2021",
+            {"objective": DenseDistillation(), "loop": Bilevel(held_out=0.1)},
+            rows={DenseDistillation: "hdkd", Bilevel: "hdkd"},
+        ),
+        Method(
             "eed",
             "every exit, the last one too, learns from the mean of all exits' logits and features",
             "Lee and Lee, arXiv 2104.00299",
@@ -161,6 +170,13 @@ METHODS: dict[str, Method] = {
             "losses weighted by the chance that a sample is still there",
             "BoostNet; CalexNet, Electronics 2026",
             {"objective": Survivors()},
+        ),
+        Method(
+            "wpn",
+            "a small network weighs each sample at each exit, and learns what helps where samples leave",
+            "Han et al. (L2W-DEN), ECCV 2022",
+            {"objective": SampleWeights(), "loop": Bilevel(outer="halves")},
+            rows={SampleWeights: "wpn", Bilevel: "wpn"},
         ),
         Method(
             "sdn-ramp",

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from offramp.data.batch import Batch
 from offramp.data.batches import Batches
-from offramp.data.part import divided
-from offramp.errors import UserError
 from offramp.methods.loops import Phase
 from offramp.recipes.recipe import Recipe
-from offramp.training.batch_size import check_batch_size
+from offramp.training._held_out import batch_size_of, hold_out
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -40,7 +38,7 @@ class Feed:
         train: The samples that are trained on.
 
     Raises:
-        UserError: What is held out, or what is left, does not fill a batch.
+        UserError: What is held out, or what is left, is too little.
     """
 
     def __init__(
@@ -52,15 +50,7 @@ class Feed:
         held_out: float = 0.0,
     ) -> None:
         self.transform, self.recipe, self.fabric = transform, recipe, fabric
-        self.train: Batches = data.train
-        self.others: Batches = data.train
-        if held_out:
-            self.train, self.others = divided(data.train, held_out, recipe.seed)
-            smaller = min(self.train, self.others, key=len)
-            try:
-                check_batch_size(recipe, smaller, fabric.world_size)
-            except UserError as error:
-                raise UserError(f"held_out={held_out} of {len(data.train)} samples: {error}") from None
+        self.train, self.others = hold_out(data.train, held_out, recipe, fabric.world_size)
 
     def phase(self, phase: Phase, epoch: int, start: int, steps: int) -> Iterator[Batch]:
         """The batches of a phase from batch `start` on."""
@@ -75,16 +65,18 @@ class Feed:
     def outer(self, number: int) -> Iterator[Batch]:
         """The batches that a bilevel loop looks at, without end, from a number on."""
         world = self.fabric.world_size
-        steps = self.others.num_batches(self.recipe.batch_size // world, drop_last=True, world=world)
-        first, start = divmod(number, steps)
+        size = batch_size_of(self.others, self.recipe)
+        first, start = divmod(number, self.others.num_batches(size // world, drop_last=True, world=world))
         for epoch in itertools.count(first):
-            yield from self._batches(OUTER + epoch, start, whole=False, of=self.others)
+            yield from self._batches(OUTER + epoch, start, whole=False, of=self.others, size=size)
             start = 0
 
-    def _batches(self, epoch: int, start: int, *, whole: bool, of: Batches | None = None) -> Iterator[Batch]:
+    def _batches(
+        self, epoch: int, start: int, *, whole: bool, of: Batches | None = None, size: int | None = None
+    ) -> Iterator[Batch]:
         rank, world = (0, 1) if whole else (self.fabric.global_rank, self.fabric.world_size)
-        batches: Iterator[Batch] = (self.train if of is None else of).batches(
-            self.recipe.batch_size // world,
+        batches: Iterator[Batch] = (of or self.train).batches(
+            (size or self.recipe.batch_size) // world,
             transform=self.transform,
             device=self.fabric.device,
             seed=self.recipe.seed,

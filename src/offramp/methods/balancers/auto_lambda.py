@@ -17,6 +17,7 @@ from offramp.checks import choice, number
 from offramp.errors import UserError, guess, shown
 from offramp.methods.balancers.balancer import Balancer
 from offramp.methods.objectives.step import Step
+from offramp.methods.objectives.task_loss import sum_of_losses
 from offramp.methods.own_adam import OwnAdam
 
 __all__ = ["AutoLambda"]
@@ -98,8 +99,7 @@ class BoundAutoLambda(nn.Module):
 
     def outer(self, step: Step, factors: Sequence[float]) -> Tensor | None:
         """The sum of the primary outputs' losses, each times its fixed factor."""
-        losses = [factors[k] * step.loss(k) for k in step.present if k in self.primary and factors[k]]
-        return torch.stack(losses).sum() if losses else None
+        return sum_of_losses(step, [factor * (k in self.primary) for k, factor in enumerate(factors)])
 
 
 def _names(value: object) -> tuple[str, ...] | None:

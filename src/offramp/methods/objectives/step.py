@@ -112,6 +112,13 @@ class Step:
         """Sum of ``values`` ``[N, ...]``, scaled so that it adds up as :meth:`mean` does."""
         return values.sum() * (self.processes / self.share)
 
+    def values(self, k: int) -> Tensor:
+        """Loss of each sample for the k-th output (from 0), ``[N]``."""
+        if k not in self._terms:
+            self._terms[k] = self._term(k)
+        values: Tensor = self._terms[k][0]
+        return values
+
     def weights(self, k: int) -> Tensor:
         """How much each sample counts for the k-th output (from 0), ``[N]``."""
         if k not in self._terms:
