@@ -69,8 +69,11 @@ def tiny_data(*, train: int = 8 * STEPS + 3, val: int = 7, split: type[Split] = 
 
 
 def for_method(recipe: Recipe, name: str) -> Recipe:
-    """The recipe, with Adam where the method makes its own steps of Adam's."""
-    return recipe.replace(optimizer="adam", lr=0.005) if method(name).combiner.own_optimizer else recipe
+    """The recipe, with Adam where the method makes its own steps of Adam's, and with no sample held out."""
+    row = method(name)
+    if row.loop.held_out:
+        return recipe.replace(options={"held_out": 0})
+    return recipe.replace(optimizer="adam", lr=0.005) if row.combiner.own_optimizer else recipe
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

@@ -110,7 +110,18 @@ def test_a_method_that_needs_whole_batches_says_why(name, tmp_path):
 
 def test_who_needs_whole_batches():
     staged = ("meta-gf", "dr-avgf", "dr-mgf")
-    whole = ("byot", "survivors", "dtp", "famo", "gradnorm", "scalarize", "mgda-ub", "auto-lambda")
+    whole = (
+        "byot",
+        "survivors",
+        "dtp",
+        "famo",
+        "gradnorm",
+        "scalarize",
+        "mgda-ub",
+        "auto-lambda",
+        "hdkd",
+        "wpn",
+    )
     for name in EVERY:
         needy = any(part in whole or part.startswith(staged) for part in name.split("+"))
         assert bool(method(name).whole_batch) == needy, name

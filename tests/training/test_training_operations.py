@@ -80,7 +80,9 @@ EXPECTED = {
     "famo": JOINT + FORWARD,  # looks at each batch once more
     "gradnorm": JOINT + NORMS,
     "mgda-ub": JOINT + sum(HEAD[:-1]),  # heads once more, apart; single layers have no gradient twice
-    "auto-lambda": 2 * FORWARD + 3 * BACK + WEIGHTS,
+    **dict.fromkeys(("auto-lambda", "hdkd"), 2 * FORWARD + 3 * BACK + WEIGHTS),
+    # its network twice forward and once back, of which the first layer needs no gradient of its input
+    "wpn": 2 * FORWARD + 3 * BACK + WEIGHTS + 7 * K * 500,
     "separate": SEPARATE,
     "bdl-1": BDL_1,
     "bdl-2": FORWARD + 2 * sum(HEAD) + stages(3),  # of four blocks all windows start at the first
@@ -133,6 +135,7 @@ PART = FORWARD + sum(map(pass_of_part, range(K)))
         ("dfs+dr-mgf", {}, STAGED - (K + 1) * SAVED),
         ("auto-lambda", {"every": 2}, JOINT + (FORWARD + 2 * BACK + WEIGHTS) / 2),
         ("auto-lambda", {"outer": "halves"}, 2 * FORWARD + 3 * BACK + WEIGHTS),
+        ("wpn", {"every": 2, "hidden": 10}, JOINT + 20 * K + (FORWARD + 2 * BACK + WEIGHTS + 50 * K) / 2),
         ("kd+meta-gf", {}, STAGED),
         ("dfs+pcgrad", {}, ROWS - sum(HEAD[:-1]) // 2 - sum(sum(CONV[1 : k + 1]) // 2 for k in range(K))),
     ],
