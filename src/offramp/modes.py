@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from offramp.copying import values_kept
@@ -13,6 +13,7 @@ from offramp.copying import values_kept
 __all__ = [
     "STAYED",
     "all_frozen",
+    "buffers_copied",
     "buffers_kept",
     "evaluating",
     "measuring",
@@ -103,3 +104,19 @@ def buffers_kept(module: nn.Module) -> Iterator[None]:
         for buffer in module.buffers():
             stack.callback(values_kept(buffer))
         yield
+
+
+@contextmanager
+def buffers_copied(module: nn.Module) -> Iterator[None]:
+    """Have a module work on copies of its buffers meanwhile: graphs that have saved the buffers stay valid."""
+    copies: dict[int, Tensor] = {}
+    own = [(part, name, b) for part in module.modules() for name, b in part._buffers.items() if b is not None]
+    for part, name, buffer in own:
+        if id(buffer) not in copies:
+            copies[id(buffer)] = buffer.clone()
+        part._buffers[name] = copies[id(buffer)]
+    try:
+        yield
+    finally:
+        for part, name, buffer in own:
+            part._buffers[name] = buffer

@@ -17,7 +17,7 @@ from offramp.methods.loops.context import LoopContext
 from offramp.methods.loops.progress import Progress
 from offramp.methods.objectives import Step
 from offramp.methods.seeded import seeded
-from offramp.modes import buffers_kept
+from offramp.modes import buffers_copied, buffers_kept
 
 __all__ = ["weight_gradient"]
 
@@ -95,7 +95,7 @@ def _outer_loss(
     bound, net = context.bound, context.net
     tensors = {name: moved[p] for name, p in net.named_parameters() if p in moved}
     draws = seeded(context.fabric.device, context.seed, "outer", number)
-    with draws, buffers_kept(net), buffers_kept(bound):
+    with draws, buffers_copied(net), buffers_kept(bound):
         step = context.forward(batch, progress, tensors=tensors)
         if not step.present:
             return None
