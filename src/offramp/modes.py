@@ -108,7 +108,7 @@ def buffers_kept(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def buffers_copied(module: nn.Module) -> Iterator[None]:
-    """Have a module work on copies of its buffers meanwhile: graphs that have saved the buffers stay valid."""
+    """Have a module work on copies of its buffers meanwhile: graphs that saved the buffers stay valid."""
     copies: dict[int, Tensor] = {}
     own = [(part, name, b) for part in module.modules() for name, b in part._buffers.items() if b is not None]
     for part, name, buffer in own:

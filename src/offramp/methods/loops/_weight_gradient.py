@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from offramp.data.batch import Batch
 from offramp.distributed.collectives import mean, mean_all, total, world_size
-from offramp.errors import UserError, error_text, shown
+from offramp.methods.bound import BoundMethod
 from offramp.methods.loops._virtual_step import virtual_step
 from offramp.methods.loops.context import LoopContext
 from offramp.methods.loops.progress import Progress
@@ -19,10 +18,7 @@ from offramp.methods.objectives import Step
 from offramp.methods.seeded import seeded
 from offramp.modes import buffers_copied, buffers_kept
 
-__all__ = ["weight_gradient"]
-
-# what torch says where there is no second derivative
-NONE = ("is not implemented", "once_differentiable", "double backward", "create_graph")
+__all__ = ["gradients_with_graph", "trained_by", "weight_gradient"]
 
 
 def weight_gradient(
@@ -41,48 +37,69 @@ def weight_gradient(
         step: The pass over the training batch; its graph is kept.
         batch: The samples of the outer loss.
         progress: How far the training is.
-        number: Seeds what the pass over these samples draws.
+        number: How many steps there were before; it seeds what the pass over these samples draws.
 
     Returns:
-        The gradient of all learned numbers, the mean over the processes; None where no outer loss has a
-        target.
-
-    Raises:
-        UserError: A layer of the net has no second derivative.
+        The gradient of all learned numbers, the mean over the processes; None where nothing counts that has
+        a target.
     """
     bound, scale = context.bound, context.scale()
-    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    trial = dataclasses.replace(step, trial=True)
-    with _second_derivatives(bound.method.name):
-        with buffers_kept(bound), bound.learner.learned.differentiated() as values:
-            losses = bound.balanced(bound.losses_of(trial), trial)
-            loss = scale * torch.stack(losses).sum()
-            gradients = torch.autograd.grad(loss, trained, create_graph=True, allow_unused=True)
-        leaves = _leaves(trained, gradients, scale)
-        moved = virtual_step(optimizer, leaves, context.clip)
-        outer = _outer_loss(context, moved, batch, progress, number)
-        if outer is None:
+    found = gradients_with_graph(bound, step, trained_by(optimizer), scale)
+    if found is None:
+        return None
+    values, gradients = found
+    leaves = _leaves(gradients, scale)
+    outer = _outer_loss(context, virtual_step(optimizer, leaves, context.clip), batch, progress, number)
+    if outer is None:
+        return None
+    direction = dict(zip(leaves, _averaged_slopes(scale * outer, leaves, scale), strict=True))
+    # of the weights' size, which half precision can carry through the net; a gradient is linear in it
+    size = _norm(direction.values())
+    longer = torch.where(size > 0, _norm(leaves) / size, 1)
+    rows = {p: gradient for p, gradient in gradients.items() if gradient is not None}
+    (slope,) = torch.autograd.grad([*rows.values()], values, [longer * direction[p] for p in rows])
+    return mean(slope / (longer * scale))
+
+
+def trained_by(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """All parameters of an optimiser."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def gradients_with_graph(
+    bound: BoundMethod, step: Step, parameters: Sequence[Tensor], scale: float = 1.0
+) -> tuple[Tensor, dict[Tensor, Tensor | None]] | None:
+    """The gradient of a step's weighted losses, as a function of the learned weights.
+
+    Args:
+        bound: The method at work; what it remembers stays as it is.
+        step: The pass over a training batch; its graph is kept.
+        parameters: What the gradient is of.
+        scale: What the losses are multiplied by.
+
+    Returns:
+        A leaf for the learned numbers, and parameter -> its gradient in a graph from it; None where no loss
+        that counts has a target.
+    """
+    step = dataclasses.replace(step, trial=True)
+    with buffers_kept(bound), bound.learner.learned.differentiated() as values:
+        losses = bound.balanced(bound.losses_of(step), step)
+        loss = scale * torch.stack(losses).sum() if losses else values.detach()
+        if not loss.requires_grad:
             return None
-        direction = dict(zip(leaves, _averaged_slopes(scale * outer, leaves, scale), strict=True))
-        # of the weights' size, which half precision can carry through the net; a gradient is linear in it
-        size = _norm(direction.values())
-        longer = torch.where(size > 0, _norm(leaves) / size, 1)
-        pairs = [(g, longer * direction[p]) for p, g in zip(trained, gradients, strict=True) if g is not None]
-        rows, along = zip(*pairs, strict=True)
-        (gradient,) = torch.autograd.grad(rows, values, along)
-    return mean(gradient / (longer * scale))
+        gradients = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
+    return values, dict(zip(parameters, gradients, strict=True))
 
 
-def _leaves(
-    trained: Sequence[Tensor], gradients: Sequence[Tensor | None], scale: float
-) -> dict[Tensor, Tensor]:
+def _leaves(gradients: Mapping[Tensor, Tensor | None], scale: float) -> dict[Tensor, Tensor]:
     """Parameter -> its gradient over all processes, cut off from its graph; of those that have one in any."""
-    there = torch.tensor([g is not None for g in gradients], device=trained[0].device)
-    anywhere = total(there.int()).tolist() if world_size() > 1 else there.tolist()
+    here = [gradient is not None for gradient in gradients.values()]
+    device = next(iter(gradients)).device
+    anywhere = total(torch.tensor(here, device=device).int()).tolist() if world_size() > 1 else here
     leaves = {
-        p: torch.zeros_like(p) if g is None else g.detach() / scale
-        for p, g, count in zip(trained, gradients, anywhere, strict=True)
-        if count
+        p: torch.zeros_like(p) if gradient is None else gradient.detach() / scale
+        for (p, gradient), there in zip(gradients.items(), anywhere, strict=True)
+        if there
     }
     mean_all(leaves.values())
     return {p: leaf.requires_grad_() for p, leaf in leaves.items()}
@@ -116,21 +133,3 @@ def _averaged_slopes(loss: Tensor, leaves: Mapping[Tensor, Tensor], scale: float
 def _norm(tensors: Iterable[Tensor]) -> Tensor:
     norm: Tensor = torch.stack([tensor.detach().norm() for tensor in tensors]).norm()
     return norm
-
-
-@contextmanager
-def _second_derivatives(method: str) -> Iterator[None]:
-    """Name the method where a layer of the net has no second derivative.
-
-    Raises:
-        UserError: One has none.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if any(words in str(error) for words in NONE):
-            raise UserError(
-                f"{shown(method)} goes back through a backward pass, and a layer of this net has no second "
-                f"derivative ({error_text(error)}); take another method, e.g. uncertainty"
-            ) from None
-        raise

@@ -28,6 +28,7 @@ from typing import Any, ClassVar
 from offramp.attention import plain_attention
 from offramp.checks import choice, number, whole
 from offramp.data.batch import Batch
+from offramp.methods.loops._second_derivatives import check_second_derivatives
 from offramp.methods.loops._weight_gradient import weight_gradient
 from offramp.methods.loops.context import LoopContext
 from offramp.methods.loops.loop import BoundLoop, Loop, Losses, Phase
@@ -86,6 +87,7 @@ class _BoundBilevel(BoundLoop):
         self.context, self.options = context, options
         modules = (context.net, context.bound)
         self.optimizer = context.optimizer([p for m in modules for p in m.parameters() if p.requires_grad])
+        check_second_derivatives(context, self.optimizer.optimizer)
         self.steps = 0
         self.others: Iterator[Batch] | None = None
 
