@@ -6,7 +6,7 @@ import pytest
 
 from offramp import UserError
 from offramp.cli import main
-from offramp.reproduce import COMPUTATIONS, plan, reproduce
+from offramp.reproduce import COMPUTATIONS, estimate, plan, reproduce
 from offramp.reproduce._efficiency import by_batch
 
 STAND_IN = "CIFAR-100=digits"
@@ -77,6 +77,14 @@ def test_the_larger_network_is_timed_on_images_of_its_size(tmp_path):
     rows = by_batch(128)(planned).document["rows"]
     found = [(row["batch"], row["published"]["fps"]) for row in rows]
     assert found == [(2, 158.73), (2, 147.13), (2, 176.58)]
+
+
+def test_what_trains_nothing_has_no_estimate():
+    with pytest.raises(UserError, match=r"plan is a ComputationPlan, must be that of trainings"):
+        estimate(plan("dr-mgf-fig3"))
+    for name in (3, ["dr-mgf-fig3"], None):
+        with pytest.raises(UserError, match="name is"):
+            plan(name)
 
 
 def test_too_few_images_for_a_batch_are_refused(tmp_path):

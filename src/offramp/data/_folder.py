@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -72,7 +73,8 @@ class FolderRows:
 
     def names(self) -> list[str]:
         """The paths of the image files from the split's folder on, and their sizes in bytes."""
-        return [f"{path.relative_to(self._folder).as_posix()} {_size(path)}" for path in self._paths]
+        start = len(str(self._folder)) + 1
+        return [f"{str(path)[start:].replace(os.sep, '/')} {_size(path)}" for path in self._paths]
 
     def location(self, row: int) -> str:
         """The image file of a row."""
@@ -82,7 +84,7 @@ class FolderRows:
 def _size(path: Path) -> int:
     """Bytes of a file; -1 of what is none, which is said when it is read."""
     try:
-        return path.stat().st_size
+        return os.stat(path).st_size
     except OSError:
         return -1
 

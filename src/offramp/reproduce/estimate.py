@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from offramp.checks import count_of
+from offramp.checks import count_of, of_kind
 from offramp.counting import cost
 from offramp.nets import Net
 from offramp.nets.text import build
@@ -101,7 +101,11 @@ def estimate(plan: Plan, jobs: int = 1) -> Estimate:
     Args:
         plan: The plan.
         jobs: How many runs there will be at a time.
+
+    Raises:
+        UserError: It is no plan of trainings, or no such number of jobs.
     """
+    of_kind("plan", plan, Plan, "that of trainings; a figure that nothing is trained for has no estimate")
     count_of("jobs", jobs)
     nets = dict.fromkeys(entry.net for entry in plan.sweep.entries)
     built = {text: build(text, input_size=plan.data.input_size, targets=plan.data.targets) for text in nets}

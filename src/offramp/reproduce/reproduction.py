@@ -62,7 +62,7 @@ def plan(
         UserError: No such table, figure or row, data that are not the published set, an argument that has no
             meaning for a figure that nothing is trained for, or a value out of range.
     """
-    if name in NOT_KNOWN:
+    if isinstance(name, str) and name in NOT_KNOWN:
         raise UserError(f"{name} cannot be reproduced: {NOT_KNOWN[name]}; name another table or figure")
     word_of("name", name, {**EXPERIMENTS, **COMPUTATIONS}, "published table or figure")
     if name in COMPUTATIONS:
