@@ -8,23 +8,25 @@ from pathlib import Path
 
 import torch
 from several_sets import partly_labelled, two_sets, two_tasks
+from tiny_runs import for_method
 
 from offramp import Recipe, fit
 
 RECIPE = Recipe(epochs=2, batch_size=4, lr=0.05, augment="none", val_fraction=0)
 PARTLY = ("joint", "cagrad", "nash-mtl", "mgda", "uncertainty", "meta-gf", "dr-mgf")
-SETS = ("joint", "cagrad", "dr-mgf")
+PARTLY += ("mgda-ub", "adatask")
+SETS = ("joint", "cagrad", "dr-mgf", "adatask")
 STREAMS = ("together", "in-turn")
 
 
 def runs(out: Path):
     """Every run: what to train on, by what, and its folder."""
     for method in PARTLY:
-        yield partly_labelled(), method, RECIPE, out / f"partly-{method}"
+        yield partly_labelled(), method, for_method(RECIPE, method), out / f"partly-{method}"
     for streams in STREAMS:
         for method in SETS:
             recipe = RECIPE.replace(streams=streams, batch_size=12, proportions={"kind": 2})
-            yield two_sets(), method, recipe, out / f"{streams}-{method}"
+            yield two_sets(), method, for_method(recipe, method), out / f"{streams}-{method}"
 
 
 def main(out: Path) -> None:

@@ -244,6 +244,17 @@ def test_an_overflow_reaches_the_gradient():
     assert not found["stages.0.weight"].isfinite().any()
 
 
+def test_forks_behind_the_last_loss_that_counts_have_nothing_to_weigh():
+    net = build("vgg7").double()
+    images, labels = batch("vgg7", net)
+    weights = [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+    found = gradients(net, "mgda-ub", Batch(images, {"label": labels}), {"weights": weights})
+    for name, gradient in found.items():
+        assert (gradient is not None) == (name.startswith(("stages.0", "stages.1", "heads.0", "heads.1"))), (
+            name
+        )
+
+
 def test_a_frozen_stage_is_left_alone():
     net = build("vgg7").double()
     net.stages[0].requires_grad_(False)

@@ -21,7 +21,7 @@ from offramp.methods.combiners.jacobian import (
     Row,
     accumulate,
     average,
-    average_grads,
+    average_gradients,
     gramian,
     in_own_memory,
     levels_of,
@@ -62,7 +62,7 @@ class BoundMGDAUB(nn.Module):
         """
         if step.trunk is None:
             raise UserError(
-                "mgda-ub goes back from the features at forks, which a compiled net and a batch of several "
+                "mgda-ub goes back from the features at forks, which a wrapped net and a batch of several "
                 "data sets do not show; give the plain net and batches of one set, or take mgda"
             )
         losses = by_output(losses, step)
@@ -73,9 +73,9 @@ class BoundMGDAUB(nn.Module):
         for j, (level, total, stage) in enumerate(zip(levels, totals, stages, strict=True)):
             if level and stage:
                 gradient = self._weighted(j, losses, level, total, backward)
-                known = [(t, g.to(t.dtype)) for t, g in zip(level, gradient, strict=True) if g is not None]
-                _accumulate([t for t, _ in known], stage, [g for _, g in known])
-        average_grads([*others, *(p for stage in stages for p in stage)], backward)
+                known = {t: g.to(t.dtype) for t, g in zip(level, gradient, strict=True) if g is not None}
+                _accumulate([*known], stage, [*known.values()])
+        average_gradients(step.net, backward)  # of an output that is absent everywhere there is none
 
     def _fill_plain(
         self,
@@ -117,6 +117,8 @@ class BoundMGDAUB(nn.Module):
         if behind := sum(loss.requires_grad for loss in losses[here.stop :]):
             rows.append(later)
             counts.append(behind)
+        if not rows:  # no loss with a weight reaches the fork
+            return [None] * len(level)
         weights = self._weights(self._products(rows, level, backward), counts)
         return [_sum(weights.tolist(), tensors) for tensors in zip(*rows, strict=True)]
 
@@ -126,8 +128,9 @@ class BoundMGDAUB(nn.Module):
         Of several processes they are a multiple of these, which leaves the weights as they are.
         """
         if self.inner == "samples":
-            products = gramian(rows, level).to(level[0].device)
+            products = gramian(rows, level)
             if backward.average is not None:
+                products = products.to(level[0].device)
                 backward.average(products)
             return products.cpu()
         sums = [[None if g is None else wide(g).sum(0) for g in row] for row in rows]
