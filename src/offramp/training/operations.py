@@ -137,7 +137,9 @@ def _bench(net: Net, period: Period, method: Method, images: int, freezing: Free
         outputs = zip(net.outputs.values(), net(inputs), strict=True)
         batch = Batch(inputs, {task.target: task.example_target(output) for task, output in outputs})
     fabric = Fabric(accelerator="cpu", devices=1)
-    return context_of(net, period, method, RECIPE, net.outputs, _Same(batch), fabric, freezing)
+    optimizer = next(iter(method.combiner.own_optimizer), RECIPE.optimizer)
+    recipe = RECIPE.replace(optimizer=optimizer)
+    return context_of(net, period, method, recipe, net.outputs, _Same(batch), fabric, freezing)
 
 
 @dataclass(frozen=True)
