@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from offramp.checks import path_of
+from offramp.errors import UserError
 from offramp.output_paths import checked_path
 from offramp.paths import kind_of, user_path
 
@@ -26,6 +27,13 @@ def test_a_tilde_is_the_home_folder_and_only_at_the_beginning(home, look):
     assert look("~") == home
     for path in ("runs/~", "a~", "/~/a", "~nosuchuser/a"):
         assert look(path) == Path(path)
+
+
+@pytest.mark.parametrize("path", ["~\0", "~a\0b/c", "~\ud800"])
+def test_a_home_folder_of_nobody_is_a_name(path):
+    assert user_path(path) == Path(path)
+    with pytest.raises(UserError, match="no name has such a character"):
+        checked_path(path)
 
 
 def test_a_folder_of_that_name_can_be_meant_and_is_meant_at_every_later_look(home):

@@ -23,7 +23,10 @@ def user_path(path: str | os.PathLike[str]) -> Path:
     that name; so is ``~`` where no home folder is known.
     """
     text = os.fspath(path)
-    expanded = Path(os.path.expanduser(text))
+    try:
+        expanded = Path(os.path.expanduser(text))
+    except ValueError:  # such as no user's name can be
+        return Path(text)
     # Path drops the ./ of ./~, which another look must not take for a home folder
     return Path.cwd() / expanded if str(expanded).startswith("~") and text[0] != "~" else expanded
 
