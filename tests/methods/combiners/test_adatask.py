@@ -14,6 +14,7 @@ from offramp.methods.bound import BoundMethod
 from offramp.methods.combiners import Backward
 from offramp.methods.combiners._adam_per_task import AdamPerTask
 from offramp.nets import MultiTaskNet
+from offramp.restoring import load_optimizer
 from offramp.tasks import Classification
 from offramp.training._method_checks import check_method
 
@@ -260,6 +261,18 @@ def test_a_loop_of_ones_own(tmp_path):
     taking.load_state_dict(saved["optimizer"])
     go_on(bound, taking, steps[3:])
     assert_same(second, net, rtol=0, atol=0)
+
+
+def test_a_state_of_another_training_is_told_apart():
+    net = tasks_net()
+    taking, _ = train(net, batches(2, net.outputs))
+    state = taking.state_dict()
+    fresh, _ = train(tasks_net(), [])
+    for spoilt in (state["parts"][:-1], None, [*state["parts"][1:], {}]):
+        with pytest.raises(ValueError, match=r"the optimiser has 4 parts|must be a mapping"):
+            load_optimizer(fresh, {**state, "parts": spoilt})
+    load_optimizer(fresh, state)
+    assert str(fresh.state_dict()) == str(state)
 
 
 def test_a_grad_scaler_scales_nothing_that_stays():

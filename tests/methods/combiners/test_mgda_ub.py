@@ -212,6 +212,9 @@ def test_what_it_refuses():
     refuses("Attentive has no fork; take mgda", build("attentive"))
     refuses("where channels are partitioned; take mgda there", build("vgg7"), "dfs+mgda-ub")
     refuses("where channels are partitioned", build("vgg7"), "dfs+ge+mgda-ub")
+    refuses("where channels are partitioned", build("vgg7"), "dfs-no-reference+mgda-ub")
+    refuses("where channels are partitioned", build("msdnet"), "dfs+mgda-ub", impl="cat")
+    refuses("where channels are partitioned", linear()[0], "dfs+mgda-ub")
     refuses("where channels are partitioned", offramp.nets.vgg7(num_classes=3, width=4, slice_beta=0.5))
     net = build("refining")
     net.stages[1] = net.stages[2]
