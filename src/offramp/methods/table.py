@@ -85,12 +85,14 @@ METHODS: dict[str, Method] = {
             "heads on a trained, frozen backbone, each of which reads the one before; then ensembles of them",
             "Wolczyk et al., NeurIPS 2021; Wojcik et al., Neural Networks 2023",
             {"objective": MeanOfHeads(), "regime": ZeroTimeWaste()},
+            rows={MeanOfHeads: "ztw", ZeroTimeWaste: "ztw"},
         ),
         Method(
             "imta-2",
             "IMTA's second stage: classifiers on a frozen net read each other; its own last exit teaches",
             "Li et al. (IMTA), ICCV 2019",
             {"objective": OneForAll(), "regime": InlineCollaboration()},
+            rows={OneForAll: "imta-2", InlineCollaboration: "imta-2"},
         ),
         Method(
             "branch-wise",
