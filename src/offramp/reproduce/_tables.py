@@ -22,10 +22,13 @@ def table_report(plan: Plan, outcome: SweepResult) -> Report:
     baseline = [str(folder) for folder in folders.get(plan.experiment.baseline, ())]
     comparison = compare(outcome.finished, published=plan.experiment.name, baseline=baseline)
     comparison_document = write_report(comparison, plan.sweep.out)
-    trained = [row for row in plan.experiment.rows if row in plan.rows or row in plan.untrained]
-    rows, table = beside_published(comparison, _groups(comparison, folders, trained))
-    document = {"rows": [row.to_dict() for row in rows], "comparison": comparison_document}
-    return Report(document, table)
+    asked = [row for row in plan.experiment.rows if row in plan.rows or row in plan.untrained]
+    beside, table = beside_published(comparison, _groups(comparison, folders, asked))
+    rows = [
+        {**each.to_dict(), "method": row.trained_as, "settings": dict(row.settings)}
+        for each, row in zip(beside, asked, strict=True)
+    ]
+    return Report({"rows": rows, "comparison": comparison_document}, table)
 
 
 def _groups(
