@@ -138,3 +138,12 @@ def test_heads_on_a_trained_backbone_from_training_to_early_exit(offramp, runs, 
     assert code == 0, err
     before = json.loads((runs / "joint" / "result.json").read_text())
     assert result["exits"][1]["flops"] > before["exits"][1]["flops"]  # heads so far
+
+
+def test_a_sweep_finds_too_few_epochs_before_its_first_run(refused, runs, tmp_path):
+    plan = {"data": "digits", "net": "vgg7:width=4", "seeds": [0], "epochs": 1, "train_limit": 64}
+    plan |= {"init": str(runs / "joint"), "methods": ["joint", "ztw"], "out": str(tmp_path / "out")}
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({**plan, "batch_size": 16}))
+    line = refused("sweep", tmp_path / "sweep.yaml")
+    assert "methods: ztw: epochs is 1, and the last 1 train ensembles" in line
+    assert not (tmp_path / "out").exists()

@@ -257,6 +257,16 @@ def test_a_head_may_hand_on_what_it_likes():
     assert answer.prediction.tolist() == net(images())[2].argmax(1).tolist()
 
 
+def test_such_a_head_can_be_put_on_a_backbone():
+    torch.manual_seed(0)
+    stages = [nn.Conv2d(3, WIDTH, 3), nn.Conv2d(WIDTH, WIDTH, 1)]
+    backbone = nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTH, CLASSES))
+    heads = [Counting(), Counting()]
+    net = nets.attach(backbone, at=["0", "1"], heads=heads, input_size=(3, 6, 6)).eval()
+    x = images().float()
+    torch.testing.assert_close(net(x)[1], 2 * heads[1].fc(stages[1](stages[0](x)).mean((2, 3))))
+
+
 @pytest.mark.parametrize(
     "head", [nn.Sequential(nn.Flatten(), nn.Linear(WIDTH, CLASSES), nn.Softmax(1)), Counting(), nn.Flatten()]
 )

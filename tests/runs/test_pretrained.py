@@ -243,6 +243,7 @@ WRONG = {
     "variance": (lambda s: s | {"stages.0.1.running_var": -torch.ones(4)}, "running_var is below 0"),
     "no names": (lambda s: [*s.values()], "holds a list and no weights by name"),
     "no weights": (lambda s: {"epoch": 3, "lr": 0.1}, "holds ['epoch', 'lr'] and no weights by name"),
+    "numbers for names": (lambda s: dict(enumerate(s.values())), "and no weights by name"),
     "empty": (lambda s: {}, "holds [] and no weights by name"),
     "two": (lambda s: {"state_dict": s, "model": s}, "holds weights under state_dict and model"),
     "objects": (lambda s: {"model": s, "args": Settings()}, "holds more than weights and could run code"),

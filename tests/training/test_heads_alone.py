@@ -214,6 +214,17 @@ def test_the_seed_decides_the_new_heads_and_nothing_else_does(first):
     assert not torch.equal(found[0], found[2])
 
 
+@pytest.mark.parametrize("name", [*NAMES, "disjoint"])
+def test_a_last_exit_that_would_stay_random_is_refused_with_a_way_out(first, tmp_path, name):
+    torch.save(tiny_net(classes=5).state_dict(), tmp_path / "five.pt")
+    recipe = RECIPE.replace(options={"backbone_share": 0} if name == "disjoint" else {})
+    with pytest.raises(UserError, match=rf"'{name}' leaves the last exit .* no heads.1 that fits"):
+        fit(tiny_net(), tiny_data(), name, recipe, tmp_path / "run", quiet=True, init=tmp_path / "five.pt")
+    assert not (tmp_path / "run").exists()
+    fit(tiny_net(), tiny_data(), "mixed", RECIPE, tmp_path / "mixed", quiet=True, init=tmp_path / "five.pt")
+    fit(tiny_net(), tiny_data(), name, recipe, tmp_path / "run", quiet=True, init=tmp_path / "mixed")
+
+
 class Backbone(nn.Sequential):
     """A network of one's own."""
 

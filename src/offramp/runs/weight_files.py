@@ -142,7 +142,7 @@ def _state_dict(content: Any, path: Path) -> Mapping[str, Tensor]:
     if len(found) > 1:
         raise UserError(f"{path} holds weights under {' and '.join(found)}; {SAVE}, those that are meant")
     state = content[found[0]] if found else content
-    others = [key for key, value in state.items() if not isinstance(value, Tensor)]
+    others = [k for k, value in state.items() if not (isinstance(value, Tensor) and isinstance(k, str))]
     if not _has_tensors(state) or not all(str(key).endswith("_extra_state") for key in others):
         raise UserError(
             f"{path} holds {shown([*state])} and no weights by name, nor any under "

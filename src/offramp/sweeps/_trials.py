@@ -156,7 +156,9 @@ def check_trials(sweep: Sweep, runs: Sequence[Trial]) -> None:
             set_up(net, data, run.entry.method, without_options, run.folder, resume=True, init=run.entry.init)
         if is_new:
             try:
-                BoundMethod(run.entry.method, run.entry.method.prepare(net))
+                prepared = run.entry.method.prepare(net)
+                BoundMethod(run.entry.method, prepared)
+                run.entry.method.regime.periods(recipe.epochs, prepared)
             except UserError as error:
                 raise UserError(f"methods: {run.entry.label}: {error}") from None
 

@@ -13,7 +13,7 @@ from offramp.nets.attaching._parts import Parts
 from offramp.nets.attaching._pooled_head import HEADS, LastTensor, pooled_head
 from offramp.nets.attaching._tokens import POOLS, Tokens, token_pools
 from offramp.nets.channel_axis import ChannelAxis, given_for, look
-from offramp.nets.exits import reads_previous
+from offramp.nets.exits import handed_on, reads_previous
 from offramp.nets.values import check_values
 from offramp.unchanged import unchanged
 
@@ -93,9 +93,8 @@ class _LastAndPrevious(nn.Module):
         super().__init__()
         self.head = head
 
-    def forward(self, feature: Sequence[Tensor], logits: Tensor | None) -> Tensor:
-        output: Tensor = self.head(feature[-1], logits)
-        return output
+    def forward(self, feature: Sequence[Tensor], previous: Tensor | None) -> Any:
+        return self.head(feature[-1], previous)
 
 
 def _of_last(head: nn.Module) -> nn.Module:
@@ -110,16 +109,16 @@ def _check(heads: Sequence[nn.Module], parts: Parts, classes: int) -> None:
         raise UserError(
             f"heads= has {len(heads)} heads for {len(parts.outputs)} exits before the last; give one for each"
         )
-    logits: Any = None
+    handed: Any = None
     for k, (head, output) in enumerate(zip(heads, parts.outputs, strict=True), start=1):
         if not isinstance(head, nn.Module):
             raise UserError(f"head {k} is a {type(head).__name__}; give an nn.Module, such as nn.Sequential")
         check_values(head)
         try:
             with unchanged(head), torch.no_grad():
-                previous = [logits] if reads_previous(head) else []
+                previous = [handed] if reads_previous(head) else []
                 feature = output.clone()
-                logits = head.eval()(feature, *previous)
+                logits, handed = handed_on(head.eval()(feature, *previous))
         except Exception as error:  # whatever a user's forward raises
             reason = str(error).strip().partition("\n")[0]
             raise UserError(
