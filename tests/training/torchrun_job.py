@@ -26,7 +26,7 @@ DENSE = LONG.replace(batch_size=4, last_epochs=2)
 # plain backward passes; what averages rows by itself; a state that all processes must agree on; stages apart
 METHODS = ("dfs", "bdl-2", "pcgrad", "nash-mtl", "graddrop", "kd", "kd+dr-mgf", "uncertainty")
 METHODS += ("gradnorm", "dfs+auto-lambda", "eed+famo", "survivors+dtp", "gradient-remedy", "gradvac")
-METHODS += ("mgda-ub", "adatask", "hdkd")
+METHODS += ("mgda-ub", "adatask", "hdkd", "ztw")
 ACCUMULATED = ("dfs", "bdl-2", "nash-mtl", "kd", "uncertainty")
 DECODERS = ("dfs", "dfs+cagrad", "dfs-no-reference")
 STOPPED = ("dfs", "dr-mgf", "dwa", "auto-lambda")
