@@ -63,6 +63,7 @@ def test_the_recipe_of_dense_prediction_says_what_was_published():
     assert recipe == Recipe(
         epochs=200, batch_size=2, optimizer="adam", lr=1e-4, weight_decay=0.0, schedule="multistep",
         milestones=(100,), gamma=0.5, augment="nyuv2", val_fraction=0.0,
+        last_epochs=10,
     )  # fmt: skip
     assert recipe.replace(epochs=8).milestones == (4,)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from fractions import Fraction
+from importlib import import_module
 
 import pytest
 from tiny_dense import dense_data
@@ -182,3 +183,13 @@ def test_the_estimate_is_passes_times_images_times_operations():
     assert found.hours == pytest.approx((joint.seconds + dr_mgf.seconds) / 3600)
     assert planned.scale == Fraction(1, 64)
     assert found.to_dict()["rows"][0]["label"] == "sdn-ramp"
+
+
+def test_the_tests_of_the_last_epochs_are_a_part_of_the_hours(monkeypatch):
+    monkeypatch.setattr(import_module("offramp.reproduce.estimate"), "_seconds_of_an_image", lambda *_: 1.0)
+    for test in (2, 10):
+        source = f"NYUv2=rooms:images=10,test={test},height=32,width=32"
+        planned = plan("dr-mgf-table6", stand_in=source, scale="1/40", only=["MTAN"])
+        [row] = estimate(planned).rows
+        # three seeds: five epochs of ten images, and six forward passes over the test images
+        assert row.seconds == pytest.approx(3 * (5 * 10 + 6 * test / 3))

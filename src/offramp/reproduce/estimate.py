@@ -122,12 +122,13 @@ def estimate(plan: Plan, jobs: int = 1) -> Estimate:
 
 
 def _row(plan: Plan, label: str, entry: Entry, net: Net, flops: float | None, seconds: float) -> RowEstimate:
-    """A row's cost over its seeds: the training, validation after each epoch, and the test."""
+    """A row's cost over its seeds: the training, validation after each epoch, and the tests at the end."""
     epochs = entry.recipe.epochs
     passes = entry.method.passes_of(net.outputs).joint(len(net.outputs)) * epochs
     seeds = len(plan.sweep.seeds)
     images = passes * len(plan.data.train)  # in forward and backward passes of joint training
-    looks = (epochs * len(plan.data.val) + len(plan.data.test)) / 3
+    tests = 1 + min(epochs, entry.recipe.last_epochs or 0)
+    looks = (epochs * len(plan.data.val) + tests * len(plan.data.test)) / 3
     return RowEstimate(
         label=label,
         joint_epochs=passes,
