@@ -105,15 +105,14 @@ def put_pretrained(net: Net, weights: WeightFile) -> Pretrained:
         else:
             values[name] = value.to(own.dtype)
     left = _heads_left(net, trouble)
-    _check_rest(trouble, [*state], weights, {name for head in left.values() for name in head})
-    for name in [name for head in left.values() for name in head]:
-        values.pop(name, None)
+    as_they_were = {name for names in left.values() for name in names}
+    _check_rest(trouble, [*state], weights, as_they_were)
+    values = {name: value for name, value in values.items() if name not in as_they_were}
     check_values_of(net, values, Path(weights.source), "give weights that are numbers")
     put_weights(net, values)
-    unused = weights.tensors.keys() - {*keys.values()}
-    return Pretrained(
-        weights.source, weights.digest, (*left,), tuple(k for k in weights.tensors if k in unused)
-    )
+    known = {*keys.values()}
+    unused = tuple(key for key in weights.tensors if key not in known)
+    return Pretrained(weights.source, weights.digest, (*left,), unused)
 
 
 def _misfit(value: Tensor, own: Tensor) -> str | None:

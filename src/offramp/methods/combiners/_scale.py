@@ -11,6 +11,7 @@ EXCEPTIONS: dict[str, str] = {
     "cagrad": "the authors' factor, m / (1 + c^2), makes it m (1 + c) / (1 + c^2) times: 1.21 m for c = 0.4",
     "cagrad-meta-gf": "scaling=native leaves the mean: (1 + c) / (1 + c^2) times, 1.2 for c = 0.5; and "
     "shared=all weighs heads too, each by its own row's weight",
+    "ztw": "the mean of the heads' losses, as published, and not their sum",
     "uncertainty": "the weights of the losses are 1/2 at first, and later near 1 / (2 L)",
     "imtl-l": "the weights of the losses are 1 at first, and later near 1 / L",
     "random": "a head moves by its loss's drawn weight; the trunk keeps the invariant",
