@@ -16,7 +16,8 @@ SOURCE = Path(offramp.__file__).parent.parent
 ROOMS = (
     "errors", "say", "paths", "copying", "modes", "unchanged", "attention", "autograd", "text_table",
     "plain_json", "plain_yaml", "text_file", "output_paths", "checks", "memory", "out_of_memory", "signals",
-    "stored_values", "restoring",
+    "stored_values", "restoring", "own_adam",
+    "distributed",
     "data",                 # batches of inputs and targets
     "tasks",                # what an output predicts
     "forks",                # what crosses from a stage to its readers
@@ -24,7 +25,7 @@ ROOMS = (
     "nets",
     "counting",
     "distributed",
-    "methods._options", "methods.passes", "methods.seeded", "methods.own_adam", "methods.objectives",
+    "methods._options", "methods.passes", "methods.seeded", "methods.objectives",
     "methods.balancers", "methods.combiners", "methods.by_parts", "methods._learner",
     "methods.regimes",
     "methods.bound",        # a method at work on a net, which a loop drives

@@ -121,6 +121,7 @@ def test_who_needs_whole_batches():
         "auto-lambda",
         "hdkd",
         "wpn",
+        "rotograd",
     )
     for name in EVERY:
         needy = any(part in whole or part.startswith(staged) for part in name.split("+"))

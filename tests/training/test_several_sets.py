@@ -233,6 +233,13 @@ def test_outputs_of_other_samples_are_not_distilled():
         fit(two_alphabets(), sources, "kd", Recipe(train_limit=60), quiet=True)
 
 
+@pytest.mark.parametrize("method", ["rotograd", "mgda-ub"])
+def test_gradients_at_the_features_of_other_samples_are_not_compared(method):
+    sources = {"left": "digits", "right": "digits"}
+    with pytest.raises(UserError, match="compares gradients at the features of the same samples"):
+        fit(two_alphabets(), sources, method, Recipe(train_limit=60), quiet=True)
+
+
 def test_what_decides_how_a_set_is_read_can_be_each_set_s_own():
     assert {*PER_SET} == {*SETTINGS, "augment"}
 

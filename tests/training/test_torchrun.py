@@ -68,10 +68,11 @@ def test_two_processes_of_which_one_is_short_of_memory_agree_on_micro_batches(ou
 @pytest.mark.parametrize("method", DECODERS)
 def test_two_processes_train_a_trunk_with_two_decoders_as_one(out, tmp_path, method):
     folder, data = out / f"decoders-{method}", two_targets(lack=0.3)
-    assert_as_one(folder, method, RECIPE, tmp_path / "run", two_decoders, data)
+    exactly = method != "rotograd"  # whose weights are products, rounded once more
+    assert_as_one(folder, method, RECIPE, tmp_path / "run", two_decoders, data, exactly=exactly)
 
 
-def assert_as_one(folder, method, recipe, alone, build=None, data=None):
+def assert_as_one(folder, method, recipe, alone, build=None, data=None, *, exactly=True):
     """A run of two processes is what one process makes of it."""
     build, data = build or partial(tiny_net, norm=False, dropout=0.0), data or tiny_data()
     net = build()
@@ -81,7 +82,11 @@ def assert_as_one(folder, method, recipe, alone, build=None, data=None):
     for ours, theirs in zip(rows(alone), rows(folder), strict=True):
         for key, value in ours.items():
             assert float(theirs[key]) == pytest.approx(float(value), rel=1e-4), key
-    assert Run.open(folder, build()).result == run.result
+    shared = Run.open(folder, build()).result
+    if exactly:
+        assert shared == run.result
+    for name, output in run.result.outputs.items():
+        assert shared.outputs[name].metrics == pytest.approx(output.metrics)
 
 
 @pytest.mark.slow

@@ -83,6 +83,8 @@ EXPECTED = {
     **dict.fromkeys(("auto-lambda", "hdkd"), 2 * FORWARD + 3 * BACK + WEIGHTS),
     # its network twice forward and once back, of which the first layer needs no gradient of its input
     "wpn": 2 * FORWARD + 3 * BACK + WEIGHTS + 7 * K * 500,
+    # every head's feature turned, its gradient turned back, and the gradient of the rotation
+    "rotograd": JOINT + 3 * sum(36 * c * c for c in CHANNELS[:-1]),
     "separate": SEPARATE,
     "bdl-1": BDL_1,
     "bdl-2": FORWARD + 2 * sum(HEAD) + stages(3),  # of four blocks all windows start at the first

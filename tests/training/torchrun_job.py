@@ -26,9 +26,9 @@ DENSE = LONG.replace(batch_size=4, last_epochs=2)
 # plain backward passes; what averages rows by itself; a state that all processes must agree on; stages apart
 METHODS = ("dfs", "bdl-2", "pcgrad", "nash-mtl", "graddrop", "kd", "kd+dr-mgf", "uncertainty")
 METHODS += ("gradnorm", "dfs+auto-lambda", "eed+famo", "survivors+dtp", "gradient-remedy", "gradvac")
-METHODS += ("mgda-ub", "adatask", "hdkd", "ztw")
+METHODS += ("mgda-ub", "adatask", "hdkd", "ztw", "rotograd")
 ACCUMULATED = ("dfs", "bdl-2", "nash-mtl", "kd", "uncertainty")
-DECODERS = ("dfs", "dfs+cagrad", "dfs-no-reference")
+DECODERS = ("dfs", "dfs+cagrad", "dfs-no-reference", "rotograd")
 STOPPED = ("dfs", "dr-mgf", "dwa", "auto-lambda")
 # with targets on one rank only
 PARTIAL = ("joint", "auto-lambda", "cagrad", "nash-mtl", "uncertainty", "dr-mgf")

@@ -8,13 +8,16 @@ the decoder of each task) is multiplied by its gains, and channels whose gain is
 
 :mod:`~offramp.forks.partition` says what Deep Feature Surgery is, :mod:`~offramp.forks.equilibrium` what
 gradient equilibrium is, :mod:`~offramp.forks.feature` and :mod:`~offramp.forks._readers` how cutting saves
-time.
+time. A rotation (:mod:`~offramp.forks.rotation`) is the one rule that changes what the heads read; it is
+folded into them when it comes off.
 """
 
+from offramp.forks._rotating import folded, rotations_of
 from offramp.forks.equilibrium import Equilibrium
 from offramp.forks.fork import Fork, GainFork
 from offramp.forks.forked_net import ForkedNet
 from offramp.forks.partition import Partition
+from offramp.forks.rotation import Rotation
 from offramp.forks.rule import Place, Rule
 from offramp.forks.slicing import SliceFork
 from offramp.forks.surgery import install, partition, remove
@@ -26,9 +29,12 @@ __all__ = [
     "GainFork",
     "Partition",
     "Place",
+    "Rotation",
     "Rule",
     "SliceFork",
+    "folded",
     "install",
     "partition",
     "remove",
+    "rotations_of",
 ]

@@ -1,4 +1,4 @@
-"""Put rules on the forks of a network and take them off again: parameters, names and layers stay."""
+"""Put rules on the forks of a network and take them off again: names, layers and outputs stay."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from offramp.forks import _channelwise, _readers  # noqa: F401  (they register w
 from offramp.forks._hand_out_cut import HandOutCut
 from offramp.forks._hand_out_joined import HandOutJoined
 from offramp.forks._hand_out_zeroed import HandOutZeroed
+from offramp.forks._rotating import fold, rotating_forks
 from offramp.forks._survey import features_of
 from offramp.forks.fork import Fork, GainFork
 from offramp.forks.forked_net import ForkedNet
 from offramp.forks.partition import Partition
+from offramp.forks.rotation import Rotation
 from offramp.forks.rule import Place, Rule
 
 __all__ = ["install", "partition", "remove"]
@@ -31,7 +33,7 @@ def install(net: Net, rules: Sequence[Rule]) -> Net:
     """Put rules on the forks of a network, in place; where several act, their gains multiply.
 
     A :class:`Partition` among them says how the forks work (its ``impl`` and ``reference``); without one
-    nothing is cut, and all that changes is how the gradients are added up.
+    nothing is cut, and all that changes is how the gradients are added up. A :class:`Rotation` stands alone.
 
     Args:
         net: A multi-exit or multi-task net with plain forks.
@@ -42,11 +44,29 @@ def install(net: Net, rules: Sequence[Rule]) -> Net:
 
     Raises:
         UserError: Two rules of a kind, a net with one output, without forks or with some that are not plain,
-            a rule that does not fit the net, or a feature whose channel axis is not certain.
+            a rule that does not fit the net or the others, or a feature whose channel axis is not certain.
     """
     plain = _plain_forks(net, rules)
     features = features_of(net)
     axes = _axes(net, features, needed=any(rule.per_channel for rule in rules))
+    rotation = next((rule for rule in rules if isinstance(rule, Rotation)), None)
+    if rotation is None:
+        forks = _gain_forks(net, plain, features, axes, rules)
+    else:
+        forks = rotating_forks(net, rotation, plain, features, axes)
+    for i, fork in enumerate(forks):
+        net.forks[i] = fork
+    return net
+
+
+def _gain_forks(
+    net: ForkedNet,
+    plain: Sequence[Fork],
+    features: Sequence[Sequence[Tensor]],
+    axes: Sequence[Sequence[int | None]],
+    rules: Sequence[Rule],
+) -> list[Fork]:
+    """Forks with the product of the rules' gains."""
     heads = len(net.heads) // len(net.stages)
     forks: list[Fork] = []
     for exit, (fork, tensors, along) in enumerate(zip(plain, features, axes, strict=True), start=1):
@@ -58,16 +78,15 @@ def install(net: Net, rules: Sequence[Rule]) -> Net:
             for i, (x, axis) in enumerate(zip(tensors, along, strict=True))
         ]
         forks.append(GainFork(handouts, fork.consumers) if any(handouts) else fork)
-    for i, fork in enumerate(forks):
-        net.forks[i] = fork
-    return net
+    return forks
 
 
 def _plain_forks(net: ForkedNet, rules: Sequence[Rule]) -> list[Fork]:
     """The forks of a net on which rules can be put.
 
     Raises:
-        UserError: They are not plain, there are none, no gradients meet at them, or two rules are of a kind.
+        UserError: They are not plain, there are none, no gradients meet at them, two rules are of a kind, or
+            one of several is a rotation.
     """
     if not isinstance(net, ForkedNet):
         raise UserError(
@@ -83,6 +102,11 @@ def _plain_forks(net: ForkedNet, rules: Sequence[Rule]) -> list[Fork]:
     for kind in kinds:
         if kinds.count(kind) > 1:
             raise UserError(f"a net takes one {kind.__name__}, got {kinds.count(kind)}; keep one of them")
+    if Rotation in kinds and len(kinds) > 1:
+        raise UserError(
+            "a Rotation settles how large the gradients at a fork are, and other rules have no say in it; "
+            "give it alone"
+        )
     plain: list[Fork] = []
     for fork in net.forks:
         if isinstance(fork, GainFork):
@@ -143,10 +167,14 @@ def partition(net: Net, options: Partition | None = None, **changes: Any) -> Net
 def remove(net: Net) -> Net:
     """Take all rules off a net's forks again, which leaves plain forks; return the net.
 
+    The net computes what it did before, up to rounding: rotations are folded into the heads. A partition with
+    ``reference="zero"`` alone is lost.
+
     Raises:
         UserError: It is no network.
     """
     of_kind("net", net, nn.Module, "a net, e.g. one that offramp.attach made")
+    fold(net)
     for i, fork in enumerate(getattr(net, "forks", ())):
         if isinstance(fork, GainFork):
             net.forks[i] = Fork(fork.consumers)

@@ -8,7 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from offramp.methods.objectives.step import Step
-from offramp.methods.own_adam import OwnAdam
+from offramp.own_adam import OwnAdam
 
 __all__ = ["Learner"]
 

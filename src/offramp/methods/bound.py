@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from offramp.data.batch import Batch
 from offramp.distributed.collectives import mean_all
+from offramp.forks import rotations_of
 from offramp.methods._learner import Learner
 from offramp.methods.balancers import Balancer, Equal
 from offramp.methods.by_parts import ForwardByParts
@@ -85,6 +86,7 @@ class BoundMethod(nn.Module):
         self.objective = method.objective.bind(net, seed)
         self.balancer = method.balancer.bind(net, seed)
         self.combiner = method.combiner.bind(net, seed)
+        self.rotations: Any = nn.ModuleList(rotations_of(net))
 
     @property
     def net(self) -> nn.Module:
@@ -161,13 +163,19 @@ class BoundMethod(nn.Module):
     def combine(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:
         """Fill the gradients; those of what objective and balancer learn are of the weighted losses' sum.
 
+        Rotations at forks learn by an optimiser of their own, and take a step.
+
         The losses of a micro-batch count for its share of the batch, so that those of all of them add up.
         """
         weighted = self.balanced(losses, step)
         also = {"factors": self._factors(losses, weighted, step)} if "factors" in self.needs else {}
         if step.share < 1:
             weighted = [step.share * loss for loss in weighted]
+        for rotations in self.rotations:
+            rotations.expect(backward.scale * step.processes)
         self.combiner(weighted, step, backward, **also)
+        for rotations in self.rotations:
+            rotations.learn()
         if not step.more:
             mean_all(p.grad for p in self.parameters())  # not in the model that averages its gradients
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from offramp.checks import count_of, flag, of_kind
 from offramp.errors import UserError, guess, shown
-from offramp.forks import Rule
+from offramp.forks import Rotation, Rule
 from offramp.methods._handed_over import unwrap
 from offramp.methods._options import Options
 from offramp.methods._own_loop import OwnLoopMethod
@@ -141,6 +141,24 @@ class Method:
                 f"{shown(self.name)}: {regime} trains the backbone first, as it is, and it would be another "
                 "network afterwards; choose one of them"
             )
+        for rotation in (rule for rule in self.forks if isinstance(rule, Rotation)):
+            self._check_beside(rotation)
+
+    def _check_beside(self, rotation: Rotation) -> None:
+        """Check that one backward pass brings a rotation all gradients, and that no other rule scales them.
+
+        Raises:
+            UserError: Another part stands in the way.
+        """
+        others: list[Any] = [rule for rule in self.forks if rule is not rotation]
+        others += [self.parts[axis] for axis in ("combiner", "loop") if axis in self.axes]
+        others += [self.balancer] if "graph" in self.balancer.needs else []
+        if others:
+            one, other = map(self._options.bringer, (rotation, others[0]))
+            raise UserError(
+                f"{shown(self.name)}: {shown(one)} settles how all gradients at a fork are weighed in one "
+                f"backward pass, so that {shown(other)} cannot; choose one of them"
+            )
 
     # the parts
 
@@ -241,7 +259,8 @@ class Method:
     @property
     def whole_batch(self) -> list[str]:
         """Why no batch can be cut into micro-batches, part by part; empty where one can."""
-        reasons = (self.parts[axis].whole_batch for axis in AXES if axis not in ("fork", "regime"))
+        reasons = [self.parts[axis].whole_batch for axis in AXES if axis not in ("fork", "regime")]
+        reasons += [getattr(rule, "whole_batch", "") for rule in self.forks]
         return [reason for reason in reasons if reason]
 
     @property

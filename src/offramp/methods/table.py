@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from offramp.errors import UserError, guess, shown
-from offramp.forks import Equilibrium, Partition
+from offramp.forks import Equilibrium, Partition, Rotation
 from offramp.methods._composing import compose
 from offramp.methods.balancers.auto_lambda import AutoLambda
 from offramp.methods.balancers.dtp import DTP
@@ -117,6 +117,12 @@ METHODS: dict[str, Method] = {
             "gradient equilibrium: every block gets the mean of the gradients of the exits behind it",
             "Li et al. (IMTA), ICCV 2019",
             {"fork": Equilibrium()},
+        ),
+        Method(
+            "rotograd",
+            "heads read the feature through learned rotations, under which their gradients agree",
+            "Javaloy and Valera, ICLR 2022",
+            {"fork": Rotation()},
         ),
         Method(
             "kd",

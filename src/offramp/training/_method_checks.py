@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from offramp.errors import UserError, shown
+from offramp.forks import Rotation
 from offramp.methods import Method
 from offramp.recipes.recipe import Recipe
 
@@ -52,12 +53,14 @@ def check_samples(recipe: Recipe, method: Method) -> None:
     Raises:
         UserError: It compares outputs, or gradients at features, for the same samples.
     """
-    if recipe.streams == "together" and "junctions" in method.needs:
+    if recipe.streams != "together":
+        return
+    if "junctions" in method.needs or any(isinstance(rule, Rotation) for rule in method.forks):
         raise UserError(
             f"{shown(method.name)} compares gradients at the features of the same samples, and each data set "
             "has its own; take mgda, or `streams='in-turn'`"
         )
-    if recipe.streams == "together" and not method.objective.one_by_one:
+    if not method.objective.one_by_one:
         raise UserError(
             f"{shown(method.name)} compares outputs for the same samples, and each data set has its own; "
             "take a method without distillation, or one data set with all targets"

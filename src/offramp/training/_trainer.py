@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from offramp.data import Batch, JointData, WorkerDied
 from offramp.distributed.collectives import first_text, highest
 from offramp.errors import UserError
+from offramp.forks import folded
 from offramp.methods.loops import Losses, Progress
 from offramp.methods.regimes import Period
 from offramp.nets import Net
@@ -205,7 +206,8 @@ class Trainer:
                 row = self._row()
                 self.state.next_epoch(row)
                 self.folder.log_epoch(self.state.rows)
-                self.last_epochs.keep(self.state.epoch, self.net)
+                with folded(self.net):
+                    self.last_epochs.keep(self.state.epoch, self.net)
                 if ends <= self.state.epoch < self.recipe.epochs:
                     self._enter(self._period_at(self.state.epoch))
                 self._save()  # which says that the epoch is done
@@ -225,7 +227,8 @@ class Trainer:
             if self.period.output is not None:  # the only one of the net that is trained
                 losses = Losses(losses.values, [self.period.output] * len(losses.outputs))
             if self.average:
-                self.average.update()
+                with folded(self.net):
+                    self.average.update()
             self.watch.see(losses, self.plan.done(state))
             state.add(losses)
             state.seconds = time.perf_counter() - began

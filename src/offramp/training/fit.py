@@ -133,8 +133,9 @@ def _train(
     if fabric.device.type == "cpu":
         keep_freed_memory()
     torch.manual_seed(setup.recipe.seed + fabric.global_rank)
+    counted = None if setup.method.lasting else cost(net)
     with _prepared(net, setup.method, setup.recipe.seed) as trained:
-        counted = cost(trained)
+        counted = counted or cost(trained)
         with in_training_mode(trained) as staying, Freezing(trained) as freezing:
             trainer = Trainer(trained, setup, fabric, kept, freezing, quiet=quiet)
             trainer.restore()  # before the record changes: a run that cannot go on stays as it is
@@ -146,8 +147,8 @@ def _train(
             begun()
             trainer.train()
             fabric.barrier()  # every epoch's weights are on disk
-            trainer.last_epochs.measure(trained, lambda: trainer.evaluation(setup.data.test))
     trained.eval()  # its new forks too
+    trainer.last_epochs.measure(trained, lambda: trainer.evaluation(setup.data.test))
     return trainer, counted
 
 

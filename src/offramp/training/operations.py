@@ -114,6 +114,8 @@ def _epoch(net: Net, period: Period, method: Method, images: int, freezing: Free
             if hasattr(context.bound.combiner, name):
                 own = getattr(context.bound.combiner, name)
                 setattr(context.bound.combiner, name, tally.aside()(own))
+        for rotations in context.bound.rotations:
+            rotations.learn = tally.aside()(rotations.learn)
         with tally.at_work():
             for index, part in enumerate(loop.phases):
                 marks = [tally.macs]

@@ -18,7 +18,7 @@ from offramp.errors import UserError, guess, shown
 from offramp.methods.balancers.balancer import Balancer
 from offramp.methods.objectives.step import Step
 from offramp.methods.objectives.task_loss import sum_of_losses
-from offramp.methods.own_adam import OwnAdam
+from offramp.own_adam import OwnAdam
 
 __all__ = ["AutoLambda"]
 

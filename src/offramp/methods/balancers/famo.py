@@ -15,8 +15,8 @@ from offramp.checks import choice, number
 from offramp.methods.balancers._sizes import PositiveLosses, sizes_of
 from offramp.methods.balancers.balancer import Balancer
 from offramp.methods.objectives.step import Step
-from offramp.methods.own_adam import OwnAdam
 from offramp.methods.passes import Passes
+from offramp.own_adam import OwnAdam
 
 __all__ = ["FAMO"]
 

@@ -18,9 +18,9 @@ from offramp.errors import UserError
 from offramp.methods.balancers._sizes import PositiveLosses, sizes_of
 from offramp.methods.balancers.balancer import Balancer
 from offramp.methods.objectives.step import Step
-from offramp.methods.own_adam import OwnAdam
 from offramp.methods.passes import EACH, Passes
 from offramp.nets import Net
+from offramp.own_adam import OwnAdam
 
 __all__ = ["GradNorm"]
 

@@ -16,7 +16,7 @@ from offramp.checks import number
 from offramp.methods.objectives.objective import Objective
 from offramp.methods.objectives.step import Step
 from offramp.methods.objectives.task_loss import sum_of_losses
-from offramp.methods.own_adam import OwnAdam
+from offramp.own_adam import OwnAdam
 from offramp.tasks.soft_targets import check_soft_targets, soft_loss, soft_targets
 
 __all__ = ["DenseDistillation"]

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from offramp.checks import choice, number, whole
 from offramp.methods.objectives.objective import Objective
 from offramp.methods.objectives.step import Step
-from offramp.methods.own_adam import OwnAdam
 from offramp.methods.seeded import seeded
+from offramp.own_adam import OwnAdam
 from offramp.tasks.soft_targets import check_soft_targets
 from offramp.tasks.task import wide
 

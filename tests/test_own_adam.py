@@ -2,7 +2,7 @@
 
 import torch
 
-from offramp.methods.own_adam import OwnAdam
+from offramp.own_adam import OwnAdam
 
 
 def test_it_is_torchs_adam_for_each_number():
