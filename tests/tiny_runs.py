@@ -72,7 +72,7 @@ def for_method(recipe: Recipe, name: str) -> Recipe:
     """The recipe, with Adam where the method makes its own steps of Adam's, and with no sample held out."""
     row = method(name)
     if row.loop.held_out:
-        return recipe.replace(options={"held_out": 0})
+        return recipe.replace(held_out=0)
     return recipe.replace(optimizer="adam", lr=0.005) if row.combiner.own_optimizer else recipe
 
 
