@@ -11,7 +11,8 @@ from torch import nn
 
 from offramp.checks import count_of, flag, of_kind
 from offramp.errors import UserError, guess, shown
-from offramp.forks import Rotation, Rule
+from offramp.forks import Rule
+from offramp.methods._check_parts import check_parts
 from offramp.methods._handed_over import unwrap
 from offramp.methods._options import Options
 from offramp.methods._own_loop import OwnLoopMethod
@@ -100,65 +101,7 @@ class Method:
         brought = [type(part) for axis, part in self._placed if axis in self.axes]
         if not self.rows and len(brought) == 1:
             object.__setattr__(self, "rows", {brought[0]: self.name})
-        self._check_parts()
-
-    def _check_parts(self) -> None:
-        """Check that each part leaves the others something to do."""
-        for axis, purpose in (("balancer", "balance"), ("combiner", "combine")):
-            part = self.parts[axis]
-            if self.loop.own_backward and axis in self.axes and not getattr(part, "bilevel", False):
-                loop, other = map(self._options.bringer, (self.loop, part))
-                raise UserError(
-                    f"{shown(self.name)}: {shown(loop)} descends one weighted sum of the losses at a time, "
-                    f"so that {shown(other)} has nothing to {purpose}; choose one of them"
-                )
-        learning = [part for part in (self.objective, self.balancer) if part.bilevel]
-        if self.loop.bilevel and len(learning) != 1:
-            raise UserError(
-                f"{shown(self.name)}: a bilevel loop trains the weights of one part, and here "
-                f"{len(learning)} learn any; give it one, e.g. method('auto-lambda')"
-            )
-        if learning and not self.loop.bilevel:
-            raise UserError(
-                f"{shown(self.name)}: {type(learning[0]).__name__} learns weights in a bilevel loop, and the "
-                "loop is another one; give `Bilevel()` as the loop, or another part"
-            )
-        self._check_regime()
-
-    def _check_regime(self) -> None:
-        """Check that the regime leaves the other parts something to do, and trains the net that they do."""
-        regime = shown(self._options.bringer(self.regime))
-        for axis in self.regime.idle:
-            if axis in self.axes or (axis == "objective" and self.objective.weights is not None):
-                other = self.forks[0] if axis == "fork" else self.parts[axis]
-                idle = shown(self._options.bringer(other)) if axis in self.axes else "weights"
-                raise UserError(
-                    f"{shown(self.name)}: {regime} trains each exit with its own loss alone, so that {idle} "
-                    "would have nothing to do; choose one of them"
-                )
-        if self.regime.plain_first and self.lasting:
-            raise UserError(
-                f"{shown(self.name)}: {regime} trains the backbone first, as it is, and it would be another "
-                "network afterwards; choose one of them"
-            )
-        for rotation in (rule for rule in self.forks if isinstance(rule, Rotation)):
-            self._check_beside(rotation)
-
-    def _check_beside(self, rotation: Rotation) -> None:
-        """Check that one backward pass brings a rotation all gradients, and that no other rule scales them.
-
-        Raises:
-            UserError: Another part stands in the way.
-        """
-        others: list[Any] = [rule for rule in self.forks if rule is not rotation]
-        others += [self.parts[axis] for axis in ("combiner", "loop") if axis in self.axes]
-        others += [self.balancer] if "graph" in self.balancer.needs else []
-        if others:
-            one, other = map(self._options.bringer, (rotation, others[0]))
-            raise UserError(
-                f"{shown(self.name)}: {shown(one)} settles how all gradients at a fork are weighed in one "
-                f"backward pass, so that {shown(other)} cannot; choose one of them"
-            )
+        check_parts(self)
 
     # the parts
 
@@ -273,6 +216,10 @@ class Method:
         )
 
     # options
+
+    def bringer(self, part: Any) -> str:
+        """Name that messages and options call a part by: of the row that brings it, or of its class."""
+        return self._options.bringer(part)
 
     @property
     def _options(self) -> Options:
