@@ -14,7 +14,7 @@ folded into them when it comes off.
 
 from offramp.forks._rotating import folded, rotations_of
 from offramp.forks.equilibrium import Equilibrium
-from offramp.forks.fork import Fork, GainFork
+from offramp.forks.fork import Fork, GainFork, uncut
 from offramp.forks.forked_net import ForkedNet
 from offramp.forks.partition import Partition
 from offramp.forks.rotation import Rotation
@@ -37,4 +37,5 @@ __all__ = [
     "partition",
     "remove",
     "rotations_of",
+    "uncut",
 ]

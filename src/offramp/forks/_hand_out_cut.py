@@ -51,6 +51,10 @@ class HandOutCut:
         lanes = zip(branch(x, gradient_sum), gradient_sum.live, strict=True)
         return [self._feature(value, lane, live) for lane, live in lanes]
 
+    def values(self, x: Tensor) -> list[Tensor]:
+        """The Tensor for each consumer, with no gain."""
+        return [x] * len(self.gains)
+
     def _feature(self, value: Tensor, lane: Tensor, live: Channels) -> Tensor:
         cut = Cut(live, self.axis, self.split, self.source, lane)
         return with_cut(join(value, lane, live, self.axis), cut)

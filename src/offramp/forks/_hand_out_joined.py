@@ -28,6 +28,10 @@ class HandOutJoined:
         """The Tensor for each consumer."""
         return [_joined(x, blocks, self.axis) for blocks in self.blocks]
 
+    def values(self, x: Tensor) -> list[Tensor]:
+        """The Tensor for each consumer, with no gain."""
+        return [x] * len(self.gains)
+
     def __repr__(self) -> str:
         return f"joined, axis {self.axis}"
 

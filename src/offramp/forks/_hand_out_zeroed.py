@@ -37,8 +37,15 @@ class HandOutZeroed:
 
     def __call__(self, x: Tensor) -> list[Tensor]:
         """The Tensor for each consumer."""
+        return self._zeroed(x, self.referenced(x))
+
+    def values(self, x: Tensor) -> list[Tensor]:
+        """The Tensor for each consumer, with no gain but the zeros."""
+        return self._zeroed(x, [x] * len(self.kept))
+
+    def _zeroed(self, x: Tensor, handed: Sequence[Tensor]) -> list[Tensor]:
         shape = [-1 if d == self.axis else 1 for d in range(x.dim())]
         return [
             each * kept.to(x.device, x.dtype).reshape(shape)
-            for each, kept in zip(self.referenced(x), self.kept, strict=True)
+            for each, kept in zip(handed, self.kept, strict=True)
         ]

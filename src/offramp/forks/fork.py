@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
 from offramp.forks.scales import scales_of, with_scales
 
-__all__ = ["Fork", "GainFork"]
+__all__ = ["Fork", "GainFork", "uncut"]
 
 
 class Fork(nn.Module):
@@ -35,7 +36,12 @@ class GainFork(Fork):
         hand_out: For each Tensor of the feature, what turns it into one for each consumer; None hands all of
             them the Tensor itself.
         consumers: How many there are.
+
+    Attributes:
+        cuts: Whether the gains act; if not (:func:`uncut`), all gradients come back as they are.
     """
+
+    cuts: bool = True
 
     def __init__(
         self, hand_out: Sequence[Callable[[Tensor], Sequence[Tensor]] | None], consumers: int = 2
@@ -46,10 +52,13 @@ class GainFork(Fork):
     def forward(self, feature: Any) -> tuple[Any, ...]:
         """The feature for each consumer."""
         handed = [
-            (x,) * self.consumers if hand is None else hand(x)
+            (x,) * self.consumers if hand is None else self._handed(hand, x)
             for hand, x in zip(self.hand_out, scales_of(feature), strict=True)
         ]
         return tuple(with_scales(feature, scales) for scales in zip(*handed, strict=True))
+
+    def _handed(self, hand: Any, x: Tensor) -> Sequence[Tensor]:
+        return hand(x) if self.cuts else hand.values(x)  # type: ignore[no-any-return]
 
     @property
     def parts(self) -> bool:
@@ -61,3 +70,16 @@ class GainFork(Fork):
 
     def extra_repr(self) -> str:  # noqa: D102
         return ", ".join("plain" if hand is None else repr(hand) for hand in self.hand_out)
+
+
+@contextmanager
+def uncut(net: nn.Module) -> Iterator[None]:
+    """Have the gradients that a net sends back be those of its outputs meanwhile, whatever its gains are."""
+    forks = [module for module in net.modules() if isinstance(module, GainFork)]
+    for fork in forks:
+        fork.cuts = False
+    try:
+        yield
+    finally:
+        for fork in forks:
+            fork.cuts = True

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from offramp.data.batch import Batch
 from offramp.distributed.collectives import mean, mean_all, total, world_size
+from offramp.forks import uncut
 from offramp.methods.bound import BoundMethod
 from offramp.methods.loops._virtual_step import virtual_step
 from offramp.methods.loops.context import LoopContext
@@ -112,7 +113,7 @@ def _outer_loss(
     bound, net = context.bound, context.net
     tensors = {name: moved[p] for name, p in net.named_parameters() if p in moved}
     draws = seeded(context.fabric.device, context.seed, "outer", number)
-    with draws, buffers_copied(net), buffers_kept(bound):
+    with draws, uncut(net), buffers_copied(net), buffers_kept(bound):
         step = context.forward(batch, progress, tensors=tensors)
         if not step.present:
             return None

@@ -6,7 +6,7 @@ The lower level is the training of the net, the upper one that of the weights ph
 2. A *virtual step* theta'(g) is the one that the recipe's optimiser would take, with its momentum, moments,
    decay and clipping (:mod:`offramp.methods.loops._virtual_step`).
 3. The net with theta' runs on other samples. The gradient of its *outer loss*, in which the weights have no
-   part, goes back to g: p, of SGD -lr times the gradient at theta'.
+   part, goes back to g: p, of SGD -lr times the gradient at theta'. Forks cut nothing of it.
 4. The slope of the weights, d(g . p)/d(phi), is exact: one more backward pass, through that of g. In the
    weight w_k of a loss it is g_k . p, with the loss's own gradient, whatever forks have done to that. No row
    is kept, and there is no step size, as a difference of losses would need. It costs two backward passes,
