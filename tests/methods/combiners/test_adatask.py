@@ -275,6 +275,16 @@ def test_a_state_of_another_training_is_told_apart():
     assert str(fresh.state_dict()) == str(state)
 
 
+@pytest.mark.parametrize("clip", [0.0, 0.05])
+def test_beside_a_loss_without_weight_the_other_keeps_its_adam(clip):
+    """Its clipping spans trunk and head, and its weight multiplies the trunk's steps."""
+    net, steps = tasks_net(2), list(batches(6, ["task 0", "task 1"]))
+    alone = [Batch(batch.inputs, {"task 1": batch.targets["task 1"]}) for batch in steps]
+    wanted = slowly(copy.deepcopy(net), alone, weights=[0.0, 3.0], clip=clip)
+    train(net, steps, clip=clip, options={"weights": [0.0, 3.0]})
+    assert_same(net, wanted, rtol=1e-9, atol=1e-12)
+
+
 def test_a_grad_scaler_scales_nothing_that_stays():
     net, scaled = tasks_net(), tasks_net()
     steps = [*batches(4, net.outputs)]

@@ -111,6 +111,7 @@ class BoundAdaTask(nn.Module):
                 rows[k].update({p: g.clone() for p, g in pairs if g is not None})
             block.combine(torch.ones(len(block.owners)))
         if self.taking is not None and not step.more:
-            heard = {p: outputs.intersection(step.present) for p, outputs in self.owners.items()}
+            live = {k for k, loss in zip(step.present, losses, strict=True) if loss.requires_grad}
+            heard = {p: outputs & live for p, outputs in self.owners.items()}
             alone = {p: next(iter(outputs)) for p, outputs in heard.items() if len(outputs) == 1}
             self.taking.hear(rows, alone, factors)

@@ -57,9 +57,11 @@ def weight_gradient(
     # of the weights' size, which half precision can carry through the net; a gradient is linear in it
     size = _norm(direction.values())
     longer = torch.where(size > 0, _norm(leaves) / size, 1)
-    rows = {p: gradient for p, gradient in gradients.items() if gradient is not None}
-    (slope,) = torch.autograd.grad([*rows.values()], values, [longer * direction[p] for p in rows])
-    return mean(slope / (longer * scale))
+    # in a process without targets they need not depend on the weights
+    rows = {p: row for p, row in gradients.items() if row is not None and row.requires_grad}
+    along = [longer * direction[p] for p in rows]
+    slope = torch.autograd.grad([*rows.values()], values, along, allow_unused=True)[0] if rows else None
+    return mean(torch.zeros_like(values) if slope is None else slope / (longer * scale))
 
 
 def trained_by(optimizer: torch.optim.Optimizer) -> list[Tensor]:
