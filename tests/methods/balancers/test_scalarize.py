@@ -78,7 +78,8 @@ def test_all_of_torchjds_are_known_or_elsewhere():
         ({"arguments": {"mu": 0}}, "STCH with .*strictly positive"),
         ({"arguments": {"mu": "a"}}, "mu of STCH must be a number"),
         ({"arguments": {"weights": "ab"}}, "weights of STCH must be one number for each output"),
-        ({"scalarization": "PBI"}, "PBI needs theta and weights"),
+        ({"scalarization": "PBI"}, "PBI needs theta and weights; .*{'theta': 1.0, 'weights': .1.0, 1.0.}"),
+        ({"scalarization": "PBI", "arguments": {"theta": 1}}, "PBI needs weights; "),
         ({"scaling": "mean"}, "scaling is 'mean'"),
     ],
 )

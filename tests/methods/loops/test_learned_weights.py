@@ -1,5 +1,6 @@
 """WPN and HDKD in the bilevel loop, against steps that are written out with torch's own optimisers."""
 
+import dataclasses
 import itertools
 
 import pytest
@@ -9,10 +10,12 @@ from context_cases import RECIPE, batches, bench, tiny_net
 from torch import nn
 from torch.func import functional_call
 
+from offramp.data import Batch
 from offramp.errors import UserError
 from offramp.methods import Method, method
 from offramp.methods.balancers.auto_lambda import AutoLambda
 from offramp.methods.loops import Bilevel, Progress
+from offramp.methods.loops._weight_gradient import weight_gradient
 from offramp.methods.objectives import TaskLoss
 from offramp.methods.objectives.dense_distillation import DenseDistillation
 from offramp.methods.objectives.sample_weights import leaving
@@ -180,6 +183,35 @@ def test_teachers_learn_nothing_and_without_pairs_it_is_deep_supervision():
             assert all(loss > own for loss, own in zip(losses[:-1], plain[:-1], strict=True))
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("hdkd", {"label_start": 1, "teacher_start": 0}),
+        ("auto-lambda", {"start": 1, "least": 0}),
+        ("wpn", {"hidden": 3, "ratio": 1e200}),
+        ("wpn", {"hidden": 3, "ratio": 1e-200}),
+    ],
+)
+def test_whole_numbers_and_numbers_at_the_edge(name, options):
+    work = bench(tiny_net(), name, **options)
+    work.context.net.train()
+    work.step(0, next(batches(0, 0, 1)), Progress(0, 0.0, LR))
+    assert work.context.bound.learner.learned.steps.max() > 0
+
+
+def test_a_process_without_labels_adds_nothing_to_the_slope_of_wpn():
+    work = bench(tiny_net(), "wpn", hidden=3)
+    work.context.net.train()
+    given, other = batches(0, 0, 2)
+    step = work.context.forward(Batch(given.inputs, {}), Progress(0, 0.0, LR))
+    theirs = torch.tensor([6.0, 6, 6, 1, 1, 1, 6])  # another process has labels: weights, presence, samples
+    step = dataclasses.replace(step, average=lambda means: (means + theirs.to(means)) / 2, processes=2)
+    assert step.present == [0, 1, 2]
+    optimizer = work.optimizer.optimizer
+    found = weight_gradient(work.context, optimizer, step, other, Progress(0, 0.0, LR), number=0)
+    assert torch.equal(found, torch.zeros_like(work.context.bound.learner.learned.values))
+
+
 def test_what_cannot_be():
     for name, options, words in (
         ("hdkd", {"temperature": 0}, "temperature is 0"),
@@ -195,6 +227,8 @@ def test_what_cannot_be():
         ("auto-lambda", {"least": 0.2}, "least is 0.2"),
         ("auto-lambda", {"scaling": "mean"}, "scaling is 'mean'"),
         ("auto-lambda", {"start": 0}, "start is 0"),
+        ("auto-lambda", {"least": -1e300}, "least is -1e\\+300, must be a number from -1e30"),
+        ("hdkd", {"temperature": 1e300}, "temperature is 1e\\+300"),
         ("kd+hdkd", {}, "'kd' and 'hdkd' each bring their own objective"),
         ("wpn+auto-lambda", {}, "each bring their own loop"),
         ("dwa+hdkd", {}, "'dwa' has nothing to balance"),

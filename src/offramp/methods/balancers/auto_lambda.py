@@ -54,10 +54,10 @@ class AutoLambda(Balancer):
     scaling: str = "sum"
 
     def __post_init__(self) -> None:
-        number(self, "start", "above 0", lambda value: value > 0)
+        number(self, "start", "from 1e-30 to 1e30", lambda value: 1e-30 <= value <= 1e30)
         number(self, "weight_lr", "above 0", lambda lr: lr > 0)
         if self.least is not None:
-            number(self, "least", "at most start, or None", lambda least: least <= self.start)
+            number(self, "least", "from -1e30 to start, or None", lambda least: -1e30 <= least <= self.start)
         choice(self, "scaling", ("sum", "native"))
         object.__setattr__(self, "primary", _names(self.primary))
 
@@ -75,7 +75,7 @@ class BoundAutoLambda(nn.Module):
     def __init__(self, options: AutoLambda, outputs: Mapping[str, Any]) -> None:
         super().__init__()
         self.factor = 1 / options.start if options.scaling == "sum" else 1.0
-        start = torch.full((len(outputs),), options.start)
+        start = torch.full((len(outputs),), float(options.start))
         self.learned = OwnAdam(start, options.weight_lr, least=options.least)
         names = [*outputs]
         for name in options.primary or ():

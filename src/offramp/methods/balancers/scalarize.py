@@ -112,8 +112,9 @@ class Scalarize(Balancer):
         required = [name for name, parameter in takes.items() if parameter.default is parameter.empty]
         missing = [name for name in required if name not in arguments]
         if missing:
+            examples = {name: [1.0 for _ in outputs] if name in VECTORS else 1.0 for name in missing}
             raise UserError(
-                f"{self.scalarization} needs {' and '.join(missing)}; give `arguments={{{missing[0]}: ...}}`"
+                f"{self.scalarization} needs {' and '.join(missing)}; give e.g. `arguments={examples}`"
             )
         try:
             made: nn.Module = kind(**arguments)

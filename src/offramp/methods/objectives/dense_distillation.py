@@ -48,8 +48,8 @@ class DenseDistillation(Objective):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("temperature", "weight_lr"):
-            number(self, name, "above 0", lambda value: value > 0)
+        number(self, "temperature", "above 0 and at most 1e6", lambda v: 0 < v <= 1e6)
+        number(self, "weight_lr", "above 0", lambda lr: lr > 0)
         for name in ("label_start", "teacher_start"):
             number(self, name, "of 0 or more", lambda value: value >= 0)
 
@@ -71,7 +71,7 @@ class BoundDenseDistillation(nn.Module):
         self.temperature = options.temperature
         self.pairs = [(k, j) for k in range(count) for j in range(k + 1, count)]
         start = [options.label_start] * count + [options.teacher_start] * len(self.pairs)
-        self.learned = OwnAdam(torch.tensor(start), options.weight_lr, least=0.0)
+        self.learned = OwnAdam(torch.tensor(start, dtype=torch.float32), options.weight_lr, least=0.0)
 
     def forward(self, step: Step) -> list[Tensor]:
         """The weighted losses of the exits that have a target."""

@@ -61,7 +61,7 @@ class Distillation(Objective):
     def __post_init__(self) -> None:
         super().__post_init__()
         number(self, "alpha", "from 0 to below 1: the last exit learns from the rest", lambda v: 0 <= v < 1)
-        number(self, "temperature", "above 0", lambda v: v > 0)
+        number(self, "temperature", "above 0 and at most 1e6", lambda v: 0 < v <= 1e6)
         switch(self, "anneal")
         if self.scale != "10/K":
             number(self, "scale", "above 0, or '10/K' as published for CIFAR", lambda v: v > 0)

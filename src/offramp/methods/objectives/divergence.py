@@ -51,7 +51,7 @@ class DivergenceDistillation(Objective):
     def __post_init__(self) -> None:
         super().__post_init__()
         number(self, "alpha", "from 0 to 1", lambda v: 0 <= v <= 1)
-        number(self, "temperature", "above 0", lambda v: v > 0)
+        number(self, "temperature", "above 0 and at most 1e6", lambda v: 0 < v <= 1e6)
         choice(self, "reduction", ("batchmean", "mean"))
 
     def bind(self, net: nn.Module, seed: int = 0) -> Callable[[Step], list[Tensor]]:  # noqa: D102

@@ -59,7 +59,7 @@ class ExitEnsembleDistillation(Objective):
         if self.alpha is not None:
             number(self, "alpha", "of 0 or more", lambda v: v >= 0)
         number(self, "lam", "of 0 or more", lambda v: v >= 0)
-        number(self, "temperature", "above 0", lambda v: v > 0)
+        number(self, "temperature", "above 0 and at most 1e6", lambda v: 0 < v <= 1e6)
 
     def bind(self, net: nn.Module, seed: int = 0) -> Callable[[Step], list[Tensor]]:  # noqa: D102
         return Adaptation(self.losses, net, seed, always=False)

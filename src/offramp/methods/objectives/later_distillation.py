@@ -47,7 +47,7 @@ class LaterDistillation(Objective):
     def __post_init__(self) -> None:
         super().__post_init__()
         number(self, "alpha", "of 0 or more", lambda v: v >= 0)
-        number(self, "temperature", "above 0", lambda v: v > 0)
+        number(self, "temperature", "above 0 and at most 1e6", lambda v: 0 < v <= 1e6)
 
     def bind(self, net: nn.Module, seed: int = 0) -> Callable[[Step], list[Tensor]]:  # noqa: D102
         check_soft_targets(net.outputs.values())  # type: ignore[operator]

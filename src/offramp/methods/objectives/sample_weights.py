@@ -127,7 +127,8 @@ def leaving(outputs: Sequence[Tensor], ratio: float) -> Tensor:
         Numbers of exits from 0, int64 ``[N]``.
     """
     count, samples = len(outputs), len(outputs[0])
-    shares = [ratio**k for k in range(1, count + 1)]
+    # of ratios above 1 the last share is the largest; no power overflows
+    shares = [ratio ** (k - count if ratio > 1 else k) for k in range(1, count + 1)]
     leaves = torch.full((samples,), count - 1, device=outputs[0].device)
     there = torch.ones(samples, dtype=torch.bool, device=outputs[0].device)
     for k, output in enumerate(outputs[:-1]):

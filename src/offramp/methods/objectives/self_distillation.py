@@ -57,7 +57,7 @@ class SelfDistillation(Objective):
         super().__post_init__()
         number(self, "alpha", "from 0 to 1", lambda v: 0 <= v <= 1)
         number(self, "lam", "0 or more", lambda v: v >= 0)
-        number(self, "temperature", "above 0", lambda v: v > 0)
+        number(self, "temperature", "above 0 and at most 1e6", lambda v: 0 < v <= 1e6)
 
     @property
     def whole_batch(self) -> str:
@@ -131,7 +131,7 @@ class SelfDistillationICCV(Objective):
         super().__post_init__()
         number(self, "alpha", "from 0 to below 1: the last exit learns from the rest", lambda v: 0 <= v < 1)
         number(self, "lam", "0 or more", lambda v: v >= 0)
-        number(self, "temperature", "above 0", lambda v: v > 0)
+        number(self, "temperature", "above 0 and at most 1e6", lambda v: 0 < v <= 1e6)
 
     def bind(self, net: nn.Module, seed: int = 0) -> Callable[[Step], list[Tensor]]:  # noqa: D102
         return Adaptation(self.losses, net, seed, always=False)
