@@ -117,6 +117,15 @@ def test_of_samples_that_are_alike_survivors_are_joint_training():
     torch.testing.assert_close(Survivors()(step), TaskLoss()(step))
 
 
+def test_samples_without_a_label_do_not_change_the_scale():
+    outputs, labels = logits()
+    outputs[0].data[:10] *= 5  # all but gone at the first exit
+    labels[:10] = -100
+    losses = Survivors()(exit_step(None, outputs, labels))
+    alone = Survivors()(exit_step(None, [z[10:] for z in outputs], labels[10:]))
+    torch.testing.assert_close(losses, alone)
+
+
 def test_no_gradient_goes_through_the_weights():
     outputs, labels = logits(exits=2)
     losses = Survivors()(exit_step(None, outputs, labels))

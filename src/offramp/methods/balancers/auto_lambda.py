@@ -47,6 +47,7 @@ class AutoLambda(Balancer):
     """
 
     bilevel = True
+    whole_batch = ""
     primary: str | Sequence[str] | None = None
     start: float = 0.1
     weight_lr: float = 1e-4

@@ -15,7 +15,7 @@ EXCEPTIONS: dict[str, str] = {
     "uncertainty": "the weights of the losses are 1/2 at first, and later near 1 / (2 L)",
     "imtl-l": "the weights of the losses are 1 at first, and later near 1 / L",
     "random": "a head moves by its loss's drawn weight; the trunk keeps the invariant",
-    "dtp": "the weights fall from 2.3 to 0 as the outputs get better; normalise=true keeps the invariant",
+    "dtp": "the weights fall from 2.1 to 0 as the outputs get better; normalise=true keeps the invariant",
     "pcgrad-meta-gf": "shared=all takes heads for a part of the rows: where rows oppose, they are scaled too",
     "nash-mtl": "its direction is clipped to the norm 1, as published; max_norm=0 keeps the invariant",
     "getmtl": "the distance grows with the direction: m / (1 - eps n) times, n the norm of the mean gradient",

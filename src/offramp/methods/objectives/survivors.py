@@ -29,8 +29,9 @@ class Survivors(Objective):
 
         w_k = prod_{j<k} (1 - s((c_j - threshold) / softness)),
 
-    divided by the mean over the batch and without gradient. So each loss keeps its scale; to tell whether it
-    helps, look at accuracy under a budget: that of an exit over all samples may fall.
+    divided by the mean over the batch's samples with a target, and without gradient. So each loss keeps its
+    scale; to tell whether it helps, look at accuracy under a budget: that of an exit over all samples may
+    fall.
 
     Attributes:
         threshold: Confidence at which a sample leaves half of the time, from 0 to 1.
@@ -60,7 +61,7 @@ class Survivors(Objective):
         reach: Tensor | None = None
         losses = []
         for k in step.present:
-            losses.append(step.loss(k, None if reach is None else reach / _mean(reach, step)))
+            losses.append(step.loss(k, None if reach is None else reach / _mean(reach, step, k)))
             with torch.no_grad():
                 confidence = wide(step.outputs[k]).softmax(1).amax(1)
                 stay = torch.sigmoid((self.threshold - confidence) / self.softness)
@@ -68,8 +69,10 @@ class Survivors(Objective):
         return losses
 
 
-def _mean(values: Tensor, step: Step) -> Tensor:
-    """Mean over the samples of all processes; above 0, so that one can divide by it."""
-    mean = step.mean(values)
-    mean = mean if step.average is None else step.average(mean)
-    return mean.clamp(min=1e-30)
+def _mean(values: Tensor, step: Step, k: int) -> Tensor:
+    """Mean over the samples that count for an output, of all processes; above 0, so that one can divide."""
+    here = step.tasks[k].target in step.targets
+    counts = step.weights(k).to(values) if here else torch.zeros_like(values)
+    sums = torch.stack([step.mean(counts * values), step.mean(counts)])
+    of_all, number = sums if step.average is None else step.average(sums)
+    return (of_all / torch.where(number > 0, number, 1)).clamp(min=1e-30)
