@@ -75,4 +75,5 @@ def _mean(values: Tensor, step: Step, k: int) -> Tensor:
     counts = step.weights(k).to(values) if here else torch.zeros_like(values)
     sums = torch.stack([step.mean(counts * values), step.mean(counts)])
     of_all, number = sums if step.average is None else step.average(sums)
-    return (of_all / torch.where(number > 0, number, 1)).clamp(min=1e-30)
+    mean: Tensor = of_all / torch.where(number > 0, number, 1)
+    return mean.clamp(min=1e-30)
