@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from offramp.checks import is_number
 from offramp.distributed.collectives import mean, world_size
 from offramp.errors import UserError, shown
 from offramp.methods._handed_over import (
@@ -79,8 +80,10 @@ class OwnLoopMethod(BoundMethod):
                 own, where one cannot clip between backward pass and step. Others leave it to you.
 
         Raises:
-            UserError: The method needs another optimiser.
+            UserError: The method needs another optimiser, or the norm is none.
         """
+        if not is_number(clip) or clip < 0:
+            raise UserError(f"clip is {shown(clip)}, must be a number of 0 or more: the largest norm")
         made = super().optimizer(optimizer, clip)
         self._has_optimizer = True
         return made

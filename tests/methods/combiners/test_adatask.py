@@ -325,6 +325,11 @@ def test_what_it_refuses():
     bound.backward(batch)
     with pytest.raises(UserError, match=r"call optimizer.zero_grad\(\) before each"):
         bound.backward(batch)
+    with pytest.raises(UserError, match="no state of adatask's optimiser"):
+        taking.load_state_dict(torch.optim.Adam(net.parameters()).state_dict())
+    for clip in (-1.0, float("nan"), True):
+        with pytest.raises(UserError, match="must be a number of 0 or more"):
+            METHODS["adatask"].bind(tasks_net()).optimizer(torch.optim.Adam(net.parameters()), clip=clip)
     with pytest.raises(UserError, match="takes no more groups"):
         taking.add_param_group({"params": [nn.Parameter(torch.zeros(1))]})
     with pytest.raises(UserError, match="scaling is 'native'"):

@@ -150,7 +150,16 @@ class AdamPerTask(torch.optim.Optimizer):
         return {**super().state_dict(), "parts": [part.state_dict() for part in self.parts]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave."""
+        """Restore what :meth:`state_dict` gave.
+
+        Raises:
+            UserError: It is the state of another optimiser.
+        """
+        if len(state_dict.get("parts") or ()) != len(self.parts):
+            raise UserError(
+                "this is no state of adatask's optimiser on this net; give what the state_dict() of the "
+                "optimiser that method.optimizer() made has returned"
+            )
         for part, state in zip(self.parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
         super().load_state_dict({key: value for key, value in state_dict.items() if key != "parts"})
