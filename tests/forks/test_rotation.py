@@ -14,7 +14,17 @@ from torch.nn.utils.parametrizations import orthogonal
 
 import offramp
 from offramp import UserError
-from offramp.forks import Equilibrium, Fork, Partition, Rotation, folded, install, remove, rotations_of
+from offramp.forks import (
+    Equilibrium,
+    Fork,
+    Partition,
+    Rotation,
+    folded,
+    install,
+    remove,
+    rotations_of,
+    uncut,
+)
 from offramp.methods import method
 from offramp.nets import MultiExitNet, MultiTaskNet
 from offramp.tasks import Classification
@@ -517,3 +527,38 @@ def test_the_state_of_an_own_loop_is_whole():
         assert torch.equal(a, b)
     for a, b in zip(whole.state_dict().values(), later.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("way", ["scaler", "run"])
+def test_an_own_loop_may_scale_its_losses_as_it_likes(way):
+    """The scale changes from step to step; rotations, references and unscaled gradients do not see it."""
+    scaled, same = tasks(), tasks()
+    bounds = [method("rotograd", rotation_lr=0.05).bind(net) for net in (scaled, same)]
+    sgd = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (scaled, same)]
+    for (images, targets), scale in zip(batches(4), (1024.0, 16.0, 64.0, 2.0), strict=True):
+        for optimizer in sgd:
+            optimizer.zero_grad()
+        if way == "scaler":
+            scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+            bounds[0].backward(images, targets, scaler=scaler)
+        else:
+            bounds[0].backward(images, targets, run=lambda loss, scale=scale: (scale * loss).backward())
+        bounds[1].backward(images, targets)
+        for p, q in zip(scaled.parameters(), same.parameters(), strict=True):
+            p.grad /= scale
+            torch.testing.assert_close(p.grad, q.grad)
+        for optimizer in sgd:
+            optimizer.step()
+        for a, b in zip(bounds[0].state_dict().values(), bounds[1].state_dict().values(), strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_without_gains_gradients_come_back_as_they_are():
+    net, plain = install(tasks(), [Rotation()]), tasks()
+    images, targets = next(batches(1))
+    with uncut(net):
+        for each in (net, plain):
+            outputs = each(images)
+            sum(F.cross_entropy(o, targets[f"task {k}"]) for k, o in enumerate(outputs)).backward()
+    for p, q in zip(net.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad)

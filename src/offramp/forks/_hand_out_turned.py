@@ -35,6 +35,10 @@ class HandOutTurned:
         """The Tensor for each consumer."""
         if torch.is_grad_enabled() and x.requires_grad:
             return list(_Turn.apply(x, self.rotations, self.axis, self.consumers))
+        return self.values(x)
+
+    def values(self, x: Tensor) -> list[Tensor]:
+        """The Tensor for each consumer, whose gradients come back as they are."""
         heads = [turned(x, matrix, self.axis) for matrix in self.rotations.matrices]
         return [*heads, *[x] * (self.consumers - len(heads))]
 

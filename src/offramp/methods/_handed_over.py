@@ -175,7 +175,7 @@ def backward_of(
         run: Goes backward from a scalar.
         scaler: Scales losses, instead.
         device: Of the net.
-        probe: Whether nobody will call ``run``, but its scale is needed: then a scalar of its own goes back.
+        probe: Whether the scale of ``run`` is needed: then a scalar of its own goes back.
 
     Raises:
         UserError: Both are given.

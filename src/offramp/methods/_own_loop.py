@@ -178,7 +178,8 @@ class OwnLoopMethod(BoundMethod):
             share: As in :meth:`losses`.
             more: As in :meth:`losses`.
             run: What goes backward from a loss, such as ``accelerator.backward`` or Lightning's
-                ``self.manual_backward``; by default ``Tensor.backward``. It is called once.
+                ``self.manual_backward``; by default ``Tensor.backward``. It is called once; with
+                rotograd before that on a 1 too, for the scale.
             scaler: A GradScaler, instead of ``run``: gradients are left at its scale.
 
         Returns:
@@ -218,7 +219,8 @@ class OwnLoopMethod(BoundMethod):
         if not losses:
             return losses.values()
         device = next(self.net.parameters()).device
-        backward = backward_of(run, scaler, device, probe="losses" not in self.needs)
+        reads_scale = "losses" not in self.needs or len(self.rotations) > 0
+        backward = backward_of(run, scaler, device, probe=reads_scale)
         with torch.autocast(device.type, enabled=False):  # it would round what weights are made of
             losses.spent = True
             self.combine(losses, step, backward)
