@@ -11,7 +11,7 @@ from torch import nn
 
 import offramp
 from offramp import UserError
-from offramp.forks import Partition, partition, remove
+from offramp.forks import Equilibrium, Partition, Rotation, install, partition, remove, uncut
 from offramp.nets import MultiExitNet, create
 
 IMPLEMENTATIONS = ("fused", "split", "cat")
@@ -28,6 +28,22 @@ def test_forward_equals_the_plain_net(name, impl):
             torch.testing.assert_close(ours, theirs, **EXACT)
         else:
             assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [*(Partition(impl=impl) for impl in IMPLEMENTATIONS), Equilibrium(), Rotation()],
+    ids=[*IMPLEMENTATIONS, "ge", "rotation"],
+)
+def test_uncut_forks_send_every_gradient_back(rule):
+    net = small("vgg7")
+    plain, forked = copy.deepcopy(net), install(net, [rule])
+    with uncut(forked):
+        found = gradients(forked, sum(losses(forked)))
+    expected = gradients(plain, sum(losses(plain)))
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+    again = gradients(forked, sum(losses(forked)))  # the rules act again
+    assert any(not torch.allclose(again[name], expected[name]) for name in expected)
 
 
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)

@@ -38,7 +38,7 @@ class GainFork(Fork):
         consumers: How many there are.
 
     Attributes:
-        cuts: Whether the gains act; if not (:func:`uncut`), all gradients come back as they are.
+        cuts: Whether the rules act; if not (:func:`uncut`), all gradients come back as they are.
     """
 
     cuts: bool = True
@@ -74,7 +74,7 @@ class GainFork(Fork):
 
 @contextmanager
 def uncut(net: nn.Module) -> Iterator[None]:
-    """Have the gradients that a net sends back be those of its outputs meanwhile, whatever its gains are."""
+    """Have gradients cross the forks of a net as they are, whatever its rules, in passes begun meanwhile."""
     forks = [module for module in net.modules() if isinstance(module, GainFork)]
     for fork in forks:
         fork.cuts = False
