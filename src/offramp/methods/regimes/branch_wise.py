@@ -10,6 +10,7 @@ from torch import nn
 from offramp.errors import UserError
 from offramp.methods.passes import ONE, K, Passes
 from offramp.methods.regimes.regime import Period, Regime
+from offramp.methods.regimes.tied import check_apart
 from offramp.nets import MultiExitNet
 
 __all__ = ["BranchWise"]
@@ -24,6 +25,12 @@ class BranchWise(Regime):
     """
 
     idle = ("fork", "objective", "balancer", "combiner", "loop")
+
+    def check(self, net: nn.Module, method: str) -> None:  # noqa: D102
+        super().check(net, method)
+        assert isinstance(net, MultiExitNet)
+        for k in range(1, net.num_exits):
+            check_apart([net.stages[k], net.heads[k]], [*net.stages[:k], *net.heads[:k]], method)
 
     def periods(self, epochs: int, net: nn.Module) -> list[Period]:  # noqa: D102
         assert isinstance(net, MultiExitNet)

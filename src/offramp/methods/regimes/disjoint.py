@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import nn
+
 from offramp.methods.passes import Passes
 from offramp.methods.regimes.regime import Period, TwoPeriods
+from offramp.methods.regimes.tied import check_apart
 from offramp.nets import MultiExitNet
 
 __all__ = ["Disjoint"]
@@ -20,6 +23,12 @@ class Disjoint(TwoPeriods):
     """
 
     idle = ("fork", "balancer", "combiner", "loop")
+
+    def check(self, net: nn.Module, method: str) -> None:  # noqa: D102
+        super().check(net, method)
+        assert isinstance(net, MultiExitNet)
+        *earlier, last = net.heads
+        check_apart(earlier, [net.stages, last], method)
 
     def second(self, epochs: int, net: MultiExitNet) -> Period:  # noqa: D102
         heads = tuple(net.heads)[:-1]
