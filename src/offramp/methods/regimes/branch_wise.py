@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.methods.passes import ONE, K, Passes
+from offramp.methods.regimes._tied import check_apart
 from offramp.methods.regimes.regime import Period, Regime
-from offramp.methods.regimes.tied import check_apart
 from offramp.nets import MultiExitNet
 
 __all__ = ["BranchWise"]
@@ -30,7 +30,7 @@ class BranchWise(Regime):
         super().check(net, method)
         assert isinstance(net, MultiExitNet)
         for k in range(1, net.num_exits):
-            check_apart([net.stages[k], net.heads[k]], [*net.stages[:k], *net.heads[:k]], method)
+            check_apart([net.stages[k], net.heads[k]], [*net.stages[:k], *net.heads[:k]], shown(method))
 
     def periods(self, epochs: int, net: nn.Module) -> list[Period]:  # noqa: D102
         assert isinstance(net, MultiExitNet)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from offramp.errors import shown
 from offramp.methods.passes import Passes
+from offramp.methods.regimes._tied import check_apart
 from offramp.methods.regimes.regime import Period, TwoPeriods
-from offramp.methods.regimes.tied import check_apart
 from offramp.nets import MultiExitNet
 
 __all__ = ["Disjoint"]
@@ -28,7 +29,7 @@ class Disjoint(TwoPeriods):
         super().check(net, method)
         assert isinstance(net, MultiExitNet)
         *earlier, last = net.heads
-        check_apart(earlier, [net.stages, last], method)
+        check_apart(earlier, [net.stages, last], shown(method))
 
     def second(self, epochs: int, net: MultiExitNet) -> Period:  # noqa: D102
         heads = tuple(net.heads)[:-1]

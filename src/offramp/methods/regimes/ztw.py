@@ -14,6 +14,7 @@ from torch import nn
 from offramp.checks import choice, whole
 from offramp.errors import UserError
 from offramp.methods.passes import Passes
+from offramp.methods.regimes._tied import check_apart
 from offramp.methods.regimes.regime import HeadsAlone, Period
 from offramp.nets import MultiExitNet
 from offramp.nets.cascade_heads import ENSEMBLES, CascadeHead
@@ -50,7 +51,9 @@ class ZeroTimeWaste(HeadsAlone):
     def new_heads(self, net: MultiExitNet, method: str) -> list[nn.Module]:  # noqa: D102
         *shallow, last = net.heads
         parts = head_parts(shallow, method)
-        return [*(CascadeHead(each, m, self.ensemble) for m, each in enumerate(parts, start=1)), last]
+        heads = [CascadeHead(each, m, self.ensemble) for m, each in enumerate(parts, start=1)]
+        check_apart(heads, [net.stages, last], method)
+        return [*heads, last]
 
     def periods(self, epochs: int, net: nn.Module) -> list[Period]:  # noqa: D102
         assert isinstance(net, MultiExitNet)

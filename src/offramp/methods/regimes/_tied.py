@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from offramp.errors import UserError, shown
+from offramp.errors import UserError
 
 __all__ = ["check_apart"]
 
@@ -15,13 +15,18 @@ __all__ = ["check_apart"]
 def check_apart(trained: Iterable[nn.Module], frozen: Iterable[nn.Module], method: str) -> None:
     """Check that training some parts of a net does not change others.
 
+    Args:
+        trained: Parts that are trained.
+        frozen: Parts that rest meanwhile.
+        method: What messages call the method.
+
     Raises:
         UserError: They share parameters or buffers.
     """
     if _tensors(trained) & _tensors(frozen):
         raise UserError(
-            f"{shown(method)} trains parts of a net while others rest, and parts of this net share weights; "
-            f"give each head and stage weights of its own, or take 'joint'"
+            f"{method} trains parts of a net while others rest, and parts of this net share weights; give "
+            "each head and stage weights of its own, or train all of them together, by 'mixed' or 'joint'"
         )
 
 
