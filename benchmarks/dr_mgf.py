@@ -34,7 +34,7 @@ from offramp.methods import method
 from offramp.methods.bound import BoundMethod
 from offramp.methods.loops import BoundLoop, LoopContext, Progress
 from offramp.training._optimizer import build_optimizer
-from offramp.training._placement import place
+from offramp.training._placement import model_of, place
 
 CLASSES = 100
 NOW = Progress(epoch=0, fraction=0.0, lr=0.01)
@@ -47,8 +47,9 @@ def work(name: str, args: argparse.Namespace) -> BoundLoop:
     row = method(name)
     net = offramp.nets.create(args.net, num_classes=CLASSES, width=args.width)
     fabric = launch(args.precision, args.device)
+    place(net, recipe, fabric)
     context = LoopContext(
-        model=place(net, recipe, fabric, plain_backward=not row.loop.own_backward),
+        model=model_of(net, recipe, fabric, plain_backward=not row.loop.own_backward),
         net=net,
         bound=BoundMethod(row, net),
         fabric=fabric,

@@ -47,10 +47,10 @@ def all_exits(net: InferenceNet, policy: Policy) -> Predict:
 
     @torch.inference_mode()
     def predict(x: Tensor) -> Tensor:
-        logits: Tensor | None = None
+        handed: Tensor | None = None
         readings = []
         for step in net.steps:
-            x, logits = step.segment(x, logits)
+            x, logits, handed = step.segment(x, handed)
             readings.append(logits.softmax(1).max(1))
         answer = readings[-1].indices
         for (confidence, prediction), threshold in reversed([*zip(readings, thresholds, strict=True)]):

@@ -89,15 +89,15 @@ def half(net: MultiExitNet, x: Tensor) -> Policy:
 def limit(router: Router, x: Tensor, clock: Clock) -> float:
     """Seconds of a batch, if what runs between two exits took its share of its own time alone."""
     exit, seconds = router(x).exit, 0.0
-    logits: Tensor | None = None
+    handed: Tensor | None = None
     for step in router._net.steps:
-        kept: list[tuple[Tensor, Tensor]] = []
+        kept: list[tuple[Tensor, Tensor, Tensor]] = []
 
-        def run(step: Any = step, x: Tensor = x, logits: Tensor | None = logits, kept: Any = kept) -> None:
-            kept.append(step.segment(x, logits))
+        def run(step: Any = step, x: Tensor = x, handed: Tensor | None = handed, kept: Any = kept) -> None:
+            kept.append(step.segment(x, handed))
 
         seconds += float((exit >= step.gate.exit).double().mean()) * clock.seconds(run)
-        ((x, logits),) = kept
+        ((x, _, handed),) = kept
     return seconds
 
 

@@ -45,7 +45,7 @@ from offramp.methods.combiners.jacobian import Jacobian
 from offramp.methods.loops import LoopContext, Progress
 from offramp.methods.objectives import Step
 from offramp.training._optimizer import build_optimizer
-from offramp.training._placement import place
+from offramp.training._placement import model_of, place
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "mgda": ("mgda", {}),
@@ -158,8 +158,9 @@ def in_phase(net: nn.Module, batch: Batch, args: argparse.Namespace, key: str, p
     row, now = method(key), Progress(epoch=epoch, fraction=epoch / 2, lr=1e-4)
     recipe = Recipe(epochs=2, optimizer="adam", lr=now.lr, weight_decay=0.0)
     fabric = launch("fp32", args.device)
+    place(net, recipe, fabric)
     context = LoopContext(
-        model=place(net, recipe, fabric, plain_backward=False),
+        model=model_of(net, recipe, fabric, plain_backward=False),
         net=net,
         bound=BoundMethod(row, net),
         fabric=fabric,
