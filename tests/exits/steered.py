@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from offramp.exits import Policy
-from offramp.exits._request import Kind, Request
+from offramp.exits.queueing import Kind, Request
 from offramp.nets import MultiExitNet
 
 EXITS = 3

@@ -7,9 +7,10 @@ import torch
 from steered import EXITS, POLICY, net, request, sample
 
 from offramp.errors import UserError
+from offramp.exits._engine import TorchEngine
 from offramp.exits._inference import InferenceNet
 from offramp.exits._rows import Flow, stack
-from offramp.exits._scheduler import Scheduler
+from offramp.exits.queueing import Scheduler
 
 
 class Stepped:
@@ -22,7 +23,7 @@ class Stepped:
             stage.batches.clear()
         self.now = 0.0
         self.scheduler = Scheduler(
-            self.inference, max_batch=max_batch, max_wait=max_wait, clock=lambda: self.now
+            TorchEngine(self.inference), max_batch=max_batch, max_wait=max_wait, clock=lambda: self.now
         )
 
     def admit(self, *requests):

@@ -1,6 +1,6 @@
 """Leaving early: policies, their calibration, and the router that really stops computing at the exit."""
 
-from offramp.exits._request import SampleAnswer
+from offramp.exits._engine import SampleAnswer
 from offramp.exits.calibrate import calibrate
 from offramp.exits.confidence import (
     CONFIDENCES,

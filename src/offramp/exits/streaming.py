@@ -15,12 +15,11 @@ from torch.utils import _pytree as pytree
 
 from offramp.checks import is_number, number, whole
 from offramp.errors import UserError, shown
-from offramp.exits._backlog import Backlog
+from offramp.exits._engine import SampleAnswer, TorchEngine
 from offramp.exits._inference import InferenceNet
 from offramp.exits._inputs import Input, Inputs
-from offramp.exits._request import Kind, Request, SampleAnswer
-from offramp.exits._worker import Worker
 from offramp.exits.policy import Policy
+from offramp.exits.queueing import Backlog, Closed, Forked, Kind, Request, Worker
 from offramp.nets import MultiExitNet
 
 __all__ = ["StreamingRouter"]
@@ -82,8 +81,9 @@ class StreamingRouter:
         self._net = InferenceNet(net, policy, compile=compile)
         self._inputs = Inputs(net)
         self._kinds: dict[Hashable, Kind] = {}
-        backlog = Backlog(capacity)
-        self._worker = Worker(self._net, backlog, max_batch=max_batch, max_wait=max_wait)
+        self._engine = TorchEngine(self._net)
+        backlog: Backlog[SampleAnswer] = Backlog(capacity)
+        self._worker = Worker(self._engine, backlog, max_batch=max_batch, max_wait=max_wait)
         self._worker.start()
         weakref.finalize(self, backlog.close)  # the thread ends with the router
 
@@ -125,10 +125,17 @@ class StreamingRouter:
                 f"timeout is {shown(timeout)}, must be a number of seconds above 0; leave it out to wait"
             )
         leaves, kind = self._sample(x)
-        request = Request(leaves, kind, self._last(budget, kind), threshold)
+        request: Request[SampleAnswer] = Request(leaves, kind, self._last(budget, kind), threshold)
         if timeout is not None:
             request.timeout, request.deadline = timeout, time.monotonic() + timeout
-        self._worker.put(request, block)
+        try:
+            self._worker.put(request, block)
+        except Forked:
+            raise UserError(
+                "the router's thread is not in this process, which was forked; make the router after the fork"
+            ) from None
+        except Closed:
+            raise UserError("the router is closed and takes no more requests; make another one") from None
         return request.future
 
     def close(self, *, cancel: bool = False) -> None:
@@ -155,7 +162,7 @@ class StreamingRouter:
         key = (form, *((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves))
         if (kind := self._kinds.get(key)) is None:
             batch = pytree.tree_unflatten([leaf[None].to(self._net.device) for leaf in leaves], form)
-            with self._worker.autocast():
+            with self._engine.autocast():
                 counted = self._check(batch).counted
             kind = self._kinds.setdefault(key, Kind(form, counted=counted))
         return leaves, kind

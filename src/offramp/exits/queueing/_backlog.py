@@ -7,14 +7,18 @@ import queue
 import threading
 import time
 from concurrent.futures import Future, InvalidStateError
+from typing import Generic
 
-from offramp.errors import UserError
-from offramp.exits._request import PendingAnswer, Request, SampleAnswer
+from ._request import A, PendingAnswer, Request
 
-__all__ = ["Backlog"]
+__all__ = ["Backlog", "Closed"]
 
 
-class Backlog:
+class Closed(Exception):
+    """No more requests are taken."""
+
+
+class Backlog(Generic[A]):
     """Takes requests from many threads and gives them to one.
 
     A request takes its room until its future is done, however that comes about.
@@ -31,11 +35,11 @@ class Backlog:
         # Reentrant: the garbage collector may close the backlog in the midst of a call of ours.
         lock = threading.RLock()
         self._arrival, self._room = threading.Condition(lock), threading.Condition(lock)
-        self._arrived: list[Request] = []
-        self._waiting: set[PendingAnswer] = set()
+        self._arrived: list[Request[A]] = []
+        self._waiting: set[PendingAnswer[A]] = set()
         self.closed = False
 
-    def put(self, request: Request, *, block: bool) -> None:
+    def put(self, request: Request[A], *, block: bool) -> None:
         """Take a request.
 
         Args:
@@ -44,14 +48,14 @@ class Backlog:
 
         Raises:
             queue.Full: There is no room, and it is not to wait.
-            UserError: The backlog is closed.
+            Closed: The backlog is closed.
         """
         with self._room:
             if block:
                 left = min(request.deadline - time.monotonic(), threading.TIMEOUT_MAX)
                 self._room.wait_for(lambda: self.closed or self._has_room, left)
             if self.closed:
-                raise UserError("the router is closed and takes no more requests; make another one")
+                raise Closed
             if not self._has_room:
                 if block:
                     return request.expire()
@@ -65,12 +69,12 @@ class Backlog:
     def _has_room(self) -> bool:
         return len(self._waiting) < self._capacity
 
-    def _make_room(self, future: Future[SampleAnswer]) -> None:
+    def _make_room(self, future: Future[A]) -> None:
         with self._room:
             self._waiting.discard(future)
             self._room.notify()
 
-    def take(self, *, wait: bool) -> list[Request] | None:
+    def take(self, *, wait: bool) -> list[Request[A]] | None:
         """The requests that have come since the last call, in order.
 
         Args:
@@ -103,6 +107,6 @@ class Backlog:
             with contextlib.suppress(InvalidStateError):  # one that was cancelled meanwhile
                 future.set_exception(error)
 
-    def _snapshot(self) -> list[PendingAnswer]:
+    def _snapshot(self) -> list[PendingAnswer[A]]:
         with self._room:
             return [*self._waiting]

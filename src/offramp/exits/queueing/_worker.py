@@ -3,58 +3,57 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import threading
 import weakref
-from typing import Any
+from typing import Any, Generic
 
-import torch
+from ._backlog import Backlog, Closed
+from ._engine import Engine
+from ._request import A, Request
+from ._scheduler import Scheduler
 
-from offramp.errors import UserError
-from offramp.exits._backlog import Backlog
-from offramp.exits._inference import InferenceNet
-from offramp.exits._request import Request
-from offramp.exits._scheduler import Scheduler
-
-__all__ = ["Worker"]
+__all__ = ["Forked", "Worker"]
 
 
-class Worker(threading.Thread):
-    """Runs a net on the requests of a backlog, under the autocast that it was made under.
+class Forked(Closed):
+    """The process was forked, and the thread that would answer is in the other one."""
+
+
+class Worker(threading.Thread, Generic[A]):
+    """Runs a net on the requests of a backlog.
 
     It ends once the backlog is closed and all requests are answered, and before the interpreter does.
 
     Args:
-        net: The net.
+        engine: What runs the net, in its context.
         backlog: The requests.
-        max_batch: As of the :class:`~offramp.exits._scheduler.Scheduler`.
+        max_batch: As of the :class:`Scheduler`.
         max_wait: Likewise.
     """
 
-    def __init__(self, net: InferenceNet, backlog: Backlog, *, max_batch: int, max_wait: float) -> None:
+    def __init__(self, engine: Engine[A], backlog: Backlog[A], *, max_batch: int, max_wait: float) -> None:
         super().__init__(name="offramp-router", daemon=True)
         self._backlog = backlog
-        self._scheduler = Scheduler(net, max_batch=max_batch, max_wait=max_wait)
-        kind = net.device.type
-        self._autocast = (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
+        self._engine = engine
+        self._scheduler = Scheduler(engine, max_batch=max_batch, max_wait=max_wait)
         _workers.add(self)
 
-    def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """What the net runs under: autocast belongs to a thread, and is taken over from the maker's."""
-        return torch.autocast(*self._autocast)
+    def put(self, request: Request[A], block: bool) -> None:
+        """Take a request; the thread itself, in a callback, does not wait for room that it would make.
 
-    def put(self, request: Request, block: bool) -> None:
-        """Take a request; the thread itself, in a callback, does not wait for room that it would make."""
+        Raises:
+            queue.Full: There is no room, and it is not to wait.
+            Closed: No more requests are taken.
+            Forked: The thread is in another process.
+        """
         if not self.is_alive() and not self._backlog.closed:
-            raise UserError(
-                "the router's thread is not in this process, which was forked; make the router after the fork"
-            )
+            raise Forked
         self._backlog.put(request, block=block and threading.current_thread() is not self)
 
     def run(self) -> None:
         """Answer requests until the backlog is closed and all are answered."""
         try:
-            with self.autocast(), torch.inference_mode():
+            with self._engine.context():
                 while self._go_on():
                     pass
         except BaseException as error:
@@ -81,7 +80,7 @@ class Worker(threading.Thread):
             self.join()
 
 
-_workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+_workers: weakref.WeakSet[Worker[Any]] = weakref.WeakSet()
 
 
 @atexit.register

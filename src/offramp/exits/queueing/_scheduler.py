@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple
 
-from offramp.errors import UserError
-from offramp.exits._batch import Verdict, run_batch
-from offramp.exits._inference import InferenceNet
-from offramp.exits._request import Kind, Request, SampleAnswer
-from offramp.exits._rows import Flow
+from ._engine import Engine
+from ._request import A, Kind, Request
 
 __all__ = ["Scheduler"]
 
@@ -23,7 +19,7 @@ class _Place(NamedTuple):
     kind: Kind
 
 
-class Scheduler:
+class Scheduler(Generic[A]):
     """Runs a net on requests, one step of one batch at a time (dynamic rebatching).
 
     Before every step there is a buffer of requests for each kind of input; those that leave at an exit make
@@ -32,7 +28,7 @@ class Scheduler:
     It is not safe for threads; it has none, and reads no clock but the one that it was given.
 
     Args:
-        net: The net.
+        engine: What runs the net.
         max_batch: How many samples run together at most.
         max_wait: How many seconds a request waits at most while full batches go first.
         clock: Tells the seconds.
@@ -40,23 +36,23 @@ class Scheduler:
 
     def __init__(
         self,
-        net: InferenceNet,
+        engine: Engine[A],
         *,
         max_batch: int,
         max_wait: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._net = net
+        self._engine = engine
         self._max_batch, self._max_wait = max_batch, max_wait
         self._clock = clock
-        self._buffers: dict[_Place, list[Request]] = {}
+        self._buffers: dict[_Place, list[Request[A]]] = {}
 
     @property
     def idle(self) -> bool:
         """Whether nothing is left to run."""
         return not self._buffers
 
-    def admit(self, requests: Iterable[Request]) -> None:
+    def admit(self, requests: Iterable[Request[A]]) -> None:
         """Let requests wait before the first step."""
         now = self._clock()
         for request in requests:
@@ -96,26 +92,26 @@ class Scheduler:
             places = [place for place, buffer in self._buffers.items() if self._ready(buffer, now)]
         return max(places, key=lambda place: (place.step, -self._buffers[place][0].since))
 
-    def _ready(self, buffer: list[Request], now: float) -> bool:
+    def _ready(self, buffer: list[Request[A]], now: float) -> bool:
         return len(buffer) >= self._max_batch or now - buffer[0].since >= self._max_wait
 
-    def _run(self, place: _Place, requests: list[Request], *, anew: bool = False) -> None:
+    def _run(self, place: _Place, requests: list[Request[A]], *, anew: bool = False) -> None:
         try:
-            passed = run_batch(self._net, place.step, requests, anew=anew)
+            passed = self._engine.run(place.step, requests, anew=anew)
         except BaseException as error:
             # As thread pools do: what a net raises, SystemExit too, belongs to the future, not to the thread.
             if len(requests) == 1:
                 return requests[0].fail(error)
         else:
             self._pass_on(place, [requests[row] for row in passed.staying], passed.flow)
-            return self._answer(place, requests, passed.verdicts)
+            return self._answer(requests, passed.answers)
         half = len(requests) // 2
         for part in (requests[:half], requests[half:]):
             now = self._clock()
             if left := [request for request in part if not request.gone(now)]:
                 self._run(place, left, anew=True)
 
-    def _pass_on(self, place: _Place, requests: Sequence[Request], flow: Flow) -> None:
+    def _pass_on(self, place: _Place, requests: Sequence[Request[A]], flow: Any) -> None:
         """Let requests wait before the next step."""
         now = self._clock()
         for row, request in enumerate(requests):
@@ -123,19 +119,10 @@ class Scheduler:
         if requests:
             self._buffers.setdefault(place._replace(step=place.step + 1), []).extend(requests)
 
-    def _answer(self, place: _Place, requests: Sequence[Request], verdicts: Sequence[Verdict]) -> None:
+    def _answer(self, requests: Sequence[Request[A]], answers: Sequence[A | Exception | None]) -> None:
         """Answer those that leave."""
-        step = self._net.steps[place.step]
-        for request, (confidence, prediction, leaves) in zip(requests, verdicts, strict=True):
-            if not leaves:
-                continue
-            cost = step.cost if request.kind.counted else None
-            if math.isnan(confidence):
-                request.fail(
-                    UserError(
-                        f"the logits of exit {step.gate.exit} are not numbers; "
-                        "look for NaN or infinity in the input and the weights"
-                    )
-                )
-            else:
-                request.answer(SampleAnswer(prediction, step.gate.exit, confidence, cost))
+        for request, answer in zip(requests, answers, strict=True):
+            if isinstance(answer, Exception):
+                request.fail(answer)
+            elif answer is not None:
+                request.answer(answer)

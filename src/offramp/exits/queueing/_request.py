@@ -8,49 +8,29 @@ from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import Any, Generic, TypeVar
 
-from torch import Tensor
-from torch.utils import _pytree as pytree
+__all__ = ["A", "Kind", "PendingAnswer", "Request"]
 
-from offramp.exits._rows import Flow
-
-__all__ = ["Kind", "PendingAnswer", "Request", "SampleAnswer"]
-
-
-class SampleAnswer(NamedTuple):
-    """What a router says about one sample.
-
-    Attributes:
-        prediction: The class.
-        exit: The number of the exit at which the sample left, from 1.
-        confidence: How sure that was, by the policy's confidence.
-        cost: The operations that the sample took, in the net's counting convention; None where the net's
-            operations are unknown.
-    """
-
-    prediction: int
-    exit: int
-    confidence: float
-    cost: int | None
+A = TypeVar("A")  # an answer
 
 
 class Kind:
     """What samples have in common that can be stacked: an object for each combination of shapes and dtypes.
 
     Args:
-        form: How the Tensors of the input are held.
+        form: How the arrays of the input are held, if the engine has a use for it.
         counted: Whether the samples are of the size for which the net's operations are counted.
     """
 
-    def __init__(self, form: pytree.TreeSpec, *, counted: bool = True) -> None:
+    def __init__(self, form: Any = None, *, counted: bool = True) -> None:
         self.form, self.counted = form, counted
 
 
-class PendingAnswer(Future[SampleAnswer]):
+class PendingAnswer(Future[A]):
     """The future of an answer; it can be cancelled until the answer is there.
 
-    It holds no Tensor, so that who keeps it keeps no features alive.
+    It holds no array, so that who keeps it keeps no features alive.
 
     Attributes:
         settled: Whether an answer, an error or a cancellation is there; unlike ``done()`` it takes no lock.
@@ -62,13 +42,13 @@ class PendingAnswer(Future[SampleAnswer]):
         super().__init__()
         self.add_done_callback(_settle)
 
-    def add_done_callback(self, fn: Callable[[Future[SampleAnswer]], object]) -> None:
+    def add_done_callback(self, fn: Callable[[Future[A]], object]) -> None:
         """Call it with the future once that is done; what it raises is logged, SystemExit too."""
         super().add_done_callback(partial(_call, fn))
 
 
-def _call(callback: Callable[[Future[SampleAnswer]], object], future: Future[SampleAnswer]) -> None:
-    """Call it, and let nothing out but what the future logs: SystemExit would end the router's thread."""
+def _call(callback: Callable[[Future[A]], object], future: Future[A]) -> None:
+    """Call it, and let nothing out but what the future logs: SystemExit would end the worker's thread."""
     try:
         callback(future)
     except Exception:
@@ -77,7 +57,7 @@ def _call(callback: Callable[[Future[SampleAnswer]], object], future: Future[Sam
         raise RuntimeError(f"a callback of a request raised {error!r}") from error
 
 
-def _settle(future: Future[SampleAnswer]) -> None:
+def _settle(future: Future[A]) -> None:
     assert isinstance(future, PendingAnswer)
     future.settled = True
     if future.cancelled():
@@ -85,30 +65,31 @@ def _settle(future: Future[SampleAnswer]) -> None:
 
 
 @dataclass(eq=False, slots=True)
-class Request:
+class Request(Generic[A]):
     """One sample and what was asked for it.
 
     Attributes:
-        inputs: The Tensors of the input, without a batch axis.
+        inputs: The arrays of the input, without a batch axis.
         kind: What it can be stacked with.
         last: The place, from 0, of the step behind which it leaves in any case.
         threshold: Its own, in place of the policy's; None: the policy's.
         timeout: Seconds from the call on after which it is given up.
         deadline: When that is, by the clock of the scheduler.
         future: Where the answer goes.
-        flow: What it and others carry from the last step to the next; None before the first.
+        flow: What it and others carry from the last step to the next, as the engine gave it; None before the
+            first.
         row: Its row there.
         since: Since when it waits for its next step.
     """
 
-    inputs: list[Tensor]
+    inputs: list[Any]
     kind: Kind
     last: int
     threshold: float | None = None
     timeout: float = math.inf
     deadline: float = math.inf
-    future: PendingAnswer = field(default_factory=PendingAnswer)
-    flow: Flow | None = None
+    future: PendingAnswer[A] = field(default_factory=PendingAnswer)
+    flow: Any = None
     row: int = 0
     since: float = 0.0
 
@@ -124,7 +105,7 @@ class Request:
         """Say that the time is over."""
         self.fail(TimeoutError(f"no answer within {self.timeout:g} seconds"))
 
-    def answer(self, answer: SampleAnswer) -> None:
+    def answer(self, answer: A) -> None:
         """Give the answer, unless the request has been cancelled."""
         self._release()
         try:
@@ -142,5 +123,5 @@ class Request:
             assert self.future.cancelled()
 
     def _release(self) -> None:
-        """Let go of all Tensors, since a traceback may hold the request for long."""
+        """Let go of all arrays, since a traceback may hold the request for long."""
         self.inputs, self.flow = [], None
