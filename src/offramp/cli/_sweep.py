@@ -28,16 +28,26 @@ class SweepCommand:
     Every run goes to OUT/<method>/seed-<n>, what it says to OUT/logs, the comparison to OUT/comparison.txt,
     .json and .png. Ctrl-C stops the runs at a checkpoint; the same command goes on, and runs nothing twice.
     More epochs extend the runs where schedule and methods allow it, as `offramp train --resume` does.
+
+    On a Ray cluster (--ray), all nodes must see the current folder and OUT under the same paths. A run whose
+    worker is lost goes on from its last checkpoint on another; if that one is lost too, the run has failed.
     """
 
     EXAMPLES: ClassVar[str] = """\
   offramp sweep methods.yaml --jobs 2
-  offramp sweep methods.yaml --lr 1/3,1,3 --data path/to/data --out runs/search"""
+  offramp sweep methods.yaml --lr 1/3,1,3 --data path/to/data --out runs/search
+  offramp sweep methods.yaml --ray 10.0.0.1:6379 --cpus 4 --gpus 0.5"""
 
     file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """YAML file that says what to train"""
-    jobs: int = 1
-    """runs at a time, each a process with as many threads as FILE says (threads: 1)"""
+    jobs: int | None = None
+    """runs at a time on this machine, each a process with as many threads as FILE says (threads: 1); 1"""
+    ray: Annotated[tuple[()] | tuple[str] | None, tyro.conf.arg(metavar="[ADDRESS]")] = None
+    """give each run to a worker of the Ray cluster at ADDRESS, or of the one that runs here"""
+    cpus: float | None = None
+    """CPUs of each run on the cluster, in place of the file's; as many as its threads"""
+    gpus: float | None = None
+    """share of a GPU of each run on the cluster, 0 to 1, in place of the file's; 1 if there are any"""
     lr: str | None = None
     """factors of the learning rate, e.g. 1/3,1,3; each method's is picked on the validation images"""
     data: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="SOURCE")] = ()
@@ -54,9 +64,12 @@ class SweepCommand:
         from offramp.sweeps.sweep import sweep
 
         data = named_sources(self.data) if self.data else None
-        plan = read_sweep(self.file, data=data, out=self.out)
+        plan = read_sweep(self.file, data=data, out=self.out, cpus=self.cpus, gpus=self.gpus)
+        if self.ray is None and (self.cpus, self.gpus) != (None, None):
+            raise UserError("--cpus and --gpus are shares of a Ray cluster's nodes; give --ray too")
         factors = parse_factors("1" if self.lr is None else self.lr)
-        outcome = sweep(plan, jobs=self.jobs, factors=factors)
+        ray = None if self.ray is None else "".join(self.ray)
+        outcome = sweep(plan, jobs=self.jobs, ray=ray, factors=factors)
         if outcome.error is not None and not outcome.finished:
             raise outcome.error
         comparison = compare(outcome.finished, pick_lr=len(factors) > 1)

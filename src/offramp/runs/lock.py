@@ -38,15 +38,16 @@ class Lock:
 
     Args:
         folder: A folder that is there.
+        patience: Seconds to wait for another process to give it back.
 
     Raises:
         UserError: Another process holds it, or the folder is not writable.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, patience: float = PATIENCE) -> None:
         self.path = folder / LOCK
         self._owner, self._shared = os.getpid(), False
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + patience
         while not self._taken():
             if time.monotonic() > until:
                 raise UserError(

@@ -43,11 +43,13 @@ class JobResult:
         job: The job.
         code: Its exit code; -n if signal n killed it.
         seconds: How long it took.
+        reason: Why it failed, where that is not the last line of its log.
     """
 
     job: Job
     code: int
     seconds: float
+    reason: str | None = None
 
     @property
     def last_line(self) -> str:

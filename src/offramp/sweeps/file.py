@@ -9,6 +9,8 @@
     recipe: paper              # optional: a shipped recipe, or a file
     init: resnet18.pth         # optional: weights to start from, as for `offramp train --init`
     threads: 4                 # optional: of each run, however many run at a time; by default 1
+    cpus: 4                    # optional: CPUs of each run on a Ray cluster; by default as many as threads
+    gpus: 0.5                  # optional: its share of a GPU there, 0 to 1; by default 1 if there are any
     epochs: 6                  # any setting of the recipe, over those of `recipe`
     lr: 0.05
     methods:
@@ -33,7 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from offramp.checks import MOST_THREADS, is_thread_count, path_of
+from offramp.checks import MOST_THREADS, is_number, is_thread_count, path_of
 from offramp.errors import UserError, guess, shown
 from offramp.methods import METHODS, Method, method
 from offramp.output_paths import checked_path
@@ -43,7 +45,7 @@ from offramp.text_file import read_text
 
 __all__ = ["Entry", "Sweep", "read_sweep", "sweep_of"]
 
-KEYS = ("data", "net", "out", "seeds", "methods", "recipe", "threads", "init")
+KEYS = ("data", "net", "out", "seeds", "methods", "recipe", "threads", "cpus", "gpus", "init")
 REQUIRED = KEYS[:5]
 SETTINGS = tuple(f.name for f in dataclasses.fields(Recipe) if f.name not in ("seed", "options"))
 OWN = ("method", "net", "init")  # what one of the methods may have beside settings and options
@@ -80,6 +82,8 @@ class Sweep:
         seeds: Whole numbers.
         entries: The methods.
         threads: How many each run computes with on a CPU; None: as the sweep began, or 1.
+        cpus: CPUs of each run on a Ray cluster; None: as many as threads.
+        gpus: Its share of a GPU there; None: one if the cluster has any.
     """
 
     data: str | Mapping[str, str]
@@ -88,15 +92,26 @@ class Sweep:
     seeds: tuple[int, ...]
     entries: tuple[Entry, ...]
     threads: int | None = None
+    cpus: float | None = None
+    gpus: float | None = None
 
 
-def read_sweep(path: str | Path, *, data: Any = None, out: str | Path | None = None) -> Sweep:
+def read_sweep(
+    path: str | Path,
+    *,
+    data: Any = None,
+    out: str | Path | None = None,
+    cpus: float | None = None,
+    gpus: float | None = None,
+) -> Sweep:
     """The sweep in a YAML file.
 
     Args:
         path: The file.
         data: In place of the file's ``data``.
         out: In place of the file's ``out``.
+        cpus: In place of the file's ``cpus``.
+        gpus: In place of the file's ``gpus``.
 
     Raises:
         UserError: No such file, not YAML, a key missing or unknown, or a value that it cannot have.
@@ -104,7 +119,7 @@ def read_sweep(path: str | Path, *, data: Any = None, out: str | Path | None = N
     path = path_of("path", path, "a sweep, a YAML file")
     out = None if out is None else path_of("out", out, "the folder of the runs")
     text = read_text(path, "the sweep", "give a YAML file")
-    overrides = {"data": data, "out": None if out is None else str(out)}
+    overrides = {"data": data, "out": None if out is None else str(out), "cpus": cpus, "gpus": gpus}
     try:
         values = parse_yaml(text)
         if isinstance(values, dict):
@@ -153,6 +168,8 @@ def sweep_of(values: Any) -> Sweep:
         seeds=_seeds(values["seeds"]),
         entries=tuple(_entry(value, base, values["net"], _init(values)) for value in values["methods"]),
         threads=_threads(values.get("threads")),
+        cpus=_cpus(values.get("cpus")),
+        gpus=_gpus(values.get("gpus")),
     )
 
 
@@ -160,6 +177,22 @@ def _threads(value: Any) -> int | None:
     if value is None or is_thread_count(value):
         return value
     raise UserError(f"threads is {shown(value)}, must be a whole number from 1 to {MOST_THREADS}")
+
+
+def _cpus(value: Any) -> float | None:
+    if value is None:
+        return None
+    if is_number(value) and (0 < value <= 1 or (value > 1 and value % 1 == 0)):
+        return float(value)
+    raise UserError(f"cpus is {shown(value)}, must be a whole number, or a share between 0 and 1, e.g. 0.5")
+
+
+def _gpus(value: Any) -> float | None:
+    if value is None:
+        return None
+    if is_number(value) and 0 <= value <= 1:
+        return float(value)
+    raise UserError(f"gpus is {shown(value)}, must be a number from 0 to 1, as a run trains on one GPU")
 
 
 def _init(values: Mapping[str, Any], default: str | None = None) -> str | None:

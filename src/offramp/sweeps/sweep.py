@@ -15,6 +15,7 @@ from offramp.errors import UserError
 from offramp.runs.files import disk_errors
 from offramp.runs.lock import Lock
 from offramp.sweeps._jobs import JobResult, run_jobs
+from offramp.sweeps._ray_jobs import Share, import_ray, run_on_ray
 from offramp.sweeps._threads import cores, settled_threads
 from offramp.sweeps._trials import check_trials, trials
 from offramp.sweeps.file import Sweep
@@ -67,7 +68,12 @@ class SweepResult:
 
 
 def sweep(
-    plan: Sweep, *, jobs: int = 1, factors: Sequence[Fraction] = (Fraction(1),), quiet: bool = False
+    plan: Sweep,
+    *,
+    jobs: int | None = None,
+    ray: str | None = None,
+    factors: Sequence[Fraction] = (Fraction(1),),
+    quiet: bool = False,
 ) -> SweepResult:
     """Train every method with every seed, and with every factor of the learning rate.
 
@@ -79,7 +85,10 @@ def sweep(
     Args:
         plan: From :func:`offramp.sweeps.file.read_sweep`.
         jobs: Number of runs at a time, each a process of its own with ``plan.threads`` threads: the weights
-            do not depend on it.
+            do not depend on it. None: 1, or on a Ray cluster as many as it has room for.
+        ray: Address of a Ray cluster that runs them, each with ``plan.cpus`` and ``plan.gpus``; empty: the
+            one that ``RAY_ADDRESS`` names or that runs here, or one that is started for the purpose. All its
+            nodes must see the current folder and ``plan.out`` under the same paths. None: this machine.
         factors: Of the learning rate.
         quiet: Say nothing while it runs.
 
@@ -88,7 +97,7 @@ def sweep(
         Interruption: SIGINT, SIGTERM or SIGHUP came, and the runs were stopped; the same sweep goes on.
     """
     of_kind("plan", plan, Sweep, "a Sweep, which offramp.sweeps.read_sweep gives")
-    count_of("jobs", jobs)
+    _check_place(jobs, ray)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         raise UserError("a sweep starts its own processes; start it without torchrun")
     runs = trials(plan, factors)
@@ -114,20 +123,17 @@ def sweep(
         plan.out.mkdir(parents=True, exist_ok=True)
     with Lock(plan.out) as lock:  # which the runs of a sweep that is killed hold as long as they go on
         threads = settled_threads(plan.out, plan.threads)
-        tell(
-            f"{len(runs)} runs, {done} finished; {jobs} at a time, threads for each: {threads} (this machine "
-            f"has cores: {cores()})"
-        )
+        here = f"; {jobs or 1} at a time, threads for each: {threads} (this machine has cores: {cores()})"
+        tell(f"{len(runs)} runs, {done} finished{here if ray is None else ''}")
         with disk_errors(plan.out / "logs"):
             (plan.out / "logs").mkdir(exist_ok=True)
         try:
-            run_jobs(
-                [run.job(plan) for run in unfinished],
-                jobs,
-                threads=threads,
-                on_end=on_end,
-                inherit=lock.share(),
-            )
+            commands = [run.job(plan) for run in unfinished]
+            if ray is None:
+                run_jobs(commands, jobs or 1, threads=threads, on_end=on_end, inherit=lock.share())
+            elif commands:
+                share = Share(threads if plan.cpus is None else plan.cpus, plan.gpus, threads)
+                run_on_ray(commands, ray, share, lock=lock.path, on_end=on_end, tell=tell)
         except Interruption as stop:
             raise Interruption(
                 stop.signum, f"{stop}; {done} of {len(runs)} runs are finished; the same command goes on"
@@ -139,10 +145,31 @@ def sweep(
     return SweepResult(tuple(run.folder for run in finished), tuple(failures), folders)
 
 
+def _check_place(jobs: int | None, ray: str | None) -> None:
+    """Check what says where the runs are to be, and how many at a time.
+
+    Raises:
+        UserError: It is none, or both a number and a cluster are given, or ray is not installed.
+    """
+    if jobs is not None:
+        count_of("jobs", jobs)
+    if ray is None:
+        return
+    of_kind("ray", ray, str, "a cluster's address, e.g. 'ray://head:10001', or empty")
+    if jobs is not None:
+        raise UserError(
+            "jobs is for this machine; on a Ray cluster cpus and gpus decide how many runs fit at a time, so "
+            "leave jobs out"
+        )
+    import_ray()
+
+
 def _failure(result: JobResult) -> Failure:
-    if result.code < 0:
+    if result.reason is not None:
+        reason = result.reason
+    elif result.code < 0:
         name = signal.Signals(-result.code).name
-        reason = f"killed by {name}; if memory ran out, run fewer jobs at a time"
+        reason = f"killed by {name}; if memory ran out, run fewer at a time"
     else:
         reason = result.last_line.removeprefix("offramp train: ")
     return Failure(
