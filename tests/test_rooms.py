@@ -37,6 +37,7 @@ ROOMS = (
     "sweeps",
     "papers",
     "reports",
+    "bundles",              # a net and its policy as a folder that runs without torch
     "analysis",
     "reproduce",            # published tables and figures
     "",                     # the names of `import offramp`

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from offramp import analysis as analysis
+    from offramp import bundles as bundles
     from offramp import counting as counting
     from offramp import data as data
     from offramp import distributed as distributed
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from offramp import runs as runs
     from offramp import sweeps as sweeps
     from offramp import training as training
+    from offramp.bundles import export
     from offramp.counting import cost
     from offramp.data import open_data
     from offramp.errors import UserError
@@ -43,6 +45,7 @@ __all__ = [
     "calibrate",
     "compare",
     "cost",
+    "export",
     "fit",
     "load_pretrained",
     "method",
@@ -67,6 +70,7 @@ _LATE = {
     "calibrate": "offramp.exits",
     "compare": "offramp.reports",
     "cost": "offramp.counting",
+    "export": "offramp.bundles",
     "fit": "offramp.training",
     "load_pretrained": "offramp.runs",
     "method": "offramp.methods",

@@ -38,6 +38,11 @@ COMMANDS = {
         "fit a policy for a budget, a latency or a risk, by which images leave early",
     ),
     "budget": ("_budget", "BudgetCommand", "see accuracy against cost as more or fewer images leave early"),
+    "export": (
+        "_export",
+        "ExportCommand",
+        "write the net of a run as a folder that leaves early in any ONNX runtime, without torch",
+    ),
     "diagnose": (
         "_diagnose",
         "DiagnoseCommand",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from offramp.exits.confidence import Reading
+from offramp.exits.leaving import leaves
 from offramp.exits.policy import Policy
 
 __all__ = ["Gate"]
@@ -49,9 +50,8 @@ class Gate:
         threshold = self._threshold
         if threshold is None:
             return torch.full_like(reading.prediction, self.last, dtype=torch.bool)
-        if isinstance(threshold, Tensor):
-            threshold = threshold[reading.prediction]
-        return reading.confidence >= threshold
+        gone: Tensor = leaves(reading.confidence, reading.prediction, threshold)
+        return gone
 
     def leaving(self, reading: Reading) -> list[bool]:
         """Which samples leave, as a list of n truth values."""

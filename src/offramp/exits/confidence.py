@@ -51,6 +51,16 @@ class Confidence(ABC):
             state: What the evaluated exit before has left for these samples; None at the first.
         """
 
+    def probabilities(self, exit: int, logits: Tensor, state: Tensor | None) -> Tensor:
+        """The probabilities of all classes at an exit, ``[n, classes]``; the prediction has the largest.
+
+        Args:
+            exit: Its number, from 1.
+            logits: ``[n, classes]``, divided by the exit's temperature.
+            state: What the reading of this exit has left.
+        """
+        return wide(logits).softmax(-1)
+
 
 @dataclass(frozen=True)
 class MaxSoftmax(Confidence):
@@ -133,10 +143,14 @@ class Ensemble(Confidence):
             logs.new_zeros(len(logs), len(self.weights), logs.shape[-1]) if state is None else state.clone()
         )
         state[:, exit - 1] = logs
-        weights = logs.new_tensor(self.weights[exit - 1][:exit])
-        joint = (weights[:, None] * state[:, :exit]).sum(1) + logs.new_tensor(self.log_bias[exit - 1])
-        probability, prediction = joint.softmax(-1).max(-1)
+        probability, prediction = self.probabilities(exit, logits, state).max(-1)
         return Reading(probability, prediction, state)
+
+    def probabilities(self, exit: int, logits: Tensor, state: Tensor | None) -> Tensor:  # noqa: D102
+        assert state is not None  # a reading leaves one
+        weights = state.new_tensor(self.weights[exit - 1][:exit])
+        joint = (weights[:, None] * state[:, :exit]).sum(1) + state.new_tensor(self.log_bias[exit - 1])
+        return joint.softmax(-1)
 
 
 def _is_table(rows: object) -> bool:

@@ -178,8 +178,12 @@ class Policy:
         Raises:
             UserError: It cannot be written.
         """
-        text = json.dumps({"offramp_policy": VERSION, **dataclasses.asdict(self)}, indent=2, allow_nan=False)
-        write_file(checked_path(path), f"{text}\n".encode())
+        write_file(checked_path(path), self.to_json().encode())
+
+    def to_json(self) -> str:
+        """The text of the policy's file."""
+        content = {"offramp_policy": VERSION, **dataclasses.asdict(self)}
+        return f"{json.dumps(content, indent=2, allow_nan=False)}\n"
 
     @classmethod
     def open(cls, path: str | Path) -> Policy:

@@ -8,12 +8,13 @@ the modules runs again, for batches of any size and whatever it does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.utils import _pytree as pytree
 
 from offramp.errors import UserError
@@ -82,7 +83,7 @@ class ReplayStage(nn.Module):
         try:
             output = None
             # a forward that is left at a cut cannot undo its torch.set_grad_enabled(False)
-            with torch.set_grad_enabled(torch.is_grad_enabled()), suppress(StageEnd):
+            with torch.set_grad_enabled(torch.is_grad_enabled()), _stack_of_modules(), suppress(StageEnd):
                 output = call_with(self.backbone, inputs)
             if self.stop is None:
                 return proxies[self.final].results[-1] if self.final else logits_of(output)
@@ -103,6 +104,19 @@ class ReplayStage(nn.Module):
         finally:
             for proxy in proxies.values():
                 proxy.calls, proxy.answers, proxy.results = 0, {}, []
+
+
+@contextmanager
+def _stack_of_modules() -> Iterator[None]:
+    """Put right what ``torch.export`` notes of the modules that it is in, which a stage leaves at its cut."""
+    mode = get_proxy_mode() if torch.compiler.is_exporting() else None
+    stack = {} if mode is None else getattr(mode.tracer, "module_stack", {})
+    before = [*stack.items()]
+    try:
+        yield
+    finally:
+        stack.clear()
+        stack.update(before)
 
 
 def _for_autograd(tensor: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ class _OverTokens(nn.Module):
         """The tokens, and whether each of them is real: bool ``[N, T]``."""
         x = feature if isinstance(feature, Tensor) else feature[-1]
         if self.place is None:
-            return x, torch.ones(len(x), x.shape[self.axis], dtype=torch.bool, device=x.device)
+            return x, torch.ones(x.shape[0], x.shape[self.axis], dtype=torch.bool, device=x.device)
         return x, feature[self.place] != (0 if self.pad is None else self.pad)
 
 
@@ -124,7 +124,7 @@ class LastToken(_OverTokens):
     def forward(self, feature: Any) -> Tensor:
         x, real = self._opened(feature)
         last = (torch.arange(real.shape[1], device=x.device) * real).argmax(1)
-        return x.movedim(self.axis, 1)[torch.arange(len(x), device=x.device), last]
+        return x.movedim(self.axis, 1)[torch.arange(x.shape[0], device=x.device), last]
 
 
 class FirstToken(nn.Module):

@@ -1,0 +1,228 @@
+"""The parts of a net as ONNX models: each stage with its head, traced by torch with free batch axes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from onnx import ModelProto
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from offramp.bundles._graph import OPSET
+from offramp.copying import deep_copy
+from offramp.errors import UserError, error_text
+from offramp.exits._preparing import prepared
+from offramp.exits._rows import Flow
+from offramp.exits._segments import Segment
+from offramp.exits.policy import Policy
+from offramp.nets import MultiExitNet
+
+__all__ = ["NetPart", "Value", "parts_of", "traced"]
+
+
+class Value(NamedTuple):
+    """A Tensor that goes into a part of the net, or out of it.
+
+    Attributes:
+        name: Its name.
+        dtype: Of numpy.
+        shape: With the batch axis, if it has one. An axis of any size is a name: ``"batch"`` for that of the
+            samples; axes of one name are of one size.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+    @property
+    def batched(self) -> bool:
+        """Whether it has a row for each sample."""
+        return self.shape[:1] == ("batch",)
+
+
+class NetPart(NamedTuple):
+    """A stage and its head.
+
+    Attributes:
+        exit: The exit's number, from 1.
+        model: Reads what the stage before carries on, or the net's inputs; gives the logits, and what it
+            carries on.
+        reads: What it reads.
+        carries: What it carries on to the next stage.
+        logits: An example, on which readings are traced.
+    """
+
+    exit: int
+    model: ModelProto
+    reads: list[Value]
+    carries: list[Value]
+    logits: Tensor
+
+
+def parts_of(net: MultiExitNet) -> list[NetPart]:
+    """The stages of a net, folded for inference, each with its head.
+
+    Args:
+        net: The net, which stays as it is.
+
+    Raises:
+        UserError: The net is none whose stages and heads can be run apart, or ONNX lacks what one does.
+    """
+    net = deep_copy(net).to("cpu", torch.float32).eval()
+    everywhere = Policy((1.0,) * (net.num_exits - 1))
+    segments = [part.segment for part in prepared(net, everywhere, eager=False)]
+    few, many = (Flow(x) for x in (_fewer(net.sample(2)), net.sample(3)))
+    parts = []
+    for segment, following in zip(segments, [*segments[1:], None], strict=True):
+        hands_on = following is not None and following.reads_previous
+        module = _Traceable(segment, many, hands_on=hands_on, last=following is None).eval()
+        reads, tensors = _values(few, many), _tensors(many)
+        model = traced(module, tensors, reads, f"exit {segment.exit}")
+        (few, _), (many, logits) = (_run(segment, flow, hands_on=hands_on) for flow in (few, many))
+        carries = [] if following is None else _values(few, many)
+        parts.append(NetPart(segment.exit, model, reads, carries, logits))
+    return parts
+
+
+def traced(module: nn.Module, tensors: Sequence[Tensor], reads: Sequence[Value], what: str) -> ModelProto:
+    """A module as an ONNX model.
+
+    Args:
+        module: Takes Tensors and gives Tensors.
+        tensors: An example, of three samples.
+        reads: What they are.
+        what: What a message calls it.
+
+    Raises:
+        UserError: Torch cannot trace it, or ONNX lacks one of its operators.
+    """
+    free = [
+        {axis: torch.export.Dim.DYNAMIC for axis, size in enumerate(value.shape) if isinstance(size, str)}
+        for value in reads
+    ]
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                _OfOneSize(module, reads),
+                (*tensors,),
+                dynamo=True,
+                dynamic_shapes=(tuple(free),),
+                opset_version=OPSET,
+                verbose=False,
+            )
+    except Exception as error:  # of torch.export, of the converter, or of the net
+        raise UserError(
+            f"{what} cannot be exported: {error_text(error.__cause__ or error)}; write it with operators "
+            "that ONNX has, x.shape[0] in place of len(x), and no Python branches on values"
+        ) from error
+    assert program is not None
+    return program.model_proto
+
+
+class _OfOneSize(nn.Module):
+    """A module of Tensors of which the tracer is told which axes are of one size, such as the batch's.
+
+    Args:
+        module: The module.
+        reads: What it reads.
+    """
+
+    def __init__(self, module: nn.Module, reads: Sequence[Value]) -> None:
+        super().__init__()
+        self.module = module
+        self._reads = reads
+
+    def forward(self, *tensors: Tensor) -> Any:
+        sizes: dict[str, int] = {}
+        for value, tensor in zip(self._reads, tensors, strict=True):
+            for name, size in zip(value.shape, tensor.shape, strict=True):
+                if isinstance(name, str):
+                    torch._check(sizes.setdefault(name, size) == size)
+        return self.module(*tensors)
+
+
+class _Traceable(nn.Module):
+    """A stage and its head, as a function of Tensors alone.
+
+    Args:
+        segment: The stage and its head.
+        flow: What it reads; what is no Tensor there stays as it is.
+        hands_on: Whether the next head wants what this one hands on.
+        last: Whether nothing follows, so that the feature is of no use.
+    """
+
+    def __init__(self, segment: Segment, flow: Flow, *, hands_on: bool, last: bool) -> None:
+        super().__init__()
+        self.segment, self._hands_on, self._last = segment, hands_on, last
+        leaves, self._form = pytree.tree_flatten(flow.x)
+        self._constants = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        self._reads_previous = flow.handed is not None
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        *given, previous = tensors if self._reads_previous else (*tensors, None)
+        following = iter(given)
+        leaves = [next(following) if constant is None else constant for constant in self._constants]
+        x, logits, handed = self.segment(pytree.tree_unflatten(leaves, self._form), previous)
+        return (logits, *([] if self._last else _tensors(Flow(x, handed if self._hands_on else None))))
+
+
+@torch.no_grad()
+def _run(segment: Segment, flow: Flow, *, hands_on: bool) -> tuple[Flow, Tensor]:
+    x, logits, handed = segment(flow.x, flow.handed)
+    return Flow(x, handed if hands_on else None), logits
+
+
+def _tensors(flow: Flow) -> list[Tensor]:
+    """The Tensors of a flow, in order."""
+    leaves = [leaf for leaf in pytree.tree_leaves(flow.x) if isinstance(leaf, Tensor)]
+    return leaves if flow.handed is None else [*leaves, flow.handed]
+
+
+def _values(few: Flow, many: Flow) -> list[Value]:
+    """What the Tensors of a flow are: an axis whose size differs is free.
+
+    Args:
+        few: Two samples, of fewer tokens where the net reads tokens.
+        many: Three.
+    """
+    values = []
+    for place, (a, b) in enumerate(zip(_tensors(few), _tensors(many), strict=True)):
+        shape = [
+            size if fewer == size else f"size{size}" for fewer, size in zip(a.shape, b.shape, strict=True)
+        ]
+        if shape and (len(a), len(b)) == (2, 3):
+            shape[0] = "batch"
+        values.append(Value(f"x{place}", str(b.dtype).removeprefix("torch."), (*shape,)))
+    return values
+
+
+def _fewer(x: Any) -> Any:
+    """Named inputs of half as many tokens; others as they are."""
+    if not isinstance(x, Mapping):
+        return x
+    lengths = {value.shape[1] for value in x.values() if value.ndim > 1}
+    length = lengths.pop() if len(lengths) == 1 else 1
+    return {
+        name: value[:, : max(2, length // 2)] if length > 2 and value.ndim > 1 else value
+        for name, value in x.items()
+    }
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch's exporter prints, warns and logs of its own doing."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,53 @@
+"""The net as a program of ``torch.export``: neither code of its own nor a pickle."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch.utils import _pytree as pytree
+
+from offramp.bundles._parts import Value
+from offramp.copying import deep_copy
+from offramp.errors import UserError, error_text
+from offramp.nets import MultiExitNet
+
+__all__ = ["PROGRAM", "program"]
+
+PROGRAM = "program.pt2"
+
+
+def program(net: MultiExitNet, reads: Sequence[Value]) -> bytes:
+    """A file that ``torch.export.load`` opens: the whole net, which gives the logits of all its exits.
+
+    Args:
+        net: The net, which stays as it is.
+        reads: What it reads; free axes stay free.
+
+    Raises:
+        UserError: Torch cannot trace it.
+    """
+    net = deep_copy(net).to("cpu", torch.float32).eval()
+    leaves, form = pytree.tree_flatten(net.sample(3))
+    free = [
+        {axis: torch.export.Dim.DYNAMIC for axis, size in enumerate(value.shape) if isinstance(size, str)}
+        for value in reads
+    ]
+    example = pytree.tree_unflatten(leaves, form)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            found = torch.export.export(
+                net, (example,), dynamic_shapes=(pytree.tree_unflatten(free, form),), strict=False
+            )
+            found.example_inputs = None  # which would be kept as a pickle
+            file = io.BytesIO()
+            torch.export.save(found, file)
+    except Exception as error:  # of torch.export, or of the net
+        raise UserError(
+            f"the net cannot be exported by torch.export: {error_text(error)}; write it without Python "
+            "branches on values"
+        ) from error
+    return file.getvalue()

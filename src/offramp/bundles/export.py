@@ -1,0 +1,116 @@
+"""`export`: a net and its policy become a folder that runs without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from onnx import ModelProto
+
+from offramp.bundles._agreement import check_agreement
+from offramp.bundles._card import model_card
+from offramp.bundles._inputs import described_net, described_run
+from offramp.bundles._joined import JoinedNet
+from offramp.bundles._manifest import MODEL, manifest, stage_name
+from offramp.bundles._parts import parts_of
+from offramp.bundles._program import PROGRAM, program
+from offramp.bundles._weights import WEIGHTS, SharedWeights
+from offramp.bundles.folder import new_folder
+from offramp.checks import of_kind
+from offramp.data import Transform
+from offramp.errors import UserError
+from offramp.exits import PathCosts, Policy
+from offramp.nets import MultiExitNet
+from offramp.nets.text import word
+from offramp.runs import Run
+from offramp.runs.files import write_folder
+
+__all__ = ["export"]
+
+
+def export(
+    net: MultiExitNet | Run,
+    policy: Policy,
+    out: str | Path,
+    *,
+    transform: Transform | None = None,
+    classes: Sequence[str] = (),
+) -> Path:
+    """Write a bundle: a net that leaves early in any ONNX runtime.
+
+    The folder has one graph with thresholds as an input, in which samples that leave are taken out of the
+    batch (``model.onnx``), a graph for each exit (``stage1.onnx``, ...), their weights, the policy, a
+    manifest, a model card, the net as a program of ``torch.export``, and checksums. No file of it holds code
+    or a pickle.
+
+    Args:
+        net: The trained net; or a run, which brings its normalisation and the names of its classes.
+        policy: When samples leave.
+        out: The folder, which is not there yet.
+        transform: Normalises the images; the bundle then reads levels 0 ... 255. None: as the run's were; a
+            net alone reads what it read in torch.
+        classes: Names of the classes, of a net alone; empty: their numbers.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: The policy is for another net; ONNX lacks what the net does, or gives something else than
+            torch; or the folder is there already or cannot be written.
+    """
+    folder = new_folder(out)
+    of_kind("policy", policy, Policy, "a Policy, as calibrate returns it")
+    run = net if isinstance(net, Run) else None
+    model: Any = net.net if isinstance(net, Run) else net
+    policy.check(model)
+    parts = parts_of(model)
+    reads = parts[0].reads
+    if run is None:
+        description = described_net(model, reads, transform=transform, classes=classes)
+    else:
+        description = described_run(run, reads)
+    joined = JoinedNet(description.inputs, parts, policy)
+    if description.classes and len(description.classes) != joined.classes:
+        raise UserError(
+            f"there are {len(description.classes)} names of classes, and the net tells {joined.classes} "
+            "apart; give one name for each"
+        )
+    whole = joined.whole()
+    stages = {stage_name(place): joined.stage(place) for place in range(len(joined.steps))}
+    check_agreement(model, policy, description.inputs, whole)
+    content = manifest(
+        _name_of(model, run),
+        joined,
+        description,
+        _costs(model, policy),
+        precision="fp32",
+        confidence=policy.confidence,
+    )
+    write_folder(folder, {
+        **_graphs({MODEL: whole, **stages}),
+        PROGRAM: program(model, reads),
+        "manifest.json": f"{json.dumps(content, indent=1)}\n".encode(),
+        "policy.json": policy.to_json().encode(),
+        "README.md": model_card(content, policy, run).encode(),
+    })  # fmt: skip
+    return folder
+
+
+def _graphs(models: dict[str, ModelProto]) -> dict[str, bytes]:
+    weights = SharedWeights()
+    files = {name: weights.moved(model) for name, model in models.items()}
+    return {**files, WEIGHTS: weights.content()}
+
+
+def _costs(net: MultiExitNet, policy: Policy) -> list[int] | list[None]:
+    """Operations of a sample that leaves at each evaluated exit; None where those of the net are unknown."""
+    try:
+        return PathCosts(net).of(policy.evaluated)
+    except UserError:
+        return [None] * len(policy.evaluated)
+
+
+def _name_of(net: MultiExitNet, run: Run | None) -> str:
+    return word(run.record["net"]) if run else word(getattr(net, "spec", None) or {"net": type(net).__name__})

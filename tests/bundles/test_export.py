@@ -1,0 +1,169 @@
+"""`export` writes a folder that is whole, without pickles, and agrees with the net; or it writes nothing."""
+
+import hashlib
+import io
+import json
+import pickletools
+import zipfile
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from tiny_runs import tiny_data, tiny_net
+from torch import nn
+
+import offramp
+from offramp import Recipe, UserError
+from offramp.bundles import _agreement
+from offramp.data import Transform
+from offramp.exits import Policy, Router
+from offramp.exits.leaving import leaves, threshold_rows
+from offramp.nets import MultiExitNet
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    recipe = Recipe(epochs=2, batch_size=8, lr=0.05, augment="none")
+    return offramp.fit(tiny_net(), tiny_data(), "joint", recipe, out=tmp_path_factory.mktemp("run") / "run")
+
+
+@pytest.fixture(scope="module")
+def bundle(run, tmp_path_factory):
+    return offramp.export(run, Policy([0.4]), tmp_path_factory.mktemp("bundles") / "bundle")
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_the_graph_of_the_folder_normalises_levels_and_lets_samples_leave(run, bundle):
+    levels = run.open_data().test.images
+    session = onnxruntime.InferenceSession(bundle / "model.onnx")
+    probabilities, exits, confidence = session.run(
+        None, {"images": levels.numpy(), "thresholds": np.float32([0.4])}
+    )
+    mean, std = (torch.tensor(run.record["normalisation"][key])[:, None, None] for key in ("mean", "std"))
+    answer = Router(run.net, Policy([0.4]))((levels / 255 - mean) / std)
+    assert exits.tolist() == answer.exit.tolist() and len({*exits}) == 2
+    assert probabilities.argmax(1).tolist() == answer.prediction.tolist()
+    np.testing.assert_allclose(confidence, answer.confidence, atol=1e-5)
+
+
+def test_the_folder_is_whole(run, bundle):
+    names = {path.name for path in bundle.iterdir()}
+    sums = dict(reversed(line.split("  ")) for line in (bundle / "SHA256SUMS").read_text().splitlines())
+    assert {*sums, "SHA256SUMS"} == names
+    assert sums == {name: digest((bundle / name).read_bytes()) for name in sums}
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["inputs"] == [{"name": "images", "dtype": "uint8", "shape": [3, 8, 8]}]
+    assert manifest["image"] == {"mode": "RGB", "size": [8, 8], "cut": False}
+    assert manifest["classes"] == ["dark", "gray", "bright"] and manifest["thresholds"] == [1]
+    flops = [exit.flops for exit in offramp.cost(run.net).exits]
+    assert [each["exit"] for each in manifest["exits"]] == [1, 2]
+    assert manifest["exits"][0]["cost"] == flops[0] and manifest["exits"][1]["cost"] >= flops[1]
+    assert Policy.open(bundle / "policy.json") == Policy([0.4])
+    assert "| exit 1 |" in (bundle / "README.md").read_text()
+    for each in manifest["exits"]:
+        inputs = onnxruntime.InferenceSession(bundle / each["graph"]).get_outputs()
+        assert [each.name for each in inputs[2:]] == [value["name"] for value in each["carried"]]
+
+
+def test_no_file_is_a_pickle(bundle):
+    files = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    with zipfile.ZipFile(io.BytesIO(files.pop("program.pt2"))) as archive:
+        files |= {name: archive.read(name) for name in archive.namelist()}
+    for name, data in files.items():
+        assert not zipfile.is_zipfile(io.BytesIO(data)), name
+        with pytest.raises((ValueError, AttributeError, IndexError, UnicodeError)):
+            opcodes = [opcode.name for opcode, *_ in pickletools.genops(data)]
+            if opcodes == ["STOP"] or "STOP" not in opcodes:
+                raise ValueError
+
+
+def test_the_program_gives_the_logits_of_all_exits(run, bundle):
+    x = torch.randn(5, 3, 8, 8)
+    program = torch.export.load(bundle / "program.pt2").module()
+    with torch.no_grad():
+        for found, expected in zip(program(x), run.net.eval()(x), strict=True):
+            torch.testing.assert_close(found, expected)
+
+
+def test_weights_are_kept_once(bundle, run, tmp_path):
+    """The graphs of the stages and that of the whole net hold the same weights."""
+    alone = offramp.export(run, Policy([None]), tmp_path / "alone")
+    head = sum(p.numel() for p in run.net.heads[0].parameters()) * 4
+    size, fewer = ((folder / "weights.bin").stat().st_size for folder in (bundle, alone))
+    assert fewer <= size <= fewer + head + 4096
+
+
+def test_a_net_alone(tmp_path):
+    net = tiny_net().eval()
+    folder = offramp.export(net, Policy([0.4]), tmp_path / "bundle", classes=["a", "b", "c"])
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["inputs"] == [{"name": "inputs", "dtype": "float32", "shape": [3, 8, 8]}]
+    assert manifest["classes"] == ["a", "b", "c"] and manifest["image"] is None
+    levels = Transform((0.5,) * 3, (0.25,) * 3)
+    folder = offramp.export(net, Policy([0.4]), tmp_path / "levels", transform=levels)
+    assert json.loads((folder / "manifest.json").read_text())["inputs"][0]["dtype"] == "uint8"
+
+
+class Branching(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
+def test_what_cannot_be_traced_is_refused_and_nothing_written(tmp_path):
+    stages = [nn.Sequential(nn.Conv2d(3, 4, 3), Branching()), nn.Identity()]
+    heads = [nn.Sequential(nn.Flatten(), nn.Linear(4 * 36, 3)) for _ in stages]
+    net = MultiExitNet(stages, heads, input_size=(3, 8, 8)).eval()
+    with pytest.raises(UserError, match=r"exit 1 cannot be exported: .*no Python branches"):
+        offramp.export(net, Policy([0.4]), tmp_path / "bundle")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_graph_that_disagrees_is_refused(tmp_path, monkeypatch):
+    net = tiny_net().eval()
+    readings = _agreement._readings
+
+    def others(*args):
+        return [each._replace(probabilities=each.probabilities[:, ::-1]) for each in readings(*args)]
+
+    monkeypatch.setattr(_agreement, "_readings", others)
+    with pytest.raises(UserError, match="something else than the net in torch: probabilities at exit"):
+        offramp.export(net, Policy([0.4]), tmp_path / "bundle")
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("policy", "options", "words"),
+    [
+        (Policy([0.4, 0.4]), {}, "the policy is for 3 exits, the net has 2"),
+        ("policy.json", {}, "policy is 'policy.json'|policy is a str"),
+        (Policy([0.4]), {"transform": Transform((0.5,), (0.2,))}, "for 1 channels, and the net reads inputs"),
+        (Policy([0.4]), {"classes": ["a", "b"]}, "2 names of classes, and the net tells 3 apart"),
+    ],
+)
+def test_bad_arguments(policy, options, words, tmp_path):
+    with pytest.raises(UserError, match=words):
+        offramp.export(tiny_net(), policy, tmp_path / "bundle", **options)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_what_is_there_is_not_overwritten(tmp_path):
+    (tmp_path / "bundle").mkdir()
+    with pytest.raises(UserError, match="bundle is there already; give another"):
+        offramp.export(tiny_net(), Policy([0.4]), tmp_path / "bundle")
+    with pytest.raises(UserError, match=r"there is no folder .*none; make it first"):
+        offramp.export(tiny_net(), Policy([0.4]), tmp_path / "none" / "bundle")
+
+
+def test_thresholds_as_rows():
+    assert threshold_rows({"thresholds": [0.5, None, 1]}).tolist() == [0.5, 1]
+    assert threshold_rows({"thresholds": [None]}).shape == (0,)
+    rows = threshold_rows({"thresholds": [0.5, [0.25, 0.75], None]})
+    assert rows.tolist() == [[0.5, 0.5], [0.25, 0.75]] and rows.dtype == np.float32
+    confidence, prediction = np.float32([0.5, 0.5, np.nan]), np.array([0, 1, 0])
+    for of in (np.asarray, torch.tensor):
+        assert leaves(of(confidence), of(prediction), 0.5).tolist() == [True, True, False]
+        assert leaves(of(confidence), of(prediction), of(rows[1])).tolist() == [True, False, False]

@@ -1,0 +1,276 @@
+"""Exported graphs give what the net gives in torch, exit after exit, whoever leaves."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import timm
+import torch
+import transformers
+from torch import nn
+
+from offramp import attach
+from offramp.bundles._joined import JoinedNet, ModelInput
+from offramp.bundles._parts import parts_of
+from offramp.exits import Ensemble, Policy, Router
+from offramp.exits.leaving import threshold_rows
+from offramp.nets import MultiExitNet
+
+CLASSES, SIDE = 4, 8
+
+
+def _head(width: int) -> nn.Module:
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, CLASSES))
+
+
+def plain() -> MultiExitNet:
+    """Four exits; convolutions with batch norm before and behind the ReLU."""
+    stages = []
+    for reads, width in ((3, 4), (4, 6), (6, 6), (6, 8)):
+        stages.append(nn.Sequential(nn.Conv2d(reads, width, 3, 1, 1), nn.ReLU(), nn.BatchNorm2d(width)))
+    net = MultiExitNet(stages, [_head(stage[0].out_channels) for stage in stages], input_size=(3, SIDE, SIDE))
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    return net
+
+
+class Scales(nn.Module):
+    """A feature of two Tensors and of what is none."""
+
+    def __init__(self, reads: int) -> None:
+        super().__init__()
+        self.fine, self.coarse = nn.Conv2d(reads, 4, 3, 1, 1), nn.Conv2d(reads, 4, 3, 2, 1)
+
+    def forward(self, x):
+        x = x if isinstance(x, torch.Tensor) else x["fine"]
+        return {"fine": self.fine(x).relu(), "coarse": self.coarse(x).relu(), "scale": 2.0}
+
+
+class OfScales(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(4, CLASSES)
+
+    def forward(self, x):
+        return self.last(x["coarse"].mean((2, 3)) * x["scale"])
+
+
+class ReadsPrevious(nn.Module):
+    """Its logits are those of the exit before and its own."""
+
+    reads_previous = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own = OfScales()
+
+    def forward(self, x, previous):
+        own = self.own(x)
+        return own if previous is None else own + 0.5 * previous
+
+
+def scales() -> MultiExitNet:
+    return MultiExitNet(
+        [Scales(3), Scales(4), Scales(4)], [OfScales() for _ in range(3)], input_size=(3, SIDE, SIDE)
+    )
+
+
+def cascade() -> MultiExitNet:
+    heads = [ReadsPrevious() for _ in range(3)]
+    return MultiExitNet([Scales(3), Scales(4), Scales(4)], heads, input_size=(3, SIDE, SIDE))
+
+
+def spread(net: MultiExitNet) -> MultiExitNet:
+    """Logits that tell samples apart, as those of a trained net do."""
+    for head in net.heads:
+        for module in head.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=2.0)
+    return net.eval()
+
+
+@pytest.fixture(scope="module", params=[plain, scales, cascade])
+def exported(request):
+    torch.manual_seed(0)
+    net = spread(request.param())
+    return net, parts_of(net)
+
+
+@torch.no_grad()
+def halving(net: MultiExitNet, x: torch.Tensor, **reading: object) -> list[float]:
+    """Of each exit but the last, a threshold between the confidences of all samples, near none of them."""
+    policy, state, found = Policy([0.5] * (net.num_exits - 1), **reading), None, []
+    for exit, logits in enumerate(net(x)[:-1], start=1):
+        sure, _, state = policy.rule.read(exit, logits / policy.temperatures[exit - 1], state)
+        ordered = sure.sort().values
+        found.append(ordered[len(x) // 2 - 1 : len(x) // 2 + 1].mean().item())
+    return found
+
+
+def policies(net: MultiExitNet, x: torch.Tensor) -> dict[str, Policy]:
+    """One of each kind."""
+    size = net.num_exits
+    weights = [[0.1 + 0.02 * k * j for j in range(size)] for k in range(size)]
+    bias = [[0.1 * label * k for label in range(CLASSES)] for k in range(size)]
+    ensemble = {"confidence": "ensemble", "ensemble": Ensemble(weights, bias)}
+    temperatures = {"temperatures": [1 + 0.5 * k for k in range(size)]}
+    sure = halving(net, x)
+    found = {
+        "max-softmax": Policy(sure),
+        "an exit is not evaluated": Policy([sure[0], None, *sure[2:]]),
+        "per class": Policy([[each + 0.02 * (label - 2) for label in range(CLASSES)] for each in sure]),
+        "patience": Policy([2] * (size - 1), "patience"),
+        "ensemble": Policy(halving(net, x, **ensemble), **ensemble),
+    }
+    if size > 3:  # these have nothing to do with features
+        found |= {
+            "no exit is evaluated": Policy.full(size),
+            "temperatures": Policy(halving(net, x, **temperatures), **temperatures),
+            "margin": Policy(halving(net, x, confidence="margin"), "margin"),
+            "entropy": Policy(halving(net, x, confidence="entropy"), "entropy"),
+        }
+    return found
+
+
+def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    onnx.checker.check_model(model, full_check=True)
+    return onnxruntime.InferenceSession(model.SerializeToString())
+
+
+def by_stages(joined: JoinedNet, images: np.ndarray, thresholds: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """Exit and probabilities of each sample, sent alone from graph to graph."""
+    graphs = [session(joined.stage(place)) for place in range(len(joined.steps))]
+    found = []
+    for image in images[:, None]:
+        feed = {"inputs": image}
+        for place, (step, graph) in enumerate(zip(joined.steps, graphs, strict=True)):
+            (probabilities, confidence, *carried) = graph.run(None, feed)
+            feed = dict(zip((each.name for each in graph.get_outputs()[2:]), carried, strict=True))
+            last = place == len(graphs) - 1
+            threshold = None if last else thresholds[place]
+            threshold = threshold[probabilities[0].argmax()] if np.ndim(threshold) else threshold
+            if last or confidence[0] >= threshold:
+                found.append((step.exit, probabilities[0]))
+                break
+    return found
+
+
+@torch.no_grad()
+def test_all_policies_on_all_kinds_of_features(exported):
+    net, parts = exported
+    x = torch.randn(24, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    for kind, policy in policies(net, x).items():
+        joined = JoinedNet([ModelInput("inputs", "float32", (3, SIDE, SIDE))], parts, policy)
+        graph, rows = session(joined.whole()), threshold_rows({"thresholds": policy.thresholds})
+        answer = Router(net, policy)(x)
+        probabilities, exits, confidence = graph.run(None, {"inputs": x.numpy(), "thresholds": rows})
+        assert exits.tolist() == answer.exit.tolist(), kind
+        assert probabilities.argmax(1).tolist() == answer.prediction.tolist(), kind
+        np.testing.assert_allclose(confidence, answer.confidence, atol=1e-5, err_msg=kind)
+        np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5, err_msg=kind)
+        if kind not in ("no exit is evaluated", "patience"):
+            assert len({*exits}) > 1, kind
+        for sample, (exit, alone) in enumerate(by_stages(joined, x[:4].numpy(), rows)):
+            assert exit == exits[sample], kind
+            np.testing.assert_allclose(alone, probabilities[sample], atol=1e-5, err_msg=kind)
+        # all leave at the first evaluated exit, or none before the last; also of one sample
+        for thresholds, exit in ((-1, policy.evaluated[0]), (9, policy.num_exits)):
+            for images in (x, x[:1]):
+                feed = {"inputs": images.numpy(), "thresholds": np.full_like(rows, thresholds)}
+                assert {*graph.run(["exit"], feed)[0]} == {exit if rows.size else policy.num_exits}, kind
+
+
+def test_probabilities_are_the_softmax_of_the_exit(exported):
+    net, parts = exported
+    x = torch.randn(9, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
+    policy = policies(net, x)["max-softmax"]
+    joined = JoinedNet([ModelInput("inputs", "float32", (3, SIDE, SIDE))], parts, policy)
+    thresholds = threshold_rows({"thresholds": policy.thresholds})
+    found, exits, _ = session(joined.whole()).run(None, {"inputs": x.numpy(), "thresholds": thresholds})
+    with torch.no_grad():
+        expected = torch.stack(net(x)).softmax(-1)[exits - 1, torch.arange(len(x))]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def parts():
+    torch.manual_seed(0)
+    return parts_of(spread(plain()))
+
+
+def test_nan_never_leaves_early(parts):
+    joined = JoinedNet([ModelInput("inputs", "float32", (3, SIDE, SIDE))], parts, Policy([0.0] * 3))
+    x = np.zeros((2, 3, SIDE, SIDE), np.float32)
+    x[1] = np.nan
+    feed = {"inputs": x, "thresholds": np.zeros(3, np.float32)}
+    _, exits, confidence = session(joined.whole()).run(None, feed)
+    assert exits.tolist() == [1, 4] and np.isnan(confidence).tolist() == [False, True]
+
+
+def test_an_exit_that_is_not_evaluated_leaves_no_weights(parts):
+    inputs = [ModelInput("inputs", "float32", (3, SIDE, SIDE))]
+    every, fewer = (
+        sum(len(each.raw_data) for each in JoinedNet(inputs, parts, policy).whole().graph.initializer)
+        for policy in (Policy([0.5] * 3), Policy([0.5, None, 0.5]))
+    )
+    assert every - fewer == 4 * (6 * CLASSES + CLASSES) + 8  # the head, and the number of a place or exit
+
+
+def bert() -> MultiExitNet:
+    config = transformers.BertConfig(
+        vocab_size=20, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8,
+        num_labels=CLASSES,
+    )  # fmt: skip
+    mask = torch.ones(2, 6, dtype=torch.int64)
+    example = {"input_ids": torch.randint(1, 20, (2, 6)), "attention_mask": mask}
+    backbone = transformers.BertForSequenceClassification(config)
+    return attach(backbone, at=["bert.encoder.layer.0"], example=example)
+
+
+def gpt() -> MultiExitNet:
+    config = transformers.GPT2Config(
+        vocab_size=20, n_embd=8, n_layer=2, n_head=2, n_positions=16, num_labels=CLASSES, pad_token_id=0
+    )
+    mask = torch.ones(2, 6, dtype=torch.int64)
+    example = {"input_ids": torch.randint(1, 20, (2, 6)), "attention_mask": mask}
+    return attach(transformers.GPT2ForSequenceClassification(config), at=["transformer.h.0"], example=example)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("build", [bert, gpt])
+def test_texts_of_any_length(build):
+    torch.manual_seed(0)
+    net = spread(build())
+    policy = Policy([0.6])
+    inputs = [ModelInput(name, "int64", ("tokens",)) for name in ("input_ids", "attention_mask")]
+    graph = session(JoinedNet(inputs, parts_of(net), policy).whole())
+    for count, length in ((5, 6), (1, 3), (7, 11)):
+        draws = torch.Generator().manual_seed(length)
+        ids = torch.randint(1, 20, (count, length), generator=draws)
+        mask = torch.ones_like(ids)
+        ids[-1, 2:] = mask[-1, 2:] = 0
+        x = {"input_ids": ids, "attention_mask": mask}
+        answer = Router(net, policy)(x)
+        feed = {name: value.numpy() for name, value in x.items()}
+        _, exits, confidence = graph.run(None, {**feed, "thresholds": np.float32([0.6])})
+        assert exits.tolist() == answer.exit.tolist()
+        np.testing.assert_allclose(confidence, answer.confidence, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_vision_transformer():
+    torch.manual_seed(0)
+    backbone = timm.create_model(
+        "vit_tiny_patch16_224", img_size=32, depth=2, embed_dim=16, num_heads=2, num_classes=CLASSES
+    )
+    net = spread(attach(backbone, at=["blocks.0"], input_size=(3, 32, 32)))
+    x = torch.randn(8, 3, 32, 32)
+    threshold = net(x)[0].softmax(-1).amax(-1).median().item() + 1e-3
+    policy = Policy([threshold])
+    graph = session(JoinedNet([ModelInput("inputs", "float32", (3, 32, 32))], parts_of(net), policy).whole())
+    _, exits, confidence = graph.run(None, {"inputs": x.numpy(), "thresholds": np.float32([threshold])})
+    answer = Router(net, policy)(x)
+    assert exits.tolist() == answer.exit.tolist() and len({*exits}) == 2
+    np.testing.assert_allclose(confidence, answer.confidence, atol=1e-5)
