@@ -19,7 +19,7 @@ from _result import result_file, write_result
 from torch import Tensor, nn
 
 from offramp.exits._folding import fold
-from offramp.exits._rows import Rows, take
+from offramp.exits.rows import Rows, take
 from offramp.memory import keep_freed_memory
 
 Pair = tuple[Callable[[], object], Callable[[], object]]  # torch's own, the router's

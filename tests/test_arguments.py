@@ -122,6 +122,8 @@ def cases(run) -> dict[str, Case]:
         "fit": Case(offramp.fit, own | {"data": tiny_data} | values(
             method="joint", recipe=RECIPE, out=None, resume=False, quiet=True, device="cpu", init=None)),
         "load_pretrained": Case(offramp.load_pretrained, own | values(init=folder)),
+        "export": Case(offramp.export, own | values(
+            policy=exits.Policy.full(3), out="bundle", transform=None, classes=())),  # of another net
         "cost": Case(offramp.cost, own | values(input_size=None, convention=None)),
         "training_macs": Case(counting.training_macs, own),
         "paper_operations": Case(counting.paper_operations, values(exits=3)),

@@ -22,6 +22,7 @@ FACE = {
     "calibrate",
     "compare",
     "cost",
+    "export",
     "fit",
     "load_pretrained",
     "method",

@@ -66,9 +66,12 @@ def imports() -> dict[str, set[str]]:
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
-                assert not node.level, f"{module}: relative imports are not read here"
-                whole = [f"{node.module}.{alias.name}" for alias in node.names]
-                names = [name if name in paths else str(node.module) for name in whole]
+                base = str(node.module)
+                if node.level:  # as in what the runtime's wheel carries too, under another name
+                    package = module.split(".")[: None if path.name == "__init__.py" else -1]
+                    base = ".".join([*package[: len(package) - node.level + 1], base])
+                whole = [f"{base}.{alias.name}" for alias in node.names]
+                names = [name if name in paths else base for name in whole]
             else:
                 continue
             imported[module] |= {name for name in names if name.partition(".")[0] == "offramp"} - {module}

@@ -17,7 +17,7 @@ import offramp
 from offramp.errors import UserError
 from offramp.exits import PathCosts, Policy, Router
 from offramp.exits._compiled import bucket, compiled
-from offramp.exits._rows import Move, Rows, take
+from offramp.exits.rows import Move, Rows, take
 from offramp.nets import MultiExitNet
 
 SIZE = (3, 8, 8)
@@ -403,7 +403,7 @@ class Ordered(nn.Module):
 )
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 def test_memory_of_others_is_not_written_over(stage, layout, monkeypatch):
-    monkeypatch.setattr("offramp.exits._rows.LARGE", 0)  # bytes: rows move one by one
+    monkeypatch.setattr("offramp.exits.rows.LARGE", 0)  # bytes: rows move one by one
     net = build(head(3), head(3), head(3))
     net.stages[0], net.stages[1], net.stages[2] = stage(), Same(), Same()
     net.double()

@@ -9,8 +9,8 @@ from steered import EXITS, POLICY, net, request, sample
 from offramp.errors import UserError
 from offramp.exits._engine import TorchEngine
 from offramp.exits._inference import InferenceNet
-from offramp.exits._rows import Flow, stack
 from offramp.exits.queueing import Scheduler
+from offramp.exits.rows import Flow, stack
 
 
 class Stepped:

@@ -9,7 +9,7 @@ from typing import Any, cast
 from offramp.bundles._joined import ModelInput
 from offramp.bundles._parts import Value
 from offramp.data import Transform
-from offramp.data._pictures import MODES
+from offramp.data.image_files import MODES
 from offramp.errors import UserError
 from offramp.exits.exit_logits import target_of
 from offramp.nets import MultiExitNet

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
-from offramp import __version__
 from offramp.bundles._inputs import Description
 from offramp.bundles._joined import JoinedNet
 
@@ -41,7 +41,7 @@ def manifest(
     """
     return {
         "offramp_bundle": FORMAT,
-        "written_by": f"offramp {__version__}",
+        "written_by": f"offramp {version('offramp')}",
         "net": net,
         "precision": precision,
         "inputs": [

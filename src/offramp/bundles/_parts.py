@@ -17,10 +17,10 @@ from torch.utils import _pytree as pytree
 from offramp.bundles._graph import OPSET
 from offramp.copying import deep_copy
 from offramp.errors import UserError, error_text
-from offramp.exits._preparing import prepared
-from offramp.exits._rows import Flow
-from offramp.exits._segments import Segment
 from offramp.exits.policy import Policy
+from offramp.exits.preparing import prepared
+from offramp.exits.rows import Flow
+from offramp.exits.segments import Segment
 from offramp.nets import MultiExitNet
 
 __all__ = ["NetPart", "Value", "parts_of", "traced"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from offramp.bundles._parts import parts_of
 from offramp.bundles._program import PROGRAM, program
 from offramp.bundles._weights import WEIGHTS, SharedWeights
 from offramp.bundles.folder import new_folder
-from offramp.checks import of_kind
+from offramp.checks import described, of_kind, path_of
 from offramp.data import Transform
 from offramp.errors import UserError
 from offramp.exits import PathCosts, Policy
@@ -60,15 +60,19 @@ def export(
         UserError: The policy is for another net; ONNX lacks what the net does, or gives something else than
             torch; or the folder is there already or cannot be written.
     """
-    folder = new_folder(out)
     of_kind("policy", policy, Policy, "a Policy, as calibrate returns it")
+    of_kind("transform", transform, Transform | None, "a Transform, or None")
+    if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable):
+        raise UserError(f"classes are {described(classes)}, must be a list with a name for each")
+    names = [*map(str, classes)]
+    folder = new_folder(path_of("out", out, "a folder to write"))
     run = net if isinstance(net, Run) else None
     model: Any = net.net if isinstance(net, Run) else net
     policy.check(model)
     parts = parts_of(model)
     reads = parts[0].reads
     if run is None:
-        description = described_net(model, reads, transform=transform, classes=classes)
+        description = described_net(model, reads, transform=transform, classes=names)
     else:
         description = described_run(run, reads)
     joined = JoinedNet(description.inputs, parts, policy)

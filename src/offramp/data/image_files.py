@@ -15,7 +15,7 @@ from offramp.data._pictures import MODES, OtherSize, UnusableImage, picture, pix
 from offramp.errors import UserError, shown
 from offramp.paths import user_path
 
-__all__ = ["ImageReader", "find_images"]
+__all__ = ["MODES", "ImageReader", "find_images"]
 
 
 def find_images(places: Iterable[str | Path]) -> list[Path]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from offramp.exits._rows import Rows
+from offramp.exits.rows import Rows
 
 __all__ = ["bucket", "compiled", "filled"]
 

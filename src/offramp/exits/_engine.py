@@ -14,9 +14,9 @@ from torch.utils import _pytree as pytree
 
 from offramp.errors import UserError
 from offramp.exits._inference import InferenceNet, Step
-from offramp.exits._rows import Flow, Rows, stack
 from offramp.exits.confidence import Reading
 from offramp.exits.queueing import BatchResult, Request
+from offramp.exits.rows import Flow, Rows, stack
 
 __all__ = ["SampleAnswer", "TorchEngine"]
 

@@ -12,11 +12,11 @@ from torch.utils import _pytree as pytree
 from offramp.errors import UserError, shown
 from offramp.exits._compiled import bucket, compiled, filled
 from offramp.exits._gate import Gate
-from offramp.exits._preparing import prepared
-from offramp.exits._rows import Flow, Rows, memory
 from offramp.exits.confidence import Reading
 from offramp.exits.path_costs import PathCosts
 from offramp.exits.policy import Policy
+from offramp.exits.preparing import prepared
+from offramp.exits.rows import Flow, Rows, memory
 from offramp.memory import keep_freed_memory
 from offramp.nets import MultiExitNet
 

@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 from offramp.counting import cost
 from offramp.errors import UserError
-from offramp.exits._segments import heads_needed, path
 from offramp.exits._with_exits import check_has_exits
+from offramp.exits.segments import heads_needed, path
 from offramp.nets import MultiExitNet
 
 __all__ = ["PathCosts"]

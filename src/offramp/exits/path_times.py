@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from offramp.exits._inference import InferenceNet, Step
-from offramp.exits._rows import Flow, Rows
-from offramp.exits._segments import Segment, heads_needed, path
 from offramp.exits.calibration.published import NOBODY
 from offramp.exits.policy import Policy
+from offramp.exits.rows import Flow, Rows
+from offramp.exits.segments import Segment, heads_needed, path
 from offramp.nets import MultiExitNet
 from offramp.nets.exits import handed_on, reads_previous
 

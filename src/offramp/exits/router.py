@@ -14,10 +14,10 @@ from offramp.checks import flag, is_number
 from offramp.errors import UserError, shown
 from offramp.exits._inference import InferenceNet, Step
 from offramp.exits._inputs import Inputs
-from offramp.exits._rows import Rows, sent
 from offramp.exits.confidence import Reading
 from offramp.exits.policy import Policy
 from offramp.exits.queueing import Pace
+from offramp.exits.rows import Rows, sent
 from offramp.nets import MultiExitNet
 
 __all__ = ["Answer", "Router"]

@@ -8,12 +8,12 @@ storage that has to notice, and to give back the lock of the run's folder; NFS t
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import sys
 import threading
 from pathlib import Path
 
-from offramp.__main__ import program
 from offramp.errors import UserError
 from offramp.runs.lock import Lock
 
@@ -31,7 +31,7 @@ def main() -> None:
         print(f"offramp {words[0]}: {error}", file=sys.stderr)
         sys.exit(2)
     sys.argv = ["offramp", *words]
-    program()
+    runpy.run_module("offramp", run_name="__main__")
 
 
 def _end_with_input() -> None:

@@ -12,9 +12,9 @@ from torch.utils import _pytree as pytree
 from offramp.copying import deep_copy
 from offramp.errors import UserError, shown
 from offramp.exits._folding import close, fold
-from offramp.exits._rows import Flow, batched_leaves, has_blocks, memory
-from offramp.exits._segments import Segment, segments
 from offramp.exits.policy import Policy
+from offramp.exits.rows import Flow, batched_leaves, has_blocks, memory
+from offramp.exits.segments import Segment, segments
 from offramp.nets import MultiExitNet
 from offramp.unchanged import unchanged
 
