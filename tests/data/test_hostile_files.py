@@ -18,7 +18,8 @@ from offramp import Recipe, UserError, fit
 from offramp.data import StreamSplit, open_data
 from offramp.data._files import read_regular
 from offramp.data._folder import read_image
-from offramp.data._pictures import UnusableImage, picture
+from offramp.data._pictures import picture
+from offramp.data.decoding import UnusableImage
 from offramp.data.image_files import ImageReader, find_images
 
 IMAGES = [png(pixels) for pixels in noise(6)]

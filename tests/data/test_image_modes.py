@@ -12,7 +12,8 @@ from small_sets import noise
 
 from offramp import UserError
 from offramp.data import open_data
-from offramp.data._pictures import UnusableImage, picture, pixels
+from offramp.data._pictures import picture, pixels
+from offramp.data.decoding import UnusableImage
 
 COLOUR = Image.fromarray(noise(1, size=(6, 9))[0])
 

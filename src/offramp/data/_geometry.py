@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from offramp.data._pictures import LARGEST, TOO_LARGE, Picture, UnusableImage, size_of
+from offramp.data._pictures import Picture, size_of
+from offramp.data.decoding import BILINEAR, centre, centre_square
 
-__all__ = ["centre_crop", "centre_window", "check_square", "random_resized_crop", "random_window"]
-
-BILINEAR = 2  # PIL.Image.Resampling.BILINEAR
+__all__ = ["centre_crop", "centre_window", "random_resized_crop", "random_window"]
 
 
 def random_resized_crop(image: Picture, size: int, draws: Random) -> Picture:
@@ -54,23 +53,10 @@ def _random_part(image: Picture, draws: Random) -> tuple[int, int, int, int]:
 
 def centre_crop(image: Picture, size: int) -> Picture:
     """Resize so that the shorter side is 256/224 of `size`, and cut out the middle."""
+    if not isinstance(image, Tensor):
+        return centre_square(image, size)
     height, width, left, top = _centre(image, size)
     return _cut(_resized(image, width, height), left, top, size, size)
-
-
-def check_square(image: Picture, size: int) -> None:
-    """Check that a square can be cut out of an image, which is resized for it.
-
-    Raises:
-        UnusableImage: It is so long that it would have more than 134 million pixels then.
-    """
-    height, width, _, _ = _centre(image, size)
-    if height * width > LARGEST:
-        _, high, wide = size_of(image)
-        raise UnusableImage(
-            f"{wide}x{high} pixels, which are {width}x{height} when they are resized to be cut to "
-            f"{size}x{size}: {TOO_LARGE}"
-        )
 
 
 def centre_window(image: Picture, size: int) -> tuple[float, float, float, float]:
@@ -80,12 +66,8 @@ def centre_window(image: Picture, size: int) -> tuple[float, float, float, float
 
 
 def _centre(image: Picture, size: int) -> tuple[int, int, int, int]:
-    """Height and width that the image is resized to, and left and top of the middle."""
-    _, *sides = size_of(image)
-    shorter = round(size * 256 / 224)
-    scale = shorter / min(sides)
-    height, width = (max(shorter, int(side * scale)) for side in sides)
-    return height, width, round((width - size) / 2), round((height - size) / 2)
+    _, height, width = size_of(image)
+    return centre(height, width, size)
 
 
 def _cut(image: Picture, left: int, top: int, width: int, height: int) -> Picture:

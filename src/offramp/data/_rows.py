@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from offramp.data._geometry import check_square
 from offramp.data._labels import Labels
-from offramp.data._pictures import OtherSize, Picture, UnusableImage, picture, size_of
+from offramp.data._pictures import Picture, picture, size_of
 from offramp.data._stored import StoredColumn
 from offramp.data.asked import Asked
+from offramp.data.decoding import OtherSize, UnusableImage, check_square
 from offramp.errors import UserError
 
 __all__ = ["Rows", "decode"]
@@ -71,7 +71,7 @@ def decode(
     try:
         image = picture(rows.content(row), channels, size and size[1:])
         if square is not None:
-            check_square(image, square)
+            check_square(*size_of(image)[1:], square)
     except OtherSize as error:
         _, height, width = size or (0, 0, 0)
         raise UserError(

@@ -11,9 +11,9 @@ from offramp.data._arrays import as_list
 from offramp.data._columns import Columns
 from offramp.data._draws import generator_states, seeded
 from offramp.data._labels import Labels, plain
-from offramp.data._pictures import check_header
 from offramp.data._stored import StoredColumn
 from offramp.data.asked import Asked
+from offramp.data.decoding import check_header
 from offramp.data.targets import LABEL
 from offramp.errors import UserError, cut, error_text, shown
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from torch import Tensor
 
 from offramp.data._folder import image_files, read_image
-from offramp.data._geometry import centre_crop, check_square
-from offramp.data._pictures import MODES, OtherSize, UnusableImage, picture, pixels
+from offramp.data._geometry import centre_crop
+from offramp.data._pictures import picture, pixels, size_of
+from offramp.data.decoding import MODES, OtherSize, UnusableImage, check_square
 from offramp.errors import UserError, shown
 from offramp.paths import user_path
 
@@ -78,7 +79,7 @@ class ImageReader:
         try:
             image = picture(read_image(path, str(path)), channels, None if self.cut else (height, width))
             if self.cut:
-                check_square(image, height)
+                check_square(*size_of(image)[1:], height)
         except OtherSize as error:
             square = "; have images cut to squares by `cut=True`" if height == width else ""
             raise UserError(

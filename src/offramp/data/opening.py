@@ -13,7 +13,6 @@ from offramp.data._dense_opening import open_dense, refuse_settings
 from offramp.data._digest import digest, labels_digest
 from offramp.data._image_reader import ImageReader
 from offramp.data._one_class import one_class
-from offramp.data._pictures import LARGEST
 from offramp.data._selection import Selection, cut, hold_out
 from offramp.data._several import several_targets
 from offramp.data._sources import Source, find_source
@@ -21,6 +20,7 @@ from offramp.data._splits import LabelledSplits
 from offramp.data._text_reader import TextReader, text_reader
 from offramp.data.asked import Asked, asked_targets, parse_tasks
 from offramp.data.batch import Origin
+from offramp.data.decoding import LARGEST
 from offramp.data.joint_data import JointData, several_sets
 from offramp.data.opened import OpenedData
 from offramp.data.targets import LABEL, Target, only_class

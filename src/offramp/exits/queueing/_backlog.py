@@ -66,6 +66,11 @@ class Backlog(Generic[A]):
             self._arrival.notify()
 
     @property
+    def waiting(self) -> int:
+        """How many requests wait for an answer."""
+        return len(self._waiting)
+
+    @property
     def _has_room(self) -> bool:
         return len(self._waiting) < self._capacity
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict, deque
 from collections.abc import Sequence
 
@@ -13,7 +14,7 @@ LATEST = 1000  # steps to learn from, of those since the last estimate
 
 
 class Pace:
-    """The time of every step by the number of samples, learnt as steps run.
+    """The time of every step by the number of samples, learnt as steps run; for any number of threads.
 
     Args:
         costs: Operations of a sample up to each step; None: unknown.
@@ -25,6 +26,7 @@ class Pace:
         self._work = [b - a for a, b in zip([0, *upto], upto, strict=False)]
         self._seconds: list[dict[int, float]] = [defaultdict(float) for _ in costs]
         self._noted: deque[tuple[int, int, float]] = deque(maxlen=LATEST)
+        self._lock = threading.Lock()
 
     def note(self, step: int, samples: int, seconds: float) -> None:
         """Note what a step has taken; it is learnt when an estimate is asked for, as few callers do."""
@@ -37,8 +39,12 @@ class Pace:
         proportion to one with fewer; of one that has not run at all, in proportion to the operations of the
         step before.
         """
-        while self._noted:
-            self._learn(*self._noted.popleft())
+        with self._lock:
+            while self._noted:
+                self._learn(*self._noted.popleft())
+            return self._expect(step, samples)
+
+    def _expect(self, step: int, samples: int) -> float:
         seen = self._seconds[step]
         larger = [n for n in seen if n >= samples]
         if larger:
@@ -48,7 +54,7 @@ class Pace:
             return MARGIN * seen[most] * samples / most
         if step == 0:
             return 0.0
-        return self.expect(step - 1, samples) * self._work[step] / max(self._work[step - 1], 1)
+        return self._expect(step - 1, samples) * self._work[step] / max(self._work[step - 1], 1)
 
     def _learn(self, step: int, samples: int, seconds: float) -> None:
         seen = self._seconds[step]

@@ -1,0 +1,1 @@
+../../../src/offramp/data/decoding.py

@@ -1,0 +1,130 @@
+"""The folder of a bundle: it holds the files that its checksums name, unchanged, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from offramp_runtime._errors import BundleError, shown
+
+__all__ = ["check_folder", "plain_name", "read_file"]
+
+SUMS = "SHA256SUMS"
+LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")  # which leads out of no folder
+LARGEST_SUMS = 2**20  # bytes
+# Not through a link, and not waiting for the other end of a pipe.
+FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+def check_folder(folder: Path) -> frozenset[str]:
+    """Check every file of a bundle against its checksum.
+
+    Returns:
+        The names of the files that have one.
+
+    Raises:
+        BundleError: It is no folder; a file was changed, is missing, has no checksum, or is none.
+    """
+    there = _names(folder)
+    if SUMS not in there:
+        raise BundleError(f"{folder} is no bundle: it has no {SUMS}; give a folder that offramp export wrote")
+    sums = _sums(read_file(folder, SUMS, LARGEST_SUMS))
+    if missing := sums.keys() - there:
+        raise _damaged(f"{min(missing)} is missing")
+    if unknown := there - sums.keys() - {SUMS}:
+        raise BundleError(f"{shown(min(unknown))} has no checksum in {SUMS}; remove it from the bundle")
+    for name, expected in sums.items():
+        if _digest(folder, name) != expected:
+            raise _damaged(f"{name} was changed since it was written")
+    return frozenset(sums)
+
+
+def plain_name(name: str) -> bool:
+    """Whether a name is that of a file in a flat folder: letters, digits, ``_``, ``-`` and dots."""
+    return NAME.fullmatch(name) is not None
+
+
+def read_file(folder: Path, name: str, largest: int) -> bytes:
+    """The content of a small file of a bundle.
+
+    Raises:
+        BundleError: It cannot be read, is no regular file, or has more bytes than are allowed.
+    """
+    try:
+        with _opened(folder / name) as file:
+            content = file.read(largest + 1)
+    except OSError as error:
+        raise _unreadable(name, error) from None
+    if len(content) > largest:
+        raise _damaged(f"{name} has more than {largest} bytes")
+    return content
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            found = {entry.name: entry.is_file(follow_symlinks=False) for entry in entries}
+    except (OSError, ValueError) as error:  # the latter where the path holds a NUL
+        reason = getattr(error, "strerror", None) or error
+        raise BundleError(
+            f"cannot read the bundle {folder}: {reason}; give a folder that offramp export wrote"
+        ) from None
+    for name, regular in found.items():
+        if not regular:
+            raise BundleError(f"{shown(name)} is a folder, a link or a device; a bundle holds plain files")
+    return {*found}
+
+
+def _sums(content: bytes) -> dict[str, str]:
+    try:
+        lines = content.decode("ascii").removesuffix("\n").split("\n")
+    except UnicodeDecodeError:
+        raise _damaged(f"{SUMS} is no text of checksums") from None
+    sums: dict[str, str] = {}
+    for line in lines:
+        match = LINE.fullmatch(line)
+        if match is None:
+            raise _damaged(f"{SUMS} has a line that is no checksum with a name: {shown(line)}")
+        if not plain_name(match[2]) or match[2] == SUMS:
+            raise _damaged(f"{SUMS} names {shown(match[2])}, which is no file of a bundle")
+        if match[2] in sums:
+            raise _damaged(f"{SUMS} names {match[2]} twice")
+        sums[match[2]] = match[1]
+    return sums
+
+
+def _digest(folder: Path, name: str) -> str:
+    digest = hashlib.sha256()
+    try:
+        with _opened(folder / name) as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    except OSError as error:
+        raise _unreadable(name, error) from None
+    return digest.hexdigest()
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open a regular file.
+
+    Raises:
+        OSError: It is something else, a link too, or cannot be opened.
+    """
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | FLAGS))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError("it is no regular file")
+    return file
+
+
+def _unreadable(name: str, error: OSError) -> BundleError:
+    return BundleError(f"cannot read {name} of the bundle: {error.strerror or error}")
+
+
+def _damaged(what: str) -> BundleError:
+    return BundleError(f"the bundle is damaged: {what}; copy or export it again")

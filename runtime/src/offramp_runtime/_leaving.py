@@ -1,0 +1,1 @@
+../../../src/offramp/exits/leaving.py
