@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -90,7 +91,8 @@ def budget(
 
     Args:
         folders: Of finished runs of one net on one data set.
-        net: The network to load the weights into; needed if it was not built by ``offramp.nets``.
+        net: One like those that were trained, to be copied for the weights of each folder; needed if
+            ``offramp.nets`` has not built them.
         best: Fit the best thresholds at each budget too, which takes longer.
         published: A published curve to show beside, where net and data are the same: a key of
             :data:`offramp.papers.catalogue.CURVES`.
@@ -133,7 +135,7 @@ def _measured(
 ) -> Measured:
     stored = read_record(folder)
     key = json.dumps([stored["data"], {name: stored["recipe"].get(name) for name in SETTINGS}])
-    run = Run.open(folder, net, data=opened.get(key))
+    run = Run.open(folder, copy.deepcopy(net), data=opened.get(key))
     target_of(run.net)  # refuses what has no exits in a row
     opened[key] = run.open_data()  # runs that read a set alike share it
     model: Any = run.net
