@@ -22,6 +22,7 @@ __all__ = [
 
 COLOURS = 8  # of page.css, told apart by colour-blind readers; beyond, lines are dashed
 DASHES = ([1, 0], [7, 3], [2, 2], [8, 3, 2, 3])
+FEW = 8  # whole numbers, each of which gets a tick
 CURRENT = "now"  # name of the data that the slider replaces
 
 CONFIG: Mapping[str, Any] = {
@@ -110,7 +111,8 @@ def lines(
         {"field": "y", "title": y or "value", "format": ".4~g"},
     ]
     across = quantity("x", x, nice=False)
-    across["axis"] = {"tickMinStep": 1, "format": "d"}
+    numbers = sorted({value["x"] for value in values})
+    across["axis"] = {"format": "d"} | ({"values": numbers} if len(numbers) <= FEW else {})
     layers: list[dict[str, Any]] = [
         {"mark": {"type": "line"}, "encoding": {"strokeDash": dashes_of(keys)}},
         {"mark": {"type": "point", "filled": True, "size": 60, "opacity": 0, "tooltip": True},
@@ -119,7 +121,7 @@ def lines(
     if any("low" in value for value in values):
         band = {"y": {"field": "low", "type": "quantitative", "title": y}, "y2": {"field": "high"}}
         layers.insert(0, {"mark": {"type": "area", "opacity": 0.15}, "encoding": band})
-    if len({value["x"] for value in values}) == 1:  # a line of one point is none
+    if len(numbers) == 1:  # a line of one point is none
         layers[-1]["mark"]["opacity"] = 1
     shared = {"x": across, "y": quantity("y", y), "color": scale_of(keys)}
     return spec(values, height, layer=layers, encoding=shared)

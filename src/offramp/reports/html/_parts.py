@@ -16,11 +16,13 @@ class Cell(NamedTuple):
         text: What it says.
         tone: ``"better"`` or ``"worse"`` of a difference that is decided; ``"quiet"`` of what matters less.
         colour: Of a swatch before the text, which joins a row to its line in the charts.
+        aside: Behind the text, in smaller letters.
     """
 
     text: str
     tone: str = ""
     colour: str = ""
+    aside: str = ""
 
 
 @dataclass(frozen=True)

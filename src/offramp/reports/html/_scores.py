@@ -29,7 +29,7 @@ class _Score:
         better: Whether a ``"higher"`` or a ``"lower"`` value is better.
         of: The score of a group, where it has one.
         against: Its paired difference to the baseline.
-        metric: Says with how many decimals it is shown.
+        places: With how many decimals it and its differences are shown.
     """
 
     title: str
@@ -37,7 +37,7 @@ class _Score:
     better: str
     of: Callable[[Group], Spread | None]
     against: Callable[[Group], Difference | None]
-    metric: str
+    places: int
 
 
 def scores_section(runs: Runs) -> Section:
@@ -98,7 +98,7 @@ def _of_score(name: str, baseline: Group) -> _Score:
         better=result.better[name],
         of=lambda group: group.scores[name],
         against=against,
-        metric=primary,
+        places=decimals(primary, baseline.scores[name].mean),
     )
 
 
@@ -110,7 +110,7 @@ def _of_task(of: Column, baseline: Group) -> _Score:
         better=of.better,
         of=lambda group: group.spread_of(of),
         against=lambda group: group.difference_of(of, baseline),
-        metric=of.metric,
+        places=decimals(of.metric, baseline.spread_of(of).mean),
     )
 
 
@@ -126,7 +126,7 @@ def _delta_m(baseline: Group) -> _Score:
         return paired_difference(losses, [0.0] * len(losses)) if losses else None
 
     title = f"delta-m %{ARROWS['lower']}"
-    return _Score(title, output=None, better="lower", of=of, against=against, metric="top1")
+    return _Score(title, output=None, better="lower", of=of, against=against, places=2)
 
 
 def _means(groups: Sequence[Group], scores: Sequence[_Score], of_epochs: str) -> Table:
@@ -144,7 +144,7 @@ def _means(groups: Sequence[Group], scores: Sequence[_Score], of_epochs: str) ->
                 seen.add(score.output)
             rows.append(row)
     for group, key in zip(groups, keys_of([group.label for group in groups]), strict=True):
-        cells = [_spread(score.of(group), score.metric) for score in scores]
+        cells = [_spread(score.of(group), score.places) for score in scores]
         rows.append([Cell(group.label, "", key.colour), *cells])
     metrics = {heading(output.primary) for output in result.outputs.values()}
     what = f"{metrics.pop().capitalize()} by {noun}" if len(metrics) == 1 else f"Metrics by {noun}"
@@ -155,8 +155,16 @@ def _means(groups: Sequence[Group], scores: Sequence[_Score], of_epochs: str) ->
     return Table(what, ["method", *(score.title for score in scores)], rows, _sentence(shows))
 
 
-def _spread(value: Spread | None, metric: str) -> str:
-    return "" if value is None else value.text(decimals(metric, value.mean))
+def _spread(value: Spread | None, places: int) -> Cell:
+    if value is None:
+        return Cell("")
+    return _with_aside(value.text(places))
+
+
+def _with_aside(text: str, tone: str = "") -> Cell:
+    """A mean, and behind it what follows its ``±``."""
+    mean, sign, rest = text.rstrip().partition(" ± ")
+    return Cell(mean, tone, aside=f"± {rest}" if sign else "")
 
 
 def _differences(groups: Sequence[Group], scores: Sequence[_Score]) -> Iterator[Any]:
@@ -182,22 +190,23 @@ def _differences(groups: Sequence[Group], scores: Sequence[_Score]) -> Iterator[
     )
     header = ["method", *(score.title for score in scores)]
     yield Table(f"Difference to {baseline.label}", header, rows, shows)
-    if values and len({score.metric for score in scores}) == 1:
+    primaries = {output.primary for output in baseline.runs[0].result.outputs.values()}
+    if values and len(primaries) == 1 and not has_tasks(baseline.runs[0].result):
         order = [column(score.title) for score in scores]
         yield Legend(keys)
         shows = f"Dots: mean difference; bars: its 95 % interval; the line at 0 is {baseline.label}."
         picture = _intervals(values, order, keys)
-        yield Chart(f"Difference to {baseline.label}, {heading(scores[0].metric)}", [("", picture)], shows)
+        yield Chart(f"Difference to {baseline.label}, {heading(primaries.pop())}", [("", picture)], shows)
 
 
 def _difference(found: Difference | None, score: _Score) -> Cell:
     if found is None:
         return Cell("")
-    text = found.text(decimals(score.metric, found.mean)).rstrip()
+    text = found.text(score.places)
     if not found.decided:
-        return Cell(text)
+        return _with_aside(text)
     gain = (found.mean > 0) == (score.better == "higher")
-    return Cell(f"{'▲' if gain else '▼'} {text}", "better" if gain else "worse")
+    return _with_aside(f"{'▲' if gain else '▼'} {text}", "better" if gain else "worse")
 
 
 def _intervals(values: Sequence[Any], order: Sequence[str], keys: Sequence[Any]) -> dict[str, Any]:

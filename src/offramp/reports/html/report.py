@@ -86,7 +86,10 @@ def _conflict(comparison: Comparison, diagnose: Diagnose) -> Section:
 def _facts(runs: Runs) -> list[tuple[str, str]]:
     """Name and value of what is told at the head of the page."""
     data = runs.records[0]["data"]
-    methods = dict.fromkeys(str(record["method"]) for record in runs.records)
+    groups = () if runs.comparison is None else runs.comparison.groups
+    methods = dict.fromkeys(
+        [*(group.runs[0].method for group in groups), *(str(record["method"]) for record in runs.records)]
+    )
     count = len(runs.records)
     facts = [
         (

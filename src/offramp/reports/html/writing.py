@@ -6,7 +6,7 @@ from pathlib import Path
 
 from offramp.errors import UserError, shown
 from offramp.output_paths import checked_path
-from offramp.reports.html._library import check_packages
+from offramp.reports.html._library import drawing_code
 from offramp.reports.html._page import MARK
 from offramp.runs.files import write_file
 
@@ -24,7 +24,7 @@ def check_page(name: str | Path, *, to_be_made: Path | None = None) -> Path:
         UserError: There is something that is no page of this kind, no such folder, or a package is missing.
     """
     path = checked_path(name)
-    check_packages()
+    drawing_code()
     if not path.parent.is_dir() and path.parent != to_be_made:
         raise UserError(f"cannot write {shown(path)}: there is no folder {shown(path.parent)}; make it first")
     if path.is_symlink() or path.exists():
