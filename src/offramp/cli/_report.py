@@ -41,8 +41,8 @@ class ReportCommand:
     """page to write; a report that is there is replaced, any other file is not"""
     quick: bool = False
     """only what the folders hold: tables, and curves of the training; no net runs"""
-    times: bool = True
-    """time each way through the net on this machine; without, equal runs give equal pages to the byte"""
+    no_times: bool = False
+    """leave out the times of the ways through the net: equal runs then give equal pages, byte for byte"""
     batches: int = BATCHES
     """training batches to measure the conflict on; 0 leaves it out"""
     net: str | None = None
@@ -60,7 +60,7 @@ class ReportCommand:
         if self.quick:
             page = report(self.runs, quick=True)
         else:
-            page = full_page(self.runs, net, times=self.times, batches=self.batches)
+            page = full_page(self.runs, net, times=not self.no_times, batches=self.batches)
         write_page(out, page)
         return Answer({"runs": [*self.runs], "report": self.out}, f"report: {out}")
 
