@@ -40,7 +40,7 @@ def test_the_slider_s_positions_are_the_budget_curve_s(report_of_two, runs):
 
 def test_the_pictures_are_of_those_that_leave(report_of_two):
     page = report_of_two.read_text()
-    galleries = page.split("<summary>")[1:]
+    galleries = [part.split("</details>")[0] for part in page.split("<summary>")[1:]]
     assert [gallery.split("<")[0] for gallery in galleries] == ["joint", "dfs"]
     for gallery in galleries:
         shares = [float(share) for share in re.findall(r"<small>([\d.]+) % leave here", gallery)]
@@ -136,6 +136,7 @@ def test_a_page_that_cannot_be_written_is_one_warning(offramp, small, result_of,
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(_live_report, "write_page", full)
+    monkeypatch.setattr(path_times, "ENOUGH", 0.0)  # seconds
     words = (*small, "--epochs", 2, "--method", "joint", "--out", tmp_path / "run")
     with warnings.catch_warnings():
         warnings.simplefilter("always")

@@ -40,10 +40,10 @@ def check_page(name: str | Path, *, to_be_made: Path | None = None) -> Path:
     return path
 
 
-def write_page(path: Path, page: str) -> None:
-    """Write a page, in the place of an older one if there is one.
+def write_page(path: str | Path, page: str) -> None:
+    """Write a page, in the place of what is there; :func:`check_page` says whether that is an older page.
 
     Raises:
         UserError: The disk is full or not writable; the older page stays.
     """
-    write_file(path, page.encode("utf-8", "replace"))
+    write_file(checked_path(path), page.encode("utf-8", "replace"))
