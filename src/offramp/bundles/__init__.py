@@ -10,5 +10,6 @@ except ImportError as _error:
     raise UserError(f"export needs {_error.name}: pip install 'offramp[deploy]'") from _error
 
 from offramp.bundles.export import export
+from offramp.bundles.triton import export_repository
 
-__all__ = ["export"]
+__all__ = ["export", "export_repository"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -26,7 +26,8 @@ class ExportCommand:
     EXAMPLES: ClassVar[str] = """\
   offramp export runs/dfs --budget 50% --out bundle
   offramp export runs/dfs --risk 0.01 --out bundle
-  offramp export runs/dfs --policy policy.json --out bundle"""
+  offramp export runs/dfs --policy policy.json --out bundle
+  offramp export runs/dfs --budget 50% --layout triton --out models"""
 
     run_folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """folder that `offramp train` wrote"""
@@ -40,13 +41,15 @@ class ExportCommand:
     """fit one to a risk: the probability that the full network is right and the answer is wrong"""
     net: str | None = None
     """a network of your own again, as for train; the code that a run names is not run by itself"""
+    layout: Literal["bundle", "triton"] = "bundle"
+    """triton: a model repository for that server, in place of a bundle"""
     averaged: bool = False
     """take the moving average of the weights, where the run has kept one"""
     output: OutputFlags = OUTPUT
 
     def run(self) -> Answer:
         """Fit the policy if none is given, and write the bundle."""
-        from offramp.bundles import export
+        from offramp.bundles import export, export_repository
         from offramp.bundles.folder import new_folder
         from offramp.exits import Policy, calibrate
         from offramp.reports.policy_text import policy_document, policy_text
@@ -61,8 +64,12 @@ class ExportCommand:
         run = Run.open(self.run_folder, net_of([self.run_folder], self.net), averaged=self.averaged)
         if policy is None:
             policy = calibrate(run, budget=self.budget, risk=self.risk)
-        files = sorted(path.name for path in export(run, policy, out).iterdir())
+        if self.layout == "triton":
+            noun, parts, names = "repository", "models", export_repository(run, policy, out)
+        else:
+            noun, parts = "bundle", "files"
+            names = sorted(path.name for path in export(run, policy, out).iterdir())
         document: dict[str, Any] = {
-            "run": self.run_folder, "bundle": self.out, "files": files, **policy_document(policy),
+            "run": self.run_folder, noun: self.out, parts: names, **policy_document(policy),
         }  # fmt: skip
-        return Answer(document, f"{policy_text(policy)}\n\nbundle: {out} ({', '.join(files)})")
+        return Answer(document, f"{policy_text(policy)}\n\n{noun}: {out} ({', '.join(names)})")
