@@ -39,7 +39,7 @@ format: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cli,data,vision,text,deploy,ray,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cli,data,vision,text,deploy,ray,report,dev]"
 	touch $@
 
 clean:  ## Remove what `make` made, but not the runs.

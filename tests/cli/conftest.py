@@ -50,6 +50,15 @@ def runs(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def report_of_two(runs, tmp_path_factory):
+    """The page about the two runs, without times."""
+    page = tmp_path_factory.mktemp("report") / "report.html"
+    words = [str(runs / "joint"), str(runs / "dfs"), "--out", str(page), "--no-times", "--batches", "2"]
+    assert main(["report", *words]) == 0
+    return page
+
+
 @pytest.fixture
 def result_of():
     """The content of a run's result.json."""

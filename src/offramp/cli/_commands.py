@@ -32,6 +32,11 @@ COMMANDS = {
         "train the rows of a published table or figure again, ours beside what was published",
     ),
     "compare": ("_compare", "CompareCommand", "put runs side by side: table, paired differences, picture"),
+    "report": (
+        "_report",
+        "ReportCommand",
+        "write runs as one HTML page: tables, curves, a slider for the thresholds, pictures",
+    ),
     "calibrate": (
         "_calibrate",
         "CalibrateCommand",

@@ -65,12 +65,15 @@ class TrainCommand:
     backbone that it was made of; heads may be missing or have other classes"""
     resume: bool = False
     """go on where the run in --out stopped; or, with more --epochs, where it ended"""
+    report: str | None = None
+    """page to keep up to date while the run trains, as `offramp report` writes it at the end"""
     output: OutputFlags = OUTPUT
 
     def run(self) -> Answer:
         """Train the network to the end of its recipe."""
         import torch
 
+        from offramp.cli._live_report import LiveReport
         from offramp.nets.text import build, check
         from offramp.reports import result_table
         from offramp.runs.recorded import recorded_data, recorded_net
@@ -83,6 +86,7 @@ class TrainCommand:
         record = self._record()
         recipe = self._recipe(record)
         self._check_method(record, recipe)  # a mistake here shall not wait until the images are decoded
+        live = None if self.report is None else LiveReport(self.report, folder)
         if self.init is not None:
             weight_file(self.init)
         torch.manual_seed(recipe.seed)  # a net of the user's own may be made as its file is imported
@@ -99,7 +103,12 @@ class TrainCommand:
         if net is None:
             torch.manual_seed(recipe.seed)
             net = build(str(self.net), input_size=data.input_size, targets=data.targets)
-        run = fit(net, data, self.method, recipe, folder, resume=self.resume, init=self.init)
+        each_epoch = None if live is None else live.epoch
+        run = fit(
+            net, data, self.method, recipe, folder, resume=self.resume, init=self.init, each_epoch=each_epoch
+        )
+        if live is not None:
+            live.end(self.net)
         return Answer(run.result.to_json(), result_table(run.result))
 
     def _record(self) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from offramp.errors import UserError
 from offramp.exits.calibration.published import NOBODY, POINTS, published
 from offramp.exits.calibration.reading import Reader
 from offramp.exits.calibration.to_cost import to_budget
-from offramp.exits.decisions import decide
+from offramp.exits.decisions import Paths, decide
 from offramp.exits.exit_logits import ExitLogits
 from offramp.exits.path_costs import PathCosts
 from offramp.exits.policy import Policy
@@ -109,20 +109,21 @@ def budget_curve(val: ExitLogits, test: ExitLogits, costs: PathCosts, *, best: b
     )
 
 
-def policy_point(test: ExitLogits, policy: Policy, costs: PathCosts) -> Point:
+def policy_point(test: ExitLogits, policy: Policy, costs: Paths) -> Point:
     """What a policy reaches.
 
     Args:
         test: Test samples.
         policy: When they leave.
-        costs: Of the net.
+        costs: Of the net: operations, or seconds (:class:`~offramp.exits.path_times.PathTimes`), which the
+            point then has in their place.
     """
     found = decide(test, policy)
     open_exits = [exit for exit in policy.evaluated[:-1] if policy.thresholds[exit - 1] != NOBODY]
     return _point(found.accuracy, found.shares(test.num_exits), [*open_exits, test.num_exits], costs)
 
 
-def _point(accuracy: float, shares: Sequence[float], evaluated: Sequence[int], costs: PathCosts) -> Point:
+def _point(accuracy: float, shares: Sequence[float], evaluated: Sequence[int], costs: Paths) -> Point:
     """A point; ``evaluated`` has the exits that some sample may leave at."""
     with_all_heads = costs.of(range(1, len(shares) + 1))
     flops = sum(share * cost for share, cost in zip(shares, with_all_heads, strict=True))

@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from offramp.reports._columns import has_tasks
 from offramp.reports._published import PublishedRows
 from offramp.reports._published_tasks import PublishedTasks
 from offramp.reports._single_task import JoinedRun
 from offramp.reports._task_document import task_differences, task_scores
+from offramp.reports.columns import has_tasks
 from offramp.reports.groups import Group
 from offramp.reports.paired import Difference, Spread
 from offramp.runs.result import Result

@@ -8,8 +8,8 @@ from typing import Any
 
 from offramp.errors import UserError, guess, shown
 from offramp.paths import user_path
-from offramp.reports._columns import has_tasks
 from offramp.reports._single_task import JoinedRun, joined
+from offramp.reports.columns import has_tasks
 from offramp.reports.groups import Group
 from offramp.reports.runs import RunRecord, read_run
 from offramp.reports.search import pick_rate

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from offramp.reports._columns import columns_of, has_tasks
 from offramp.reports._single_task import JoinedRun
+from offramp.reports.columns import columns_of, has_tasks
 from offramp.reports.groups import Group
 from offramp.tasks.outputs import are_exits, column, heading
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from offramp.reports._columns import columns_of
 from offramp.reports.canvas import canvas
+from offramp.reports.columns import columns_of
 from offramp.reports.comparison import Comparison
 from offramp.reports.groups import Group
 from offramp.reports.paired import paired_difference

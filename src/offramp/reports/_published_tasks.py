@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from offramp.papers.published import TaskTable
-from offramp.reports._columns import Column
+from offramp.reports.columns import Column
 from offramp.runs.result import Result
 
 __all__ = ["PublishedTasks", "published_tasks"]

@@ -6,7 +6,7 @@ import dataclasses
 from math import isfinite
 from typing import Any
 
-from offramp.reports._columns import columns_of
+from offramp.reports.columns import columns_of
 from offramp.reports.groups import Group
 from offramp.reports.paired import Difference, Spread, paired_difference, spread
 

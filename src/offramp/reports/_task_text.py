@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from textwrap import fill
 
-from offramp.reports._columns import Column, Metrics, columns_of
 from offramp.reports._published_tasks import PublishedTasks
+from offramp.reports.columns import Column, Metrics, columns_of
 from offramp.reports.groups import Group, costs_once
 from offramp.reports.paired import paired_difference, spread
 from offramp.tasks.outputs import ARROWS, decimals

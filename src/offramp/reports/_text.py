@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from offramp.reports._columns import Metrics, has_tasks
 from offramp.reports._published import PublishedRows
 from offramp.reports._published_tasks import PublishedTasks
 from offramp.reports._task_text import task_parts
+from offramp.reports.columns import Metrics, has_tasks
 from offramp.reports.groups import Group, costs_once
 from offramp.runs.result import Result
 from offramp.tasks.outputs import are_exits, column, heading

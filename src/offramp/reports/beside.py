@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from offramp.reports._columns import columns_of, has_tasks
 from offramp.reports._published import PublishedRows
 from offramp.reports._published_tasks import PublishedTasks
 from offramp.reports._task_text import DELTA_M
 from offramp.reports._text import headings
+from offramp.reports.columns import columns_of, has_tasks
 from offramp.reports.comparison import Comparison
 from offramp.reports.groups import Group
 from offramp.reports.paired import Spread, spread

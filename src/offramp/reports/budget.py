@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,22 @@ from offramp.runs import Run
 from offramp.runs.record import read_record
 from offramp.runs.sets import SETTINGS
 
-__all__ = ["Budget", "budget"]
+__all__ = ["Budget", "Measured", "budget"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run whose curve was measured, with what it was measured on.
+
+    Attributes:
+        run: The run.
+        test: The exits' logits on the test samples.
+        curve: The curve.
+    """
+
+    run: Run
+    test: ExitLogits
+    curve: BudgetCurve
 
 
 @dataclass(frozen=True)
@@ -66,6 +82,7 @@ def budget(
     best: bool = False,
     published: str | None = None,
     tell: Callable[[str], None] = lambda line: None,
+    see: Callable[[Measured], None] = lambda measured: None,
 ) -> Budget:
     """Measure what runs reach at each budget: thresholds from validation, accuracy and cost on test samples.
 
@@ -74,11 +91,13 @@ def budget(
 
     Args:
         folders: Of finished runs of one net on one data set.
-        net: The network to load the weights into; needed if it was not built by ``offramp.nets``.
+        net: One like those that were trained, to be copied for the weights of each folder; needed if
+            ``offramp.nets`` has not built them.
         best: Fit the best thresholds at each budget too, which takes longer.
         published: A published curve to show beside, where net and data are the same: a key of
             :data:`offramp.papers.catalogue.CURVES`.
         tell: Receives a line before each run.
+        see: Receives each run once its curve is measured; logits and net are let go of after that.
 
     Raises:
         UserError: No such curve, runs that cannot be compared, whose nets have no exits in a row or unknown
@@ -90,7 +109,9 @@ def budget(
 
     def measured(group: Group) -> Iterator[BudgetCurve]:
         for run in group.runs:
-            yield _curve(run.folder, net, opened, best=best, tell=tell)
+            found = _measured(run.folder, net, opened, best=best, tell=tell)
+            see(found)
+            yield found.curve
 
     found = Budget(
         tuple(BudgetGroup(group, tuple(measured(group))) for group in groups),
@@ -104,17 +125,17 @@ def budget(
     return Budget(found.groups, (*found.notes, f"{published} (published) is not shown: {reason}"))
 
 
-def _curve(
+def _measured(
     folder: Path,
     net: Net | None,
     opened: dict[str, OpenedData[Any]],
     *,
     best: bool,
     tell: Callable[[str], None],
-) -> BudgetCurve:
+) -> Measured:
     stored = read_record(folder)
     key = json.dumps([stored["data"], {name: stored["recipe"].get(name) for name in SETTINGS}])
-    run = Run.open(folder, net, data=opened.get(key))
+    run = Run.open(folder, copy.deepcopy(net), data=opened.get(key))
     target_of(run.net)  # refuses what has no exits in a row
     opened[key] = run.open_data()  # runs that read a set alike share it
     model: Any = run.net
@@ -122,4 +143,4 @@ def _curve(
     val_batches = run.batches("val")  # refuses a run that held none out
     tell(f"{folder}: the exits' logits on validation and test samples")
     val, test = record(model, val_batches, run=run), ExitLogits.of(model, run.batches("test"))
-    return budget_curve(val, test, costs, best=best)
+    return Measured(run, test, budget_curve(val, test, costs, best=best))

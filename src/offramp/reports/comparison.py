@@ -10,13 +10,13 @@ from typing import Any
 from offramp.checks import flag, of_kind, paths_of, word_of
 from offramp.papers.catalogue import published_table
 from offramp.papers.published import TaskTable
-from offramp.reports._columns import METRICS, Metrics, has_tasks
 from offramp.reports._document import comparison_document
 from offramp.reports._grouping import grouped
 from offramp.reports._notes import notes
 from offramp.reports._published import PublishedRows, published_rows
 from offramp.reports._published_tasks import PublishedTasks, published_tasks
 from offramp.reports._text import comparison_text, headings
+from offramp.reports.columns import METRICS, Metrics, has_tasks
 from offramp.reports.groups import Group
 from offramp.runs.result import Result
 from offramp.tasks.outputs import heading

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import isfinite
 
 from offramp.errors import UserError
-from offramp.reports._columns import Column, has_tasks
+from offramp.reports.columns import Column, has_tasks
 from offramp.reports.paired import Difference, Spread, paired_difference, spread
 from offramp.reports.runs import RunRecord
 from offramp.reports.search import RateResult

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from offramp.checks import of_kind, path_of
-from offramp.reports._columns import has_tasks
 from offramp.reports._plot_differences import draw_differences
 from offramp.reports._plot_tasks import plot_tasks
 from offramp.reports._text import headings
 from offramp.reports.canvas import canvas
+from offramp.reports.columns import has_tasks
 from offramp.reports.comparison import Comparison
 from offramp.reports.plot_lines import draw_lines, wrapped
 

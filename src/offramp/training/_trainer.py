@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from offramp.data import Batch, JointData, WorkerDied
@@ -62,6 +62,7 @@ class Trainer:
         fabric: Device, precision, processes.
         folder: What the run keeps.
         freezing: Freezes parts of the net.
+        each_epoch: Called after each epoch, in the first process.
         quiet: Show no progress.
     """
 
@@ -72,6 +73,7 @@ class Trainer:
         fabric: Fabric,
         folder: RunFolder,
         freezing: Freezing,
+        each_epoch: Callable[[], None] | None = None,
         *,
         quiet: bool,
     ) -> None:
@@ -90,6 +92,7 @@ class Trainer:
         self.signals = Signals()
         self.look_every = 1 if fabric.device.type == "cpu" and fabric.world_size == 1 else LOOK_EVERY
         self.record, self.resumes = setup.record, setup.before is not None
+        self.each_epoch = each_epoch if fabric.is_global_zero else None
         self.quiet = quiet or not fabric.is_global_zero
         self.periods = method.regime.periods(recipe.epochs, net)
         self._enter(0)
@@ -212,6 +215,8 @@ class Trainer:
                     self._enter(self._period_at(self.state.epoch))
                 self._save()  # which says that the epoch is done
                 display.epoch(row)
+                if self.each_epoch is not None:
+                    self.each_epoch()
                 self._look()
 
     def _run_phase(self, phase: int, display: Display) -> None:

@@ -59,6 +59,7 @@ def fit(
     quiet: bool = False,
     device: str = "auto",
     init: str | Path | None = None,
+    each_epoch: Callable[[], None] | None = None,
 ) -> Run:
     """Train a network, in place, evaluate it once on the test set and leave it in evaluation mode.
 
@@ -88,6 +89,8 @@ def fit(
         init: Weights to start from: the folder of a finished run, or a file, as for
             :func:`offramp.load_pretrained`. The run notes them, and takes nothing from there again when it is
             resumed; they need not be given then, and must be the same if they are.
+        each_epoch: Called after each epoch, once its log and checkpoint are written; by the first process, if
+            there are several. What it raises ends the training.
 
     Returns:
         The finished run.
@@ -112,7 +115,7 @@ def fit(
                 return Run.open(folder, net, method=setup.method)
             check_batch_size(setup.recipe, setup.data.train, fabric.world_size)
             with memory_told(setup.recipe, setup.method):
-                trainer, counted = _train(net, setup, fabric, kept, begun, quiet=quiet)
+                trainer, counted = _train(net, setup, fabric, kept, begun, each_epoch, quiet=quiet)
         with memory_told(setup.recipe, setup.method):
             result = _concluded(trainer, counted, setup)
         fabric.barrier()
@@ -127,7 +130,14 @@ def fit(
 
 
 def _train(
-    net: Net, setup: Setup, fabric: Fabric, kept: RunFolder, begun: Callable[[], None], *, quiet: bool
+    net: Net,
+    setup: Setup,
+    fabric: Fabric,
+    kept: RunFolder,
+    begun: Callable[[], None],
+    each_epoch: Callable[[], None] | None,
+    *,
+    quiet: bool,
 ) -> tuple[Trainer, Cost]:
     """Train the net, and count what it costs before; ``begun`` is called just before the first step."""
     if fabric.device.type == "cpu":
@@ -137,7 +147,7 @@ def _train(
     with _prepared(net, setup.method, setup.recipe.seed) as trained:
         counted = counted or cost(trained)
         with in_training_mode(trained) as staying, Freezing(trained) as freezing:
-            trainer = Trainer(trained, setup, fabric, kept, freezing, quiet=quiet)
+            trainer = Trainer(trained, setup, fabric, kept, freezing, each_epoch, quiet=quiet)
             trainer.restore()  # before the record changes: a run that cannot go on stays as it is
             with refused_together(fabric.device):
                 kept.begin(setup.record, setup.before)

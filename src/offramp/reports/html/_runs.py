@@ -1,0 +1,102 @@
+"""The runs of a page: the finished ones compared, and those that are still in training or were stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from offramp.checks import paths_of
+from offramp.errors import UserError
+from offramp.nets.text import word
+from offramp.paths import user_path
+from offramp.reports.comparison import Comparison, compare
+from offramp.runs.epochs import read_epochs
+from offramp.runs.record import read_record
+
+__all__ = ["Runs", "Unfinished", "read_runs"]
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run without a result: it is in training, or was stopped.
+
+    Attributes:
+        folder: The run folder.
+        record: The content of ``run.json``.
+        epochs: The rows of ``metrics.csv``, one for each epoch that is done.
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+    epochs: tuple[Mapping[str, float], ...]
+
+    @property
+    def net(self) -> str:
+        """The network as one word."""
+        return word(self.record["net"])
+
+    @property
+    def label(self) -> str:
+        """The method, its seed, and how far it is."""
+        return (
+            f"{self.record['method']} seed {self.record['seed']}, "
+            f"epoch {len(self.epochs)} of {self.record['recipe']['epochs']}"
+        )
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs of a page, of one net on one data set.
+
+    Attributes:
+        comparison: Of the finished ones; None without any.
+        unfinished: The others.
+        records: The content of every ``run.json``, the finished runs' first.
+    """
+
+    comparison: Comparison | None
+    unfinished: tuple[Unfinished, ...]
+    records: tuple[Mapping[str, Any], ...]
+
+    @property
+    def title(self) -> str:
+        """The nets and the data."""
+        if self.comparison is not None:
+            return self.comparison.title
+        nets = dict.fromkeys(run.net for run in self.unfinished)
+        return f"{', '.join(nets)} on {self.records[0]['data']['name']}"
+
+
+def read_runs(folders: Sequence[str | Path]) -> Runs:
+    """Read run folders, finished or not.
+
+    Raises:
+        UserError: No folder, one that is no run or is damaged, a run given twice, or nets or data that
+            differ.
+    """
+    given = [user_path(folder) for folder in paths_of("folders", folders, "runs")]
+    if not given:
+        raise UserError("nothing to report on; give one or more run folders")
+    records = {folder: read_record(folder) for folder in given}
+    finished = [folder for folder in given if (folder / "result.json").exists()]
+    unfinished = [
+        Unfinished(folder, records[folder], read_epochs(folder))
+        for folder in dict.fromkeys(given)
+        if folder not in finished
+    ]
+    comparison = compare(finished) if finished else None
+    first = records[(finished or given)[0]]
+    for run in unfinished:
+        for aspect, own, other in (
+            ("net", word(first["net"]), run.net),
+            ("data", first["data"]["name"], run.record["data"]["name"]),
+        ):
+            if own != other:
+                raise UserError(
+                    f"cannot show {run.folder} beside {(finished or given)[0]}: the {aspect} differs "
+                    f"({own} and {other}); give runs of one net on one data set"
+                )
+    ordered = [*finished, *(run.folder for run in unfinished)]
+    return Runs(comparison, tuple(unfinished), tuple(records[folder] for folder in ordered))
