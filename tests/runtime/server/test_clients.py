@@ -1,0 +1,204 @@
+"""Clients that are slow, rude or many: each gets its clear error, and the others are served."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+
+import pytest
+from fake_model import FakeModel, png, sample
+from http_client import HttpClient
+from prometheus_client.parser import text_string_to_metric_families
+from running import connect, everything, head, metric, one_response, running, until
+
+IMAGE = {"Content-Type": "image/png"}
+BODY = png(sample(7, 0.9))
+
+
+def served(client):
+    """Whether somebody else gets the right answer."""
+    answer = client.post("/predict", content=png(sample(11, 0.1, 0.2, 0.3)), headers=IMAGE)
+    return answer.json()["prediction"] == 11
+
+
+@pytest.fixture(scope="module")
+def client():
+    with running(FakeModel(), patience=0.4, max_body=200_000) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"POST /pre",
+        head("/predict", 100)[:-2],
+        head("/predict", 100),
+        head("/predict", len(BODY)) + BODY[:-1],
+        head("/predict").replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"),
+        head("/healthz", method="GET") + b"GET /heal",
+    ],
+)
+def test_a_client_that_does_not_go_on_is_told_so(client, sent):
+    slow = metric(client, 'offramp_dropped_total{reason="slow"}')
+    with connect(client) as plain:
+        plain.sendall(sent)
+        assert served(client)
+        last = everything(plain)
+    assert b"HTTP/1.1 408" in last and b"more than 0.4 seconds" in last
+    assert metric(client, 'offramp_dropped_total{reason="slow"}') == slow + 1
+    assert served(client)
+
+
+def test_a_client_that_sends_byte_by_byte_gets_no_more_time(client):
+    with connect(client) as plain:
+        with pytest.raises(OSError):
+            for _ in range(10_000):
+                plain.sendall(b"X")
+                assert served(client)
+            pytest.fail("the server waits for ever")
+
+
+def test_a_connection_without_a_request_ends(client):
+    with connect(client) as plain:
+        assert everything(plain) == b""
+    with connect(client) as plain:
+        plain.sendall(head("/healthz", method="GET"))
+        assert one_response(plain) == (200, {"status": "ok"})
+
+
+@pytest.mark.parametrize("cut", [20, len(head("/predict", len(BODY))), -1])
+def test_a_request_cut_off_half_way_hurts_nobody(client, cut):
+    with connect(client) as plain:
+        plain.sendall((head("/predict", len(BODY)) + BODY)[:cut])
+    assert served(client)
+
+
+def test_a_client_that_never_reads_is_dropped(client):
+    unread = metric(client, 'offramp_dropped_total{reason="unread"}')
+    with connect(client, buffer=1024) as plain, pytest.raises(OSError):
+        for _ in range(100_000):
+            plain.sendall(head("/", method="GET") * 100)
+    until(lambda: metric(client, 'offramp_dropped_total{reason="unread"}') == unread + 1)
+    assert served(client)
+
+
+def test_a_body_too_large_is_answered_while_it_still_comes(client):
+    with connect(client) as plain:
+        plain.sendall(head("/predict", 10**12))
+        assert one_response(plain) == (413, {"error": "a request may have 200000 bytes"})
+        with pytest.raises(OSError):  # what still comes is thrown away, until the client's time is over
+            while True:
+                plain.sendall(bytes(65536))
+    assert served(client)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00",  # a TLS client
+        b"GET / HTTP/1.1\r\n\r\n",  # no Host
+        b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        b"POST /predict HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X-Header: x\r\n" * 20_000,
+        b"G" * 100_000,
+    ],
+)
+def test_what_is_not_http_gets_400(client, sent):
+    with connect(client) as plain:
+        try:
+            plain.sendall(sent)
+        except OSError:
+            pass
+        assert everything(plain)[:12] in (b"HTTP/1.1 400", b"")
+    assert served(client)
+
+
+def test_requests_in_one_go_are_answered_in_order(client):
+    bodies = [png(sample(number, 0.9)) for number in range(20)]
+    with connect(client) as plain:
+        plain.sendall(b"".join(head("/predict", len(body)) + body for body in bodies))
+        plain.sendall(b"no more")
+        file = everything(plain)
+    places = [file.index(f'"class":"class {number}"'.encode()) for number in range(20)]
+    assert places == sorted(places)
+
+
+def test_a_full_queue_refuses_with_429_and_loses_nothing():
+    model = FakeModel()
+    with running(model, capacity=4) as client, ExitStack() as stack:
+        model.open.clear()
+        waiting = [stack.enter_context(connect(client)) for _ in range(4)]
+        for number, plain in enumerate(waiting):
+            body = png(sample(number, 0.9))
+            plain.sendall(head("/predict", len(body)) + body)
+        until(lambda: metric(client, "offramp_queue_length") == 4)
+        refused = client.post("/predict", content=BODY, headers=IMAGE)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+        assert "4 requests wait" in refused.json()["error"]
+        assert metric(client, 'offramp_rejected_total{reason="queue"}') == 1
+        assert client.post("/walk", content=BODY, headers=IMAGE).status_code == 200
+        model.open.set()
+        answers = [one_response(plain) for plain in waiting]
+        assert [(status, answer["prediction"]) for status, answer in answers] == [
+            (200, number) for number in range(4)
+        ]
+        assert served(client)
+
+
+def test_all_bodies_together_have_a_bound():
+    with running(FakeModel(), max_body=1000) as client, ExitStack() as stack:
+        for _ in range(16):
+            plain = stack.enter_context(connect(client))
+            plain.sendall(head("/predict", 1000) + bytes(999))
+        until(lambda: client.post("/predict", content=BODY, headers=IMAGE).status_code == 429)
+        assert client.get("/healthz").status_code == 200
+        assert metric(client, 'offramp_rejected_total{reason="bodies"}') >= 1
+        stack.close()
+        until(lambda: client.post("/predict", content=BODY, headers=IMAGE).status_code == 200)
+
+
+def test_nothing_is_computed_for_a_client_that_went_away():
+    model = FakeModel()
+    with running(model) as client:
+        model.open.clear()
+        with connect(client) as plain:
+            plain.sendall(head("/predict", len(BODY)) + BODY)
+            until(lambda: metric(client, "offramp_queue_length") == 1)
+        until(lambda: metric(client, "offramp_queue_length") == 0)
+        model.open.set()
+        assert served(client)
+        assert model.started == 1
+
+
+def test_a_request_that_is_late_gets_504():
+    model = FakeModel()
+    with running(model) as client:
+        model.open.clear()
+        late = client.post("/predict?timeout=0.05", content=BODY, headers=IMAGE)
+        assert (late.status_code, late.json()) == (504, {"error": "no answer within 0.05 seconds"})
+        model.open.set()
+        assert served(client)
+
+
+def test_every_one_of_many_clients_gets_its_own_answer():
+    async def all_at_once(url):
+        clients = [HttpClient(url) for _ in range(300)]
+        bodies = [png(sample(n % 190, (n % 7) / 7, (n % 5) / 5, 1)) for n in range(300)]
+        asked = (each.post("/predict", body) for each, body in zip(clients, bodies, strict=True))
+        answers = await asyncio.gather(*asked)
+        for each in clients:
+            each.close()
+        return [answer for status, answer in answers if status == 200]
+
+    with running(FakeModel()) as client:
+        answers = asyncio.run(all_at_once(str(client.base_url)))
+        assert [answer["prediction"] for answer in answers] == [n % 190 for n in range(300)]
+        exits = [1 if n % 7 == 6 else 2 if n % 5 == 4 else 3 for n in range(300)]
+        assert [answer["exit"] for answer in answers] == exits
+        families = {f.name: f for f in text_string_to_metric_families(client.get("/metrics").text)}
+    left = {each.labels["exit"]: each.value for each in families["offramp_exits"].samples}
+    assert left == {str(number): exits.count(number) for number in (1, 2, 3)}
+    latencies = families["offramp_latency_seconds"].samples
+    assert [each.value for each in latencies if each.name.endswith("_count")] == [300]
+    assert [each.value for each in latencies if each.labels.get("le") == "+Inf"] == [300]
