@@ -37,7 +37,19 @@ STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 JUNK = [None, True, False, 0, -1, 0.5, 1e308, 10**400, "", "0.5", "A" * 50, "\ud800", [], [[]], [1, [2]], {},
         {"images": [1]}, [None], ["a"], [256], [[[0] * 8] * 8] * 3, [[[0.5] * 8] * 8] * 3]  # fmt: skip
 METHODS = ["GET", "HEAD", "POST", "PUT", "OPTIONS", "DELETE", "CONNECT", "TRACE", "get", "P\x00ST"]
-PATHS = ["/", "/predict", "/walk", "/model", "/healthz", "/metrics", "/predict/", "//", "*", "/%00", "http://a/"]
+PATHS = [
+    "/",
+    "/predict",
+    "/walk",
+    "/model",
+    "/healthz",
+    "/metrics",
+    "/predict/",
+    "//",
+    "*",
+    "/%00",
+    "http://a/",
+]
 
 
 def spoilt(draw: random.Random) -> bytes:
@@ -99,7 +111,8 @@ def _other_head(draw: random.Random) -> bytes:
     lines = [f"{draw.choice(METHODS)} {draw.choice(PATHS)} HTTP/{draw.choice(['1.1', '1.0', '2.0', '0.9'])}"]
     lines += draw.sample(
         ["Host: a", "Connection: close", "Connection: upgrade", "Upgrade: websocket", "Expect: 100-continue",
-         "Transfer-Encoding: chunked", "Transfer-Encoding: gzip", "Content-Encoding: gzip", "Cookie: " + "a" * 5000,
+         "Transfer-Encoding: chunked", "Transfer-Encoding: gzip", "Content-Encoding: gzip",
+         "Cookie: " + "a" * 5000,
          "Content-Type: application/json", f"Content-Length: {draw.choice(lengths)}"],
         draw.randrange(8),
     )  # fmt: skip

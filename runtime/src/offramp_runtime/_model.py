@@ -62,6 +62,7 @@ class Model:
         net: What it was exported from.
         precision: Of its weights: ``fp32`` or ``int8``.
         inputs: What it reads.
+        image: What image files become where it reads images; None where it does not.
         classes: The names of the classes.
         confidence: By what measure samples leave.
         exits: Where, and what that costs.
@@ -71,6 +72,7 @@ class Model:
     def __init__(self, bundle: Bundle, threads: int | None) -> None:
         self.net, self.precision = bundle.net, bundle.precision
         self.inputs: tuple[Input, ...] = bundle.inputs
+        self.image = bundle.image
         self.classes: tuple[str, ...] = bundle.classes
         self.confidence = bundle.confidence
         self.exits: tuple[Exit, ...] = bundle.exits
@@ -178,9 +180,9 @@ class Model:
             InputError: It is no whole image, one that cannot be converted, too large, or of another size than
                 the model reads; the model reads no images; or pillow is not installed.
         """
-        if self._bundle.image is None:
+        if self.image is None:
             raise InputError("the model reads no images; give its inputs as arrays")
-        return read_image(self._bundle.image, source, max_pixels)
+        return read_image(self.image, source, max_pixels)
 
     def _graph(self) -> Graph:
         with self._lock:

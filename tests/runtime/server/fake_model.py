@@ -8,8 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from offramp_runtime import Exit, Input, InputError, SampleAnswer
@@ -33,14 +32,19 @@ def png(image: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+class FakeImage(NamedTuple):
+    channels: int
+    size: tuple[int, int]
+    cut: bool
+
+
 class FakeModel:
     """Leaves at the first exit whose confidence reaches 0.8."""
 
-    classes = [f"class {number}" for number in range(200)]
-    inputs = [Input("images", "uint8", (3, SIZE, SIZE))]
-    image = {"mode": "RGB", "size": [SIZE, SIZE], "cut": False}
-    exits = [Exit(1, 10), Exit(2, 20), Exit(3, 30)]
-    thresholds = [0.8, 0.8]
+    classes = (*(f"class {number}" for number in range(200)),)
+    inputs = (Input("images", "uint8", (3, SIZE, SIZE)),)
+    image = FakeImage(3, (SIZE, SIZE), False)
+    exits = (*(Exit(number, 10 * number, f"stage{number}.onnx", ()) for number in (1, 2, 3)),)
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds
@@ -70,22 +74,26 @@ class FakeModel:
     def answer(self, image: np.ndarray, threshold: float | None = None) -> SampleAnswer:
         return [*self.walk(image, threshold=threshold)][-1][0]
 
-    @contextmanager
-    def stream(self, *, max_batch: int, max_wait: float, capacity: int) -> Iterator[FakeStream]:
-        stream = FakeStream(self, capacity)
-        thread = threading.Thread(target=stream.run)
-        thread.start()
-        try:
-            yield stream
-        finally:
-            stream.tasks.put(None)
-            thread.join()
+    def stream(self, *, max_batch: int, max_wait: float, capacity: int) -> FakeStream:
+        return FakeStream(self, capacity)
 
 
 class FakeStream:
     def __init__(self, model: FakeModel, capacity: int) -> None:
         self.model, self.capacity = model, capacity
         self.tasks: queue.Queue[Any] = queue.Queue()
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def __enter__(self) -> FakeStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.tasks.put(None)
+        self.thread.join()
 
     def submit(self, x, *, threshold=None, budget=None, timeout=None, block=True) -> Future[SampleAnswer]:
         if x.shape != (3, SIZE, SIZE) or x.dtype != np.uint8:

@@ -27,11 +27,12 @@ class HttpClient:
         Raises:
             OSError: The connection ended before the response did (also as ``EOFError``), or there is none.
         """
-        head = f"POST {path} HTTP/1.1\r\nHost: test\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: test\r\nContent-Type: {kind}\r\n"
+        length = f"Content-Length: {len(body)}\r\n\r\n"
         if self._streams is None:
             self._streams = await asyncio.open_connection(self._address.hostname, self._address.port)
         reader, writer = self._streams
-        writer.write(head.encode() + body)
+        writer.write((head + length).encode() + body)
         await writer.drain()
         status, *fields = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = dict(line.lower().split(": ", 1) for line in fields if line)

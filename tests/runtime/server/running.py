@@ -76,9 +76,7 @@ def one_response(plain: socket.socket) -> tuple[int, Any]:
 
 def metric(client: httpx.Client, line: str) -> float:
     """The value of one line of the metrics."""
-    (found,) = [
-        each for each in client.get("/metrics").text.splitlines() if each.rpartition(" ")[0] == line
-    ]
+    (found,) = [each for each in client.get("/metrics").text.splitlines() if each.rpartition(" ")[0] == line]
     return float(found.rpartition(" ")[2])
 
 

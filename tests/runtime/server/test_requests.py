@@ -180,8 +180,8 @@ def test_a_fault_of_the_model_is_its_request_s_alone(client, caplog):
 
 def test_the_model_says_what_it_reads(client):
     assert client.get("/model").json() == {
-        "classes": FakeModel.classes,
+        "classes": [*FakeModel.classes],
         "inputs": [{"name": "images", "dtype": "uint8", "shape": [3, 8, 8]}],
-        "image": {"mode": "RGB", "size": [8, 8], "cut": False},
+        "image": {"channels": 3, "size": [8, 8], "cut": False},
         "exits": [{"exit": 1, "cost": 10}, {"exit": 2, "cost": 20}, {"exit": 3, "cost": 30}],
     }

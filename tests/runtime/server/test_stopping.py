@@ -5,45 +5,91 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
+import numpy as np
 import pytest
 from fake_model import png, sample
 from http_client import HttpClient
+from offramp_runtime import InputError
+from offramp_runtime.server import Server
 from running import PATIENCE
+from tiny_bundles import CLASSES, SIZE, ImageNet, write_bundle
 
-SERVE = """
+SLOW = """
 from fake_model import FakeModel
 from offramp_runtime.server import Server
 server = Server(FakeModel(seconds=0.005), port=0)
-print(server.url, flush=True)
+print("served at", server.url, flush=True)
 server.run()
-print("stopped", flush=True)
+"""
+BUNDLE = """
+import sys
+from offramp_runtime.server import serve
+serve(sys.argv[1], port=0, threads=1)
+assert "torch" not in sys.modules
 """
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_under_load_loses_no_answer(signum):
+@contextmanager
+def serving(program, *words):
+    """A process that runs a program that serves, and its URL; it ends with 0 and says nothing more."""
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVE],
+        [sys.executable, "-c", program, *words],
         env=os.environ | {"PYTHONPATH": path},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    url = process.stdout.readline().strip()
-    answered, refused = asyncio.run(load(url, lambda: process.send_signal(signum)))
-    said, errors = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, said, errors) == (0, "stopped\n", "")
+    try:
+        yield process, process.stdout.readline().rpartition(" ")[2].strip()
+        said, errors = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+    assert (process.returncode, said, errors) == (0, "", "")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_under_load_loses_no_answer(signum):
+    with serving(SLOW) as (process, url):
+        answered, refused = asyncio.run(load(url, lambda: process.send_signal(signum)))
     assert answered >= 40
     assert refused == 40  # every client, in the end
 
 
+def test_a_bundle_is_served_until_the_process_is_told_to_stop(tmp_path):
+    with serving(BUNDLE, write_bundle(tmp_path / "bundle", ImageNet())) as (process, url):
+        told = httpx.post(f"{url}/predict", json={"input": np.zeros((3, SIZE, SIZE), int).tolist()})
+        assert told.json()["class"] in CLASSES
+        process.send_signal(signal.SIGTERM)
+
+
+def test_settings_are_checked_before_anything_is_served(images):
+    for settings, words in (
+        ({"max_batch": 0}, "max_batch is 0"),
+        ({"capacity": 0}, "capacity is 0"),
+        ({"max_wait": -1}, "max_wait is -1"),
+        ({"max_body": 0}, "max_body is 0"),
+        ({"patience": 0}, "patience is 0"),
+        ({"host": "no.such.host.invalid"}, "cannot listen at no.such.host.invalid, port 0"),
+        ({"port": 2**16}, "port is 65536"),
+    ):
+        with pytest.raises(InputError, match=words):
+            Server(images.model, **{"port": 0, **settings})
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"port {port}: Address already in use"):
+            Server(images.model, port=port)
+
+
 async def load(url, stop):
-    """40 clients that ask on and on; how many answers came, all right ones, and how many clients were refused."""
+    """40 clients that ask on and on: how many right answers came, and how many clients got none at last."""
     answered = refused = 0
 
     async def ask(number):

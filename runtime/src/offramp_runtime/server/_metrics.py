@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -49,17 +50,16 @@ class Metrics:
         return "".join(line + "\n" for line in self._lines())
 
     def _lines(self) -> Iterator[str]:
-        exits = {f'exit="{number}"': count for number, count in self.exits.items()}
-        yield from _family("offramp_exits_total", "counter", "Samples that left, by exit.", exits)
-        responses = {f'path="{path}",code="{code}"': n for (path, code), n in self.responses.items()}
-        yield from _family("offramp_responses_total", "counter", "Responses, by path and status.", responses)
-        errors = sum(n for (_, code), n in self.responses.items() if code >= 500)
-        yield from _family("offramp_errors_total", "counter", "Responses that the server is to blame for.", {"": errors})
-        rejected = {f'reason="{reason}"': count for reason, count in self.rejected.items()}
-        yield from _family("offramp_rejected_total", "counter", "Requests without room, by what was full.", rejected)
-        dropped = {f'reason="{reason}"': count for reason, count in self.dropped.items()}
-        yield from _family("offramp_dropped_total", "counter", "Connections that the server ended.", dropped)
-        yield from _family("offramp_queue_length", "gauge", "Requests that wait for an answer.", {"": self._queue()})
+        yield from _counts("exits", "Samples that left, by exit.", "exit", self.exits)
+        yield from _header("offramp_responses_total", "counter", "Responses, by path and status.")
+        for (path, code), count in self.responses.items():
+            yield f'offramp_responses_total{{path="{path}",code="{code}"}} {count}'
+        yield from _header("offramp_errors_total", "counter", "Responses of which the server is the cause.")
+        yield f"offramp_errors_total {sum(n for (_, code), n in self.responses.items() if code >= 500)}"
+        yield from _counts("rejected", "Requests without room, by what was full.", "reason", self.rejected)
+        yield from _counts("dropped", "Connections that the server ended.", "reason", self.dropped)
+        yield from _header("offramp_queue_length", "gauge", "Requests that wait for an answer.")
+        yield f"offramp_queue_length {self._queue()}"
         name = "offramp_latency_seconds"
         yield from _header(name, "histogram", "Seconds from a prediction's request to its answer.")
         for edge, count in zip((*map(str, BUCKETS), "+Inf"), accumulate(self._latencies), strict=True):
@@ -73,10 +73,11 @@ def _header(name: str, kind: str, words: str) -> Iterator[str]:
     yield f"# TYPE {name} {kind}"
 
 
-def _family(name: str, kind: str, words: str, values: Mapping[str, float]) -> Iterator[str]:
-    yield from _header(name, kind, words)
-    for labels, value in values.items():
-        yield f"{name}{{{labels}}} {value}" if labels else f"{name} {value}"
+def _counts(what: str, words: str, label: str, counts: Mapping[Any, int]) -> Iterator[str]:
+    name = f"offramp_{what}_total"
+    yield from _header(name, "counter", words)
+    for value, count in counts.items():
+        yield f'{name}{{{label}="{value}"}} {count}'
 
 
 class Measured:

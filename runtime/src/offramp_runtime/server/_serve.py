@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import os
 import signal
 import socket
@@ -68,12 +69,12 @@ class Server:
         patience: float = 30,
         **settings: Any,
     ) -> None:
+        if not isinstance(patience, (int, float)) or not 0 < patience < math.inf:
+            raise InputError(f"patience is {patience!r}, must be a number of seconds above 0")
         application = app(model, **settings)
         self._listener = _listener(host, port)
         self.url = _url(self._listener)
-        connection = partial(
-            Connection, patience=patience, most=_connections(), stopping=lambda: self._server.should_exit
-        )
+        connection = partial(Connection, patience=patience, most=_connections(), stopping=self._stopping)
         self._server = _Server(
             uvicorn.Config(
                 application,
@@ -101,6 +102,9 @@ class Server:
         """End :meth:`run`, from another thread."""
         self._server.should_exit = True
 
+    def _stopping(self) -> bool:
+        return self._server.should_exit
+
 
 def serve(bundle: str | os.PathLike[str], *, threads: int | None = None, **settings: Any) -> None:
     """Load a bundle, say where it is served, and serve it until SIGTERM or Ctrl+C.
@@ -122,12 +126,13 @@ def serve(bundle: str | os.PathLike[str], *, threads: int | None = None, **setti
 
 
 def _listener(host: str, port: int) -> socket.socket:
+    if not isinstance(port, int) or not 0 <= port < 2**16:
+        raise InputError(f"port is {port!r}, must be a whole number from 0 to {2**16 - 1}")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot listen at {host}, port {port}: {reason}") from None
+    except OSError as error:
+        raise InputError(f"cannot listen at {host}, port {port}: {error.strerror or error}") from None
 
 
 def _url(listener: socket.socket) -> str:

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from offramp_runtime import Model, SampleAnswer
+from offramp_runtime import InputError, Model, SampleAnswer, StreamClosed
 from offramp_runtime.server._admission import Bodies, Places, too_many
 from offramp_runtime.server._asked import Asked, read
 from offramp_runtime.server._metrics import Metrics
@@ -47,8 +47,11 @@ class Service:
     def __init__(
         self, model: Model, *, max_batch: int, max_wait: float, capacity: int, max_body: int
     ) -> None:
+        if not isinstance(max_body, int) or isinstance(max_body, bool) or max_body < 1:
+            raise InputError(f"max_body is {max_body!r}, must be a number of bytes, at least 1")
         self._model = model
         self._open = partial(model.stream, max_batch=max_batch, max_wait=max_wait, capacity=capacity)
+        self._open().close()  # settings out of their range are refused here, and graphs are loaded
         exits = [each.exit for each in model.exits]
         self.metrics = Metrics(exits, lambda: self._queue.taken)
         self._queue = Places(capacity, self.metrics.rejected)
@@ -92,7 +95,7 @@ class Service:
             {
                 "classes": model.classes,
                 "inputs": [{"name": i.name, "dtype": i.dtype, "shape": i.shape} for i in model.inputs],
-                "image": model.image,
+                "image": model.image and model.image._asdict(),
                 "exits": [{"exit": each.exit, "cost": each.cost} for each in model.exits],
             }
         )
@@ -120,6 +123,8 @@ class Service:
             )
         except queue.Full as error:
             raise too_many(str(error)) from None
+        except StreamClosed:
+            raise HTTPException(503, "the server is at its end") from None
 
 
 async def _result(request: Request, future: Future[SampleAnswer], asked: Asked) -> SampleAnswer:

@@ -30,8 +30,8 @@ def walk(model: Model, asked: Asked) -> dict[str, Any]:
     """Run a sample exit by exit, up to the one that it leaves at.
 
     Returns:
-        The answer, and ``walk``: what each exit on the way says, with the threshold for that and the likeliest
-        classes; ``exits``: all exits and their costs.
+        The answer, and ``walk``: what each exit on the way says, with the threshold for that and the
+        likeliest classes; ``exits``: all exits and their costs.
 
     Raises:
         HTTPException: 400, the request has a limit that a walk does not know.
