@@ -7,6 +7,7 @@ import pickletools
 import zipfile
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -16,6 +17,8 @@ from torch import nn
 import offramp
 from offramp import Recipe, UserError
 from offramp.bundles import _agreement
+from offramp.bundles._int8 import _with_norms_as_convolutions
+from offramp.bundles._parts import Value, traced
 from offramp.data import Transform
 from offramp.exits import Policy, Router
 from offramp.exits.leaving import leaves, threshold_rows
@@ -167,3 +170,81 @@ def test_thresholds_as_rows():
     for of in (np.asarray, torch.tensor):
         assert leaves(of(confidence), of(prediction), 0.5).tolist() == [True, True, False]
         assert leaves(of(confidence), of(prediction), of(rows[1])).tolist() == [True, False, False]
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory):
+    recipe = Recipe(epochs=4, batch_size=8, lr=0.05, augment="none")
+    folder = tmp_path_factory.mktemp("calibrated") / "run"
+    return offramp.fit(tiny_net(width=8, dropout=0.0), tiny_data(val=30), "joint", recipe, out=folder)
+
+
+def test_in_8_bits(calibrated, tmp_path):
+    """Kernels are of 8 bits, and thresholds are fitted on what the exits say, which is what the graph gives."""
+    policy = offramp.calibrate(calibrated, budget="80%")
+    floats = offramp.export(calibrated, policy, tmp_path / "fp32")
+    folder = offramp.export(calibrated, policy, tmp_path / "int8", precision="int8")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["precision"] == "int8"
+    kinds = {
+        each.data_type for each in onnx.load(folder / "model.onnx").graph.initializer if len(each.dims) == 4
+    }
+    assert onnx.TensorProto.INT8 in kinds and onnx.TensorProto.FLOAT not in kinds
+    fitted = Policy.open(folder / "policy.json")
+    target, before = (each.calibration["target"] for each in (fitted, policy))
+    assert target == before and fitted.calibration["samples"] == 30
+
+    labels = torch.cat([batch.targets["label"] for batch in calibrated.batches("val")])
+    levels = calibrated.open_data().val.images.numpy()
+    thresholds = threshold_rows({"thresholds": fitted.thresholds})
+    feed = {"images": levels, "thresholds": thresholds}
+    found, exits, _ = onnxruntime.InferenceSession(folder / "model.onnx").run(None, feed)
+    right = found.argmax(1) == labels.numpy()
+    assert right.mean() == fitted.calibration["achieved"]["accuracy"]
+    shares = [(exits == exit).mean() for exit in (1, 2)]
+    assert shares == pytest.approx(fitted.calibration["achieved"]["exits"])
+    in_floats, *_ = onnxruntime.InferenceSession(floats / "model.onnx").run(
+        None, feed | {"thresholds": threshold_rows({"thresholds": policy.thresholds})}
+    )
+    figures = manifest["int8"]
+    assert figures["samples"] == 30 and min(figures["agreement"]) >= 80
+    assert abs(found - in_floats).mean() < 0.1
+    with torch.no_grad():
+        inputs = torch.cat([batch.inputs for batch in calibrated.batches("val")])
+        hits = [(z.argmax(1) == labels).double().mean().item() for z in calibrated.net.eval()(inputs)]
+    assert figures["top1_fp32"] == pytest.approx([100 * each for each in hits])
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ({}, "nothing that it names"),
+        ({"latency": 0.1}, "a latency of torch"),
+        (None, "give the run in the net"),
+    ],
+)
+def test_what_8_bits_cannot_be_fitted_to(target, words, run, tmp_path):
+    net = run if target is not None else run.net
+    with pytest.raises(UserError, match=words):
+        policy = Policy([0.4], calibration={"target": target})
+        offramp.export(net, policy, tmp_path / "bundle", precision="int8")
+    with pytest.raises(UserError, match="no precision 'fp16'"):
+        offramp.export(net, policy, tmp_path / "bundle", precision="fp16")
+
+
+def test_a_batch_norm_as_a_convolution():
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(3)
+    for each in (norm.weight, norm.bias, norm.running_mean):
+        nn.init.normal_(each)
+    norm.running_var.uniform_(0.5, 2)
+    x = torch.randn(3, 3, 5, 5)
+    reads = [Value("x", "float32", ("batch", 3, 5, 5))]
+    model = traced(norm.eval(), [x], reads, "a norm")
+    assert [node.op_type for node in model.graph.node] == ["BatchNormalization"]
+    copy = _with_norms_as_convolutions(model)
+    assert [node.op_type for node in copy.graph.node] == ["Conv"] and len(copy.graph.initializer) == 2
+    (found,) = onnxruntime.InferenceSession(copy.SerializeToString()).run(
+        None, {model.graph.input[0].name: x.numpy()}
+    )
+    np.testing.assert_allclose(found, norm(x).detach(), atol=1e-5)

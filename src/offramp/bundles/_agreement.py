@@ -8,17 +8,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from onnx import ModelProto
+from onnxruntime import InferenceSession
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from offramp.bundles._joined import ModelInput
-from offramp.copying import deep_copy
 from offramp.errors import UserError, error_text
 from offramp.exits import Policy
 from offramp.exits.leaving import leaves, threshold_rows
 from offramp.nets import MultiExitNet
 
-__all__ = ["check_agreement"]
+__all__ = ["check_agreement", "samples_for"]
 
 SAMPLES = 8
 PROBABILITY = 1e-4  # by how much probabilities may differ
@@ -27,38 +27,44 @@ CONFIDENCE = 1e-5  # how near a threshold the two may decide differently
 
 
 def check_agreement(
-    net: MultiExitNet, policy: Policy, inputs: Sequence[ModelInput], model: ModelProto
+    policy: Policy, logits: Sequence[Tensor], feed: dict[str, np.ndarray], model: ModelProto
 ) -> None:
-    """Run the graph on random samples, by the policy's thresholds and by such that some leave at each exit.
+    """Run a graph on samples, by the policy's thresholds and by such that some leave at each exit.
 
     Args:
-        net: The net.
         policy: The policy.
-        inputs: What the graph reads.
+        logits: What all K exits say of the samples, ``[n, classes]`` each.
+        feed: The samples, as the graph reads them.
         model: The graph.
 
     Raises:
-        UserError: ONNX Runtime refuses the graph, or gives something else than torch.
+        UserError: ONNX Runtime refuses the graph, or it gives something else.
     """
-    from onnxruntime import InferenceSession
-
-    net = deep_copy(net).to("cpu", torch.float32).eval()
-    feed, x = _samples(net, inputs)
-    readings = _readings(net, policy, x)
+    readings = _readings(policy, logits)
     medians = np.asarray([np.median(reading.confidence) for reading in readings[:-1]], np.float32)
     rows = threshold_rows({"thresholds": policy.thresholds})
+    if rows.ndim > 1:
+        medians = np.broadcast_to(medians[:, None], rows.shape)
     try:
         session = InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-        for thresholds in (
-            rows,
-            medians if rows.ndim == 1 else np.broadcast_to(medians[:, None], rows.shape),
-        ):
-            found = session.run(None, {**feed, "thresholds": thresholds})
-            _compare(policy, readings, thresholds, found)
-    except UserError:
-        raise
+        found = [session.run(None, {**feed, "thresholds": each}) for each in (rows, medians)]
     except Exception as error:  # of ONNX Runtime
         raise UserError(f"ONNX Runtime cannot run the exported net: {error_text(error)}") from error
+    for thresholds, answers in zip((rows, medians), found, strict=True):
+        _compare(policy, readings, thresholds, answers)
+
+
+def samples_for(net: MultiExitNet, inputs: Sequence[ModelInput]) -> tuple[dict[str, np.ndarray], Any]:
+    """Random samples, as a graph reads them and as the net in torch does."""
+    draws = np.random.default_rng(0)
+    if inputs[0].scale:
+        (image,) = inputs
+        levels = draws.integers(0, 256, (SAMPLES, *map(int, image.shape)), np.uint8)
+        scale, shift = (torch.tensor(numbers)[:, None, None] for numbers in (image.scale, image.shift))
+        return {image.name: levels}, torch.from_numpy(levels).float() * scale + shift
+    x = pytree.tree_map_only(Tensor, Tensor.cpu, net.sample(SAMPLES))
+    arrays = [leaf.float() if leaf.is_floating_point() else leaf for leaf in pytree.tree_leaves(x)]
+    return {each.name: array.numpy() for each, array in zip(inputs, arrays, strict=True)}, x
 
 
 class _Reading(NamedTuple):
@@ -68,26 +74,12 @@ class _Reading(NamedTuple):
     confidence: np.ndarray
 
 
-def _samples(net: MultiExitNet, inputs: Sequence[ModelInput]) -> tuple[dict[str, np.ndarray], Any]:
-    """Random samples, as the graph reads them and as torch does."""
-    draws = np.random.default_rng(0)
-    if inputs[0].scale:
-        (image,) = inputs
-        levels = draws.integers(0, 256, (SAMPLES, *map(int, image.shape)), np.uint8)
-        scale, shift = (torch.tensor(numbers)[:, None, None] for numbers in (image.scale, image.shift))
-        return {image.name: levels}, torch.from_numpy(levels).float() * scale + shift
-    x = net.sample(SAMPLES)
-    arrays = [leaf.numpy() for leaf in pytree.tree_leaves(x)]
-    return {each.name: array for each, array in zip(inputs, arrays, strict=True)}, x
-
-
 @torch.no_grad()
-def _readings(net: MultiExitNet, policy: Policy, x: Any) -> list[_Reading]:
+def _readings(policy: Policy, logits: Sequence[Tensor]) -> list[_Reading]:
     """All samples at each evaluated exit, as if none left before."""
-    logits, rule, state = net(x), policy.rule, None
-    found = []
+    rule, state, found = policy.rule, None, []
     for exit in policy.evaluated:
-        divided: Tensor = logits[exit - 1] / policy.temperatures[exit - 1]
+        divided = logits[exit - 1] / policy.temperatures[exit - 1]
         reading = rule.read(exit, divided, state)
         state = reading.state
         probabilities = rule.probabilities(exit, divided, state)
@@ -98,8 +90,8 @@ def _readings(net: MultiExitNet, policy: Policy, x: Any) -> list[_Reading]:
 def _compare(
     policy: Policy, readings: Sequence[_Reading], thresholds: np.ndarray, found: Sequence[np.ndarray]
 ) -> None:
-    here = np.ones(SAMPLES, bool)
-    near = np.zeros(SAMPLES, bool)  # to a threshold on the way
+    here = np.ones(len(found[0]), bool)
+    near = ~here  # to a threshold on the way
     for place, (exit, reading) in enumerate(zip(policy.evaluated, readings, strict=True)):
         gone = here
         if place < len(thresholds):

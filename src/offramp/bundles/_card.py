@@ -19,7 +19,7 @@ CARD = """\
 
 A net of {exits} exits that tells {count} classes apart, as an ONNX graph in which samples leave at the first
 exit that is sure of them. Classes: {classes}
-{trained}
+{trained}{int8}
 ## Inputs and outputs
 
 {inputs}
@@ -76,6 +76,7 @@ def model_card(manifest: Mapping[str, Any], policy: Policy, run: Run | None) -> 
         reading=LEVELS if levels else "Inputs are what the net read in training.",
         confidence=manifest["confidence"],
         policy=policy_text(policy),
+        int8="" if "int8" not in manifest else _in_int8(manifest["int8"]),
         trained="" if run is None else _trained(run),
     )
 
@@ -93,6 +94,27 @@ def _trained(run: Run) -> str:
             "",
             f"| output | {primary} on test data | FLOPs |",
             "|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def _in_int8(figures: Mapping[str, Any]) -> str:
+    """What 8 bits cost at each exit."""
+    columns = zip(figures["top1_fp32"], figures["top1_int8"], figures["agreement"], strict=True)
+    rows = [
+        f"| {exit} | {floats:.2f} | {whole:.2f} | {same:.2f} |"
+        for exit, (floats, whole, same) in enumerate(columns, start=1)
+    ]
+    return "\n".join(
+        [
+            "",
+            "It computes in 8 bits. In percent of the "
+            f"{figures['samples']} validation samples, on which the thresholds were fitted:",
+            "",
+            "| exit | top-1 in fp32 | top-1 in int8 | same prediction |",
+            "|---|---|---|---|",
             *rows,
             "",
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -27,6 +27,7 @@ def manifest(
     costs: Sequence[int | None],
     *,
     precision: str,
+    figures: Mapping[str, Any] | None,
     confidence: str,
 ) -> dict[str, Any]:
     """The content of the manifest.
@@ -37,6 +38,7 @@ def manifest(
         description: What it reads, and its classes.
         costs: Operations of a sample that leaves at each evaluated exit; None: unknown.
         precision: ``"fp32"`` or ``"int8"``.
+        figures: What 8 bits cost, on validation samples.
         confidence: By which samples leave.
     """
     return {
@@ -44,6 +46,7 @@ def manifest(
         "written_by": f"offramp {version('offramp')}",
         "net": net,
         "precision": precision,
+        **({} if figures is None else {"int8": figures}),
         "inputs": [
             {"name": each.name, "dtype": each.dtype, "shape": _sizes(each.shape)}
             for each in description.inputs

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from offramp.bundles._graph import OPSET
+from offramp.bundles._quiet import quiet
 from offramp.copying import deep_copy
 from offramp.errors import UserError, error_text
 from offramp.exits.policy import Policy
@@ -107,7 +104,7 @@ def traced(module: nn.Module, tensors: Sequence[Tensor], reads: Sequence[Value],
         for value in reads
     ]
     try:
-        with _quiet():
+        with quiet():
             program = torch.onnx.export(
                 _OfOneSize(module, reads),
                 (*tensors,),
@@ -212,17 +209,3 @@ def _fewer(x: Any) -> Any:
         name: value[:, : max(2, length // 2)] if length > 2 and value.ndim > 1 else value
         for name, value in x.items()
     }
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what torch's exporter prints, warns and logs of its own doing."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Sequence
 
 import torch
 from torch.utils import _pytree as pytree
 
 from offramp.bundles._parts import Value
+from offramp.bundles._quiet import quiet
 from offramp.copying import deep_copy
 from offramp.errors import UserError, error_text
 from offramp.nets import MultiExitNet
@@ -37,8 +37,7 @@ def program(net: MultiExitNet, reads: Sequence[Value]) -> bytes:
     ]
     example = pytree.tree_unflatten(leaves, form)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
+        with quiet(), torch.no_grad():
             found = torch.export.export(
                 net, (example,), dynamic_shapes=(pytree.tree_unflatten(free, form),), strict=False
             )

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from onnx import ModelProto
 
-from offramp.bundles._agreement import check_agreement
+from offramp.bundles._agreement import check_agreement, samples_for
 from offramp.bundles._card import model_card
 from offramp.bundles._inputs import described_net, described_run
 from offramp.bundles._joined import JoinedNet
 from offramp.bundles._manifest import MODEL, manifest, stage_name
 from offramp.bundles._parts import parts_of
 from offramp.bundles._program import PROGRAM, program
+from offramp.bundles._refitting import NetOfParts, arrays_of, refitted
 from offramp.bundles._weights import WEIGHTS, SharedWeights
 from offramp.bundles.folder import new_folder
-from offramp.checks import described, of_kind, path_of
+from offramp.checks import described, of_kind, path_of, word_of
+from offramp.copying import deep_copy
 from offramp.data import Transform
 from offramp.errors import UserError
 from offramp.exits import PathCosts, Policy
@@ -27,7 +30,9 @@ from offramp.nets.text import word
 from offramp.runs import Run
 from offramp.runs.files import write_folder
 
-__all__ = ["export"]
+__all__ = ["Precision", "export"]
+
+Precision = Literal["fp32", "int8"]
 
 
 def export(
@@ -35,6 +40,7 @@ def export(
     policy: Policy,
     out: str | Path,
     *,
+    precision: Precision = "fp32",
     transform: Transform | None = None,
     classes: Sequence[str] = (),
 ) -> Path:
@@ -49,6 +55,9 @@ def export(
         net: The trained net; or a run, which brings its normalisation and the names of its classes.
         policy: When samples leave.
         out: The folder, which is not there yet.
+        precision: ``"fp32"``; or ``"int8"``, of a run: static quantisation by ONNX Runtime, with the ranges
+            of 512 training samples. The thresholds are then fitted anew on what the exits say in 8 bits of
+            the validation samples, to the budget or risk of the policy.
         transform: Normalises the images; the bundle then reads levels 0 ... 255. None: as the run's were; a
             net alone reads what it read in torch.
         classes: Names of the classes, of a net alone; empty: their numbers.
@@ -60,6 +69,7 @@ def export(
         UserError: The policy is for another net; ONNX lacks what the net does, or gives something else than
             torch; or the folder is there already or cannot be written.
     """
+    word_of("precision", precision, ("fp32", "int8"), "precision")
     of_kind("policy", policy, Policy, "a Policy, as calibrate returns it")
     of_kind("transform", transform, Transform | None, "a Transform, or None")
     if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable):
@@ -69,12 +79,22 @@ def export(
     run = net if isinstance(net, Run) else None
     model: Any = net.net if isinstance(net, Run) else net
     policy.check(model)
+    if precision == "int8" and run is None:
+        raise UserError("a net in 8 bits is fitted on the data of a run; give the run in the net's place")
     parts = parts_of(model)
     reads = parts[0].reads
     if run is None:
         description = described_net(model, reads, transform=transform, classes=names)
     else:
         description = described_run(run, reads)
+    feed, x = samples_for(model, description.inputs)
+    figures: Mapping[str, Any] | None = None
+    if run is not None and precision == "int8":
+        parts, policy, figures = refitted(run, parts, policy)
+        logits = [*NetOfParts(parts)(arrays_of(x))]
+    else:
+        with torch.no_grad():
+            logits = deep_copy(model).to("cpu", torch.float32).eval()(x)
     joined = JoinedNet(description.inputs, parts, policy)
     if description.classes and len(description.classes) != joined.classes:
         raise UserError(
@@ -83,13 +103,14 @@ def export(
         )
     whole = joined.whole()
     stages = {stage_name(place): joined.stage(place) for place in range(len(joined.steps))}
-    check_agreement(model, policy, description.inputs, whole)
+    check_agreement(policy, logits, feed, whole)
     content = manifest(
         _name_of(model, run),
         joined,
         description,
         _costs(model, policy),
-        precision="fp32",
+        precision=precision,
+        figures=figures,
         confidence=policy.confidence,
     )
     write_folder(folder, {

@@ -21,7 +21,7 @@ import onnx
 
 from offramp.bundles._manifest import MODEL
 from offramp.bundles._weights import WEIGHTS
-from offramp.bundles.export import export
+from offramp.bundles.export import Precision, export
 from offramp.bundles.folder import new_folder
 from offramp.exits import Policy
 from offramp.exits.leaving import threshold_rows
@@ -36,13 +36,16 @@ LABELS = "labels.txt"
 TYPES = {"float16": "FP16", "float32": "FP32", "float64": "FP64"}  # others: numpy's names, in capitals
 
 
-def export_repository(net: MultiExitNet | Run, policy: Policy, out: str | Path) -> list[str]:
+def export_repository(
+    net: MultiExitNet | Run, policy: Policy, out: str | Path, *, precision: Precision = "fp32"
+) -> list[str]:
     """Write a net and its policy as a model repository of Triton.
 
     Args:
         net: As of :func:`offramp.export`.
         policy: Likewise.
         out: The repository, which is not there yet.
+        precision: As of :func:`offramp.export`.
 
     Returns:
         The names of its models.
@@ -52,7 +55,8 @@ def export_repository(net: MultiExitNet | Run, policy: Policy, out: str | Path) 
     """
     folder = new_folder(out)
     with disk_errors(folder), TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside:
-        names = write_repository(export(net, policy, Path(beside) / "bundle"), Path(beside) / "models")
+        bundle = export(net, policy, Path(beside) / "bundle", precision=precision)
+        names = write_repository(bundle, Path(beside) / "models")
         (Path(beside) / "models").rename(folder)
     return names
 

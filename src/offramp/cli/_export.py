@@ -26,6 +26,7 @@ class ExportCommand:
     EXAMPLES: ClassVar[str] = """\
   offramp export runs/dfs --budget 50% --out bundle
   offramp export runs/dfs --risk 0.01 --out bundle
+  offramp export runs/dfs --budget 50% --precision int8 --out bundle
   offramp export runs/dfs --policy policy.json --out bundle
   offramp export runs/dfs --budget 50% --layout triton --out models"""
 
@@ -39,6 +40,8 @@ class ExportCommand:
     """fit one to mean operations of an image: 170M, 1.2G, or a share of the static network, 50%"""
     risk: float | None = None
     """fit one to a risk: the probability that the full network is right and the answer is wrong"""
+    precision: Literal["fp32", "int8"] = "fp32"
+    """int8: weights and activations in 8 bits, thresholds fitted anew on what the exits say then"""
     net: str | None = None
     """a network of your own again, as for train; the code that a run names is not run by itself"""
     layout: Literal["bundle", "triton"] = "bundle"
@@ -65,10 +68,15 @@ class ExportCommand:
         if policy is None:
             policy = calibrate(run, budget=self.budget, risk=self.risk)
         if self.layout == "triton":
-            noun, parts, names = "repository", "models", export_repository(run, policy, out)
+            noun, parts, names = (
+                "repository",
+                "models",
+                export_repository(run, policy, out, precision=self.precision),
+            )
         else:
             noun, parts = "bundle", "files"
-            names = sorted(path.name for path in export(run, policy, out).iterdir())
+            names = sorted(path.name for path in export(run, policy, out, precision=self.precision).iterdir())
+            policy = Policy.open(out / "policy.json")  # that of 8 bits is another
         document: dict[str, Any] = {
             "run": self.run_folder, noun: self.out, parts: names, **policy_document(policy),
         }  # fmt: skip
