@@ -180,7 +180,7 @@ def calibrated(tmp_path_factory):
 
 
 def test_in_8_bits(calibrated, tmp_path):
-    """Kernels are of 8 bits, and thresholds are fitted on what the exits say, which is what the graph gives."""
+    """Kernels are of 8 bits; thresholds are fitted on what the exits say, which is what the graph gives."""
     policy = offramp.calibrate(calibrated, budget="80%")
     floats = offramp.export(calibrated, policy, tmp_path / "fp32")
     folder = offramp.export(calibrated, policy, tmp_path / "int8", precision="int8")
