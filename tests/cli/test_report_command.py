@@ -1,13 +1,19 @@
 """`offramp report`, and `offramp train --report`: what the page shows of runs that were really trained."""
 
+import base64
 import html
+import io
 import json
 import re
 import shutil
 import warnings
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+from offramp import Router
 from offramp.cli import _live_report
 from offramp.exits import PathCosts, path_times
 from offramp.exits.budget_curve import budget_curve
@@ -32,9 +38,9 @@ def test_the_slider_s_positions_are_the_budget_curve_s(report_of_two, runs):
         right, _, share, time, thresholds = slider["cells"][at][1]
         assert (right, share, time) == (f"{point.top1:.2f}", f"{100 * point.executed / costs.static:.1f}", "")
         assert len(thresholds.split(" · ")) == run.net.num_exits - 1
-        [dot] = [each for each in slider["charts"]["leaving-curve"][at] if each["of"] == "dfs"]
+        [dot] = [each for each in slider["charts"]["leaving-accuracy"][at] if each["of"] == "dfs"]
         assert dot["y"] == pytest.approx(point.top1)
-        taken = [each["share"] for each in slider["charts"]["leaving-shares"][at] if each["of"] == "dfs"]
+        taken = [each["share"] for each in slider["charts"]["leaving-exits"][at] if each["of"] == "dfs"]
         assert taken == pytest.approx([100 * share for share in point.shares])
 
 
@@ -51,6 +57,31 @@ def test_the_pictures_are_of_those_that_leave(report_of_two):
             for row in section.split('<span class="when">')[1:]:
                 sure = [float(value) for value in re.findall(r'class="sure">([\d.]+)', row)]
                 assert sure == sorted(sure, reverse=True)
+
+
+def test_a_picture_is_of_the_sample_that_leaves_there(report_of_two, runs):
+    """Read back from the page, the surest sample of each exit is one that the router lets leave there."""
+    page = report_of_two.read_text()
+    start = int(re.search(r'id="thresholds"[^>]* value="(\d+)"', page)[1])
+    run = Run.open(runs / "joint")
+    val, test = (ExitLogits.of(run.net, run.batches(split)) for split in ("val", "test"))
+    policy = budget_curve(val, test, PathCosts(run.net)).published[start].policy
+    levels = run.open_data().test.images.float()
+    answer = Router(run.net, policy)(torch.cat([batch.inputs for batch in run.batches("test")]))
+    gallery = page.split("<summary>")[1].split("</details>")[0]
+    for exit, section in enumerate(gallery.split("<h4>")[1:], 1):
+        shown = re.findall(r'webp;base64,([^"]+)".*?class="sure">([\d.]+)', section)
+        if not shown:
+            assert not (answer.exit == exit).any()
+            continue
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown[0][0]))).convert("RGB"))
+        distances = (levels - torch.tensor(pixels).permute(2, 0, 1)).abs().mean((1, 2, 3))
+        at = int(distances.argmin())
+        assert distances[at] < 10 < distances.topk(2, largest=False).values[1]  # a lossy copy of one of them
+        assert answer.exit[at] == exit
+        surest = answer.confidence[answer.exit == exit].max()
+        assert float(shown[0][1]) == pytest.approx(float(surest), abs=1e-3)
+        assert float(answer.confidence[at]) == pytest.approx(float(surest), abs=1e-3)
 
 
 def test_conflict_and_cost_of_the_stages_are_there(report_of_two, result_of, runs):
@@ -103,6 +134,18 @@ def test_names_of_all_kinds_are_text_and_what_is_missing_is_a_line(offramp, tmp_
     assert "<img src=x" not in out.read_text() and "Cost of each stage" in page
 
 
+def test_a_method_whose_samples_cannot_leave_early_does_not_hide_the_others(offramp, small, runs, tmp_path):
+    assert offramp(*small, "--method", "separate", "--out", tmp_path / "separate")[0] == 0
+    words = ("report", runs / "joint", tmp_path / "separate", "--out", tmp_path / "r.html")
+    code, _, err = offramp(*words, "--batches", 1, "--no-times")
+    assert code == 0, err
+    page = (tmp_path / "r.html").read_text()
+    assert "separate is not shown: samples leave a MultiExitNet early" in page
+    assert page.count("separate is not shown: ") == 2
+    assert len(data_of(page)["sliders"][0]["cells"][0]) == 1
+    assert "C / G by output" in page
+
+
 def test_mistakes_are_one_line(refused, runs, tmp_path):
     out = ("--out", tmp_path / "r.html")
     assert "give one or more run folders" in refused("report", *out)
@@ -129,6 +172,19 @@ def test_a_training_keeps_a_page_up_to_date(offramp, small, tmp_path, monkeypatc
         assert {value["x"] for value in losses} == {*range(1, epoch + 1)}
     assert 'http-equiv="refresh"' not in pages[2] and "Exits taken" in pages[2]
     assert page.read_text() == pages[2]
+
+
+def test_a_training_that_is_stopped_leaves_a_page_with_all_its_epochs(offramp, small, tmp_path, monkeypatch):
+    heard, run, page = _live_report.LiveReport.epoch, tmp_path / "run", tmp_path / "r.html"
+
+    def epoch(live):
+        heard(live)
+        if len((run / "metrics.csv").read_text().splitlines()) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(_live_report.LiveReport, "epoch", epoch)
+    assert offramp(*small, "--epochs", 3, "--method", "joint", "--out", run, "--report", page)[0] == 130
+    assert "2 of 3<" in page.read_text()
 
 
 def test_a_page_that_cannot_be_written_is_one_warning(offramp, small, result_of, tmp_path, monkeypatch):

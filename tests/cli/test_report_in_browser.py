@@ -80,9 +80,9 @@ def test_the_slider_moves_table_dots_and_bars(shown, report_of_two):
     assert texts() == slider["cells"][39] != slider["cells"][start]
     page.wait_for_function(
         "([name, old]) => document.querySelector(`[data-name='${name}'] svg`).innerHTML !== old",
-        arg=["leaving-shares", before["leaving-shares"]],
+        arg=["leaving-exits", before["leaving-exits"]],
     )
-    assert drawn("leaving-curve") != before["leaving-curve"]
+    assert drawn("leaving-accuracy") != before["leaving-accuracy"]
     right, _, share = slider["cells"][39][0][:3]
     told = page.locator("#thresholds").get_attribute("aria-valuetext")
     assert told == f"{right} % right at {share} % of the operations"

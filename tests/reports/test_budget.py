@@ -13,9 +13,9 @@ from offramp.exits.budget_curve import budget_curve
 from offramp.nets import MultiExitNet
 from offramp.papers.catalogue import published_curve
 from offramp.reports import Group, read_run
-from offramp.reports._budget_groups import BudgetGroup
 from offramp.reports._published_curve import unlike
 from offramp.reports.budget import Budget, budget
+from offramp.reports.budget_groups import BudgetGroup
 from offramp.reports.plot_budget import plot_budget
 
 PRINTED = (56.43, 101.00, 155.31, 198.10, 249.53, 298.05, 340.64)  # Deep Feature Surgery, Table 2

@@ -18,9 +18,10 @@ REST = 50  # a page is written at most in every 51st part of the time
 
 
 class LiveReport:
-    """Writes a page about a run after its epochs, and the whole report in the end.
+    """Writes a page about a run after its epochs, and the whole report in the end; a context of the training.
 
-    A page that cannot be written is a warning, and the training goes on.
+    A page that cannot be written is a warning, and the training goes on. A training that is stopped leaves a
+    page with all of its epochs.
 
     Args:
         name: Where the page goes.
@@ -34,11 +35,20 @@ class LiveReport:
         self.path = check_page(name, to_be_made=folder)
         self.folder = folder
         self._due = 0.0
+        self._behind = False
+
+    def __enter__(self) -> LiveReport:
+        return self
+
+    def __exit__(self, kind: type | None, *error: object) -> None:
+        if kind is not None and self._behind:
+            self._write(lambda: report_of_training(self.folder))
 
     def epoch(self) -> None:
         """An epoch is done; its page is left out where the last one took long."""
         began = time.monotonic()
-        if began >= self._due:
+        self._behind = began < self._due
+        if not self._behind:
             self._write(lambda: report_of_training(self.folder))
             ended = time.monotonic()
             self._due = ended + REST * (ended - began)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -104,9 +105,17 @@ class TrainCommand:
             torch.manual_seed(recipe.seed)
             net = build(str(self.net), input_size=data.input_size, targets=data.targets)
         each_epoch = None if live is None else live.epoch
-        run = fit(
-            net, data, self.method, recipe, folder, resume=self.resume, init=self.init, each_epoch=each_epoch
-        )
+        with live or contextlib.nullcontext():
+            run = fit(
+                net,
+                data,
+                self.method,
+                recipe,
+                folder,
+                resume=self.resume,
+                init=self.init,
+                each_epoch=each_epoch,
+            )
         if live is not None:
             live.end(self.net)
         return Answer(run.result.to_json(), result_table(run.result))

@@ -8,7 +8,7 @@ from typing import Any
 
 from offramp.exits.budget_curve import BudgetCurve, FittedPolicy, Point
 from offramp.papers.published import Curve
-from offramp.reports._budget_groups import BudgetGroup, MeanPoint
+from offramp.reports.budget_groups import BudgetGroup, MeanPoint
 
 __all__ = ["budget_document"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from offramp.papers.published import Curve
-from offramp.reports._budget_groups import BudgetGroup, MeanPoint
+from offramp.reports.budget_groups import BudgetGroup, MeanPoint
 from offramp.text_table import aligned, count
 
 __all__ = ["ALL_HEADS", "EXECUTED", "budget_text"]

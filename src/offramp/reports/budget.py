@@ -18,17 +18,17 @@ from offramp.nets import Net
 from offramp.papers.catalogue import published_curve
 from offramp.papers.published import Curve
 from offramp.reports._budget_document import budget_document
-from offramp.reports._budget_groups import BudgetGroup
 from offramp.reports._budget_text import budget_text
 from offramp.reports._grouping import grouped
 from offramp.reports._notes import differing_recipes
 from offramp.reports._published_curve import unlike
+from offramp.reports.budget_groups import BudgetGroup
 from offramp.reports.groups import Group
 from offramp.runs import Run
 from offramp.runs.record import read_record
 from offramp.runs.sets import SETTINGS
 
-__all__ = ["Budget", "Measured", "budget"]
+__all__ = ["Budget", "Measured", "budget", "measure"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,6 @@ def budget(
     best: bool = False,
     published: str | None = None,
     tell: Callable[[str], None] = lambda line: None,
-    see: Callable[[Measured], None] = lambda measured: None,
 ) -> Budget:
     """Measure what runs reach at each budget: thresholds from validation, accuracy and cost on test samples.
 
@@ -97,7 +96,6 @@ def budget(
         published: A published curve to show beside, where net and data are the same: a key of
             :data:`offramp.papers.catalogue.CURVES`.
         tell: Receives a line before each run.
-        see: Receives each run once its curve is measured; logits and net are let go of after that.
 
     Raises:
         UserError: No such curve, runs that cannot be compared, whose nets have no exits in a row or unknown
@@ -109,9 +107,7 @@ def budget(
 
     def measured(group: Group) -> Iterator[BudgetCurve]:
         for run in group.runs:
-            found = _measured(run.folder, net, opened, best=best, tell=tell)
-            see(found)
-            yield found.curve
+            yield measure(run.folder, net, opened, best=best, tell=tell).curve
 
     found = Budget(
         tuple(BudgetGroup(group, tuple(measured(group))) for group in groups),
@@ -125,14 +121,24 @@ def budget(
     return Budget(found.groups, (*found.notes, f"{published} (published) is not shown: {reason}"))
 
 
-def _measured(
+def measure(
     folder: Path,
     net: Net | None,
     opened: dict[str, OpenedData[Any]],
     *,
-    best: bool,
-    tell: Callable[[str], None],
+    best: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Measured:
+    """Measure the curve of one run.
+
+    Args:
+        folder: Of the finished run.
+        net: As for :func:`budget`, and so are ``best`` and ``tell``.
+        opened: Data sets that are open already, by how they were read; this run's is added.
+
+    Raises:
+        UserError: As :func:`budget`.
+    """
     stored = read_record(folder)
     key = json.dumps([stored["data"], {name: stored["recipe"].get(name) for name in SETTINGS}])
     run = Run.open(folder, copy.deepcopy(net), data=opened.get(key))

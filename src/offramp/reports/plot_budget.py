@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from offramp.papers.published import Curve
-from offramp.reports._budget_groups import BudgetGroup, MeanPoint
 from offramp.reports.budget import Budget
+from offramp.reports.budget_groups import BudgetGroup, MeanPoint
 from offramp.reports.canvas import canvas
 from offramp.reports.plot_lines import line_style, unit_of
 

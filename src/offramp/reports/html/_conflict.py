@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from offramp.errors import UserError
+from offramp.reports.comparison import Comparison
 from offramp.reports.html._charts import categories, keys_of, quantity, scale_of, spec
-from offramp.reports.html._parts import Cell, Chart, Legend, Note, Section, Table
+from offramp.reports.html._parts import Cell, Chart, Key, Legend, Section, Table, refusals
 from offramp.tasks.outputs import are_exits, column
 from offramp.text_table import four_digits, signed
 
-__all__ = ["conflict_section"]
+__all__ = ["Diagnose", "conflict_section"]
+
+Diagnose = Callable[[Sequence[Path]], Mapping[str, Any]]
+Measured = Sequence[tuple[Key, Mapping[str, Any]]]
 
 LEAD = (
     "Outputs share weights, and what helps one may harm another. Conflict C is how much of an output's "
@@ -19,50 +25,71 @@ LEAD = (
 )
 
 
-def conflict_section(runs: Sequence[Mapping[str, Any]], outputs: Sequence[str], batches: int) -> Section:
-    """C and G of every output, and of tasks the cosines of their gradients.
+def conflict_section(comparison: Comparison, diagnose: Diagnose) -> Section:
+    """C and G of every output, and of tasks the cosines of their gradients; of the first run of each method.
 
     Args:
-        runs: Of the plain values of a diagnosis.
-        outputs: Names of the outputs.
-        batches: Over how many training batches.
+        comparison: The runs. A method whose outputs share nothing is told in a line.
+        diagnose: Gives the plain values of a diagnosis for the folders of runs.
     """
-    measured = [run for run in runs if run.get("conflict") is not None]
-    if not measured:
-        return Section("conflict", "Conflict", LEAD, [Note("nothing was measured")])
-    keys = keys_of([str(run["label"]) for run in measured])
+    keys = {key.label: key for key in keys_of([group.label for group in comparison.groups])}
+    found = _diagnosed({group.label: group.runs[0].folder for group in comparison.groups}, diagnose)
+    measured = [(keys[label], run) for label, run in found.items() if not isinstance(run, UserError)]
+    refused = {label: str(run) for label, run in found.items() if isinstance(run, UserError)}
+    parts = _parts(measured, [*comparison.result.outputs]) if measured else []
+    return Section("conflict", "Conflict", LEAD, [*parts, *refusals(refused, len(keys))])
+
+
+def _diagnosed(folders: Mapping[str, Path], diagnose: Diagnose) -> dict[str, Mapping[str, Any] | UserError]:
+    """What is found of each run, by label: of all together, and one by one where some run is refused."""
+    try:
+        runs = {run["folder"]: run for run in diagnose([*folders.values()])["runs"]}
+        return {label: runs[str(folder)] for label, folder in folders.items()}
+    except UserError as error:
+        if len(folders) == 1:
+            return dict.fromkeys(folders, error)
+        return {
+            label: run
+            for of, folder in folders.items()
+            for label, run in _diagnosed({of: folder}, diagnose).items()
+        }
+
+
+def _parts(measured: Measured, outputs: Sequence[str]) -> Iterator[Any]:
+    keys = [key for key, _ in measured]
+    if len(keys) > 1:
+        yield Legend(keys)
     panels = [
-        (title, _dots(measured, outputs, field, keys))
-        for title, field in (("conflict C", "mean_conflict"), ("gain G", "mean_gain"))
+        ("conflict C", _dots(measured, outputs, "mean_conflict")),
+        ("gain G", _dots(measured, outputs, "mean_gain")),
     ]
+    first = measured[0][1]["conflict"]["exits"][0]
+    batches = len(first["conflict"]) + first["left_out"]
     shows = (
-        f"Mean over {batches} training batches of the first seed of each method, with the trained weights."
+        f"Mean over {batches} training batches, for the first seed of each method and its trained weights."
     )
-    rows: list[list[Cell | str]] = []
-    for run, key in zip(measured, keys, strict=True):
-        found = run["conflict"]
-        rows.append(
-            [
-                Cell(key.label, "", key.colour),
-                _correlation(found["r"]),
-                *(_pair(output["mean_conflict"], output["mean_gain"]) for output in found["exits"]),
-            ]
-        )
-    table = Table(
-        "C / G by output", ["method", "r", *outputs], rows,
-        "r: correlation of C and G over the batches, negative where conflict costs gain.",
-    )  # fmt: skip
-    legend = [Legend(keys)] if len(keys) > 1 else []
-    cosines = [_cosines(run, outputs) for run in measured if run.get("cosines")]
-    return Section(
-        "conflict", "Conflict", LEAD, [*legend, Chart("By output", panels, shows), table, *cosines]
+    yield Chart("By output", panels, shows)
+    rows: list[list[Cell | str]] = [
+        [
+            Cell(key.label, "", key.colour),
+            _correlation(run["conflict"]["r"]),
+            *(_pair(output["mean_conflict"], output["mean_gain"]) for output in run["conflict"]["exits"]),
+        ]
+        for key, run in measured
+    ]
+    yield Table(
+        "C / G by output",
+        ["method", "r", *outputs],
+        rows,
+        "r: correlation of C and G over the batches, negative where conflict costs gain; – where none tells.",
     )
+    yield from (_cosines(key.label, run, outputs) for key, run in measured if run.get("cosines"))
 
 
-def _dots(runs: Sequence[Mapping[str, Any]], outputs: Sequence[str], field: str, keys: Any) -> dict[str, Any]:
+def _dots(measured: Measured, outputs: Sequence[str], field: str) -> dict[str, Any]:
     values = [
-        {"of": str(run["label"]), "x": column(name), "y": found[field]}
-        for run in runs
+        {"of": key.label, "x": column(name), "y": found[field]}
+        for key, run in measured
         for name, found in zip(outputs, run["conflict"]["exits"], strict=True)
         if found[field] is not None
     ]
@@ -71,7 +98,7 @@ def _dots(runs: Sequence[Mapping[str, Any]], outputs: Sequence[str], field: str,
     shared = {
         "x": x,
         "y": quantity("y", None, zero=True),
-        "color": scale_of(keys),
+        "color": scale_of([key for key, _ in measured]),
         "tooltip": [{"field": "of", "title": " "}, {"field": "x", "title": "at"},
                     {"field": "y", "title": "mean", "format": ".4~g"}],
     }  # fmt: skip
@@ -92,10 +119,10 @@ def _correlation(value: float | None) -> str:
     return "–" if value is None else signed(value)
 
 
-def _cosines(run: Mapping[str, Any], outputs: Sequence[str]) -> Table:
+def _cosines(label: str, run: Mapping[str, Any], outputs: Sequence[str]) -> Table:
     rows = [
         [name, *("" if a == b else _correlation(value) for b, value in enumerate(row))]
         for a, (name, row) in enumerate(zip(outputs, run["cosines"]["mean"], strict=True))
     ]
     shows = "Mean over the batches, on the weights that both share; below 0 they conflict."
-    return Table(f"Cosine of the gradients, {run['label']}", ["output", *outputs], rows, shows)
+    return Table(f"Cosine of the gradients, {label}", ["output", *outputs], rows, shows)

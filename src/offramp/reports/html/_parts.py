@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-__all__ = ["Cell", "Chart", "Key", "Legend", "Note", "Section", "Table"]
+__all__ = ["Cell", "Chart", "Key", "Legend", "Note", "Section", "Table", "refusals", "with_aside"]
 
 
 class Cell(NamedTuple):
@@ -23,6 +23,12 @@ class Cell(NamedTuple):
     tone: str = ""
     colour: str = ""
     aside: str = ""
+
+
+def with_aside(text: str, tone: str = "") -> Cell:
+    """A mean, and behind it what follows its ``±``."""
+    mean, sign, rest = text.rstrip().partition(" ± ")
+    return Cell(mean, tone, aside=f"± {rest}" if sign else "")
 
 
 @dataclass(frozen=True)
@@ -60,10 +66,16 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Legend:
-    """What the colours of the charts below mean."""
+    """What the colours of the charts below mean.
+
+    Attributes:
+        keys: Its lines.
+        bars: Whether the charts have bars and no lines.
+    """
 
     template: ClassVar[str] = "legend"
     keys: Sequence[Key]
+    bars: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,6 +102,14 @@ class Note:
 
     template: ClassVar[str] = "note"
     text: str
+
+
+def refusals(refused: Mapping[str, str], methods: int) -> list[Note]:
+    """Why some methods are not shown, by label; in one line where that is the same for all."""
+    reasons = {*refused.values()}
+    if len(refused) == methods and len(reasons) == 1:
+        return [Note(f"nothing to show: {reasons.pop()}")]
+    return [Note(f"{label} is not shown: {reason}") for label, reason in refused.items()]
 
 
 @dataclass(frozen=True)

@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from offramp.reports.columns import Column, columns_of, has_tasks
 from offramp.reports.comparison import Comparison
 from offramp.reports.groups import Group, costs_once
-from offramp.reports.html._charts import categories, keys_of, quantity, scale_of, spec
-from offramp.reports.html._parts import Cell, Chart, Legend, Note, Section, Table
+from offramp.reports.html._charts import keys_of
+from offramp.reports.html._differences import difference_parts
+from offramp.reports.html._parts import Cell, Note, Section, Table, with_aside
 from offramp.reports.html._runs import Runs
-from offramp.reports.paired import Difference, Spread, paired_difference, spread
-from offramp.tasks.outputs import ARROWS, are_exits, column, decimals, heading, noun_of
+from offramp.reports.html._score import Score, scores_of
+from offramp.reports.paired import Spread
+from offramp.tasks.outputs import heading, noun_of
 from offramp.text_table import count
 
 __all__ = ["scores_section"]
-
-
-@dataclass(frozen=True)
-class _Score:
-    """A column of the tables.
-
-    Attributes:
-        title: Its heading.
-        output: The output whose metric it is; None of averages, ensembles and Delta-m.
-        better: Whether a ``"higher"`` or a ``"lower"`` value is better.
-        of: The score of a group, where it has one.
-        against: Its paired difference to the baseline.
-        places: With how many decimals it and its differences are shown.
-    """
-
-    title: str
-    output: str | None
-    better: str
-    of: Callable[[Group], Spread | None]
-    against: Callable[[Group], Difference | None]
-    places: int
 
 
 def scores_section(runs: Runs) -> Section:
@@ -53,10 +32,10 @@ def scores_section(runs: Runs) -> Section:
 
 def _compared(comparison: Comparison) -> Iterator[Any]:
     groups, of_epochs = _view(comparison.groups)
-    scores = [*_scores(groups)]
+    scores = [*scores_of(groups)]
     yield _means(groups, scores, of_epochs)
     if len(groups) > 1:
-        yield from _differences(groups, scores)
+        yield from difference_parts(groups, scores)
     yield _training(comparison.groups)
     yield from map(Note, comparison.notes)
 
@@ -70,66 +49,7 @@ def _view(groups: Sequence[Group]) -> tuple[Sequence[Group], str]:
     return known, f"mean of the last {known[0].epochs_in_mean} epochs; "
 
 
-def _scores(groups: Sequence[Group]) -> Iterator[_Score]:
-    """The columns: exits with average and ensemble, or the tasks' metrics with Delta-m."""
-    baseline = groups[0]
-    result = baseline.runs[0].result
-    if has_tasks(result):
-        yield from (_of_task(each, baseline) for each in columns_of(result, "compared"))
-        if len(groups) > 1:
-            yield _delta_m(baseline)
-    else:
-        yield from (_of_score(name, baseline) for name in result.scores)
-
-
-def _of_score(name: str, baseline: Group) -> _Score:
-    """The column of an exit, of their average or of the ensemble."""
-    result = baseline.runs[0].result
-    output = result.outputs.get(name)
-    primary = next(iter(result.outputs.values())).primary if output is None else output.primary
-    unnamed = output is None or are_exits(result.outputs)
-
-    def against(group: Group) -> Difference | None:
-        return (group.minus(baseline) or {}).get(name)
-
-    return _Score(
-        title=name if unnamed else f"{name}\n{heading(primary)}",
-        output=None if output is None else name,
-        better=result.better[name],
-        of=lambda group: group.scores[name],
-        against=against,
-        places=decimals(primary, baseline.scores[name].mean),
-    )
-
-
-def _of_task(of: Column, baseline: Group) -> _Score:
-    """The column of a metric of a task."""
-    return _Score(
-        title=of.heading,
-        output=of.output,
-        better=of.better,
-        of=lambda group: group.spread_of(of),
-        against=lambda group: group.difference_of(of, baseline),
-        places=decimals(of.metric, baseline.spread_of(of).mean),
-    )
-
-
-def _delta_m(baseline: Group) -> _Score:
-    """The column of Delta-m, whose own baseline is 0."""
-
-    def of(group: Group) -> Spread | None:
-        losses = [] if group is baseline else group.delta_m(baseline)
-        return spread(losses) if losses else None
-
-    def against(group: Group) -> Difference | None:
-        losses = group.delta_m(baseline)
-        return paired_difference(losses, [0.0] * len(losses)) if losses else None
-
-    title = f"delta-m %{ARROWS['lower']}"
-    return _Score(title, output=None, better="lower", of=of, against=against, places=2)
-
-
-def _means(groups: Sequence[Group], scores: Sequence[_Score], of_epochs: str) -> Table:
+def _means(groups: Sequence[Group], scores: Sequence[Score], of_epochs: str) -> Table:
     result = groups[0].runs[0].result
     noun = noun_of(result.outputs)
     rows: list[list[Cell | str]] = []
@@ -158,77 +78,7 @@ def _means(groups: Sequence[Group], scores: Sequence[_Score], of_epochs: str) ->
 def _spread(value: Spread | None, places: int) -> Cell:
     if value is None:
         return Cell("")
-    return _with_aside(value.text(places))
-
-
-def _with_aside(text: str, tone: str = "") -> Cell:
-    """A mean, and behind it what follows its ``±``."""
-    mean, sign, rest = text.rstrip().partition(" ± ")
-    return Cell(mean, tone, aside=f"± {rest}" if sign else "")
-
-
-def _differences(groups: Sequence[Group], scores: Sequence[_Score]) -> Iterator[Any]:
-    """A table of the paired differences, and a picture of them where they are of one unit."""
-    baseline, *others = groups
-    keys = keys_of([group.label for group in groups])[1:]
-    rows: list[list[Cell | str]] = []
-    values = []
-    for group, key in zip(others, keys, strict=True):
-        found = [score.against(group) for score in scores]
-        cells = [_difference(each, score) for each, score in zip(found, scores, strict=True)]
-        if not any(found):
-            cells[0] = Cell("no common seed", "quiet")
-        rows.append([Cell(group.label, "", key.colour), *cells])
-        values += [
-            {"of": group.label, "x": column(score.title), "y": each.mean, "low": each.low, "high": each.high}
-            for each, score in zip(found, scores, strict=True)
-            if each is not None
-        ]
-    shows = (
-        f"Paired by seed, ± half of the 95 % interval (Student's t); a star marks an interval of three or "
-        f"more seeds that leaves out 0, ▲ for the better and ▼ for the worse than {baseline.label}."
-    )
-    header = ["method", *(score.title for score in scores)]
-    yield Table(f"Difference to {baseline.label}", header, rows, shows)
-    primaries = {output.primary for output in baseline.runs[0].result.outputs.values()}
-    if values and len(primaries) == 1 and not has_tasks(baseline.runs[0].result):
-        order = [column(score.title) for score in scores]
-        yield Legend(keys)
-        shows = f"Dots: mean difference; bars: its 95 % interval; the line at 0 is {baseline.label}."
-        picture = _intervals(values, order, keys)
-        yield Chart(f"Difference to {baseline.label}, {heading(primaries.pop())}", [("", picture)], shows)
-
-
-def _difference(found: Difference | None, score: _Score) -> Cell:
-    if found is None:
-        return Cell("")
-    text = found.text(score.places)
-    if not found.decided:
-        return _with_aside(text)
-    gain = (found.mean > 0) == (score.better == "higher")
-    return _with_aside(f"{'▲' if gain else '▼'} {text}", "better" if gain else "worse")
-
-
-def _intervals(values: Sequence[Any], order: Sequence[str], keys: Sequence[Any]) -> dict[str, Any]:
-    """Dots with their intervals, beside each other at each score."""
-    x = categories("x", order, "exit" if all(name.isdecimal() for name in order[:1]) else None)
-    beside = {"field": "of", "type": "nominal", "sort": [key.label for key in keys]}
-    y = quantity("y", None, padding=8)
-    tooltip = [{"field": "of", "title": " "}, {"field": "x", "title": "at"}, *(
-        {"field": name, "title": title, "format": "+.2f"}
-        for name, title in (("y", "difference"), ("low", "from"), ("high", "to"))
-    )]  # fmt: skip
-    layer: list[dict[str, Any]] = [
-        {"mark": "rule", "data": {"values": [{}]}, "encoding": {"y": {"datum": 0}}},
-        {"mark": {"type": "point", "filled": True, "size": 50, "opacity": 1},
-         "encoding": {"x": x, "xOffset": beside, "y": y, "color": scale_of(keys), "tooltip": tooltip}},
-    ]  # fmt: skip
-    if known := [value for value in values if value["low"] is not None]:
-        interval = {"x": x, "xOffset": beside, "y": {"field": "low", "type": "quantitative", "title": None},
-                    "y2": {"field": "high"}, "color": scale_of(keys)}  # fmt: skip
-        bars = {"data": {"values": known}, "mark": {"type": "rule", "strokeWidth": 2}, "encoding": interval}
-        layer.insert(1, bars)
-    return spec(values, 220, layer=layer)
+    return with_aside(value.text(places))
 
 
 def _training(groups: Sequence[Group]) -> Table:

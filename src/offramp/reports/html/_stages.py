@@ -47,7 +47,7 @@ def _of_net(of: str, counted: Cost, outputs: list[str]) -> Iterator[Any]:
     per_stage = len(counted.heads) // len(counted.stages) if counted.stages else 0
     stages = [str(k) for k in range(1, len(counted.stages) + 1)]
     if stages:
-        yield Legend([Key(name, colour) for name, colour in PARTS.items()])
+        yield Legend([Key(name, colour) for name, colour in PARTS.items()], bars=True)
         values = [
             {"at": stage, "part": "stage", "y": value}
             for stage, value in zip(stages, counted.stages, strict=True)

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from offramp.errors import UserError
 from offramp.nets import Net
-from offramp.reports.comparison import Comparison
-from offramp.reports.html._conflict import LEAD, conflict_section
+from offramp.reports.html._conflict import Diagnose, conflict_section
 from offramp.reports.html._curves import curves_section
 from offramp.reports.html._leaving import leaving_sections
 from offramp.reports.html._library import check_packages
 from offramp.reports.html._page import Page, page
-from offramp.reports.html._parts import Note, Section
 from offramp.reports.html._runs import Runs, read_runs
 from offramp.reports.html._scores import scores_section
 from offramp.reports.html._stages import stages_section
 
 __all__ = ["report", "report_of_training"]
 
-Diagnose = Callable[[Sequence[Path]], Mapping[str, Any]]
 RELOAD = 30  # seconds after which a browser looks for a newer page of a run in training
 
 
@@ -59,7 +54,7 @@ def report(
     if runs.comparison is not None and not quick:
         sections += leaving_sections(runs.comparison, net, times=times, tell=tell)
         if diagnose is not None:
-            sections.append(_conflict(runs.comparison, diagnose))
+            sections.append(conflict_section(runs.comparison, diagnose))
         sections.append(stages_section(runs.comparison, net))
     return page(Page(runs.title, _facts(runs), sections))
 
@@ -72,15 +67,6 @@ def report_of_training(folder: str | Path) -> str:
     """
     runs = read_runs([folder])
     return page(Page(runs.title, _facts(runs), [curves_section(runs), scores_section(runs)], RELOAD))
-
-
-def _conflict(comparison: Comparison, diagnose: Diagnose) -> Section:
-    """The conflict of the first run of each method."""
-    try:
-        found = diagnose([group.runs[0].folder for group in comparison.groups])
-    except UserError as error:
-        return Section("conflict", "Conflict", LEAD, [Note(f"nothing to show: {error}")])
-    return conflict_section(found["runs"], [*comparison.result.outputs], found["settings"]["batches"])
 
 
 def _facts(runs: Runs) -> list[tuple[str, str]]:
