@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 
 from offramp import Router
 from offramp.cli import _live_report
+from offramp.cli._report import full_page
 from offramp.exits import PathCosts, path_times
 from offramp.exits.budget_curve import budget_curve
 from offramp.exits.exit_logits import ExitLogits
@@ -159,10 +161,14 @@ def test_mistakes_are_one_line(refused, runs, tmp_path):
 def test_a_training_keeps_a_page_up_to_date(offramp, small, tmp_path, monkeypatch):
     pages = []
     write = _live_report.write_page
+
+    def kept(path, page):
+        pages.append(page)
+        write(path, page)
+
     monkeypatch.setattr(_live_report, "REST", 0)
-    monkeypatch.setattr(
-        _live_report, "write_page", lambda path, page: (pages.append(page), write(path, page))
-    )
+    monkeypatch.setattr(_live_report, "write_page", kept)
+    monkeypatch.setattr(_live_report, "full_page", partial(full_page, times=False, batches=1))  # soon done
     run, page = tmp_path / "run", tmp_path / "run" / "report.html"
     assert offramp(*small, "--epochs", 2, "--method", "joint", "--out", run, "--report", page)[0] == 0
     assert len(pages) == 3
@@ -192,7 +198,7 @@ def test_a_page_that_cannot_be_written_is_one_warning(offramp, small, result_of,
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(_live_report, "write_page", full)
-    monkeypatch.setattr(path_times, "ENOUGH", 0.0)  # seconds
+    monkeypatch.setattr(_live_report, "full_page", lambda folders, net: "")
     words = (*small, "--epochs", 2, "--method", "joint", "--out", tmp_path / "run")
     with warnings.catch_warnings():
         warnings.simplefilter("always")
