@@ -110,6 +110,17 @@ def test_a_chunk_of_text_that_grows_without_end_is_refused(name):
         picture(content[:33] + chunk(name, before + packed) + content[33:])
 
 
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_photo_that_is_cut_off_is_refused(tmp_path, cut):
+    """Also one that needs no conversion, which Pillow decodes only when its pixels are asked for."""
+    levels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(levels).save(path)
+    path.write_bytes(path.read_bytes()[:700])
+    with pytest.raises(UserError, match=r"photo.jpg: cannot decode the image \(image file is truncated"):
+        ImageReader((3, 40, 40), cut=cut).read(path)
+
+
 def test_a_program_that_draws_an_image_is_not_run():
     script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n%%EOF\n"
     with pytest.raises(UnusableImage, match="PostScript, which is not run"):

@@ -8,6 +8,7 @@
 
 from offramp_runtime._answers import Answer, SampleAnswer
 from offramp_runtime._errors import BundleError, InputError, StreamClosed
+from offramp_runtime._files import FileAnswer, predict_files
 from offramp_runtime._manifest import Exit, Input
 from offramp_runtime._model import Model, load
 from offramp_runtime._stream import Stream
@@ -16,6 +17,7 @@ __all__ = [
     "Answer",
     "BundleError",
     "Exit",
+    "FileAnswer",
     "Input",
     "InputError",
     "Model",
@@ -23,6 +25,7 @@ __all__ = [
     "Stream",
     "StreamClosed",
     "load",
+    "predict_files",
 ]
 
 __version__ = "0.1.0"

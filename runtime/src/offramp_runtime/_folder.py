@@ -30,13 +30,15 @@ def check_folder(folder: Path) -> frozenset[str]:
     Raises:
         BundleError: It is no folder; a file was changed, is missing, has no checksum, or is none.
     """
-    there = _names(folder)
-    if SUMS not in there:
+    regular = _entries(folder)
+    if SUMS not in regular:
         raise BundleError(f"{folder} is no bundle: it has no {SUMS}; give a folder that offramp export wrote")
+    if odd := [name for name, plain in regular.items() if not plain]:
+        raise BundleError(f"{shown(min(odd))} is a folder, a link or a device; a bundle holds plain files")
     sums = _sums(read_file(folder, SUMS, LARGEST_SUMS))
-    if missing := sums.keys() - there:
+    if missing := sums.keys() - regular.keys():
         raise _damaged(f"{min(missing)} is missing")
-    if unknown := there - sums.keys() - {SUMS}:
+    if unknown := regular.keys() - sums.keys() - {SUMS}:
         raise BundleError(f"{shown(min(unknown))} has no checksum in {SUMS}; remove it from the bundle")
     for name, expected in sums.items():
         if _digest(folder, name) != expected:
@@ -65,19 +67,16 @@ def read_file(folder: Path, name: str, largest: int) -> bytes:
     return content
 
 
-def _names(folder: Path) -> set[str]:
+def _entries(folder: Path) -> dict[str, bool]:
+    """What is in the folder, and whether it is a regular file."""
     try:
         with os.scandir(folder) as entries:
-            found = {entry.name: entry.is_file(follow_symlinks=False) for entry in entries}
+            return {entry.name: entry.is_file(follow_symlinks=False) for entry in entries}
     except (OSError, ValueError) as error:  # the latter where the path holds a NUL
         reason = getattr(error, "strerror", None) or error
         raise BundleError(
             f"cannot read the bundle {folder}: {reason}; give a folder that offramp export wrote"
         ) from None
-    for name, regular in found.items():
-        if not regular:
-            raise BundleError(f"{shown(name)} is a folder, a link or a device; a bundle holds plain files")
-    return {*found}
 
 
 def _sums(content: bytes) -> dict[str, str]:

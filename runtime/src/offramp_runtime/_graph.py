@@ -105,6 +105,10 @@ def check_graph(path: Path, inputs: Sequence[Port], outputs: Sequence[Port]) -> 
             )
         for port in wanted:
             _check_port(path.name, port, found[port.name])
+    for port in inputs:
+        size = next(node.shape for node in session.get_inputs() if node.name == port.name)[:1]
+        if port.shape and port.shape[0] == BATCH and isinstance(size[0], int):
+            raise BundleError(f"{path.name} takes batches of {size[0]} alone; export the bundle again")
 
 
 def _check_port(graph: str, port: Port, node: Any) -> None:
@@ -115,8 +119,7 @@ def _check_port(graph: str, port: Port, node: Any) -> None:
         return
     shape = [size if isinstance(size, int) else None for size in node.shape]
     fits = all(
-        size is None or wanted is None or size == wanted
-        for size, wanted in zip(shape, port.shape, strict=False)
+        size is None or wanted in (None, BATCH, size) for size, wanted in zip(shape, port.shape, strict=False)
     )
     if len(shape) != len(port.shape) or not fits:
         raise BundleError(

@@ -119,7 +119,7 @@ class Model:
                 f"deadline is {shown(deadline)}, must be a number of seconds from now, 0 or more"
             )
         arrays, end = batch_of(self.inputs, x), end + deadline
-        found = route(self._stages(), arrays, len(self.classes), end, self._pace)
+        found = route(self.stages(), arrays, len(self.classes), end, self._pace)
         return answer_of(self.exits, found.probabilities, found.exit, found.confidence)
 
     def walk(self, x: Any, threshold: float | None = None) -> list[tuple[SampleAnswer, float | None]]:
@@ -138,7 +138,7 @@ class Model:
         if threshold is not None and not is_number(threshold):
             raise InputError(f"threshold is {shown(threshold)}, must be a number; leave it out for none")
         arrays, steps = [array[None] for array in sample_of(self.inputs, x)], []
-        for stage in self._stages():
+        for stage in self.stages():
             passage = stage.run(arrays, 1)
             answer = sample_answer(stage, passage, 0)
             if isinstance(answer, InputError):
@@ -165,7 +165,7 @@ class Model:
         Raises:
             InputError: A setting out of its range.
         """
-        return Stream(self.inputs, self._stages(), max_batch=max_batch, max_wait=max_wait, capacity=capacity)
+        return Stream(self.inputs, self.stages(), max_batch=max_batch, max_wait=max_wait, capacity=capacity)
 
     def image_of(
         self, source: str | os.PathLike[str] | bytes, *, max_pixels: int = MOST_PIXELS
@@ -184,6 +184,13 @@ class Model:
             raise InputError("the model reads no images; give its inputs as arrays")
         return read_image(self.image, source, max_pixels)
 
+    def stages(self) -> Sequence[Stage]:
+        """The graphs of the stages, which are loaded by the first call."""
+        with self._lock:
+            if self._loaded_stages is None:
+                self._loaded_stages = make_stages(self._bundle, self._threads)
+            return self._loaded_stages
+
     def _graph(self) -> Graph:
         with self._lock:
             if self._loaded_graph is None:
@@ -191,9 +198,3 @@ class Model:
                 path = self._bundle.folder / WHOLE
                 self._loaded_graph = Graph(path, outputs, len(self.classes), self._threads, spinning=True)
             return self._loaded_graph
-
-    def _stages(self) -> Sequence[Stage]:
-        with self._lock:
-            if self._loaded_stages is None:
-                self._loaded_stages = make_stages(self._bundle, self._threads)
-            return self._loaded_stages

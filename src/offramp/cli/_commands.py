@@ -16,6 +16,7 @@ COMMANDS = {
         "evaluate every exit of a run on the test set of its data, or of other data",
     ),
     "predict": ("_predict", "PredictCommand", "predict the class of image files, and show where they leave"),
+    "serve": ("_serve", "ServeCommand", "serve a bundle over HTTP, so that clients get answers early"),
     "predict-maps": (
         "_predict_maps",
         "PredictMapsCommand",

@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import tyro
 
 from offramp.cli._answer import OUTPUT, Answer, OutputFlags
+from offramp.cli._bundle import is_bundle, predict_by_bundle
 from offramp.cli._net import net_of
 from offramp.cli._new_file import new_picture
+from offramp.cli._read_files import printable, trouble_of
 from offramp.errors import UserError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from offramp.exits.predictions import Prediction
 
 __all__ = ["PredictCommand"]
-
-NAMED = 3  # files that cannot be read which the last line names
 
 
 @dataclass(frozen=True)
@@ -28,16 +26,17 @@ class PredictCommand:
 
     Images are read as those of the run's data were: upright, with as many channels, cut to squares if they
     were, and normalised by the same numbers. With a policy each leaves at the first exit that is sure of it;
-    without one all go to the last.
+    without one all go to the last. A bundle has a policy of its own, and is run without torch.
     """
 
     EXAMPLES: ClassVar[str] = """\
   offramp predict runs/dfs photo.jpg
   offramp predict runs/dfs photos/ --policy policy.json --json
-  offramp predict runs/dfs photo.jpg --cut --picture walk.png"""
+  offramp predict runs/dfs photo.jpg --cut --picture walk.png
+  offramp predict bundle photo.jpg"""
 
     run_folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """folder that `offramp train` wrote"""
+    """folder that `offramp train` wrote, or a bundle that `offramp export` wrote"""
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE ...")]
     """image files, and folders of them"""
     policy: str | None = None
@@ -54,6 +53,8 @@ class PredictCommand:
 
     def run(self) -> Answer:
         """Predict the classes of the images, and draw the picture if one is asked for."""
+        if is_bundle(self.run_folder):
+            return self._by_bundle()
         from offramp.data.image_files import find_images
         from offramp.exits import Policy
         from offramp.exits.predictions import Predictor
@@ -68,7 +69,7 @@ class PredictCommand:
         found, unread = [], []
         for answer in predictor(files):
             unread.append(answer) if isinstance(answer, UserError) else found.append(answer)
-        trouble = _trouble(unread, len(files))
+        trouble = trouble_of(unread, len(files))
         if trouble is not None and not found:
             raise trouble
         if picture is not None:
@@ -83,15 +84,20 @@ class PredictCommand:
         }
         return Answer(document, self._text(found, predictor.policy.confidence), trouble)
 
+    def _by_bundle(self) -> Answer:
+        for name in ("policy", "cut", "picture", "net", "averaged"):
+            if getattr(self, name):
+                raise UserError(
+                    f"{self.run_folder} is a bundle, which says itself how it predicts; leave --{name} out"
+                )
+        return predict_by_bundle(self.run_folder, self.images)
+
     def _text(self, found: list[Prediction], confidence: str) -> str:
         from offramp.reports.plot_walk import ROWS
         from offramp.text_table import aligned
 
-        # a name that is no UTF-8 cannot be printed as it is
-        names = [str(each.file).encode(errors="backslashreplace").decode() for each in found]
         rows = [
-            [name, each.label, f"{each.confidence:.4f}", str(each.exit)]
-            for name, each in zip(names, found, strict=True)
+            [printable(each.file), each.label, f"{each.confidence:.4f}", str(each.exit)] for each in found
         ]
         by = "no policy: all images go to the last exit" if self.policy is None else f"policy: {self.policy}"
         text = f"{aligned(['image', 'class', 'confidence', 'exit'], rows, left=2)}\n\n"
@@ -102,19 +108,5 @@ class PredictCommand:
         return text
 
 
-def _printable(file: Path) -> str:
-    """The name of a file; bytes of it that are no UTF-8 are written out."""
-    return str(file).encode(errors="backslashreplace").decode()
-
-
 def _plain(each: Prediction) -> dict[str, Any]:
     return {"image": str(each.file), "class": each.label, "confidence": each.confidence, "exit": each.exit}
-
-
-def _trouble(unread: list[UserError], files: int) -> UserError | None:
-    if not unread:
-        return None
-    if files == 1:
-        return unread[0]
-    named = "; ".join(map(str, unread[:NAMED])) + ("; ..." if len(unread) > NAMED else "")
-    return UserError(f"{len(unread)} of {files} images cannot be read: {named}")

@@ -78,7 +78,9 @@ def decoded(
     try:
         image = stored if hasattr(stored, "getbands") else _opened(stored, most)
         check_header(image, size, most)
-        return _converted(image, channels)
+        converted = _converted(image, channels)
+        converted.load()  # one that needs no conversion is not decoded yet, and may be cut off
+        return converted
     except (UnusableImage, MemoryError):
         raise
     except Exception as error:  # the codecs raise OSError, SyntaxError, EOFError, struct.error, ...
