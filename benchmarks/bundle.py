@@ -1,6 +1,6 @@
 """Wall clock of an exported net: one graph that leaves early, beside static networks and other ways to leave.
 
-Real test images in batches of several sizes; the variants take turns on every batch, in one process. All but
+Real test images in batches of several sizes; the variants take turns, in one process. All but
 the torch router run in ONNX Runtime, with as many threads. Everything is a ratio to the static network, the
 backbone without inner heads, exported in the same way; FLOPs are those of the samples as they leave.
 
@@ -119,16 +119,19 @@ def opened(path: Path, threads: int) -> onnxruntime.InferenceSession:
 def seconds(
     variants: dict[str, Predict], batches: Sequence[np.ndarray], rounds: int
 ) -> dict[str, list[float]]:
-    """Of each round the seconds of all batches, by variant; they take turns on every batch."""
+    """Of each round the seconds of all batches, by variant.
+
+    A variant has all batches of a round at once: sessions wait for work in loops, which the next one would pay.
+    """
     clock = Clock("cpu")
-    taken: dict[str, list[float]] = {name: [0.0] * rounds for name in variants}
+    taken: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(-1, rounds):  # the first is not counted
-        order = [*variants][:: 1 if number % 2 else -1]
-        for batch in batches:
-            for name in order:
-                each = clock.seconds(lambda name=name, batch=batch: variants[name](batch))
-                if number >= 0:
-                    taken[name][number] += each
+        for name in [*variants][:: 1 if number % 2 else -1]:
+            predict = variants[name]
+            predict(batches[0])
+            each = clock.seconds(lambda predict=predict: [predict(batch) for batch in batches])
+            if number >= 0:
+                taken[name].append(each)
     return taken
 
 
