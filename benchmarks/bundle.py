@@ -121,7 +121,7 @@ def seconds(
 ) -> dict[str, list[float]]:
     """Of each round the seconds of all batches, by variant.
 
-    A variant has all batches of a round at once: sessions wait for work in loops, which the next one would pay.
+    A variant has all batches of a round at once: sessions wait for work in loops, which others would pay for.
     """
     clock = Clock("cpu")
     taken: dict[str, list[float]] = {name: [] for name in variants}

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shlex
+import threading
 from importlib import import_module
 from pathlib import Path
 
+import httpx
+import offramp_runtime
 import pytest
 import torch
+from offramp_runtime.server import Server
+from PIL import Image
 
 import offramp
 from offramp import UserError
@@ -46,7 +52,8 @@ def small_loader():
     return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, labels), batch_size=2)
 
 
-def test_the_diff_of_the_readme_puts_exits_on_a_network_and_trains_it():
+def test_the_diff_of_the_readme_puts_exits_on_a_network_and_trains_and_serves_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (diff,) = blocks(README, "diff")
     before, after = sides(diff)
     assert len([line for line in after.splitlines() if line]) <= 10
@@ -64,9 +71,28 @@ def test_the_diff_of_the_readme_puts_exits_on_a_network_and_trains_it():
 
     code = blocks(README, "python")[0]
     assert len([line for line in f"{after}\n{code}".splitlines() if line]) < 20
-    answer = run(README, code, names | {"held_out": small_loader()})["answer"]
+    given = {"held_out": small_loader(), "mean": (0.5,) * 3, "std": (0.25,) * 3}
+    names = run(README, code, names | given)
+    answer = names["answer"]
     assert answer.prediction.shape == answer.exit.shape == answer.cost.shape == (len(names["images"]),)
     assert answer.cost.double().mean() <= offramp.cost(net).exits[-1].flops
+
+    server = Server(offramp_runtime.load("bundle"), port=0)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        levels = torch.randint(256, (64, 64, 3), dtype=torch.uint8)
+        file = io.BytesIO()
+        Image.fromarray(levels.numpy()).save(file, "png")
+        headers = {"Content-Type": "image/png"}
+        told = httpx.post(
+            f"{server.url}/predict", content=file.getvalue(), headers=headers, timeout=60
+        ).json()
+    finally:
+        server.stop()
+        thread.join()
+    alone = names["router"]((levels.movedim(2, 0)[None] / 255 - 0.5) / 0.25)
+    assert (told["class"], told["exit"]) == (str(int(alone.prediction)), int(alone.exit))
 
 
 @pytest.mark.parametrize("name", ["README.md", *(f"docs/{page}.md" for page in PYTHON_PAGES)])

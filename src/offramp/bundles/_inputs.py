@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 from offramp.bundles._joined import ModelInput
@@ -48,11 +48,7 @@ def described_run(run: Run, reads: Sequence[Value]) -> Description:
     transform = recorded_transform(run.record)
     if not _of_levels(transform):  # texts, or floats on a scale of their own
         return described_net(net, reads, classes=classes)
-    found = described_net(net, reads, transform=transform, classes=classes)
-    channels, *size = found.inputs[0].shape
-    if channels not in MODES:
-        return found
-    return replace(found, image={"mode": MODES[channels], "size": size, "cut": run.recipe.size is not None})
+    return described_net(net, reads, transform=transform, classes=classes, cut=run.recipe.size is not None)
 
 
 def described_net(
@@ -61,6 +57,7 @@ def described_net(
     *,
     transform: Transform | None = None,
     classes: Sequence[str] = (),
+    cut: bool = False,
 ) -> Description:
     """What a net reads.
 
@@ -69,6 +66,7 @@ def described_net(
         reads: What its first stage reads.
         transform: Normalises images of levels 0 ... 255; None: the net gets its inputs as they are.
         classes: Names of the classes; empty: their numbers.
+        cut: Whether images of any size are cut to the net's square; False: they must be of its size.
 
     Raises:
         UserError: The normalisation is for another number of channels.
@@ -77,9 +75,12 @@ def described_net(
     inputs = [
         ModelInput(name, value.dtype, value.shape[1:]) for name, value in zip(names, reads, strict=True)
     ]
-    if transform is not None and transform.mean:
-        inputs = [_levels(inputs, transform)]
-    return Description(inputs, classes)
+    if transform is None or not transform.mean:
+        return Description(inputs, classes)
+    image = _levels(inputs, transform)
+    channels, *size = image.shape
+    files = {"mode": MODES[channels], "size": size, "cut": cut} if channels in MODES else None
+    return Description([image], classes, files)
 
 
 def _numbered(count: int) -> list[str]:
