@@ -33,7 +33,7 @@ class ReportCommand:
     EXAMPLES: ClassVar[str] = """\
   offramp report runs/joint runs/dfs --out report.html
   offramp report runs/*/seed-* --out report.html --quick
-  offramp train --data digits --net vgg7:width=8 --method dfs --out runs/dfs --report report.html     (kept up to date while a run trains)"""
+  offramp train --data digits --net vgg7:width=8 --method dfs --out runs/dfs --report r.html"""
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
     """folders that `offramp train` wrote"""
