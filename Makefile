@@ -25,7 +25,7 @@ check: $(INSTALLED)  ## Linter, formatter and type checker, as CI runs them.
 	$(BIN)/mypy
 
 fuzz: $(INSTALLED)  ## Try 50 times as many inputs as `make test` does, others each time: FUZZ=50, about an hour.
-	OMP_NUM_THREADS=1 FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/fuzz -n auto --dist worksteal --timeout 7200
+	OMP_NUM_THREADS=1 FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/fuzz tests/runtime/server/test_fuzz_http.py -n auto --dist worksteal --timeout 7200
 
 crash: $(INSTALLED)  ## Kill, starve and damage runs at random moments; all must end as if left alone.
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.crash --kills $(KILLS)

@@ -26,12 +26,6 @@ def sample(prediction: int, *confidences: float) -> np.ndarray:
     return image
 
 
-def png(image: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(image.transpose(1, 2, 0)).save(file, "PNG")
-    return file.getvalue()
-
-
 class FakeImage(NamedTuple):
     channels: int
     size: tuple[int, int]

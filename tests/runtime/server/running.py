@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import threading
@@ -12,7 +13,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import numpy as np
 from offramp_runtime.server import Server
+from PIL import Image
 
 PATIENCE = 60  # seconds, of the tests' own clients, for a machine that is busy with other tests
 
@@ -30,6 +33,13 @@ def running(model: Any, **settings: Any) -> Iterator[httpx.Client]:
         server.stop()
         thread.join(PATIENCE)
         assert not thread.is_alive(), "the server does not stop"
+
+
+def png(image: np.ndarray) -> bytes:
+    """The PNG file of an image ``[3, H, W]``."""
+    file = io.BytesIO()
+    Image.fromarray(image.transpose(1, 2, 0)).save(file, "PNG")
+    return file.getvalue()
 
 
 def connect(client: httpx.Client, *, buffer: int | None = None) -> socket.socket:

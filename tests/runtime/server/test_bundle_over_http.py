@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import io
 import json
 import struct
 import zlib
@@ -13,8 +12,7 @@ from itertools import chain
 import numpy as np
 import pytest
 from http_client import HttpClient
-from PIL import Image
-from running import running
+from running import png, running
 from tiny_bundles import CLASSES, expected, softmax
 
 IMAGE = {"Content-Type": "image/png"}
@@ -24,12 +22,6 @@ IMAGE = {"Content-Type": "image/png"}
 def client(images):
     with running(images.model) as client:
         yield client
-
-
-def png(sample):
-    file = io.BytesIO()
-    Image.fromarray(sample.transpose(1, 2, 0)).save(file, "PNG")
-    return file.getvalue()
 
 
 def cut(case):

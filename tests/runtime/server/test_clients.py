@@ -6,10 +6,10 @@ import asyncio
 from contextlib import ExitStack, suppress
 
 import pytest
-from fake_model import FakeModel, png, sample
+from fake_model import FakeModel, sample
 from http_client import HttpClient
 from prometheus_client.parser import text_string_to_metric_families
-from running import connect, everything, head, metric, one_response, running, until
+from running import connect, everything, head, metric, one_response, png, running, until
 
 IMAGE = {"Content-Type": "image/png"}
 BODY = png(sample(7, 0.9))

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from fake_model import FakeModel, png, sample
+from fake_model import FakeModel, sample
 from offramp_runtime.server import _app
-from running import running
+from running import png, running
 
 CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no browser {CHROMIUM}")

@@ -6,8 +6,8 @@ import base64
 import json
 
 import pytest
-from fake_model import FakeModel, png, sample
-from running import running
+from fake_model import FakeModel, sample
+from running import png, running
 
 IMAGE = {"Content-Type": "image/png"}
 SURE = sample(7, 0.2, 0.9)

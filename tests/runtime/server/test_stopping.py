@@ -14,11 +14,11 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from fake_model import png, sample
+from fake_model import sample
 from http_client import HttpClient
 from offramp_runtime import InputError
 from offramp_runtime.server import Server
-from running import PATIENCE
+from running import PATIENCE, png
 from tiny_bundles import CLASSES, SIZE, ImageNet, write_bundle
 
 SLOW = """
