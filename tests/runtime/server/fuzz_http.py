@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 import numpy as np
 import offramp_runtime
-from http_client import HttpClient
+from _http_client import HttpClient
 from running import head, png, running
 from tiny_bundles import SIZE, ImageNet, write_bundle
 

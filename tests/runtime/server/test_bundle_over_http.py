@@ -11,7 +11,7 @@ from itertools import chain
 
 import numpy as np
 import pytest
-from http_client import HttpClient
+from _http_client import HttpClient
 from running import png, running
 from tiny_bundles import CLASSES, expected, softmax
 

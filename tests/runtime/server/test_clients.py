@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import ExitStack, suppress
+from socket import IPPROTO_TCP, TCP_NODELAY
 
 import pytest
+from _http_client import HttpClient
 from fake_model import FakeModel, sample
-from http_client import HttpClient
+from offramp_runtime.server._connection import Connection
 from prometheus_client.parser import text_string_to_metric_families
 from running import connect, everything, head, metric, one_response, png, running, until
 
@@ -114,6 +116,22 @@ def test_requests_in_one_go_are_answered_in_order(client):
         file = everything(plain)
     places = [file.index(f'"class":"class {number}"'.encode()) for number in range(20)]
     assert places == sorted(places)
+
+
+def test_answers_are_sent_at_once(client, monkeypatch):
+    """Nagle's algorithm would hold the end of an answer back until the client confirms its beginning."""
+    delays = []
+    made = Connection.connection_made
+
+    def note(self, transport):
+        made(self, transport)
+        delays.append(not transport.get_extra_info("socket").getsockopt(IPPROTO_TCP, TCP_NODELAY))
+
+    monkeypatch.setattr(Connection, "connection_made", note)
+    with connect(client) as plain:
+        plain.sendall(head("/healthz", method="GET"))
+        assert one_response(plain) == (200, {"status": "ok"})
+    assert delays == [False]
 
 
 def test_a_full_queue_refuses_with_429_and_loses_nothing():

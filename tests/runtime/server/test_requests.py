@@ -104,6 +104,7 @@ REFUSED = [
     (as_json(image=BASE64, threshhold=1), 400, "'threshhold' is not known"),
     (as_json(image=BASE64, **{"\ud800": 1}), 400, "is not known"),
     (as_json(image=BASE64, threshold="0.5"), 400, "threshold must be a number"),
+    (as_json(image=BASE64, threshold=10**400), 400, "threshold must be a number"),
     (as_json(image=BASE64, threshold=True), 400, "threshold must be a number"),
     (as_json(image=BASE64, timeout=0), 400, "timeout"),
     (as_json(image=BASE64, probabilities=1), 400, "true or false"),

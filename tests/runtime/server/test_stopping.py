@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from _http_client import HttpClient
 from fake_model import sample
-from http_client import HttpClient
 from offramp_runtime import InputError
 from offramp_runtime.server import Server
 from running import PATIENCE, png

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from starlette.exceptions import HTTPException
 
 from offramp_runtime import Model
+from offramp_runtime._fields import is_number
 from offramp_runtime.server._arrays import array
 
 __all__ = ["Asked", "read"]
@@ -136,6 +136,6 @@ def _truth(name: str, value: Any) -> bool:
 
 
 def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if not is_number(value):
         raise HTTPException(400, f"{name} must be a number")
-    return value
+    return float(value)
