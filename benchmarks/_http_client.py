@@ -29,7 +29,7 @@ class HttpClient:
         """
         head = f"POST {path} HTTP/1.1\r\nHost: test\r\nContent-Type: {kind}\r\n"
         length = f"Content-Length: {len(body)}\r\n\r\n"
-        if self._streams is None:
+        if self._streams is None or self._streams[0].at_eof():  # an idle connection that the server ended
             self._streams = await asyncio.open_connection(self._address.hostname, self._address.port)
         reader, writer = self._streams
         writer.write((head + length).encode() + body)

@@ -23,6 +23,7 @@ __all__ = ["Server", "serve"]
 
 MOST_CONNECTIONS = 4096
 BACKLOG = 2048
+KEEP_ALIVE = 65  # seconds between requests; load balancers give up after 60, and are to be the first
 
 
 class _Server(uvicorn.Server):
@@ -83,6 +84,7 @@ class Server:
                 loop="asyncio",
                 lifespan="on",
                 backlog=BACKLOG,
+                timeout_keep_alive=KEEP_ALIVE,
                 log_config=None,  # the program's own
                 log_level="error",
                 access_log=False,
