@@ -1,4 +1,4 @@
-"""`serve run` starts a bundle on a Ray of its own, and it answers as the model does."""
+"""`serve run` starts a bundle on a local Ray, and it answers as the model does."""
 
 import os
 import signal
@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from tiny_bundles import SIZE, ImageNet, write_bundle
 
 SOURCE = Path(__file__).parents[2] / "runtime" / "src"
+PATIENT = {f"RAY_SERVE_PROXY_{check}_CHECK_TIMEOUT_S": "200" for check in ("READY", "HEALTH")}  # seconds
 SERVE = Path(sysconfig.get_path("scripts")) / "serve"
 
 
@@ -34,7 +35,20 @@ def bundle(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def client(bundle, tmp_path_factory):
+def cluster():
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
+    with pytest.MonkeyPatch.context() as patch:  # what Serve starts there has the environment of the node
+        for name, value in (PATIENT | {"PYTHONPATH": str(SOURCE)}).items():
+            patch.setenv(name, value)
+        cluster = Cluster(initialize_head=True, head_node_args=node)
+    yield cluster
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def client(bundle, cluster, tmp_path_factory):
     """A client of the bundle that `serve run` has started."""
     folder, port = tmp_path_factory.mktemp("serve"), free_port()
     application = {
@@ -45,7 +59,7 @@ def client(bundle, tmp_path_factory):
     }
     options = {"http_options": {"host": "127.0.0.1", "port": port}, "applications": [application]}
     (folder / "serve.yaml").write_text(yaml.safe_dump(options))
-    environment = os.environ | {"RAY_ADDRESS": "local", "PYTHONPATH": str(SOURCE)}
+    environment = os.environ | PATIENT | {"RAY_ADDRESS": cluster.address, "PYTHONPATH": str(SOURCE)}
     with (folder / "log").open("wb") as log:
         words = [sys.executable, SERVE, "run", folder / "serve.yaml"]
         process = subprocess.Popen(words, env=environment, stdout=log, stderr=log)
