@@ -39,6 +39,11 @@ def test_from_training_to_evaluation(offramp, refused, result_of, folder):
         code, out, err = offramp("eval", "run", "--net", "mine.py:bert", *other, "--json")
         assert code == 0, err
         assert json.loads(out)["exits"] == result["exits"]
+    words = ("report", "run", "--net", "mine.py:bert", "--out", "r.html", "--batches", 1, "--no-times")
+    code, _, err = offramp(*words)
+    assert code == 0, err
+    page = (folder / "r.html").read_text()
+    assert "no pictures of dfs: the samples are no images" in page and "Exits taken" in page
     (folder / "words").rename("moved")
     line = refused("eval", "run", "--net", "mine.py:bert")
     assert "no such folder" in line and "--set tokenizer=..." in line

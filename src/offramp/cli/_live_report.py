@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 from offramp.cli._net import net_of
 from offramp.cli._report import full_page
 from offramp.distributed.launch import is_first
+from offramp.errors import error_text
 from offramp.reports.html import check_page, report_of_training, write_page
+from offramp.say import say
 
 __all__ = ["LiveReport"]
 
@@ -36,6 +37,7 @@ class LiveReport:
         self.folder = folder
         self._due = 0.0
         self._behind = False
+        self._told = ""
 
     def __enter__(self) -> LiveReport:
         return self
@@ -62,4 +64,7 @@ class LiveReport:
         try:
             write_page(self.path, page())
         except Exception as error:  # whatever it is, the training is worth more
-            warnings.warn(f"the report is not up to date: {error}", stacklevel=2)
+            line = f"offramp train: warning: the report is not up to date: {error_text(error)}"
+            if line != self._told:
+                say(line)
+            self._told = line

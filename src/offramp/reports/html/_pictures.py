@@ -17,6 +17,7 @@ from offramp.exits.exit_logits import target_of
 from offramp.exits.policy import Policy
 from offramp.reports.budget import Measured
 from offramp.runs import Run
+from offramp.runs.sets import recorded_transform
 from offramp.runs.targets import targets_from_json
 from offramp.tasks.classification import NO_LABEL
 
@@ -132,10 +133,12 @@ def _labelled(run: Run) -> Iterator[Tensor]:
         UserError: They are no images.
     """
     target = target_of(run.net)
+    if "sets" in run.record["data"]:
+        raise UserError("the samples are of several sets")
     for batch in run.batches("test"):
         images = batch.inputs
         if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] not in (1, 3):
-            raise UserError("for the samples are no images of one or three channels")
+            raise UserError("the samples are no images of one or three channels")
         labels = batch.targets.get(target)
         if labels is not None:
             known = labels != NO_LABEL if labels.ndim == 1 else torch.ones(len(labels), dtype=torch.bool)
@@ -144,7 +147,8 @@ def _labelled(run: Run) -> Iterator[Tensor]:
 
 def _levels(image: Tensor, run: Run) -> Tensor:
     """An image as levels 0 ... 255, uint8 ``[H, W, C]``; floats on another scale from end to end."""
-    mean, std = (torch.tensor(run.record["normalisation"][key]).view(-1, 1, 1) for key in ("mean", "std"))
+    transform = recorded_transform(run.record)
+    mean, std = (torch.tensor(levels).view(-1, 1, 1) for levels in (transform.mean, transform.std))
     values = image.float().cpu() * std + mean
     if values.min() < -0.01 or values.max() > 1.01:
         values = (values - values.min()) / (values.max() - values.min()).clamp(min=1e-12)
@@ -156,7 +160,7 @@ def _encoded(levels: Tensor) -> str:
     try:
         from PIL import Image
     except ModuleNotFoundError as error:
-        raise UserError("for pillow is missing: pip install 'offramp[report]'") from error
+        raise UserError("pillow is missing: pip install 'offramp[report]'") from error
     array: Any = levels.numpy()
     image = Image.fromarray(array if array.shape[2] == 3 else array[:, :, 0])
     image.thumbnail((SIDE, SIDE))
