@@ -202,10 +202,10 @@ def main() -> None:
     samples = samples_of(offramp.Run.open(args.run), offramp_runtime.load(args.bundle), args.images)
     command = [sys.executable, "-c", SERVE, args.bundle]
     rows: list[dict[str, Any]] = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
-            assert process.stdout is not None
-            url = process.stdout.readline().split()[-1]
+            assert process.stderr is not None
+            url = process.stderr.readline().split()[-1]
             asyncio.run(Load(url, samples, "static", Outcome()).closed(64, 1000))  # to warm up
             settings = vars(args) | {"run": Path(args.run).name, "bundle": Path(args.bundle).name}
             for load, found in measured(args, url, samples):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+from pathlib import Path
 
 import pytest
 from fake_model import FakeModel, sample
+from offramp_runtime.server import app
 from running import png, running
 
 IMAGE = {"Content-Type": "image/png"}
@@ -177,6 +180,16 @@ def test_a_fault_of_the_model_is_its_request_s_alone(client, caplog):
     bad = client.post("/predict", content=png(sample(198, 1)), headers=IMAGE)
     assert (bad.status_code, bad.json()["error"]) == (400, "the confidence of exit 1 is not a number")
     assert client.post("/predict", content=png(SURE), headers=IMAGE).json() == ANSWER
+
+
+def test_the_docs_name_every_path_metric_and_status_there_is(client):
+    page = (Path(__file__).parents[3] / "docs" / "server.md").read_text()
+    paths = {route.path for route in app(FakeModel()).routes}
+    assert {*re.findall(r"^\| `(?:GET|POST) (\S+)`", page, re.MULTILINE)} == paths
+    metrics = {line.split()[2] for line in client.get("/metrics").text.splitlines() if "# TYPE" in line}
+    assert {*re.findall(r"^\| `(offramp_\w+)", page, re.MULTILINE)} == metrics
+    for status in (status for _, status, _ in REFUSED):
+        assert re.search(rf"^\|.*\b{status}\b.* \|", page, re.MULTILINE)
 
 
 def test_the_model_says_what_it_reads(client):

@@ -22,10 +22,11 @@ from running import PATIENCE, png
 from tiny_bundles import CLASSES, SIZE, ImageNet, write_bundle
 
 SLOW = """
+import sys
 from fake_model import FakeModel
 from offramp_runtime.server import Server
 server = Server(FakeModel(seconds=0.005), port=0)
-print("served at", server.url, flush=True)
+print("served at", server.url, file=sys.stderr, flush=True)
 server.run()
 """
 BUNDLE = """
@@ -48,7 +49,7 @@ def serving(program, *words):
         text=True,
     )
     try:
-        yield process, process.stdout.readline().rpartition(" ")[2].strip()
+        yield process, process.stderr.readline().rpartition(" ")[2].strip()
         said, errors = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()

@@ -8,6 +8,7 @@ import math
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -109,7 +110,7 @@ class Server:
 
 
 def serve(bundle: str | os.PathLike[str], *, threads: int | None = None, **settings: Any) -> None:
-    """Load a bundle, say where it is served, and serve it until SIGTERM or Ctrl+C.
+    """Load a bundle, say where it is served (on stderr), and serve it until SIGTERM or Ctrl+C.
 
     Args:
         bundle: The folder.
@@ -123,7 +124,7 @@ def serve(bundle: str | os.PathLike[str], *, threads: int | None = None, **setti
     server = Server(load(bundle, threads=threads), **settings)
     gc.collect()
     gc.freeze()  # the model stays: the collector, which stops all threads, need not look at it
-    print(f"{bundle} is served at {server.url}", flush=True)
+    print(f"{bundle} is served at {server.url}", file=sys.stderr, flush=True)
     server.run()
 
 
