@@ -117,6 +117,20 @@ def test_forks_cut_in_the_second_period_alone(monkeypatch):
     assert moved(cut[3], plain[3])
 
 
+@pytest.mark.parametrize(("name", "trained"), [("mixed", "heads.2"), ("branch-wise", "heads.0")])
+def test_heads_have_their_own_rate_where_one_exit_is_trained(monkeypatch, name, trained):
+    """At a small rate the way of a parameter is proportional to it."""
+    recipe = RECIPE.replace(epochs=3, lr=1e-4, weight_decay=0.0, schedule="constant")
+    ways = []
+    for factor in (1.0, 3.0):
+        with monkeypatch.context() as patch:
+            before, after, *_ = states(patch, three_exits(), name, recipe, head_lr_factor=factor)
+        ways.append({key: after[key] - before[key] for key in before})
+    for key, factor in ((f"{trained}.3.weight", 3.0), ("stages.0.0.weight", 1.0)):
+        assert ways[0][key].abs().max() > 0
+        torch.testing.assert_close(ways[1][key], factor * ways[0][key], rtol=0.05, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", [*REGIMES, "mixed+dfs+cagrad", "mixed+dr-mgf", "disjoint+kd"])
 @pytest.mark.parametrize("epochs", [2, 3])
 def test_a_stopped_run_goes_on_within_and_between_periods(tmp_path, name, epochs):

@@ -82,6 +82,7 @@ def context_of(
     """
     if period.begin is not None:
         period.begin()
+    whole = net
     if period.output is not None:
         name = [*tasks][period.output]
         net, tasks = Branch(net, period.output), {name: tasks[name]}  # type: ignore[arg-type]
@@ -96,7 +97,7 @@ def context_of(
     bound = BoundMethod(method, net, recipe.seed).to(fabric.device)
 
     def optimizer(parameters: Iterable[Any]) -> _FabricOptimizer:
-        groups = grouped(parameters, recipe, net, bound)
+        groups = grouped(parameters, recipe, whole, bound)
         taking_steps = bound.optimizer(build_optimizer(groups, recipe), recipe.clip)
         return cast("_FabricOptimizer", fabric.setup_optimizers(taking_steps))
 
