@@ -245,6 +245,10 @@ WRONG = {
     "no weights": (lambda s: {"epoch": 3, "lr": 0.1}, "holds ['epoch', 'lr'] and no weights by name"),
     "numbers for names": (lambda s: dict(enumerate(s.values())), "and no weights by name"),
     "empty": (lambda s: {}, "holds [] and no weights by name"),
+    "no values": (
+        lambda s: s | {"stages.1.0.bias": torch.ones(4, device="meta")},
+        "holds stages.1.0.bias without its values, on device meta",
+    ),
     "two": (lambda s: {"state_dict": s, "model": s}, "holds weights under state_dict and model"),
     "objects": (lambda s: {"model": s, "args": Settings()}, "holds more than weights and could run code"),
     "a net": (lambda s: tiny_net(), "holds more than weights and could run code"),
@@ -273,6 +277,12 @@ def test_a_file_of_something_else_is_one_line(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=r"no (safetensors )?file"):
         load_pretrained(tiny_net(), tmp_path / name)
+
+
+def test_a_file_without_weights_is_one_line(tmp_path):
+    save_file({}, tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match=r"w.safetensors holds no weights; save the weights alone"):
+        load_pretrained(tiny_net(), tmp_path / "w.safetensors")
 
 
 def test_a_damaged_file_is_one_line(tmp_path):

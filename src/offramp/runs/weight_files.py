@@ -88,13 +88,17 @@ def read_weights(source: object) -> WeightFile:
             ``state_dict``, or has one among other plain values under a usual name such as ``model``.
 
     Raises:
-        UserError: As :func:`weight_file`; or the file cannot be read, is damaged, holds no weights, or
-            objects that could run code.
+        UserError: As :func:`weight_file`; or the file cannot be read, is damaged, holds no weights or none
+            with values, or objects that could run code.
     """
     path = weight_file(source)
     data = read_bytes(path)
     safe = path.suffix == ".safetensors" or data[8:9] == b"{"
     tensors = _of_safetensors(data, path) if safe else _of_torch(data, path)
+    if not tensors:
+        raise UserError(f"{path} holds no weights; {SAVE}")
+    if empty := [name for name, tensor in tensors.items() if tensor.is_meta]:
+        raise UserError(f"{path} holds {empty[0]} without its values, on device meta; give a file with them")
     run_or_file = path_of("init", source, "weights").expanduser().resolve()
     return WeightFile(str(run_or_file), checksum(data), tensors)
 
