@@ -225,6 +225,26 @@ def test_a_last_exit_that_would_stay_random_is_refused_with_a_way_out(first, tmp
     fit(tiny_net(), tiny_data(), name, recipe, tmp_path / "run", quiet=True, init=tmp_path / "mixed")
 
 
+def test_layers_of_heads_that_would_rest_at_random_are_refused_with_a_way_out(tmp_path):
+    """imta-2 trains classifiers alone; ztw trains what is below them too."""
+
+    def net(*below):
+        made = tiny_net()
+        made.heads[0] = nn.Sequential(*made.heads[0][:2], *below, nn.Linear(4, 3))
+        return made
+
+    weights, recipe = tmp_path / "w.pt", RECIPE.replace(epochs=2)
+    torch.save({k: v for k, v in tiny_net().state_dict().items() if "heads.0" not in k}, weights)
+    hidden = (nn.Linear(4, 4), nn.ReLU())
+    with pytest.raises(UserError, match=r"'imta-2' leaves the layers of heads.0 .* by the method mixed"):
+        fit(net(*hidden), tiny_data(), "imta-2", recipe, tmp_path / "run", quiet=True, init=weights)
+    assert not (tmp_path / "run").exists()
+    fit(net(*hidden), tiny_data(), "ztw", recipe, quiet=True, init=weights)
+    fit(net(nn.LayerNorm(4)), tiny_data(), "imta-2", recipe, quiet=True, init=weights)
+    fit(net(*hidden), tiny_data(), "mixed", recipe, tmp_path / "mixed", quiet=True, init=weights)
+    fit(net(*hidden), tiny_data(), "imta-2", recipe, tmp_path / "run", quiet=True, init=tmp_path / "mixed")
+
+
 class Backbone(nn.Sequential):
     """A network of one's own."""
 

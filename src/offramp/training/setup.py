@@ -29,7 +29,7 @@ from offramp.training._layout import with_layout
 from offramp.training._method_checks import check_method, check_samples
 from offramp.training._start import give_weights
 from offramp.training.threads import take_threads
-from offramp.training.trained_backbone import check_last_exit
+from offramp.training.trained_backbone import check_given_heads
 
 __all__ = ["Setup", "set_up"]
 
@@ -106,7 +106,7 @@ def set_up(
     if before is not None:
         record["net"] = before["net"]  # a place of code as it was spelled when the run began
     noted, notes = give_weights(net, given, folder, before, finished=finished)
-    check_last_exit(method, net, noted)
+    check_given_heads(method, net, noted)
     return Setup(data, method, recipe, augment, clean, record | noted, before, finished, notes)
 
 

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from offramp.errors import UserError, shown
 from offramp.methods import Method
 from offramp.nets import NETS, MultiExitNet, Net
+from offramp.nets.head_parts import head_parts
 from offramp.nets.text import parse_net
 
-__all__ = ["check_last_exit", "check_trained_backbone"]
+__all__ = ["check_given_heads", "check_trained_backbone"]
 
 
 def check_trained_backbone(method: Method, net: str, init: str | Path | None) -> None:
@@ -32,8 +35,8 @@ def check_trained_backbone(method: Method, net: str, init: str | Path | None) ->
         )
 
 
-def check_last_exit(method: Method, net: Net, record: Mapping[str, Any]) -> None:
-    """Refuse to train heads alone where the weights that were given had none for the last exit.
+def check_given_heads(method: Method, net: Net, record: Mapping[str, Any]) -> None:
+    """Refuse to train heads alone where a part of them that rests had no weights among those that were given.
 
     Args:
         method: The method with its options.
@@ -46,9 +49,22 @@ def check_last_exit(method: Method, net: Net, record: Mapping[str, Any]) -> None
     noted = record.get("init")
     if noted is None or method.regime.trains_backbone or not isinstance(net, MultiExitNet):
         return
-    shallow = {f"heads.{k}" for k in range(net.num_exits - 1)}
-    if left := [head for head in noted["as_initialised"] if head not in shallow]:
-        raise UserError(
-            f"{shown(method.name)} leaves the last exit as it is, and {noted['source']} has no {left[0]} "
-            "that fits these classes; train it first, e.g. by the method mixed with this init"
-        )
+    shallow = {f"heads.{k}": head for k, head in enumerate([*net.heads][:-1])}
+    remedy = "train it first, e.g. by the method mixed with this init"
+    for place in noted["as_initialised"]:
+        if place not in shallow:
+            raise UserError(
+                f"{shown(method.name)} leaves the last exit as it is, and {noted['source']} has no {place} "
+                f"that fits these classes; {remedy}"
+            )
+        if method.regime.bodies_rest and _is_random(shallow[place], shown(method.name)):
+            raise UserError(
+                f"{shown(method.name)} leaves the layers of {place} below its classifier as they are, and "
+                f"{noted['source']} has no {place} that fits; {remedy}"
+            )
+
+
+def _is_random(head: nn.Module, method: str) -> bool:
+    """Whether a head that is not trained computes its feature by random weights; norm layers begin with 1."""
+    (parts,) = head_parts([head], method)
+    return any(p.dim() > 1 for p in parts.body.parameters())

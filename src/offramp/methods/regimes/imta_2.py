@@ -28,6 +28,7 @@ class InlineCollaboration(HeadsAlone):
     """
 
     reads_epochs = ()
+    bodies_rest = True
     idle = ("fork", "loop")
 
     def new_heads(self, net: MultiExitNet, method: str) -> list[nn.Module]:  # noqa: D102

@@ -53,11 +53,13 @@ class Regime:
         idle: Axes on which a part of a method would have nothing to do.
         plain_first: Whether a period comes first that trains the net as if its forks were plain.
         lasting: Whether the trained net has other heads than the net before.
+        bodies_rest: Whether the layers of heads below their classifiers stay as they are.
     """
 
     idle: ClassVar[tuple[str, ...]] = ()
     plain_first: ClassVar[bool] = False
     lasting: ClassVar[bool] = False
+    bodies_rest: ClassVar[bool] = False
 
     @property
     def reads_epochs(self) -> tuple[str, ...]:
