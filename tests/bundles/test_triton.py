@@ -60,11 +60,12 @@ def exported(tmp_path_factory):
 
 
 def test_each_model_has_a_folder_of_its_name_and_a_first_version(exported):
-    _, repository, names = exported
+    bundle, repository, names = exported
     assert sorted(path.name for path in repository.iterdir()) == sorted(names)
     for name in names:
         files = {str(path.relative_to(repository / name)) for path in (repository / name).rglob("*.*")}
-        assert files == {"config.pbtxt", "labels.txt", "1/model.onnx", "1/weights.bin"}
+        assert files == {"config.pbtxt", "labels.txt", "policy.json", "1/model.onnx", "1/weights.bin"}
+        assert Policy.open(repository / name / "policy.json") == Policy.open(bundle / "policy.json")
         assert parsed((repository / name / "config.pbtxt").read_text()).name == name
         assert (repository / name / "labels.txt").read_text().split("\n") == ["cat", "a dog", "c"]
 

@@ -33,6 +33,7 @@ __all__ = ["export_repository", "write_repository"]
 
 MAX_BATCH = 64
 LABELS = "labels.txt"
+POLICY = "policy.json"
 TYPES = {"float16": "FP16", "float32": "FP32", "float64": "FP64"}  # others: numpy's names, in capitals
 
 
@@ -72,7 +73,7 @@ def write_repository(bundle: Path, out: Path) -> list[str]:
         The names of the models.
     """
     manifest = json.loads((bundle / "manifest.json").read_bytes())
-    thresholds = threshold_rows(json.loads((bundle / "policy.json").read_bytes()))
+    thresholds = threshold_rows(json.loads((bundle / POLICY).read_bytes()))
     graph = onnx.load(bundle / MODEL, load_external_data=False)
     name = re.sub(r"[^\w.-]+", "-", manifest["net"], flags=re.ASCII).strip("-.")
     models = {name: (_fixed(graph, thresholds), config(name, manifest, batched=True))}
@@ -84,6 +85,7 @@ def write_repository(bundle: Path, out: Path) -> list[str]:
         folder.mkdir(parents=True)
         (folder / MODEL).write_bytes(model.SerializeToString(deterministic=True))
         shutil.copyfile(bundle / WEIGHTS, folder / WEIGHTS)
+        shutil.copyfile(bundle / POLICY, folder.parent / POLICY)
         (folder.parent / "config.pbtxt").write_text(text, encoding="utf-8")
         (folder.parent / LABELS).write_text("\n".join(_labels(manifest)), encoding="utf-8")
     return [*models]

@@ -68,15 +68,14 @@ class ExportCommand:
         if policy is None:
             policy = calibrate(run, budget=self.budget, risk=self.risk)
         if self.layout == "triton":
-            noun, parts, names = (
-                "repository",
-                "models",
-                export_repository(run, policy, out, precision=self.precision),
-            )
+            noun, parts = "repository", "models"
+            names = export_repository(run, policy, out, precision=self.precision)
+            written = out / names[0] / "policy.json"
         else:
             noun, parts = "bundle", "files"
             names = sorted(path.name for path in export(run, policy, out, precision=self.precision).iterdir())
-            policy = Policy.open(out / "policy.json")  # that of 8 bits is another
+            written = out / "policy.json"
+        policy = Policy.open(written)  # that of 8 bits is another
         document: dict[str, Any] = {
             "run": self.run_folder, noun: self.out, parts: names, **policy_document(policy),
         }  # fmt: skip
