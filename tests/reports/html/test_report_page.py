@@ -68,17 +68,16 @@ def test_the_curves_are_the_log(make_run, read):
     folders = [make_run(f"joint-{s}", seed=s, val=(40.0 + s, 50.0)) for s in (0, 2)]
     for seed, folder in zip((0, 2), folders, strict=True):
         lines = ["epoch,seconds,train_loss_1,train_loss_2,val_top1_1,val_top1_2"]
-        lines += [f"{epoch},1,{2.5 - seed},nan,{40 + seed + epoch},50" for epoch in (1, 2)]
+        losses = [f"{2.5 - seed},nan", f"{2.5 - seed},nan", "nan,nan", f"{2.5 - seed},nan"]
+        lines += [f"{epoch},1,{loss},{40 + seed + epoch},50" for epoch, loss in enumerate(losses, 1)]
         (folder / "metrics.csv").write_text("\n".join([*lines, ""]))
     page = read(report(folders, quick=True))
     metric, loss = (spec["data"]["values"] for spec in page.data["charts"].values())
     first = [value for value in metric if value["of"] == "exit 1"]
-    assert [(value["x"], value["y"]) for value in first] == [(1, 42.0), (2, 43.0)]
+    assert [(value["x"], value["y"]) for value in first] == [(1, 42.0), (2, 43.0), (3, 44.0), (4, 45.0)]
     assert first[0]["high"] - first[0]["y"] == pytest.approx(statistics.stdev([41, 43]))
-    assert [(value["of"], value["y"]) for value in loss] == [
-        ("exit 1", 1.5),
-        ("exit 1", 1.5),
-    ]  # NaN is no point
+    assert {value["of"] for value in loss} == {"exit 1"}  # of exit 2 there is none
+    assert [value["y"] for value in loss] == [1.5, 1.5, None, 1.5]  # None is a gap
 
 
 def test_every_chart_is_one_that_vega_lite_draws(groups, read):

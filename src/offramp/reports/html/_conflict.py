@@ -9,7 +9,7 @@ from typing import Any
 from offramp.errors import UserError
 from offramp.reports.comparison import Comparison
 from offramp.reports.html._charts import categories, keys_of, quantity, scale_of, spec
-from offramp.reports.html._parts import Cell, Chart, Key, Legend, Section, Table, refusals
+from offramp.reports.html._parts import Cell, Chart, Key, Legend, Section, Table, named, refusals
 from offramp.tasks.outputs import are_exits, column
 from offramp.text_table import four_digits, signed
 
@@ -71,7 +71,7 @@ def _parts(measured: Measured, outputs: Sequence[str]) -> Iterator[Any]:
     yield Chart("By output", panels, shows)
     rows: list[list[Cell | str]] = [
         [
-            Cell(key.label, "", key.colour),
+            named(key),
             _correlation(run["conflict"]["r"]),
             *(_pair(output["mean_conflict"], output["mean_gain"]) for output in run["conflict"]["exits"]),
         ]

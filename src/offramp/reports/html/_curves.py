@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from math import isfinite
+from math import isfinite, nan
 from typing import Any
 
 from offramp.reports.html._charts import exit_colour, keys_of, lines
@@ -32,14 +32,16 @@ class _Course:
     label: str
     logs: Sequence[Rows]
 
-    def values(self, column: str) -> list[tuple[int, Spread]]:
-        """Epoch and value over the seeds, up to the last epoch that all have; where it is a number."""
+    def values(self, column: str) -> list[tuple[int, Spread | None]]:
+        """Epoch and value over the seeds, up to the last epoch that all have; None where it is no number.
+
+        A column of which no epoch has a number has no values.
+        """
         found = []
         for rows in zip(*self.logs, strict=False):
-            values = [row[column] for row in rows if isfinite(row.get(column, float("nan")))]
-            if values:
-                found.append((int(rows[0]["epoch"]), spread(values)))
-        return found
+            values = [row[column] for row in rows if isfinite(row.get(column, nan))]
+            found.append((int(rows[0]["epoch"]), spread(values) if values else None))
+        return found if any(value for _, value in found) else []
 
 
 def curves_section(runs: Runs) -> Section:
@@ -107,11 +109,16 @@ def _chart(title: str, courses: Sequence[_Course], of: Mapping[str, tuple[str, s
 
 
 def _values(course: _Course, column: str, label: str) -> list[dict[str, Any]]:
-    return [
-        {"of": label, "x": epoch, "y": value.mean}
-        | ({} if value.std is None else {"low": value.mean - value.std, "high": value.mean + value.std})
-        for epoch, value in course.values(column)
-    ]
+    """The points of a line; one without a value, as of an output that rests, is a gap in it."""
+    found: list[dict[str, Any]] = []
+    for epoch, value in course.values(column):
+        point: dict[str, Any] = {"of": label, "x": epoch, "y": None}
+        if value is not None:
+            point["y"] = value.mean
+            if value.std is not None:
+                point |= {"low": value.mean - value.std, "high": value.mean + value.std}
+        found.append(point)
+    return found
 
 
 def _outputs_legend(outputs: Sequence[str]) -> list[Key]:

@@ -8,7 +8,7 @@ from typing import Any
 from offramp.reports.columns import has_tasks
 from offramp.reports.groups import Group
 from offramp.reports.html._charts import categories, keys_of, quantity, scale_of, spec
-from offramp.reports.html._parts import Cell, Chart, Legend, Table, with_aside
+from offramp.reports.html._parts import Cell, Chart, Legend, Table, named, with_aside
 from offramp.reports.html._score import Score
 from offramp.reports.paired import Difference
 from offramp.tasks.outputs import column, heading
@@ -27,7 +27,7 @@ def difference_parts(groups: Sequence[Group], scores: Sequence[Score]) -> Iterat
         cells = [_difference(each, score) for each, score in zip(found, scores, strict=True)]
         if not any(found):
             cells[0] = Cell("no common seed", "quiet")
-        rows.append([Cell(group.label, "", key.colour), *cells])
+        rows.append([named(key), *cells])
         values += [
             {"of": group.label, "x": column(score.title), "y": each.mean, "low": each.low, "high": each.high}
             for each, score in zip(found, scores, strict=True)

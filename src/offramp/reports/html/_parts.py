@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-__all__ = ["Cell", "Chart", "Key", "Legend", "Note", "Section", "Table", "refusals", "with_aside"]
+__all__ = ["Cell", "Chart", "Key", "Legend", "Note", "Section", "Table", "named", "refusals", "with_aside"]
 
 
 class Cell(NamedTuple):
@@ -17,12 +17,14 @@ class Cell(NamedTuple):
         tone: ``"better"`` or ``"worse"`` of a difference that is decided; ``"quiet"`` of what matters less.
         colour: Of a swatch before the text, which joins a row to its line in the charts.
         aside: Behind the text, in smaller letters.
+        hollow: Whether the swatch is a ring, as of a dashed line.
     """
 
     text: str
     tone: str = ""
     colour: str = ""
     aside: str = ""
+    hollow: bool = False
 
 
 def with_aside(text: str, tone: str = "") -> Cell:
@@ -62,6 +64,11 @@ class Key(NamedTuple):
     label: str
     colour: str
     dash: str = ""
+
+
+def named(key: Key) -> Cell:
+    """The cell that names the row of a line of the legend."""
+    return Cell(key.label, colour=key.colour, hollow=bool(key.dash))
 
 
 @dataclass(frozen=True)

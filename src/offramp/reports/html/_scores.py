@@ -9,7 +9,7 @@ from offramp.reports.comparison import Comparison
 from offramp.reports.groups import Group, costs_once
 from offramp.reports.html._charts import keys_of
 from offramp.reports.html._differences import difference_parts
-from offramp.reports.html._parts import Cell, Note, Section, Table, with_aside
+from offramp.reports.html._parts import Cell, Note, Section, Table, named, with_aside
 from offramp.reports.html._runs import Runs
 from offramp.reports.html._score import Score, scores_of
 from offramp.reports.paired import Spread
@@ -65,7 +65,7 @@ def _means(groups: Sequence[Group], scores: Sequence[Score], of_epochs: str) -> 
             rows.append(row)
     for group, key in zip(groups, keys_of([group.label for group in groups]), strict=True):
         cells = [_spread(score.of(group), score.places) for score in scores]
-        rows.append([Cell(group.label, "", key.colour), *cells])
+        rows.append([named(key), *cells])
     metrics = {heading(output.primary) for output in result.outputs.values()}
     what = f"{metrics.pop().capitalize()} by {noun}" if len(metrics) == 1 else f"Metrics by {noun}"
     shows = (
@@ -90,7 +90,7 @@ def _training(groups: Sequence[Group]) -> Table:
         epochs = group.joint_epochs
         rows.append(
             [
-                Cell(group.label, "", key.colour),
+                named(key),
                 ", ".join(map(str, group.seeds)),
                 group.passes,
                 "" if epochs is None else f"{epochs:.4g}",

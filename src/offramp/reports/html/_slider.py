@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from offramp.exits.calibration.published import NOBODY
 from offramp.reports.budget_groups import BudgetGroup, MeanPoint
 from offramp.reports.html._charts import exit_colour
-from offramp.reports.html._parts import Cell, Chart, Key, Legend, Table
+from offramp.reports.html._parts import Cell, Chart, Key, Legend, Table, named
 from offramp.reports.html._slider_charts import accuracy_chart, exits_chart
 from offramp.text_table import count
 
@@ -134,7 +134,7 @@ def _table(groups: Sequence[SlidingGroup], cells: Sequence[Sequence[str]]) -> Ta
     """The table at the position where the slider starts."""
     header = ["method", "right %", "operations", "of the\nwhole %", "time of\na sample", "thresholds"]
     rows: list[list[Cell | str]] = [
-        [Cell(each.key.label, "", each.key.colour), *texts] for each, texts in zip(groups, cells, strict=True)
+        [named(each.key), *texts] for each, texts in zip(groups, cells, strict=True)
     ]
     shows = (
         f"Operations of a sample, counted as {groups[0].group.curves[0].convention}, without heads at which "
@@ -149,4 +149,7 @@ def _table(groups: Sequence[SlidingGroup], cells: Sequence[Sequence[str]]) -> Ta
 
 
 def _duration(seconds: float) -> str:
-    return f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+    """A time to three digits."""
+    number, unit = (seconds, "s") if seconds >= 1 else (1000 * seconds, "ms")
+    places = 0 if number >= 100 else 1 if number >= 10 else 2 if number >= 1 else 3
+    return f"{number:.{places}f} {unit}"
