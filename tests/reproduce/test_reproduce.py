@@ -5,11 +5,12 @@ import json
 import pytest
 
 import offramp
+from offramp import UserError
 from offramp.cli import main
 from offramp.nets.text import build
 from offramp.papers.catalogue import TABLES
 from offramp.reports import compare
-from offramp.reproduce import plan
+from offramp.reproduce import plan, reproduce
 from offramp.sweeps import SweepResult
 
 TABLE_4 = ["reproduce", "dfs-table4", "--stand-in", "CIFAR-100=digits", "--scale", "1/300"]
@@ -61,6 +62,27 @@ def test_the_same_command_goes_on_and_trains_nothing_twice(reproduced, capfd):
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("seed-*/*")}
     said = printed(capfd, "sweep", out / "sweep.yaml")  # which is what it was
     assert "2 runs, 2 finished" in said.err
+
+
+@pytest.mark.parametrize("name", ["sweep.yaml", "reproduction.txt", "reproduction.json"])
+def test_files_of_another_origin_are_not_replaced(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    planned = plan("dfs-table4", stand_in="CIFAR-100=digits", scale="1/300", out=tmp_path)
+    with pytest.raises(UserError, match=f"{name} is there, and the report of dfs-table4 would replace it"):
+        reproduce(planned, quiet=True)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_the_report_of_another_figure_is_not_replaced(tmp_path):
+    reproduce(plan("dr-mgf-fig3", out=tmp_path, scale="1/100"))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    reproduce(plan("dr-mgf-fig3", out=tmp_path, scale="1/100"))
+    planned = plan("dfs-table4", stand_in="CIFAR-100=digits", scale="1/300", out=tmp_path)
+    with pytest.raises(UserError, match="with the reproduction of 'dr-mgf-fig3', and"):
+        reproduce(planned, quiet=True)
+    assert before.keys() == {*tmp_path.iterdir()}
+    assert before[tmp_path / "reproduction.txt"] == (tmp_path / "reproduction.txt").read_bytes()
 
 
 def test_a_dry_run_writes_nothing(tmp_path, capfd, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -9,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from offramp.checks import of_kind, word_of
-from offramp.errors import UserError
-from offramp.plain_json import plain_json
+from offramp.errors import UserError, shown
+from offramp.plain_json import parse_json, plain_json
 from offramp.reproduce.catalogue import COMPUTATIONS, EXPERIMENTS, NOT_KNOWN
 from offramp.reproduce.computation import ComputationPlan, computation_plan
 from offramp.reproduce.experiment import Report
@@ -19,6 +20,8 @@ from offramp.runs.files import disk_errors
 from offramp.sweeps import sweep
 
 __all__ = ["Reproduction", "plan", "reproduce"]
+
+SWEEP, TEXT, DOCUMENT = "sweep.yaml", "reproduction.txt", "reproduction.json"
 
 
 @dataclass(frozen=True)
@@ -85,10 +88,12 @@ def reproduce(planned: Plan | ComputationPlan, *, jobs: int = 1, quiet: bool = F
         quiet: Say nothing while it runs.
 
     Raises:
-        UserError: A mistake that is found before the first run starts, or every run failed.
+        UserError: A mistake that is found before the first run starts, such as files of another origin where
+            the report would go; or every run failed.
         Interruption: The runs were stopped; the same plan goes on.
     """
     of_kind("planned", planned, Plan | ComputationPlan, "what offramp.reproduce.plan returns")
+    _check_folder(planned)
     if isinstance(planned, ComputationPlan):
         report = planned.computation.report(planned)
         return _written(planned, report, {}, {})
@@ -97,8 +102,34 @@ def reproduce(planned: Plan | ComputationPlan, *, jobs: int = 1, quiet: bool = F
         raise outcome.error
     report = planned.experiment.report(planned, outcome)
     failed = {failure.name: failure.reason for failure in outcome.failures}
-    found = _written(planned, report, failed, {"sweep.yaml": planned.text})
+    found = _written(planned, report, failed, {SWEEP: planned.text})
     return replace(found, error=outcome.error)
+
+
+def _check_folder(planned: Plan | ComputationPlan) -> None:
+    """Check that no file of another origin stands where the report goes.
+
+    Raises:
+        UserError: One does, or the report of another table or figure.
+    """
+    folder, name = planned.folder, planned.to_dict()["name"]
+    with disk_errors(folder):
+        there = [file for file in (SWEEP, TEXT, DOCUMENT) if os.path.lexists(folder / file)]
+        found = _reproduced(folder / DOCUMENT) if DOCUMENT in there else None
+    if there and found != name:
+        of_another = "" if found is None else f", with the reproduction of {shown(found)}"
+        raise UserError(
+            f"{folder / there[0]} is there{of_another}, and the report of {name} would replace it; choose "
+            "another folder, or move it away"
+        )
+
+
+def _reproduced(path: Path) -> Any:
+    """What a file is the report of; None, if it is none of a reproduction."""
+    try:
+        return parse_json(path.read_bytes())["name"]
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _written(
@@ -115,9 +146,9 @@ def _written(
         "failed": dict(failed),
     }
     files = {
+        DOCUMENT: plain_json(document, indent=1) + "\n",  # first, since it tells whose the others are
+        TEXT: text + "\n",
         **files,
-        "reproduction.txt": text + "\n",
-        "reproduction.json": plain_json(document, indent=1) + "\n",
     }
     with disk_errors(planned.folder):
         planned.folder.mkdir(parents=True, exist_ok=True)
