@@ -36,6 +36,7 @@ def test_the_toy_descends_as_its_closed_forms_do(tmp_path):
         ({"data": "digits"}, "dr-mgf-fig3 trains nothing and reads no data; leave `data=...` out"),
         ({"only": ["joint"], "seeds": [1]}, "leave `only=...`, `seeds=...` out"),
         ({"scale": "2"}, "scale is '2', must be a fraction"),
+        ({"out": ""}, "out is '', must be the path of a folder"),
     ],
 )
 def test_arguments_without_a_meaning_are_refused(given, says):

@@ -158,6 +158,8 @@ def test_images_of_another_size_are_cut_to_the_published_one(colours):
         ({"only": ["joint"]}, "dfs-table4 has no row 'joint'; there are: dfs beta=0.1, "),
         ({"seeds": 3}, "seeds is 3, must be a list of whole numbers"),
         ({"seeds": [0, 0]}, "must be a list of different whole numbers"),
+        ({"out": ""}, "out is '', must be the path of the folder of the runs"),
+        ({"out": 3}, "out is 3, must be the path of"),
     ],
     ids=str,
 )  # fmt: skip

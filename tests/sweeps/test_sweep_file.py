@@ -164,6 +164,7 @@ def test_a_label_of_any_length_is_a_folder(sweep_file, tmp_path):
         ({"seeds": "[1, 1]"}, "must be a list of different whole numbers"),
         ({"seeds": "[-1]"}, "seed is -1"),
         ({"net": 7}, "net is 7, must be text"),
+        ({"out": "''"}, "out is '', must be the path of the folder of the runs"),
         ({"methods": "[{method: joint, net: 7}]"}, "methods: joint: net is 7, must be text"),
         ({"lr": "fast"}, "lr is 'fast'"),
         ({"recipe": "papre"}, "did you mean 'paper'?"),

@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from offramp.checks import path_of
 from offramp.errors import UserError
 from offramp.methods import Method, method
 from offramp.output_paths import checked_path
@@ -140,5 +141,5 @@ def computation_plan(
         narrower(computation.net, fraction, methods) if computation.net else "",
         fraction,
         source_of(computation, data, stand_in) if computation.data else None,
-        checked_path(Path("runs") / computation.name if out is None else out),
+        checked_path(Path("runs") / computation.name if out is None else path_of("out", out, "a folder")),
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from offramp.checks import of_kind
+from offramp.checks import of_kind, path_of
 from offramp.data import OpenedData
 from offramp.errors import UserError, guess, shown
 from offramp.methods import Method, method
@@ -114,11 +114,12 @@ def plan_of(
     source = source_of(experiment, data, stand_in)
     settings, opened = _settings(experiment, fraction, source)
     nets = _nets(experiment, fraction)
+    own = Path("runs") / (experiment.runs or experiment.name)
     used = {row.net or experiment.net for row in rows}
     values = {
         "data": source.text,
         "net": nets[experiment.net],
-        "out": str(Path("runs") / (experiment.runs or experiment.name)) if out is None else str(out),
+        "out": str(path_of("out", own if out is None else out, "the folder of the runs")),
         "seeds": list(experiment.seeds if seeds is None else seeds),
         "recipe": experiment.recipe,
         **settings,

@@ -164,7 +164,7 @@ def sweep_of(values: Any) -> Sweep:
     return Sweep(
         data=data,
         net=values["net"],
-        out=checked_path(values["out"]),
+        out=checked_path(path_of("out", values["out"], "the folder of the runs")),
         seeds=_seeds(values["seeds"]),
         entries=tuple(_entry(value, base, values["net"], _init(values)) for value in values["methods"]),
         threads=_threads(values.get("threads")),
