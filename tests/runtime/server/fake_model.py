@@ -46,7 +46,7 @@ class FakeModel:
         self.open = threading.Event()  # cleared, the model waits
         self.open.set()
 
-    def image_of(self, file: bytes) -> np.ndarray:
+    def image_of(self, file: bytes, *, max_pixels: int) -> np.ndarray:
         try:
             with Image.open(io.BytesIO(file)) as image:
                 assert image.size == (SIZE, SIZE), "another size"

@@ -97,6 +97,23 @@ def test_a_walk_ends_where_the_prediction_leaves(images, client):
         assert limits == pytest.approx([0.49, 0.55, None][: len(limits)], abs=1e-6)
 
 
+def test_large_images_are_decoded_one_at_a_time_and_do_not_keep_small_ones_waiting(images, client):
+    large, small = huge_png(4200), png(np.zeros((3, 9, 9), np.uint8))
+    wanted = images.model.predict(images.model.image_of(large)[None])
+
+    async def both():
+        clients = [HttpClient(str(client.base_url)) for _ in range(8)]
+        asked = [each.post("/predict", large if n % 2 else small) for n, each in enumerate(clients)]
+        answers = await asyncio.gather(*asked)
+        for each in clients:
+            each.close()
+        return answers
+
+    told = asyncio.run(both())
+    assert [status for status, _ in told] == [200] * 8
+    assert {answer["exit"] for _, answer in told[1::2]} == {wanted.exit[0]}
+
+
 def huge_png(side):
     """A whole PNG file of so many black pixels a side, which is small."""
     chunks = (

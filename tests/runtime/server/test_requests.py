@@ -81,7 +81,9 @@ CONFUSED[0, 0, 0] = 0.5
 REFUSED = [
     (as_text("{"), 400, "not JSON"),
     (as_text(b"\xff\xfe{"), 400, "not JSON"),
-    (as_text("[" * 100_000), 400, "not JSON"),
+    (as_text("[" * 500), 400, "not JSON"),
+    (as_text("[" * 90_000), 400, "more values than the inputs"),
+    (as_json(input=[0] * 3 * 8 * 8 * 5), 400, "more values than the inputs"),
     (as_text('{"input": NaN}'), 400, "NaN is no number"),
     (as_text('{"input": ' + "9" * 5000 + "}"), 400, "not JSON"),
     (as_text("[1]"), 400, "not a JSON object"),

@@ -5,19 +5,22 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from starlette.exceptions import HTTPException
 
-from offramp_runtime import Model
+from offramp_runtime import Input, Model
 from offramp_runtime._fields import is_number
+from offramp_runtime._images import MOST_PIXELS
 from offramp_runtime.server._arrays import array
 
 __all__ = ["Asked", "read"]
 
 LIMITS = ("threshold", "budget", "timeout")
-MOST_VALUES = 2**21  # of a JSON body: Python's objects take twenty times the bytes of the text
+FREE = 2**16  # values along all free axes of an input together
+SPARE = 64  # commas and brackets besides those of an input
 IMAGES = ("image/", "application/octet-stream")
 
 
@@ -40,7 +43,11 @@ class Asked(NamedTuple):
 
 
 def read(
-    model: Model, headers: Mapping[str, str], query: Sequence[tuple[str, str]], body: bytearray
+    model: Model,
+    headers: Mapping[str, str],
+    query: Sequence[tuple[str, str]],
+    body: bytearray,
+    max_pixels: int = MOST_PIXELS,
 ) -> Asked:
     """Read the body of a request.
 
@@ -50,6 +57,7 @@ def read(
             and may have limits; ``image/...`` or ``application/octet-stream`` for an image as in a file.
         query: The names and values behind the path's question mark: limits.
         body: The body.
+        max_pixels: Of an image.
 
     Raises:
         HTTPException: 415, it is of another type; 400, anything else is wrong with it.
@@ -59,18 +67,26 @@ def read(
         raise HTTPException(415, f"Content-Encoding is {encoding!r}, must be left out")
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        fields = _object(body)
-        sample = _sample(model, fields)
+        fields = _object(body, most=SPARE + sum(map(_marks, model.inputs)))
+        sample = _sample(model, fields, max_pixels)
     elif kind.startswith(IMAGES):
-        fields, sample = {}, model.image_of(bytes(body))
+        fields, sample = {}, model.image_of(bytes(body), max_pixels=max_pixels)
     else:
         raise HTTPException(415, f"Content-Type is {kind!r}, must be application/json or that of an image")
     return Asked(sample, **_limits([*fields.items(), *((name, _plain(value)) for name, value in query)]))
 
 
-def _object(body: bytearray) -> dict[str, Any]:
-    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:
-        raise HTTPException(400, f"the body has more than {MOST_VALUES} values")
+def _marks(entry: Input) -> int:
+    """How many commas and brackets the JSON of an input has at most."""
+    fixed = [length for length in entry.shape if length is not None]
+    values = math.prod(fixed) * (FREE if len(fixed) < len(entry.shape) else 1)
+    return values * (len(entry.shape) + 1)
+
+
+def _object(body: bytearray, most: int) -> dict[str, Any]:
+    """The object of a JSON text, which is not parsed if it has more commas and brackets: that stops all threads."""
+    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > most:
+        raise HTTPException(400, "the body has more values than the inputs of this model")
     try:
         fields = json.loads(body, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
@@ -84,12 +100,12 @@ def _no_number(name: str) -> float:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def _sample(model: Model, fields: dict[str, Any]) -> Any:
+def _sample(model: Model, fields: dict[str, Any], max_pixels: int) -> Any:
     """The sample, which is taken out of the fields."""
     if ("image" in fields) == ("input" in fields):
         raise HTTPException(400, 'the body must have one of "image" (base64) and "input" (numbers)')
     if "image" in fields:
-        return model.image_of(_decoded(fields.pop("image")))
+        return model.image_of(_decoded(fields.pop("image")), max_pixels=max_pixels)
     value, names = fields.pop("input"), [each.name for each in model.inputs]
     named = value if isinstance(value, Mapping) or len(names) > 1 else {names[0]: value}
     if not isinstance(named, Mapping) or set(named) != {*names}:

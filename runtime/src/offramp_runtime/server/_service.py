@@ -25,7 +25,8 @@ from offramp_runtime.server._walk import told, walk
 __all__ = ["Service"]
 
 BODIES = 16  # how many of the largest bodies there is room for
-READERS = 2  # threads that decode bodies; each may hold one decoded image
+READERS = 2  # threads that decode bodies
+SMALL = 2**24  # pixels of an image, that of any telephone; larger ones are decoded one at a time
 WALKS = 16  # that wait at a time
 T = TypeVar("T")
 
@@ -62,6 +63,7 @@ class Service:
         self._stack = ExitStack()
         self._stream = self._stack.enter_context(self._open())
         self._readers = self._stack.enter_context(ThreadPoolExecutor(READERS, "offramp-reader"))
+        self._large = self._stack.enter_context(ThreadPoolExecutor(1, "offramp-large-images"))
         self._walker = self._stack.enter_context(ThreadPoolExecutor(1, "offramp-walker"))
 
     def __exit__(
@@ -109,7 +111,11 @@ class Service:
         async with self._bodies.read(request) as body:
             held.enter_context(places.one())
             query = request.query_params.multi_items()
-            return await _in_thread(self._readers, partial(read, self._model, request.headers, query, body))
+            asked = partial(read, self._model, request.headers, query, body)
+            try:
+                return await _in_thread(self._readers, partial(asked, max_pixels=SMALL))
+            except InputError:  # the image is too large to let others wait for it, or bad
+                return await _in_thread(self._large, asked)
 
     def _submit(self, asked: Asked, began: float) -> Future[SampleAnswer]:
         timeout = asked.timeout
