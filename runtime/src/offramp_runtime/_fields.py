@@ -9,7 +9,7 @@ from typing import Any
 
 from offramp_runtime._errors import BundleError, shown
 
-__all__ = ["Fields", "is_number", "parsed"]
+__all__ = ["Fields", "is_number", "parsed", "strict_json"]
 
 MOST = 2**63 - 1
 
@@ -108,13 +108,23 @@ def parsed(content: bytes, where: str) -> Fields:
         BundleError: It is no JSON (which has no NaN), has a key twice, or is no object.
     """
     try:
-        return Fields(json.loads(content, object_pairs_hook=_once, parse_constant=_no_number), where)
+        return Fields(strict_json(content), where)
     except RecursionError:
         raise BundleError(f"{where} is nested too deep") from None
     except BundleError:
         raise
     except ValueError as error:
         raise BundleError(f"{where} is no JSON: {error}") from None
+
+
+def strict_json(content: bytes | bytearray) -> Any:
+    """What a JSON text holds.
+
+    Raises:
+        ValueError: It is no JSON (which has no NaN), or has a key twice in one object.
+        RecursionError: It is nested too deep.
+    """
+    return json.loads(content, object_pairs_hook=_once, parse_constant=_no_number)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

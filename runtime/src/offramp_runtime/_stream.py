@@ -72,6 +72,11 @@ class Stream:
         """How many samples wait for their answer."""
         return self._backlog.waiting
 
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more samples."""
+        return self._backlog.closed
+
     def submit(
         self,
         x: Any,

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import numpy as np
-from offramp_runtime import Exit, Input, InputError, SampleAnswer
+from offramp_runtime import Exit, Input, InputError, SampleAnswer, StreamClosed
 from PIL import Image
 
 SIZE = 8
@@ -69,13 +69,15 @@ class FakeModel:
         return [*self.walk(image, threshold=threshold)][-1][0]
 
     def stream(self, *, max_batch: int, max_wait: float, capacity: int) -> FakeStream:
-        return FakeStream(self, capacity)
+        self.opened = FakeStream(self, capacity)
+        return self.opened
 
 
 class FakeStream:
     def __init__(self, model: FakeModel, capacity: int) -> None:
         self.model, self.capacity = model, capacity
         self.tasks: queue.Queue[Any] = queue.Queue()
+        self.closed = False
         self.thread = threading.Thread(target=self.run)
         self.thread.start()
 
@@ -86,6 +88,7 @@ class FakeStream:
         self.close()
 
     def close(self) -> None:
+        self.closed = True
         self.tasks.put(None)
         self.thread.join()
 
@@ -94,6 +97,8 @@ class FakeStream:
             raise InputError(f"a sample is uint8 [3, 8, 8], not {x.dtype} {[*x.shape]}")
         if timeout is not None and timeout <= 0:
             raise InputError("timeout must be above 0")
+        if self.closed:
+            raise StreamClosed("closed")
         if self.tasks.qsize() >= self.capacity and not block:
             raise queue.Full("full")
         future: Future[SampleAnswer] = Future()

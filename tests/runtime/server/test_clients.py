@@ -134,6 +134,29 @@ def test_answers_are_sent_at_once(client, monkeypatch):
     assert delays == [False]
 
 
+def test_connections_have_a_bound(monkeypatch):
+    monkeypatch.setattr("offramp_runtime.server._serve.MOST_CONNECTIONS", 3)
+    with running(FakeModel()) as client, connect(client) as one, connect(client) as two:
+        for plain in (one, two):
+            plain.sendall(head("/healthz", method="GET"))
+            assert one_response(plain) == (200, {"status": "ok"})
+        assert served(client)
+        with connect(client) as three:
+            error = {"error": "too many connections; try again in a second"}
+            assert one_response(three) == (503, error)
+            assert everything(three) == b""
+        assert metric(client, 'offramp_dropped_total{reason="crowded"}') == 1
+
+
+def test_the_health_says_when_the_model_runs_no_more():
+    model = FakeModel()
+    with running(model) as client:
+        assert client.get("/healthz").json() == {"status": "ok"}
+        model.opened.close()
+        assert client.get("/healthz").status_code == 503
+        assert client.post("/predict", content=BODY, headers=IMAGE).status_code == 503
+
+
 def test_a_full_queue_refuses_with_429_and_loses_nothing():
     model = FakeModel()
     with running(model, capacity=4) as client, ExitStack() as stack:

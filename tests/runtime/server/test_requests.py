@@ -86,6 +86,7 @@ REFUSED = [
     (as_json(input=[0] * 3 * 8 * 8 * 5), 400, "more values than the inputs"),
     (as_text('{"input": NaN}'), 400, "NaN is no number"),
     (as_text('{"input": ' + "9" * 5000 + "}"), 400, "not JSON"),
+    (as_text('{"threshold": 0, "threshold": 1}'), 400, "a key stands twice"),
     (as_text("[1]"), 400, "not a JSON object"),
     (as_text("{}"), 400, 'one of "image"'),
     (as_json(image=BASE64, input=[1]), 400, 'one of "image"'),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 from starlette.exceptions import HTTPException
 
 from offramp_runtime import Input, Model
-from offramp_runtime._fields import is_number
+from offramp_runtime._fields import is_number, strict_json
 from offramp_runtime._images import MOST_PIXELS
 from offramp_runtime.server._arrays import array
 
@@ -84,20 +83,16 @@ def _marks(entry: Input) -> int:
 
 
 def _object(body: bytearray, most: int) -> dict[str, Any]:
-    """The object of a JSON text, which is not parsed if it has more commas and brackets: that stops all threads."""
+    """The object of a JSON text; one with more commas and brackets is not parsed, which stops all threads."""
     if sum(body.count(mark) for mark in (b",", b"[", b"{")) > most:
         raise HTTPException(400, "the body has more values than the inputs of this model")
     try:
-        fields = json.loads(body, parse_constant=_no_number)
+        fields = strict_json(body)
     except (ValueError, RecursionError) as error:
         raise HTTPException(400, f"the body is not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise HTTPException(400, 'the body is not a JSON object; send {"image": ...} or {"input": ...}')
     return fields
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def _sample(model: Model, fields: dict[str, Any], max_pixels: int) -> Any:
@@ -125,8 +120,10 @@ def _decoded(text: Any) -> bytes:
 
 def _plain(text: str) -> Any:
     """A value of the query: a number, true or false, or text that no limit takes."""
+    if text in ("true", "false"):
+        return text == "true"
     try:
-        return {"true": True, "false": False}.get(text) if text in ("true", "false") else float(text)
+        return float(text)
     except ValueError:
         return text
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import math
 import os
 import signal
 import socket
@@ -17,6 +16,7 @@ from typing import Any
 import uvicorn
 
 from offramp_runtime import InputError, Model, load
+from offramp_runtime._fields import is_number
 from offramp_runtime.server._app import app
 from offramp_runtime.server._connection import Connection
 
@@ -71,7 +71,7 @@ class Server:
         patience: float = 30,
         **settings: Any,
     ) -> None:
-        if not isinstance(patience, (int, float)) or not 0 < patience < math.inf:
+        if not is_number(patience) or patience <= 0:
             raise InputError(f"patience is {patience!r}, must be a number of seconds above 0")
         application = app(model, **settings)
         self._listener = _listener(host, port)
@@ -151,9 +151,12 @@ def _connections() -> int:
         import resource
     except ImportError:  # Windows, where there is no such bound
         return MOST_CONNECTIONS
+    infinity, wanted = resource.RLIM_INFINITY, 2 * MOST_CONNECTIONS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * MOST_CONNECTIONS
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, soft // 2)
+    if soft != infinity and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # a system that allows fewer than it says
+            resource.setrlimit(
+                resource.RLIMIT_NOFILE, (wanted if hard == infinity else min(wanted, hard), hard)
+            )
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_CONNECTIONS if soft == infinity else min(MOST_CONNECTIONS, soft // 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from offramp_runtime.server._walk import told, walk
 __all__ = ["Service"]
 
 BODIES = 16  # how many of the largest bodies there is room for
-READERS = 2  # threads that decode bodies
+READERS = min(8, max(2, os.cpu_count() or 1))  # threads that decode bodies
 SMALL = 2**24  # pixels of an image, that of any telephone; larger ones are decoded one at a time
 WALKS = 16  # that wait at a time
 T = TypeVar("T")
@@ -104,6 +105,8 @@ class Service:
 
     async def health(self, request: Request) -> Response:
         """Whether requests are answered."""
+        if self._stream.closed:  # its thread is at its end
+            raise HTTPException(503, "the model runs no more; start the server anew")
         return JSONResponse({"status": "ok"})
 
     async def _asked(self, request: Request, places: Places, held: ExitStack) -> Asked:
