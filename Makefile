@@ -6,7 +6,7 @@ DEVICE ?= cuda
 FUZZ ?= 50
 KILLS ?= 8
 
-.PHONY: demo test check fuzz crash gpu format clean
+.PHONY: demo test check fuzz crash gpu wheels format clean
 
 DEMO := runs/demo/$(shell date +%Y%m%d-%H%M%S)
 TRY := $(BIN)/offramp train --data digits --net vgg7:width=16 --epochs 8 --set augment=none
@@ -33,13 +33,16 @@ crash: $(INSTALLED)  ## Kill, starve and damage runs at random moments; all must
 gpu: $(INSTALLED)  ## Check every method on a GPU against the CPU, then measure; DEVICE=cpu does it small.
 	$(BIN)/python benchmarks/gpu.py --device $(DEVICE)
 
+wheels:  ## Build both wheels, and run the main command of each in an empty environment (several minutes).
+	PYTHON=$(PYTHON) .ci/wheels
+
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml runtime/pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cli,data,vision,text,deploy,ray,report,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cli,data,vision,text,deploy,ray,report,dev]" -e "./runtime[server,images]"
 	touch $@
 
 clean:  ## Remove what `make` made, but not the runs.
