@@ -130,6 +130,9 @@ def _check_port(graph: str, port: Port, node: Any) -> None:
 def _session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
     options.log_severity_level = SILENT
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        # without its fallback, which prints, and tries the same again
+        return onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
     except Exception as error:
         raise BundleError(f"ONNX Runtime cannot load {path.name} ({one_line(str(error), 300)})") from None
