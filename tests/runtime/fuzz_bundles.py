@@ -1,7 +1,7 @@
-"""``python -m tests.runtime.fuzz_bundles``: spoil a bundle in many ways, and see that each is told in one line.
+"""``python -m tests.runtime.fuzz_bundles``: spoil a bundle, and see that what is wrong is told in one line.
 
-Each input is a whole bundle of which one or two things are spoilt: bytes of a file, values of its JSON, lines of
-its checksums, or what lies in the folder. Some have right checksums afterwards, as a forger would write them.
+Each input is a whole bundle of which one or two things are spoilt: bytes of a file, values of its JSON, lines
+of its checksums, or what lies in the folder. Some have right checksums afterwards, as a forger would write.
 Loading must end in a ``BundleError``, or in a model that answers or refuses its input in one line.
 """
 
@@ -31,9 +31,10 @@ from tiny_bundles import SIZE, ImageNet, write_bundle, write_sums
 JSON = ("manifest.json", "policy.json")
 LONGEST = 2000  # characters of a line
 SECONDS = 20.0  # a thousand times what an input takes
-JUNK = [None, True, False, 0, -1, 1, 2, 7, 0.5, 1e308, -1e-300, 10**19, 10**400, "", "0", "\ud800", "a\nb", "é",
-        "../weights.bin", "/etc/passwd", "weights.bin", "model.onnx", "stage1.onnx", "images", "float32", "uint8",
-        "RGBA", [], [[]], [None], [0.5] * 4, [1, 2, 3], {}, {"exit": 1}, "A" * 5000, [0] * 5000]  # fmt: skip
+JUNK = [None, True, False, 0, -1, 1, 2, 7, 0.5, 1e308, -1e-300, 10**19, 10**400, "", "0", "\ud800", "a\nb",
+        "é", "../weights.bin", "/etc/passwd", "weights.bin", "model.onnx", "stage1.onnx", "images", "float32",
+        "uint8", "RGBA", [], [[]], [None], [0.5] * 4, [1, 2, 3], {}, {"exit": 1}, "A" * 5000,
+        [0] * 5000]  # fmt: skip
 
 
 def fuzz(inputs: int, seed: int) -> Counter[str]:
