@@ -49,7 +49,7 @@ def test_everything_works_where_torch_cannot_be_imported(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-ALLOWED = {"numpy", "onnxruntime", "PIL", "starlette", "uvicorn", "h11", "offramp_runtime"}
+ALLOWED = {"numpy", "onnxruntime", "PIL", "starlette", "uvicorn", "h11", "ray", "offramp_runtime"}
 
 
 def test_no_file_of_the_runtime_imports_anything_else():
