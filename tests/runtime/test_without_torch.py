@@ -49,7 +49,8 @@ def test_everything_works_where_torch_cannot_be_imported(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-ALLOWED = {"numpy", "onnxruntime", "PIL", "starlette", "uvicorn", "h11", "ray", "offramp_runtime"}
+ALLOWED = {"numpy", "onnxruntime", "PIL", "starlette", "uvicorn", "h11", "offramp_runtime"}
+RAY = {"ray", "pydantic"}  # of the one file that Ray Serve starts, which nothing imports
 
 
 def test_no_file_of_the_runtime_imports_anything_else():
@@ -66,4 +67,5 @@ def test_no_file_of_the_runtime_imports_anything_else():
                 continue
             for name in names:
                 top = name.split(".")[0]
-                assert top in ALLOWED | sys.stdlib_module_names, f"{file.name} imports {name}"
+                allowed = ALLOWED | (RAY if file.name == "ray_serve.py" else set())
+                assert top in allowed | sys.stdlib_module_names, f"{file.name} imports {name}"
