@@ -38,16 +38,16 @@ class Lock:
 
     Args:
         folder: A folder that is there.
-        patience: Seconds to wait for another process to give it back.
+        patience: Seconds to wait for another process to give it back; None: a moment.
 
     Raises:
         UserError: Another process holds it, or the folder is not writable.
     """
 
-    def __init__(self, folder: Path, patience: float = PATIENCE) -> None:
+    def __init__(self, folder: Path, patience: float | None = None) -> None:
         self.path = folder / LOCK
         self._owner, self._shared = os.getpid(), False
-        until = time.monotonic() + patience
+        until = time.monotonic() + (PATIENCE if patience is None else patience)
         while not self._taken():
             if time.monotonic() > until:
                 raise UserError(
