@@ -9,7 +9,7 @@ from pathlib import Path
 from offramp.errors import UserError, shown
 from offramp.paths import user_path
 
-__all__ = ["REMEDIES", "checked_path"]
+__all__ = ["REMEDIES", "checked_path", "new_path"]
 
 LONGEST = 250  # bytes of a name: most file systems have 255, and what replaces a file is called .NAME.new
 
@@ -45,4 +45,22 @@ def checked_path(path: str | os.PathLike[str]) -> Path:
         raise UserError(
             f"cannot write {shown(path)}: a name has {longest} bytes; give one of {LONGEST} at most"
         )
+    return path
+
+
+def new_path(path: str | os.PathLike[str], option: str) -> Path:
+    """Check that a file or folder can be made there, before what it holds is computed.
+
+    Args:
+        path: Where.
+        option: By which option that was said, as a message has it.
+
+    Raises:
+        UserError: Something is there already, which is never overwritten, or the folder around it is not.
+    """
+    path = checked_path(path)
+    if os.path.lexists(path):
+        raise UserError(f"{path} is there already; give another {option}, or move it away")
+    if not path.parent.is_dir():
+        raise UserError(f"cannot write {path}: there is no folder {path.parent}; make it first")
     return path

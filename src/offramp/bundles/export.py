@@ -19,7 +19,6 @@ from offramp.bundles._parts import parts_of
 from offramp.bundles._program import PROGRAM, program
 from offramp.bundles._refitting import NetOfParts, arrays_of, refitted
 from offramp.bundles._weights import WEIGHTS, SharedWeights
-from offramp.bundles.folder import new_folder
 from offramp.checks import described, of_kind, path_of, word_of
 from offramp.copying import deep_copy
 from offramp.data import Transform
@@ -27,6 +26,7 @@ from offramp.errors import UserError
 from offramp.exits import PathCosts, Policy
 from offramp.nets import MultiExitNet
 from offramp.nets.text import word
+from offramp.output_paths import new_path
 from offramp.runs import Run
 from offramp.runs.files import write_folder
 
@@ -75,7 +75,7 @@ def export(
     if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable):
         raise UserError(f"classes are {described(classes)}, must be a list with a name for each")
     names = [*map(str, classes)]
-    folder = new_folder(path_of("out", out, "a folder to write"))
+    folder = new_path(path_of("out", out, "a folder to write"), "`out`")
     run = net if isinstance(net, Run) else None
     model: Any = net.net if isinstance(net, Run) else net
     policy.check(model)

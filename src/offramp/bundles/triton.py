@@ -22,10 +22,10 @@ import onnx
 from offramp.bundles._manifest import MODEL
 from offramp.bundles._weights import WEIGHTS
 from offramp.bundles.export import Precision, export
-from offramp.bundles.folder import new_folder
 from offramp.exits import Policy
 from offramp.exits.leaving import threshold_rows
 from offramp.nets import MultiExitNet
+from offramp.output_paths import new_path
 from offramp.runs import Run
 from offramp.runs.files import disk_errors
 
@@ -54,7 +54,7 @@ def export_repository(
     Raises:
         UserError: As of :func:`offramp.export`.
     """
-    folder = new_folder(out)
+    folder = new_path(out, "`out`")
     with disk_errors(folder), TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside:
         bundle = export(net, policy, Path(beside) / "bundle", precision=precision)
         names = write_repository(bundle, Path(beside) / "models")

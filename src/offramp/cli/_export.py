@@ -53,8 +53,8 @@ class ExportCommand:
     def run(self) -> Answer:
         """Fit the policy if none is given, and write the bundle."""
         from offramp.bundles import export, export_repository
-        from offramp.bundles.folder import new_folder
         from offramp.exits import Policy, calibrate
+        from offramp.output_paths import new_path
         from offramp.reports.policy_text import policy_document, policy_text
         from offramp.runs import Run
 
@@ -62,7 +62,7 @@ class ExportCommand:
         if len(given) != 1:
             have = " and ".join(f"--{name}" for name in given) or "none"
             raise UserError(f"say when images leave by one of --policy, --budget and --risk, got {have}")
-        out = new_folder(self.out)
+        out = new_path(self.out, "--out")
         policy = None if self.policy is None else Policy.open(self.policy)
         run = Run.open(self.run_folder, net_of([self.run_folder], self.net), averaged=self.averaged)
         if policy is None:

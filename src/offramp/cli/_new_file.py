@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from offramp.errors import UserError
-from offramp.output_paths import checked_path
+from offramp.output_paths import new_path
 
 __all__ = ["new_file", "new_picture"]
 
@@ -21,12 +19,7 @@ def new_file(name: str, flag: str) -> Path:
     Raises:
         UserError: Something is there already, or the folder is not.
     """
-    path = checked_path(name)
-    if os.path.lexists(path):
-        raise UserError(f"{path} is there already; give another {flag}, or move it away")
-    if not path.parent.is_dir():
-        raise UserError(f"cannot write {path}: there is no folder {path.parent}; make it first")
-    return path
+    return new_path(name, flag)
 
 
 def new_picture(name: str | None, flag: str) -> Path | None:
