@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from fake_model import FakeModel, sample
 from offramp_runtime.server import app
+from offramp_runtime.server._arrays import array
 from running import png, running, until
+from starlette.exceptions import HTTPException
 
 IMAGE = {"Content-Type": "image/png"}
 SURE = sample(7, 0.2, 0.9)
@@ -100,6 +102,9 @@ REFUSED = [
     (as_json(input=["1"]), 400, "numbers that uint8"),
     (as_json(input=[None]), 400, "numbers that uint8"),
     (as_json(input=[True]), 400, "numbers that uint8"),
+    (as_json(input=[True, 1]), 400, "numbers that uint8"),
+    (as_json(input=[[1], 1]), 400, "equal lengths"),
+    (as_json(input=["x" * 90_000, *[1] * 800]), 400, "numbers that uint8"),
     (as_json(input=[10**30]), 400, "numbers that uint8"),
     (as_json(input=[256]), 400, "whole numbers from 0 to 255"),
     (as_json(input=[-1]), 400, "whole numbers from 0 to 255"),
@@ -193,6 +198,12 @@ def test_the_docs_name_every_path_metric_and_status_there_is(client):
     assert {*re.findall(r"^\| `(offramp_\w+)", page, re.MULTILINE)} == metrics
     for status in (status for _, status, _ in REFUSED):
         assert re.search(rf"^\|.*\b{status}\b.* \|", page, re.MULTILINE)
+
+
+def test_a_long_text_among_numbers_takes_no_more_room_than_it_has():
+    """An array of texts has room for the longest in every place: 40 TB here."""
+    with pytest.raises(HTTPException, match="numbers that uint8"):
+        array(["x" * 10**7, *[1] * 10**6], FakeModel.inputs[0])
 
 
 def test_the_model_says_what_it_reads(client):

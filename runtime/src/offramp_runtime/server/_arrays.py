@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from starlette.exceptions import HTTPException
 from offramp_runtime import Input
 
 __all__ = ["array"]
+
+NESTED = "must be numbers in nested lists of equal lengths"
 
 
 def array(value: Any, entry: Input) -> np.ndarray:
@@ -22,20 +25,34 @@ def array(value: Any, entry: Input) -> np.ndarray:
     Raises:
         HTTPException: 400, the value is no array, or has numbers that the dtype cannot hold.
     """
-    dtype = np.dtype(entry.dtype)
+    dtype, kinds = np.dtype(entry.dtype), _kinds(value)
+    if not kinds:
+        raise _bad(entry, "has no numbers")
+    if list in kinds:
+        raise _bad(entry, NESTED)
+    if not kinds <= ({bool} if dtype.kind == "b" else {int, float}):
+        raise _bad(entry, "must be true and false" if dtype.kind == "b" else _held(dtype))
     try:
         read = np.asarray(value)
     except (ValueError, OverflowError):  # lists of several lengths, or too deep
-        raise _bad(entry, "must be numbers in nested lists of equal lengths") from None
-    if read.size == 0:
-        raise _bad(entry, "has no numbers")
+        raise _bad(entry, NESTED) from None
     if dtype.kind == "b":
-        if read.dtype.kind != "b":
-            raise _bad(entry, "must be true and false")
         return read
-    if read.dtype.kind not in "iuf":
-        raise _bad(entry, f"must be numbers that {dtype} can hold")
+    if read.dtype.kind not in "iuf":  # whole numbers beyond 64 bits
+        raise _bad(entry, _held(dtype))
     return _whole(read, dtype, entry) if dtype.kind in "iu" else _real(read, dtype, entry)
+
+
+def _kinds(value: Any) -> set[type]:
+    """The types of what nested lists hold; numpy would make room for the longest text in every place.
+
+    Lists beside other things, which no array has, are among them.
+    """
+    level, kinds = [value], {type(value)}
+    while kinds == {list}:
+        level = [*chain.from_iterable(level)]
+        kinds = set(map(type, level))
+    return kinds
 
 
 def _whole(read: np.ndarray, dtype: np.dtype, entry: Input) -> np.ndarray:
@@ -49,8 +66,12 @@ def _real(read: np.ndarray, dtype: np.dtype, entry: Input) -> np.ndarray:
     with np.errstate(over="ignore"):
         cast = read.astype(dtype)
     if not np.isfinite(cast).all():
-        raise _bad(entry, f"must be numbers that {dtype} can hold")
+        raise _bad(entry, _held(dtype))
     return cast
+
+
+def _held(dtype: np.dtype) -> str:
+    return f"must be numbers that {dtype} can hold"
 
 
 def _bad(entry: Input, what: str) -> HTTPException:
