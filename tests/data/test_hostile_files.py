@@ -127,6 +127,53 @@ def test_a_program_that_draws_an_image_is_not_run():
         picture(script)
 
 
+@pytest.mark.parametrize("kind", ["ICO", "ICNS", "TGA"])
+def test_formats_that_no_image_folder_holds_are_not_read(kind):
+    """The header of an icon, and Pillow's bound, let 178 million pixels through."""
+    with pytest.raises(UnusableImage, match="in no known format: PNG, JPEG, "):
+        picture(stored(Image.new("RGB", (32, 32)), kind))
+
+
+def stored(image, kind, **more):
+    file = io.BytesIO()
+    image.save(file, kind, **more)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("tile", "size"), [((16_000, 16_000), (64, 64)), ((16, 2**20), (2**20, 1))])
+def test_tiles_of_a_tiff_file_count_as_a_whole(tile, size):
+    with pytest.raises(UnusableImage, match=r"x\d+ pixels: more than the 134 million"):
+        picture(tiled(tile, size))
+    assert picture(tiled((32, 48), (20, 64))).size == (20, 64)
+
+
+def tiled(tile, size):
+    """A gray TIFF file of tiles that are all the same."""
+    data = zlib.compress(bytes(tile[0] * tile[1] if max(tile) < 100 else 1))
+    count = -(-size[0] // tile[0]) * -(-size[1] // tile[1])
+    tags = {256: size[0], 257: size[1], 258: 8, 259: 8, 262: 1, 277: 1, 322: tile[0], 323: tile[1]}
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items()]
+    start = 8 + 2 + 12 * (len(tags) + 2) + 4
+    places = [(324, [start + 8 * count] * count), (325, [len(data)] * count)]
+    for number, (tag, values) in enumerate(places):
+        entries.append(
+            struct.pack("<HHII", tag, 4, count, start + 4 * count * number if count > 1 else values[0])
+        )
+    lists = b"".join(struct.pack(f"<{count}I", *values) for _, values in places)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + bytes(4) + lists + data
+
+
+def test_a_jpeg_file_passes_over_its_pixels_a_bounded_number_of_times():
+    """A hundred kilobytes may hold thousands of scans, each of which takes as long as an image."""
+    photo = stored(Image.fromarray(noise(1, size=(16, 16))[0]), "JPEG", progressive=True)
+    last = photo.rindex(b"\xff\xda")
+    assert picture(photo[:-2] + photo[last:-2] * 50 + photo[-2:]).size == (16, 16)
+    assert picture(photo + photo[last:-2] * 200).size == (16, 16)  # as a film behind a telephone's photo
+    for between in (b"", b"\xff", b"\xff\x01", b"\xff\xd0"):
+        with pytest.raises(UnusableImage, match="more than 100 times"):
+            picture(photo[:-2] + (between + photo[last:-2]) * 100 + photo[-2:])
+
+
 def test_a_picture_object_that_fails_when_it_is_read():
     """Such as a data set gives whose files Pillow has opened and not read."""
     opened = [

@@ -10,12 +10,16 @@ Image files and PIL images are turned as their EXIF orientation says and become 
 - 32-bit whole numbers and floats have no known range, and are refused, as is what has more than 2^27 pixels
   (134 million); the header tells, before anything is decoded.
 
+Files of other formats than ``FORMATS`` are not read: Pillow knows some whose header does not tell what will
+be decoded (icons), and some that it decodes pixel by pixel in Python (FITS).
+
 The runtime that serves exported nets carries this file, so it imports pillow alone, and that late.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = [
+    "FORMATS",
     "LARGEST",
     "MODES",
     "OtherSize",
@@ -39,6 +44,10 @@ __all__ = [
 
 # Photos of 100 million pixels exist; one of this size takes 0.4 GB as RGB, and 1 GB while it is converted.
 LARGEST = 2**27
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
+SCANS = 100  # of a JPEG file, each of which passes over all pixels; progressive ones have some ten
+MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")  # of a segment or the end, not those within a scan
+TILE = (322, 323)  # TIFF tags: width and length of a tile
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 BILINEAR = 2  # PIL.Image.Resampling.BILINEAR
 ORIENTATION = 0x0112
@@ -86,20 +95,33 @@ def decoded(
     except Exception as error:  # the codecs raise OSError, SyntaxError, EOFError, struct.error, ...
         unknown = isinstance(error, pil.UnidentifiedImageError)
         text = " ".join(str(error).split()) or type(error).__name__
-        reason = "in no known format" if unknown else text[:200]
+        reason = f"in no known format: {', '.join(FORMATS)}" if unknown else text[:200]
         raise UnusableImage(f"cannot decode the image ({reason}); replace or remove it") from error
 
 
 def _opened(content: bytes | bytearray | memoryview, most: int) -> Image:
     """A file's image, of which the header is read."""
     pil = import_module("PIL.Image")
+    pil.init()
+    known = [name for name in (*FORMATS, "EPS") if name in pil.OPEN]  # an EPS file is refused by its name
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", pil.DecompressionBombWarning)  # above 89 million pixels
         try:
-            opened: Image = pil.open(io.BytesIO(content))
+            opened: Image = pil.open(io.BytesIO(content), formats=known)
         except pil.DecompressionBombError as error:  # above twice as many
             raise UnusableImage(_too_large(most)) from error
+    if opened.format in ("JPEG", "MPO") and _many_scans(content):
+        raise UnusableImage(f"it passes over its pixels more than {SCANS} times; save it anew")
     return opened
+
+
+def _many_scans(jpeg: bytes | bytearray | memoryview) -> bool:
+    """Whether a JPEG file has more than ``SCANS`` scans up to the end of its (first) image."""
+    place, scans = 2, 0
+    while scans <= SCANS and (marker := MARKER.search(jpeg, place)) and marker[1] != b"\xd9":
+        scans += marker[1] == b"\xda"
+        place = marker.end() + int.from_bytes(jpeg[marker.end() : marker.end() + 2], "big")
+    return scans > SCANS
 
 
 def check_header(image: Image, size: tuple[int, int] | None = None, most: int = LARGEST) -> None:
@@ -116,12 +138,21 @@ def check_header(image: Image, size: tuple[int, int] | None = None, most: int = 
     """
     if image.format == "EPS":
         raise UnusableImage("a program in PostScript, which is not run; save what it draws as a PNG file")
-    if image.width * image.height > most:
-        raise UnusableImage(f"{image.width}x{image.height} pixels: {_too_large(most)}")
+    width, height = _decoded_size(image)
+    if width * height > most:
+        raise UnusableImage(f"{width}x{height} pixels: {_too_large(most)}")
     if not image.width * image.height:
         raise UnusableImage("it has no pixels; replace or remove it")
     if size is not None and {*size} != {image.height, image.width}:  # it may yet be turned
         raise OtherSize(image.height, image.width)
+
+
+def _decoded_size(image: Image) -> tuple[int, int]:
+    """The width and the height of what is decoded: tiles of a TIFF file are, whatever they hold besides."""
+    tags = getattr(image, "tag_v2", {})
+    sides = [tags.get(tag, 1) for tag in TILE]
+    width, height = (-(-whole // side) * side for whole, side in zip(image.size, sides, strict=True))
+    return width, height
 
 
 def _converted(image: Image, channels: int | None) -> Image:
