@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import ExitStack, suppress
-from socket import IPPROTO_TCP, TCP_NODELAY
+from socket import IPPROTO_TCP, SHUT_WR, TCP_NODELAY
 
 import pytest
 from _http_client import HttpClient
@@ -64,9 +64,35 @@ def test_a_client_that_sends_byte_by_byte_gets_no_more_time(client):
 
 @pytest.mark.parametrize("cut", [20, len(head("/predict", len(BODY))), -1])
 def test_a_request_cut_off_half_way_hurts_nobody(client, cut):
-    with connect(client) as plain:
-        plain.sendall((head("/predict", len(BODY)) + BODY)[:cut])
+    malformed = metric(client, 'offramp_dropped_total{reason="malformed"}')
+    with connect(client) as plain, connect(client) as still_reads:
+        for each in (plain, still_reads):
+            each.sendall((head("/predict", len(BODY)) + BODY)[:cut])
+        still_reads.shutdown(SHUT_WR)
+        assert one_response(still_reads) == (400, {"error": "the request is cut off"})
+        assert everything(still_reads) == b""
     assert served(client)
+    until(lambda: metric(client, 'offramp_dropped_total{reason="malformed"}') >= malformed + 2)
+
+
+def test_a_request_behind_one_too_large_has_its_own_time(monkeypatch):
+    """The first is answered before it has come, so both are on their way when the second begins."""
+    connections = []
+    made = Connection.connection_made
+    monkeypatch.setattr(Connection, "connection_made", lambda *of: (connections.append(of[0]), made(*of)))
+    with running(FakeModel(), max_body=1000) as client, connect(client) as plain:
+        plain.sendall(head("/predict", 2000))
+        assert one_response(plain)[0] == 413
+        first = connections[0]._timer
+        plain.sendall(bytes(2000) + head("/predict", len(BODY)) + BODY[:-2])
+        until(lambda: connections[0]._timer is not first)
+        assert first.cancelled()
+        second = connections[0]._timer
+        plain.sendall(BODY[-2:-1])  # which gives no more time
+        assert served(client)
+        assert connections[0]._timer is second
+        plain.sendall(BODY[-1:])
+        assert one_response(plain)[0] == 200
 
 
 def test_a_client_that_never_reads_is_dropped(client):

@@ -32,7 +32,8 @@ class Connection(H11Protocol):
         super().__init__(*args, **settings)
         self._patience, self._most, self._stopping = patience, most, stopping
         self._timer: asyncio.TimerHandle | None = None
-        self._late: Callable[[], None] | None = None  # what happens when the timer runs out
+        self._awaited: tuple[Callable[[], None] | None, int] = (None, 0)  # what happens when it runs out
+        self._heads, self._latest = 0, self.cycle  # how many requests have begun to be answered, and the last
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the client's time."""
@@ -55,8 +56,14 @@ class Connection(H11Protocol):
             super().data_received(data)
             self._watch()
 
+    def eof_received(self) -> None:
+        """Tell a client that ends in the midst of a request; the connection ends then."""
+        if self._in_request:
+            self.send_400_response("the request is cut off")
+
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP; behind a response that has begun, which it would spoil, just end."""
+        self._note("malformed")
         self._refuse(400, msg)
         self._watch()
 
@@ -87,12 +94,14 @@ class Connection(H11Protocol):
 
     def _watch(self, *, fresh: bool = False) -> None:
         """See what the client has to do next, and give it its time for that."""
+        if self.cycle is not self._latest:
+            self._heads, self._latest = self._heads + 1, self.cycle
         if self not in self.connections:  # it is lost; a response may be complete behind that
             self._wait_for(None)
         elif self.transport.is_closing() or self.flow.write_paused:
             self._wait_for(self._give_up)
         elif self._in_request or fresh:
-            self._wait_for(self._too_slow)
+            self._wait_for(self._too_slow, self._heads + (self.conn.their_state is h11.IDLE))
         else:
             self._wait_for(None)
 
@@ -102,13 +111,13 @@ class Connection(H11Protocol):
         state = self.conn.their_state
         return state is h11.SEND_BODY or (state is h11.IDLE and bool(self.conn.trailing_data[0]))
 
-    def _wait_for(self, late: Callable[[], None] | None) -> None:
-        """Call it when the client's time is over; what goes on already goes on, and its time with it."""
-        if late == self._late:
+    def _wait_for(self, late: Callable[[], None] | None, request: int = 0) -> None:
+        """Call it when the client's time is over; what goes on for a request already goes on."""
+        if (late, request) == self._awaited:
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._late = late
+        self._awaited = late, request
         self._timer = self.loop.call_later(self._patience, late) if late else None
 
     def _too_slow(self) -> None:

@@ -35,7 +35,7 @@ class Metrics:
         self.exits = Counter(dict.fromkeys(exits, 0))
         self.responses: Counter[tuple[str, int]] = Counter()
         self.rejected = Counter(queue=0, bodies=0)
-        self.dropped = Counter(slow=0, unread=0, crowded=0)
+        self.dropped = Counter(slow=0, unread=0, crowded=0, malformed=0)
         self._queue = queue
         self._latencies = [0] * (len(BUCKETS) + 1)
         self._seconds = 0.0
