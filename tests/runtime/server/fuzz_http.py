@@ -26,7 +26,7 @@ from running import head, png, running
 from tiny_bundles import SIZE, ImageNet, write_bundle
 
 TOGETHER = 128  # connections at a time
-LONG = 0.5  # seconds that a client waits for the response to what may be no whole request
+LONG = 0.5  # seconds that a client waits for the response to what may be no whole request, before it ends it
 WHOLE = 8  # one of so many inputs is whole
 ALLOWED = {200, 204, 400, 404, 405, 408, 413, 415, 429, 503, 504}
 STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
@@ -160,11 +160,21 @@ class Fuzz:
             for start in range(0, len(request), size):
                 writer.write(request[start : start + size])
                 await writer.drain()
-            self._judge(request, await asyncio.wait_for(reader.read(65536), stays))
-        except (ConnectionError, asyncio.TimeoutError):  # what is left of it is no whole request
+            if stays:
+                self._judge(request, await self._response(reader, writer, stays))
+        except ConnectionError:  # it was refused before it had come
             self.statuses[0] += 1
         finally:
             writer.close()
+
+    async def _response(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float
+    ) -> bytes:
+        try:
+            return await asyncio.wait_for(reader.read(65536), seconds)
+        except asyncio.TimeoutError:  # it is no whole request, and is told so, or takes long, and is given up
+            writer.write_eof()
+            return await reader.read(65536)
 
     def _judge(self, request: bytes, response: bytes) -> None:
         found = STATUS.match(response)
