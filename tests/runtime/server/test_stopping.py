@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -65,7 +66,11 @@ def test_a_signal_under_load_loses_no_answer(signum):
 
 
 def test_a_bundle_is_served_until_the_process_is_told_to_stop(tmp_path):
+    tag = struct.pack("<HHII", 40_000, 1, 10**6, 8)  # with more bytes than the file, of which Pillow warns
+    tiff = b"II*\0" + struct.pack("<IH", 8, 1) + tag + bytes(4)
     with serving(BUNDLE, write_bundle(tmp_path / "bundle", ImageNet())) as (process, url):
+        refused = httpx.post(f"{url}/predict", content=tiff, headers={"Content-Type": "image/tiff"})
+        assert refused.status_code == 400
         told = httpx.post(f"{url}/predict", json={"input": np.zeros((3, SIZE, SIZE), int).tolist()})
         assert told.json()["class"] in CLASSES
         process.send_signal(signal.SIGTERM)

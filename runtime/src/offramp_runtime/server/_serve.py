@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -122,6 +123,7 @@ def serve(bundle: str | os.PathLike[str], *, threads: int | None = None, **setti
         InputError: The address cannot be listened at, or a setting is out of its range.
     """
     server = Server(load(bundle, threads=threads), **settings)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # a client's image writes no lines into the log
     gc.collect()
     gc.freeze()  # the model stays: the collector, which stops all threads, need not look at it
     print(f"{bundle} is served at {server.url}", file=sys.stderr, flush=True)
