@@ -76,8 +76,9 @@ def test_the_slider_moves_the_exit_and_the_button_moves_it_back(page):
     page.fill("#threshold", "0.1")
     page.wait_for_selector("#answer:has-text('at exit 1,')")
     assert page.inner_text("#value") == "0.10"
-    page.click("#reset")
+    page.press("#reset", "Enter")
     page.wait_for_selector("#answer:has-text('at exit 2,')")
+    assert page.evaluate("document.activeElement.id") == "threshold"  # the button is hidden
     assert page.troubles == []
 
 
