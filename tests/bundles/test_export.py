@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 import pickletools
 import zipfile
 
@@ -101,7 +102,7 @@ def test_weights_are_kept_once(bundle, run, tmp_path):
 
 
 def test_a_net_alone(tmp_path):
-    net = tiny_net().eval()
+    net = tiny_net().double().eval()  # which is exported in float32
     folder = offramp.export(net, Policy([0.4]), tmp_path / "bundle", classes=["a", "b", "c"])
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["inputs"] == [{"name": "inputs", "dtype": "float32", "shape": [3, 8, 8]}]
@@ -145,12 +146,54 @@ def test_a_graph_that_disagrees_is_refused(tmp_path, monkeypatch):
         ("policy.json", {}, "policy is 'policy.json'|policy is a str"),
         (Policy([0.4]), {"transform": Transform((0.5,), (0.2,))}, "for 1 channels, and the net reads inputs"),
         (Policy([0.4]), {"classes": ["a", "b"]}, "2 names of classes, and the net tells 3 apart"),
+        (Policy([0.4]), {"classes": ["a", "", "c"]}, "class 1 has an empty name"),
+        (Policy([0.4]), {"classes": ["\udcff", "b", "c"]}, "cannot be printed"),
+        (Policy([(0.4, 0.5)]), {}, "the policy is for 2 classes, the net tells 3 apart"),
     ],
 )
 def test_bad_arguments(policy, options, words, tmp_path):
     with pytest.raises(UserError, match=words):
         offramp.export(tiny_net(), policy, tmp_path / "bundle", **options)
     assert not [*tmp_path.iterdir()]
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    net = tiny_net().eval()
+    nn.init.constant_(net.heads[0][-1].weight, math.nan)
+    with pytest.raises(UserError, match="exit 1 gives NaN whatever the net reads"):
+        offramp.export(net, Policy([0.4]), tmp_path / "bundle")
+    assert not [*tmp_path.iterdir()]
+
+
+class OfColumns(nn.Module):
+    """Reads two named inputs of four columns each."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        self._names = names
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.linear(x[self._names[0]] * x[self._names[1]])
+
+
+def of_columns(*names: str) -> MultiExitNet:
+    torch.manual_seed(0)
+    example = {name: torch.randn(2, 4) for name in names}
+    stages = [OfColumns(*names), nn.Linear(4, 4)]
+    return MultiExitNet(stages, [nn.Linear(4, 3), nn.Linear(4, 3)], example=example).eval()
+
+
+def test_named_inputs_of_a_length_that_the_net_needs_keep_it(tmp_path):
+    folder = offramp.export(of_columns("seen", "weight"), Policy([0.4]), tmp_path / "bundle")
+    inputs = json.loads((folder / "manifest.json").read_text())["inputs"]
+    assert inputs == [{"name": name, "dtype": "float32", "shape": [4]} for name in ("seen", "weight")]
+
+
+@pytest.mark.parametrize("name", ["thresholds", "exit", "exit1_0", ""])
+def test_an_input_that_has_a_name_of_the_graph_s_is_refused(name, tmp_path):
+    with pytest.raises(UserError, match=f"called '{name}', a name that the graph has for itself"):
+        offramp.export(of_columns("seen", name), Policy([0.4]), tmp_path / "bundle")
 
 
 def test_what_is_there_is_not_overwritten(tmp_path):
@@ -164,6 +207,7 @@ def test_what_is_there_is_not_overwritten(tmp_path):
 def test_thresholds_as_rows():
     assert threshold_rows({"thresholds": [0.5, None, 1]}).tolist() == [0.5, 1]
     assert threshold_rows({"thresholds": [None]}).shape == (0,)
+    assert threshold_rows({"thresholds": [1e300, [0, -1e300]]}).tolist() == [[np.inf] * 2, [0, -np.inf]]
     rows = threshold_rows({"thresholds": [0.5, [0.25, 0.75], None]})
     assert rows.tolist() == [[0.5, 0.5], [0.25, 0.75]] and rows.dtype == np.float32
     confidence, prediction = np.float32([0.5, 0.5, np.nan]), np.array([0, 1, 0])

@@ -1,5 +1,7 @@
 """Exported graphs give what the net gives in torch, exit after exit, whoever leaves."""
 
+import io
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -12,6 +14,7 @@ from torch import nn
 from offramp import attach
 from offramp.bundles._joined import JoinedNet, ModelInput
 from offramp.bundles._parts import parts_of
+from offramp.bundles._program import program
 from offramp.exits import Ensemble, Policy, Router
 from offramp.exits.leaving import threshold_rows
 from offramp.nets import MultiExitNet
@@ -239,7 +242,9 @@ def test_texts_of_any_length(build):
     net = spread(build())
     policy = Policy([0.6])
     inputs = [ModelInput(name, "int64", ("tokens",)) for name in ("input_ids", "attention_mask")]
-    graph = session(JoinedNet(inputs, parts_of(net), policy).whole())
+    parts = parts_of(net)
+    graph = session(JoinedNet(inputs, parts, policy).whole())
+    in_torch = torch.export.load(io.BytesIO(program(net, parts[0].reads))).module()
     for count, length in ((5, 6), (1, 3), (7, 11)):
         draws = torch.Generator().manual_seed(length)
         ids = torch.randint(1, 20, (count, length), generator=draws)
@@ -251,6 +256,8 @@ def test_texts_of_any_length(build):
         _, exits, confidence = graph.run(None, {**feed, "thresholds": np.float32([0.6])})
         assert exits.tolist() == answer.exit.tolist()
         np.testing.assert_allclose(confidence, answer.confidence, atol=1e-5)
+        for found, expected in zip(in_torch(x), net(x), strict=True):
+            torch.testing.assert_close(found, expected)
 
 
 @torch.no_grad()

@@ -6,6 +6,9 @@ from test_router import CLASSES, Refining, build, head, images
 
 from offramp.errors import UserError
 from offramp.exits import Ensemble, ExitLogits, PathCosts, Policy, Router, decide
+from offramp.exits._gate import Gate
+from offramp.exits.confidence import Reading
+from offramp.exits.leaving import leaves, threshold_rows
 
 LABELS = torch.arange(33) % CLASSES
 WEIGHTS = Ensemble(
@@ -49,3 +52,14 @@ def test_policies_and_logits_of_different_nets_are_refused():
     with pytest.raises(UserError, match="of different nets"):
         decide(recorded, Policy((0.5,) * 3, net="0" * 16))
     assert decide(recorded, Policy((0.5,) * 3)).cost is None
+
+
+@pytest.mark.parametrize("threshold", [0.7, (0.7, 0.7), (0.7000000001, 0.7)])
+def test_a_confidence_that_is_the_threshold_leaves_in_torch_as_in_a_bundle(threshold):
+    """0.7 is no float32: the next one, which is below, reaches it, be it for all classes or for each."""
+    policy, prediction = Policy([threshold]), torch.tensor([0, 1, 0])
+    reading = Reading(torch.tensor([0.7, 0.7, 0.6999999]), prediction)
+    (row,) = threshold_rows({"thresholds": policy.thresholds})
+    for of in (Gate(policy, 1).leaves(reading).tolist(), Gate(policy, 1).leaving(reading)):
+        assert of == leaves(reading.confidence.numpy(), prediction.numpy(), row).tolist()
+        assert of == [True, True, False]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from offramp.exits import queueing
-from offramp.exits.queueing import Backlog, BatchResult, Closed, Kind, Request, Worker
+from offramp.exits.queueing import Backlog, BatchResult, Closed, Kind, Pace, Request, Worker
 
 
 class Countdown:
@@ -71,3 +71,19 @@ def test_the_queue_imports_python_alone():
             elif isinstance(node, (ast.Import, ast.ImportFrom)):
                 names = [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
                 assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names, file.name
+
+
+def test_a_step_that_took_long_once_is_expected_to_be_quick_again_after_a_minute():
+    now = 1000.0
+    pace = Pace([10, 30], clock=lambda: now)
+    pace.note(0, 4, 0.01)
+    assert pace.expect(1, 4) == pytest.approx(1.2 * 0.01 * 20 / 10)  # by its operations
+    pace.note(1, 4, 5.0)  # the machine stood still
+    assert pace.expect(1, 4) == pace.expect(1, 2) == pytest.approx(1.2 * 5.0)
+    now += 59  # it has not run since, as it does not fit into any deadline
+    pace.note(0, 4, 0.02)
+    assert pace.expect(1, 4) == pytest.approx(1.2 * 5.0)
+    now += 2
+    assert pace.expect(1, 4) == pytest.approx(1.2 * 0.02 * 20 / 10)
+    pace.note(1, 4, 0.03)  # what was forgotten does not count any more
+    assert pace.expect(1, 4) == pytest.approx(1.2 * 0.03)

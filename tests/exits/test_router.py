@@ -450,6 +450,12 @@ def test_a_policy_of_other_classes_is_refused():
         Router(build(), Policy(((0.5, 0.6), None, None)))
 
 
+def test_a_net_of_one_class_is_refused():
+    net = MultiExitNet([nn.Linear(5, 5)] * 2, [nn.Linear(5, 1), nn.Linear(5, 1)], input_size=(5,))
+    with pytest.raises(UserError, match="the net has one class, of which every exit is sure"):
+        Router(net, Policy((0.5,), "margin"))
+
+
 @pytest.mark.parametrize("policy", [None, "policy.json", 0.5])
 def test_what_is_no_policy_gives_one_line(policy):
     with pytest.raises(UserError, match=r"^policy is .*, must be a Policy; give .* or Policy.open\(path\)$"):

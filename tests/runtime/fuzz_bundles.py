@@ -146,7 +146,8 @@ def _files(draw: random.Random, bundle: Path) -> None:
         return
     what = draw.randrange(6)
     if what == 0:
-        shutil.copy(path, bundle / draw.choice(["more.bin", ".hidden", "e\nx", "stage4.onnx", "model.onnx "]))
+        name = draw.choice(["more.bin", ".hidden", "e\nx", "stage4.onnx", "model.onnx "])
+        (bundle / name).write_bytes(path.read_bytes())  # it may be there, as an earlier change's
         return
     content = path.read_bytes()
     path.unlink()

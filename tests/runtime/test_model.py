@@ -79,6 +79,23 @@ def test_a_walk_passes_every_exit_up_to_the_one_that_answers(case):
             np.testing.assert_allclose(step.probabilities, probabilities[k, n], atol=1e-5)
     assert [limit for _, limit in case.model.walk(sample, threshold=2.0)] == [2.0, 2.0, None]
     assert len(case.model.walk(sample, threshold=0.0)) == 1
+    assert case.model.walk(sample, threshold=1e300)[0][1] == math.inf  # beyond float32
+
+
+def test_numbers_may_be_numpy_s(images):
+    x = images.samples(3)
+    assert {*images.model.anytime(x, np.float32(0)).exit.tolist()} == {1}
+    assert len(images.model.walk(x[0], threshold=np.float32(2))) == 3
+    with images.model.stream(max_batch=np.int64(2), max_wait=np.float32(0.01)) as stream:
+        options = {
+            "threshold": images.model.thresholds[0],
+            "timeout": np.float32(100),
+            "budget": np.int64(200),
+        }
+        assert stream.submit(x[0], **options).result().exit in (1, 2)
+        assert stream.submit(x[0], threshold=1e300).result().exit == 3
+    with pytest.raises(InputError, match="threads is 5000, must be a whole number from 1 to 4096"):
+        offramp_runtime.load("nowhere", threads=5000)
 
 
 def test_threads_may_share_a_model(case):

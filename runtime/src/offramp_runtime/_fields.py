@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
+import math
 from collections.abc import Iterator
+from numbers import Integral, Real
 from typing import Any
 
 from offramp_runtime._errors import BundleError, shown
 
-__all__ = ["Fields", "is_number", "parsed", "strict_json"]
+__all__ = ["Fields", "is_number", "is_whole", "parsed", "strict_json"]
 
 MOST = 2**63 - 1
 
@@ -58,7 +59,7 @@ class Fields:
     def whole(self, name: str, least: int) -> int:
         """A whole number from some number on."""
         value = self.get(name)
-        if not _is_whole(value, least):
+        if not is_whole(value, least):
             raise self.wrong(name, f"a whole number of at least {least}")
         return int(value)
 
@@ -72,7 +73,7 @@ class Fields:
     def sizes(self, name: str, least: int = 1) -> tuple[int, ...]:
         """A list of whole numbers from some number on."""
         value = self.get(name)
-        if not isinstance(value, list) or not all(_is_whole(each, least) for each in value):
+        if not isinstance(value, list) or not all(is_whole(each, least) for each in value):
             raise self.wrong(name, f"a list of whole numbers of at least {least}")
         return (*value,)
 
@@ -81,7 +82,7 @@ class Fields:
         value = self.get(name)
         if value is None:
             return None
-        if not isinstance(value, list) or not all(each is None or _is_whole(each, 1) for each in value):
+        if not isinstance(value, list) or not all(each is None or is_whole(each, 1) for each in value):
             raise self.wrong(name, "a list of whole numbers of at least 1, null where an axis is free")
         return (*value,)
 
@@ -138,17 +139,19 @@ def _no_number(name: str) -> float:
     raise ValueError(f"{name} is no number")
 
 
-def _is_whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= MOST
-
-
 def _is_text(value: Any) -> bool:
     """Whether this is a text that can be written; half of a surrogate pair cannot."""
     return isinstance(value, str) and value != "" and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
-def is_number(value: Any) -> bool:
-    """Whether this is a finite number."""
-    return (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-    )
+def is_whole(value: object, least: int = 1, most: int = MOST) -> bool:
+    """Whether this is a whole number within bounds, of Python or of numpy; true and false are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) <= most
+
+
+def is_number(value: object) -> bool:
+    """Whether this is a finite number, of Python or of numpy; true and false are none."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False

@@ -17,7 +17,7 @@ __all__ = ["WHOLE", "Bundle", "Carried", "Exit", "Image", "Input", "read_bundle"
 
 FORMAT = 1
 WHOLE = "model.onnx"  # the graph of all exits
-LARGEST_MANIFEST = 2**22  # bytes: 20,000 names of classes are a tenth of it
+LARGEST_MANIFEST = 2**25  # bytes: 20,000 classes with names of 255 letters each
 DTYPES = ("bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64",
           "uint8", "uint16", "uint32", "uint64")  # fmt: skip
 MODES = {"L": 1, "RGB": 3, "RGBA": 4}

@@ -14,7 +14,7 @@ import numpy as np
 from offramp_runtime._answers import Answer, SampleAnswer, answer_of, sample_answer
 from offramp_runtime._check_graphs import check_graphs
 from offramp_runtime._errors import InputError, shown
-from offramp_runtime._fields import is_number
+from offramp_runtime._fields import is_number, is_whole
 from offramp_runtime._graph import Graph
 from offramp_runtime._images import MOST_PIXELS, read_image
 from offramp_runtime._inputs import batch_of, sample_of
@@ -23,9 +23,11 @@ from offramp_runtime._queueing import Pace
 from offramp_runtime._route import route
 from offramp_runtime._stages import Stage, make_stages
 from offramp_runtime._stream import Stream
-from offramp_runtime._thresholds import other_thresholds
+from offramp_runtime._thresholds import as_confidence, other_thresholds
 
 __all__ = ["Model", "load"]
+
+MOST_THREADS = 4096  # more than any machine has for one process
 
 
 def load(folder: str | os.PathLike[str], threads: int | None = None) -> Model:
@@ -41,11 +43,11 @@ def load(folder: str | os.PathLike[str], threads: int | None = None) -> Model:
         BundleError: Anything is wrong with the folder.
         InputError: ``threads`` is no number of threads.
     """
-    if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
-        raise InputError(f"threads is {shown(threads)}, must be a whole number of at least 1")
+    if threads is not None and not is_whole(threads, most=MOST_THREADS):
+        raise InputError(f"threads is {shown(threads)}, must be a whole number from 1 to {MOST_THREADS}")
     bundle = read_bundle(Path(folder))
     check_graphs(bundle)
-    return Model(bundle, threads)
+    return Model(bundle, threads and int(threads))
 
 
 class Model:
@@ -118,7 +120,7 @@ class Model:
             raise InputError(
                 f"deadline is {shown(deadline)}, must be a number of seconds from now, 0 or more"
             )
-        arrays, end = batch_of(self.inputs, x), end + deadline
+        arrays, end = batch_of(self.inputs, x), end + float(deadline)
         found = route(self.stages(), arrays, len(self.classes), end, self._pace)
         return answer_of(self.exits, found.probabilities, found.exit, found.confidence)
 
@@ -145,7 +147,7 @@ class Model:
                 raise answer
             limit = stage.limit(answer.prediction)
             if limit is not None and threshold is not None:
-                limit = float(np.float32(threshold))  # as precise as the confidence
+                limit = as_confidence(threshold)
             steps.append((answer, limit))
             if limit is not None and answer.confidence >= limit:
                 break

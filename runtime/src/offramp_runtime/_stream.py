@@ -14,11 +14,12 @@ import numpy as np
 from offramp_runtime._answers import SampleAnswer
 from offramp_runtime._engine import OnnxEngine
 from offramp_runtime._errors import InputError, StreamClosed, shown
-from offramp_runtime._fields import is_number
+from offramp_runtime._fields import is_number, is_whole
 from offramp_runtime._inputs import sample_of
 from offramp_runtime._manifest import Input
 from offramp_runtime._queueing import Backlog, Closed, Forked, Kind, Request, Worker
 from offramp_runtime._stages import Stage
+from offramp_runtime._thresholds import as_confidence
 
 __all__ = ["Stream"]
 
@@ -55,7 +56,7 @@ class Stream:
         capacity: int,
     ) -> None:
         for name, value in (("max_batch", max_batch), ("capacity", capacity)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            if not is_whole(value):
                 raise InputError(f"{name} is {shown(value)}, must be a whole number of at least 1")
         if not is_number(max_wait) or max_wait < 0:
             raise InputError(f"max_wait is {shown(max_wait)}, must be a number of seconds, 0 or more")
@@ -112,9 +113,10 @@ class Stream:
         if timeout is not None and timeout <= 0:
             raise InputError(f"timeout is {shown(timeout)}, must be a number of seconds above 0")
         arrays = sample_of(self._inputs, x)
-        request: Request[SampleAnswer] = Request(arrays, self._kind(arrays), self._last(budget), threshold)
+        own = None if threshold is None else as_confidence(threshold)
+        request: Request[SampleAnswer] = Request(arrays, self._kind(arrays), self._last(budget), own)
         if timeout is not None:
-            request.timeout, request.deadline = timeout, time.monotonic() + timeout
+            request.timeout, request.deadline = timeout, time.monotonic() + float(timeout)
         try:
             self._worker.put(request, block)
         except Forked:
@@ -150,9 +152,9 @@ class Stream:
         costs = [stage.cost for stage in self._stages if stage.cost is not None]
         if len(costs) < len(self._stages):
             raise InputError("the bundle does not tell what its exits cost; give a threshold, not a budget")
-        if not is_number(budget) or budget < costs[0]:
+        if not is_number(budget) or float(budget) < costs[0]:
             raise InputError(
                 f"budget is {shown(budget)}, must be a number of operations of at least {costs[0]}, the cost "
                 f"of exit {self._stages[0].exit}"
             )
-        return sum(cost <= budget for cost in costs) - 1
+        return sum(cost <= float(budget) for cost in costs) - 1

@@ -13,7 +13,7 @@ from offramp_runtime._fields import is_number, parsed
 from offramp_runtime._folder import read_file
 from offramp_runtime._leaving import threshold_rows
 
-__all__ = ["other_thresholds", "read_thresholds"]
+__all__ = ["as_confidence", "other_thresholds", "read_thresholds"]
 
 FILE = "policy.json"
 LARGEST = 2**26  # bytes: a policy with a fitted ensemble for 20,000 classes
@@ -45,8 +45,7 @@ def read_thresholds(folder: Path, exits: Sequence[int], classes: int, confidence
         raise BundleError(f"{FILE} and manifest.json have different exits; export the bundle again")
     if policy.text("confidence") != confidence:
         raise policy.wrong("confidence", f"that of manifest.json, {confidence}")
-    with np.errstate(over="ignore"):  # one that no confidence reaches may be any number
-        return threshold_rows({"thresholds": given})
+    return threshold_rows({"thresholds": given})
 
 
 def other_thresholds(given: Any, default: np.ndarray) -> np.ndarray:
@@ -78,6 +77,12 @@ def other_thresholds(given: Any, default: np.ndarray) -> np.ndarray:
         raise InputError(
             f"thresholds are of shape {[*values.shape]}, must be a number or of shape {[*default.shape]}"
         ) from None
+
+
+def as_confidence(threshold: float) -> float:
+    """A threshold as precise as the confidences that are compared with it; infinite beyond all of them."""
+    with np.errstate(over="ignore"):
+        return float(np.float32(threshold))
 
 
 def _is_threshold(value: object) -> bool:

@@ -38,9 +38,12 @@ def check_agreement(
         model: The graph.
 
     Raises:
-        UserError: ONNX Runtime refuses the graph, or it gives something else.
+        UserError: ONNX Runtime refuses the graph, or it gives something else; or an exit gives no numbers.
     """
     readings = _readings(policy, logits)
+    for exit, reading in zip(policy.evaluated, readings, strict=True):
+        if np.isnan(reading.confidence).all():
+            raise UserError(f"exit {exit} gives NaN whatever the net reads; look for NaN among its weights")
     medians = np.asarray([np.median(reading.confidence) for reading in readings[:-1]], np.float32)
     rows = threshold_rows({"thresholds": policy.thresholds})
     if rows.ndim > 1:
@@ -62,9 +65,14 @@ def samples_for(net: MultiExitNet, inputs: Sequence[ModelInput]) -> tuple[dict[s
         levels = draws.integers(0, 256, (SAMPLES, *map(int, image.shape)), np.uint8)
         scale, shift = (torch.tensor(numbers)[:, None, None] for numbers in (image.scale, image.shift))
         return {image.name: levels}, torch.from_numpy(levels).float() * scale + shift
-    x = pytree.tree_map_only(Tensor, Tensor.cpu, net.sample(SAMPLES))
-    arrays = [leaf.float() if leaf.is_floating_point() else leaf for leaf in pytree.tree_leaves(x)]
-    return {each.name: array.numpy() for each, array in zip(inputs, arrays, strict=True)}, x
+    x = pytree.tree_map_only(Tensor, _as_exported, net.sample(SAMPLES))
+    arrays = zip(inputs, pytree.tree_leaves(x), strict=True)
+    return {each.name: array.numpy() for each, array in arrays}, x
+
+
+def _as_exported(x: Tensor) -> Tensor:
+    """A Tensor on the device and in the precision of what is exported."""
+    return x.cpu().float() if x.is_floating_point() else x.cpu()
 
 
 class _Reading(NamedTuple):
@@ -105,7 +113,8 @@ def _compare(
                 raise UserError(
                     f"{TROUBLE}: a sample leaves at exit {exits[sample]}, in torch at exit {exit}"
                 )
-            far = abs(probabilities[sample] - reading.probabilities[sample]).max()
-            if not far <= PROBABILITY:
+            pair = probabilities[sample], reading.probabilities[sample]
+            if not np.allclose(*pair, rtol=0, atol=PROBABILITY, equal_nan=True):
+                far = abs(pair[0] - pair[1]).max()
                 raise UserError(f"{TROUBLE}: probabilities at exit {exit} differ by {far:.2g}")
         here &= ~gone

@@ -47,7 +47,7 @@ class Graph:
 
     def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """Add an operator of ONNX with one output."""
-        output = f"{operator}_{len(self._nodes)}"
+        output = f"graph/{operator}_{len(self._nodes)}"  # as no input is called
         self._nodes.append(helper.make_node(operator, [*inputs], [output], **attributes))
         return output
 

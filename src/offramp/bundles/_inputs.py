@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -10,7 +11,7 @@ from offramp.bundles._joined import ModelInput
 from offramp.bundles._parts import Value
 from offramp.data import Transform
 from offramp.data.image_files import MODES
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.exits.exit_logits import target_of
 from offramp.nets import MultiExitNet
 from offramp.runs import Run
@@ -18,6 +19,8 @@ from offramp.runs.sets import recorded_transform
 from offramp.runs.targets import targets_from_json
 
 __all__ = ["Description", "described_net", "described_run"]
+
+OWN_NAMES = re.compile(r"thresholds|probabilities|confidence|exit(\d+_\d+)?")  # of a graph, for other things
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,15 @@ def described_net(
         cut: Whether images of any size are cut to the net's square; False: they must be of its size.
 
     Raises:
-        UserError: The normalisation is for another number of channels.
+        UserError: The normalisation is for another number of channels, or an input has a name of the graph's.
     """
     names = [*example] if isinstance(example := net.sample(1), Mapping) else _numbered(len(reads))
+    for name in names:
+        if not name or OWN_NAMES.fullmatch(name):
+            raise UserError(
+                f"the net reads an input that is called {shown(name)}, a name that the graph has for itself; "
+                "call it otherwise"
+            )
     inputs = [
         ModelInput(name, value.dtype, value.shape[1:]) for name, value in zip(names, reads, strict=True)
     ]

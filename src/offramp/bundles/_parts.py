@@ -20,7 +20,7 @@ from offramp.exits.rows import Flow
 from offramp.exits.segments import Segment
 from offramp.nets import MultiExitNet
 
-__all__ = ["NetPart", "Value", "parts_of", "traced"]
+__all__ = ["NetPart", "OfOneSize", "Value", "free_axes", "parts_of", "traced"]
 
 
 class Value(NamedTuple):
@@ -74,7 +74,7 @@ def parts_of(net: MultiExitNet) -> list[NetPart]:
     net = deep_copy(net).to("cpu", torch.float32).eval()
     everywhere = Policy((1.0,) * (net.num_exits - 1))
     segments = [part.segment for part in prepared(net, everywhere, eager=False)]
-    few, many = (Flow(x) for x in (_fewer(net.sample(2)), net.sample(3)))
+    few, many = (Flow(x) for x in (_fewer(net), net.sample(3)))
     parts = []
     for segment, following in zip(segments, [*segments[1:], None], strict=True):
         hands_on = following is not None and following.reads_previous
@@ -99,17 +99,13 @@ def traced(module: nn.Module, tensors: Sequence[Tensor], reads: Sequence[Value],
     Raises:
         UserError: Torch cannot trace it, or ONNX lacks one of its operators.
     """
-    free = [
-        {axis: torch.export.Dim.DYNAMIC for axis, size in enumerate(value.shape) if isinstance(size, str)}
-        for value in reads
-    ]
     try:
         with quiet():
             program = torch.onnx.export(
-                _OfOneSize(module, reads),
+                OfOneSize(module, reads),
                 (*tensors,),
                 dynamo=True,
-                dynamic_shapes=(tuple(free),),
+                dynamic_shapes=((*free_axes(reads),),),
                 opset_version=OPSET,
                 verbose=False,
             )
@@ -122,8 +118,16 @@ def traced(module: nn.Module, tensors: Sequence[Tensor], reads: Sequence[Value],
     return program.model_proto
 
 
-class _OfOneSize(nn.Module):
-    """A module of Tensors of which the tracer is told which axes are of one size, such as the batch's.
+def free_axes(reads: Sequence[Value]) -> list[dict[int, Any]]:
+    """Which axes of each Tensor are free, as ``torch.export`` is told."""
+    return [
+        {axis: torch.export.Dim.DYNAMIC for axis, size in enumerate(value.shape) if isinstance(size, str)}
+        for value in reads
+    ]
+
+
+class OfOneSize(nn.Module):
+    """A module of whose inputs the tracer is told which axes are of one size, such as the batch's.
 
     Args:
         module: The module.
@@ -135,13 +139,13 @@ class _OfOneSize(nn.Module):
         self.module = module
         self._reads = reads
 
-    def forward(self, *tensors: Tensor) -> Any:
+    def forward(self, *inputs: Any) -> Any:
         sizes: dict[str, int] = {}
-        for value, tensor in zip(self._reads, tensors, strict=True):
+        for value, tensor in zip(self._reads, pytree.tree_leaves(inputs), strict=True):
             for name, size in zip(value.shape, tensor.shape, strict=True):
                 if isinstance(name, str):
                     torch._check(sizes.setdefault(name, size) == size)
-        return self.module(*tensors)
+        return self.module(*inputs)
 
 
 class _Traceable(nn.Module):
@@ -185,7 +189,7 @@ def _values(few: Flow, many: Flow) -> list[Value]:
     """What the Tensors of a flow are: an axis whose size differs is free.
 
     Args:
-        few: Two samples, of fewer tokens where the net reads tokens.
+        few: Two samples, of fewer tokens where the net reads any number of them.
         many: Three.
     """
     values = []
@@ -199,13 +203,18 @@ def _values(few: Flow, many: Flow) -> list[Value]:
     return values
 
 
-def _fewer(x: Any) -> Any:
-    """Named inputs of half as many tokens; others as they are."""
+@torch.no_grad()
+def _fewer(net: MultiExitNet) -> Any:
+    """Two samples; of half as many tokens where the net reads named inputs, and runs on such."""
+    x = net.sample(2)
     if not isinstance(x, Mapping):
         return x
     lengths = {value.shape[1] for value in x.values() if value.ndim > 1}
-    length = lengths.pop() if len(lengths) == 1 else 1
-    return {
-        name: value[:, : max(2, length // 2)] if length > 2 and value.ndim > 1 else value
-        for name, value in x.items()
-    }
+    if len(lengths) != 1 or (half := lengths.pop() // 2) == 0:
+        return x
+    shorter = {name: value[:, :half] if value.ndim > 1 else value for name, value in x.items()}
+    try:
+        net(shorter)
+    except Exception:  # of the net: what it reads has that many columns, or channels
+        return x
+    return shorter

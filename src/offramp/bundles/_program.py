@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch.utils import _pytree as pytree
 
-from offramp.bundles._parts import Value
+from offramp.bundles._parts import OfOneSize, Value, free_axes
 from offramp.bundles._quiet import quiet
 from offramp.copying import deep_copy
 from offramp.errors import UserError, error_text
@@ -31,15 +31,11 @@ def program(net: MultiExitNet, reads: Sequence[Value]) -> bytes:
     """
     net = deep_copy(net).to("cpu", torch.float32).eval()
     leaves, form = pytree.tree_flatten(net.sample(3))
-    free = [
-        {axis: torch.export.Dim.DYNAMIC for axis, size in enumerate(value.shape) if isinstance(size, str)}
-        for value in reads
-    ]
-    example = pytree.tree_unflatten(leaves, form)
+    example, free = (pytree.tree_unflatten(each, form) for each in (leaves, free_axes(reads)))
     try:
         with quiet(), torch.no_grad():
             found = torch.export.export(
-                net, (example,), dynamic_shapes=(pytree.tree_unflatten(free, form),), strict=False
+                OfOneSize(net, reads), (example,), dynamic_shapes=((free,),), strict=False
             )
             found.example_inputs = None  # which would be kept as a pickle
             file = io.BytesIO()

@@ -22,6 +22,7 @@ from offramp.bundles._weights import WEIGHTS, SharedWeights
 from offramp.checks import described, of_kind, path_of, word_of
 from offramp.copying import deep_copy
 from offramp.data import Transform
+from offramp.data.class_names import class_names
 from offramp.errors import UserError
 from offramp.exits import PathCosts, Policy
 from offramp.nets import MultiExitNet
@@ -74,7 +75,7 @@ def export(
     of_kind("transform", transform, Transform | None, "a Transform, or None")
     if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable):
         raise UserError(f"classes are {described(classes)}, must be a list with a name for each")
-    names = [*map(str, classes)]
+    names = class_names([*classes], "classes")
     folder = new_path(path_of("out", out, "a folder to write"), "`out`")
     run = net if isinstance(net, Run) else None
     model: Any = net.net if isinstance(net, Run) else net
@@ -82,6 +83,7 @@ def export(
     if precision == "int8" and run is None:
         raise UserError("a net in 8 bits is fitted on the data of a run; give the run in the net's place")
     parts = parts_of(model)
+    policy.check_classes(parts[-1].logits.shape[-1])
     reads = parts[0].reads
     if run is None:
         description = described_net(model, reads, transform=transform, classes=names)

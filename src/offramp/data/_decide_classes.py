@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from offramp.data._class_names import class_names
 from offramp.data._classes import Classes
 from offramp.data._labels import Labels, is_number
 from offramp.data._stored import StoredColumn
+from offramp.data.class_names import class_names
 from offramp.errors import UserError, shown
 
 __all__ = ["MANY", "decide_classes", "segment_classes"]

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from offramp.data._class_names import class_names
 from offramp.data._files import files_below, hidden, read_regular
 from offramp.data._labels import Labels
 from offramp.data._stored import StoredColumn
 from offramp.data.asked import Asked
+from offramp.data.class_names import class_names
 from offramp.errors import UserError
 
 __all__ = ["FolderRows", "image_files", "read_image"]

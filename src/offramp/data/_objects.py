@@ -8,7 +8,6 @@ from typing import Any
 from torch.utils import data as torch_data
 
 from offramp.data._arrays import ArrayRows
-from offramp.data._class_names import class_names
 from offramp.data._column_types import not_images
 from offramp.data._columns import Columns
 from offramp.data._dense_table import is_dense
@@ -18,6 +17,7 @@ from offramp.data._rows import Rows
 from offramp.data._samples import SampleRows
 from offramp.data._table import TableRows
 from offramp.data.asked import Asked
+from offramp.data.class_names import class_names
 from offramp.data.targets import LABEL
 from offramp.errors import UserError, shown
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from offramp.data._class_names import numbering_note, shared_names
 from offramp.data._decide_classes import decide_classes
 from offramp.data._labels import Labels, is_number
 from offramp.data._selection import Selection
 from offramp.data._sources import Source
 from offramp.data._splits import LabelledSplits, usable_splits
+from offramp.data.class_names import numbering_note, shared_names
 from offramp.data.target_tensors import TargetTensors
 from offramp.data.targets import LABEL, Target
 from offramp.errors import cut, shown

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from offramp.data._class_names import numbering_note, shared_names
 from offramp.data._classes import Classes
 from offramp.data._decide_classes import decide_classes, segment_classes
 from offramp.data._kind import kind_of
@@ -20,6 +19,7 @@ from offramp.data._splits import LabelledSplits, usable_splits
 from offramp.data._stored import StoredColumn
 from offramp.data._target_values import matrix, width_of
 from offramp.data.asked import Asked
+from offramp.data.class_names import numbering_note, shared_names
 from offramp.data.target_tensors import TargetTensors
 from offramp.data.targets import DENSE, NO_LABEL, Target
 from offramp.errors import UserError, shown

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from offramp.data._class_names import check_name
 from offramp.data._tensor_checks import check_values
 from offramp.data.batches import Batches
+from offramp.data.class_names import check_name
 from offramp.data.target_tensors import TargetTensors
 from offramp.data.targets import Target
 from offramp.errors import UserError, shown

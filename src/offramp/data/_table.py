@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from offramp.data._class_names import class_names
 from offramp.data._column_types import MISFITS, not_texts
 from offramp.data._columns import USUAL, Columns
 from offramp.data._extra import extra
@@ -16,6 +15,7 @@ from offramp.data._features import features_of
 from offramp.data._folder import read_image
 from offramp.data._labels import Labels
 from offramp.data._stored import StoredColumn
+from offramp.data.class_names import class_names
 from offramp.errors import UserError, error_text, shown
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from offramp.checks import of_kind
-from offramp.data._class_names import check_name
 from offramp.data._sources import SPLITS
+from offramp.data.class_names import check_name
 from offramp.data.joint_split import JointSplit
 from offramp.data.opened import OpenedData
 from offramp.data.streams import Streams

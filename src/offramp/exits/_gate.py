@@ -50,6 +50,8 @@ class Gate:
         threshold = self._threshold
         if threshold is None:
             return torch.full_like(reading.prediction, self.last, dtype=torch.bool)
+        if isinstance(threshold, Tensor):  # as precise as the confidence, which a number is for torch too
+            threshold = threshold.to(reading.confidence.dtype)
         gone: Tensor = leaves(reading.confidence, reading.prediction, threshold)
         return gone
 

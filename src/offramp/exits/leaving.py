@@ -25,10 +25,11 @@ def threshold_rows(policy: Mapping[str, Any]) -> np.ndarray:
     """
     rows = [threshold for threshold in policy["thresholds"] if threshold is not None]
     sizes = {len(row) for row in rows if isinstance(row, Sequence)}
-    if not sizes:
-        return np.asarray(rows, np.float32)
-    classes = max(sizes)
-    return np.asarray([np.broadcast_to(np.asarray(row, np.float32), (classes,)) for row in rows])
+    with np.errstate(over="ignore"):  # one that no confidence reaches may be any number
+        if not sizes:
+            return np.asarray(rows, np.float32)
+        classes = max(sizes)
+        return np.asarray([np.broadcast_to(np.asarray(row, np.float32), (classes,)) for row in rows])
 
 
 def leaves(confidence: Any, prediction: Any, threshold: Any) -> Any:

@@ -165,11 +165,16 @@ class Policy:
             classes: Of the net's logits, ``[n, classes]``.
 
         Raises:
-            UserError: It has thresholds or log-biases for each of another number of classes.
+            UserError: It has thresholds or log-biases for each of another number of classes, or there is but
+                one class.
         """
         if others := self._class_counts() - {classes}:
             raise UserError(
                 f"the policy is for {others.pop()} classes, the net tells {classes} apart; calibrate this net"
+            )
+        if classes < 2:
+            raise UserError(
+                "the net has one class, of which every exit is sure; take one that tells two or more apart"
             )
 
     def save(self, path: str | Path) -> None:

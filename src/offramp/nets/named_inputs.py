@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from offramp.errors import UserError, guess, shown
@@ -42,6 +43,12 @@ def named_inputs(x: Any, example: Example | None) -> Any:
         raise UserError(f"input {shown(missing[0])} is missing; the net reads {names}")
     for name, like in example.items():
         _check(name, x[name], like)
+    if not torch.compiler.is_exporting():  # when sizes are symbols, which are not compared
+        _check_sizes(x, example)
+    return {name: x[name] for name in example}
+
+
+def _check_sizes(x: Mapping[str, Tensor], example: Mapping[str, Tensor]) -> None:
     sizes = {name: len(x[name]) for name in example}
     if len({*sizes.values()}) > 1:
         raise UserError(f"the inputs have different numbers of samples, {sizes}; give the same of each")
@@ -50,7 +57,6 @@ def named_inputs(x: Any, example: Example | None) -> Any:
     shapes = {name: [*x[name].shape] for name in alike}
     if len({*map(tuple, shapes.values())}) > 1:
         raise UserError(f"the inputs have different numbers of tokens, {shapes}; pad them to one length")
-    return {name: x[name] for name in example}
 
 
 def _check(name: str, given: Any, like: Tensor) -> None:

@@ -143,7 +143,7 @@ def write_file(path: Path, data: bytes) -> None:
             _write(beside, data)
             os.replace(beside, path)
             _sync(path.parent)
-        except OSError:
+        except BaseException:  # Ctrl+C too
             beside.unlink(missing_ok=True)
             raise
 
@@ -231,7 +231,7 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
             _sync(beside)
             os.replace(beside, path)
             _sync(path.parent)
-        except OSError:
+        except BaseException:  # Ctrl+C too
             shutil.rmtree(beside, ignore_errors=True)
             raise
 

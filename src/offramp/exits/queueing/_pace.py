@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict, deque
-from collections.abc import Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 __all__ = ["Pace"]
 
 SHARE = 0.2  # of a new time in the mean that follows the machine
 MARGIN = 1.2  # a step may take longer than the mean
 LATEST = 1000  # steps to learn from, of those since the last estimate
+LASTS = 60.0  # seconds for which a time counts: a step that took too long for all deadlines is tried again
+
+
+class _Seen(NamedTuple):
+    """How long a step has taken with some number of samples, and when it last ran with these."""
+
+    seconds: float
+    when: float
 
 
 class Pace:
@@ -18,26 +28,28 @@ class Pace:
 
     Args:
         costs: Operations of a sample up to each step; None: unknown.
+        clock: Tells the seconds.
     """
 
-    def __init__(self, costs: Sequence[int | None]) -> None:
+    def __init__(self, costs: Sequence[int | None], clock: Callable[[], float] = time.monotonic) -> None:
         known = [cost for cost in costs if cost is not None]
         upto = known if len(known) == len(costs) else list(range(1, len(costs) + 1))
         self._work = [b - a for a, b in zip([0, *upto], upto, strict=False)]
-        self._seconds: list[dict[int, float]] = [defaultdict(float) for _ in costs]
-        self._noted: deque[tuple[int, int, float]] = deque(maxlen=LATEST)
+        self._clock = clock
+        self._seen: list[dict[int, _Seen]] = [{} for _ in costs]
+        self._noted: deque[tuple[int, int, _Seen]] = deque(maxlen=LATEST)
         self._lock = threading.Lock()
 
     def note(self, step: int, samples: int, seconds: float) -> None:
         """Note what a step has taken; it is learnt when an estimate is asked for, as few callers do."""
-        self._noted.append((step, samples, seconds))
+        self._noted.append((step, samples, _Seen(seconds, self._clock())))
 
     def expect(self, step: int, samples: int) -> float:
         """Seconds that a step is likely to take at most.
 
-        Of a step that has not run with so many samples, the time with the next larger number, or in
-        proportion to one with fewer; of one that has not run at all, in proportion to the operations of the
-        step before.
+        Of a step that has not run with so many samples within the last minute, the time with the next larger
+        number, or in proportion to one with fewer; of one that has not run at all since, in proportion to the
+        operations of the step before.
         """
         with self._lock:
             while self._noted:
@@ -45,17 +57,27 @@ class Pace:
             return self._expect(step, samples)
 
     def _expect(self, step: int, samples: int) -> float:
-        seen = self._seconds[step]
+        seen = self._recent(step, self._clock())
         larger = [n for n in seen if n >= samples]
         if larger:
-            return MARGIN * seen[min(larger)]
+            return MARGIN * seen[min(larger)].seconds
         if seen:
             most = max(seen)
-            return MARGIN * seen[most] * samples / most
+            return MARGIN * seen[most].seconds * samples / most
         if step == 0:
             return 0.0
         return self._expect(step - 1, samples) * self._work[step] / max(self._work[step - 1], 1)
 
-    def _learn(self, step: int, samples: int, seconds: float) -> None:
-        seen = self._seconds[step]
-        seen[samples] = max(seconds, (1 - SHARE) * seen[samples] + SHARE * seconds)
+    def _learn(self, step: int, samples: int, new: _Seen) -> None:
+        seen = self._recent(step, new.when)
+        old = seen.get(samples, new)
+        seen[samples] = new._replace(
+            seconds=max(new.seconds, (1 - SHARE) * old.seconds + SHARE * new.seconds)
+        )
+
+    def _recent(self, step: int, now: float) -> dict[int, _Seen]:
+        """The times of a step that count, by the number of samples."""
+        seen = self._seen[step]
+        for samples in [n for n, known in seen.items() if known.when < now - LASTS]:
+            del seen[samples]
+        return seen
