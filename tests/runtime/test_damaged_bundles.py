@@ -50,6 +50,34 @@ def test_any_changed_byte_is_found(bundle):
     offramp_runtime.load(bundle)
 
 
+@pytest.mark.parametrize("ask", ["predict", "stream"])
+def test_files_that_were_changed_after_they_were_checked_are_found_when_they_are_used(bundle, ask):
+    def use(model):
+        return (
+            model.predict(np.zeros((1, 3, SIZE, SIZE), np.uint8))
+            if ask == "predict"
+            else model.stream().close()
+        )
+
+    model, weights = offramp_runtime.load(bundle), bundle / "weights.bin"
+    content = weights.read_bytes()
+    weights.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    with pytest.raises(BundleError, match=r"weights\.bin was changed"):
+        use(model)
+    write_sums(bundle)
+    with pytest.raises(BundleError, match="holds another bundle than when it was loaded; load it again"):
+        use(model)
+    weights.write_bytes(content)
+    write_sums(bundle)
+    use(model)
+
+
+@pytest.mark.parametrize("folder", [None, 5, ["bundle"]])
+def test_what_is_no_path_is_refused(folder):
+    with pytest.raises(InputError, match="must be the path of a bundle"):
+        offramp_runtime.load(folder)
+
+
 @pytest.mark.parametrize("name", ["stage2.onnx", "model.onnx", "weights.bin", "manifest.json", "policy.json"])
 @pytest.mark.parametrize("summed", [False, True])
 def test_any_missing_file_is_named(bundle, name, summed):
@@ -160,7 +188,7 @@ def test_values_of_other_kinds_are_refused_unless_they_are_free(bundle, path):
         ('{"offramp_bundle": 1}', "manifest.json has no"),
         ("[]", "manifest.json is [], must be an object"),
         ("\udcff", "manifest.json is no JSON"),
-        (" " * (2**22 + 1), "more than 4194304 bytes"),
+        (" " * (2**25 + 1), "more than 33554432 bytes"),
     ],
     ids=range(13),
 )

@@ -12,7 +12,7 @@ from offramp_runtime._errors import BundleError, shown
 
 __all__ = ["Fields", "is_number", "is_whole", "parsed", "strict_json"]
 
-MOST = 2**63 - 1
+MOST = 2**63 - 1  # of a whole number in a file
 
 
 class Fields:
@@ -59,7 +59,7 @@ class Fields:
     def whole(self, name: str, least: int) -> int:
         """A whole number from some number on."""
         value = self.get(name)
-        if not is_whole(value, least):
+        if not is_whole(value, least, MOST):
             raise self.wrong(name, f"a whole number of at least {least}")
         return int(value)
 
@@ -73,7 +73,7 @@ class Fields:
     def sizes(self, name: str, least: int = 1) -> tuple[int, ...]:
         """A list of whole numbers from some number on."""
         value = self.get(name)
-        if not isinstance(value, list) or not all(is_whole(each, least) for each in value):
+        if not isinstance(value, list) or not all(is_whole(each, least, MOST) for each in value):
             raise self.wrong(name, f"a list of whole numbers of at least {least}")
         return (*value,)
 
@@ -82,7 +82,7 @@ class Fields:
         value = self.get(name)
         if value is None:
             return None
-        if not isinstance(value, list) or not all(each is None or is_whole(each, 1) for each in value):
+        if not isinstance(value, list) or not all(each is None or is_whole(each, 1, MOST) for each in value):
             raise self.wrong(name, "a list of whole numbers of at least 1, null where an axis is free")
         return (*value,)
 
@@ -144,7 +144,7 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and value != "" and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
-def is_whole(value: object, least: int = 1, most: int = MOST) -> bool:
+def is_whole(value: object, least: int = 1, most: float = math.inf) -> bool:
     """Whether this is a whole number within bounds, of Python or of numpy; true and false are none."""
     return isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) <= most
 

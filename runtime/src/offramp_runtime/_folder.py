@@ -6,12 +6,13 @@ import hashlib
 import os
 import re
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from offramp_runtime._errors import BundleError, shown
 
-__all__ = ["check_folder", "plain_name", "read_file"]
+__all__ = ["check_folder", "check_unchanged", "plain_name", "read_file"]
 
 SUMS = "SHA256SUMS"
 LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
@@ -21,11 +22,11 @@ LARGEST_SUMS = 2**20  # bytes
 FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
-def check_folder(folder: Path) -> frozenset[str]:
+def check_folder(folder: Path) -> dict[str, str]:
     """Check every file of a bundle against its checksum.
 
     Returns:
-        The names of the files that have one.
+        The SHA-256 of each, by its name.
 
     Raises:
         BundleError: It is no folder; a file was changed, is missing, has no checksum, or is none.
@@ -43,7 +44,21 @@ def check_folder(folder: Path) -> frozenset[str]:
     for name, expected in sums.items():
         if _digest(folder, name) != expected:
             raise _damaged(f"{name} was changed since it was written")
-    return frozenset(sums)
+    return sums
+
+
+def check_unchanged(folder: Path, sums: Mapping[str, str]) -> None:
+    """Check that the files of a bundle are those that they were.
+
+    Args:
+        folder: The bundle.
+        sums: The SHA-256 that each had, by its name.
+
+    Raises:
+        BundleError: One was changed, or another bundle is there.
+    """
+    if check_folder(folder) != sums:
+        raise BundleError(f"{folder} holds another bundle than when it was loaded; load it again")
 
 
 def plain_name(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -99,6 +100,7 @@ class Bundle:
         confidence: By what measure samples leave.
         exits: Where, the last one included.
         thresholds: Of all exits but the last, float32 ``[m]``, or ``[m, classes]``.
+        sums: The SHA-256 of each file, by its name.
     """
 
     folder: Path
@@ -110,6 +112,7 @@ class Bundle:
     confidence: str
     exits: tuple[Exit, ...]
     thresholds: np.ndarray
+    sums: Mapping[str, str]
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -118,9 +121,9 @@ def read_bundle(folder: Path) -> Bundle:
     Raises:
         BundleError: Anything is wrong with it.
     """
-    files = check_folder(folder)
+    sums = check_folder(folder)
     for name in ("manifest.json", "policy.json", WHOLE):
-        if name not in files:
+        if name not in sums:
             raise BundleError(f"{folder} has no {name}; give a folder that offramp export wrote")
     fields = parsed(read_file(folder, "manifest.json", LARGEST_MANIFEST), "manifest.json")
     version = fields.get("offramp_bundle")
@@ -129,7 +132,7 @@ def read_bundle(folder: Path) -> Bundle:
             f"the bundle is of format {shown(version)}, and this offramp-runtime reads format {FORMAT}; "
             "export it again, or take the offramp-runtime of that format"
         )
-    inputs, exits, classes = _inputs(fields), _exits(fields, files), fields.texts("classes")
+    inputs, exits, classes = _inputs(fields), _exits(fields, sums), fields.texts("classes")
     numbers, confidence = [each.exit for each in exits], fields.text("confidence")
     thresholds = read_thresholds(folder, numbers, len(classes), confidence)
     if fields.sizes("thresholds", 0) != thresholds.shape:
@@ -144,6 +147,7 @@ def read_bundle(folder: Path) -> Bundle:
         confidence=confidence,
         exits=exits,
         thresholds=thresholds,
+        sums=sums,
     )
 
 
@@ -182,7 +186,7 @@ def _image(fields: Fields, inputs: tuple[Input, ...]) -> Image | None:
     return Image(channels, (size[0], size[1]), cut)
 
 
-def _exits(fields: Fields, files: frozenset[str]) -> tuple[Exit, ...]:
+def _exits(fields: Fields, files: Collection[str]) -> tuple[Exit, ...]:
     exits: list[Exit] = []
     for each in fields.objects("exits"):
         graph, number = each.text("graph"), each.whole("exit", exits[-1].exit + 1 if exits else 1)

@@ -15,6 +15,7 @@ from offramp_runtime._answers import Answer, SampleAnswer, answer_of, sample_ans
 from offramp_runtime._check_graphs import check_graphs
 from offramp_runtime._errors import InputError, shown
 from offramp_runtime._fields import is_number, is_whole
+from offramp_runtime._folder import check_unchanged
 from offramp_runtime._graph import Graph
 from offramp_runtime._images import MOST_PIXELS, read_image
 from offramp_runtime._inputs import batch_of, sample_of
@@ -41,11 +42,15 @@ def load(folder: str | os.PathLike[str], threads: int | None = None) -> Model:
 
     Raises:
         BundleError: Anything is wrong with the folder.
-        InputError: ``threads`` is no number of threads.
+        InputError: ``folder`` is no path, or ``threads`` no number of threads.
     """
     if threads is not None and not is_whole(threads, most=MOST_THREADS):
         raise InputError(f"threads is {shown(threads)}, must be a whole number from 1 to {MOST_THREADS}")
-    bundle = read_bundle(Path(folder))
+    try:
+        path = Path(os.fsdecode(folder))
+    except TypeError:
+        raise InputError(f"folder is {shown(folder)}, must be the path of a bundle") from None
+    bundle = read_bundle(path)
     check_graphs(bundle)
     return Model(bundle, threads and int(threads))
 
@@ -190,12 +195,14 @@ class Model:
         """The graphs of the stages, which are loaded by the first call."""
         with self._lock:
             if self._loaded_stages is None:
+                check_unchanged(self._bundle.folder, self._bundle.sums)
                 self._loaded_stages = make_stages(self._bundle, self._threads)
             return self._loaded_stages
 
     def _graph(self) -> Graph:
         with self._lock:
             if self._loaded_graph is None:
+                check_unchanged(self._bundle.folder, self._bundle.sums)
                 outputs = ["probabilities", "exit", "confidence"]
                 path = self._bundle.folder / WHOLE
                 self._loaded_graph = Graph(path, outputs, len(self.classes), self._threads, spinning=True)
