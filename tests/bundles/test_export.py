@@ -18,6 +18,7 @@ from torch import nn
 import offramp
 from offramp import Recipe, UserError
 from offramp.bundles import _agreement
+from offramp.bundles._inputs import described_net
 from offramp.bundles._int8 import _with_norms_as_convolutions
 from offramp.bundles._parts import Value, traced
 from offramp.data import Transform
@@ -191,9 +192,10 @@ def test_named_inputs_of_a_length_that_the_net_needs_keep_it(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["thresholds", "exit", "exit1_0", ""])
-def test_an_input_that_has_a_name_of_the_graph_s_is_refused(name, tmp_path):
+def test_an_input_that_has_a_name_of_the_graph_s_is_refused(name):
+    reads = [Value(f"x{place}", "float32", ("batch", 4)) for place in (0, 1)]
     with pytest.raises(UserError, match=f"called '{name}', a name that the graph has for itself"):
-        offramp.export(of_columns("seen", name), Policy([0.4]), tmp_path / "bundle")
+        described_net(of_columns("seen", name), reads)
 
 
 def test_what_is_there_is_not_overwritten(tmp_path):
