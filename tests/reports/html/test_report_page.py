@@ -144,15 +144,20 @@ def test_a_run_in_training_has_curves_and_no_result(unfinished, make_run, read):
     assert "no epoch is logged yet" in read(report_of_training(run)).text
 
 
-def test_twenty_methods_are_told_apart_by_colour_and_dashes(make_run, read):
+def test_sixty_methods_are_told_apart_by_colour_and_dashes(make_run, read):
     folders = [
-        make_run(f"run-{k}", method="joint" if k == 0 else "dfs", options={"beta": k / 20} if k else {})
-        for k in range(20)
+        make_run(f"run-{k}", method="joint" if k == 0 else "dfs", options={"beta": k / 60} if k else {})
+        for k in range(60)
     ]
     page = report(folders, quick=True)
     keys = re.findall(r'style="stroke:([^"]+)"(?: stroke-dasharray="([^"]+)")?', page)
-    assert len(set(keys)) >= 19
-    assert len(read(page).tables[0]) == 1 + 2 + 20
+    assert len(set(keys)) == len(keys) == 59
+    parsed = read(page)
+    assert len(parsed.tables[0]) == 1 + 2 + 60
+    (differences,) = parsed.data["charts"].values()
+    encoding = differences["layer"][-1]["encoding"]
+    looks = zip(encoding["color"]["scale"]["range"], encoding["fill"]["scale"]["range"], strict=True)
+    assert len({*looks}) == 15  # a dot is full or a ring, in any of eight colours, of which joint has one
 
 
 def test_runs_that_cannot_be_shown_together_are_one_line(make_run, unfinished):

@@ -16,12 +16,13 @@ __all__ = [
     "keys_of",
     "lines",
     "quantity",
+    "rings_of",
     "scale_of",
     "spec",
 ]
 
 COLOURS = 8  # of page.css, told apart by colour-blind readers; beyond, lines are dashed
-DASHES = ([1, 0], [7, 3], [2, 2], [8, 3, 2, 3])
+DASHES = ([1, 0], [7, 3], [2, 2], [8, 3, 2, 3], [14, 4], [1, 5], [8, 3, 2, 3, 2, 3], [4, 7])
 FEW = 8  # whole numbers, each of which gets a tick
 CURRENT = "now"  # name of the data that the slider replaces
 
@@ -83,6 +84,13 @@ def exit_colour(number: int, exits: int) -> str:
 def scale_of(keys: Sequence[Key]) -> dict[str, Any]:
     """Encoding of the field ``of`` by the colours of a legend, which the page itself shows."""
     scale = {"domain": [key.label for key in keys], "range": [key.colour for key in keys]}
+    return {"field": "of", "type": "nominal", "scale": scale, "legend": None}
+
+
+def rings_of(keys: Sequence[Key]) -> dict[str, Any]:
+    """Encoding of the field ``of`` by what fills a dot: nothing where the lines of the legend are dashed."""
+    ranges = ["var(--page)" if key.dash else key.colour for key in keys]
+    scale = {"domain": [key.label for key in keys], "range": ranges}
     return {"field": "of", "type": "nominal", "scale": scale, "legend": None}
 
 

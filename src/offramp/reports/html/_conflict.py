@@ -8,7 +8,7 @@ from typing import Any
 
 from offramp.errors import UserError
 from offramp.reports.comparison import Comparison
-from offramp.reports.html._charts import categories, keys_of, quantity, scale_of, spec
+from offramp.reports.html._charts import categories, dashes_of, keys_of, quantity, rings_of, scale_of, spec
 from offramp.reports.html._parts import Cell, Chart, Key, Legend, Section, Table, named, refusals
 from offramp.tasks.outputs import are_exits, column
 from offramp.text_table import four_digits, signed
@@ -93,19 +93,20 @@ def _dots(measured: Measured, outputs: Sequence[str], field: str) -> dict[str, A
         for name, found in zip(outputs, run["conflict"]["exits"], strict=True)
         if found[field] is not None
     ]
-    names = [column(name) for name in outputs]
+    names, keys = [column(name) for name in outputs], [key for key, _ in measured]
     x = categories("x", names, "exit" if are_exits(outputs) else None)
     shared = {
         "x": x,
         "y": quantity("y", None, zero=True),
-        "color": scale_of([key for key, _ in measured]),
+        "color": scale_of(keys),
         "tooltip": [{"field": "of", "title": " "}, {"field": "x", "title": "at"},
                     {"field": "y", "title": "mean", "format": ".4~g"}],
     }  # fmt: skip
     layer = [
-        {"mark": {"type": "line", "opacity": 0.5, "strokeWidth": 1.5}},
-        {"mark": {"type": "point", "filled": True, "size": 60, "opacity": 1}},
-    ]
+        {"mark": {"type": "line", "opacity": 0.5, "strokeWidth": 1.5},
+         "encoding": {"strokeDash": dashes_of(keys)}},
+        {"mark": {"type": "point", "size": 60, "opacity": 1}, "encoding": {"fill": rings_of(keys)}},
+    ]  # fmt: skip
     return spec(values, 200, layer=layer, encoding=shared)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from offramp.reports.columns import has_tasks
 from offramp.reports.groups import Group
-from offramp.reports.html._charts import categories, keys_of, quantity, scale_of, spec
+from offramp.reports.html._charts import categories, keys_of, quantity, rings_of, scale_of, spec
 from offramp.reports.html._parts import Cell, Chart, Legend, Table, named, with_aside
 from offramp.reports.html._score import Score
 from offramp.reports.paired import Difference
@@ -69,8 +69,9 @@ def _intervals(values: Sequence[Any], order: Sequence[str], keys: Sequence[Any])
     )]  # fmt: skip
     layer: list[dict[str, Any]] = [
         {"mark": "rule", "data": {"values": [{}]}, "encoding": {"y": {"datum": 0}}},
-        {"mark": {"type": "point", "filled": True, "size": 50, "opacity": 1},
-         "encoding": {"x": x, "xOffset": beside, "y": y, "color": scale_of(keys), "tooltip": tooltip}},
+        {"mark": {"type": "point", "size": 50, "opacity": 1},
+         "encoding": {"x": x, "xOffset": beside, "y": y, "color": scale_of(keys), "fill": rings_of(keys),
+                      "tooltip": tooltip}},
     ]  # fmt: skip
     if known := [value for value in values if value["low"] is not None]:
         interval = {"x": x, "xOffset": beside, "y": {"field": "low", "type": "quantitative", "title": None},
