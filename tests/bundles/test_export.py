@@ -18,7 +18,7 @@ from torch import nn
 import offramp
 from offramp import Recipe, UserError
 from offramp.bundles import _agreement
-from offramp.bundles._inputs import described_net
+from offramp.bundles._inputs import described_net, described_run
 from offramp.bundles._int8 import _with_norms_as_convolutions
 from offramp.bundles._parts import Value, traced
 from offramp.data import Transform
@@ -196,6 +196,19 @@ def test_an_input_that_has_a_name_of_the_graph_s_is_refused(name):
     reads = [Value(f"x{place}", "float32", ("batch", 4)) for place in (0, 1)]
     with pytest.raises(UserError, match=f"called '{name}', a name that the graph has for itself"):
         described_net(of_columns("seen", name), reads)
+
+
+def test_a_normalisation_takes_the_place_of_the_run_s(run):
+    reads = [Value("x0", "float32", ("batch", 3, 8, 8))]
+    (levels,) = described_run(run, reads, Transform((0.5,) * 3, (0.25,) * 3)).inputs
+    assert levels.dtype == "uint8" and levels.shift == (-2.0,) * 3
+    as_in_torch = described_run(run, reads, Transform((), ()))
+    assert as_in_torch.inputs[0].dtype == "float32" and as_in_torch.image is None
+
+
+def test_a_run_names_its_classes(run, tmp_path):
+    with pytest.raises(UserError, match="the run names its own; leave them out"):
+        offramp.export(run, Policy([0.4]), tmp_path / "bundle", classes=["a", "b", "c"])
 
 
 def test_what_is_there_is_not_overwritten(tmp_path):

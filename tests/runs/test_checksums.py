@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
@@ -273,3 +274,28 @@ def test_a_pipe_is_not_read(tmp_path, name):
     os.mkfifo(tmp_path / name)
     with pytest.raises(UserError, match=f"{name}: it is a pipe, not a file; restore it"):
         read_bytes(tmp_path / "weights.safetensors")
+
+
+@pytest.mark.parametrize(
+    "stopped_by", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")]
+)
+def test_what_stops_the_writing_of_a_folder_or_file_leaves_nothing(tmp_path, monkeypatch, stopped_by):
+    written = files._write
+
+    def stop(path, data):
+        if path.name != "first":
+            path.write_bytes(data[:1])
+            raise stopped_by
+        written(path, data)
+
+    monkeypatch.setattr(files, "_write", stop)
+    contents = {"first": b"123", "second": b"456"}
+    for again, write in (
+        ("export again", lambda then: write_folder(tmp_path / "bundle", contents, then)),
+        ("save it again", lambda then: files.write_file(tmp_path / "policy.json", b"{}", then)),
+    ):
+        with pytest.raises((KeyboardInterrupt, UserError)) as raised:
+            write(again)
+        assert not [*tmp_path.iterdir()]
+        if isinstance(stopped_by, OSError):
+            assert str(raised.value).endswith(f"No space left on device; make room, then {again}")

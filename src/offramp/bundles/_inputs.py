@@ -39,18 +39,18 @@ class Description:
     image: Mapping[str, Any] | None = None
 
 
-def described_run(run: Run, reads: Sequence[Value]) -> Description:
+def described_run(run: Run, reads: Sequence[Value], transform: Transform | None) -> Description:
     """What the net of a run reads: levels 0 ... 255 where its data were images of such, and normalised there.
 
     Args:
         run: The run.
         reads: What its first stage reads.
+        transform: In place of the run's.
     """
     net = cast(MultiExitNet, run.net)  # or its targets are refused
     classes = targets_from_json(run.record["data"])[target_of(run.net)].classes
-    transform = recorded_transform(run.record)
-    if not _of_levels(transform):  # texts, or floats on a scale of their own
-        return described_net(net, reads, classes=classes)
+    if transform is None and _of_levels(recorded := recorded_transform(run.record)):
+        transform = recorded  # and not that of texts, or of floats on a scale of their own
     return described_net(net, reads, transform=transform, classes=classes, cut=run.recipe.size is not None)
 
 

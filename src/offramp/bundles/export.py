@@ -60,7 +60,8 @@ def export(
             of 512 training samples. The thresholds are then fitted anew on what the exits say in 8 bits of
             the validation samples, to the budget or risk of the policy.
         transform: Normalises the images; the bundle then reads levels 0 ... 255. None: as the run's were; a
-            net alone reads what it read in torch.
+            net alone reads what it read in torch. ``Transform((), ())``: so does a run's, as one on floats of
+            0 ... 1 that are no levels of image files.
         classes: Names of the classes, of a net alone; empty: their numbers.
 
     Returns:
@@ -80,6 +81,8 @@ def export(
     run = net if isinstance(net, Run) else None
     model: Any = net.net if isinstance(net, Run) else net
     policy.check(model)
+    if names and run is not None:
+        raise UserError("classes are for a net alone, and the run names its own; leave them out")
     if precision == "int8" and run is None:
         raise UserError("a net in 8 bits is fitted on the data of a run; give the run in the net's place")
     parts = parts_of(model)
@@ -88,7 +91,7 @@ def export(
     if run is None:
         description = described_net(model, reads, transform=transform, classes=names)
     else:
-        description = described_run(run, reads)
+        description = described_run(run, reads, transform)
     feed, x = samples_for(model, description.inputs)
     figures: Mapping[str, Any] | None = None
     if run is not None and precision == "int8":
@@ -115,13 +118,14 @@ def export(
         figures=figures,
         confidence=policy.confidence,
     )
-    write_folder(folder, {
+    files = {
         **_graphs({MODEL: whole, **stages}),
         PROGRAM: program(model, reads),
         "manifest.json": f"{json.dumps(content, indent=1)}\n".encode(),
         "policy.json": policy.to_json().encode(),
         "README.md": model_card(content, policy, run).encode(),
-    })  # fmt: skip
+    }
+    write_folder(folder, files, then="export again")
     return folder
 
 

@@ -55,7 +55,10 @@ def export_repository(
         UserError: As of :func:`offramp.export`.
     """
     folder = new_path(out, "`out`")
-    with disk_errors(folder), TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside:
+    with (
+        disk_errors(folder, "export again"),
+        TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside,
+    ):
         bundle = export(net, policy, Path(beside) / "bundle", precision=precision)
         names = write_repository(bundle, Path(beside) / "models")
         (Path(beside) / "models").rename(folder)

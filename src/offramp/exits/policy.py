@@ -183,7 +183,7 @@ class Policy:
         Raises:
             UserError: It cannot be written.
         """
-        write_file(checked_path(path), self.to_json().encode())
+        write_file(checked_path(path), self.to_json().encode(), then="save it again")
 
     def to_json(self) -> str:
         """The text of the policy's file."""

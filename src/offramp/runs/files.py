@@ -36,11 +36,16 @@ __all__ = [
 ]
 
 RESTORE = "restore it from a copy, or train anew into another folder"
+RESUME = "resume the run: what was saved before is intact"
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: Path, then: str = RESUME) -> Iterator[None]:
     """Turn the operating system's refusal (a full disk, no permission, a file in the way) into one line.
+
+    Args:
+        path: What is written.
+        then: What is to be done once the reason is gone.
 
     Raises:
         UserError: In place of an OSError.
@@ -53,10 +58,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         remedy = REMEDIES.get(error.errno or 0, "make room or fix the permissions")
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; {remedy}, "
-            "then resume the run: what was saved before is intact"
-        ) from error
+        raise UserError(f"cannot write {path}: {error.strerror or error}; {remedy}, then {then}") from error
 
 
 @contextlib.contextmanager
@@ -131,14 +133,19 @@ def _sums(folder: Path) -> dict[str, list[str]]:
         ) from None
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes, then: str = RESUME) -> None:
     """Write beside, flush to the disk, then rename over the old file.
+
+    Args:
+        path: The file.
+        data: Its content.
+        then: As of :func:`disk_errors`.
 
     Raises:
         UserError: The disk is full or not writable; the old file stays as it is.
     """
     beside = path.with_name(f".{path.name}.new")
-    with disk_errors(path):
+    with disk_errors(path, then):
         try:
             _write(beside, data)
             os.replace(beside, path)
@@ -210,19 +217,20 @@ def remove_file(path: Path) -> None:
         write_file(path.parent / SHA256SUMS, as_text(sums))
 
 
-def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
+def write_folder(path: Path, files: Mapping[str, bytes], then: str = RESUME) -> None:
     """Write a new folder and its checksums beside, flush it to the disk, then rename it into place.
 
     Args:
         path: The folder, in one that is there.
         files: Its files by name.
+        then: As of :func:`disk_errors`.
 
     Raises:
         UserError: The disk is full or not writable; no folder appears.
     """
     sums = as_text({name: [checksum(data)] for name, data in files.items()})
     beside = path.with_name(f".{path.name}.new")
-    with disk_errors(path):
+    with disk_errors(path, then):
         try:
             shutil.rmtree(beside, ignore_errors=True)  # what a killed process left
             beside.mkdir()

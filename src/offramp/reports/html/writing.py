@@ -46,4 +46,4 @@ def write_page(path: str | Path, page: str) -> None:
     Raises:
         UserError: The disk is full or not writable; the older page stays.
     """
-    write_file(checked_path(path), page.encode("utf-8", "replace"))
+    write_file(checked_path(path), page.encode("utf-8", "replace"), then="report again")
