@@ -14,13 +14,14 @@ import pytest
 import torch
 from tiny_runs import tiny_data, tiny_net
 from torch import nn
+from torch.nn import functional as F
 
 import offramp
 from offramp import Recipe, UserError
 from offramp.bundles import _agreement
 from offramp.bundles._inputs import described_net, described_run
-from offramp.bundles._int8 import _with_norms_as_convolutions
-from offramp.bundles._parts import Value, traced
+from offramp.bundles._int8 import _with_norms_as_convolutions, quantized
+from offramp.bundles._parts import NetPart, Value, traced
 from offramp.data import Transform
 from offramp.exits import Policy, Router
 from offramp.exits.leaving import leaves, threshold_rows
@@ -291,15 +292,15 @@ def test_what_8_bits_cannot_be_fitted_to(target, words, run, tmp_path):
         offramp.export(net, policy, tmp_path / "bundle", precision="fp16")
 
 
-def test_a_batch_norm_as_a_convolution():
+@pytest.mark.parametrize(("norm", "shape"), [(nn.BatchNorm2d, (3, 5, 5)), (nn.BatchNorm1d, (3, 7))])
+def test_a_batch_norm_as_a_convolution(norm, shape):
     torch.manual_seed(0)
-    norm = nn.BatchNorm2d(3)
+    norm = norm(3)
     for each in (norm.weight, norm.bias, norm.running_mean):
         nn.init.normal_(each)
     norm.running_var.uniform_(0.5, 2)
-    x = torch.randn(3, 3, 5, 5)
-    reads = [Value("x", "float32", ("batch", 3, 5, 5))]
-    model = traced(norm.eval(), [x], reads, "a norm")
+    x = torch.randn(3, *shape)
+    model = traced(norm.eval(), [x], [Value("x", "float32", ("batch", *shape))], "a norm")
     assert [node.op_type for node in model.graph.node] == ["BatchNormalization"]
     copy = _with_norms_as_convolutions(model)
     assert [node.op_type for node in copy.graph.node] == ["Conv"] and len(copy.graph.initializer) == 2
@@ -307,3 +308,29 @@ def test_a_batch_norm_as_a_convolution():
         None, {model.graph.input[0].name: x.numpy()}
     )
     np.testing.assert_allclose(found, norm(x).detach(), atol=1e-5)
+
+
+class Standardised(nn.Conv2d):
+    """Its weights are computed, as those of nets without norms are (Qiao et al., arXiv 1903.10520)."""
+
+    def forward(self, x):
+        weight = F.batch_norm(self.weight[None].flatten(2), None, None, training=True).view_as(self.weight)
+        return F.conv2d(x, weight, self.bias)
+
+
+def test_computed_weights_and_norms_of_vectors_in_8_bits():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        Standardised(3, 4, 3), nn.Flatten(), nn.BatchNorm1d(144), nn.ReLU(), nn.Linear(144, 3)
+    )
+    x = torch.rand(3, 3, 8, 8)
+    reads = [Value("x", "float32", ("batch", 3, 8, 8))]
+    part = NetPart(1, traced(net.eval(), [x], reads, "a net"), reads, [], net(x).detach())
+    (found,) = quantized([part], [[x.numpy()]])
+    kernels = [each for each in found.model.graph.initializer if each.dims[:] == [4, 3, 3, 3]]
+    assert [each.data_type for each in kernels] == [onnx.TensorProto.INT8]
+    session = onnxruntime.InferenceSession(found.model.SerializeToString())
+    (logits,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    np.testing.assert_allclose(logits, part.logits, atol=0.05)
+    with pytest.raises(UserError, match="exit 1 cannot be put in 8 bits: .*export in fp32"):
+        quantized([part], [[x.numpy()[:, :, 1:]]])

@@ -16,10 +16,9 @@ from offramp.data.smaller_batches import SmallerBatches
 from offramp.errors import UserError, shown
 from offramp.exits._fingerprint import fingerprint
 from offramp.exits._inputs import Inputs
-from offramp.exits._with_exits import check_has_exits
+from offramp.exits._with_exits import check_classifies
 from offramp.modes import evaluating
 from offramp.nets import MultiExitNet, Net
-from offramp.tasks import Classification
 from offramp.tasks.classification import NO_LABEL
 from offramp.tasks.task import wide
 
@@ -155,13 +154,7 @@ def target_of(net: Net) -> str:
     Raises:
         UserError: The net has no exits in a row, or they do something else than classify.
     """
-    check_has_exits(net)
-    for name, task in net.outputs.items():
-        if not isinstance(task, Classification):
-            raise UserError(
-                f"{name} has the task {type(task).__name__}, and samples leave by the confidence of classes; "
-                "take a net whose exits have the task Classification"
-            )
+    check_classifies(net)
     targets = {task.target for task in net.outputs.values()}
     if len(targets) > 1:
         raise UserError(

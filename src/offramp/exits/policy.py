@@ -12,7 +12,7 @@ from typing import Any
 from offramp.checks import count_of, is_number, numbers, path_of
 from offramp.errors import UserError, guess, shown
 from offramp.exits._fingerprint import fingerprint
-from offramp.exits._with_exits import check_has_exits
+from offramp.exits._with_exits import check_classifies
 from offramp.exits.confidence import CONFIDENCES, Confidence, Ensemble
 from offramp.nets import MultiExitNet
 from offramp.output_paths import checked_path
@@ -148,9 +148,10 @@ class Policy:
         """Check that the policy is for this net.
 
         Raises:
-            UserError: It is for another, or for other weights, or the net has no exits in a row.
+            UserError: It is for another, or for other weights, or the net has no exits in a row that tell
+                classes apart.
         """
-        check_has_exits(net)
+        check_classifies(net)
         if net.num_exits != self.num_exits:
             raise UserError(
                 f"the policy is for {self.num_exits} exits, the net has {net.num_exits}; calibrate this net"

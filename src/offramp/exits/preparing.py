@@ -44,8 +44,9 @@ def prepared(net: MultiExitNet, policy: Policy, *, eager: bool) -> list[Prepared
         eager: The segments will run as they are, and not be compiled.
 
     Raises:
-        UserError: The policy is for another number of classes; the logits of the net's stages and heads, run
-            apart, are not the net's; or samples of a batch do not stay apart in them.
+        UserError: An exit gives no logits of classes, or the policy is for another number of them; the logits
+            of the net's stages and heads, run apart, are not the net's; or samples of a batch do not stay
+            apart in them.
     """
     sample = net.sample(3)
     with unchanged(net), torch.no_grad():
@@ -61,6 +62,7 @@ def prepared(net: MultiExitNet, policy: Policy, *, eager: bool) -> list[Prepared
                 parameter.requires_grad_(False)
         ready, wrong = _checked(parts, sample, logits, folded=folded, eager=eager)
         if wrong is None:
+            _check_logits(logits)
             return ready
     raise UserError(
         f"the logits of exit {wrong} are not the net's when its stages and heads run one after another; "
@@ -105,6 +107,16 @@ def _checked(
         movable = [eager and has and has_blocks(leaf) and not memory(leaf) & held for has, leaf in leaves]
         ready.append(PreparedSegment(part, batched, movable))
     return ready, None
+
+
+def _check_logits(logits: Sequence[Tensor]) -> None:
+    """Check that all exits give a number for each of the same classes."""
+    for exit, each in enumerate(logits, start=1):
+        if each.ndim != 2 or len(each[0]) != len(logits[-1][0]):
+            raise UserError(
+                f"exit {exit} gives {[*each.shape]} for 3 samples, and samples leave by logits [N, classes], "
+                "as many of every exit; mend its head"
+            )
 
 
 def _check_rows(part: Segment, a: Any, b: Any, batched: Sequence[bool]) -> None:
