@@ -321,16 +321,18 @@ class Standardised(nn.Conv2d):
 def test_computed_weights_and_norms_of_vectors_in_8_bits():
     torch.manual_seed(0)
     net = nn.Sequential(
-        Standardised(3, 4, 3), nn.Flatten(), nn.BatchNorm1d(144), nn.ReLU(), nn.Linear(144, 3)
+        Standardised(3, 4, 3), nn.Hardswish(), nn.Flatten(), nn.BatchNorm1d(144), nn.ReLU(), nn.Linear(144, 3)
     )
     x = torch.rand(3, 3, 8, 8)
     reads = [Value("x", "float32", ("batch", 3, 8, 8))]
     part = NetPart(1, traced(net.eval(), [x], reads, "a net"), reads, [], net(x).detach())
     (found,) = quantized([part], [[x.numpy()]])
+    names = [node.name for node in found.model.graph.node]
+    assert all(names) and len({*names}) == len(names)
     kernels = [each for each in found.model.graph.initializer if each.dims[:] == [4, 3, 3, 3]]
     assert [each.data_type for each in kernels] == [onnx.TensorProto.INT8]
     session = onnxruntime.InferenceSession(found.model.SerializeToString())
     (logits,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     np.testing.assert_allclose(logits, part.logits, atol=0.05)
-    with pytest.raises(UserError, match="exit 1 cannot be put in 8 bits: .*export in fp32"):
+    with pytest.raises(UserError, match=r"exit 1 cannot be put in 8 bits: .*export in fp32"):
         quantized([part], [[x.numpy()[:, :, 1:]]])

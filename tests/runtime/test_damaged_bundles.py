@@ -251,6 +251,18 @@ def test_a_graph_that_disagrees_with_the_manifest(bundle, tmp_path):
         (bundle / name).write_bytes(kept)
 
 
+@pytest.mark.parametrize("of", ["axis", "input"])
+def test_a_graph_with_a_name_that_is_no_text(bundle, of):
+    graph = onnx.load(bundle / "stage2.onnx", load_external_data=False)
+    if of == "axis":
+        graph.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "QQQQ"
+    else:
+        graph.graph.input.append(helper.make_tensor_value_info("QQQQ", TensorProto.FLOAT, [1]))
+    (bundle / "stage2.onnx").write_bytes(graph.SerializeToString().replace(b"QQQQ", b"\xad\xfe\xad\xfe"))
+    write_sums(bundle)
+    refused(bundle, "stage2.onnx")
+
+
 def test_graphs_of_other_sizes_and_dtypes(bundle):
     original = onnx.load(bundle / "stage2.onnx", load_external_data=False)
     inputs = original.graph.input[0].type.tensor_type

@@ -93,11 +93,12 @@ def check_graph(path: Path, inputs: Sequence[Port], outputs: Sequence[Port]) -> 
     options.add_session_config_entry("session.disable_prepacking", "1")
     options.intra_op_num_threads = 1
     session = _session(path, options)
-    for what, wanted, nodes in (
-        ("reads", inputs, session.get_inputs()),
-        ("says", outputs, session.get_outputs()),
-    ):
-        found = {node.name: node for node in nodes}
+    try:
+        reads, says = ([*map(_port, nodes)] for nodes in (session.get_inputs(), session.get_outputs()))
+    except UnicodeDecodeError:
+        raise BundleError(f"{path.name} has a name that is no text; export the bundle again") from None
+    for what, wanted, ports in (("reads", inputs, reads), ("says", outputs, says)):
+        found = {port.name: port for port in ports}
         if found.keys() != {port.name for port in wanted}:
             names = ", ".join(port.name for port in wanted)
             raise BundleError(
@@ -106,24 +107,36 @@ def check_graph(path: Path, inputs: Sequence[Port], outputs: Sequence[Port]) -> 
         for port in wanted:
             _check_port(path.name, port, found[port.name])
     for port in inputs:
-        size = next(node.shape for node in session.get_inputs() if node.name == port.name)[:1]
-        if port.shape and port.shape[0] == BATCH and isinstance(size[0], int):
+        size = next(given.shape for given in reads if given.name == port.name)
+        if port.shape and port.shape[0] == BATCH and size and size[0] is not None:
             raise BundleError(f"{path.name} takes batches of {size[0]} alone; export the bundle again")
 
 
-def _check_port(graph: str, port: Port, node: Any) -> None:
+def _port(node: Any) -> Port:
+    """What a graph itself says of an input or output; of an output the rank may be unknown.
+
+    Raises:
+        UnicodeDecodeError: A name is no text.
+    """
     kind = node.type.removeprefix("tensor(").removesuffix(")")
-    if (dtype := KINDS.get(kind, kind)) != port.dtype:
-        raise BundleError(f"{graph} has {port.name} as {dtype}, and by manifest.json it is {port.dtype}")
-    if port.shape is None or not node.shape:  # of an output the rank may be unknown
-        return
-    shape = [size if isinstance(size, int) else None for size in node.shape]
-    fits = all(
-        size is None or wanted in (None, BATCH, size) for size, wanted in zip(shape, port.shape, strict=False)
-    )
-    if len(shape) != len(port.shape) or not fits:
+    shape = tuple(size if isinstance(size, int) else None for size in node.shape)
+    return Port(node.name, KINDS.get(kind, kind), shape or None)
+
+
+def _check_port(graph: str, port: Port, found: Port) -> None:
+    if found.dtype != port.dtype:
         raise BundleError(
-            f"{graph} has {port.name} of shape {shape}, and by manifest.json it is {[*port.shape]}"
+            f"{graph} has {port.name} as {found.dtype}, and by manifest.json it is {port.dtype}"
+        )
+    if port.shape is None or found.shape is None:
+        return
+    fits = all(
+        size is None or wanted in (None, BATCH, size)
+        for size, wanted in zip(found.shape, port.shape, strict=False)
+    )
+    if len(found.shape) != len(port.shape) or not fits:
+        raise BundleError(
+            f"{graph} has {port.name} of shape {[*found.shape]}, and by manifest.json it is {[*port.shape]}"
         )
 
 

@@ -102,7 +102,7 @@ def _renamed(node: NodeProto, names: Mapping[str, str], prefix: str) -> NodeProt
     """A copy of a node of a part, whose values get names of their own in the whole."""
     copy = NodeProto()
     copy.CopyFrom(node)
-    copy.name = prefix + node.name
+    copy.name = node.name and prefix + node.name
     copy.ClearField("metadata_props")  # the stack of calls that torch saw
     copy.ClearField("doc_string")
     for values in (copy.input, copy.output):

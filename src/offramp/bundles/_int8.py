@@ -91,6 +91,8 @@ def _folded(model: ModelProto, file: Path) -> ModelProto:
     options.optimized_model_filepath = str(file)
     InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     folded = onnx.load(file)
+    for place, node in enumerate(folded.graph.node):
+        node.name = node.name or f"folded_{place}"
     used = {node.domain for node in folded.graph.node}
     domains = [each for each in folded.opset_import if each.domain in used]
     del folded.opset_import[:]
