@@ -1,6 +1,7 @@
 """The runtime never imports torch, nor offramp: it works where both cannot be imported."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -69,3 +70,15 @@ def test_no_file_of_the_runtime_imports_anything_else():
                 top = name.split(".")[0]
                 allowed = ALLOWED | (RAY if file.name == "ray_serve.py" else set())
                 assert top in allowed | sys.stdlib_module_names, f"{file.name} imports {name}"
+
+
+def test_the_sources_carry_what_links_name():
+    """A source distribution keeps links to files as links; those to folders become the files in them."""
+    project = Path(offramp_runtime.__file__).parents[2]
+    settings = (project / "pyproject.toml").read_text()
+    links = [path for path in project.rglob("*") if path.is_symlink() and path.is_file()]
+    assert len(links) == settings.count('"../') > 0
+    for link in links:
+        source = os.path.relpath(link.resolve(), project)
+        place = link.relative_to(project)
+        assert f'"{source}" = "{place}"' in settings and f'"/{place}"' in settings
