@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from offramp_runtime._command import main
 from PIL import Image
-from tiny_bundles import ImageNet, WordNet, write_bundle, write_sums
+from tiny_bundles import ImageNet, WordNet, write_bundle, write_json, write_sums
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,21 @@ def test_check_of_inputs_of_free_lengths(capsys, tmp_path):
     assert code == 0
     assert "words int64 [any]" in out
     assert "exit 1: unknown operations" in out
+    manifest = json.loads((tmp_path / "words" / "manifest.json").read_text())
+    for each in manifest["inputs"]:
+        each["shape"] = [2**50]
+    write_json(tmp_path / "words" / "manifest.json", manifest)
+    write_sums(tmp_path / "words")
+    code, _, err = run(capsys, "check", tmp_path / "words")
+    assert (code, "do not fit into the memory" in err) == (2, True)
+
+
+def test_the_folder_of_a_run_is_no_bundle(capsys, tmp_path):
+    (tmp_path / "run.json").touch()
+    (tmp_path / "SHA256SUMS").touch()
+    (tmp_path / "checkpoint").mkdir()
+    code, _, err = run(capsys, "check", tmp_path)
+    assert (code, "is no bundle: it has no manifest.json" in err) == (2, True)
 
 
 def test_predict_names_class_confidence_and_exit(capsys, bundle, photos):

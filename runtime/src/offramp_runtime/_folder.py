@@ -12,9 +12,10 @@ from typing import BinaryIO
 
 from offramp_runtime._errors import BundleError, shown
 
-__all__ = ["check_folder", "check_unchanged", "plain_name", "read_file"]
+__all__ = ["MANIFEST", "check_folder", "check_unchanged", "plain_name", "read_file"]
 
 SUMS = "SHA256SUMS"
+MANIFEST = "manifest.json"
 LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")  # which leads out of no folder
 LARGEST_SUMS = 2**20  # bytes
@@ -32,8 +33,11 @@ def check_folder(folder: Path) -> dict[str, str]:
         BundleError: It is no folder; a file was changed, is missing, has no checksum, or is none.
     """
     regular = _entries(folder)
-    if SUMS not in regular:
-        raise BundleError(f"{folder} is no bundle: it has no {SUMS}; give a folder that offramp export wrote")
+    for name in (SUMS, MANIFEST):
+        if name not in regular:
+            raise BundleError(
+                f"{folder} is no bundle: it has no {name}; give a folder that offramp export wrote"
+            )
     if odd := [name for name, plain in regular.items() if not plain]:
         raise BundleError(f"{shown(min(odd))} is a folder, a link or a device; a bundle holds plain files")
     sums = _sums(read_file(folder, SUMS, LARGEST_SUMS))

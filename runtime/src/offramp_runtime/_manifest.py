@@ -11,7 +11,7 @@ import numpy as np
 
 from offramp_runtime._errors import BundleError, shown
 from offramp_runtime._fields import Fields, parsed
-from offramp_runtime._folder import check_folder, plain_name, read_file
+from offramp_runtime._folder import MANIFEST, check_folder, plain_name, read_file
 from offramp_runtime._thresholds import read_thresholds
 
 __all__ = ["WHOLE", "Bundle", "Carried", "Exit", "Image", "Input", "read_bundle"]
@@ -122,10 +122,10 @@ def read_bundle(folder: Path) -> Bundle:
         BundleError: Anything is wrong with it.
     """
     sums = check_folder(folder)
-    for name in ("manifest.json", "policy.json", WHOLE):
+    for name in ("policy.json", WHOLE):
         if name not in sums:
             raise BundleError(f"{folder} has no {name}; give a folder that offramp export wrote")
-    fields = parsed(read_file(folder, "manifest.json", LARGEST_MANIFEST), "manifest.json")
+    fields = parsed(read_file(folder, MANIFEST, LARGEST_MANIFEST), MANIFEST)
     version = fields.get("offramp_bundle")
     if version != FORMAT or isinstance(version, bool):
         raise BundleError(

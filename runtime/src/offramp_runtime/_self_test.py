@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from offramp_runtime._errors import BundleError
+from offramp_runtime._errors import BundleError, InputError
 from offramp_runtime._manifest import Input
 from offramp_runtime._model import Model
 from offramp_runtime._stages import Stage
@@ -50,7 +50,9 @@ def difference(model: Model, stages: Sequence[Stage]) -> float:
 def _random(draws: np.random.Generator, entry: Input) -> np.ndarray:
     shape = (SAMPLES, *(FREE if size is None else size for size in entry.shape))
     kind = np.dtype(entry.dtype)
-    if kind.kind == "f":
-        return draws.standard_normal(shape).astype(kind)
     most = 256 if kind == np.uint8 else 2  # other whole numbers are places in a table, or a mask
-    return draws.integers(0, most, shape).astype(kind)
+    try:
+        drawn = draws.standard_normal(shape) if kind.kind == "f" else draws.integers(0, most, shape)
+        return drawn.astype(kind)
+    except (MemoryError, ValueError):  # the latter of more than any array has
+        raise InputError(f"samples of shape {[*shape]} do not fit into the memory") from None

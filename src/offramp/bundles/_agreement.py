@@ -63,7 +63,10 @@ def samples_for(net: MultiExitNet, inputs: Sequence[ModelInput]) -> tuple[dict[s
     if inputs[0].scale:
         (image,) = inputs
         levels = draws.integers(0, 256, (SAMPLES, *map(int, image.shape)), np.uint8)
-        scale, shift = (torch.tensor(numbers)[:, None, None] for numbers in (image.scale, image.shift))
+        scale, shift = (
+            torch.tensor(numbers, dtype=torch.float32)[:, None, None]
+            for numbers in (image.scale, image.shift)
+        )
         return {image.name: levels}, torch.from_numpy(levels).float() * scale + shift
     x = pytree.tree_map_only(Tensor, _as_exported, net.sample(SAMPLES))
     arrays = zip(inputs, pytree.tree_leaves(x), strict=True)

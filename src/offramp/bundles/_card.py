@@ -41,7 +41,8 @@ answer = model.predict(inputs)  # prediction, exit, confidence and probabilities
 ```
 
 `offramp-runtime predict` and `offramp-runtime serve` take the folder too, and `model.onnx` runs in any ONNX
-Runtime. `program.pt2` (`torch.export.load`) is the whole net in torch, with the logits of all exits.
+Runtime. `program.pt2` (`torch.export.load`) is the whole net in torch, in float32, with the logits of all
+exits.
 `sha256sum -c SHA256SUMS` checks the files.
 
 ## When samples leave
