@@ -258,3 +258,25 @@ def test_an_address_where_nobody_listens_is_told_at_once(run):
             with pytest.raises(UserError, match=f"no Ray cluster answers at '{asked}': .*refused"):
                 run(ray, asked)
             assert ray.address == "not asked"
+
+
+@pytest.mark.parametrize(
+    ("says", "reason"),
+    [(b"HTTP/1.1 400 Bad Request\r\n", "not Ray"), (b"", "not Ray"), (None, "timed out")],
+)
+def test_what_listens_at_an_address_and_is_not_ray_is_told_at_once(run, monkeypatch, says, reason):
+    monkeypatch.setattr(_ray_jobs, "CONNECT_PATIENCE", 0.2 if says is None else 60)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(100)
+                connection.sendall(says)
+
+        if says is not None:
+            threading.Thread(target=answer, daemon=True).start()
+        ray = PretendedRay(a=[0])
+        with pytest.raises(UserError, match=f"no Ray cluster answers at '.*': .*{reason}"):
+            run(ray, f"127.0.0.1:{listener.getsockname()[1]}")
+        assert ray.address == "not asked"

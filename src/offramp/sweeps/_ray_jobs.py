@@ -23,6 +23,8 @@ from offramp.training.interrupt import Interruption, catch_signals
 __all__ = ["Share", "import_ray", "run_on_ray"]
 
 CONNECT_PATIENCE = 10.0  # seconds
+HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # how a gRPC client begins
+SETTINGS = b"\x04"  # the kind of frame with which a gRPC server does
 LOCK_PATIENCE = 120.0  # seconds: NFS gives back what a lost machine had locked after 90 of them
 
 
@@ -133,14 +135,20 @@ def _cluster(ray: ModuleType, address: str) -> Iterator[None]:
 
 
 def _knock(address: str) -> None:
-    """Open a connection to the address, if it is a host and a port: Ray itself tries for minutes.
+    """See that Ray is at the address, if it is a host and a port: Ray itself tries for a quarter of an hour.
 
     Raises:
-        OSError: Nobody answers there.
+        OSError: It is not.
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_PATIENCE).close()
+    if not host or not port.isdecimal():
+        return
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_PATIENCE) as connection:
+        if os.environ.get("RAY_USE_TLS", "0") != "0":
+            return
+        connection.sendall(HTTP2)
+        if connection.recv(9)[3:4] != SETTINGS:
+            raise OSError("what answers there is not Ray")
 
 
 def _starter(
