@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import shutil
 import struct
 import zlib
 from itertools import chain
@@ -12,8 +13,9 @@ from itertools import chain
 import numpy as np
 import pytest
 from _http_client import HttpClient
+from offramp_runtime import load
 from running import png, running
-from tiny_bundles import CLASSES, expected, softmax
+from tiny_bundles import CLASSES, ImageNet, expected, softmax, write_bundle
 
 IMAGE = {"Content-Type": "image/png"}
 
@@ -53,6 +55,15 @@ def test_many_clients_get_the_answers_of_the_network_to_their_own_images(images,
         assert answer["class"] == CLASSES[probabilities[place].argmax()]
         np.testing.assert_allclose(answer["probabilities"], probabilities[place], atol=1e-5)
         assert answer["confidence"] == pytest.approx(probabilities[place].max(), abs=1e-5)
+
+
+def test_all_is_loaded_before_anybody_is_served(tmp_path):
+    folder = write_bundle(tmp_path / "bundle", ImageNet())
+    with running(load(folder, threads=1)) as client:
+        shutil.rmtree(folder)
+        assert client.get("/healthz").json() == {"status": "ok"}
+        for path in ("/predict?threshold=2", "/walk?threshold=2"):
+            assert client.post(path, content=WHOLE, headers=IMAGE).json()["exit"] == 3
 
 
 def test_an_image_file_is_what_the_model_makes_of_it(images, client):
