@@ -36,6 +36,7 @@ __all__ = ["Precision", "export"]
 Precision = Literal["fp32", "int8"]
 
 
+@torch.autocast("cpu", enabled=False)  # type: ignore[untyped-decorator]  # the caller's would be traced
 def export(
     net: MultiExitNet | Run,
     policy: Policy,
