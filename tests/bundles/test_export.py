@@ -22,8 +22,9 @@ from offramp.bundles import _agreement
 from offramp.bundles._inputs import described_net, described_run
 from offramp.bundles._int8 import _with_norms_as_convolutions, quantized
 from offramp.bundles._parts import NetPart, Value, traced
+from offramp.bundles.export import _costs
 from offramp.data import Transform
-from offramp.exits import Policy, Router
+from offramp.exits import PathCosts, Policy, Router
 from offramp.exits.leaving import leaves, threshold_rows
 from offramp.nets import MultiExitNet
 
@@ -198,6 +199,15 @@ def test_an_input_that_has_a_name_of_the_graph_s_is_refused(name):
     reads = [Value(f"x{place}", "float32", ("batch", 4)) for place in (0, 1)]
     with pytest.raises(UserError, match=f"called '{name}', a name that the graph has for itself"):
         described_net(of_columns("seen", name), reads)
+
+
+def test_operations_of_texts_of_any_length_are_not_told():
+    net, policy = of_columns("seen", "weight"), Policy([0.4])
+    fixed, free = (
+        [Value(f"x{place}", "float32", ("batch", size)) for place in (0, 1)] for size in (4, "size4")
+    )
+    assert _costs(net, policy, fixed) == PathCosts(net).of((1, 2))
+    assert _costs(net, policy, free) == [None, None]
 
 
 def test_a_normalisation_takes_the_place_of_the_run_s(run):

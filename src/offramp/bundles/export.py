@@ -15,7 +15,7 @@ from offramp.bundles._card import model_card
 from offramp.bundles._inputs import described_net, described_run
 from offramp.bundles._joined import JoinedNet
 from offramp.bundles._manifest import MODEL, manifest, stage_name
-from offramp.bundles._parts import parts_of
+from offramp.bundles._parts import Value, parts_of
 from offramp.bundles._program import PROGRAM, program
 from offramp.bundles._refitting import NetOfParts, arrays_of, refitted
 from offramp.bundles._weights import WEIGHTS, SharedWeights
@@ -114,7 +114,7 @@ def export(
         _name_of(model, run),
         joined,
         description,
-        _costs(model, policy),
+        _costs(model, policy, reads),
         precision=precision,
         figures=figures,
         confidence=policy.confidence,
@@ -136,12 +136,18 @@ def _graphs(models: dict[str, ModelProto]) -> dict[str, bytes]:
     return {**files, WEIGHTS: weights.content()}
 
 
-def _costs(net: MultiExitNet, policy: Policy) -> list[int] | list[None]:
-    """Operations of a sample that leaves at each evaluated exit; None where those of the net are unknown."""
+def _costs(net: MultiExitNet, policy: Policy, reads: Sequence[Value]) -> list[int] | list[None]:
+    """Operations of a sample that leaves at each evaluated exit; None where they are unknown, or differ.
+
+    They differ from sample to sample where the net reads any number of tokens.
+    """
+    unknown = [None] * len(policy.evaluated)
+    if any(isinstance(size, str) for value in reads for size in value.shape[1:]):
+        return unknown
     try:
         return PathCosts(net).of(policy.evaluated)
     except UserError:
-        return [None] * len(policy.evaluated)
+        return unknown
 
 
 def _name_of(net: MultiExitNet, run: Run | None) -> str:
