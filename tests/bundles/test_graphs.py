@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 import transformers
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 from torch import nn
 
 from offramp import attach
@@ -258,6 +259,9 @@ def test_texts_of_any_length(build):
         np.testing.assert_allclose(confidence, answer.confidence, atol=1e-5)
         for found, expected in zip(in_torch(x), net(x), strict=True):
             torch.testing.assert_close(found, expected)
+        feed["input_ids"][0, 0] = -1  # which ONNX counts from the end
+        with pytest.raises(InvalidArgument, match="out of data bounds"):
+            graph.run(None, {**feed, "thresholds": np.float32([0.6])})
 
 
 @torch.no_grad()

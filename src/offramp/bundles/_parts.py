@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from offramp.bundles._graph import OPSET
+from offramp.bundles._lookups import refuse_negative
 from offramp.bundles._quiet import quiet
 from offramp.copying import deep_copy
 from offramp.errors import UserError, error_text
@@ -115,7 +116,9 @@ def traced(module: nn.Module, tensors: Sequence[Tensor], reads: Sequence[Value],
             "that ONNX has, x.shape[0] in place of len(x), and no Python branches on values"
         ) from error
     assert program is not None
-    return program.model_proto
+    model: ModelProto = program.model_proto
+    refuse_negative(model)
+    return model
 
 
 def free_axes(reads: Sequence[Value]) -> list[dict[int, Any]]:
