@@ -148,7 +148,7 @@ def check_header(image: Image, size: tuple[int, int] | None = None, most: int = 
 
 
 def _decoded_size(image: Image) -> tuple[int, int]:
-    """The width and the height of what is decoded: tiles of a TIFF file are, whatever they hold besides."""
+    """The width and the height of what is decoded: of a TIFF file in tiles, those of all its tiles."""
     tags = getattr(image, "tag_v2", {})
     sides = [tags.get(tag, 1) for tag in TILE]
     width, height = (-(-whole // side) * side for whole, side in zip(image.size, sides, strict=True))
