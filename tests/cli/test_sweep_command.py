@@ -46,6 +46,16 @@ def swept(tmp_path_factory):
     return folder, process
 
 
+def test_a_comparison_of_another_origin_is_not_replaced(tmp_path, capfd):
+    sweep = write(tmp_path, methods=["joint"])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "comparison.txt").write_text("mine")
+    assert main(["sweep", str(sweep)]) == 2
+    assert "comparison.txt is there and of no comparison" in capfd.readouterr().err
+    assert (tmp_path / "out" / "comparison.txt").read_text() == "mine"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["comparison.txt"]
+
+
 def test_a_run_that_fails_is_named_at_the_end_and_the_others_are_compared(swept, result_of):
     folder, process = swept
     assert process.returncode == 2

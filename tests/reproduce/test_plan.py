@@ -153,6 +153,7 @@ def test_images_of_another_size_are_cut_to_the_published_one(colours):
         ({"scale": 2}, "scale is 2, must be a fraction above 0 and up to 1"),
         ({"scale": True}, "scale is True"),
         ({"scale": "1e999999999"}, "must be a fraction"),
+        ({"scale": "١/١٦"}, "must be a fraction"),
         ({"scale": float("nan")}, "must be a fraction"),
         ({"only": "dfs"}, "only is 'dfs', must be a list of rows"),
         ({"only": ["joint"]}, "dfs-table4 has no row 'joint'; there are: dfs beta=0.1, "),

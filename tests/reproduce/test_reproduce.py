@@ -64,14 +64,26 @@ def test_the_same_command_goes_on_and_trains_nothing_twice(reproduced, capfd):
     assert "2 runs, 2 finished" in said.err
 
 
-@pytest.mark.parametrize("name", ["sweep.yaml", "reproduction.txt", "reproduction.json"])
-def test_files_of_another_origin_are_not_replaced(tmp_path, name):
-    (tmp_path / name).write_text("mine")
+def test_files_of_another_origin_are_not_replaced(tmp_path):
     planned = plan("dfs-table4", stand_in="CIFAR-100=digits", scale="1/300", out=tmp_path)
-    with pytest.raises(UserError, match=f"{name} is there, and the report of dfs-table4 would replace it"):
-        reproduce(planned, quiet=True)
-    assert [path.name for path in tmp_path.iterdir()] == [name]
-    assert (tmp_path / name).read_text() == "mine"
+    comparison = [f"comparison.{kind}" for kind in ("txt", "json", "png")]
+    for name in ("sweep.yaml", "reproduction.txt", "reproduction.json", *comparison):
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(UserError, match=f"{name} is there.* (may|would) replace it"):
+            reproduce(planned, quiet=True)
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+        assert (tmp_path / name).read_text() == "mine"
+        (tmp_path / name).unlink()
+
+
+def test_pictures_of_another_origin_are_not_replaced_by_those_of_a_figure(tmp_path, monkeypatch):
+    out = tmp_path / "figure"
+    out.mkdir()
+    (out / "mine.png").write_text("mine")
+    planned = plan("dr-mgf-fig3", out=out, scale="1/100")
+    with pytest.raises(UserError, match=r"mine\.png is there, and the report of dr-mgf-fig3 may replace it"):
+        reproduce(planned)
+    assert [path.name for path in out.iterdir()] == ["mine.png"]
 
 
 def test_the_report_of_another_figure_is_not_replaced(tmp_path):

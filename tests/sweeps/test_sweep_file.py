@@ -210,7 +210,7 @@ def test_runs_that_make_no_comparison_are_refused(sweep_file, methods, factors, 
         trials(plan, parse_factors(factors))
 
 
-@pytest.mark.parametrize("text", ["", "1,1", "0,1", "-1", "a", "1/0", "1,,3"])
+@pytest.mark.parametrize("text", ["", "1,1", "0,1", "-1", "a", "1/0", "1,,3", "١/٣"])
 def test_bad_factors_are_refused(text):
     with pytest.raises(UserError, match="different numbers above 0"):
         parse_factors(text)

@@ -14,7 +14,8 @@ from offramp.errors import UserError, shown
 
 __all__ = ["SweepCommand", "parse_factors"]
 
-FACTOR = re.compile(r"\d{1,20}/\d{1,20}|\d{0,20}\.?\d{0,20}(?:[eE][-+]?\d{1,2})?")  # 1e999999999 has no end
+# 1e999999999 has no end
+FACTOR = re.compile(r"\d{1,20}/\d{1,20}|\d{0,20}\.?\d{0,20}(?:[eE][-+]?\d{1,2})?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class SweepCommand:
 
     def run(self) -> Answer:
         """Train what is not finished yet, compare all."""
-        from offramp.reports import compare, write_report
+        from offramp.reports import check_report_folder, compare, write_report
         from offramp.runs.several import named_sources
         from offramp.sweeps.file import read_sweep
         from offramp.sweeps.sweep import sweep
@@ -69,6 +70,7 @@ class SweepCommand:
             raise UserError("--cpus and --gpus are shares of a Ray cluster's nodes; give --ray too")
         factors = parse_factors("1" if self.lr is None else self.lr)
         ray = None if self.ray is None else "".join(self.ray)
+        check_report_folder(plan.out)
         outcome = sweep(plan, jobs=self.jobs, ray=ray, factors=factors)
         if outcome.error is not None and not outcome.finished:
             raise outcome.error

@@ -7,7 +7,7 @@ from offramp.reports.paired import Difference, Spread, paired_difference, spread
 from offramp.reports.plot import plot
 from offramp.reports.runs import RunRecord, read_run
 from offramp.reports.search import RateResult
-from offramp.reports.write import write_report
+from offramp.reports.write import check_report_folder, write_report
 from offramp.runs.table import result_table
 from offramp.text_table import aligned, count, signed
 
@@ -21,6 +21,7 @@ __all__ = [
     "Spread",
     "aligned",
     "beside_published",
+    "check_report_folder",
     "compare",
     "count",
     "paired_difference",

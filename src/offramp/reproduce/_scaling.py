@@ -14,7 +14,7 @@ from offramp.nets.text import build, parse_net, word
 
 __all__ = ["narrower", "parse_scale", "scaled"]
 
-SCALE = re.compile(r"\d{1,9}/\d{1,9}|\d?\.?\d{1,20}")  # also of a float; 1e999999999 has no end
+SCALE = re.compile(r"\d{1,9}/\d{1,9}|\d?\.?\d{1,20}", re.ASCII)  # also of a float; 1e999999999 has no end
 WIDTHS = ("width", "growth", "channels")  # the arguments of the zoo's networks that say how wide they are
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from offramp.checks import of_kind, word_of
 from offramp.errors import UserError, shown
 from offramp.plain_json import parse_json, plain_json
+from offramp.reports import check_report_folder
 from offramp.reproduce.catalogue import COMPUTATIONS, EXPERIMENTS, NOT_KNOWN
 from offramp.reproduce.computation import ComputationPlan, computation_plan
 from offramp.reproduce.experiment import Report
@@ -95,11 +96,13 @@ def reproduce(planned: Plan | ComputationPlan, *, jobs: int = 1, quiet: bool = F
     of_kind("planned", planned, Plan | ComputationPlan, "what offramp.reproduce.plan returns")
     _check_folder(planned)
     if isinstance(planned, ComputationPlan):
+        _claim(planned)
         report = planned.computation.report(planned)
         return _written(planned, report, {}, {})
     outcome = sweep(planned.sweep, jobs=jobs, quiet=quiet)
     if outcome.error is not None and not outcome.finished:
         raise outcome.error
+    _claim(planned)
     report = planned.experiment.report(planned, outcome)
     failed = {failure.name: failure.reason for failure in outcome.failures}
     found = _written(planned, report, failed, {SWEEP: planned.text})
@@ -115,13 +118,29 @@ def _check_folder(planned: Plan | ComputationPlan) -> None:
     folder, name = planned.folder, planned.to_dict()["name"]
     with disk_errors(folder):
         there = [file for file in (SWEEP, TEXT, DOCUMENT) if os.path.lexists(folder / file)]
+        if isinstance(planned, Plan) and folder == planned.sweep.out:
+            check_report_folder(folder)
+        else:  # a figure's own, with whatever pictures and numbers it has
+            there += sorted(path.name for kind in ("png", "json") for path in folder.glob(f"*.{kind}"))
         found = _reproduced(folder / DOCUMENT) if DOCUMENT in there else None
     if there and found != name:
         of_another = "" if found is None else f", with the reproduction of {shown(found)}"
         raise UserError(
-            f"{folder / there[0]} is there{of_another}, and the report of {name} would replace it; choose "
+            f"{folder / there[0]} is there{of_another}, and the report of {name} may replace it; choose "
             "another folder, or move it away"
         )
+
+
+def _claim(planned: Plan | ComputationPlan) -> None:
+    """Say in the folder whose report it gets, before pictures are drawn there."""
+    with disk_errors(planned.folder):
+        planned.folder.mkdir(parents=True, exist_ok=True)
+        if not os.path.lexists(planned.folder / DOCUMENT):
+            _write(planned.folder / DOCUMENT, planned.to_dict())
+
+
+def _write(path: Path, document: Mapping[str, Any]) -> None:
+    path.write_text(plain_json(document, indent=1) + "\n", encoding="utf-8")
 
 
 def _reproduced(path: Path) -> Any:
@@ -145,13 +164,8 @@ def _written(
         "untrained": {row.label: row.untrained for row in getattr(planned, "untrained", ())},
         "failed": dict(failed),
     }
-    files = {
-        DOCUMENT: plain_json(document, indent=1) + "\n",  # first, since it tells whose the others are
-        TEXT: text + "\n",
-        **files,
-    }
     with disk_errors(planned.folder):
-        planned.folder.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
+        _write(planned.folder / DOCUMENT, document)
+        for name, content in {TEXT: text + "\n", **files}.items():
             (planned.folder / name).write_text(content, encoding="utf-8")
     return Reproduction(document, text)

@@ -38,6 +38,7 @@ def test_operations(text, value):
         "1e308G",
         "1e-999",
         10**400,
+        "١٧٠M",
     ],
 )
 def test_what_is_no_budget(text):

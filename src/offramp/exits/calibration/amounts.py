@@ -11,7 +11,7 @@ __all__ = ["operations", "seconds"]
 
 OPERATIONS = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0}
-AMOUNT = re.compile(r"\s*(\d+\.?\d*(?:e[+-]?\d+)?|\.\d+)\s*([^\d\s]*)\s*")
+AMOUNT = re.compile(r"\s*([0-9]+\.?[0-9]*(?:e[+-]?[0-9]+)?|\.[0-9]+)\s*([^\d\s]*)\s*")
 
 
 def operations(budget: object, static: float) -> float:
