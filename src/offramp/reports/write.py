@@ -35,9 +35,10 @@ def check_report_folder(folder: Path) -> None:
 def _is_ours(path: Path) -> bool:
     """Whether a file is the document of a comparison."""
     try:
-        return {"runs", "groups"} <= parse_json(path.read_bytes()).keys()
-    except (OSError, ValueError, AttributeError):
+        content = parse_json(path.read_bytes())
+    except (OSError, ValueError):
         return False
+    return isinstance(content, dict) and {"runs", "groups"} <= content.keys()
 
 
 def write_report(comparison: Comparison, folder: str | Path) -> dict[str, Any]:
