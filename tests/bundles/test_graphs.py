@@ -1,6 +1,7 @@
 """Exported graphs give what the net gives in torch, exit after exit, whoever leaves."""
 
 import io
+import itertools
 
 import numpy as np
 import onnx
@@ -11,11 +12,15 @@ import torch
 import transformers
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 from torch import nn
+from torch.nn import functional as F
 
 from offramp import attach
+from offramp.bundles._compaction import OPERATIONS, compacted_exits
+from offramp.bundles._graph import graphs_within
 from offramp.bundles._joined import JoinedNet, ModelInput
-from offramp.bundles._parts import parts_of
+from offramp.bundles._parts import Value, parts_of, traced
 from offramp.bundles._program import program
+from offramp.bundles._whole import whole_graph
 from offramp.exits import Ensemble, Policy, Router
 from offramp.exits.leaving import threshold_rows
 from offramp.nets import MultiExitNet
@@ -161,7 +166,7 @@ def test_all_policies_on_all_kinds_of_features(exported):
     x = torch.randn(24, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     for kind, policy in policies(net, x).items():
         joined = JoinedNet([ModelInput("inputs", "float32", (3, SIDE, SIDE))], parts, policy)
-        graph, rows = session(joined.whole()), threshold_rows({"thresholds": policy.thresholds})
+        graph, rows = session(whole_graph(joined)), threshold_rows({"thresholds": policy.thresholds})
         answer = Router(net, policy)(x)
         probabilities, exits, confidence = graph.run(None, {"inputs": x.numpy(), "thresholds": rows})
         assert exits.tolist() == answer.exit.tolist(), kind
@@ -180,13 +185,69 @@ def test_all_policies_on_all_kinds_of_features(exported):
                 assert {*graph.run(["exit"], feed)[0]} == {exit if rows.size else policy.num_exits}, kind
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("compacted", [*itertools.product([False, True], repeat=3)])
+def test_samples_that_run_along_keep_their_answers(parts, compacted):
+    """Whether they are taken out or not changes no answer: neither within a batch, nor at its ends."""
+    joined = JoinedNet([ModelInput("inputs", "float32", (3, SIDE, SIDE))], parts, Policy([0.5] * 3))
+    out, along = (session(whole_graph(joined, each)) for each in ((), compacted))
+    x = torch.randn(24, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)).numpy()
+    taken = set()
+    for thresholds in ([0.3, 0.35, 0.4], [0.4, 0.3, 0.5], [9, 0.3, 9], [-1, 9, 9], [9, 9, -1], [9, 9, 9]):
+        for images in (x, x[:1], x[:0]):
+            feed = {"inputs": images, "thresholds": np.float32(thresholds)}
+            expected, found = (graph.run(None, feed) for graph in (out, along))
+            assert found[1].tolist() == expected[1].tolist()
+            np.testing.assert_allclose(found[0], expected[0], atol=1e-6)
+            np.testing.assert_allclose(found[2], expected[2], atol=1e-6)
+            taken |= {*found[1]}
+    assert taken == {1, 2, 3, 4}
+
+
+def test_samples_are_taken_out_where_that_costs_less_than_they_would():
+    numbers = 10
+    carries = [[Value("x", "float32", ("batch", 2, 5))]] * 4
+    moved = numbers * OPERATIONS
+    costs = [0, 4 * moved, 5 * moved, 9 * moved]
+
+    def places(exits, **changed):
+        policy = Policy([0.5] * 3, calibration={"achieved": {"exits": exits}})
+        return compacted_exits(policy, **({"costs": costs, "carries": carries} | changed))
+
+    assert places([0.25, 0, 0, 0.75]) == [True, False, False]  # saves 0.25 * 4 moves of all; then nothing
+    assert places([0.24, 0.1, 0, 0.66]) == [False, False, True]  # 0.34 * 1; then still 0.34 * 4
+    assert places([0.5, 0.1, 0.3, 0.1]) == [True, False, True]  # 0.1 / 0.5 * 1, then 0.4 / 0.5 * 4
+    assert places([0.24, 0.1, 0, 0.66], costs=[None] * 4) == [True] * 3
+    assert places([0.24, 0.1, 0, 0.66], carries=[[Value("x", "int64", ("batch", "size6"))]] * 4) == [True] * 3
+    for broken in (None, [], [0.5], ["a"] * 4, {"a": 1}):
+        assert places(broken) == [True] * 3
+    assert compacted_exits(Policy([0.5] * 3), costs, carries) == [True] * 3
+
+
+class Pools(torch.nn.Module):
+    def forward(self, x):
+        flat = F.adaptive_avg_pool2d(x, (1, 1)).flatten(1)
+        return flat, x.mean((2, 3)), x.mean(1), F.adaptive_avg_pool2d(x, 2), x.mean((-1, -2), keepdim=True)
+
+
+def test_means_over_maps_are_pools():
+    x = torch.randn(3, 4, 6, 6, generator=torch.Generator().manual_seed(0))
+    model = traced(Pools().eval(), [x], [Value("x", "float32", ("batch", 4, 6, 6))], "pools")
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds.count("GlobalAveragePool") == 3 and kinds.count("ReduceMean") == 1
+    graph = session(model)
+    feed = {each.name: x.numpy() for each in graph.get_inputs()}
+    for found, expected in zip(graph.run(None, feed), Pools()(x), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_probabilities_are_the_softmax_of_the_exit(exported):
     net, parts = exported
     x = torch.randn(9, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
     policy = policies(net, x)["max-softmax"]
     joined = JoinedNet([ModelInput("inputs", "float32", (3, SIDE, SIDE))], parts, policy)
     thresholds = threshold_rows({"thresholds": policy.thresholds})
-    found, exits, _ = session(joined.whole()).run(None, {"inputs": x.numpy(), "thresholds": thresholds})
+    found, exits, _ = session(whole_graph(joined)).run(None, {"inputs": x.numpy(), "thresholds": thresholds})
     with torch.no_grad():
         expected = torch.stack(net(x)).softmax(-1)[exits - 1, torch.arange(len(x))]
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -203,16 +264,20 @@ def test_nan_never_leaves_early(parts):
     x = np.zeros((2, 3, SIDE, SIDE), np.float32)
     x[1] = np.nan
     feed = {"inputs": x, "thresholds": np.zeros(3, np.float32)}
-    _, exits, confidence = session(joined.whole()).run(None, feed)
+    _, exits, confidence = session(whole_graph(joined)).run(None, feed)
     assert exits.tolist() == [1, 4] and np.isnan(confidence).tolist() == [False, True]
 
 
 def test_an_exit_that_is_not_evaluated_leaves_no_weights(parts):
     inputs = [ModelInput("inputs", "float32", (3, SIDE, SIDE))]
     every, fewer = (
-        sum(len(each.raw_data) for each in JoinedNet(inputs, parts, policy).whole().graph.initializer)
+        sum({
+            each.name: len(each.raw_data)
+            for graph in graphs_within(whole_graph(JoinedNet(inputs, parts, policy)).graph)
+            for each in graph.initializer
+        }.values())
         for policy in (Policy([0.5] * 3), Policy([0.5, None, 0.5]))
-    )
+    )  # fmt: skip
     assert every - fewer == 4 * (6 * CLASSES + CLASSES) + 8  # the head, and the number of a place or exit
 
 
@@ -244,7 +309,7 @@ def test_texts_of_any_length(build):
     policy = Policy([0.6])
     inputs = [ModelInput(name, "int64", ("tokens",)) for name in ("input_ids", "attention_mask")]
     parts = parts_of(net)
-    graph = session(JoinedNet(inputs, parts, policy).whole())
+    graph = session(whole_graph(JoinedNet(inputs, parts, policy)))
     in_torch = torch.export.load(io.BytesIO(program(net, parts[0].reads))).module()
     for count, length in ((5, 6), (1, 3), (7, 11)):
         draws = torch.Generator().manual_seed(length)
@@ -274,7 +339,9 @@ def test_a_vision_transformer():
     x = torch.randn(8, 3, 32, 32)
     threshold = net(x)[0].softmax(-1).amax(-1).median().item() + 1e-3
     policy = Policy([threshold])
-    graph = session(JoinedNet([ModelInput("inputs", "float32", (3, 32, 32))], parts_of(net), policy).whole())
+    graph = session(
+        whole_graph(JoinedNet([ModelInput("inputs", "float32", (3, 32, 32))], parts_of(net), policy))
+    )
     _, exits, confidence = graph.run(None, {"inputs": x.numpy(), "thresholds": np.float32([threshold])})
     answer = Router(net, policy)(x)
     assert exits.tolist() == answer.exit.tolist() and len({*exits}) == 2

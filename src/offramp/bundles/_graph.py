@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-__all__ = ["OPSET", "Graph"]
+__all__ = ["OPSET", "Graph", "graphs_within"]
 
 OPSET = 20
 IR = 10  # version of the file format, which runtimes of two years ago read
@@ -20,16 +21,18 @@ class Graph:
 
     Args:
         name: The graph's name.
+        around: The graph that it is a branch of. A branch reads the values of the graphs around it, and its
+            weights are theirs.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, around: Graph | None = None) -> None:
+        self.name = name
         self._nodes: list[NodeProto] = []
-        self._weights: dict[str, TensorProto] = {}
         self._inputs: list[ValueInfoProto] = []
         self._outputs: list[ValueInfoProto] = []
-        self._opsets: dict[str, int] = {"": OPSET}
-        self._parts = 0
+        self._weights: dict[str, TensorProto] = {} if around is None else around._weights
+        self._opsets: dict[str, int] = {"": OPSET} if around is None else around._opsets
+        self._numbers: Iterator[int] = itertools.count() if around is None else around._numbers
 
     def input(self, name: str, dtype: Any, shape: Sequence[int | str]) -> str:
         """Declare an input; a free axis is a name."""
@@ -47,9 +50,29 @@ class Graph:
 
     def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """Add an operator of ONNX with one output."""
-        output = f"graph/{operator}_{len(self._nodes)}"  # as no input is called
+        output = f"graph/{operator}_{next(self._numbers)}"  # as no input is called
         self._nodes.append(helper.make_node(operator, [*inputs], [output], **attributes))
         return output
+
+    def branch(self, name: str) -> Graph:
+        """A graph within this one, for :meth:`either`."""
+        return Graph(name, self)
+
+    def either(self, condition: str, then: Graph, otherwise: Graph) -> list[str]:
+        """Add one of two branches, by a condition that is known when the graph runs.
+
+        Args:
+            condition: A boolean.
+            then: What runs if it is true.
+            otherwise: What runs if not, with as many outputs.
+
+        Returns:
+            The outputs of the branch that has run.
+        """
+        outputs = [f"graph/If_{next(self._numbers)}" for _ in then._outputs]
+        branches = {"then_branch": then._branch(), "else_branch": otherwise._branch()}
+        self._nodes.append(helper.make_node("If", [condition], outputs, **branches))
+        return outputs
 
     def part(self, model: ModelProto, inputs: Sequence[str]) -> list[str]:
         """Add a whole model.
@@ -61,8 +84,7 @@ class Graph:
         Returns:
             Its outputs.
         """
-        prefix = f"part{self._parts}/"
-        self._parts += 1
+        prefix = f"part{next(self._numbers)}/"
         graph = model.graph
         names = {each.name: given for each, given in zip(graph.input, inputs, strict=True)}
         names |= {each.name: self._kept(each) for each in graph.initializer}
@@ -72,19 +94,37 @@ class Graph:
 
     def model(self) -> ModelProto:
         """The finished model, without what no output needs."""
-        nodes, weights = self._needed()
-        graph = helper.make_graph(nodes, self._name, self._inputs, self._outputs, weights)
+        graph = helper.make_graph(self._needed(), self.name, self._inputs, self._outputs)
+        self._declare_weights(graph, frozenset())
         opsets = [helper.make_opsetid(domain, version) for domain, version in self._opsets.items()]
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR, producer_name="offramp")
 
-    def _needed(self) -> tuple[list[NodeProto], list[TensorProto]]:
+    def _branch(self) -> GraphProto:
+        return helper.make_graph(self._needed(), self.name, [], self._outputs)
+
+    def _declare_weights(self, graph: GraphProto, around: frozenset[str]) -> None:
+        """Declare each weight in the outermost graph that reads it: runtimes lay out only a graph's own.
+
+        Args:
+            graph: The graph.
+            around: What is declared around it.
+        """
+        reads = {name for node in graph.node for name in node.input}
+        own = [name for name in self._weights if name in reads - around]
+        graph.initializer.extend(self._weights[name] for name in own)
+        for node in graph.node:
+            for inner in _subgraphs(node):
+                self._declare_weights(inner, around.union(own))
+
+    def _needed(self) -> list[NodeProto]:
+        """The nodes that outputs need."""
         wanted = {each.name for each in self._outputs}
         nodes = []
         for node in reversed(self._nodes):
             if wanted.intersection(node.output):
                 nodes.append(node)
                 wanted |= _read_by(node)
-        return nodes[::-1], [weight for name, weight in self._weights.items() if name in wanted]
+        return nodes[::-1]
 
     def _kept(self, weight: TensorProto) -> str:
         """The name of a weight, which tells its content: equal weights have one name, in every graph."""
@@ -96,6 +136,14 @@ class Graph:
             copy.CopyFrom(weight)
             copy.name = name
         return name
+
+
+def graphs_within(graph: GraphProto) -> Iterator[GraphProto]:
+    """A graph, and the branches and bodies of its nodes."""
+    yield graph
+    for node in graph.node:
+        for inner in _subgraphs(node):
+            yield from graphs_within(inner)
 
 
 def _renamed(node: NodeProto, names: Mapping[str, str], prefix: str) -> NodeProto:

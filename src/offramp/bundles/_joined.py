@@ -1,4 +1,4 @@
-"""Graphs in which samples leave: one of the whole net, and one for each exit."""
+"""The parts of a net joined to steps, from one evaluated exit to the next, and the graph of each step."""
 
 from __future__ import annotations
 
@@ -45,12 +45,13 @@ class JoinedNet:
         policy: Which exits are evaluated, and how their logits are read.
 
     Attributes:
+        inputs: What the net reads.
         steps: What runs up to each evaluated exit.
         classes: How many classes there are.
     """
 
     def __init__(self, inputs: Sequence[ModelInput], parts: Sequence[NetPart], policy: Policy) -> None:
-        self._inputs, self._policy = inputs, policy
+        self.inputs, self._policy = inputs, policy
         self.classes = parts[-1].logits.shape[-1]
         readings = readings_of(policy, [part.logits for part in parts])
         starts = [0, *policy.evaluated]
@@ -65,47 +66,6 @@ class JoinedNet:
         per_class = any(isinstance(each, tuple) for each in self._policy.thresholds)
         return [len(self.steps) - 1, *([self.classes] if per_class else [])]
 
-    def whole(self) -> ModelProto:
-        """One graph, in which samples that leave are taken out and the others go on.
-
-        It reads the inputs and ``thresholds``, and gives ``probabilities``, ``exit`` and ``confidence``, in
-        the order of the samples.
-        """
-        graph = Graph("offramp")
-        values = self._entered(graph)
-        thresholds = graph.input("thresholds", np.float32, self.thresholds)
-        count = graph.node("Squeeze", graph.node("Shape", self._inputs[0].name, start=0, end=1))
-        rows = samples = graph.node(
-            "Range", *(graph.constant(np.int64(0)), count, graph.constant(np.int64(1)))
-        )
-        departures: list[list[str]] = []  # of each exit: probabilities, confidences and places of the samples
-        for place, step in enumerate(self.steps):
-            probabilities, confidence, values = step.run(graph, values)
-            told = [probabilities, confidence, rows]
-            if step is not self.steps[-1]:
-                threshold = self._threshold(graph, thresholds, place, probabilities)
-                leaves = graph.node("GreaterOrEqual", confidence, threshold)
-                stays = graph.node("Not", leaves)
-                told = [graph.node("Compress", each, leaves, axis=0) for each in told]
-                rows, *values = [
-                    graph.node("Compress", name, stays, axis=0) if batched else name
-                    for name, batched in zip(
-                        [rows, *values], [True, *(each.batched for each in step.carries)], strict=True
-                    )
-                ]
-            exits = graph.node("Expand", graph.constant(np.int64(step.exit)), graph.node("Shape", told[-1]))
-            departures.append([*told, exits])
-        columns = [graph.node("Concat", *column, axis=0) for column in zip(*departures, strict=True)]
-        probabilities, confidence, places, exits = columns
-        order = graph.node("ScatterElements", samples, places, samples, axis=0)
-        for name, value, dtype, shape in (
-            ("probabilities", probabilities, np.float32, [self.classes]),
-            ("exit", exits, np.int64, []),
-            ("confidence", confidence, np.float32, []),
-        ):
-            graph.output(name, graph.node("Gather", value, order, axis=0), dtype, ["batch", *shape])
-        return graph.model()
-
     def stage(self, place: int) -> ModelProto:
         """The graph of one step, which gives ``probabilities``, ``confidence`` and what it carries on.
 
@@ -117,7 +77,7 @@ class JoinedNet:
             reads = self.steps[place - 1].carries
             values = [graph.input(value.name, value.dtype, value.shape) for value in reads]
         else:
-            values = self._entered(graph)
+            values = self.entered(graph)
         probabilities, confidence, carried = step.run(graph, values)
         graph.output("probabilities", probabilities, np.float32, ["batch", self.classes])
         graph.output("confidence", confidence, np.float32, ["batch"])
@@ -128,16 +88,23 @@ class JoinedNet:
     def logits(self) -> ModelProto:
         """A graph that gives the logits of every step's exit, for all samples."""
         graph = Graph("offramp-logits")
-        values = self._entered(graph)
+        values = self.entered(graph)
         for step in self.steps:
             logits, values = step.pass_through(graph, values)
             graph.output(f"logits{step.exit}", logits, np.float32, ["batch", self.classes])
         return graph.model()
 
-    def _entered(self, graph: Graph) -> list[str]:
-        """Declare the net's inputs, and normalise those that are levels."""
+    def entered(self, graph: Graph) -> list[str]:
+        """Declare the net's inputs, and normalise those that are levels.
+
+        Args:
+            graph: What they are added to.
+
+        Returns:
+            What the first step reads.
+        """
         values = []
-        for each in self._inputs:
+        for each in self.inputs:
             value = graph.input(each.name, each.dtype, ["batch", *each.shape])
             if each.scale:
                 levels = graph.node("Cast", value, to=1)
@@ -148,13 +115,6 @@ class JoinedNet:
                 value = graph.node("Add", graph.node("Mul", levels, scale), shift)
             values.append(value)
         return values
-
-    def _threshold(self, graph: Graph, thresholds: str, place: int, probabilities: str) -> str:
-        """The threshold of an exit, or of each sample there."""
-        threshold = graph.node("Gather", thresholds, graph.constant(np.int64(place)))
-        if len(self.thresholds) == 1:
-            return threshold
-        return graph.node("Gather", threshold, graph.node("ArgMax", probabilities, axis=1, keepdims=0))
 
 
 class Step(NamedTuple):

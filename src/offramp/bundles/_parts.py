@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from offramp.bundles._graph import OPSET
 from offramp.bundles._lookups import refuse_negative
+from offramp.bundles._pooling import PoolsAsMeans, with_global_pools
 from offramp.bundles._quiet import quiet
 from offramp.copying import deep_copy
 from offramp.errors import UserError, error_text
@@ -101,7 +102,7 @@ def traced(module: nn.Module, tensors: Sequence[Tensor], reads: Sequence[Value],
         UserError: Torch cannot trace it, or ONNX lacks one of its operators.
     """
     try:
-        with quiet():
+        with quiet(), PoolsAsMeans():
             program = torch.onnx.export(
                 OfOneSize(module, reads),
                 (*tensors,),
@@ -118,7 +119,7 @@ def traced(module: nn.Module, tensors: Sequence[Tensor], reads: Sequence[Value],
     assert program is not None
     model: ModelProto = program.model_proto
     refuse_negative(model)
-    return model
+    return with_global_pools(model)
 
 
 def free_axes(reads: Sequence[Value]) -> list[dict[int, Any]]:

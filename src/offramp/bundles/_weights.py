@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from onnx import ModelProto, TensorProto
 
+from offramp.bundles._graph import graphs_within
+
 __all__ = ["WEIGHTS", "SharedWeights"]
 
 WEIGHTS = "weights.bin"
@@ -23,9 +25,10 @@ class SharedWeights:
         """A model as a file, its large weights moved out; weights of one name are one."""
         outside = ModelProto()
         outside.CopyFrom(model)
-        for weight in outside.graph.initializer:
-            if len(weight.raw_data) >= LEAST:
-                self._move(weight)
+        for graph in graphs_within(outside.graph):
+            for weight in graph.initializer:
+                if len(weight.raw_data) >= LEAST:
+                    self._move(weight)
         return bytes(outside.SerializeToString(deterministic=True))
 
     def content(self) -> bytes:

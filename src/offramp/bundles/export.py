@@ -12,6 +12,7 @@ from onnx import ModelProto
 
 from offramp.bundles._agreement import check_agreement, samples_for
 from offramp.bundles._card import model_card
+from offramp.bundles._compaction import compacted_exits
 from offramp.bundles._inputs import described_net, described_run
 from offramp.bundles._joined import JoinedNet
 from offramp.bundles._manifest import MODEL, manifest, stage_name
@@ -19,6 +20,7 @@ from offramp.bundles._parts import Value, parts_of
 from offramp.bundles._program import PROGRAM, program
 from offramp.bundles._refitting import NetOfParts, arrays_of, refitted
 from offramp.bundles._weights import WEIGHTS, SharedWeights
+from offramp.bundles._whole import whole_graph
 from offramp.checks import described, of_kind, path_of, word_of
 from offramp.copying import deep_copy
 from offramp.data import Transform
@@ -107,14 +109,16 @@ def export(
             f"there are {len(description.classes)} names of classes, and the net tells {joined.classes} "
             "apart; give one name for each"
         )
-    whole = joined.whole()
+    costs = _costs(model, policy, reads)
+    compacted = compacted_exits(policy, costs, [step.carries for step in joined.steps])
+    whole = whole_graph(joined, compacted)
     stages = {stage_name(place): joined.stage(place) for place in range(len(joined.steps))}
     check_agreement(policy, logits, feed, whole)
     content = manifest(
         _name_of(model, run),
         joined,
         description,
-        _costs(model, policy, reads),
+        costs,
         precision=precision,
         figures=figures,
         confidence=policy.confidence,
