@@ -1,8 +1,8 @@
 """What the operators of an exported net take, in its one graph and in the static network.
 
 Real test images, all of which go on to the last exit, so that both do the same convolutions. Times are of
-ONNX Runtime's profile: of each operator the median over the runs, added up by kind; the rest are hundreds of
-small operators. The last line is what taking one number of a feature map out of its batch takes, in
+ONNX Runtime's profile, added up by kind of operator, the mean of the runs; the rest are hundreds of small
+operators. The last line is what taking one number of a feature map out of its batch takes, in
 multiply-adds of a convolution: an export weighs one against the other.
 
     python benchmarks/bundle_kernels.py runs/vgg7 --out benchmarks/bundle_kernels_vgg7.json
@@ -13,9 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import statistics
 import tempfile
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,21 +43,18 @@ def kernels(path: Path, levels: np.ndarray, threads: int, runs: int) -> tuple[di
     feed = {"images": levels, "thresholds": np.full(shape, np.inf, np.float32)}
     for _ in range(runs):
         session.run(None, feed)
-    taken: dict[tuple[str, str], list[float]] = {}
-    moved: dict[str, int] = {}
+    taken = dict.fromkeys([*KINDS, "rest"], 0.0)
+    moved = 0
     for event in json.loads(Path(session.end_profiling()).read_text()):
-        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            operator = event["args"]["op_name"]
-            taken.setdefault((event["name"], operator), []).append(event["dur"])
-            if operator == "Compress":
-                sizes = [size for each in event["args"]["input_type_shape"][:1] for size in each.values()]
-                moved[event["name"]] = max(math.prod(each) for each in sizes)
-    total: Counter[str] = Counter()
-    for (_, operator), times in taken.items():
+        if event.get("cat") != "Node" or not event["name"].endswith("_kernel_time"):
+            continue
+        operator = event["args"]["op_name"]
         if operator != "If":  # whose time is that of what runs within it
             kind = next((kind for kind, names in KINDS.items() if operator in names), "rest")
-            total[kind] += statistics.median(times)
-    return {**dict.fromkeys(KINDS, 0.0), "rest": 0.0, **total}, sum(moved.values())
+            taken[kind] += event["dur"] / runs
+        if operator == "Compress":
+            moved += max(math.prod(*each.values()) for each in event["args"]["input_type_shape"])
+    return taken, moved // runs
 
 
 def main() -> None:
