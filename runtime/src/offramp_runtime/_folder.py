@@ -52,7 +52,7 @@ def check_folder(folder: Path) -> dict[str, str]:
 
 
 def check_unchanged(folder: Path, sums: Mapping[str, str]) -> None:
-    """Check that the files of a bundle are those that they were.
+    """Check that no file of a bundle has changed since its checksums were read.
 
     Args:
         folder: The bundle.

@@ -11,8 +11,9 @@ from offramp.exits.policy import Policy
 
 __all__ = ["compacted_exits"]
 
-# Multiply-adds of a convolution that take as long as moving one number of a feature map out of its batch:
-# from the layout of convolutions to that of rows, into a copy, and back (benchmarks/bundle_kernels.py).
+# Multiply-adds of a convolution that take about as long as moving one number of a feature map out of its
+# batch: from the layout of convolutions to that of rows, into a copy, and back. On one machine
+# benchmarks/bundle_kernels.py finds 139; a low estimate takes samples out rather too often.
 OPERATIONS = 100
 
 

@@ -14,9 +14,9 @@ __all__ = ["PoolsAsMeans", "with_global_pools"]
 
 
 class PoolsAsMeans(TorchFunctionMode):
-    """Within it, an adaptive pool to a map of one pixel is a mean, which torch traces as one operator.
+    """A context in which adaptive pools to a map of one pixel are means.
 
-    It traces such a pool as ten, with a strided view among them.
+    Torch traces a mean as one operator, and such a pool as ten, with a strided view among them.
     """
 
     def __torch_function__(
@@ -38,7 +38,7 @@ def _adaptive_pool(input: Tensor, output_size: Any) -> Tensor:
 
 
 def with_global_pools(model: ModelProto) -> ModelProto:
-    """A model, changed in place, whose means over the last two of four axes are ``GlobalAveragePool``."""
+    """Replace means over the last two of four axes by ``GlobalAveragePool``, in place; gives the model."""
     graph = model.graph
     ranks = {
         each.name: len(each.type.tensor_type.shape.dim)
@@ -62,7 +62,7 @@ def with_global_pools(model: ModelProto) -> ModelProto:
 
 
 def _pool(node: NodeProto) -> list[NodeProto]:
-    """What a mean over maps is as a pool."""
+    """The nodes of a pool that gives what a node of a mean over maps gives."""
     keeps = all(each.i for each in node.attribute if each.name == "keepdims")
     pooled = node.output[0] if keeps else f"{node.output[0]}/pooled"
     pool = helper.make_node("GlobalAveragePool", node.input[:1], [pooled], name=node.name)

@@ -39,7 +39,7 @@ def whole_graph(net: JoinedNet, compacted: Sequence[bool] = ()) -> ModelProto:
 
 
 class _Batch(NamedTuple):
-    """What goes from one step to the next.
+    """The rows of a batch on their way from one step to the next.
 
     Attributes:
         samples: Of each row the number of its sample.
@@ -53,7 +53,7 @@ class _Batch(NamedTuple):
 
 
 class _Evaluation(NamedTuple):
-    """What an exit says of each row that comes to it, and whose the row is."""
+    """The readings of one exit: of each row the answer, and the number of the row's sample."""
 
     probabilities: str
     exits: str
@@ -63,7 +63,7 @@ class _Evaluation(NamedTuple):
 
 @dataclass(frozen=True)
 class _WholeGraph:
-    """What all branches of the graph know.
+    """The builder of the graph, with what all its branches read.
 
     Attributes:
         net: The net.
@@ -125,7 +125,7 @@ class _WholeGraph:
             graph.output(name, answer, dtype, ["batch", *shape])
 
     def _answers(self, graph: Graph, said: Sequence[_Evaluation]) -> Sequence[str]:
-        """Add what picks, of each sample, what the last exit that it came to has said."""
+        """Add the choice of each sample's answer: that of the last exit that it came to."""
         if len(said) == 1:
             return said[0][:3]
         *columns, samples = (graph.node("Concat", *each, axis=0) for each in zip(*said, strict=True))
