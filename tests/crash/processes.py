@@ -17,7 +17,7 @@ PATIENCE = 300  # seconds that a process may take; a tiny training takes two
 IMPORTED = (
     "offramp.cli._train", "offramp.cli._evaluate", "offramp.training", "offramp.reports",
     "offramp.data.rooms", "lightning_fabric", "tensorboard.summary.writer.record_writer",
-    "sklearn.datasets", "PIL.Image", "torch.utils.data",
+    "PIL.Image", "torch.utils.data",
 )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ def test_digits_are_scikit_learns():
     assert (len(data.train), len(data.val), len(data.test)) == (1293, 144, 360)
     levels, labels = load_digits(return_X_y=True)
     assert data.test.labels.tolist() == labels[-360:].tolist()
+    assert sorted(data.train.labels.tolist() + data.val.labels.tolist()) == sorted(labels[:-360].tolist())
     small = data.test.images[:, :, ::4, ::4].double() * 16 / 255
     expected = torch.from_numpy(levels[-360:]).view(-1, 1, 8, 8).expand_as(small)
     torch.testing.assert_close(small, expected, atol=0.04, rtol=0)

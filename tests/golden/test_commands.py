@@ -9,7 +9,6 @@ import commands
 import pytest
 
 pytest.importorskip("tyro")
-pytest.importorskip("sklearn")
 
 TEST, VALIDATION = (
     100 / 40,
