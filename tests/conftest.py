@@ -1,7 +1,18 @@
 import contextlib
+import os
 import signal
 
+import pytest
 import torch
+from processes import QUICK_START
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _processes_start_quickly():
+    """Processes that tests start import no torchmetrics, which a user of offramp alone has not either."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", QUICK_START, prepend=os.pathsep)
+        yield
 
 
 def pytest_configure():

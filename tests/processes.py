@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).parent
+QUICK_START = str(TESTS / "quick_start")  # on the path of processes that tests start
 PATIENCE = 240  # seconds, for a machine that is busy with other tests
 
 
