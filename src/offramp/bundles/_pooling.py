@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
@@ -38,19 +38,22 @@ def _adaptive_pool(input: Tensor, output_size: Any) -> Tensor:
 
 
 def with_global_pools(model: ModelProto) -> ModelProto:
-    """Replace means over the last two of four axes by ``GlobalAveragePool``, in place; gives the model."""
+    """Replace means over the last two of four axes by ``GlobalAveragePool``, in place; gives the model.
+
+    Means of other floats than float32 stay: ONNX Runtime has pools of no others.
+    """
     graph = model.graph
-    ranks = {
-        each.name: len(each.type.tensor_type.shape.dim)
+    maps = {
+        each.name
         for each in (*graph.input, *graph.value_info, *graph.output)
-        if each.type.tensor_type.HasField("shape")
+        if each.type.tensor_type.elem_type == TensorProto.FLOAT and len(each.type.tensor_type.shape.dim) == 4
     }
     axes = {each.name: each for each in graph.initializer}
     nodes: list[NodeProto] = []
     for node in graph.node:
         over_map = (
             node.op_type == "ReduceMean"
-            and ranks.get(node.input[0]) == 4
+            and node.input[0] in maps
             and len(node.input) == 2
             and node.input[1] in axes
             and sorted(axis % 4 for axis in numpy_helper.to_array(axes[node.input[1]]).ravel()) == [2, 3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,12 +15,16 @@ from offramp.bundles._joined import JoinedNet
 
 __all__ = ["whole_graph"]
 
+# Branches within one another: readers give up at 100 messages of a file within one another, and each takes 3.
+DEEPEST = 24
+
 
 def whole_graph(net: JoinedNet, compacted: Sequence[bool] = ()) -> ModelProto:
     """One graph, in which samples that leave are taken out and the others go on.
 
     It reads the inputs and ``thresholds``, and gives ``probabilities``, ``exit`` and ``confidence``, in the
-    order of the samples. What follows an exit is a branch, which runs if any sample stays.
+    order of the samples. What follows an exit is a branch, which runs if any sample stays; of many exits only
+    each second or third has one, and samples that leave at the others run along to it.
 
     Args:
         net: The net.
@@ -31,8 +36,11 @@ def whole_graph(net: JoinedNet, compacted: Sequence[bool] = ()) -> ModelProto:
     thresholds = graph.input("thresholds", np.float32, net.thresholds)
     count = graph.node("Squeeze", graph.node("Shape", net.inputs[0].name, start=0, end=1))
     samples = _counted(graph, count)
-    compacted = compacted or [True] * len(net.steps)
-    whole = _WholeGraph(net, compacted, thresholds, count, samples)
+    inner = len(net.steps) - 1
+    every = max(1, math.ceil(inner / DEEPEST))
+    branches = [place % every == every - 1 for place in range(inner)]
+    compacted = [*map(all, zip(branches, compacted or branches, strict=True))]
+    whole = _WholeGraph(net, branches, compacted, thresholds, count, samples)
     answers = whole.add(graph, _Batch(samples, values), [])
     whole.declare(graph, answers, ("probabilities", "exit", "confidence"))
     return graph.model()
@@ -44,12 +52,12 @@ class _Batch(NamedTuple):
     Attributes:
         samples: Of each row the number of its sample.
         values: What the next step reads.
-        left: Whether each row's sample has left; None: none has.
+        left: Whether each row's sample has left; empty: none has.
     """
 
     samples: str
     values: Sequence[str]
-    left: str | None = None
+    left: str = ""
 
 
 class _Evaluation(NamedTuple):
@@ -67,20 +75,22 @@ class _WholeGraph:
 
     Attributes:
         net: The net.
-        compacted: At which exits samples are taken out.
+        branches: After which exits but the last there is a branch.
+        compacted: At which of these samples are taken out.
         thresholds: Of the exits.
         count: How many samples there are.
         samples: Their numbers.
     """
 
     net: JoinedNet
+    branches: Sequence[bool]
     compacted: Sequence[bool]
     thresholds: str
     count: str
     samples: str
 
     def add(self, graph: Graph, batch: _Batch, before: Sequence[_Evaluation]) -> Sequence[str]:
-        """Add a step, and all that follow it in a branch of their own.
+        """Add a step and all that follow it.
 
         Args:
             graph: What they are added to.
@@ -103,18 +113,33 @@ class _WholeGraph:
         leaves = graph.node("GreaterOrEqual", confidence, self._threshold(graph, place, probabilities))
         if batch.left:
             leaves = graph.node("Or", batch.left, leaves)
-        stays = graph.node("Not", leaves)
+        along = _Batch(batch.samples, values, leaves)
+        return (self._add_branch if self.branches[place] else self.add)(graph, along, said)
+
+    def _add_branch(self, graph: Graph, batch: _Batch, said: Sequence[_Evaluation]) -> Sequence[str]:
+        """Add all that follows an exit, in a branch of its own.
+
+        Args:
+            graph: What it is added to.
+            batch: What the step up to the exit carries on, of all samples that came to it.
+            said: What the exits so far have said.
+
+        Returns:
+            As of :meth:`add`.
+        """
+        place = len(said) - 1
+        step = self.net.steps[place]
+        stays = graph.node("Not", batch.left)
         staying = graph.node("Compress", batch.samples, stays, axis=0)
         some_stay = graph.node("Cast", graph.node("Size", staying), to=TensorProto.BOOL)
         on, over = graph.branch(f"after exit {step.exit}"), graph.branch(f"ended at exit {step.exit}")
-        following = _Batch(batch.samples, values, leaves)
         if self.compacted[place]:
             kept = [
                 on.node("Compress", name, stays, axis=0) if value.batched else name
-                for name, value in zip(values, step.carries, strict=True)
+                for name, value in zip(batch.values, step.carries, strict=True)
             ]
-            following = _Batch(staying, kept)
-        for branch, answers in ((on, self.add(on, following, said)), (over, self._answers(over, said))):
+            batch = _Batch(staying, kept)
+        for branch, answers in ((on, self.add(on, batch, said)), (over, self._answers(over, said))):
             self.declare(branch, answers, [f"graph/{branch.name}/{number}" for number in range(3)])
         return graph.either(some_stay, on, over)
 
