@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from offramp import attach
 from offramp.bundles._compaction import OPERATIONS, compacted_exits
-from offramp.bundles._graph import graphs_within
+from offramp.bundles._graph import drop_unread, graphs_within
 from offramp.bundles._joined import JoinedNet, ModelInput
 from offramp.bundles._parts import NetPart, Value, parts_of, traced
 from offramp.bundles._program import program
@@ -276,10 +276,22 @@ def test_means_over_maps_are_pools():
     model = traced(Pools().eval(), [x], [Value("x", "float32", ("batch", 4, 6, 6))], "pools")
     kinds = [node.op_type for node in model.graph.node]
     assert kinds.count("GlobalAveragePool") == 3 and kinds.count("ReduceMean") == 2
+    read = {name for node in model.graph.node for name in node.input}
+    assert {each.name for each in model.graph.initializer} <= read  # or ONNX Runtime warns of them
     graph = session(model)
     feed = {each.name: x.numpy() for each in graph.get_inputs()}
     for found, expected in zip(graph.run(None, feed), Pools()(x), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_weights_that_a_branch_reads_are_kept():
+    branch = "b () => (float z) { z = Identity (inner) }"
+    graph = onnx.parser.parse_graph(
+        "g (bool c) => (float y, float out) <float inner = {1.0}, float none = {2.0}, float out = {3.0}>"
+        f"{{ y = If (c) <then_branch = {branch}, else_branch = {branch}> }}"
+    )
+    drop_unread(graph)
+    assert [each.name for each in graph.initializer] == ["inner", "out"]
 
 
 def test_probabilities_are_the_softmax_of_the_exit(exported):

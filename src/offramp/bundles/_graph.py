@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-__all__ = ["OPSET", "Graph", "graphs_within"]
+__all__ = ["OPSET", "Graph", "drop_unread", "graphs_within"]
 
 OPSET = 20
 IR = 10  # version of the file format, which runtimes of two years ago read
@@ -144,6 +144,14 @@ def graphs_within(graph: GraphProto) -> Iterator[GraphProto]:
     for node in graph.node:
         for inner in _subgraphs(node):
             yield from graphs_within(inner)
+
+
+def drop_unread(graph: GraphProto) -> None:
+    """Remove the weights of a graph that neither its nodes read, nor what is within these."""
+    read = {each.name for each in graph.output}.union(*map(_read_by, graph.node))
+    for place in reversed(range(len(graph.initializer))):
+        if graph.initializer[place].name not in read:
+            del graph.initializer[place]
 
 
 def _renamed(node: NodeProto, names: Mapping[str, str], prefix: str) -> NodeProto:

@@ -12,6 +12,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from onnxruntime import GraphOptimizationLevel, InferenceSession, SessionOptions
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from offramp.bundles._graph import drop_unread
 from offramp.bundles._parts import NetPart
 from offramp.bundles._quiet import quiet
 from offramp.errors import UserError, error_text
@@ -125,9 +126,7 @@ def _with_norms_as_convolutions(model: ModelProto) -> ModelProto:
                     "Conv", [node.input[0], *names], node.output[:1], name=node.name, group=len(scale)
                 )
             )
-    read = {name for node in graph.node for name in node.input}
-    for each in [each for each in graph.initializer if each.name not in read]:
-        graph.initializer.remove(each)
+    drop_unread(graph)
     return copy
 
 

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from offramp.bundles._graph import drop_unread
+
 __all__ = ["PoolsAsMeans", "with_global_pools"]
 
 
@@ -61,6 +63,7 @@ def with_global_pools(model: ModelProto) -> ModelProto:
         nodes += _pool(node) if over_map else [node]
     del graph.node[:]
     graph.node.extend(nodes)
+    drop_unread(graph)
     return model
 
 
