@@ -13,10 +13,10 @@ from onnx import ModelProto
 from offramp.bundles._agreement import check_agreement, samples_for
 from offramp.bundles._card import model_card
 from offramp.bundles._compaction import compacted_exits
-from offramp.bundles._inputs import described_net, described_run
+from offramp.bundles._inputs import Description, described_net, described_run
 from offramp.bundles._joined import JoinedNet
 from offramp.bundles._manifest import MODEL, manifest, stage_name
-from offramp.bundles._parts import Value, parts_of
+from offramp.bundles._parts import NetPart, Value, parts_of
 from offramp.bundles._program import PROGRAM, program
 from offramp.bundles._refitting import NetOfParts, arrays_of, refitted
 from offramp.bundles._weights import WEIGHTS, SharedWeights
@@ -74,12 +74,7 @@ def export(
         UserError: The policy is for another net; ONNX lacks what the net does, or gives something else than
             torch; or the folder is there already or cannot be written.
     """
-    word_of("precision", precision, ("fp32", "int8"), "precision")
-    of_kind("policy", policy, Policy, "a Policy, as calibrate returns it")
-    of_kind("transform", transform, Transform | None, "a Transform, or None")
-    if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable):
-        raise UserError(f"classes are {described(classes)}, must be a list with a name for each")
-    names = class_names([*classes], "classes")
+    names = _checked_options(policy, precision, transform, classes)
     folder = new_path(path_of("out", out, "a folder to write"), "`out`")
     run = net if isinstance(net, Run) else None
     model: Any = net.net if isinstance(net, Run) else net
@@ -90,11 +85,7 @@ def export(
         raise UserError("a net in 8 bits is fitted on the data of a run; give the run in the net's place")
     parts = parts_of(model)
     policy.check_classes(parts[-1].logits.shape[-1])
-    reads = parts[0].reads
-    if run is None:
-        description = described_net(model, reads, transform=transform, classes=names)
-    else:
-        description = described_run(run, reads, transform)
+    description = _description(model, run, parts, transform, names)
     feed, x = samples_for(model, description.inputs)
     figures: Mapping[str, Any] | None = None
     if run is not None and precision == "int8":
@@ -104,15 +95,8 @@ def export(
         with torch.no_grad():
             logits = deep_copy(model).to("cpu", torch.float32).eval()(x)
     joined = JoinedNet(description.inputs, parts, policy)
-    if description.classes and len(description.classes) != joined.classes:
-        raise UserError(
-            f"there are {len(description.classes)} names of classes, and the net tells {joined.classes} "
-            "apart; give one name for each"
-        )
-    costs = _costs(model, policy, reads)
-    compacted = compacted_exits(policy, costs, [step.carries for step in joined.steps])
-    whole = whole_graph(joined, compacted)
-    stages = {stage_name(place): joined.stage(place) for place in range(len(joined.steps))}
+    costs = _costs(model, policy, parts[0].reads)
+    whole = whole_graph(joined, compacted_exits(policy, costs, [step.carries for step in joined.steps]))
     check_agreement(policy, logits, feed, whole)
     content = manifest(
         _name_of(model, run),
@@ -123,15 +107,47 @@ def export(
         figures=figures,
         confidence=policy.confidence,
     )
+    stages = {stage_name(place): joined.stage(place) for place in range(len(joined.steps))}
     files = {
         **_graphs({MODEL: whole, **stages}),
-        PROGRAM: program(model, reads),
+        PROGRAM: program(model, parts[0].reads),
         "manifest.json": f"{json.dumps(content, indent=1)}\n".encode(),
         "policy.json": policy.to_json().encode(),
         "README.md": model_card(content, policy, run).encode(),
     }
     write_folder(folder, files, then="export again")
     return folder
+
+
+def _checked_options(policy: object, precision: object, transform: object, classes: object) -> Sequence[str]:
+    """Check what can be told of the options by themselves; gives the names of the classes."""
+    word_of("precision", precision, ("fp32", "int8"), "precision")
+    of_kind("policy", policy, Policy, "a Policy, as calibrate returns it")
+    of_kind("transform", transform, Transform | None, "a Transform, or None")
+    if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable):
+        raise UserError(f"classes are {described(classes)}, must be a list with a name for each")
+    return class_names([*classes], "classes")
+
+
+def _description(
+    model: MultiExitNet,
+    run: Run | None,
+    parts: Sequence[NetPart],
+    transform: Transform | None,
+    names: Sequence[str],
+) -> Description:
+    """What a net, or that of a run, reads, and what its classes are called."""
+    reads, count = parts[0].reads, parts[-1].logits.shape[-1]
+    if run is None:
+        description = described_net(model, reads, transform=transform, classes=names)
+    else:
+        description = described_run(run, reads, transform)
+    if description.classes and len(description.classes) != count:
+        raise UserError(
+            f"there are {len(description.classes)} names of classes, and the net tells {count} apart; give "
+            "one name for each"
+        )
+    return description
 
 
 def _graphs(models: dict[str, ModelProto]) -> dict[str, bytes]:
