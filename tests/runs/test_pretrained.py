@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zipfile
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -271,12 +272,46 @@ def test_weights_that_do_not_fit_are_refused_in_a_line_and_change_nothing(tmp_pa
     assert_equal(net.state_dict(), before)
 
 
+STRANGE = {
+    "empty": (b"", "empty"),
+    "text": (b"epoch,loss\n1,2.5\n", "text, and no file of weights"),
+    "json": (b'[\n      {"loss": 2.5}]', "text, and no file of weights"),
+    "yaml": ("größe: 3\n".encode(), "text, and no file of weights"),
+    "image": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "a PNG image, and no file of weights"),
+    "parquet": (b"PAR1\x15\x04", "a Parquet file, and no file of weights"),
+    "zeros": (bytes(200), "damaged, or of another kind, and no file of weights"),
+    "noise": (bytes(range(255, 100, -1)), "damaged, or of another kind, and no file of weights"),
+    "zip": (None, "an archive, and no file of weights"),
+}
+
+
 @pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
-@pytest.mark.parametrize("content", [b"", b"hello, I am no file of weights", b"PK\x03\x04 nor a zip file"])
-def test_a_file_of_something_else_is_one_line(tmp_path, name, content):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=r"no (safetensors )?file"):
-        load_pretrained(tiny_net(), tmp_path / name)
+@pytest.mark.parametrize(("content", "says"), STRANGE.values(), ids=STRANGE)
+def test_a_file_of_something_else_is_called_what_it_is(tmp_path, name, content, says):
+    path = tmp_path / name
+    if content is None:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("notes.txt", "hello")
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UserError) as refused:
+        load_pretrained(tiny_net(), path)
+    expected = "give a finished run, a safetensors file, or one that torch.save wrote, as init"
+    assert str(refused.value) == f"{path} is {says}; {expected}"
+
+
+def test_whatever_letter_comes_first_text_is_called_text(tmp_path):
+    net = tiny_net()
+    for first in range(0x20, 0x7F):  # each of which is a command to a reader of pickles
+        (tmp_path / "w.pt").write_bytes(bytes([first]) + b"poch 1 of 20\n")
+        with pytest.raises(UserError, match=r"w\.pt is text, and no file of weights; give a finished run"):
+            load_pretrained(net, tmp_path / "w.pt")
+
+
+def test_the_beginning_of_an_archive_is_one_line(tmp_path):
+    (tmp_path / "w.pt").write_bytes(b"PK\x03\x04 nor a zip file")
+    with pytest.raises(UserError, match="no file of"):
+        load_pretrained(tiny_net(), tmp_path / "w.pt")
 
 
 def test_a_file_without_weights_is_one_line(tmp_path):

@@ -29,6 +29,19 @@ __all__ = ["WeightFile", "read_weights", "weight_file"]
 # Under which names training programs keep a state_dict among other things.
 ENTRIES = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights")
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+# First bytes of files that people have at hand, and what these are.
+KINDS = {
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"GIF8": "a GIF image",
+    b"%PDF": "a PDF document",
+    b"\x1f\x8b": "a gzip archive",
+    b"\x89HDF": "an HDF5 file",
+    b"\x93NUMPY": "an array of NumPy",
+    b"PAR1": "a Parquet file",
+}
+LONGEST_HEADER = 100_000_000  # bytes, of safetensors
+EXPECTED = "give a finished run, a safetensors file, or one that torch.save wrote, as init"
 SAVE = "save the weights alone, by torch.save(model.state_dict(), path)"
 
 
@@ -93,14 +106,31 @@ def read_weights(source: object) -> WeightFile:
     """
     path = weight_file(source)
     data = read_bytes(path)
-    safe = path.suffix == ".safetensors" or data[8:9] == b"{"
-    tensors = _of_safetensors(data, path) if safe else _of_torch(data, path)
+    if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= LONGEST_HEADER:
+        tensors = _of_safetensors(data, path)
+    elif data.startswith((b"PK", b"\x80")):  # an archive; or a pickle, as torch wrote before 1.6
+        tensors = _of_torch(data, path)
+    else:
+        raise UserError(f"{path} is {_kind(data)}; {EXPECTED}")
     if not tensors:
         raise UserError(f"{path} holds no weights; {SAVE}")
     if empty := [name for name, tensor in tensors.items() if tensor.is_meta]:
         raise UserError(f"{path} holds {empty[0]} without its values, on device meta; give a file with them")
     run_or_file = path_of("init", source, "weights").expanduser().resolve()
     return WeightFile(str(run_or_file), checksum(data), tensors)
+
+
+def _kind(data: bytes) -> str:
+    """What a file is that holds no weights, as far as its bytes tell."""
+    if not data:
+        return "empty"
+    if known := [kind for start, kind in KINDS.items() if data.startswith(start)]:
+        return f"{known[0]}, and no file of weights"
+    try:
+        text = data.decode().find("\0") < 0
+    except UnicodeDecodeError:
+        text = False
+    return f"{'text' if text else 'damaged, or of another kind'}, and no file of weights"
 
 
 def _of_safetensors(data: bytes, path: Path) -> Mapping[str, Tensor]:
@@ -116,11 +146,15 @@ def _of_torch(data: bytes, path: Path) -> Mapping[str, Tensor]:
     try:
         if zipfile.is_zipfile(file := io.BytesIO(data)):
             with zipfile.ZipFile(file) as archive:  # whose checksums torch.load ignores
+                if not any(name.endswith("data.pkl") for name in archive.namelist()):
+                    raise UserError(f"{path} is an archive, and no file of weights; {EXPECTED}")
                 if broken := archive.testzip():
                     raise ValueError(f"{broken} has another checksum")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about files of other kinds; the error says it
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except pickle.UnpicklingError:  # which torch raises at the first bytes of other files too
         raise UserError(
             f"{path} holds more than weights and could run code, or is no file of torch.save: not read; "
