@@ -182,3 +182,23 @@ def test_long_words_are_not_repeated(refused, place, word):
         [word],
     ):
         assert len(refused(*words)) < 900, words[:2]
+
+
+WITHOUT_VALUES = {
+    "reproduce": ("--only", "dfs-table4", "--stand-in", "CIFAR-100=digits"),
+    "train": ("--set", "--data", "digits", "--net", "vgg7", "--method", "joint", "--out", "nowhere"),
+    "eval": ("--baseline", "nowhere"),
+    "compare": ("--baseline", "nowhere"),
+    "diagnose": ("--what", "nowhere"),
+}
+
+
+@pytest.mark.parametrize(("command", "words"), WITHOUT_VALUES.items(), ids=WITHOUT_VALUES)
+def test_a_flag_without_the_values_that_it_takes_is_one_line(offramp, command, words):
+    flag, *others = words
+    for mistaken in ((*others, flag), (*others, flag, "--json")):
+        code, out, err = offramp(command, *mistaken)
+        assert (code, out) == (2, "")
+        says = f"{flag} has no value; give one or more, or leave it out; see offramp {command} --help"
+        assert err == f"offramp {command}: {says}\n"
+    assert offramp(command, flag, "--help")[0] == 0

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import inspect
 import io
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -36,8 +37,9 @@ def parse(command: type[C], prog: str, words: Sequence[str]) -> C:
         UserError: Words that do not fit.
         SystemExit: After ``--help``.
     """
-    _check_flags(_flags(command), prog, words)
+    _check_flags([_flag(field) for field in _optional(command)], prog, words)
     _check_required(command, prog, words)
+    _check_values(command, prog, words)
     made, page, complaint = _by_tyro(command, prog, words)
     if made is not None:
         return made
@@ -66,14 +68,15 @@ def _by_tyro(command: type[C], prog: str, words: Sequence[str]) -> tuple[C | Non
     return made, "", ""
 
 
-def _flags(command: Any) -> list[str]:
-    flags = []
+def _optional(command: Any) -> list[dataclasses.Field[Any]]:
+    """The fields that are flags."""
+    fields = []
     for field in dataclasses.fields(command):
         if dataclasses.is_dataclass(field.default):
-            flags += _flags(field.default)
+            fields += _optional(field.default)
         elif not _positional(field):
-            flags.append(_flag(field))
-    return flags
+            fields.append(field)
+    return fields
 
 
 def _flag(field: dataclasses.Field[Any]) -> str:
@@ -88,9 +91,23 @@ def _check_flags(flags: Sequence[str], prog: str, words: Sequence[str]) -> None:
     """Complain of a flag that does not exist before anything that follows from it."""
     for word in words:
         flag = word.split("=")[0]
-        if re.match(r"--?[A-Za-z]", flag) and flag.replace("_", "-") not in [*flags, "-h", "--help"]:
+        if _looks_like_a_flag(word) and flag.replace("_", "-") not in [*flags, "-h", "--help"]:
             known = f"{guess(flag, flags)}; there are: {', '.join(flags)}"
             raise UserError(f"no flag {cut(flag, LONGEST)}{known}; see {prog} --help")
+
+
+def _check_values(command: Any, prog: str, words: Sequence[str]) -> None:
+    """Complain of a flag that takes values and has none, which tyro takes for the empty tuple."""
+    several = {_flag(field) for field in _optional(command) if ", ...]" in str(field.type)}
+    for word, following in itertools.zip_longest(words, words[1:], fillvalue="--end"):
+        if following in ("-h", "--help"):
+            return
+        if word.replace("_", "-") in several and _looks_like_a_flag(following):
+            raise UserError(f"{word} has no value; give one or more, or leave it out; see {prog} --help")
+
+
+def _looks_like_a_flag(word: str) -> bool:
+    return bool(re.match(r"--?[A-Za-z]", word))
 
 
 def _check_required(command: Any, prog: str, words: Sequence[str]) -> None:
