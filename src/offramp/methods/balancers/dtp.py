@@ -29,9 +29,10 @@ LEAST, MOST = 0.1, 0.99
 class DTP(Balancer):
     """Weighs loss k by -(1 - kappa_k)^focus log kappa_k, kappa_k the output's metric as a share of the best.
 
-    The metric is the primary one of the output's task on training batches, a moving average of it, kept
-    between 0.1 and 0.99. It must be one of which 100 is the best, such as an accuracy in percent. No gradient
-    goes through the weights. They fall as the outputs get better, and the steps with them.
+    The metric is the primary one of the output's task on training batches, a moving average of it; below 0.1
+    it counts as 0.1, above 0.99 as 0.99. It must be one of which 100 is the best, such as an accuracy in
+    percent. No gradient goes through the weights. They fall as the outputs get better, and the steps with
+    them.
 
     Attributes:
         focus: The paper's gamma: how fast the weight of an output that gets better falls.

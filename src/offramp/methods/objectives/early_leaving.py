@@ -1,7 +1,8 @@
 """ELF: a sample that an exit gets right with confidence no longer trains the exits behind it.
 
 Duggal, Freitas, Dhamnani, Chau, Sun, "ELF: An Early-Exiting Framework for Long-Tailed Classification", 2020,
-arXiv:2006.11979. The threshold and the divisor are not established: the defaults here are our choice.
+arXiv:2006.11979. When a sample leaves, the threshold and the divisor are not established: the first is as the
+paper is remembered, the others are our choice.
 """
 
 from __future__ import annotations
