@@ -9,12 +9,14 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from steps import exit_step
 
+from offramp import UserError
 from offramp.methods.objectives import TaskLoss
 from offramp.methods.objectives.distillation import Distillation
 from offramp.methods.objectives.divergence import DivergenceDistillation
 from offramp.tasks import Classification
 
 NET = SimpleNamespace(outputs={"exit 1": Classification(), "exit 2": Classification()})
+FOUR = SimpleNamespace(outputs={f"exit {k}": Classification() for k in range(1, 5)})
 
 
 def probabilities(logits, temperature):
@@ -192,6 +194,27 @@ def test_processes_keep_one_temperature(monkeypatch):
         losses = Distillation().bind(NET)
         losses(exit_step(None, [teacher, teacher], torch.arange(6)))
         assert (losses.temperature.item() > 1) == grows
+
+
+def test_kd_each_exit_may_have_a_share_of_its_own(golden, make_step):
+    step, shares = make_step(), [0.5, 0, 0.2, 0.1]
+    y, z = step.targets["label"].tolist(), golden["z"]
+    losses = Distillation(temperature=4, anneal=False, alpha=shares).bind(FOUR)(step)
+    for k, share in enumerate(shares):
+        teacher = soft(z[k], z[-1], 4) if k < 3 else 0
+        expected = (1 - share) * hard(z[k], y) + share * 16 * teacher
+        torch.testing.assert_close(losses[k].item(), expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("alpha", [1, -0.1, [], [0.5, 1], ["a"], [True], None, math.nan])
+def test_kd_shares_are_numbers_from_0_to_below_1(alpha):
+    with pytest.raises(UserError, match="must be a number from 0 to below 1, or one for each exit"):
+        Distillation(alpha=alpha)
+
+
+def test_kd_there_are_as_many_shares_as_exits():
+    with pytest.raises(UserError, match="alpha has 2 numbers, the net 4 exits; give one for each"):
+        Distillation(alpha=[0.5, 0.5]).bind(FOUR)
 
 
 def test_alpha_0_is_joint_training(make_step):

@@ -5,14 +5,16 @@ Phuong, Lampert, "Distillation-Based Training for Multi-Exit Architectures", ICC
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from offramp.checks import number, switch
+from offramp.checks import is_number, number, switch
 from offramp.distributed.collectives import mean
+from offramp.errors import UserError, shown
 from offramp.methods.objectives.objective import Objective
 from offramp.methods.objectives.step import Step
 from offramp.tasks.soft_targets import check_soft_targets, soft_loss, soft_targets
@@ -43,7 +45,7 @@ class Distillation(Objective):
     a constant one: ``temperature=4, anneal=False``.
 
     Attributes:
-        alpha: C, the share of the soft targets, in [0, 1).
+        alpha: C, the share of the soft targets, in [0, 1); or a C_k for each exit, in place of C in its loss.
         temperature: T, at the start if it is annealed.
         anneal: Whether the temperature grows.
         scale: s, or ``"10/K"``.
@@ -53,20 +55,31 @@ class Distillation(Objective):
     """
 
     whole_batch = ""
-    alpha: float = 0.5
+    alpha: float | Sequence[float] = 0.5
     temperature: float = 1.0
     anneal: bool = True
     scale: float | str = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        number(self, "alpha", "from 0 to below 1: the last exit learns from the rest", lambda v: 0 <= v < 1)
+        listed = isinstance(self.alpha, (list, tuple)) and self.alpha
+        shares: Sequence[Any] = self.alpha if listed else [self.alpha]  # type: ignore[assignment]
+        if not all(is_number(share) and 0 <= share < 1 for share in shares):
+            raise UserError(
+                f"alpha is {shown(self.alpha)}, must be a number from 0 to below 1, or one for each exit: "
+                "labels have the rest"
+            )
+        if isinstance(self.alpha, list):
+            object.__setattr__(self, "alpha", tuple(self.alpha))
         number(self, "temperature", "above 0 and at most 1e6", lambda v: 0 < v <= 1e6)
         switch(self, "anneal")
         if self.scale != "10/K":
             number(self, "scale", "above 0, or '10/K' as published for CIFAR", lambda v: v > 0)
 
     def bind(self, net: nn.Module, seed: int = 0) -> Callable[[Step], list[Tensor]]:  # noqa: D102
+        exits = len(net.outputs)  # type: ignore[arg-type]
+        if isinstance(self.alpha, tuple) and len(self.alpha) != exits:
+            raise UserError(f"alpha has {len(self.alpha)} numbers, the net {exits} exits; give one for each")
         check_soft_targets(net.outputs.values())  # type: ignore[operator]
         return _Annealed(self) if self.anneal else self
 
@@ -82,10 +95,14 @@ class Distillation(Objective):
             targets: The teacher's probabilities at the temperature, ``[N, classes]``.
             temperature: T.
         """
-        scale = 10 / len(step.outputs) if isinstance(self.scale, str) else self.scale
-        hard = [scale * (1 - self.alpha) * step.loss(k) for k in step.present]
-        weight = scale * self.alpha * temperature**2
-        soft = [weight * step.mean(soft_loss(z, targets, temperature)) for z in step.outputs[:-1]]
+        count = len(step.outputs)
+        scale = 10 / count if isinstance(self.scale, str) else self.scale
+        shares = self.alpha if isinstance(self.alpha, Sequence) else [self.alpha] * count
+        hard = [scale * (1 - shares[k]) * step.loss(k) for k in step.present]
+        soft = [
+            scale * share * temperature**2 * step.mean(soft_loss(z, targets, temperature))
+            for share, z in zip(shares, step.outputs[:-1], strict=False)
+        ]
         return [*(a + b for a, b in zip(hard, soft, strict=False)), hard[-1]]
 
 
