@@ -13,12 +13,12 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from pathlib import Path
-from statistics import fmean, stdev
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import offramp_runtime
 import torch
+from policies import cells
 
 import offramp
 from offramp.exits import PathCosts, Policy, Router
@@ -72,11 +72,7 @@ def main() -> None:
             policy = offramp.calibrate(run, budget=budget)
             for kind, numbers in outcomes(run, policy).items():
                 found[run.record["method"], budget, kind].append(numbers)
-    rows = []
-    for names, runs in found.items():
-        columns = zip(*runs, strict=True)
-        cells = [f"{fmean(c):.2f} ± {stdev(c):.2f}" if len(c) > 1 else f"{c[0]:.2f}" for c in columns]
-        rows.append([*names, str(len(runs)), *cells])
+    rows = [[*names, str(len(runs)), *cells(runs)] for names, runs in found.items()]
     heads = ["method", "budget", "by", "runs", "top-1 %", "FLOPs %", "agree %", "MB"]
     args.out.write_text(f"{aligned(heads, rows, left=4)}\n")
     print(args.out.read_text())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -59,6 +60,12 @@ def outcomes(run: offramp.Run) -> dict[str, tuple[float, ...]]:
     return found
 
 
+def cells(runs: Sequence[tuple[float, ...]]) -> list[str]:
+    """Mean and standard deviation over the runs, number by number."""
+    columns = zip(*runs, strict=True)
+    return [f"{fmean(c):.2f} ± {stdev(c):.2f}" if len(c) > 1 else f"{c[0]:.2f}" for c in columns]
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -69,12 +76,11 @@ def main() -> None:
     for folder in args.runs:
         run = offramp.Run.open(folder)
         by_method[run.record["method"]].append(outcomes(run))
-    rows = []
-    for method, runs in by_method.items():
-        for target in TARGETS:
-            columns = zip(*(each[target] for each in runs), strict=True)
-            cells = [f"{fmean(c):.2f} ± {stdev(c):.2f}" if len(c) > 1 else f"{c[0]:.2f}" for c in columns]
-            rows.append([method, str(len(runs)), target, *cells])
+    rows = [
+        [method, str(len(runs)), target, *cells([each[target] for each in runs])]
+        for method, runs in by_method.items()
+        for target in TARGETS
+    ]
     heads = ["method", "runs", "target", "top-1 %", "lost %", "risk %", "FLOPs %"]
     args.out.write_text(f"{aligned(heads, rows, left=3)}\n")
     print(args.out.read_text())
