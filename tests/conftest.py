@@ -1,4 +1,5 @@
 import contextlib
+import functools
 import os
 import signal
 
@@ -12,6 +13,16 @@ def _processes_start_quickly():
     """Processes that tests start import no torchmetrics, which a user of offramp alone has not either."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", QUICK_START, prepend=os.pathsep)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _exports_share_the_table_of_operators():
+    """ONNX's table of torch's operators is built once: torch builds it anew for each model, half of the time."""
+    from onnxscript._framework_apis import torch_2_5
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch_2_5, "get_torchlib_ops", functools.cache(torch_2_5.get_torchlib_ops))
         yield
 
 

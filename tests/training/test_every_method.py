@@ -1,11 +1,13 @@
 """What every method of the table must do: learn, differ from joint training, resume exactly, take fp16."""
 
 from functools import partialmethod
+from itertools import pairwise
 
 import pytest
 import torch
 from steps import exit_step
 from tiny_runs import Tripwire, for_method, tiny_data, tiny_net
+from torch import nn
 
 from offramp import Recipe, fit
 from offramp.data import open_data
@@ -13,7 +15,7 @@ from offramp.methods import METHODS
 from offramp.methods import method as registered
 from offramp.methods.bound import BoundMethod
 from offramp.methods.combiners import Backward
-from offramp.nets import vgg7
+from offramp.nets import MultiExitNet, vgg7
 
 COMPOSED = [
     "dfs+kd",
@@ -57,17 +59,29 @@ def five_steps(method):
     return fit(net, tiny_data(), method, for_method(recipe, method), quiet=True).net.state_dict()
 
 
+def three_exits(images):
+    widths = (3, 8, 16, 16)
+    stages = [
+        nn.Sequential(nn.Conv2d(reads, width, 3, 2, 1), nn.BatchNorm2d(width), nn.ReLU())
+        for reads, width in pairwise(widths)
+    ]
+    heads = [
+        nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * width, 10)) for width in widths[1:]
+    ]
+    return MultiExitNet(stages, heads, input_size=images.input_size)
+
+
 @pytest.mark.parametrize("method", EVERY)
 def test_it_learns_digits(digits, method):
     torch.manual_seed(0)
-    epochs = 24 if method == "branch-wise" else 5  # which has one exit of six at a time
+    epochs = 20 if method == "branch-wise" else 5  # which has one exit of three at a time
     recipe = Recipe(epochs=epochs, batch_size=20, lr=0.1, schedule="cosine", channels_last=True)
-    net = vgg7(num_classes=10, width=8)
+    net = three_exits(digits)
     if not registered(method).regime.trains_backbone:
         fit(net, digits, "joint", recipe, quiet=True)
     run = fit(net, digits, method, for_method(recipe, method), quiet=True)
     assert run.result["method"] == method
-    assert run.result["exits"][-1]["top1"] > 50  # chance is 10
+    assert run.result["exits"][-1]["top1"] > 35  # chance is 10, of 300 images with a deviation of 1.7
     assert run.result["average_top1"] > 25
 
 
