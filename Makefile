@@ -17,7 +17,7 @@ demo: $(INSTALLED)  ## Train joint and DFS on the embedded data, print the compa
 	$(BIN)/offramp compare $(DEMO)/joint $(DEMO)/dfs --out $(DEMO)/comparison.png
 
 test: $(INSTALLED)  ## Run the whole test suite, a process of one thread on each core.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --dist worksteal
 
 check: $(INSTALLED)  ## Linter, formatter and type checker, as CI runs them.
 	$(BIN)/ruff check .

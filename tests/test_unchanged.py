@@ -185,7 +185,7 @@ def test_the_rest_is_restored_where_a_part_cannot_be(capsys):
             raise ValueError("no")
 
     net = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
-    net[0].notes = Stubborn()
+    net[0].notes = Stubborn(a=1)
     before = state(net)
     with pytest.raises(KeyError), restored_on_error(net):
         net(torch.randn(4, 3))
@@ -193,6 +193,7 @@ def test_the_rest_is_restored_where_a_part_cannot_be(capsys):
         raise KeyError
     assert all(torch.equal(value, before[name]) for name, value in state(net).items())
     assert capsys.readouterr().err == "a part of Sequential could not be put back as it was: no\n"
+    net[0].notes = Stubborn(a=1)
     with pytest.raises(ValueError, match="no"), unchanged(net):
         net(torch.randn(4, 3))
     assert all(torch.equal(value, before[name]) for name, value in state(net).items())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import contextmanager
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,8 @@ def unchanged(*modules: nn.Module) -> Iterator[None]:
     """
     parts = list(dict.fromkeys(part for module in modules for part in module.modules()))
     restore = _attributes_and_buffers(parts)
-    restore += [_items(hooks) for hooks in (*_hooks_on_parameters(parts), *_GLOBAL_HOOKS)]
+    for hooks in (*_hooks_on_parameters(parts), *_GLOBAL_HOOKS):
+        restore.append(partial(_put_items_back, hooks, hooks.copy()))
     gpus = sorted({t.get_device() for part in parts for t in part.parameters(recurse=False) if t.is_cuda})
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
@@ -113,10 +114,15 @@ def _attributes_and_buffers(parts: Iterable[nn.Module]) -> list[Callable[[], Non
 
 
 def _call_all(functions: Iterable[Callable[[], None]]) -> None:
-    """Call every function, also after one that fails; its error is raised in the end."""
-    with ExitStack() as stack:
-        for function in functions:
-            stack.callback(function)
+    """Call every function, also after one that fails; the first error is raised in the end."""
+    errors = []
+    for function in functions:
+        try:
+            function()
+        except BaseException as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def _random_states() -> list[Callable[[], None]]:
@@ -145,33 +151,29 @@ def _tensor(tensor: Tensor) -> Callable[[], None]:
 def _attributes(part: nn.Module) -> Callable[[], None]:
     """A function that restores a module's attributes, and the items of lists, dicts and sets among them."""
     before = dict(vars(part))
-    contents = [
-        _items(value)
-        for value in before.values()
-        if isinstance(value, (list, set, MutableMapping)) and hasattr(value, "copy")
-    ]
+    contents = [(value, value.copy()) for value in before.values() if _has_items(type(value))]
 
     def put_back() -> None:
         vars(part).clear()
         vars(part).update(before)
-        for put_items_back in contents:
-            put_items_back()
+        for value, items in contents:
+            _put_items_back(value, items)
 
     return put_back
 
 
-def _items(value: Any) -> Callable[[], None]:
-    """A function that restores the items of a list, dict or set."""
-    items = value.copy()
+@lru_cache  # a net has thousands of attributes, of a few types
+def _has_items(kind: type) -> bool:
+    return issubclass(kind, (list, set, MutableMapping)) and hasattr(kind, "copy")
 
-    def put_back() -> None:
-        if isinstance(value, list):
-            value[:] = items
-        else:
-            value.clear()
-            value.update(items)
 
-    return put_back
+def _put_items_back(value: Any, items: Any) -> None:
+    """Give a list, dict or set the items that it had."""
+    if isinstance(value, list):
+        value[:] = items
+    elif value or items:
+        value.clear()
+        value.update(items)
 
 
 def _hooks_on_parameters(parts: Iterable[nn.Module]) -> list[Any]:
