@@ -18,7 +18,7 @@ def _processes_start_quickly():
 
 @pytest.fixture(scope="session", autouse=True)
 def _exports_share_the_table_of_operators():
-    """ONNX's table of torch's operators is built once: torch builds it anew for each model, half of the time."""
+    """The table of operators that ONNX has is built once; torch builds it for each model anew."""
     from onnxscript._framework_apis import torch_2_5
 
     with pytest.MonkeyPatch.context() as patch:

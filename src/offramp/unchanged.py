@@ -6,7 +6,7 @@ import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -114,15 +114,14 @@ def _attributes_and_buffers(parts: Iterable[nn.Module]) -> list[Callable[[], Non
 
 
 def _call_all(functions: Iterable[Callable[[], None]]) -> None:
-    """Call every function, also after one that fails; the first error is raised in the end."""
-    errors = []
-    for function in functions:
-        try:
+    """Call every function, also after one that fails, whose error is raised in the end."""
+    functions = iter(functions)
+    try:
+        for function in functions:
             function()
-        except BaseException as error:
-            errors.append(error)
-    if errors:
-        raise errors[0]
+    except BaseException:
+        _call_all(functions)
+        raise
 
 
 def _random_states() -> list[Callable[[], None]]:
@@ -151,7 +150,7 @@ def _tensor(tensor: Tensor) -> Callable[[], None]:
 def _attributes(part: nn.Module) -> Callable[[], None]:
     """A function that restores a module's attributes, and the items of lists, dicts and sets among them."""
     before = dict(vars(part))
-    contents = [(value, value.copy()) for value in before.values() if _has_items(type(value))]
+    contents = [(value, value.copy()) for value in before.values() if _has_items(value)]
 
     def put_back() -> None:
         vars(part).clear()
@@ -162,9 +161,11 @@ def _attributes(part: nn.Module) -> Callable[[], None]:
     return put_back
 
 
-@lru_cache  # a net has thousands of attributes, of a few types
-def _has_items(kind: type) -> bool:
-    return issubclass(kind, (list, set, MutableMapping)) and hasattr(kind, "copy")
+def _has_items(value: Any) -> bool:
+    """Whether it is a list, dict or set, or something like a dict that can be copied."""
+    if isinstance(value, (dict, list, set)):  # most are, and an abstract class takes longer to ask
+        return True
+    return isinstance(value, MutableMapping) and hasattr(value, "copy")
 
 
 def _put_items_back(value: Any, items: Any) -> None:
