@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import os
 import warnings
 from random import Random
 
@@ -15,6 +16,7 @@ from small_sets import noise, png, write_parquet
 from offramp import UserError
 from offramp.data import Batch, Split, StreamSplit, _image_reader, open_data, pipeline, stream
 from offramp.data._geometry import centre_crop, random_resized_crop
+from offramp.data._loading import num_workers
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
@@ -159,3 +161,11 @@ def test_what_a_worker_is_warned_of_is_warned_of_here(data, monkeypatch):
     with pytest.warns(UserWarning, match="an odd image") as caught:
         assert len(run(data.train, train)) == 4
     assert not any(warning.category is Oddity for warning in caught)
+
+
+def test_as_many_processes_read_as_there_are_cores_for_this_one(monkeypatch):
+    """A batch system grants a few cores of many, and torch warns of more processes than that."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 5, 6}, raising=False)
+    assert [num_workers(world) for world in (1, 2, 4)] == [3, 1, 0]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(128)), raising=False)
+    assert num_workers() == 8

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import warnings
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from offramp.cores import cores
 from offramp.errors import UserError
 from offramp.signals import deaf_to_signals, no_sigchld_handler
 
@@ -31,8 +31,8 @@ class WorkerDied(UserError):
 
 
 def num_workers(world: int = 1) -> int:
-    """How many processes read for each of `world` processes: one per CPU, at most 8."""
-    return min(8, (os.cpu_count() or 1) // world)
+    """How many processes read for each of `world` processes: one per core, at most 8."""
+    return min(8, cores() // world)
 
 
 def loaded(

@@ -32,7 +32,7 @@ class DenseStream(Batches):
 
     Attributes:
         targets: None is in memory.
-        workers: Number of processes that read; None: one per CPU, at most 8. 0: this process does.
+        workers: Number of processes that read; None: one per core, at most 8. 0: this process does.
     """
 
     workers: int | None = None

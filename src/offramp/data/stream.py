@@ -37,7 +37,7 @@ class StreamSplit(Batches):
         channels: Number of channels of an image; None: image files have 3.
 
     Attributes:
-        workers: Number of processes that decode; None: one per CPU, at most 8. 0: this process does.
+        workers: Number of processes that decode; None: one per core, at most 8. 0: this process does.
     """
 
     workers: int | None = None

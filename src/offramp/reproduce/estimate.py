@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from offramp.checks import count_of, of_kind
+from offramp.cores import cores
 from offramp.counting import cost
 from offramp.nets import Net
 from offramp.nets.text import build
@@ -19,7 +20,6 @@ from offramp.reproduce.planning import Plan
 from offramp.runs.epochs import read_epochs
 from offramp.runs.sets import open_set
 from offramp.say import say
-from offramp.sweeps import cores
 from offramp.sweeps.file import Entry
 from offramp.text_table import aligned, count
 from offramp.training import fit

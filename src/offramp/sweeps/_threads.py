@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from offramp.checks import MOST_THREADS, is_thread_count
@@ -11,14 +10,9 @@ from offramp.plain_json import parse_json
 from offramp.runs.files import read_bytes, write_files
 from offramp.runs.record import as_json
 
-__all__ = ["cores", "settled_threads"]
+__all__ = ["settled_threads"]
 
 DEFAULT = 1  # the same on every machine; more runs at a time make better use of cores than more threads
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def settled_threads(out: Path, asked: int | None) -> int:

@@ -11,12 +11,13 @@ from fractions import Fraction
 from pathlib import Path
 
 from offramp.checks import count_of, of_kind
+from offramp.cores import cores
 from offramp.errors import UserError
 from offramp.runs.files import disk_errors
 from offramp.runs.lock import Lock
 from offramp.sweeps._jobs import JobResult, run_jobs
 from offramp.sweeps._ray_jobs import Share, import_ray, run_on_ray
-from offramp.sweeps._threads import cores, settled_threads
+from offramp.sweeps._threads import settled_threads
 from offramp.sweeps._trials import check_trials, trials
 from offramp.sweeps.file import Sweep
 from offramp.training.interrupt import Interruption
