@@ -78,6 +78,11 @@ def test_all_of_torchjds_are_known_or_elsewhere():
         ({"arguments": {"mu": 0}}, "STCH with .*strictly positive"),
         ({"arguments": {"mu": "a"}}, "mu of STCH must be a number"),
         ({"arguments": {"weights": "ab"}}, "weights of STCH must be one number for each output"),
+        (
+            {"arguments": {"weights": [1, 1, 1], "reference": [0, 0]}},
+            "STCH got 3 of weights and 2 of reference; give one number for each output in both",
+        ),
+        ({"arguments": {"weights": [1, 1], "reference": 3}}, "reference of STCH must be one number for each"),
         ({"scalarization": "PBI"}, "PBI needs theta and weights; .*{'theta': 1.0, 'weights': .1.0, 1.0.}"),
         ({"scalarization": "PBI", "arguments": {"theta": 1}}, "PBI needs weights; "),
         ({"scaling": "mean"}, "scaling is 'mean'"),

@@ -43,7 +43,7 @@ class Scalarize(Balancer):
     Attributes:
         scalarization: Its class in TorchJD, e.g. ``STCH``, the smooth maximum of the losses.
         arguments: Its keyword arguments: numbers, and for ``weights`` and ``reference`` one number for each
-            output. ``mu`` of ``STCH`` is 0.1 by default.
+            output. ``mu`` of ``STCH`` is 0.1 by default, our choice.
         scaling: ``sum``: times what makes the weights of equal losses add up to their number, as joint
             training's do; ``native``: as TorchJD has it.
 
@@ -74,8 +74,16 @@ class Scalarize(Balancer):
                 f"{', '.join(KNOWN)}"
             )
         if self.arguments or self.scalarization != Scalarize.scalarization:  # the default costs no import
-            lengths = [len(value) for value in self.arguments.values() if isinstance(value, (list, tuple))]
-            self.function(range(max(lengths, default=2)))
+            vectors = [self.arguments[name] for name in VECTORS if name in self.arguments]
+            lengths = {len(value) for value in vectors if isinstance(value, (list, tuple))} or {2}
+            if len(lengths) > 1:
+                numbers = " and ".join(
+                    f"{len(value)} of {name}" for name, value in zip(VECTORS, vectors, strict=True)
+                )
+                raise UserError(
+                    f"{self.scalarization} got {numbers}; give one number for each output in both"
+                )
+            self.function(range(lengths.pop()))
 
     @property
     def whole_batch(self) -> str:  # noqa: D102
