@@ -15,6 +15,7 @@ from offramp import Recipe, UserError
 from offramp.data.pipelines import PIPELINES
 from offramp.methods import METHODS, method
 from offramp.methods.method import AXES
+from offramp.nets import vgg7
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "offramp"
@@ -27,6 +28,13 @@ DOCUMENTS = [
 ]
 
 MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if ":`" in path.read_text()]
+PARTNERS = {
+    "forks": ("ge", "dfs"),
+    "objectives": ("kd",),
+    "balancers": ("uncertainty",),
+    "combiners": ("graddrop",),
+    "loops": ("meta-gf",),
+}
 # the changelog names what was there once
 WORDS = [path for path in (*DOCUMENTS, *sorted((ROOT / "results").rglob("*.md"))) if path.stem != "CHANGELOG"]
 
@@ -67,6 +75,35 @@ def test_combinations_that_a_page_names(page):
                 method(name[0])
         else:
             assert method(name[0]).name in ("+".join(p) for p in permutations(name[0].split("+")))
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "joint"])
+def test_a_page_says_on_which_axes_its_method_composes(name):
+    if words := re.match(r"what [\[`]([a-z0-9-]+)", words_of_composing(name)):
+        name = words[1]  # as that one
+    words = re.split(r"[Nn]ot with", words_of_composing(name))[0]
+    words = words.replace("`ge`", "forks")  # one of them
+    told = {axis for axis in PARTNERS if re.search(rf"\b{axis[:-1]}s?\b|every other method", words)}
+    assert told == {axis for axis, partners in PARTNERS.items() if any(compose(name, p) for p in partners)}
+
+
+def words_of_composing(name: str) -> str:
+    """What a page says that its method composes with, on one line."""
+    (words,) = re.findall(
+        r"\*\*Composes with\*\*:(.*?)\n- \*\*", (PAGES / f"{name}.md").read_text(), flags=re.DOTALL
+    )
+    return " ".join(words.split())
+
+
+def compose(name: str, partner: str) -> bool:
+    """Whether two methods compose; stages from a common start do not with what learns layers of its own."""
+    try:
+        method(f"{name}+{partner}")
+    except UserError:
+        return False
+    if partner != "meta-gf" or "objective" not in METHODS[name].axes:
+        return True
+    return next(method(name).bind(vgg7(num_classes=5, width=4)).parameters(), None) is None
 
 
 def test_the_page_of_the_recipes_has_all_settings_and_their_defaults():

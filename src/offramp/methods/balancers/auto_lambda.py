@@ -29,7 +29,7 @@ class AutoLambda(Balancer):
 
     With the gradients g_k of the losses of one batch, the step theta' = theta - lr (mu buffer +
     sum_k lambda_k g_k + decay theta), and q the gradient of the primary outputs' losses at theta', on other
-    samples and without weights, the slope in lambda_k is -lr <g_k, q>
+    samples and without the lambdas, the slope in lambda_k is -lr <g_k, q>
     (:mod:`offramp.methods.loops.bilevel`). The primary losses are those of the tasks: what distillation adds
     helps them or gets no weight.
 
