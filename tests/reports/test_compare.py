@@ -208,7 +208,22 @@ def test_runs_that_began_from_different_weights_are_told(make_run):
     assert [group.label for group in comparison.groups] == ["joint", "dfs", "kd"]
     assert (
         "the runs began from different weights: this compares more than methods; "
-        "joint from runs/a, dfs from runs/b, kd from weights of its own" in comparison.notes
+        "from runs/a: joint; from runs/b: dfs; from weights of their own: kd" in comparison.notes
+    )
+
+
+def test_the_weights_that_many_runs_began_from_are_told_in_short(make_run):
+    methods = ("joint", "dfs", "kd", "ge", "byot", "pcgrad", "mgda")
+    runs = [
+        make_run(
+            f"{method}{seed}", method=method, seed=seed, init={**A, "source": f"runs/{seed}"} if k else None
+        )
+        for k, method in enumerate(methods)
+        for seed in range(5)
+    ]
+    (note,) = [note for note in compare(runs).notes if "began from" in note]
+    assert note.endswith(
+        "from weights of their own: joint; from runs/0, runs/1, runs/2, and 2 more: dfs, kd, ge, and 3 more"
     )
 
 

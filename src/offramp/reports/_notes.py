@@ -55,12 +55,17 @@ def _starts(groups: Sequence[Group]) -> list[str]:
         by_seed.setdefault(run.seed, set()).add(run.init.get("digest", ""))
     if all(len(digests) == 1 for digests in by_seed.values()):
         return []
-    own = "weights of its own"
-    sources = {
-        group.label: dict.fromkeys(run.init.get("source", own) for run in group.runs) for group in groups
-    }
-    told = [f"{label} from {' and '.join(each)}" for label, each in sources.items()]
-    return [f"the runs began from different weights: this compares more than methods; {', '.join(told)}"]
+    labels: dict[tuple[str, ...], list[str]] = {}  # of the groups, by what their runs began from
+    for group in groups:
+        sources = dict.fromkeys(run.init.get("source", "weights of their own") for run in group.runs)
+        labels.setdefault((*sources,), []).append(group.label)
+    told = [f"from {_some(sources)}: {_some(members)}" for sources, members in labels.items()]
+    return [f"the runs began from different weights: this compares more than methods; {_some(told, '; ')}"]
+
+
+def _some(words: Sequence[str], between: str = ", ") -> str:
+    """The first words of a list, and how many more there are; a list of four is told whole."""
+    return between.join(words if len(words) <= 4 else [*words[:3], f"and {len(words) - 3} more"])
 
 
 def _micro_batches(groups: Sequence[Group]) -> list[str]:
