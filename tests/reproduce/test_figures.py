@@ -1,6 +1,7 @@
 """Every published figure is drawn at the tiniest scale, from runs that figures and tables share."""
 
 import json
+import shutil
 from dataclasses import replace
 from fractions import Fraction
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 import offramp
+from offramp import UserError
 from offramp.nets.text import build
 from offramp.reproduce import EXPERIMENTS, plan, reproduce, reproduction
 from offramp.reproduce._dr_mgf_figures import beside_similarity
@@ -95,6 +97,32 @@ def test_every_figure_has_its_pictures_and_numbers(drawn, name):
     assert all((folder / f"{picture}.png").stat().st_size > 5_000 for picture in pictures)
     assert "which stands in for" in found.text.splitlines()[0]
     assert "differs: training images" in found.text or "NYUv2" in found.text
+
+
+def test_a_figure_without_the_weights_it_needs_is_refused_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduction, "sweep", in_process)
+    planned = plan(
+        "dfs-fig3", only=["joint", "dfs"], out=tmp_path, stand_in="CIFAR-100=digits", scale="1/100000"
+    )
+    (joint,) = in_process(
+        replace(planned.sweep, entries=planned.sweep.entries[:1]), jobs=1, quiet=True
+    ).finished
+    (joint / "weights.safetensors").unlink()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(
+        UserError, match=r"joint/seed-0 is finished, but its net is needed, and .* is gone; re"
+    ):
+        reproduce(planned, quiet=True)
+    assert sorted(tmp_path.rglob("*")) == before
+    shutil.move(joint, tmp_path / "away")
+    with pytest.raises(StopIteration):  # checked, and to be trained again
+        monkeypatch.setattr(reproduction, "sweep", lambda *_, **__: next(iter(())))
+        reproduce(planned, quiet=True)
+
+
+def test_what_is_drawn_from_records_alone_needs_no_weights():
+    for name in FIGURES:
+        assert EXPERIMENTS[name].runs_nets == (PICTURES[figure_of(name)] not in ({"convergence"}, {"beta"}))
 
 
 def test_figures_of_cifar_10_are_those_of_cifar_100_on_other_data():

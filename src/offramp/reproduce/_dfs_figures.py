@@ -23,6 +23,7 @@ EXPERIMENTS = (
         rows=tuple(row for row in _TABLES["dfs-table2"].rows if row.label in _DRAWN),
         settings={"val_fraction": 0.1},
         report=budget_report,
+        runs_nets=True,
         differs=(
             "how the images that thresholds are found on were held out is not told: here a tenth of the "
             "training images, so that these are other trainings than Table 2's",

@@ -40,7 +40,12 @@ PASSES = "an epoch of Meta-GF and DR-MGF takes K + 1 of joint training: the seco
 
 
 def _figure(
-    number: str, table: str, rows: tuple[Row, ...], report: Callable[..., Report], *differs: str
+    number: str,
+    table: str,
+    rows: tuple[Row, ...],
+    report: Callable[..., Report],
+    *differs: str,
+    runs_nets: bool = True,
 ) -> Experiment:
     """A figure on the data and by the recipe of a table, whose runs it shares."""
     of_table = _TABLES[table]
@@ -51,6 +56,7 @@ def _figure(
         kind="figure",
         rows=rows,
         runs=table,
+        runs_nets=runs_nets,
         report=report,
         seeds=(0,),
         baseline="",
@@ -136,11 +142,18 @@ EXPERIMENTS = (
         for net, number in _BUDGETS.items()
         for data in ("cifar100", "cifar10")
     ),
-    _figure("10", VGG, _rows(VGG), diagnosis_report("convergence"), NOT_NAMED, ON_TRAINING, PASSES),
-    _figure("11-cifar100", VGG, _FUSED, diagnosis_report("convergence"), ON_TRAINING, PASSES),
+    _figure(
+        "10", VGG, _rows(VGG), diagnosis_report("convergence"), NOT_NAMED, ON_TRAINING, PASSES,
+        runs_nets=False,
+    ),
+    _figure(
+        "11-cifar100", VGG, _FUSED, diagnosis_report("convergence"), ON_TRAINING, PASSES,
+        runs_nets=False,
+    ),
     _figure(
         "11-nyuv2", "dr-mgf-table6", _FUSED_TASKS, diagnosis_report("convergence"),
         "the published curves are losses on the test images; here they are those of the training", PASSES,
+        runs_nets=False,
     ),
     _figure(
         "12-cifar100", VGG, _rows(VGG, "dr-mgf"), diagnosis_report("routes", split="test"),

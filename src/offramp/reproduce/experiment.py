@@ -69,6 +69,7 @@ class Experiment:
         differs: What is known to differ from what was published, whatever data and scale: a line each.
         kind: ``"table"`` or ``"figure"``.
         runs: Name of the table whose runs a figure is drawn from, some or all; by default it has its own.
+        runs_nets: Whether the report runs the trained nets, so that their weights must be there.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Experiment:
     differs: tuple[str, ...] = ()
     kind: str = "table"
     runs: str = ""
+    runs_nets: bool = False
 
     @property
     def full_recipe(self) -> Recipe:

@@ -18,7 +18,7 @@ from offramp.reproduce.computation import ComputationPlan, computation_plan
 from offramp.reproduce.experiment import Report
 from offramp.reproduce.planning import Plan, plan_of
 from offramp.runs.files import disk_errors
-from offramp.sweeps import sweep
+from offramp.sweeps import check_weights, sweep
 
 __all__ = ["Reproduction", "plan", "reproduce"]
 
@@ -90,7 +90,8 @@ def reproduce(planned: Plan | ComputationPlan, *, jobs: int = 1, quiet: bool = F
 
     Raises:
         UserError: A mistake that is found before the first run starts, such as files of another origin where
-            the report would go; or every run failed.
+            the report would go, or a finished run without the weights that a figure needs; or every run
+            failed.
         Interruption: The runs were stopped; the same plan goes on.
     """
     of_kind("planned", planned, Plan | ComputationPlan, "what offramp.reproduce.plan returns")
@@ -99,6 +100,8 @@ def reproduce(planned: Plan | ComputationPlan, *, jobs: int = 1, quiet: bool = F
         _claim(planned)
         report = planned.computation.report(planned)
         return _written(planned, report, {}, {})
+    if planned.experiment.runs_nets:
+        check_weights(planned.sweep)
     outcome = sweep(planned.sweep, jobs=jobs, quiet=quiet)
     if outcome.error is not None and not outcome.finished:
         raise outcome.error

@@ -2,5 +2,6 @@
 
 from offramp.sweeps.file import Sweep, read_sweep, sweep_of
 from offramp.sweeps.sweep import SweepResult, sweep
+from offramp.sweeps.weights import check_weights
 
-__all__ = ["Sweep", "SweepResult", "read_sweep", "sweep", "sweep_of"]
+__all__ = ["Sweep", "SweepResult", "check_weights", "read_sweep", "sweep", "sweep_of"]
