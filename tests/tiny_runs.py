@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import multiprocessing
 import os
 import resource
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import fork_server
 from torch import nn
 
 from offramp import Recipe, UserError
@@ -138,11 +138,7 @@ class Tripwire(Split):
 
 def in_process(target, *arguments):
     """Run a function in a process of its own; its exit code (negative: the signal that killed it)."""
-    context = multiprocessing.get_context("forkserver")  # imports torch and Fabric once for all of them
-    context.set_forkserver_preload(
-        ["lightning_fabric", "tensorboard.summary.writer.record_writer", "offramp.training"]
-    )
-    process = context.Process(target=target, args=arguments)
+    process = fork_server().Process(target=target, args=arguments)
     process.start()
     process.join(60)
     return process.exitcode

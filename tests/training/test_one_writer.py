@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import fork_server
 from tiny_runs import Tripwire, tiny_data, tiny_net
 
 from offramp import Recipe, Run, UserError, fit
@@ -66,7 +66,7 @@ def race(folder, together, mine):
 
 
 def test_of_two_that_begin_together_one_does(tmp_path):
-    context = multiprocessing.get_context("forkserver")
+    context = fork_server()
     together = context.Barrier(2)
     processes = [context.Process(target=race, args=(tmp_path, together, mine)) for mine in (b"a", b"b")]
     for process in processes:

@@ -6,7 +6,6 @@ The test stands for torchrun: it holds the store, and sends SIGTERM to the other
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import resource
 import signal
@@ -18,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from processes import fork_server
 from tiny_runs import STEPS, Tripwire, in_process, tiny_data, tiny_net
 
 from offramp import Recipe, UserError, fit
@@ -67,7 +67,7 @@ def run(folder: Path, world: int, who: int, act, at: int = STEPS) -> tuple[list[
         "LOCAL_WORLD_SIZE": str(world), "TORCHELASTIC_RUN_ID": "test", "TORCHELASTIC_USE_AGENT_STORE": "True",
     }  # fmt: skip
     assert in_process(sys.exit, 0) == 0  # the server that starts processes is there
-    context = multiprocessing.get_context("forkserver")
+    context = fork_server()
     ranks = [
         context.Process(target=train, args=(folder, r, environment, at, act if r == who else None))
         for r in range(world)

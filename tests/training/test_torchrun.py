@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import run_in_processes
+from processes import run_by_torchrun
 from safetensors.torch import load_file
 from tiny_dense import dense_data, dense_net
 from tiny_runs import for_method, rows, tiny_data, tiny_net
@@ -35,7 +35,7 @@ JOB = Path(__file__).with_name("torchrun_job.py")
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     out = tmp_path_factory.mktemp("torchrun")
-    (out / "stderr").write_text(run_in_processes(JOB, out))
+    (out / "stderr").write_text(run_by_torchrun(JOB, out))
     return out
 
 

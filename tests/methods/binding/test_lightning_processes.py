@@ -9,7 +9,7 @@ import pytest
 import torch
 from binding_cases import assert_same
 from lightning_processes import NAMES, trained
-from processes import QUICK_START, run_in_processes
+from processes import QUICK_START, run_by_torchrun
 
 JOB = Path(__file__).with_name("lightning_processes.py")
 
@@ -22,7 +22,7 @@ def test_two_processes_of_lightning_train_as_one(tmp_path, monkeypatch):
     monkeypatch.setenv(
         "PYTHONPATH", os.pathsep.join(p for p in paths if p != QUICK_START)
     )  # it needs torchmetrics
-    run_in_processes(JOB, tmp_path)
+    run_by_torchrun(JOB, tmp_path)
     for name in NAMES:
         expected = trained(lightning, name, rank=0, world=1)
         for rank in range(2):
