@@ -74,7 +74,8 @@ def three_exits(images):
 @pytest.mark.parametrize("method", EVERY)
 def test_it_learns_digits(digits, method):
     torch.manual_seed(0)
-    epochs = 3 if "loop" in registered(method).axes else 5  # of which one takes several of joint training
+    axes = registered(method).axes
+    epochs = 4 if "loop" in axes else 10 if "regime" in axes else 6  # several of joint training; two phases
     if method == "branch-wise":
         epochs = 20  # with one exit of three at a time
     recipe = Recipe(epochs=epochs, batch_size=20, lr=0.1, schedule="cosine", channels_last=True)
@@ -83,7 +84,7 @@ def test_it_learns_digits(digits, method):
         fit(net, digits, "joint", recipe, quiet=True)
     run = fit(net, digits, method, for_method(recipe, method), quiet=True)
     assert run.result["method"] == method
-    assert run.result["exits"][-1]["top1"] > 35  # chance is 10, of 300 images with a deviation of 1.7
+    assert run.result["exits"][-1]["top1"] > 50  # chance is 10
     assert run.result["average_top1"] > 25
 
 
