@@ -19,7 +19,7 @@ PATIENCE = 240  # seconds, for a machine that is busy with other tests
 
 
 def fork_server() -> ForkServerContext:
-    """Where processes are forked that have torch and Fabric imported, once for all of a test worker's."""
+    """The server that forks processes which have torch and Fabric imported already."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["lightning_fabric", "tensorboard.summary.writer.record_writer", "offramp.training"]
