@@ -150,7 +150,8 @@ def _tensor(tensor: Tensor) -> Callable[[], None]:
 def _attributes(part: nn.Module) -> Callable[[], None]:
     """A function that restores a module's attributes, and the items of lists, dicts and sets among them."""
     before = dict(vars(part))
-    contents = [(value, value.copy()) for value in before.values() if _has_items(value)]
+    # Most are empty dicts of hooks, and an OrderedDict is slow to copy.
+    contents = [(value, value.copy() if value else ()) for value in before.values() if _has_items(value)]
 
     def put_back() -> None:
         vars(part).clear()
