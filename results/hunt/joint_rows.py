@@ -28,8 +28,10 @@ from offramp.methods.combiners.jacobian import Jacobian
 from offramp.methods.loops import BoundLoop, LoopContext, Losses, Phase, Progress
 from offramp.methods.loops.staged import DRMGF
 from offramp.methods.loops.staged._bound import BoundStagedLoop
+from offramp.methods.loops.staged._copies import shared_parameters
 from offramp.methods.passes import EACH, K, Passes
 from offramp.modes import buffers_kept
+from offramp.nets.state_owners import owners_of_state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +50,24 @@ class JointRows(DRMGF):
         return Passes(1, EACH) + own + Passes(1, 1)
 
     def bind(self, context: LoopContext) -> BoundLoop:  # noqa: D102
-        bound = super().bind(context)
-        bound.__class__ = _BoundJointRows
-        bound.prepare()
-        return bound
+        owners = owners_of_state(context.net)
+        importance = self._importance(context, owners)
+        mean = self._mean(context.net, shared_parameters(context.net, owners), importance)
+        return _BoundJointRows(
+            context,
+            self,
+            owners=owners,
+            mean=mean,
+            optimizer=self._optimizer(context, mean),
+            factors=self.factors,
+            importance=importance,
+        )
 
 
 class _BoundJointRows(BoundStagedLoop):
-    def prepare(self) -> None:
+    def __init__(self, context: LoopContext, options: JointRows, **rest: Any) -> None:
+        super().__init__(context, options, **rest)
+        self.correct = options.correct
         self.exits = range(len(self.context.tasks))
         self.phases = (Phase("copies", draw=0, draws=2), Phase("fusion", draw=1, draws=2))
         self.jacobian = Jacobian(self.context.net)
@@ -94,7 +106,7 @@ class _BoundJointRows(BoundStagedLoop):
             if p.grad is not None:
                 rows[self.owners[name][0]][name] = p.grad.clone()
         wanted = [_sum_of(rows, self.rates[k]) for k in self.exits]
-        if self.options.correct and self.steps % self.options.correct == 0:
+        if self.correct and self.steps % self.correct == 0:
             for k in self.exits:
                 own = self._own_gradient(k, copies[k], batch, progress)
                 self.drift[k] = {name: g - wanted[k][name] for name, g in own.items() if name in wanted[k]}
