@@ -94,8 +94,8 @@ def _check_regime(method: Parts) -> None:
             other = method.forks[0] if axis == "fork" else method.parts[axis]
             idle = shown(method.bringer(other)) if axis in method.axes else "weights"
             raise UserError(
-                f"{shown(method.name)}: {regime} trains each exit with its own loss alone, so that {idle} "
-                "would have nothing to do; choose one of them"
+                f"{shown(method.name)}: {regime} {method.regime.idle_since}, so that {idle} would have "
+                "nothing to do; choose one of them"
             )
     if method.regime.plain_first and method.lasting:
         raise UserError(

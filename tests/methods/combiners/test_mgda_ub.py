@@ -219,6 +219,9 @@ def test_what_it_refuses():
     net = build("refining")
     net.stages[1] = net.stages[2]
     refuses("one shares a parameter with another part", net)
+    net = build("vgg7")
+    net.stages[:-1].requires_grad_(False)  # the last stage and all heads get the plain gradient
+    refuses("all of these are frozen; unfreeze one", net)
     made = method("dfs+mgda-ub", {"own_to_shared": 1})  # the shared channels hear both
     BoundMethod(made, made.prepare(build("vgg7")))
     recipe = Recipe(compile=True)

@@ -62,7 +62,7 @@ def _check_forks(net: Any) -> None:
     """Check that gradients meet at a net's forks, and that what lies before one is read through it alone.
 
     Raises:
-        UserError: They do not meet, or a stage shares a parameter with another part.
+        UserError: They do not meet or train nothing, or a stage shares a parameter with another part.
     """
     forks = getattr(net, "forks", ())
     if not len(forks):
@@ -74,6 +74,11 @@ def _check_forks(net: Any) -> None:
         raise UserError(
             "mgda-ub weighs gradients that meet at a fork, and none meet where channels are partitioned; "
             "take mgda there, or mgda-ub on plain forks"
+        )
+    if not any(p.requires_grad for stage in net.stages[: len(forks)] for p in stage.parameters()):
+        raise UserError(
+            "mgda-ub weighs gradients for the stages before forks, and all of these are frozen; unfreeze "
+            "one, or take another method"
         )
     parts = [set(part.parameters()) for part in (*net.stages, *net.heads)]
     if any(

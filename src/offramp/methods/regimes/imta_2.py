@@ -30,6 +30,7 @@ class InlineCollaboration(HeadsAlone):
     reads_epochs = ()
     bodies_rest = True
     idle = ("fork", "loop")
+    idle_since = "trains classifiers alone, on stages that are frozen"
 
     def new_heads(self, net: MultiExitNet, method: str) -> list[nn.Module]:  # noqa: D102
         *shallow, last = head_parts(net.heads, method)

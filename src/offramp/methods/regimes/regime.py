@@ -51,12 +51,14 @@ class Regime:
 
     Attributes:
         idle: Axes on which a part of a method would have nothing to do.
+        idle_since: Why, in words that follow the method's name.
         plain_first: Whether a period comes first that trains the net as if its forks were plain.
         lasting: Whether the trained net has other heads than the net before.
         bodies_rest: Whether the layers of heads below their classifiers stay as they are.
     """
 
     idle: ClassVar[tuple[str, ...]] = ()
+    idle_since: ClassVar[str] = "trains each exit with its own loss alone"
     plain_first: ClassVar[bool] = False
     lasting: ClassVar[bool] = False
     bodies_rest: ClassVar[bool] = False
