@@ -156,7 +156,7 @@ def _convergence(curves: Sequence[Curves]) -> str:
         [
             course.label,
             f"{course.epochs[-1]:g}",
-            f"{course.passes[-1]:g}",
+            f"{course.passes[-1]:.4g}",
             *(_last(course, name) for name in names),
         ]
         for course in curves

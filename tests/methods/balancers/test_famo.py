@@ -3,7 +3,7 @@
 import pytest
 import torch
 from steps import exit_step
-from tiny_runs import tiny_data, tiny_net
+from tiny_runs import rows, tiny_data, tiny_net
 from torchjd.scalarization import FAMO as TorchJDs
 
 from offramp import Recipe, UserError, fit
@@ -82,19 +82,28 @@ def looks(monkeypatch):
     return seen
 
 
-def test_where_the_step_moves_nothing_the_losses_are_those_before(looks):
-    """Dropout draws the same, batch norm takes the batch's statistics, and they move once a step."""
-    recipe = Recipe(epochs=1, batch_size=8, lr=1e-30, schedule="constant", augment="none", weight_decay=0)
-    nets = {name: tiny_net() for name in ("famo", "joint")}
-    for name, net in nets.items():
-        fit(net, tiny_data(), name, recipe, quiet=True)
+@pytest.mark.parametrize("plain", ["joint", "kd"])
+def test_where_the_step_moves_nothing_the_losses_are_those_before(looks, tmp_path, plain):
+    """Dropout draws the same, batch norm takes the batch's statistics, and they move once a step.
+
+    So does the temperature of distillation, by 1.05 after each batch: the teacher is sure at 0.05.
+    """
+    name, options = {"joint": ("famo", {}), "kd": ("kd+famo", {"temperature": 0.05})}[plain]
+    recipe = Recipe(
+        epochs=1, batch_size=8, lr=1e-30, schedule="constant", augment="none", weight_decay=0, options=options
+    )
+    nets = {each: tiny_net() for each in (name, plain)}
+    for each, net in nets.items():
+        fit(net, tiny_data(), each, recipe, tmp_path / each, quiet=True)
     assert len(looks) >= 2
     for before, after in looks:
         torch.testing.assert_close(after, before, rtol=1e-6, atol=1e-7)
-    statistics = {name: dict(net.named_buffers()) for name, net in nets.items()}
-    assert len(statistics["joint"]) > 0
-    for key, value in statistics["joint"].items():
-        assert torch.equal(statistics["famo"][key], value), key
+    statistics = {each: dict(net.named_buffers()) for each, net in nets.items()}
+    assert len(statistics[plain]) > 0
+    for key, value in statistics[plain].items():
+        assert torch.equal(statistics[name][key], value), key
+    losses = [[row[f"train_loss_{k}"] for row in rows(tmp_path / each) for k in (1, 2)] for each in nets]
+    assert losses[0] == losses[1]
 
 
 def test_what_cannot_be():

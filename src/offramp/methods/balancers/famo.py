@@ -28,9 +28,9 @@ class FAMO(Balancer):
     """Weighs loss k by c z_k / L_k, with z = softmax(xi) and a factor c that keeps the sum of the weights.
 
     After the optimiser's step the losses of the batch are taken once more, with the batch's statistics, the
-    draws of dropout and the running statistics of the step itself; then an Adam moves the logits xi towards
-    the losses whose logarithm fell least. Losses must be positive; one that is 0, as where no sample of a
-    batch has its label, takes no part in the step.
+    draws of dropout, the running statistics and the objective's memory of the step itself; then an Adam moves
+    the logits xi towards the losses whose logarithm fell least. Losses must be positive; one that is 0, as
+    where no sample of a batch has its label, takes no part in the step.
 
     Attributes:
         logit_lr: Learning rate of the logits.

@@ -61,9 +61,7 @@ class Aggregate(RowCombiner):
             raise UserError(
                 f"arguments are the aggregator's, e.g. {{'beta': 0.01}}, got {shown(self.arguments)}"
             )
-        if (
-            self.arguments or self.aggregator != Aggregate.aggregator
-        ):  # the default is right, and costs no import
+        if self.arguments or self.aggregator != Aggregate.aggregator:  # the default costs no import
             arguments = dict(self.arguments)
             if self.aggregator == "GradDrop":
                 leak = arguments.pop("leak", 0.0)

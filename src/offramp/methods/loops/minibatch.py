@@ -16,12 +16,14 @@ one at a time: about (K + 1) / 2 times the parameters that K exits at equal dist
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import nn
 
+from offramp.copying import values_kept
 from offramp.data.batch import Batch
 from offramp.methods.loops._micro_batches import MicroBatches
 from offramp.methods.loops.context import LoopContext
@@ -59,7 +61,7 @@ class _Descent(BoundLoop):
         context = self.context
         for group in self.optimizer.param_groups:
             group["lr"] = progress.lr * group.get("lr_factor", 1.0)  # the recipe's groups
-        draws = self._draws() if context.bound.looks_back else None
+        start_again = self._start() if context.bound.looks_back else None
 
         def gradients(context: LoopContext, micro_batches: list[Batch]) -> list[Losses]:
             self.optimizer.zero_grad()
@@ -72,23 +74,42 @@ class _Descent(BoundLoop):
         if losses[0].outputs:  # some output has a target
             context.average_gradients()
             context.update(self.optimizer, context.net, context.bound)
-            if draws is not None:
-                self._look_back(batch, progress, draws)
+            if start_again is not None:
+                self._look_back(batch, progress, start_again)
         return Losses(torch.stack([each.values for each in losses]).sum(0), losses[0].outputs)
 
-    def _draws(self) -> list[Tensor]:
-        """States of the random generators that a forward pass draws from."""
-        device = self.context.fabric.device
-        return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+    def _start(self) -> Callable[[], None]:
+        """Keep what a pass over a batch starts from; return a function that puts it back.
 
-    def _look_back(self, batch: Batch, progress: Progress, draws: list[Tensor]) -> None:
+        That is the states of the random generators, and what the objective remembers.
+        """
+        device = self.context.fabric.device
+        draws = torch.get_rng_state()
+        cuda_draws = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        remembered = [values_kept(buffer) for buffer in self._objective.buffers()]
+
+        def start_again() -> None:
+            torch.set_rng_state(draws)
+            if cuda_draws is not None:
+                torch.cuda.set_rng_state(cuda_draws, device)
+            for put_back in remembered:
+                put_back()
+
+        return start_again
+
+    def _look_back(self, batch: Batch, progress: Progress, start_again: Callable[[], None]) -> None:
         """Forward pass over the batch after the step, as the one before it, which leaves no trace."""
-        context, cuda = self.context, [self.context.fabric.device][: len(draws) - 1]
-        with torch.no_grad(), buffers_kept(context.net), torch.random.fork_rng(cuda):
-            torch.set_rng_state(draws[0])
-            for device in cuda:
-                torch.cuda.set_rng_state(draws[1], device)
+        context, device = self.context, self.context.fabric.device
+        draws_kept = torch.random.fork_rng([device] if device.type == "cuda" else [])
+        with torch.no_grad(), draws_kept, buffers_kept(context.net), buffers_kept(self._objective):
+            start_again()
             context.bound.look_back(context.forward(batch, progress))
+
+    @property
+    def _objective(self) -> nn.Module:
+        """The objective's memory, if it has one."""
+        objective = self.context.bound.objective
+        return objective if isinstance(objective, nn.Module) else nn.Module()
 
     def state(self) -> dict[str, Any]:
         return {
