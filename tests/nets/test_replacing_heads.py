@@ -133,6 +133,17 @@ def test_weights_and_biases_of_zero(ensemble):
         torch.testing.assert_close(logits.softmax(1), mass / mass.sum(1, keepdim=True))
 
 
+@pytest.mark.parametrize("ensemble", ["geometric", "additive"])
+def test_ensembles_start_with_weights_around_0(ensemble):
+    """Of a standard deviation of 0.01, to 5 %, which 4,000 draws tell; biases are 0."""
+    torch.manual_seed(0)
+    made = CascadeHead(head_parts([plain().heads[0]], "ztw")[0], 4000, ensemble).ensemble
+    weights = made.weights.detach()
+    assert weights.shape == (4000, 1) and not made.bias.any()
+    assert abs(float(weights.mean())) < 6e-4
+    assert float(weights.std()) == pytest.approx(0.01, rel=0.05)
+
+
 @pytest.mark.parametrize("ensembling", [True, False])
 def test_no_loss_of_the_cascade_reaches_the_head_before(ensembling):
     net = cascade()

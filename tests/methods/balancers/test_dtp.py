@@ -1,5 +1,7 @@
 """Dynamic task prioritization against its formula and a slow count of right answers."""
 
+import dataclasses
+
 import pytest
 import torch
 from steps import exit_step
@@ -54,10 +56,31 @@ def test_the_average_moves_by_its_share():
     torch.testing.assert_close(balancer.kappa, torch.tensor([0.4, 0.3, 0.6]))
 
 
-def test_normalised_weights_add_up_to_the_number_of_losses():
-    a_step = step([2, 5, 8])
+@pytest.mark.parametrize("present", [[0, 1, 2], [0, 2]])
+def test_normalised_weights_add_up_to_the_number_of_losses(present):
+    a_step = step([2, 5, 8]).of(present)
     plain, found = (weights(DTP(normalise=on).bind(ThreeExits()), a_step) for on in (False, True))
-    torch.testing.assert_close(found, plain * 3 / plain.sum())
+    torch.testing.assert_close(found, plain * len(present) / plain.sum())
+
+
+def test_over_processes_it_is_the_share_of_all_their_samples():
+    """The other one has 1 of 30 right at each exit; here the targets may be absent altogether."""
+    theirs = {3: [1, 30, 30], 7: [30, 30, 30, 1, 1, 1, 30]}  # what is counted; weights, presence, samples
+    here = step([8, 0, 10], average=lambda t: (t + torch.tensor(theirs[len(t)]).to(t)) / 2, processes=2)
+    for a_step, shares in (
+        (here, [9 / 40, 1 / 40, 11 / 40]),
+        (dataclasses.replace(here, targets={}), [1 / 30] * 3),
+    ):
+        balancer = DTP().bind(ThreeExits())
+        weights(balancer, a_step)
+        torch.testing.assert_close(balancer.kappa, torch.tensor(shares))
+
+
+def test_a_batch_without_labels_moves_no_average():
+    balancer = DTP().bind(ThreeExits())
+    weights(balancer, step([2, 4, 6]))
+    weights(balancer, exit_step(None, step([10, 10, 10]).outputs, torch.full((10,), -100)))
+    torch.testing.assert_close(balancer.kappa, torch.tensor([0.2, 0.4, 0.6]))
 
 
 def test_no_gradient_goes_through_the_weights():
@@ -75,6 +98,15 @@ def test_what_it_cannot_prioritise():
         def __init__(self):
             torch.nn.Module.__init__(self)
 
+    class Points(Classification):
+        def metrics(self, counts):
+            return {"top1": 120.0}
+
+    a_step = step([2, 5, 8])
+    with pytest.raises(
+        UserError, match="needs metrics in percent, and top1 of output 1 is 120; take another"
+    ):
+        weights(DTP().bind(ThreeExits()), dataclasses.replace(a_step, tasks=[Points()] * 3))
     with pytest.raises(UserError, match="output 'depth' is measured by abs_err, which is better the lower"):
         DTP().bind(Dense())
     for options, words in (

@@ -1,5 +1,7 @@
 """FAMO against TorchJD's, and the second look at a batch: its draws, its statistics, its trace."""
 
+import dataclasses
+
 import pytest
 import torch
 from steps import exit_step
@@ -58,6 +60,39 @@ def test_a_loss_of_zero_takes_no_part():
     alone.look_back([torch.tensor(3.0)], TWO.of([1]))
     assert torch.equal(ours.logits.values, alone.logits.values)
     assert not torch.stack(ours([torch.tensor(0.0)] * 2, TWO)).any()
+
+
+def two_losses(*values):
+    return [torch.tensor(value) for value in values]
+
+
+def test_a_loss_that_the_step_took_to_zero_takes_no_part_either():
+    ours, alone = (FAMO().bind(tiny_net()) for _ in range(2))
+    ours(two_losses(2.0, 4.0), TWO)
+    ours.look_back(two_losses(0.0, 3.0), TWO)
+    alone(two_losses(4.0), TWO.of([1]))
+    alone.look_back(two_losses(3.0), TWO.of([1]))
+    assert torch.equal(ours.logits.values, alone.logits.values)
+
+
+def test_what_a_step_did_is_measured_from_its_own_losses_over_all_processes():
+    """A trial pass in between is not what the losses afterwards are compared with."""
+    theirs = {2: [3.0, 1.0], 5: [1.0] * 5}  # losses of another process; weights, presence, samples
+    together = exit_step(
+        None,
+        [torch.zeros(4, 3)] * 2,
+        torch.zeros(4, dtype=torch.long),
+        average=lambda t: (t + torch.tensor(theirs[len(t)]).to(t)) / 2,
+        processes=2,
+    )
+    ours, whole = (FAMO().bind(tiny_net()) for _ in range(2))
+    weighted = ours(two_losses(1.0, 2.0), together)
+    expected = whole(two_losses(2.0, 1.5), TWO)  # the means, which the weights are of
+    torch.testing.assert_close(weighted, [expected[0] / 2.0, expected[1] / 1.5 * 2.0])
+    ours(two_losses(9.0, 0.1), dataclasses.replace(together, trial=True))
+    ours.look_back(two_losses(0.2, 1.9), together)
+    whole.look_back(two_losses(1.6, 1.45), TWO)
+    assert torch.equal(ours.logits.values, whole.logits.values)
 
 
 def test_an_overflow_moves_no_logit():

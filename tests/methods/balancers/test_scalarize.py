@@ -1,5 +1,7 @@
 """Scalarizations of TorchJD: gradients are those of its functions, at the scale of the sum."""
 
+import dataclasses
+
 import pytest
 import torch
 import torchjd.scalarization
@@ -60,6 +62,21 @@ def test_outputs_that_are_absent_have_no_part_and_take_their_numbers_along():
     theirs = losses.clone().requires_grad_()
     torchjd.scalarization.STCH(0.3, torch.tensor([2.0, 3.0]).double())(theirs).backward()
     torch.testing.assert_close(found, theirs.grad)
+
+
+def test_by_default_it_is_the_smooth_maximum_with_a_mu_of_a_tenth():
+    losses = torch.tensor([0.3, 0.8, 0.1, 0.5, 0.7, 0.2], dtype=torch.float64)
+    # the slopes of mu log sum_k exp(L_k / (6 mu)), times what makes those of equal losses 1 each
+    torch.testing.assert_close(gradient(Scalarize(), losses), 6 * (losses / 0.6).softmax(0))
+
+
+def test_the_slopes_are_those_at_the_losses_over_all_processes():
+    theirs = torch.tensor([0.9, 0.4, 0.3, 0.1, 0.5, 0.6], dtype=torch.float64)
+    together = dataclasses.replace(SIX, average=lambda t: (t + theirs) / 2, processes=2)
+    together.__dict__["present"] = SIX.present
+    losses = torch.tensor([0.3, 0.8, 0.1, 0.5, 0.7, 0.2], dtype=torch.float64)
+    found = gradient(Scalarize(), losses, together)
+    torch.testing.assert_close(found, gradient(Scalarize(), (losses + theirs) / 2))
 
 
 def test_all_of_torchjds_are_known_or_elsewhere():

@@ -142,13 +142,21 @@ def test_what_cannot_be():
         at_work()([torch.tensor(1.0), torch.tensor(-1.0)], TWO)
 
 
-@pytest.mark.parametrize("options", [{}, {"log_variance_lr": 0.02}])
-def test_the_log_variances_have_no_decay_and_perhaps_a_rate_of_their_own(options):
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("uncertainty", {}),
+        ("uncertainty", {"log_variance_lr": 0.02}),
+        ("imtl-l", {}),
+        ("imtl-l", {"log_scale_lr": 0.02}),
+    ],
+)
+def test_what_is_learned_has_no_decay_and_perhaps_a_rate_of_its_own(name, options):
     net, recipe = small(), Recipe(lr=0.1, weight_decay=5e-4, norm_decay=1e-3, norm_lr_factor=3.0)
-    bound = BoundMethod(method("uncertainty", options), net)
-    parameters = [*net.parameters(), *bound.parameters()]
+    bound = BoundMethod(method(name, options), net)
+    parameters, (learned,) = [*net.parameters(), *bound.parameters()], bound.parameters()
     groups = grouped(parameters, recipe, net, bound)
-    of = next(g for g in groups if bound.balancer.log_variances in set(g["params"]))
+    of = next(g for g in groups if learned in set(g["params"]))
     assert len(of["params"]) == 1
     assert (of["weight_decay"], of["lr_factor"]) == (0.0, pytest.approx(0.2 if options else 1.0))
     assert sum(len(group["params"]) for group in groups) == len(parameters)

@@ -108,7 +108,9 @@ def test_getmtl_beats_every_other_direction_of_its_set():
 def test_without_distance_getmtl_is_the_sum_and_far_away_it_is_held():
     J = rows("alike", 3)
     torch.testing.assert_close(getmtl_weights(J @ J.T, 0.0), vector(1, 1, 1))
-    assert getmtl_weights(J @ J.T, 1e9).isfinite().all()
+    for eps, factor in ((0.15, 1 / (1 - 0.15 * 2)), (0.44, 1 / (1 - 0.44 * 2)), (1e9, 1 / (1 - 0.9))):
+        equal = torch.full((3, 3), 4.0, dtype=torch.float64)  # rows of the norm 2
+        torch.testing.assert_close(getmtl_weights(equal, eps).sum(), vector(3 * factor).squeeze())
 
 
 def test_the_first_step_of_gradvac_on_two_rows_is_pcgrads():

@@ -9,7 +9,7 @@ from gradient_rows import FAMILIES, projection_by_trying, rows, shortest_by_tryi
 from offramp.methods.combiners.cagrad import cagrad_weights
 from offramp.methods.combiners.imtl import imtl_weights
 from offramp.methods.combiners.mgda import mgda_weights
-from offramp.methods.combiners.nash_mtl import nash_weights, nash_weights_cccp
+from offramp.methods.combiners.nash_mtl import NashMTL, nash_weights, nash_weights_cccp
 from offramp.methods.combiners.solvers import SolverFailure
 from offramp.methods.combiners.upgrad import upgrad_weights
 
@@ -159,6 +159,16 @@ def test_nash_minimises_the_sum_of_squares_minus_logarithms():
     for seed in range(50):
         near = w * (1 + 0.1 * (torch.rand(4, generator=torch.Generator().manual_seed(seed)) - 0.5)).double()
         assert height(near) >= height(w)
+
+
+def test_nash_is_clipped_and_never_lengthened():
+    J = rows("conflicting", 4)
+    G = J @ J.T
+    free = nash_weights(G)
+    length = float((free @ J).norm())
+    for most, factor in ((2 * length, 1.0), (0.0, 1.0), (0.25 * length, 0.25)):
+        found = NashMTL(max_norm=most).weighting()(G, torch.ones(4, dtype=torch.float64))
+        torch.testing.assert_close(found, factor * free)
 
 
 @pytest.mark.parametrize(("family", "m"), CASES)

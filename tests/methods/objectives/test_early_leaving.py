@@ -58,6 +58,13 @@ def test_above_one_nobody_leaves():
         assert torch.equal(found, expected)
 
 
+def test_at_the_threshold_itself_a_sample_leaves():
+    """Two classes alike: a confidence of 1/2, and the first is the best."""
+    step = exit_step(None, [torch.zeros(1, 2), torch.zeros(1, 2)], torch.tensor([0]))
+    for threshold, last in ((0.5, 0.0), (0.6, math.log(2))):
+        assert float(EarlyLeaving(threshold=threshold)(step)[1]) == pytest.approx(last)
+
+
 def test_who_left_has_no_gradient_behind_and_all_before():
     outputs, labels = logits(exits=2)
     torch.stack(EarlyLeaving(threshold=0.8)(exit_step(None, outputs, labels))).sum().backward()
