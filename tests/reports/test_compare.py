@@ -73,6 +73,14 @@ def test_other_numbers_of_micro_batches_are_noted(make_run):
     assert "1 in joint, 2 and 4 in dfs, over which batch norm" in note
 
 
+def test_samples_that_some_methods_hold_out_are_noted(make_run):
+    held = [make_run("h", method="hdkd"), make_run("w", method="wpn", options={"held_out": 0.25})]
+    (note,) = (note for note in compare([make_run("j"), *held]).notes if "trained no net" in note)
+    assert "losses alone: 0.1 in hdkd, 0.25 in wpn held_out=0.25; epochs there" in note
+    alike = compare([held[0], make_run("m", method="mixed+hdkd")])
+    assert not any("trained no net" in note for note in alike.notes)
+
+
 def test_joint_is_the_baseline_wherever_it_stands(make_run):
     runs = [make_run(m, method=m) for m in ("dfs", "joint", "separate")]
     comparison = compare(runs)

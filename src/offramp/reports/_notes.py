@@ -30,7 +30,9 @@ def notes(groups: Sequence[Group], differing: Mapping[str, Any]) -> list[str]:
         lines.append("one common seed gives no interval; train each method with the same three or more seeds")
     if any(set(group.seeds) != set(groups[0].seeds) for group in groups[1:]):
         lines.append("not all methods have the same seeds; a difference is over the seeds that both have")
-    return lines + _starts(groups) + _micro_batches(groups) + _separate(groups) + _delta_m(groups)
+    for remarks in (_starts, _held_out, _micro_batches, _separate, _delta_m):
+        lines += remarks(groups)
+    return lines
 
 
 def differing_recipes(differing: Mapping[str, Any]) -> list[str]:
@@ -61,6 +63,18 @@ def _starts(groups: Sequence[Group]) -> list[str]:
         labels.setdefault((*sources,), []).append(group.label)
     told = [f"from {_some(sources)}: {_some(members)}" for sources, members in labels.items()]
     return [f"the runs began from different weights: this compares more than methods; {_some(told, '; ')}"]
+
+
+def _held_out(groups: Sequence[Group]) -> list[str]:
+    """A note on runs whose nets were trained on fewer samples than others, since a share was held out."""
+    shares = {group.label: group.runs[0].held_out for group in groups}
+    if len({*shares.values()}) < 2:
+        return []
+    told = [f"{share:g} in {label}" for label, share in shares.items() if share]
+    return [
+        f"a share of the training samples trained no net, but weights of losses alone: {_some(told)}; epochs "
+        "there are over the rest"
+    ]
 
 
 def _some(words: Sequence[str], between: str = ", ") -> str:

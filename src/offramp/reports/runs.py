@@ -75,12 +75,19 @@ class RunRecord:
             return None
 
     @property
+    def own_method(self) -> Method | None:
+        """The method with the run's options; None if the library lacks it or them today."""
+        try:
+            return method(self.method, self.options)
+        except UserError:
+            return None
+
+    @property
     def passes(self) -> str:
         """Cost of a training step, in the method's own words; empty where the library lacks the method."""
-        try:
-            passes = str(method(self.method, self.options).passes_of(self.result.outputs))
-        except UserError:
+        if (own_method := self.own_method) is None:
             return ""
+        passes = str(own_method.passes_of(self.result.outputs))
         if self.sets and self.recipe["streams"] == "together":
             return f"{passes}, in {len(self.sets)} parts"
         return passes
@@ -88,14 +95,18 @@ class RunRecord:
     @property
     def joint_epochs(self) -> float | None:
         """Cost of the training, in epochs of joint training; None where the library does not know it."""
-        try:
-            own_method = method(self.method, self.options)
-        except UserError:
+        if (own_method := self.own_method) is None:
             return None
         if self.sets:
             return self.epochs[-1].get("passes") if self.epochs else None
         epochs: int = self.recipe["epochs"]
         return own_method.passes_of(self.result.outputs).joint(len(self.result.outputs)) * epochs
+
+    @property
+    def held_out(self) -> float:
+        """Share of the training samples that trained no net, but weights of losses alone."""
+        own_method = self.own_method
+        return 0.0 if own_method is None else own_method.loop.held_out
 
 
 def read_run(folder: str | Path) -> RunRecord:

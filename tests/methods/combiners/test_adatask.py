@@ -144,6 +144,23 @@ def take(rows, steps, mean=False, factors=None):
     return parameter.detach()
 
 
+def test_the_decay_of_an_adam_that_maximises_shrinks_too():
+    """As of torch's on each row with half of the decay; here it is stronger than the rows."""
+    start, row = torch.tensor([3.0, -2.0]).double(), torch.tensor([0.2, -0.1]).double()
+    alone, shared = (nn.Parameter(start.clone()) for _ in range(2))
+    made = [
+        torch.optim.Adam([p], lr=LR, weight_decay=decay, maximize=True)
+        for p, decay in ((alone, 0.15), (shared, 0.3))
+    ]
+    alone.grad, shared.grad = row.clone(), 2 * row
+    taking = AdamPerTask(made[1], {shared: 2}, 2)
+    taking.hear({k: {shared: row} for k in range(2)}, {}, {0: 1.0, 1: 1.0})
+    made[0].step()
+    taking.step()
+    torch.testing.assert_close(shared - start, 2 * (alone - start))
+    assert ((shared - start) * start < 0).all()
+
+
 def test_two_equal_unit_rows_give_twice_adam():
     row = F.normalize(torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64), dim=0)
     alone = nn.Parameter(torch.zeros(3, dtype=torch.float64))

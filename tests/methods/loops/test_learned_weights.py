@@ -119,6 +119,22 @@ def test_who_leaves_where():
         assert torch.equal(leaving(logits, ratio), leaves_by_hand(logits, ratio))
 
 
+@pytest.mark.parametrize("name", ["wpn", "hdkd"])
+def test_fixed_weights_count_in_the_outer_loss(name):
+    work, factors = bench(tiny_net(), name), [0.5, 2.0, 3.0]
+    step = work.context.forward(next(batches(0, 0, 1)), Progress(0, 0.0, LR))
+    labels = step.targets["label"]
+    each = torch.stack([F.cross_entropy(z, labels, reduction="none") for z in step.outputs])
+    weighted = torch.tensor(factors).to(each)[:, None] * each
+    if name == "wpn":  # each sample where it leaves
+        leaves = leaves_by_hand([z.detach() for z in step.outputs], 0.75)
+        expected = weighted[leaves, torch.arange(len(labels))].mean()
+        assert len({*leaves.tolist()}) == 3
+    else:
+        expected = weighted.mean(1).sum()
+    torch.testing.assert_close(work.context.bound.learner.outer(step, factors), expected)
+
+
 def test_weights_of_samples_are_around_1():
     """The perturbations have the mean 0 over a sample's exits, or over the batch, and are bounded."""
     for center in ("sample", "batch"):
