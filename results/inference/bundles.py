@@ -60,21 +60,21 @@ def outcomes(run: offramp.Run, policy: Policy) -> dict[str, tuple[float, ...]]:
 
 
 def main() -> None:
-    """Print the table."""
+    """Write the table, and print it at the end."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     found: dict[tuple[str, str, str], list[tuple[float, ...]]] = defaultdict(list)
+    heads = ["method", "budget", "by", "runs", "top-1 %", "FLOPs %", "agree %", "MB"]
     for folder in args.runs:
         run = offramp.Run.open(folder)
         for budget in BUDGETS:
             policy = offramp.calibrate(run, budget=budget)
             for kind, numbers in outcomes(run, policy).items():
                 found[run.record["method"], budget, kind].append(numbers)
-    rows = [[*names, str(len(runs)), *cells(runs)] for names, runs in found.items()]
-    heads = ["method", "budget", "by", "runs", "top-1 %", "FLOPs %", "agree %", "MB"]
-    args.out.write_text(f"{aligned(heads, rows, left=4)}\n")
+        rows = [[*names, str(len(runs)), *cells(runs)] for names, runs in found.items()]
+        args.out.write_text(f"{aligned(heads, rows, left=4)}\n")  # after each run: some minutes each
     print(args.out.read_text())
 
 
