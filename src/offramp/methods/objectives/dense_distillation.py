@@ -74,20 +74,18 @@ class BoundDenseDistillation(nn.Module):
         self.learned = OwnAdam(torch.tensor(start, dtype=torch.float32), options.weight_lr, least=0.0)
 
     def forward(self, step: Step) -> list[Tensor]:
-        """The weighted losses of the exits that have a target."""
-        count = len(step.outputs)
+        """The weighted losses of the exits; all exits have their target in common."""
+        count, learned = len(step.outputs), self.learned.values
         targets = [soft_targets(output, self.temperature) for output in step.outputs]
-        losses = {k: self.learned.values[k] * step.loss(k) for k in step.present}
-        for weight, (k, j) in zip(self.learned.values[count:], self.pairs, strict=True):
-            if k in losses:
-                taught = step.mean(soft_loss(step.outputs[k], targets[j], self.temperature))
-                losses[k] = losses[k] + weight * self.temperature**2 * taught
-        return [*losses.values()]
+        losses = [learned[k] * step.loss(k) for k in range(count)]
+        for weight, (k, j) in zip(learned[count:], self.pairs, strict=True):
+            taught = step.mean(soft_loss(step.outputs[k], targets[j], self.temperature))
+            losses[k] = losses[k] + weight * self.temperature**2 * taught
+        return losses
 
     def reached(self, step: Step) -> Sequence[int]:
-        """The exits that have a target, and their pairs with later ones."""
-        count, here = len(step.outputs), set(step.present)
-        return [*step.present, *(n for n, (k, _) in enumerate(self.pairs, count) if k in here)]
+        """All weights."""
+        return range(len(self.learned.values))
 
     def outer(self, step: Step, factors: Sequence[float]) -> Tensor | None:
         """The sum of the exits' cross-entropy, each times its fixed factor."""
