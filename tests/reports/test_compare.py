@@ -133,8 +133,11 @@ def test_a_composed_method_has_its_parts_defaults_and_passes(make_run):
 
 
 def test_a_method_that_the_library_does_not_know_is_compared_all_the_same(make_run):
-    comparison = compare([make_run("j"), make_run("x", method="homemade", options={"depth": 2})])
-    assert [(g.label, g.passes) for g in comparison.groups] == [("joint", "F + B"), ("homemade depth=2", "")]
+    own = [make_run(f"x{n}", method="homemade", options={"depth": n, "size": [1, 4]}) for n in (2, 3)]
+    assert [group.label for group in compare([*own[:1]]).groups] == ["homemade"]
+    comparison = compare([make_run("j"), *own])
+    expected = [("joint", "F + B"), ("homemade depth=2", ""), ("homemade depth=3", "")]
+    assert [(g.label, g.passes) for g in comparison.groups] == expected
 
 
 @pytest.mark.parametrize(

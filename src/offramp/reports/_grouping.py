@@ -49,12 +49,13 @@ def grouped(
     differing = [key for key in _differing(runs) if not (pick_lr and key == "lr")]
     reference = next((run for run in runs if _plainness(run) == 0), runs[0]).recipe
     nets = {run.net for run in runs if not isinstance(run, JoinedRun)}
+    usual = _usual_options(runs)
     by_name: dict[str, dict[str, list[RunRecord]]] = {}
     for run in runs:
         deviations = [
             f"{key}={run.recipe.get(key)}" for key in differing if run.recipe.get(key) != reference.get(key)
         ]
-        by_start = by_name.setdefault(" ".join([*_name(run, len(nets) > 1), *deviations]), {})
+        by_start = by_name.setdefault(" ".join([*_name(run, usual, len(nets) > 1), *deviations]), {})
         group = by_start.setdefault(run.init.get("digest", ""), [])
         _check_new(run, group)
         group.append(run)
@@ -118,9 +119,9 @@ def _move_to_the_front(groups: list[Group], labels: Sequence[str]) -> None:
     groups.insert(0, groups.pop(known.index(labels[0])))
 
 
-def _name(run: RunRecord, several_nets: bool) -> list[str]:
+def _name(run: RunRecord, usual: Mapping[str, Mapping[str, Any]], several_nets: bool) -> list[str]:
     """The method with its options, and the net where they differ."""
-    method = [run.method, *_own_options(run)]
+    method = [run.method, *_own_options(run, usual[run.method])]
     if isinstance(run, JoinedRun):
         return ["single-task", run.net, *(method if method != ["joint"] else [])]
     return [*method, "on", run.net] if several_nets else method
@@ -173,17 +174,31 @@ def _differing(runs: Sequence[RunRecord]) -> list[str]:
     return [key for key in keys if any(run.recipe.get(key) != runs[0].recipe[key] for run in runs)]
 
 
-def _own_options(run: RunRecord) -> list[str]:
-    """The options that are not the method's defaults, as ``key=value``."""
-    defaults = run.default_method.options if run.default_method else {}
-    return [
-        f"{k}={v}" for k, v in run.options.items() if k not in defaults or _plain(defaults[k]) != _plain(v)
-    ]
+def _usual_options(runs: Sequence[RunRecord]) -> dict[str, Mapping[str, Any]]:
+    """Of each method the options that need no telling: its defaults.
+
+    A method that is not in the table has none that are known: of it, what all of its runs have in common.
+    """
+    usual: dict[str, Mapping[str, Any]] = {}
+    for run in runs:
+        if run.default_method is not None:
+            usual[run.method] = run.default_method.options
+        else:
+            before = usual.get(run.method, run.options)
+            usual[run.method] = {k: v for k, v in run.options.items() if k in before and before[k] == v}
+    return usual
+
+
+def _own_options(run: RunRecord, usual: Mapping[str, Any]) -> list[str]:
+    """The options that are not the usual ones, as ``key=value``."""
+    return [f"{k}={v}" for k, v in run.options.items() if k not in usual or _plain(usual[k]) != _plain(v)]
 
 
 def _plainness(run: RunRecord) -> int:
     """0 for plain joint training, 1 for joint training with options of its own, 2 for the rest."""
-    return 2 if run.method != "joint" or isinstance(run, JoinedRun) else 1 if _own_options(run) else 0
+    if run.method != "joint" or isinstance(run, JoinedRun):
+        return 2
+    return 1 if _own_options(run, _usual_options([run])["joint"]) else 0
 
 
 def _plain(value: Any) -> Any:
