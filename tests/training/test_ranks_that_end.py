@@ -76,7 +76,8 @@ def run(folder: Path, world: int, who: int, act, at: int = STEPS) -> tuple[list[
         process.start()
     assert connection.wait([process.sentinel for process in ranks], timeout=100)
     until = time.monotonic() + 100
-    while not all((folder / f"said-{rank}").exists() for rank in range(world)):  # each has begun
+    board = dist.PrefixStore("offramp/0/0", store)
+    while not all(board.check([f"pid/{rank}"]) for rank in range(world)):  # each can be told of the others
         assert time.monotonic() < until
         time.sleep(0.05)
     for process in ranks:
