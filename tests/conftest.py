@@ -2,10 +2,12 @@ import contextlib
 import functools
 import gc
 import os
+import shutil
 import signal
 
 import pytest
 import torch
+from filelock import FileLock
 from processes import QUICK_START
 
 
@@ -15,6 +17,27 @@ def _processes_start_quickly():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", QUICK_START, prepend=os.pathsep)
         yield
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """Makes a folder by its name and what fills it: one worker does, and the others find it filled."""
+    own = tmp_path_factory.getbasetemp()
+    common = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def made(name, fill):
+        folder = common / name
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                folder.mkdir()
+                try:
+                    fill(folder)
+                except BaseException:
+                    shutil.rmtree(folder)
+                    raise
+        return folder
+
+    return made
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -20,10 +20,8 @@ NAMES = [*(f"partly-{m}" for m in PARTLY), *(f"{s}-{m}" for s in STREAMS for m i
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory):
-    out = tmp_path_factory.mktemp("sets")
-    run_in_processes(JOB, out)
-    return out
+def out(made_once):
+    return made_once("runs-of-sets", lambda out: run_in_processes(JOB, out))
 
 
 def test_some_steps_have_boxes_in_one_process_only_and_some_in_none():

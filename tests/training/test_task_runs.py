@@ -43,10 +43,8 @@ def test_a_stopped_run_goes_on_to_the_bit(method, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory):
-    out = tmp_path_factory.mktemp("tasks")
-    run_in_processes(JOB, out)
-    return out
+def out(made_once):
+    return made_once("runs-of-tasks", lambda out: run_in_processes(JOB, out))
 
 
 @pytest.mark.slow

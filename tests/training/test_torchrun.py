@@ -33,10 +33,8 @@ JOB = Path(__file__).with_name("torchrun_job.py")
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory):
-    out = tmp_path_factory.mktemp("torchrun")
-    (out / "stderr").write_text(run_by_torchrun(JOB, out))
-    return out
+def out(made_once):
+    return made_once("torchrun", lambda out: (out / "stderr").write_text(run_by_torchrun(JOB, out)))
 
 
 @pytest.mark.slow

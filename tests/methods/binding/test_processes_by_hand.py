@@ -30,10 +30,8 @@ JOB = Path(__file__).with_name("processes_by_hand.py")
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory):
-    out = tmp_path_factory.mktemp("processes")
-    run_in_processes(JOB, out)
-    return out
+def out(made_once):
+    return made_once("processes-by-hand", lambda out: run_in_processes(JOB, out))
 
 
 @pytest.mark.slow

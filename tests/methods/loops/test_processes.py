@@ -15,10 +15,8 @@ COUNTS = (2, 3)  # three stages: one each and one together, or one each
 
 
 @pytest.fixture(scope="module", params=COUNTS)
-def out(request, tmp_path_factory):
-    out = tmp_path_factory.mktemp("processes")
-    run_in_processes(JOB, out, request.param)
-    return out
+def out(request, made_once):
+    return made_once(f"loops-of-{request.param}", lambda out: run_in_processes(JOB, out, request.param))
 
 
 @pytest.mark.slow
