@@ -38,7 +38,7 @@ class Adaptation(nn.Module):
     def __init__(self, losses: Losses, net: nn.Module, seed: int = 0, *, always: bool) -> None:
         super().__init__()
         if not isinstance(net, MultiExitNet):
-            raise UserError(f"self-distillation compares exits, and {type(net).__name__} has none")
+            raise UserError(f"this method compares the features of exits, and {type(net).__name__} has none")
         check_soft_targets(net.outputs.values())
         self._losses = losses
         *dims, last = (last_linear(net, exit).in_features for exit in range(1, net.num_exits + 1))
