@@ -29,8 +29,10 @@ Which to try first:
   joint first: one pass, no setting, and what every other method is compared with.
   separate beside it, as a yardstick: what each exit reaches where it shares nothing.
   Then dfs, whose passes are joint's; then cagrad or nash-mtl, whose steps took 2.5 to 2.8 of joint's.
-  None promises a gain: in results/methods (vgg7, six exits) no method on one shared net gained over joint
-  on average over the exits, beyond its spread over the seeds."""
+  None promises a gain: in results/methods (vgg7, six exits, few epochs) no method on one shared net gained
+  over joint on average over the exits, beyond its spread over the seeds. After 100 epochs (results/hunt)
+  ge with weights=[2,1.5,1,1,1,1] gained 0.65 points over three seeds; none was above joint at every exit
+  beyond chance. docs/which_method.md says which exits each one favours."""
 
 
 HEADS = """\
