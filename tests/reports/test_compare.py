@@ -135,9 +135,10 @@ def test_a_composed_method_has_its_parts_defaults_and_passes(make_run):
 def test_a_method_that_the_library_does_not_know_is_compared_all_the_same(make_run):
     own = [make_run(f"x{n}", method="homemade", options={"depth": n, "size": [1, 4]}) for n in (2, 3)]
     assert [group.label for group in compare([*own[:1]]).groups] == ["homemade"]
+    (own[0] / "metrics.csv").write_text("epoch,seconds,passes\n1,5,3.5\n2,5,7\n")
     comparison = compare([make_run("j"), *own])
-    expected = [("joint", "F + B"), ("homemade depth=2", ""), ("homemade depth=3", "")]
-    assert [(g.label, g.passes) for g in comparison.groups] == expected
+    expected = [("joint", "F + B", 2), ("homemade depth=2", "", 7), ("homemade depth=3", "", None)]
+    assert [(g.label, g.passes, g.runs[0].joint_epochs) for g in comparison.groups] == expected
 
 
 @pytest.mark.parametrize(

@@ -94,10 +94,8 @@ class RunRecord:
 
     @property
     def joint_epochs(self) -> float | None:
-        """Cost of the training, in epochs of joint training; None where the library does not know it."""
-        if (own_method := self.own_method) is None:
-            return None
-        if self.sets:
+        """Cost of the training in epochs of joint training, by the method or else the run's log; or None."""
+        if (own_method := self.own_method) is None or self.sets:
             return self.epochs[-1].get("passes") if self.epochs else None
         epochs: int = self.recipe["epochs"]
         return own_method.passes_of(self.result.outputs).joint(len(self.result.outputs)) * epochs
