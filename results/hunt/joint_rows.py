@@ -16,7 +16,7 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -28,10 +28,8 @@ from offramp.methods.combiners.jacobian import Jacobian
 from offramp.methods.loops import BoundLoop, LoopContext, Losses, Phase, Progress
 from offramp.methods.loops.staged import DRMGF
 from offramp.methods.loops.staged._bound import BoundStagedLoop
-from offramp.methods.loops.staged._copies import shared_parameters
 from offramp.methods.passes import EACH, K, Passes
 from offramp.modes import buffers_kept
-from offramp.nets.state_owners import owners_of_state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,17 +48,15 @@ class JointRows(DRMGF):
         return Passes(1, EACH) + own + Passes(1, 1)
 
     def bind(self, context: LoopContext) -> BoundLoop:  # noqa: D102
-        owners = owners_of_state(context.net)
-        importance = self._importance(context, owners)
-        mean = self._mean(context.net, shared_parameters(context.net, owners), importance)
+        bound = cast("BoundStagedLoop", super().bind(context))
         return _BoundJointRows(
             context,
             self,
-            owners=owners,
-            mean=mean,
-            optimizer=self._optimizer(context, mean),
+            owners=bound.owners,
+            mean=bound.mean,
+            optimizer=bound.fusion.optimizer,
             factors=self.factors,
-            importance=importance,
+            importance=bound.importance,
         )
 
 
@@ -206,6 +202,7 @@ def main() -> None:
     method = Method(
         "joint-rows", "DR-MGF at the mean of its copies", "", {"loop": JointRows(correct=args.correct)}
     )
+    torch.manual_seed(args.seed)
     net = offramp.nets.vgg7(num_classes=10, width=32)
     offramp.fit(net, args.data, method, recipe, args.out)
 

@@ -1,4 +1,4 @@
-"""Processes that tests start collect garbage seldom, which takes an eighth off the import of torch."""
+"""Processes that tests start collect garbage seldom: an import makes many objects, and none of it."""
 
 import gc
 
