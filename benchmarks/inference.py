@@ -147,19 +147,21 @@ def accuracy(predict: Predict, images: Tensor, labels: Tensor) -> float:
     return 100 * float(found.eq(labels).double().mean())
 
 
-def policies(run: offramp.Run, budgets: Sequence[str], latencies: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+def policies(run: offramp.Run, args: argparse.Namespace) -> Iterator[tuple[Any, ...]]:
     """Target, batch sizes it is for (None: all) and policy; fitted on the run's validation split."""
     logits = record(run.net, None, run=run)
-    for budget in budgets:
+    for budget in args.budgets:
         yield f"budget {budget}", None, offramp.calibrate(run, logits, budget=budget)
-    for latency in latencies:
+    timed = [({"latency": latency}, f"latency {latency}") for latency in args.latencies]
+    timed += [({"budget": b, "latency": "100%"}, f"budget {b} in time") for b in args.budgets_in_time]
+    for targets, name in timed:
         for size in (1, 64):
             try:
-                policy = offramp.calibrate(run, logits, latency=latency, batch_size=size)
+                policy = offramp.calibrate(run, logits, **targets, batch_size=size)
             except offramp.UserError as error:  # no way through the net is as quick on this machine
-                print(f"latency {latency}, batch {size}: {error}", flush=True)
+                print(f"{name}, batch {size}: {error}", flush=True)
                 continue
-            yield f"latency {latency}", (1,) if size == 1 else (64, 256), policy
+            yield name, (1,) if size == 1 else (64, 256), policy
 
 
 def draw(path: Path, out: Path) -> None:
@@ -170,7 +172,11 @@ def draw(path: Path, out: Path) -> None:
     rows = [row for row in rows if row["batch_size"] == 64]
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
     for label, marker, chosen in (
-        ("router, by budget", "o-", [r for r in rows if r["target"].startswith("budget")]),
+        (
+            "router, by budget",
+            "o-",
+            [r for r in rows if r["target"].startswith("budget") and "time" not in r["target"]],
+        ),
         ("static networks, one for each exit", "s--", [r for r in rows if r["target"].startswith("static")]),
     ):
         points = sorted((100 / row["router"], row["top1"]["router"]) for row in chosen)
@@ -184,7 +190,7 @@ def draw(path: Path, out: Path) -> None:
 def table(run: offramp.Run, args: argparse.Namespace) -> None:
     """Measure a run's policies, a row for each and each batch size."""
     net = run.net.to(args.device).to(memory_format=torch.channels_last)
-    fitted = [*policies(run, args.budgets, args.latencies)]
+    fitted = [*policies(run, args)]
     dtype = DTYPES[args.dtype][0] or torch.float32  # of weights and images, as a server has them
     net = net.to(dtype)  # after the policies, which are fitted to the run's own weights
     static, whole = Router(net, Policy.full(net.num_exits)), PathCosts(net).static
@@ -223,6 +229,12 @@ def main() -> None:
     parser.add_argument("run", nargs="?", help="folder of a finished run")
     parser.add_argument("--budgets", nargs="*", default=["40%", "50%", "60%", "70%", "80%", "90%", "100%"])
     parser.add_argument("--latencies", nargs="*", default=["50%", "55%", "70%", "100%"])
+    parser.add_argument(
+        "--budgets-in-time",
+        nargs="*",
+        default=["40%", "50%", "60%", "70%", "80%", "90%"],
+        help="budgets that are to take no more time than the static network",
+    )
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[1, 64, 256])
     parser.add_argument("--images", type=int, default=1024, help="test images; a sixteenth at batch size 1")
     parser.add_argument("--rounds", type=int, default=5)

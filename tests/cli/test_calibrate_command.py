@@ -112,6 +112,17 @@ def test_text_says_thresholds_dropped_exits_and_what_to_expect(offramp, runs, tm
     assert text.endswith(f"policy: {out}\n")
 
 
+def test_a_budget_within_a_latency(offramp, runs, tmp_path):
+    out = tmp_path / "policy.json"
+    words = ("calibrate", runs / "joint", "--budget", "90%", "--latency", "200%", "--batch-size", 2)
+    code, text, _ = offramp(*words, "--out", out)
+    assert code == 0
+    found = Policy.open(out).calibration
+    assert found["achieved"]["cost"] <= found["target"]["budget"]
+    assert found["achieved"]["seconds"] <= found["target"]["latency"] == 2 * found["target"]["static"]
+    assert "; and of" in text and "in batches of 2, where the static network takes" in text
+
+
 def test_too_few_images_for_a_risk_give_the_full_network_and_say_so(offramp, runs, tmp_path):
     out = tmp_path / "policy.json"
     code, text, err = offramp("calibrate", runs / "joint", "--risk", 0.01, "--delta", 0.1, "--out", out)
@@ -148,7 +159,9 @@ def test_mistakes_are_one_line(offramp, refused, small, runs, tmp_path):
     words = ("calibrate", runs / "joint", "--out", out)
     assert "missing: --out" in refused("calibrate", runs / "joint", "--budget", "50%")
     assert "got none; give one" in refused(*words)
-    assert "got budget and risk; give one" in refused(*words, "--budget", "50%", "--risk", "0.1")
+    assert "a risk is a target alone, got budget and risk" in refused(
+        *words, "--budget", "50%", "--risk", "0.1"
+    )
     assert "budget='fast' must be" in refused(*words, "--budget", "fast")
     line = refused(*words, "--budget", "1")
     remedy = line.rsplit("give --budget ", 1)[1].split(" or more")[0]

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 from functools import partial
+from operator import mul
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from offramp.exits import ExitLogits, PathCosts, Policy, Router, decide
 from offramp.exits._fingerprint import fingerprint
 from offramp.exits.calibration import to_cost
 from offramp.exits.path_times import PathTimes, median_times
+from offramp.reports.policy_text import policy_text
 
 CLEAN = Transform((0.5,) * 3, (0.25,) * 3)
 X = images(300).float()
@@ -224,6 +226,38 @@ def test_a_latency_leaves_out_the_heads_that_do_not_pay(net, labels, monkeypatch
         calibrate(net, (X, labels), latency="10s")
 
 
+def test_a_budget_and_a_latency_are_both_kept(net, labels, monkeypatch):
+    """Exits 1 and 2 save operations and no time: their heads take longer than all that is behind them."""
+    monkeypatch.setattr(to_cost, "PathTimes", timed([10.0] * 4 + [45.0, 40.0, 0.5, 0.5]))
+    both = {"budget": "80%", "latency": "100%"}
+    policy = calibrate(net, (X, labels), **both)
+    assert {1, 2} & {*calibrate(net, (X, labels), budget="80%").evaluated}
+    assert policy.evaluated == (3, 4)
+    target = policy.calibration["target"]
+    assert target["budget"] == pytest.approx(0.8 * PathCosts(net).static) and target["rule"] == "best"
+    assert target["latency"] == target["static"] == 40.5
+    achieved, costs = policy.calibration["achieved"], PathCosts(net).of((3, 4))
+    shares = [share for share in achieved["exits"] if share]
+    assert achieved["cost"] == pytest.approx(sum(map(mul, shares, costs)))
+    assert achieved["seconds"] == pytest.approx(sum(map(mul, shares, (30.5, 41.0))))
+    assert achieved["cost"] <= target["budget"] and achieved["seconds"] <= 40.5
+    assert "FLOPs and 3" in policy_text(policy) and "; and of 4.05e+04 ms in batches of 1" in policy_text(
+        policy
+    )
+
+    for rule in ("published", "precision"):
+        found = calibrate(net, (X, labels), budget="90%", latency="200%", rule=rule)
+        assert found.calibration["target"]["rule"] == rule
+        assert found.calibration["achieved"]["cost"] <= 0.9 * PathCosts(net).static
+        assert found.calibration["achieved"]["seconds"] <= 81
+    assert calibrate(net, (X, labels), budget="100%", latency="100%").evaluated == (4,)
+    # exit 1 alone has so few operations, and exit 3 alone so little time
+    with pytest.raises(
+        UserError, match=r"no exit is within budget='30%' and latency='80%' together; exit \d"
+    ):
+        calibrate(net, (X, labels), budget="30%", latency="80%")
+
+
 def test_a_budget_that_cannot_be_reached_names_the_nearest(net, labels):
     least = PathCosts(net).of({1, 4})[0]
     with pytest.raises(UserError, match=f"takes {least}; give `budget={least}` or more"):
@@ -258,8 +292,9 @@ FINE = {"budget": "50%"}
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "one of budget, latency and risk, got none"),
-        ({"budget": 5, "risk": 0.1}, "got budget and risk; give one"),
+        ({}, "a policy is fitted for a budget, a latency, both, or a risk, got none"),
+        ({"budget": 5, "risk": 0.1}, "a risk is a target alone, got budget and risk; leave out"),
+        ({"budget": "50%", "latency": "1x"}, "latency='1x' must be a time per sample with its unit"),
         ({"budget": "5x"}, "budget='5x' must be operations per sample"),
         ({"latency": 3}, "latency=3 must be a time per sample with its unit"),
         ({"risk": 0}, "risk is 0, must be a number above 0 and below 1$"),

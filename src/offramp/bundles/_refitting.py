@@ -110,7 +110,7 @@ def _figures(in_floats: ExitLogits, in_int8: ExitLogits) -> dict[str, Any]:
 def _target(policy: Policy) -> dict[str, Any]:
     """The options of a calibration to the same."""
     target = policy.calibration.get("target", {})
-    if "budget" in target:
+    if "budget" in target and "latency" not in target:
         options = {"budget": target["budget"], "rule": target["rule"], "convention": target["convention"]}
         return {**options, "per_class": any(isinstance(each, tuple) for each in policy.thresholds)}
     if "risk" in target:

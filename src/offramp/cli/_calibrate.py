@@ -18,7 +18,7 @@ __all__ = ["CalibrateCommand"]
 class CalibrateCommand:
     """Fit a policy, by which images leave early, on the validation split of a run's data; write it to a file.
 
-    Give exactly one of --budget, --latency and --risk. A risk is what may be lost by leaving early, kept with
+    Give --budget, --latency or both, or --risk. A risk is what may be lost by leaving early, kept with
     probability 1 - delta; where the images are too few to promise it, none leaves early.
     """
 
@@ -27,6 +27,7 @@ class CalibrateCommand:
   offramp calibrate runs/dfs --budget 170M --rule published --out policy.json
   offramp calibrate runs/dfs --budget 50% --rule precision --per-class --out policy.json
   offramp calibrate runs/dfs --latency 3ms --batch-size 64 --out policy.json
+  offramp calibrate runs/dfs --budget 80% --latency 100% --out policy.json
   offramp calibrate runs/dfs --risk 0.01 --delta 0.05 --out policy.json"""
 
     run_folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]

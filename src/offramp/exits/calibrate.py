@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from offramp.exits.calibration.amounts import operations, seconds
 from offramp.exits.calibration.chosen import check_untouched
 from offramp.exits.calibration.reading import Reader
 from offramp.exits.calibration.recording import provenance, record
-from offramp.exits.calibration.to_cost import Rule, to_budget, to_latency
+from offramp.exits.calibration.to_cost import Rule, to_budget, to_budget_and_latency, to_latency
 from offramp.exits.calibration.to_risk import Loss, costs_if_known, to_risk
 from offramp.exits.confidence import CONFIDENCES
 from offramp.exits.path_costs import PathCosts
@@ -43,12 +43,13 @@ def calibrate(
     transform: BatchTransform | None = None,
     convention: str | None = None,
 ) -> Policy:
-    """Fit a policy on held-out samples, to exactly one of a budget, a latency and a risk.
+    """Fit a policy on held-out samples, to a budget, a latency or both, or to a risk.
 
     With a budget or a latency, thresholds make as many of the samples right as can be at that mean cost. From
-    the cost of the static network on, the backbone without inner heads, nobody leaves early. With a risk, it
-    is promised for new samples like these; where they are too few for the promise, nobody leaves early, and a
-    line says so.
+    the cost of the static network on, the backbone without inner heads, nobody leaves early. With both, they
+    keep to both: ``budget="80%", latency="100%"`` saves operations, and takes no more time than the static
+    network. A risk is promised for new samples like these; where they are too few for the promise, nobody
+    leaves early, and a line says so.
 
     Args:
         net: The trained net; or a run, which brings its validation split and its normalisation.
@@ -60,6 +61,7 @@ def calibrate(
             network, ``"50%"``.
         latency: Time per sample, on average, of this machine as it is now: ``"3ms"``, ``"200us"``, or a share
             of the static network's, ``"50%"``. Exits whose heads take more time than they save are left out.
+            With a budget beside it, those that take more of the tighter of both limits.
         risk: What may be lost by leaving early, between 0 and 1; see ``loss``.
         delta: The risk is kept with probability ``1 - delta`` over the draw of the samples (learn then test);
             None: in expectation (conformal risk control).
@@ -83,12 +85,12 @@ def calibrate(
         The policy. Its ``calibration`` says on what it was fitted, for what, and what that gave.
 
     Raises:
-        UserError: Not exactly one target, or one that cannot be reached; data that are test data, or do not
-            fit; for a risk, validation samples that may have chosen the learning rate.
+        UserError: No target, a risk and another, or one that cannot be reached; data that are test data, or
+            do not fit; for a risk, validation samples that may have chosen the learning rate.
     """
     targets = {"budget": budget, "latency": latency, "risk": risk}
-    target = _target(targets)
-    _check(target, {
+    given = _targets(targets)
+    _check(given, {
         **targets, "delta": delta, "confidence": confidence, "temperatures": temperatures,
         "per_class": per_class, "rule": rule, "loss": loss, "batch_size": batch_size,
         "convention": convention,
@@ -98,27 +100,33 @@ def calibrate(
     run = net if isinstance(net, Run) else None
     model: Any = run.net if run else net
     recorded = record(model, data, run=run, transform=transform)
-    reader = Reader(confidence, temperatures=target == "risk" if temperatures is None else temperatures)
-    if target == "budget":
-        costs = PathCosts(model, convention)
-        policy = to_budget(recorded, reader, costs, budget, rule=rule, per_class=per_class)
-    elif target == "latency":
-        policy = to_latency(recorded, reader, model, latency, batch_size=batch_size, per_class=per_class)
-    else:
-        assert risk is not None
+    reader = Reader(confidence, temperatures=risk is not None if temperatures is None else temperatures)
+    if risk is not None:
         check_untouched(recorded, run)
         known = costs_if_known(model, convention)
         policy = to_risk(recorded, reader, known, risk=risk, delta=delta, loss=loss)
+    elif budget is None:
+        policy = to_latency(recorded, reader, model, latency, batch_size=batch_size, per_class=per_class)
+    elif latency is None:
+        costs = PathCosts(model, convention)
+        policy = to_budget(recorded, reader, costs, budget, rule=rule, per_class=per_class)
+    else:
+        costs = PathCosts(model, convention)
+        policy = to_budget_and_latency(
+            recorded, reader, model, costs, budget, latency,
+            rule=rule, batch_size=batch_size, per_class=per_class,
+        )  # fmt: skip
     return replace(policy, net=recorded.net, calibration=provenance(recorded) | {**policy.calibration})
 
 
-def _target(targets: Mapping[str, object]) -> str:
-    """The one target that is given."""
+def _targets(targets: Mapping[str, object]) -> list[str]:
+    """The targets that are given: one, or a budget and a latency."""
     given = [name for name, value in targets.items() if value is not None]
-    if len(given) != 1:
-        have = " and ".join(given) or "none"
-        raise UserError(f"a policy is fitted for one of budget, latency and risk, got {have}; give one")
-    return given[0]
+    if not given:
+        raise UserError("a policy is fitted for a budget, a latency, both, or a risk, got none; give one")
+    if "risk" in given and len(given) > 1:
+        raise UserError(f"a risk is a target alone, got {' and '.join(given)}; leave out risk or the rest")
+    return given
 
 
 OPTIONS: dict[str, tuple[str, ...]] = {  # the targets that an option is for
@@ -131,12 +139,12 @@ OPTIONS: dict[str, tuple[str, ...]] = {  # the targets that an option is for
 }
 
 
-def _check(target: str, given: Mapping[str, Any]) -> None:
+def _check(targets: Sequence[str], given: Mapping[str, Any]) -> None:
     """Check all that can be wrong before the net runs."""
-    for name, targets in OPTIONS.items():
+    for name, its in OPTIONS.items():
         default = inspect.signature(calibrate).parameters[name].default
-        if target not in targets and given[name] is not default and given[name] != default:
-            raise UserError(f"{name} is for {' or '.join(targets)}, not for {target}; leave it out")
+        if not {*its} & {*targets} and given[name] is not default and given[name] != default:
+            raise UserError(f"{name} is for {' or '.join(its)}, not for {targets[0]}; leave it out")
     for name, choices in (("rule", ("best", "published", "precision")), ("loss", ("wrong", "brier"))):
         word_of(name, given[name], choices, name)
     flag("per_class", given["per_class"])

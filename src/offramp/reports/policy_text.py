@@ -98,9 +98,8 @@ def _words(calibration: Any) -> list[str]:
     if "full" in calibration:
         lines.append(f"no sample leaves early: {calibration['full']}")
     on = f"the {achieved['tested_on']} of them that tested it" if "tested_on" in achieved else "these"
-    cost = "" if "cost" not in achieved else f", {_amount(achieved['cost'], target)} a sample"
     lines.append(
-        f"on {on}: {100 * achieved['accuracy']:.2f} % right{cost}; "
+        f"on {on}: {100 * achieved['accuracy']:.2f} % right{_cost(achieved, target)}; "
         f"the full network {100 * achieved['full_accuracy']:.2f} %"
     )
     if "risk" in achieved:
@@ -114,20 +113,32 @@ def _words(calibration: Any) -> list[str]:
 
 
 def _target(target: dict[str, Any]) -> str:
+    budget, latency = "", ""
+    if "latency" in target:
+        latency = (
+            f"{_ms(target['latency'])} in batches of {target['batch_size']}, where the static network takes "
+            f"{_ms(target['static'])}"
+        )
     if "budget" in target:
         rule = f"{target['rule']} thresholds"
         if "precision" in target:
             rule += f", {100 * target['precision']:g} % of those that leave right"
-        return f"a mean of {count(target['budget'])} FLOPs ({target['convention']}), {rule}"
-    if "latency" in target:
-        static = _amount(target["static"], target)
-        return (
-            f"a mean of {_amount(target['latency'], target)} in batches of {target['batch_size']}, where the "
-            f"static network takes {static}"
-        )
+        budget = f"{count(target['budget'])} FLOPs ({target['convention']}), {rule}"
+    if budget or latency:
+        return f"a mean of {'; and of '.join(filter(None, (budget, latency)))}"
     promise = "in expectation" if target["delta"] is None else f"with probability {1 - target['delta']:g}"
     return f"a risk ({target['loss']}) of at most {target['risk']:g} {promise}"
 
 
-def _amount(cost: float, target: dict[str, Any]) -> str:
-    return f"{1e3 * cost:.4g} ms" if "latency" in target else f"{count(cost)} FLOPs"
+def _cost(achieved: dict[str, Any], target: dict[str, Any]) -> str:
+    """What a sample takes, as far as it is known."""
+    if "cost" not in achieved:
+        return ""
+    if "latency" in target and "budget" not in target:
+        return f", {_ms(achieved['cost'])} a sample"
+    time = f" and {_ms(achieved['seconds'])}" if "seconds" in achieved else ""
+    return f", {count(achieved['cost'])} FLOPs{time} a sample"
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.4g} ms"
