@@ -8,6 +8,7 @@ from tiny_runs import rows, tiny_data, tiny_net
 from offramp import Recipe, UserError, fit
 from offramp.data import JointData, Split
 from offramp.data.part import divided
+from offramp.reports.runs import read_run
 from offramp.training._feed import OUTER
 
 RECIPE = Recipe(epochs=3, batch_size=8, lr=0.05, augment="crop-flip", checkpoint_every=2)
@@ -40,6 +41,18 @@ def test_they_are_not_trained_on_and_the_others_are_not_looked_at():
     seen = {n for epoch, index in data.train.read if epoch >= OUTER for n in index.tolist()}
     assert not trained & seen
     assert len(seen) == 9 and 32 <= len(trained) <= 34  # a fifth of 43, and four batches of the rest
+
+
+def test_an_epoch_costs_the_samples_that_it_trains_on(tmp_path):
+    read = {}
+    for name in ("joint", "hdkd"):
+        data, options = noting(), {"held_out": 0.2} if name == "hdkd" else {}
+        fit(tiny_net(), data, name, RECIPE.replace(options=options), tmp_path / name, quiet=True)
+        read[name] = sum(len(index) for epoch, index in data.train.read if epoch < RECIPE.epochs)
+    steps = (2 + 2 * 5) / 3  # 2 F + 5 B of each step, in those of joint training
+    expected = RECIPE.epochs * steps * read["hdkd"] / read["joint"]
+    assert float(rows(tmp_path / "hdkd")[-1]["passes"]) == pytest.approx(expected)
+    assert read_run(tmp_path / "hdkd").joint_epochs == pytest.approx(expected)
 
 
 def test_a_part_serves_its_own_samples_and_keeps_the_proportions():

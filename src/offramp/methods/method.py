@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -178,6 +178,15 @@ class Method:
     def passes_of(self, outputs: Iterable[str]) -> Passes:
         """What a step costs a net with outputs of these names: exits, or tasks, which need the whole net."""
         return self.passes if are_exits(outputs) else self.passes.of_tasks()
+
+    def joint_epochs(self, outputs: Collection[str], epochs: int) -> float:
+        """Cost of a training in epochs of joint training, which go over every training sample.
+
+        Args:
+            outputs: The names of the net's outputs.
+            epochs: How many there are, each over the samples that the method does not hold out.
+        """
+        return epochs * (1 - self.loop.held_out) * self.passes_of(outputs).joint(len(outputs))
 
     def joint_steps(self, outputs: Iterable[str], shares: Sequence[tuple[float, int]]) -> float:
         """Cost of a step, or an epoch over its batches, in those of joint training on the same samples.

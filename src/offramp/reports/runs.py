@@ -97,8 +97,7 @@ class RunRecord:
         """Cost of the training in epochs of joint training, by the method or else the run's log; or None."""
         if (own_method := self.own_method) is None or self.sets:
             return self.epochs[-1].get("passes") if self.epochs else None
-        epochs: int = self.recipe["epochs"]
-        return own_method.passes_of(self.result.outputs).joint(len(self.result.outputs)) * epochs
+        return own_method.joint_epochs(self.result.outputs, self.recipe["epochs"])
 
     @property
     def held_out(self) -> float:

@@ -124,7 +124,7 @@ def estimate(plan: Plan, jobs: int = 1) -> Estimate:
 def _row(plan: Plan, label: str, entry: Entry, net: Net, flops: float | None, seconds: float) -> RowEstimate:
     """A row's cost over its seeds: the training, validation after each epoch, and the tests at the end."""
     epochs = entry.recipe.epochs
-    passes = entry.method.passes_of(net.outputs).joint(len(net.outputs)) * epochs
+    passes = entry.method.joint_epochs(net.outputs, epochs)
     seeds = len(plan.sweep.seeds)
     images = passes * len(plan.data.train)  # in forward and backward passes of joint training
     tests = 1 + min(epochs, entry.recipe.last_epochs or 0)

@@ -117,10 +117,12 @@ class Trainer:
         self.watch = Watch([*self.tasks], loss_scaling=recipe.precision == "fp16", device=fabric.device)
 
     def _passes(self, period: Period) -> float:
-        """Cost of an epoch of a period, in those of joint training."""
+        """Cost of an epoch of a period, in those of joint training, which go over every training sample."""
         if period.passes is None:
-            return self.method.joint_steps([*self.tasks], self._shares())
-        return period.passes.joint(len(self.tasks))
+            steps = self.method.joint_steps([*self.tasks], self._shares())
+        else:
+            steps = period.passes.joint(len(self.tasks))
+        return (1 - self.method.loop.held_out) * steps
 
     def _shares(self) -> list[tuple[float, int]]:
         """Of each data set its share of the samples, and how many outputs have targets in it."""
