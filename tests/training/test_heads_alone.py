@@ -102,6 +102,20 @@ def test_ensembles_have_no_weight_decay_and_the_cascade_has_the_recipes(first, m
     assert decays == [(2, {0.5})] * 3 * STEPS + [(2, {0.0})] * STEPS
 
 
+@pytest.mark.parametrize(
+    ("method", "idle"),
+    [("cagrad", "cagrad"), ("dfs+cagrad", "cagrad and dfs"), ("kd", ""), ("rotograd", "")],
+)
+def test_what_finds_nothing_shared_is_told_by_name(method, idle, capsys):
+    net, line = tiny_net(), "nothing to do, since all that several losses reach is frozen"
+    fit(net, tiny_data(), method, RECIPE)
+    assert line not in capsys.readouterr().err
+    net.stages.requires_grad_(False)
+    fit(net, tiny_data(), method, RECIPE)
+    assert (f"{idle}: {line}\n" if idle else "") in (err := capsys.readouterr().err)
+    assert (line in err) == bool(idle)
+
+
 def test_without_distillation_imta_is_deep_supervision_of_its_heads(first):
     net = trained(first)
     fit(net, tiny_data(), "imta-2", RECIPE.replace(alpha=0), quiet=True)

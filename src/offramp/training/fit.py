@@ -28,6 +28,7 @@ from offramp.say import say
 from offramp.training._arguments import check_arguments
 from offramp.training._freezing import Freezing
 from offramp.training._modes import in_training_mode
+from offramp.training._nothing_shared import parts_with_nothing_shared
 from offramp.training._out_of_memory import memory_told
 from offramp.training._trainer import Trainer
 from offramp.training.batch_size import check_batch_size
@@ -146,14 +147,16 @@ def _train(
     counted = None if setup.method.lasting else cost(net)
     with _prepared(net, setup.method, setup.recipe.seed) as trained:
         counted = counted or cost(trained)
+        say_so = not quiet and fabric.is_global_zero
+        idle = parts_with_nothing_shared(trained, setup.method) if say_so else []
         with in_training_mode(trained) as staying, Freezing(trained) as freezing:
             trainer = Trainer(trained, setup, fabric, kept, freezing, each_epoch, quiet=quiet)
             trainer.restore()  # before the record changes: a run that cannot go on stays as it is
             with refused_together(fabric.device):
                 kept.begin(setup.record, setup.before)
             trainer.save_start()
-            if not quiet and fabric.is_global_zero:
-                _say_at_the_start(setup, staying, counted)
+            if say_so:
+                _say_at_the_start(setup, staying, idle, counted)
             begun()
             trainer.train()
             fabric.barrier()  # every epoch's weights are on disk
@@ -194,7 +197,7 @@ def _prepared(net: Net, method: Method, seed: int) -> Iterator[Net]:
             net.heads = heads  # type: ignore[assignment]
 
 
-def _say_at_the_start(setup: Setup, staying: list[str], counted: Cost) -> None:
+def _say_at_the_start(setup: Setup, staying: list[str], idle: list[str], counted: Cost) -> None:
     data = setup.data
     for note in (*setup.notes, *data.notes):
         say(note)
@@ -211,5 +214,7 @@ def _say_at_the_start(setup: Setup, staying: list[str], counted: Cost) -> None:
             )
     if staying:
         say(f"in evaluation mode throughout, as it came: {shown(staying)}")
+    if idle:
+        say(f"{' and '.join(idle)}: nothing to do, since all that several losses reach is frozen")
     if counted.unknown:
         say(f"FLOPs of some exits are unknown: {'; '.join(counted.unknown)}")
