@@ -41,7 +41,7 @@ COMMANDS = {
     "calibrate": (
         "_calibrate",
         "CalibrateCommand",
-        "fit a policy for a budget, a latency or a risk, by which images leave early",
+        "fit a policy for a budget, a latency, both, or a risk, by which images leave early",
     ),
     "budget": ("_budget", "BudgetCommand", "see accuracy against cost as more or fewer images leave early"),
     "export": (

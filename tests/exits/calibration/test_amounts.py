@@ -60,3 +60,10 @@ def test_seconds(text, value):
 def test_what_is_no_latency(text):
     with pytest.raises(UserError, match="must be a time per sample with its unit"):
         seconds(text, 4)
+
+
+def test_all_of_it_is_neither_more_nor_less():
+    """From the static network's cost on nobody leaves early, so that a rounding below it would count."""
+    for whole in (*range(1, 300), 37_000_001):
+        assert operations("100%", whole) == whole
+        assert seconds("100%", whole / 7e6) == whole / 7e6

@@ -10,7 +10,7 @@ from made_logits import Costs, made_logits
 from offramp.exits import Policy, decide
 from offramp.exits.calibration import POINTS, published
 from offramp.exits.calibration._ascent import ascend, within
-from offramp.exits.calibration._budget import best, best_that_pays, cheapest, published_within
+from offramp.exits.calibration._budget import best, cheapest, published_within
 from offramp.exits.calibration._table import tabulate
 from offramp.exits.calibration.reading import Reader
 
@@ -78,6 +78,18 @@ def test_never_fewer_are_right_than_by_the_published_thresholds(reader, costs, s
             assert found.mean_cost <= rival.mean_cost * (1 + 1e-9)
 
 
+@pytest.mark.parametrize(("exits", "seed", "share"), [(3, 0, 0.4), (4, 2, 0.5)])
+def test_exits_that_all_pay_are_no_reason_for_fewer_right_ones(exits, seed, share):
+    """The published points are a beginning of this search too; by prices alone it ended below the other."""
+    recorded, costs = made_logits(300, exits=exits, seed=seed), Costs(STAGES[:exits], HEADS[:exits])
+    limit = share * costs.of([exits])[0]
+    one, other = (
+        decide(recorded, best(recorded, Policy.full(exits), costs, limit, must_pay=must_pay), costs)
+        for must_pay in (False, True)
+    )
+    assert other.correct.sum() >= one.correct.sum() and other.mean_cost <= limit
+
+
 def test_more_are_right_than_by_the_published_thresholds_on_new_samples_too():
     """By how much depends on the net; `Costs` and logits here are made."""
     gains = []
@@ -123,8 +135,9 @@ def test_the_cheapest_answer_need_not_be_the_first_exit_s():
     for heads, exit, least in (((500, 1, 1, 1), 2, 51), ((500, 600, 1, 1), 3, 91)):
         costs = Costs(STAGES, heads)
         assert cheapest(costs, 4) == (least, exit)
-        for find in (best, best_that_pays):
-            found = decide(recorded, find(recorded, Policy.full(4), costs, least), costs)
+        for must_pay in (False, True):
+            policy = best(recorded, Policy.full(4), costs, least, must_pay=must_pay)
+            found = decide(recorded, policy, costs)
             assert set(found.exit.tolist()) == {exit} and found.mean_cost == least
 
 
@@ -132,7 +145,7 @@ def test_the_cheapest_answer_need_not_be_the_first_exit_s():
 @pytest.mark.parametrize("limit", [0.5, 0.75, 0.95])
 def test_exits_that_are_left_pay(heads, limit):
     recorded, costs = made_logits(300), Costs(STAGES, heads)
-    policy = best_that_pays(recorded, Policy.full(4), costs, limit * costs.of([4])[0])
+    policy = best(recorded, Policy.full(4), costs, limit * costs.of([4])[0], must_pay=True)
     mine = decide(recorded, policy, costs)
     assert mine.mean_cost <= limit * costs.of([4])[0] * (1 + 1e-9)
     for k in policy.evaluated[:-1]:

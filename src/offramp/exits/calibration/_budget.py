@@ -16,7 +16,7 @@ from offramp.exits.decisions import Paths
 from offramp.exits.exit_logits import ExitLogits
 from offramp.exits.policy import Policy
 
-__all__ = ["best", "best_that_pays", "cheapest", "precise_within", "published_within"]
+__all__ = ["best", "cheapest", "precise_within", "published_within"]
 
 ROUNDING = 1e-9  # of a sum of costs
 
@@ -66,11 +66,18 @@ def precise_within(
 
 
 def best(
-    recorded: ExitLogits, reading: Policy, costs: Paths, limit: float, *, per_class: bool = False
+    recorded: ExitLogits,
+    reading: Policy,
+    costs: Paths,
+    limit: float,
+    *,
+    per_class: bool = False,
+    must_pay: bool = False,
 ) -> Policy:
     """The policy by which most samples are right at a mean cost within a limit.
 
-    On these samples it is never less right than a point of the published curve within the limit.
+    On these samples it is never less right than a point of the published curve within the limit, unless exits
+    are left out that do not pay.
 
     Args:
         recorded: The samples.
@@ -78,6 +85,7 @@ def best(
         costs: What it takes to leave at each exit.
         limit: Of the mean cost of a sample; some exit can be reached within it.
         per_class: Whether each predicted class has a threshold of its own.
+        must_pay: Whether those exits alone may be left that save more than their heads cost.
     """
     work = _Work(recorded, reading, costs, limit)
     candidate = best_thresholds(work.tables(work.every), work.limit)
@@ -85,16 +93,8 @@ def best(
     if rivals:
         rival = sharpened(best_of(rivals, work.limit), work.limit)
         candidate = best_of([candidate, rival], work.limit)
-    return work.finished(pruned(candidate, work.tables, work.limit), per_class=per_class)
-
-
-def best_that_pays(
-    recorded: ExitLogits, reading: Policy, costs: Paths, limit: float, *, per_class: bool = False
-) -> Policy:
-    """As :func:`best`, with those exits alone that save more than their heads cost."""
-    work = _Work(recorded, reading, costs, limit)
-    candidate = best_thresholds(work.tables(work.every), work.limit)
-    return work.finished(pruned(candidate, work.tables, work.limit, must_pay=True), per_class=per_class)
+    candidate = pruned(candidate, work.tables, work.limit, must_pay=must_pay)
+    return work.finished(candidate, per_class=per_class)
 
 
 class _Work:

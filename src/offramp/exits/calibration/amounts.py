@@ -59,6 +59,7 @@ def _amount(text: object, units: dict[str, float], whole: float) -> float | None
     match = AMOUNT.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         return None
-    factor = {**units, "%": whole / 100}.get(match[2])
-    value = None if factor is None else float(match[1]) * factor
+    amount = float(match[1])
+    # in this order 100% is the whole itself
+    value = amount / 100 * whole if match[2] == "%" else amount * units.get(match[2], 0.0)
     return value if is_number(value) and value else None  # "1e999" is infinite, "1e-999" zero

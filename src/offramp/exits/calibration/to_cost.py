@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, Literal
 
 from offramp.errors import UserError, shown
+from offramp.exits.calibration import amounts
 from offramp.exits.calibration._achieved import achieved
 from offramp.exits.calibration._budget import (
     best,
-    best_that_pays,
     cheapest,
     precise_within,
     published_within,
 )
-from offramp.exits.calibration.amounts import operations, seconds
 from offramp.exits.calibration.reading import Reader
 from offramp.exits.decisions import Paths, decide
 from offramp.exits.exit_logits import ExitLogits
@@ -75,7 +75,7 @@ def to_latency(
     limit = _seconds(recorded, times, latency)
     policy = Policy.full(recorded.num_exits)
     if limit < times.static:
-        policy = best_that_pays(recorded, reading, times, limit, per_class=per_class)
+        policy = best(recorded, reading, times, limit, per_class=per_class, must_pay=True)
     target = _timed(limit, times, batch_size)
     return replace(policy, calibration={"target": target, "achieved": achieved(policy, recorded, times)})
 
@@ -97,24 +97,26 @@ def to_budget_and_latency(
     Raises:
         UserError: The budget or the latency is none, or no exit can be reached within both.
     """
+    operations = _operations(recorded, costs, budget)
     reading = reader.fit(recorded)
     times = PathTimes(net, reading, batch_size)
-    limits = _operations(recorded, costs, budget), _seconds(recorded, times, latency)
-    shares = _Tighter((costs, limits[0]), (times, limits[1]))
+    seconds = _seconds(recorded, times, latency)
+    shares = _Tighter((costs, operations), (times, seconds))
     least, exit = cheapest(shares, recorded.num_exits)
     wanted = f"budget={shown(budget)} and latency={shown(latency)}"
     if least > 1:
         raise UserError(
-            f"no exit is within {wanted} together; exit {exit} is next, at {least:.3g} times the tighter"
+            f"no exit is within {wanted} together; with {math.ceil(100 * least) / 100:.2f} times as much of "
+            f"both exit {exit} is, give these or more"
         )
-    target: dict[str, Any] = {"budget": limits[0], "convention": costs.convention, "rule": rule}
+    target: dict[str, Any] = {"budget": operations, "convention": costs.convention, "rule": rule}
     policy = Policy.full(recorded.num_exits)
     if rule != "best":
         policy, found = _on_a_curve(recorded, reading, shares, 1.0, wanted, rule, per_class=per_class)
         target |= found
     elif shares.of([recorded.num_exits])[-1] > 1:
-        policy = best_that_pays(recorded, reading, shares, 1.0, per_class=per_class)
-    target |= _timed(limits[1], times, batch_size)
+        policy = best(recorded, reading, shares, 1.0, per_class=per_class, must_pay=True)
+    target |= _timed(seconds, times, batch_size)
     found = achieved(policy, recorded, costs) | {"seconds": decide(recorded, policy, times).mean_cost}
     return replace(policy, calibration={"target": target, "achieved": found})
 
@@ -136,7 +138,7 @@ class _Tighter:
 
 def _operations(recorded: ExitLogits, costs: PathCosts, budget: object) -> float:
     """The operations that a budget allows, some exit within them."""
-    limit = operations(budget, costs.static)
+    limit = amounts.operations(budget, costs.static)
     least, exit = cheapest(costs, recorded.num_exits)
     if limit < least:
         raise UserError(
@@ -148,7 +150,7 @@ def _operations(recorded: ExitLogits, costs: PathCosts, budget: object) -> float
 
 def _seconds(recorded: ExitLogits, times: PathTimes, latency: object) -> float:
     """The seconds that a latency allows, some exit within them."""
-    limit = seconds(latency, times.static)
+    limit = amounts.seconds(latency, times.static)
     least, exit = cheapest(times, recorded.num_exits)
     if limit < least:
         raise UserError(
