@@ -74,10 +74,14 @@ def check_soft_targets(tasks: Iterable[Task], purpose: str = "distillation compa
     Raises:
         UserError: An output has another task.
     """
-    tasks = list(tasks)
-    for task in tasks:
-        if not isinstance(task, Classification) or task.target != tasks[0].target:
-            raise UserError(
-                f"{purpose} the class probabilities of all outputs, and one has the task {shown(task)}; take "
-                "another method, e.g. joint"
-            )
+    first, *others = tasks
+    for task in (first, *others):
+        if not isinstance(task, Classification):
+            odd = f"one has the task {type(task).__name__}"
+        elif task.target != first.target:
+            odd = f"these tell different classes apart, those of {shown(first.target)} and {shown(task.target)}"
+        else:
+            continue
+        raise UserError(
+            f"{purpose} the class probabilities of all outputs, and {odd}; take another method, e.g. joint"
+        )

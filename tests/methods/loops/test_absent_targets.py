@@ -20,6 +20,7 @@ from offramp.methods.loops.staged._loss_factors import equal_norms, landscape_ra
 from offramp.methods.objectives.divergence import DivergenceDistillation
 from offramp.nets import Net
 from offramp.tasks import Boxes, Classification
+from offramp.tasks.soft_targets import check_soft_targets
 from offramp.training._rehearsal import rehearse
 
 PROGRESS = Progress(0, 0.0, RECIPE.lr)
@@ -201,5 +202,9 @@ def test_norms_of_absent_outputs_wait():
 @pytest.mark.parametrize("name", ["kd", "kd+dr-mgf", "kl"])
 def test_outputs_of_several_tasks_do_not_teach_each_other(name):
     objective = {"kl": DivergenceDistillation()}.get(name)
-    with pytest.raises(UserError, match="distillation compares the class probabilities of all outputs"):
+    words = "distillation compares the class probabilities of all outputs, and"
+    with pytest.raises(UserError, match=f"{words} one has the task Boxes; take another method"):
         objective.bind(ThreeHeads()) if objective else bench(ThreeHeads(), name)
+    classes = [Classification(target="color"), Classification(target="shape")]
+    with pytest.raises(UserError, match=f"{words} these tell different classes apart, those of 'color' and 's"):
+        check_soft_targets(classes)
