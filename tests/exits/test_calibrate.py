@@ -262,6 +262,50 @@ def test_a_budget_and_a_latency_are_both_kept(net, labels, monkeypatch):
         calibrate(net, (X, labels), budget=f"{30 * (factor - 0.01)}%", latency=f"{80 * (factor - 0.01)}%")
 
 
+@pytest.mark.parametrize("budget", [{}, {"budget": "100%"}], ids=["latency", "both"])
+def test_with_all_the_time_of_the_static_network_nobody_leaves(net, budget, monkeypatch):
+    """Also where the first exit is always right and the last one is not."""
+    monkeypatch.setattr(to_cost, "PathTimes", timed([10.0] * 4 + [0.1] * 4))
+    with torch.no_grad():
+        labels = net(X)[0].argmax(-1)
+    assert calibrate(net, (X, labels), **budget, latency="100%").evaluated == (4,)
+    if budget:
+        found = calibrate(net, (X, labels), budget="99%", latency="100%")
+        assert 1 in found.evaluated and found.calibration["achieved"]["accuracy"] == 1
+
+
+@pytest.mark.parametrize("budget", [{}, {"budget": "100%"}], ids=["latency", "both"])
+def test_an_exit_that_is_always_right_and_saves_no_time_is_left_out(net, budget, monkeypatch):
+    monkeypatch.setattr(to_cost, "PathTimes", timed([10.0] * 4 + [0.1, 25.0, 0.1, 0.1]))
+    with torch.no_grad():
+        labels = net(X)[1].argmax(-1)
+    policy = calibrate(net, (X, labels), **budget, latency="90%")
+    assert 2 not in policy.evaluated and len(policy.evaluated) > 1
+
+
+def test_a_budget_and_a_latency_heed_all_options(net, labels, monkeypatch):
+    sizes = []
+
+    def times(net, reading, batch_size):
+        sizes.append((batch_size, reading.confidence, reading.temperatures != (1.0,) * 4))
+        return timed([10.0] * 4 + [0.1] * 4)(net, reading, batch_size)
+
+    monkeypatch.setattr(to_cost, "PathTimes", times)
+    both = {"budget": "60%", "latency": "70%", "batch_size": 2, "convention": "op-counter", "per_class": True}
+    for rule in ("best", "precision"):
+        policy = calibrate(net, (X, labels), **both, rule=rule, confidence="margin", temperatures=True)
+        assert policy.confidence == "margin" and all(isinstance(t, tuple) for t in policy.thresholds if t)
+        assert any(policy.thresholds)
+        target, achieved = (policy.calibration[name] for name in ("target", "achieved"))
+        assert ("precision" in target) == (rule == "precision")
+        assert target["batch_size"] == 2 and target["convention"] == "op-counter"
+        costs = PathCosts(net, "op-counter")
+        assert target["budget"] == pytest.approx(0.6 * costs.static)
+        decided = decide(ExitLogits.of(net, [(X, labels)]), policy, costs)
+        assert achieved["cost"] == decided.mean_cost <= 0.6 * costs.static
+    assert sizes == [(2, "margin", True)] * 2
+
+
 def test_a_budget_that_cannot_be_reached_names_the_nearest(net, labels):
     least = PathCosts(net).of({1, 4})[0]
     with pytest.raises(UserError, match=f"takes {least}; give `budget={least}` or more"):

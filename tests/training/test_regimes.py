@@ -11,6 +11,7 @@ from torch import nn
 
 from offramp import Recipe, UserError, fit
 from offramp.methods import METHODS, method
+from offramp.methods.regimes.disjoint import Disjoint
 from offramp.methods.regimes.mixed import Mixed
 from offramp.nets import MultiExitNet
 from offramp.nets.branch import Branch
@@ -150,6 +151,17 @@ def test_a_stopped_run_goes_on_within_and_between_periods(tmp_path, name, epochs
         fit(tiny_net(), tiny_data(), name, recipe, tmp_path / "stopped", quiet=True)
     assert done[-1] == epochs
     assert_resumes_to((recipe, tmp_path / "alone", run), tmp_path / "stopped", name)
+
+
+@pytest.mark.parametrize(
+    ("share", "epochs", "first"),
+    [(0.65, 4, 3), (0.7, 3, 2), (0.1, 4, 1), (0.9, 4, 3), (0.01, 2, 1)],
+)
+def test_the_share_is_rounded_and_leaves_an_epoch_to_each_period(share, epochs, first):
+    for regime in (Mixed(backbone_share=share), Disjoint(backbone_share=share, lr_factor=0.2)):
+        backbone, second = regime.periods(epochs, three_exits())
+        assert (backbone.epochs, second.epochs) == (first, epochs - first)
+        assert (backbone.lr_factor, second.lr_factor) == (1, regime.lr_factor)
 
 
 def test_each_period_has_the_whole_schedule():

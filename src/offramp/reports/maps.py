@@ -78,7 +78,7 @@ def predicted_maps(run: Run, numbers: Sequence[int]) -> list[MappedImage]:
     if not dense:
         raise UserError(
             f"the run's net predicts no maps, its outputs are {names_in_words([*run.net.outputs])}; "
-            "train one with the task Segmentation, Depth or Normals, or use `offramp predict` for classes"
+            "train one with the task Segmentation, Depth or Normals; `offramp predict` is for exits"
         )
     data = run.open_data()
     numbers = numbers or _first(data.test)

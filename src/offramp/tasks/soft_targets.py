@@ -79,7 +79,7 @@ def check_soft_targets(tasks: Iterable[Task], purpose: str = "distillation compa
         if not isinstance(task, Classification):
             odd = f"one has the task {type(task).__name__}"
         elif task.target != first.target:
-            odd = f"these tell different classes apart, those of {shown(first.target)} and {shown(task.target)}"
+            odd = f"these classify different targets, {shown(first.target)} and {shown(task.target)}"
         else:
             continue
         raise UserError(

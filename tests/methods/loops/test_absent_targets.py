@@ -206,5 +206,5 @@ def test_outputs_of_several_tasks_do_not_teach_each_other(name):
     with pytest.raises(UserError, match=f"{words} one has the task Boxes; take another method"):
         objective.bind(ThreeHeads()) if objective else bench(ThreeHeads(), name)
     classes = [Classification(target="color"), Classification(target="shape")]
-    with pytest.raises(UserError, match=f"{words} these tell different classes apart, those of 'color' and 's"):
+    with pytest.raises(UserError, match=f"{words} these classify different targets, 'color' and 'shape'; t"):
         check_soft_targets(classes)

@@ -1,6 +1,8 @@
 """The bilevel loop against autograd through a step that is written out."""
 
 import copy
+import itertools
+from types import SimpleNamespace
 
 import pytest
 import tiny_runs
@@ -10,8 +12,11 @@ from context_cases import RECIPE, batches, bench, tiny_net
 from torch.func import functional_call
 
 from offramp import Recipe, fit, remove
+from offramp.methods.balancers.auto_lambda import AutoLambda
 from offramp.methods.loops import Progress
 from offramp.methods.loops._weight_gradient import weight_gradient
+from offramp.methods.loops.bilevel import _mean
+from offramp.methods.loops.loop import Losses
 from offramp.modes import buffers_kept
 
 LR = 0.05
@@ -178,3 +183,65 @@ def test_with_weights_that_stand_still_it_is_joint_training_bit_for_bit():
             nets[0].state_dict().items(), nets[1].state_dict().values(), strict=True
         ):
             assert torch.equal(one, other), (name, key)
+
+
+def walk(start, given, **options):
+    """A loop's weights after each batch, and the loop; from a state of another loop if there is one."""
+    work, seen = bench(tiny_net(), "auto-lambda", weight_lr=0.01, **options), []
+    if start is not None:
+        net, state = start
+        work.context.net.load_state_dict(net)
+        work.load(state)
+    work.context.net.train()
+    for batch in given:
+        work.step(0, batch, Progress(0, 0.0, LR))
+        seen.append(work.context.bound.learner.learned.values.clone())
+    return work, seen
+
+
+@pytest.mark.parametrize("every", [2, 3])
+def test_weights_move_in_the_first_of_every_few_steps_wherever_a_run_was_stopped(every):
+    given = [*batches(0, 0, 7)]
+    start = bench(tiny_net(), "auto-lambda").context.bound.learner.learned.values
+    _, whole = walk(None, given, every=every)
+    moves = [not torch.equal(one, other) for one, other in itertools.pairwise([start, *whole])]
+    assert moves == [n % every == 0 for n in range(7)]
+    for stop in (1, 2, 3, 4):
+        cut, _ = walk(None, given[:stop], every=every)
+        state = copy.deepcopy((cut.context.net.state_dict(), cut.state()))
+        _, rest = walk(state, given[stop:], every=every)
+        assert all(map(torch.equal, rest, whole[stop:]))
+
+
+def test_each_look_at_other_samples_draws_anew():
+    """Dropout of the outer loss follows from the number of the step."""
+    net = tiny_net().train()
+    net.heads[0].insert(2, torch.nn.Dropout(0.5))
+    work = bench(net, "auto-lambda")
+    state = torch.get_rng_state()
+    slopes = []
+    for number in (0, 0, 1):
+        torch.set_rng_state(state)
+        slopes.append(slope(work, *PAIR, number))
+    assert torch.equal(slopes[0], slopes[1]) and not torch.equal(slopes[0], slopes[2])
+
+
+def test_the_mean_loss_of_an_output_is_that_of_the_halves_that_have_it():
+    halves = [Losses(torch.tensor([1.0, 4.0]), [0, 2]), Losses(torch.tensor([3.0, 5.0]), [0, 1])]
+    found = _mean(halves, 4)
+    assert (found.outputs, found.values.tolist()) == ([0, 1, 2], [2.0, 5.0, 4.0])
+
+
+def test_losses_have_their_own_weights_where_another_output_is_absent():
+    bound = AutoLambda(start=0.5).bind(tiny_net())
+    bound.learned.values.copy_(torch.tensor([1.0, 2.0, 4.0]))
+    step = SimpleNamespace(present=[0, 2])
+    assert [float(loss) for loss in bound([torch.tensor(3.0), torch.tensor(1.0)], step)] == [6.0, 8.0]
+    assert [*bound.reached(step)] == [0, 2]
+
+
+def test_no_weight_goes_below_its_bound():
+    for least, end in ((None, -0.1), (0.05, 0.05)):
+        bound = AutoLambda(weight_lr=0.2, least=least).bind(tiny_net())
+        bound.learned.descend(torch.ones(3), [0, 1, 2])
+        assert bound.learned.values.tolist() == pytest.approx([end] * 3, rel=1e-4)  # in float32

@@ -18,7 +18,7 @@ from offramp.methods.loops import Bilevel, Progress
 from offramp.methods.loops._weight_gradient import weight_gradient
 from offramp.methods.objectives import TaskLoss
 from offramp.methods.objectives.dense_distillation import DenseDistillation
-from offramp.methods.objectives.sample_weights import leaving
+from offramp.methods.objectives.sample_weights import SampleWeights, leaving
 
 LR = 0.05
 
@@ -119,7 +119,7 @@ def test_who_leaves_where():
         assert torch.equal(leaving(logits, ratio), leaves_by_hand(logits, ratio))
 
 
-@pytest.mark.parametrize("name", ["wpn", "hdkd"])
+@pytest.mark.parametrize("name", ["wpn", "hdkd", "auto-lambda"])
 def test_fixed_weights_count_in_the_outer_loss(name):
     work, factors = bench(tiny_net(), name), [0.5, 2.0, 3.0]
     step = work.context.forward(next(batches(0, 0, 1)), Progress(0, 0.0, LR))
@@ -133,6 +133,12 @@ def test_fixed_weights_count_in_the_outer_loss(name):
     else:
         expected = weighted.mean(1).sum()
     torch.testing.assert_close(work.context.bound.learner.outer(step, factors), expected)
+
+
+def test_the_seed_reaches_the_network():
+    """Two runs of one seed begin alike, whatever was drawn before, and those of two seeds do not."""
+    one, same, other = (SampleWeights(hidden=3).bind(tiny_net(), seed).learned.values for seed in (4, 4, 5))
+    assert torch.equal(one, same) and not torch.equal(one, other)
 
 
 def test_weights_of_samples_are_around_1():
