@@ -178,6 +178,7 @@ def test_the_log_tells_losses_passes_and_rates_by_period(tmp_path):
     lines = rows(tmp_path / "run")
     assert [math.isnan(float(line["train_loss_1"])) for line in lines] == [True, True, False, False]
     assert [float(line["passes"]) for line in lines] == pytest.approx([1, 2, 2 + 1 / 3, 2 + 2 / 3], abs=1e-5)
+    assert METHODS["disjoint"].passes_of(three_exits().outputs).joint(3) == pytest.approx((2 + 2 / 3) / 4)
     assert lines[1]["lr"] == lines[3]["lr"]  # the end of the schedule, twice
     fit(
         three_exits(), tiny_data(), "branch-wise", RECIPE.replace(epochs=3), tmp_path / "branches", quiet=True

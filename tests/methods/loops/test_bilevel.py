@@ -13,9 +13,8 @@ from torch.func import functional_call
 
 from offramp import Recipe, fit, remove
 from offramp.methods.balancers.auto_lambda import AutoLambda
-from offramp.methods.loops import Progress
+from offramp.methods.loops import Progress, bilevel
 from offramp.methods.loops._weight_gradient import weight_gradient
-from offramp.methods.loops.bilevel import _mean
 from offramp.methods.loops.loop import Losses
 from offramp.modes import buffers_kept
 
@@ -213,8 +212,13 @@ def test_weights_move_in_the_first_of_every_few_steps_wherever_a_run_was_stopped
         assert all(map(torch.equal, rest, whole[stop:]))
 
 
-def test_each_look_at_other_samples_draws_anew():
+def test_each_look_at_other_samples_draws_anew(monkeypatch):
     """Dropout of the outer loss follows from the number of the step."""
+    numbers = []
+    with monkeypatch.context() as patch:
+        patch.setattr(bilevel, "weight_gradient", lambda *given, number: numbers.append(number))
+        walk(None, batches(0, 0, 5), every=2)
+    assert numbers == [0, 2, 4]
     net = tiny_net().train()
     net.heads[0].insert(2, torch.nn.Dropout(0.5))
     work = bench(net, "auto-lambda")
@@ -228,7 +232,7 @@ def test_each_look_at_other_samples_draws_anew():
 
 def test_the_mean_loss_of_an_output_is_that_of_the_halves_that_have_it():
     halves = [Losses(torch.tensor([1.0, 4.0]), [0, 2]), Losses(torch.tensor([3.0, 5.0]), [0, 1])]
-    found = _mean(halves, 4)
+    found = bilevel._mean(halves, 4)
     assert (found.outputs, found.values.tolist()) == ([0, 1, 2], [2.0, 5.0, 4.0])
 
 

@@ -108,7 +108,7 @@ class _BoundBilevel(BoundLoop):
 
     def _other(self) -> Batch:
         if self.others is None:
-            self.others = self.context.outer(-(-self.steps // self.options.every))
+            self.others = self.context.outer(self.steps // self.options.every)
         return next(self.others)
 
     def _descend(self, batch: Batch, other: Batch | None, progress: Progress) -> Losses:
