@@ -137,6 +137,16 @@ METHODS: dict[str, Method] = {
             {"objective": DivergenceDistillation()},
         ),
         Method(
+            "shallow-kd",
+            "gradient equilibrium; the last exit teaches the shallow half, and the first exit weighs more",
+            "ours, measured in results/hunt",
+            {
+                "fork": Equilibrium(),
+                "objective": Distillation(taught="half", weights={"exit 1": 1.5}),
+            },
+            rows={Equilibrium: "shallow-kd", Distillation: "shallow-kd"},
+        ),
+        Method(
             "byot",
             "self-distillation: the last exit teaches its probabilities and its features (journal recipe)",
             "Zhang et al., TPAMI 2022",

@@ -79,6 +79,18 @@ def test_kd_each_exit_has_its_own_terms(golden, make_step):
     torch.testing.assert_close(losses[3].item(), 0.7 * hard(z[3], y), rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("exits", [2, 3, 4])
+def test_kd_teaches_the_shallow_half_and_the_rest_learns_labels_at_whole_weight(golden, make_step, exits):
+    step = make_step()
+    step = exit_step(None, step.outputs[-exits:], step.targets["label"])
+    y, z = step.targets["label"].tolist(), golden["z"][-exits:]
+    losses = Distillation(temperature=4, anneal=False, alpha=0.3, taught="half")(step)
+    taught = {2: 1, 3: 1, 4: 2}[exits]
+    for k in range(exits):
+        expected = hard(z[k], y) if k >= taught else 0.7 * hard(z[k], y) + 0.3 * 16 * soft(z[k], z[-1], 4)
+        torch.testing.assert_close(losses[k].item(), expected, rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize("case", ["imta_kd_T3_g0.9", "imta_kd_T1_g0.1"])
 def test_kd_msdnet_is_the_public_code(golden, make_step, case):
     temperature, share = (float(word[1:]) for word in case.split("_")[2:])

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from offramp.checks import is_number, number, switch
+from offramp.checks import choice, is_number, number, switch
 from offramp.distributed.collectives import mean
 from offramp.errors import UserError, shown
 from offramp.methods.objectives.objective import Objective
@@ -46,6 +46,8 @@ class Distillation(Objective):
 
     Attributes:
         alpha: C, the share of the soft targets, in [0, 1); or a C_k for each exit, in place of C in its loss.
+        taught: Which exits have a teacher: ``"all"`` but the last; or the shallow ``"half"``, K // 2 of them.
+            The deeper ones, the last included, have s CE_k then, the labels' loss at its whole weight.
         temperature: T, at the start if it is annealed.
         anneal: Whether the temperature grows.
         scale: s, or ``"10/K"``.
@@ -56,6 +58,7 @@ class Distillation(Objective):
 
     whole_batch = ""
     alpha: float | Sequence[float] = 0.5
+    taught: str = "all"
     temperature: float = 1.0
     anneal: bool = True
     scale: float | str = 1.0
@@ -71,6 +74,9 @@ class Distillation(Objective):
             )
         if isinstance(self.alpha, list):
             object.__setattr__(self, "alpha", tuple(self.alpha))
+        choice(self, "taught", ("all", "half"))
+        if self.taught != "all" and isinstance(self.alpha, tuple):
+            raise UserError("an alpha for each exit says which are taught; give `taught='all'` with it")
         number(self, "temperature", "above 0 and at most 1e6", lambda v: 0 < v <= 1e6)
         switch(self, "anneal")
         if self.scale != "10/K":
@@ -96,14 +102,23 @@ class Distillation(Objective):
             temperature: T.
         """
         count = len(step.outputs)
+        shares = self._shares(count)
         scale = 10 / count if isinstance(self.scale, str) else self.scale
-        shares = self.alpha if isinstance(self.alpha, Sequence) else [self.alpha] * count
         hard = [scale * (1 - shares[k]) * step.loss(k) for k in step.present]
         soft = [
             scale * share * temperature**2 * step.mean(soft_loss(z, targets, temperature))
             for share, z in zip(shares, step.outputs[:-1], strict=False)
         ]
         return [*(a + b for a, b in zip(hard, soft, strict=False)), hard[-1]]
+
+
+    def _shares(self, count: int) -> Sequence[float]:
+        """C_k of each of so many exits."""
+        if isinstance(self.alpha, Sequence):
+            return self.alpha
+        if self.taught == "all":
+            return [self.alpha] * count
+        return [self.alpha if k < count // 2 else 0.0 for k in range(count)]
 
 
 class _Annealed(nn.Module):
