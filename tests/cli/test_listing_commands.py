@@ -46,7 +46,14 @@ def test_methods_explain_what_they_need_and_which_to_try_first(offramp):
     needs = set().union(*(method.needs for method in METHODS.values()))
     assert needs == {line.split()[0] for line in explained if line}
     order = [
-        legend.index(name) for name in ("joint first", "separate beside", "Then dfs", "cagrad or nash-mtl")
+        legend.index(name)
+        for name in (
+            "joint first",
+            "shallow-kd: start here",
+            "separate beside",
+            "Then dfs",
+            "cagrad or nash-mtl",
+        )
     ]
     assert order == sorted(order)
     assert max(map(len, legend.splitlines())) <= 110

@@ -35,9 +35,9 @@ def test_on_six_exits_it_is_what_was_measured():
 
 
 def test_a_teacher_is_named_once():
-    with pytest.raises(UserError, match="an alpha for each exit says which are taught; give `taught=.all.`"):
+    with pytest.raises(UserError, match=r"an alpha for each exit says which are taught; give `taught=.all.`"):
         method("kd", {"alpha": [0.5, 0], "taught": "half"})
-    with pytest.raises(UserError, match="give `taught=.all.`"):
+    with pytest.raises(UserError, match=r"give `taught=.all.`"):
         method("shallow-kd", {"alpha": [0.5, 0.5, 0.5, 0, 0, 0]})
     with pytest.raises(UserError, match=r"taught is .deep., must be all or half"):
         method("kd", {"taught": "deep"})

@@ -111,7 +111,6 @@ class Distillation(Objective):
         ]
         return [*(a + b for a, b in zip(hard, soft, strict=False)), hard[-1]]
 
-
     def _shares(self, count: int) -> Sequence[float]:
         """C_k of each of so many exits."""
         if isinstance(self.alpha, Sequence):
