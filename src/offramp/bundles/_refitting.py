@@ -108,7 +108,7 @@ def _figures(in_floats: ExitLogits, in_int8: ExitLogits) -> dict[str, Any]:
 
 
 def _target(policy: Policy) -> dict[str, Any]:
-    """The options of a calibration to the same."""
+    """The options of ``calibrate`` that ask for what a policy was fitted to."""
     target = policy.calibration.get("target", {})
     if "budget" in target and "latency" not in target:
         options = {"budget": target["budget"], "rule": target["rule"], "convention": target["convention"]}

@@ -47,9 +47,9 @@ def calibrate(
 
     With a budget or a latency, thresholds make as many of the samples right as can be at that mean cost. From
     the cost of the static network on, the backbone without inner heads, nobody leaves early. With both, they
-    keep to both: ``budget="80%", latency="100%"`` saves operations, and takes no more time than the static
-    network. A risk is promised for new samples like these; where they are too few for the promise, nobody
-    leaves early, and a line says so.
+    keep to both: ``budget="80%", latency="100%"`` saves operations, and by the times of the net's parts no
+    time is lost for it. A risk is promised for new samples like these; where they are too few for the
+    promise, nobody leaves early, and a line says so.
 
     Args:
         net: The trained net; or a run, which brings its validation split and its normalisation.
@@ -141,10 +141,10 @@ OPTIONS: dict[str, tuple[str, ...]] = {  # the targets that an option is for
 
 def _check(targets: Sequence[str], given: Mapping[str, Any]) -> None:
     """Check all that can be wrong before the net runs."""
-    for name, its in OPTIONS.items():
+    for name, meant_for in OPTIONS.items():
         default = inspect.signature(calibrate).parameters[name].default
-        if not {*its} & {*targets} and given[name] is not default and given[name] != default:
-            raise UserError(f"{name} is for {' or '.join(its)}, not for {targets[0]}; leave it out")
+        if not {*meant_for} & {*targets} and given[name] is not default and given[name] != default:
+            raise UserError(f"{name} is for {' or '.join(meant_for)}, not for {targets[0]}; leave it out")
     for name, choices in (("rule", ("best", "published", "precision")), ("loss", ("wrong", "brier"))):
         word_of(name, given[name], choices, name)
     flag("per_class", given["per_class"])

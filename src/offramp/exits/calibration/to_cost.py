@@ -170,7 +170,7 @@ def _on_a_curve(
     *,
     per_class: bool,
 ) -> tuple[Policy, dict[str, Any]]:
-    """The policy of a rule other than the best, next below a limit on its curve, and that point's name."""
+    """A policy by the published thresholds or by a precision, next below a limit, and what its file notes."""
     if rule == "published":
         found = published_within(recorded, reading, costs, limit)
         if found is not None:
