@@ -18,6 +18,7 @@ import argparse
 import dataclasses
 import json
 import statistics
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,16 +112,26 @@ def measure(
     device: str,
     limit: Callable[[Router, Tensor, Clock], float] = limit,
 ) -> dict[str, float]:
-    """Mean seconds of a batch by variant, and at the limit: of each batch the median of the rounds."""
+    """Mean seconds of a batch by variant, and at the limit: of each batch the median of the rounds.
+
+    Each round begins with another variant: what ran before decides what is in the processor's caches.
+    """
     clock = Clock(device)
+
+    def seconds(name: str, x: Tensor) -> float:
+        if name == "limit":
+            return limit(router, x, clock)
+        return clock.seconds(lambda: variants[name](x))
+
     times: dict[str, list[list[float]]] = {name: [[] for _ in batches] for name in [*variants, "limit"]}
     for predict in variants.values():
         predict(batches[0])
+    turns = deque(times)
     for _ in range(rounds):
         for b, x in enumerate(batches):
-            for name, predict in variants.items():
-                times[name][b].append(clock.seconds(lambda predict=predict, x=x: predict(x)))
-            times["limit"][b].append(limit(router, x, clock))
+            for name in turns:
+                times[name][b].append(seconds(name, x))
+        turns.rotate(-1)
     return {name: statistics.mean(map(statistics.median, each)) for name, each in times.items()}
 
 

@@ -41,7 +41,7 @@ class Inputs:
         like = net.sample(1)
         self._form = _form(like)
         self._leaves = pytree.tree_leaves(like)
-        self._only = like if isinstance(like, Tensor) else None
+        self._kind = _kind(like) if isinstance(like, Tensor) else None
         self._example = net.example  # where there is one, as of texts, sizes may vary
 
     def read(self, x: Any) -> Input:
@@ -50,8 +50,7 @@ class Inputs:
         Raises:
             UserError: It holds none, or is of another form, shape, dtype or device.
         """
-        like = self._only
-        if isinstance(x, Tensor) and like is not None and _alike(x, like) and len(x):  # as it mostly is
+        if isinstance(x, Tensor) and _kind(x) == self._kind and len(x):  # as it mostly is
             return Input(x, len(x), counted=True)
         x = named_inputs(x, self._example)
         if _form(x) != self._form:
@@ -84,9 +83,9 @@ class Inputs:
             raise UserError(f"the net is on {like.device}, the inputs on {x.device}; move one of them")
 
 
-def _alike(x: Tensor, like: Tensor) -> bool:
-    """Whether two Tensors differ in the number of samples alone."""
-    return x.shape[1:] == like.shape[1:] and x.dtype == like.dtype and x.device == like.device
+def _kind(x: Tensor) -> tuple[Any, ...]:
+    """What Tensors that differ in the number of samples alone have in common."""
+    return x.shape[1:], x.dtype, x.device
 
 
 def _form(x: Any) -> str:

@@ -66,7 +66,8 @@ class Router:
         self.policy = policy
         self._net = InferenceNet(net, policy, compile=compile)
         self._inputs = Inputs(net)
-        self._pace = Pace([step.cost for step in self._net.steps])
+        costs = [step.cost for step in self._net.steps]
+        self._pace, self._counted = Pace(costs), None not in costs
 
     def __call__(self, x: Any) -> Answer:
         """Predict the class of every sample, each at the first exit that is sure of it.
@@ -118,7 +119,7 @@ class Router:
                 rows = Rows.staying(leaves)
                 flow, present = self._net.take(flow, rows, step, x), staying
                 departures.go_on(rows)
-        return departures.answer(steps, counted=counted)
+        return departures.answer(steps, counted=counted and self._counted)
 
 
 def _now() -> float:
@@ -164,26 +165,26 @@ class _Departures:
 
         Args:
             steps: The net's.
-            counted: Whether the samples are of the size for which operations were counted.
+            counted: Whether the operations were counted, for samples of this size.
 
         Raises:
             UserError: A confidence is not a number.
         """
-        *_, (confidence, prediction, _) = self._readings
-        known = counted and None not in (step.cost for step in steps)
-        told = [
-            self._rows,
-            [steps[number].gate.exit for number in self._steps],
-            [steps[number].cost if known else 0 for number in self._steps],
-        ]
-        rows, exits, costs = sent(told, prediction.device)
-        if len(prediction) < len(self._rows):
+        confidence, prediction, _ = self._readings[-1]
+        if len(prediction) == len(self._rows):  # all have left together
+            step = steps[self._steps[0]]
+            exits = torch.full_like(prediction, step.gate.exit)
+            costs = None if step.cost is None else torch.full_like(prediction, step.cost)
+        else:
+            at = [steps[number] for number in self._steps]
+            told = [self._rows, [step.gate.exit for step in at], [step.cost or 0 for step in at]]
+            rows, exits, costs = sent(told, prediction.device)
             confidence = torch.cat([reading.confidence for reading in self._readings])[rows]
             prediction = torch.cat([reading.prediction for reading in self._readings])[rows]
-        if math.isnan(confidence.min()):  # in place of the wait at the last exit, where all leave
-            broken = int(confidence.isnan().int().argmax())
+        broken = [*map(math.isnan, confidence.tolist())]  # in place of the wait at the last exit
+        if True in broken:
             raise UserError(
-                f"the logits of sample {broken} are not numbers; "
+                f"the logits of sample {broken.index(True)} are not numbers; "
                 "look for NaN or infinity in the inputs and the weights"
             )
-        return Answer(prediction, exits, confidence, costs if known else None)
+        return Answer(prediction, exits, confidence, costs if counted else None)

@@ -29,11 +29,12 @@ class Segment(nn.Module):
         self.stages = nn.ModuleList(stages)
         self.heads = nn.ModuleList(heads)  # type: ignore[arg-type]  # None is allowed and skipped by torch
         self.exit = exit
+        self._reads = [head is not None and reads_previous(head) for head in heads]
 
     @property
     def reads_previous(self) -> bool:
         """Whether its first head reads what the one before it hands on."""
-        return self.heads[0] is not None and reads_previous(self.heads[0])
+        return self._reads[0]
 
     def forward(self, x: Any, previous: Tensor | None) -> tuple[Any, Tensor, Tensor]:
         """The last stage's feature, its exit's logits, and what the head behind it reads.
@@ -43,10 +44,10 @@ class Segment(nn.Module):
             previous: What the head before has handed on, None at the first.
         """
         logits: Tensor | None = None
-        for stage, head in zip(self.stages, self.heads, strict=True):
+        for stage, head, reads in zip(self.stages, self.heads, self._reads, strict=True):
             x = stage(x)
             if head is not None:
-                logits, previous = handed_on(head(x, previous) if reads_previous(head) else head(x))
+                logits, previous = handed_on(head(x, previous) if reads else head(x))
         assert logits is not None and previous is not None  # the last head has run
         return x, logits, previous
 
