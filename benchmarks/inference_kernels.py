@@ -70,6 +70,12 @@ PAIRS: dict[str, Callable[[], Pair]] = {
     "max pooling of 2x2, 64 channels of 32x32, 64 samples": lambda: folded(
         nn.MaxPool2d(2), images(64, 64, 32)
     ),
+    "average over maps, 64 channels of 32x32, 64 samples": lambda: folded(
+        nn.AdaptiveAvgPool2d(1), images(64, 64, 32)
+    ),
+    "average over maps, 512 channels of 4x4, 6 samples": lambda: folded(
+        nn.AdaptiveAvgPool2d(1), images(6, 512, 4)
+    ),
     "ReLU and batch norm, 64 channels of 32x32, 64 samples": normed,
 }
 

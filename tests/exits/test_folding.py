@@ -251,6 +251,22 @@ def test_pairwise_max_pooling(size, memory_format):
     assert torch.equal(module[0](x).nan_to_num(7.0), original[0](x).nan_to_num(7.0))
 
 
+@pytest.mark.parametrize("size", [(5, 4), (1, 1), (3, 7)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@torch.no_grad()
+def test_average_pooling_over_whole_maps(size, memory_format):
+    module = nn.Sequential(nn.AdaptiveAvgPool2d((1, 1)), nn.AdaptiveAvgPool2d((1, None)))
+    fold(module, torch.randn(2, 4, 6, 6).contiguous(memory_format=memory_format))
+    assert [type(layer) is nn.AdaptiveAvgPool2d for layer in module] == [False, True]
+    x = torch.randn(3, 4, *size, dtype=torch.float64).contiguous(memory_format=memory_format)
+    pooled = module[0](x)
+    assert pooled.shape == (3, 4, 1, 1)
+    # sums of at most 21 numbers below 5 in any order
+    torch.testing.assert_close(pooled[..., 0, 0], torch.einsum("nchw->nc", x) / (size[0] * size[1]))
+    single = module[0](x[0])  # without a batch, as torch's layer takes it
+    torch.testing.assert_close(single, pooled[0])
+
+
 @torch.no_grad()
 def test_what_cannot_be_packed_stays():
     for layer in (conv(padding_mode="reflect"), nn.Conv2d(3, 4, 3, padding="same"), Scaled(3, 4, 3)):

@@ -17,7 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 from torch.utils import _pytree as pytree
 
 from offramp.exits._packing import pack
-from offramp.exits._pooling import pool_pairwise
+from offramp.exits._pooling import replace_pooling
 from offramp.exits._readers import single_readers, watched
 from offramp.exits._replacing import replace
 
@@ -51,7 +51,7 @@ def fold(module: nn.Module, *inputs: Any, eager: bool = True) -> None:
         if layer in readers:
             undo += _fold_behind(module, layer, readers, eager)
     if eager and _on_cpu(before):
-        undo += [*pack(module), *pool_pairwise(module)]
+        undo += [*pack(module), *replace_pooling(module)]
     if undo and not _gives(module, inputs, before):
         for step in reversed(undo):
             step()
