@@ -11,6 +11,7 @@ from torch import nn
 
 from offramp import Recipe, UserError, fit
 from offramp.methods import METHODS, method
+from offramp.methods.loops.staged import DRMGF
 from offramp.methods.regimes.disjoint import Disjoint
 from offramp.methods.regimes.mixed import Mixed
 from offramp.nets import MultiExitNet
@@ -116,6 +117,20 @@ def test_forks_cut_in_the_second_period_alone(monkeypatch):
     cut = states(monkeypatch, three_exits(), "mixed+dfs", RECIPE)
     assert_equal(cut[2], plain[2])
     assert moved(cut[3], plain[3])
+
+
+def test_a_loop_counts_the_epochs_of_its_period(monkeypatch):
+    """Two of six epochs are the backbone's: DR-MGF asks by its own four which of them are gated."""
+    asked = set()
+
+    def gated_in(self, epoch, epochs):
+        asked.add((epoch, epochs))
+        return False
+
+    monkeypatch.setattr(DRMGF, "gated_in", gated_in)
+    recipe = RECIPE.replace(epochs=6, backbone_share=1 / 3)
+    fit(three_exits(), tiny_data(), "mixed+dr-mgf", recipe, quiet=True)
+    assert asked == {(epoch, 4) for epoch in range(4)}
 
 
 @pytest.mark.parametrize(("name", "trained"), [("mixed", "heads.2"), ("branch-wise", "heads.0")])
