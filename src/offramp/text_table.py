@@ -36,10 +36,12 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int =
 def folded(header: Sequence[str], rows: Sequence[Sequence[str]], *, width: int = WIDTH) -> str:
     """A table; where it is too wide, several under each other, each with the first column again.
 
-    Columns whose headers have the same first line stay together where a page is wide enough for them. A row
-    is left out where it has nothing to say.
+    Columns whose headers have the same first line stay together where a page is wide enough for them. A
+    column that has nothing to say is left out, and so is a row of a page.
     """
-    table = [list(header), *map(list, rows)]
+    told = [at for at in range(len(header)) if not at or any(row[at] for row in rows)]
+    header, rows = [header[at] for at in told], [[row[at] for at in told] for row in rows]
+    table = [header, *rows]
     widths = [
         max(len(part) for row in table for part in row[at].split("\n")) + 2 for at in range(len(header))
     ]

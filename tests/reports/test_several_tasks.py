@@ -146,6 +146,9 @@ def test_a_baseline_of_0_has_no_delta_m_and_the_rest_stands(make, tmp_path):
     (note,) = [note for note in comparison.notes if "delta-m" in note]
     assert note == "no delta-m: joint has class top-1 % of 0, to which no change is relative"
     assert "+1.00" in comparison.table()
+    headers = [line for line in comparison.table().splitlines() if line.startswith("method ")]
+    assert [line.split()[1:3] for line in headers] == 2 * [["top-1", "%"]] + [["seeds", "s/epoch"]]
+    assert not any("delta-m" in line for line in headers)  # no column without a number
     plot(comparison, tmp_path / "picture.png")
 
 
