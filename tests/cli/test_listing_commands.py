@@ -49,7 +49,6 @@ def test_methods_explain_what_they_need_and_which_to_try_first(offramp):
         legend.index(name)
         for name in (
             "joint first",
-            "shallow-kd: start here",
             "separate beside",
             "Then dfs",
             "cagrad or nash-mtl",

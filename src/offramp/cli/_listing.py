@@ -27,13 +27,12 @@ What a method needs of a step:
 
 Which to try first:
   joint first: one pass, no setting, and what every other method is compared with.
-  shallow-kd: start here if you train for long. Its passes are joint's; after 100 epochs it was above joint at
-  every exit, by 0.66 points on average over five seeds (results/hunt: one net, one set of images).
   separate beside it, as a yardstick: what each exit reaches where it shares nothing.
   Then dfs, whose passes are joint's; then cagrad or nash-mtl, whose steps took 2.5 to 2.8 of joint's.
   None promises a gain: in results/methods (vgg7, six exits, few epochs) no method on one shared net gained
-  over joint on average over the exits, beyond its spread over the seeds. docs/which_method.md says which
-  exits each one favours."""
+  over joint on average over the exits, beyond its spread over the seeds, and a search for one that is above
+  joint at every exit after 100 epochs (results/hunt) found none that fresh seeds confirm.
+  docs/which_method.md says which exits each one favours."""
 
 
 HEADS = """\
