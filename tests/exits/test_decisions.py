@@ -2,19 +2,15 @@
 
 import pytest
 import torch
-from test_router import CLASSES, Refining, build, head, images
+from test_router import CLASSES, ENSEMBLE, Refining, build, head, images
 
 from offramp.errors import UserError
-from offramp.exits import Ensemble, ExitLogits, PathCosts, Policy, Router, decide
+from offramp.exits import ExitLogits, PathCosts, Policy, Router, decide
 from offramp.exits._gate import Gate
 from offramp.exits.confidence import Reading
 from offramp.exits.leaving import leaves, threshold_rows
 
 LABELS = torch.arange(33) % CLASSES
-WEIGHTS = Ensemble(
-    tuple(tuple((1 + j) / (1 + k) for j in range(4)) for k in range(4)),
-    tuple(tuple(0.1 * (k - c) for c in range(CLASSES)) for k in range(4)),
-)
 
 
 @pytest.mark.parametrize(
@@ -25,8 +21,8 @@ WEIGHTS = Ensemble(
         Policy((0.8, (0.5, 0.9, 0.4, 0.7, 0.6), None), "margin"),
         Policy((0.8, 0.6, 0.5), "entropy"),
         Policy((2, None, 2), "patience"),
-        Policy((0.7, 0.6, 0.6), "ensemble", ensemble=WEIGHTS),
-        Policy((None, 0.6, 0.6), "ensemble", ensemble=WEIGHTS),
+        Policy((0.7, 0.6, 0.6), "ensemble", ensemble=ENSEMBLE),
+        Policy((None, 0.6, 0.6), "ensemble", ensemble=ENSEMBLE),
         Policy.full(4),
     ],
 )

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import offramp
 from offramp.errors import UserError
-from offramp.exits import PathCosts, Policy, Router
+from offramp.exits import Ensemble, PathCosts, Policy, Router
 from offramp.exits._compiled import bucket, compiled
 from offramp.exits.rows import Move, Rows, take
 from offramp.nets import MultiExitNet
@@ -76,9 +76,15 @@ def by_hand(
     with torch.no_grad():
         outputs = copy.deepcopy(net).eval()(x)
     for n in range(len(x) if samples is None else samples):
-        agreeing, before = 0, None
+        agreeing, before, said = 0, None, {}
         for k in policy.evaluated:
             z = [v / policy.temperatures[k - 1] for v in outputs[k - 1][n].tolist()]
+            if policy.ensemble is not None:  # log b_k + sum over j of w_kj log p_j, not yet normalised
+                said[k], weights = z, policy.ensemble.weights[k - 1]
+                z = [*policy.ensemble.log_bias[k - 1]]
+                for j, logits in said.items():
+                    log_total = math.log(sum(math.exp(v) for v in logits))
+                    z = [v + weights[j - 1] * (w - log_total) for v, w in zip(z, logits, strict=True)]
             total = sum(math.exp(v) for v in z)
             p = sorted((math.exp(v) / total for v in z), reverse=True)
             best = z.index(max(z))
@@ -88,6 +94,7 @@ def by_hand(
                 "margin": p[0] - p[1],
                 "entropy": 1 + sum(v * math.log(v) for v in p if v > 0) / math.log(len(p)),
                 "patience": float(agreeing),
+                "ensemble": p[0],
             }[policy.confidence]
             threshold = None if k == net.num_exits else policy.thresholds[k - 1]
             if isinstance(threshold, tuple):
@@ -98,21 +105,48 @@ def by_hand(
     return answers
 
 
-THRESHOLDS = {"max-softmax": (0.8, 0.66, 0.65), "margin": (0.8, 0.6, 0.5), "entropy": (0.8, 0.6, 0.5)}
+THRESHOLDS = {
+    "max-softmax": (0.8, 0.66, 0.65),
+    "margin": (0.8, 0.6, 0.5),
+    "entropy": (0.8, 0.6, 0.5),
+    "patience": (3, 2, 2),
+    "ensemble": (0.7, 0.6, 0.6),
+}
+ENSEMBLE = Ensemble(
+    [[(1 + j) / (1 + k) for j in range(4)] for k in range(4)],
+    [[0.1 * (k - c) for c in range(CLASSES)] for k in range(4)],
+)
 
 
 @pytest.mark.parametrize("temperatures", [(), (0.5, 2.0, 1.5, 3.0)])
-@pytest.mark.parametrize("confidence", [*THRESHOLDS, "patience"])
+@pytest.mark.parametrize("confidence", THRESHOLDS)
 @pytest.mark.parametrize("n", [1, 2, 33])
 def test_every_sample_gets_the_answer_of_the_first_exit_that_is_sure(confidence, temperatures, n):
     net = build()
-    policy = Policy(THRESHOLDS.get(confidence, (3, 2, 2)), confidence, temperatures)
+    ensemble = ENSEMBLE if confidence == "ensemble" else None
+    policy = Policy(THRESHOLDS[confidence], confidence, temperatures, ensemble)
     answer = Router(net, policy)(images(n))
     expected = by_hand(net, policy, images(n))
     assert [*zip(answer.prediction.tolist(), answer.exit.tolist(), strict=True)] == [e[:2] for e in expected]
     torch.testing.assert_close(answer.confidence.double(), torch.tensor([e[2] for e in expected]).double())
     if n > 2:
         assert len(set(answer.exit.tolist())) > 1
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Policy((3, 3, 3), "patience"),  # a longer row of agreeing exits than two
+        Policy((9, 2, 3), "patience"),
+        Policy((0.7, None, 0.6), "ensemble", ensemble=ENSEMBLE),
+    ],
+)
+def test_what_the_exits_before_have_said_counts(policy):
+    net, x = build(), images(33, seed=3)
+    answer, expected = Router(net, policy)(x), by_hand(net, policy, x)
+    assert [*zip(answer.prediction.tolist(), answer.exit.tolist(), strict=True)] == [e[:2] for e in expected]
+    torch.testing.assert_close(answer.confidence.double(), torch.tensor([e[2] for e in expected]).double())
+    assert len(set(answer.exit.tolist())) > 1
 
 
 @pytest.mark.parametrize("thresholds", [(0.9, None, 0.7), (None, 0.6, None), (None, None, None), (0, 0, 0)])

@@ -2,11 +2,15 @@
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import offramp_runtime
 import pytest
 from offramp_runtime import InputError
+from offramp_runtime._queueing import Pace
+from offramp_runtime._route import route
+from offramp_runtime._stages import Passage
 from tiny_bundles import CLASSES, SIZE, ImageNet, expected, softmax, write_bundle
 
 
@@ -48,8 +52,11 @@ def test_thresholds_may_be_one_for_each_class(tmp_path):
     net = ImageNet()
     per_class = [0.4, 0.5, 0.6, 0.7]
     model = offramp_runtime.load(write_bundle(tmp_path / "bundle", net, [per_class, 0.55]))
-    x = np.random.default_rng(2).integers(0, 256, (40, 3, SIZE, SIZE), dtype=np.uint8)
+    draws = np.random.default_rng(2)
+    colours, noise = draws.integers(0, 224, (40, 3, 1, 1)), draws.integers(0, 32, (40, 3, SIZE, SIZE))
+    x = (colours + noise).astype(np.uint8)
     probabilities = softmax(net.logits(x))
+    assert len({*probabilities[0].argmax(-1)}) > 1
     for answer in (model.predict(x), model.anytime(x, 1000.0)):
         check(answer, probabilities, [per_class, 0.55])
     with model.stream() as stream:
@@ -58,6 +65,9 @@ def test_thresholds_may_be_one_for_each_class(tmp_path):
     check(model.predict(x, thresholds=[0.5, 0.6]), probabilities, [0.5, 0.6])
     own = np.random.default_rng(3).uniform(0.4, 0.7, (2, len(CLASSES)))
     check(model.predict(x, thresholds=own), probabilities, own.astype(np.float32).tolist())
+    for image in x:
+        step, limit = model.walk(image)[0]
+        assert limit == np.float32(per_class[step.prediction])
 
 
 def test_no_time_is_time_for_the_first_exit(case):
@@ -65,6 +75,39 @@ def test_no_time_is_time_for_the_first_exit(case):
     answer = case.model.anytime(x, 0)
     assert {*answer.exit.tolist()} == {1}
     np.testing.assert_allclose(answer.probabilities, softmax(case.net.logits(x))[0], atol=1e-5)
+
+
+class Slow:
+    """A stage of a model that takes seconds for each sample, told apart by when they are sure."""
+
+    def __init__(self, exit, seconds, clock):
+        self.exit, self.seconds, self.clock = exit, seconds, clock
+
+    def run(self, arrays, samples):
+        self.clock[0] += self.seconds * samples
+        shares = np.full((samples, 2), self.exit / 10, np.float32)
+        return Passage(shares, np.zeros(samples, int), shares[:, 0], arrays)
+
+    def leaving(self, passage):
+        return passage.carried[0] <= self.exit
+
+    def rows(self, carried, rows):
+        return [array[rows] for array in carried]
+
+
+@pytest.mark.parametrize(
+    ("end", "last"), [(0, 1), (11.1, 1), (11.3, 2), (19.5, 2), (19.7, 3), (math.inf, 3)]
+)  # 4 + 1.2 x 6 seconds, and 4 + 6 + 1.2 x 8: what has run, and what comes by its time and a fifth more
+def test_what_does_not_fit_before_the_deadline_is_left_out(end, last, monkeypatch):
+    clock, pace, sure_at = [0.0], Pace([1, 3, 7]), np.array([3, 1, 3, 2])
+    monkeypatch.setattr("offramp_runtime._route.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    stages = [Slow(exit, seconds, clock) for exit, seconds in enumerate((1, 2, 4), start=1)]
+    for until in (math.inf, end):
+        clock[0] = 0.0
+        found = route(stages, [sure_at], 2, until, pace)
+    assert found.exit.tolist() == np.minimum(sure_at, last).tolist()
+    np.testing.assert_allclose(found.confidence, found.exit / 10)
+    assert clock[0] == [4, 10, 18][last - 1]
 
 
 def test_a_walk_passes_every_exit_up_to_the_one_that_answers(case):
