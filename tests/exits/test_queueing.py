@@ -80,6 +80,7 @@ def test_a_step_that_took_long_once_is_expected_to_be_quick_again_after_a_minute
     assert pace.expect(1, 4) == pytest.approx(1.2 * 0.01 * 20 / 10)  # by its operations
     pace.note(1, 4, 5.0)  # the machine stood still
     assert pace.expect(1, 4) == pace.expect(1, 2) == pytest.approx(1.2 * 5.0)
+    assert pace.expect(1, 6) == pytest.approx(1.2 * 5.0 * 6 / 4)
     now += 59  # it has not run since, as it does not fit into any deadline
     pace.note(0, 4, 0.02)
     assert pace.expect(1, 4) == pytest.approx(1.2 * 5.0)

@@ -93,6 +93,18 @@ def test_under_load_batches_are_full():
     assert [set(stage.batches) for stage in s.stages] == [{4}, {4}, {4}]
 
 
+def test_the_first_that_waits_in_a_buffer_tells_how_long_it_has_waited():
+    s = Stepped(max_batch=3, max_wait=1.0)
+    s.admit(request(sample(3)))
+    assert s.turn() == 1
+    s.now = 0.9
+    s.admit(*(request(sample(leaves)) for leaves in (3, 1, 1)))
+    assert s.turn() == 1  # full; of it one waits behind the first one
+    s.now = 1.1
+    s.admit(*(request(sample(1)) for _ in range(3)))
+    assert s.turn() == 2  # the one has waited for 1.1 seconds, the other for 0.2
+
+
 def test_a_rare_kind_does_not_starve_behind_a_common_one():
     s = Stepped(max_batch=2, max_wait=1.0)
     rare = request(sample(1), kind=type(request(sample()).kind)(request(sample()).kind.form))

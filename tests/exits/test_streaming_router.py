@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import gc
+import math
 import os
 import queue
 import random
@@ -107,6 +108,14 @@ def test_thousands_of_requests_of_many_clients_in_a_random_mix():
         for row, answer in right[kind]:
             assert answer.exit == min(int(own[0].exit[row]), last)
             assert answer.cost == costs[answer.exit - 1] <= options[kind]["budget"]
+
+
+def test_a_threshold_of_its_own_is_reached_by_a_confidence_that_is_equal():
+    x = images(1)[0]
+    with StreamingRouter(build(), Policy((2, 2, 2))) as router:
+        sure = router.submit(x, threshold=0).result(SOON).confidence
+        exits = [router.submit(x, threshold=t).result(SOON).exit for t in (sure, math.nextafter(sure, 1))]
+    assert exits[0] == 1 < exits[1]
 
 
 class Words(nn.Module):

@@ -65,7 +65,7 @@ def test_a_request_may_have_a_threshold_and_a_budget_of_its_own(images):
     samples = images.each(images.samples(12))
     with images.model.stream() as stream:
         never = [stream.submit(x, threshold=2.0) for x in samples]
-        cheap = [stream.submit(x, threshold=2.0, budget=250) for x in samples]
+        cheap = [stream.submit(x, threshold=2.0, budget=200 + 99 * (n % 2)) for n, x in enumerate(samples)]
         first = [stream.submit(x, threshold=0.0) for x in samples]
         assert {future.result().exit for future in never} == {3}
         assert {(future.result().exit, future.result().cost) for future in cheap} == {(2, 200)}
