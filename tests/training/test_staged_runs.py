@@ -24,7 +24,8 @@ OPTIONS = [
     ("dr-mgf", {"fusion_fraction": 0.6, "merge": True, "sign": "softplus", "affine": "mean"}),
     ("dr-mgf-paper", {"init": "kaiming-apart", "pointwise": True}),
     ("dr-mgf-nyu", {"optimizers": "shared", "statistics": "carried", "official_quirks": True}),
-    ("meta-gf", {"granularity": "tensor", "frozen": True}),
+    ("dr-mgf-chained", {}),
+    ("meta-gf", {"granularity": "tensor", "frozen": True, "start": "carried"}),
 ]
 
 
@@ -150,6 +151,10 @@ def test_a_loss_that_is_not_finite_names_its_part(tmp_path, part):
         ({"gate": "any"}, "gate is 'any', must be own or mixed"),
         ({"auxiliary": -1}, "auxiliary is -1, must be a number from 0 to 1e30"),
         ({"stage_fraction": 0}, "stage_fraction is 0, must be a number above 0 and up to 1"),
+        ({"stage_fraction": "0/K"}, "must be a number above 0 and up to 1, or one over K, as '2/K'"),
+        ({"stage_fraction": "2"}, "must be a number above 0 and up to 1, or one over K, as '2/K'"),
+        ({"stage_fraction": "3/K"}, "stage_fraction=3/K is more than all images for each of 2 outputs; give"),
+        ({"start": "warm"}, "start is 'warm', must be common or carried"),
         ({"stage_weights": [1, 0]}, "stage_weights are"),
         ({"stage_weights": 1}, "stage_weights are 1, must be"),
         ({"stage_weights": "equal"}, "stage_weights are 'equal', must be"),

@@ -89,6 +89,7 @@ EXPECTED = {
     "bdl-1": BDL_1,
     "bdl-2": FORWARD + 2 * sum(HEAD) + stages(3),  # of four blocks all windows start at the first
     "dr-avgf": K * JOINT + FORWARD,
+    "dr-mgf-chained": 2 * JOINT + FUSION,
 }
 
 

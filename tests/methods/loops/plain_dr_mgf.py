@@ -12,9 +12,13 @@ from torch.func import functional_call
 
 
 class PlainDRMGF:
-    def __init__(self, net, owners, *, nu, lr, momentum, decay, beta, penalty, routed, batches, count, rate):
+    """Chained: each stage goes on where the one before has ended, with one velocity for all."""
+
+    def __init__(
+        self, net, owners, *, nu, lr, momentum, decay, beta, penalty, routed, batches, count, rate, chained=0
+    ):
         self.net, self.owners = net, owners
-        self.rate = rate
+        self.rate, self.chained = rate, chained  # the batches of a chained stage
         self.lr, self.momentum, self.decay = lr, momentum, decay
         self.beta, self.penalty, self.routed = beta, penalty, routed
         self.batches, self.count = batches, count
@@ -56,14 +60,14 @@ class PlainDRMGF:
 
     def sgd(self, k, key, value, grad, decay):
         grad = grad + decay * value
-        old = self.velocity[k].get(key)
-        self.velocity[k][key] = grad if old is None else self.momentum * old + grad
-        return value - self.lr * self.velocity[k][key]
+        velocity = self.velocity[0 if self.chained else k]
+        velocity[key] = self.momentum * velocity[key] + grad if key in velocity else grad
+        return value - self.lr * velocity[key]
 
     def stage(self, k, epoch, start, buffers):
         w, nu = dict(start), self.nu | {k: dict(self.nu[k])}
         buffers = {n: b.clone() for n, b in buffers.items()}
-        for batch in self.batches(epoch, k, self.count):
+        for batch in self.batches(epoch, k, self.chained or self.count):
             images, targets = batch.inputs, batch.targets["label"]
             w = {n: t.detach().requires_grad_() for n, t in w.items()}
             nu[k] = {n: t.detach().requires_grad_() for n, t in nu[k].items()}
@@ -74,15 +78,16 @@ class PlainDRMGF:
             loss.backward()
             w = {n: self.sgd(k, n, t.detach(), t.grad, self.decay) for n, t in w.items()}
             if self.now_routed:
-                nu[k] = {n: self.sgd(k, ("nu", n), t.detach(), t.grad, 0.0) for n, t in nu[k].items()}
+                nu[k] = {n: self.sgd(k, ("nu", k, n), t.detach(), t.grad, 0.0) for n, t in nu[k].items()}
         final = {n: t.detach() for n, t in nu[k].items()}
-        return self.effective({n: t.detach() for n, t in w.items()}, k, nu | {k: final}), buffers, final
+        w = {n: t.detach() for n, t in w.items()}
+        return self.effective(w, k, nu | {k: final}), buffers, final, w
 
     def fused(self, states):
         found = {}
         for name, owners in self.owners.items():
             if len(owners) == 1:
-                found[name] = states[owners[0]][name]
+                found[name] = (self.last if self.chained else states[owners[0]])[name]
                 continue
             a = []
             for i, k in enumerate(owners):
@@ -113,7 +118,12 @@ class PlainDRMGF:
         self.now_routed = epoch < self.routed * epochs
         self.start = {n: p.detach().clone() for n, p in self.net.named_parameters()}
         buffers = {n: b.clone() for n, b in self.net.named_buffers()}
-        left = [self.stage(k, epoch, self.start, buffers) for k in range(self.tasks)]
+        left, self.last, statistics = [], self.start, buffers
+        for k in range(self.tasks):
+            *kept, w = self.stage(k, epoch, self.last, statistics)
+            left.append(kept)
+            if self.chained:
+                self.last, statistics = w, kept[1]
         states = [state for state, _, _ in left]
         self.nu = {k: nu for k, (_, _, nu) in enumerate(left)}
         running = {n: b.clone() for n, b in buffers.items()}  # a full pass forgets where they start

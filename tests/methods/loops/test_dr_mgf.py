@@ -33,11 +33,19 @@ def start_of(work):
 
 
 @pytest.mark.parametrize(
-    ("name", "rate", "beta"),
-    [("dr-mgf-published", 0.1, 0.4), ("dr-mgf-published", 0.1, 0.0), ("dr-mgf", 1e-4, 0.4)],
+    ("name", "rate", "beta", "chained"),
+    [
+        ("dr-mgf-published", 0.1, 0.4, 0),
+        ("dr-mgf-published", 0.1, 0.0, 0),
+        ("dr-mgf", 1e-4, 0.4, 0),
+        ("dr-mgf-chained", 1e-4, 0.4, 13),
+    ],
 )
-def test_two_epochs_equal_a_plain_reading_of_the_algorithm(name, rate, beta):
-    """The first epoch is routed, the second is not; 20 batches each, of 3 stages and the fusion."""
+def test_two_epochs_equal_a_plain_reading_of_the_algorithm(name, rate, beta, chained):
+    """The first epoch is routed, the second is not; 20 batches each, of 3 stages and the fusion.
+
+    Of chained stages each has two thirds of them.
+    """
     ours, theirs = tiny_net(), tiny_net()
     work = bench(ours, name, auxiliary=beta)
     plain = PlainDRMGF(
@@ -53,6 +61,7 @@ def test_two_epochs_equal_a_plain_reading_of_the_algorithm(name, rate, beta):
         batches=batches,
         count=20,
         rate=rate,
+        chained=chained,
     )
     theirs.train()
     before = {name: p.detach().clone() for name, p in ours.named_parameters()}

@@ -73,6 +73,11 @@ class BoundStagedLoop(BoundLoop):
         self.context, self.options, self.owners = context, options, owners
         self.mean, self.find_factors, self.importance = mean, factors, importance
         self.shared = mean.owners
+        weights = {name for name, _ in context.net.named_parameters()}
+        # tensors that an output's phase takes over from the one before, and those that stay so in the fusion
+        from_where = {name: options.start if name in weights else options.statistics for name in owners}
+        self.carried = {name for name, where in from_where.items() if where == "carried"}
+        self.left = (self.carried & weights) - self.shared.keys()
         _check(context, options, self.shared)
         outputs = list(range(len(context.tasks)))[:: -1 if options.deepest_first else 1]
         self.division = Division(outputs, context.fabric)
@@ -93,19 +98,18 @@ class BoundStagedLoop(BoundLoop):
             if self.importance is not None:
                 self.importance.fix_defaults()
         output = self._output(phase)
-        # outputs' phases do not depend on each other: what an objective remembers moves in the fusion only
+        # what an objective remembers moves in the fusion only, whatever the outputs' phases depend on
         self.context.bound.train(output is None)
         if output is None:
             self.division.agree_on_scale()
             self.division.gather(self.copies, self._owned(), self.importance)
-            self._put(self.start | self.copies.unfused(self.context.net, self.shared))
+            tensors = self.start | self.copies.unfused(self.context.net, self.shared)
+            self._put({name: tensor for name, tensor in tensors.items() if name not in self.left})
             self.fusion.begin()
         else:
             if self.division.together(output):
                 self.division.agree_on_scale()
-            parameters = dict(self.context.net.named_parameters())
-            carried = self.options.statistics == "carried"
-            self._put({n: t for n, t in self.start.items() if n in parameters or not carried})
+            self._put({name: tensor for name, tensor in self.start.items() if name not in self.carried})
             self.factors = self.find_factors(self.training, output, progress)
 
     def step(self, phase: int, batch: Batch, progress: Progress) -> Losses:
@@ -214,7 +218,8 @@ class BoundStagedLoop(BoundLoop):
 
 def _output_phase(output: int, outputs: int, options: StagedLoop) -> Phase:
     name = f"stage {output + 1}/{outputs}"  # the papers' word
-    return Phase(name, options.stage_fraction, draw=output, draws=outputs + 1, whole=True)
+    share = options.stage_runs.of(outputs) / outputs
+    return Phase(name, share, draw=output, draws=outputs + 1, whole=True)
 
 
 def _fusion_phase(outputs: int, options: StagedLoop) -> Phase:
@@ -231,6 +236,12 @@ def _check(context: LoopContext, options: StagedLoop, shared: Mapping[str, tuple
             "no two outputs of this net share a trainable parameter, so there is nothing to fuse; "
             "train it with the method joint"
         )
+    outputs = len(context.tasks)
+    if options.stage_runs.of(outputs) > outputs:
+        raise UserError(
+            f"stage_fraction={options.stage_fraction} is more than all images for each of {outputs} outputs; "
+            f"give at most {outputs}/K"
+        )
     if next(context.bound.parameters(), None) is not None:
         raise UserError(
             "this objective learns layers of its own, which stages from a common start would pull apart; "
@@ -239,5 +250,5 @@ def _check(context: LoopContext, options: StagedLoop, shared: Mapping[str, tuple
     if context.fabric.world_size > 1 and options.in_turn:
         raise UserError(
             "these stages go in turn and cannot be shared out; train in one process, "
-            "or give `gate='own', optimizers='per-task', statistics='common'`"
+            "or give `gate='own', optimizers='per-task', start='common', statistics='common'`"
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar
 
 from offramp.checks import choice, number, switch
 from offramp.methods.loops.loop import Loop
 from offramp.methods.loops.progress import Progress
-from offramp.methods.passes import K, Passes
+from offramp.methods.passes import K, Linear, Passes
 
 __all__ = ["StagedLoop"]
 
@@ -21,11 +22,15 @@ class StagedLoop(Loop):
 
     Attributes:
         lags: Whether the fused net is that of the last step but one.
-        stage_fraction: Fraction of the training images that the phase of each output sees.
+        stage_fraction: Fraction of the training images that the phase of each output sees; ``"2/K"``, or
+            another number over K: all phases together see the images so many times.
         fusion_fraction: Fraction that the fusion sees. Below 1, running statistics are averaged over the
             phase.
         optimizers: ``per-task`` or ``shared``: whether each output has an optimiser of its own, or one goes
             from phase to phase as in the authors' code, so that their order matters.
+        start: Where the weights of an output's phase start: ``common``, the net that the last fusion gave; or
+            ``carried`` from the phase before, so that the outputs' copies lie on one trajectory, at whose end
+            the weights of a single output are taken.
         statistics: Where the running statistics of an output's phase start: ``common``, or ``carried`` from
             the phase before as in the authors' code.
         merge: Take the mixture of the outputs' running statistics instead of those of the fused net.
@@ -45,9 +50,10 @@ class StagedLoop(Loop):
     own_backward: ClassVar[bool] = True
     staged: ClassVar[bool] = True
     lags: ClassVar[bool] = False
-    stage_fraction: float = 1.0
+    stage_fraction: float | str = 1.0
     fusion_fraction: float = 1.0
     optimizers: str = "per-task"
+    start: str = "common"
     statistics: str = "common"
     merge: bool = False
     deepest_first: bool = False
@@ -57,9 +63,12 @@ class StagedLoop(Loop):
     ema: float = 0.9
 
     def __post_init__(self) -> None:
-        for name in ("stage_fraction", "fusion_fraction"):
-            number(self, name, "above 0 and up to 1", lambda fraction: 0 < fraction <= 1)
+        if not self._stage_runs:
+            bounds = "above 0 and up to 1, or one over K, as '2/K'"
+            number(self, "stage_fraction", bounds, lambda fraction: 0 < fraction <= 1)
+        number(self, "fusion_fraction", "above 0 and up to 1", lambda fraction: 0 < fraction <= 1)
         choice(self, "optimizers", ("per-task", "shared"))
+        choice(self, "start", ("common", "carried"))
         choice(self, "statistics", ("common", "carried"))
         switch(self, "merge")
         switch(self, "deepest_first")
@@ -75,13 +84,24 @@ class StagedLoop(Loop):
 
     @property
     def passes(self) -> Passes:
-        both = self.stage_fraction * K + self.fusion_fraction
+        both = self.stage_runs + self.fusion_fraction
         return Passes(both, both)
+
+    @property
+    def stage_runs(self) -> Linear:
+        """How often all phases of outputs together see the training images."""
+        return 0 * K + self._stage_runs if self._stage_runs else self.stage_fraction * K  # type: ignore[operator]
+
+    @property
+    def _stage_runs(self) -> float:
+        """The number over K that is given as the fraction of a phase; 0: none is."""
+        given = re.fullmatch(r"(\d+(?:\.\d+)?)\s*/\s*K", str(self.stage_fraction))
+        return float(given[1]) if given else 0.0
 
     @property
     def in_turn(self) -> bool:
         """Whether an output's phase needs what the phase before it has left behind."""
-        return self.optimizers == "shared" or self.statistics == "carried"
+        return self.optimizers == "shared" or "carried" in (self.start, self.statistics)
 
     def gated_in(self, epoch: int, epochs: int) -> bool:
         """Whether the outputs' phases of an epoch train gated weights."""

@@ -26,7 +26,7 @@ from offramp.methods.loops.staged._options import StagedLoop
 from offramp.methods.loops.staged._output_training import OutputTraining
 from offramp.methods.loops.staged._scaled_units import scaled_units
 from offramp.methods.objectives.factors import Factors, check_factors, factors_of
-from offramp.methods.passes import K, Passes
+from offramp.methods.passes import Passes
 from offramp.nets.state_owners import owners_of_state
 from offramp.tasks import Normals
 
@@ -125,8 +125,7 @@ class DRMGF(StagedLoop):
     def passes(self) -> Passes:  # noqa: D102
         if self.learn != "nothing":
             return super().passes
-        outputs = self.stage_fraction * K
-        return Passes(outputs, outputs) + Passes(self.fusion_fraction, 0)
+        return Passes(self.stage_runs, self.stage_runs) + Passes(self.fusion_fraction, 0)
 
     def gated_in(self, epoch: int, epochs: int) -> bool:  # noqa: D102
         return epoch < self.routed_share * epochs
