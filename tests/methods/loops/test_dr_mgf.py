@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+from types import SimpleNamespace
+
 import pytest
 import torch
 from context_cases import RECIPE, batches, bench, run_epoch, tiny_net
 from plain_dr_mgf import PlainDRMGF
 from torch import nn
 
+from offramp import UserError
 from offramp.methods.loops.staged._copies import Copies
 from offramp.methods.loops.staged._functions import gated, weighted_mean
 
@@ -70,6 +74,18 @@ def test_two_epochs_equal_a_plain_reading_of_the_algorithm(name, rate, beta, cha
         plain.epoch(epoch, 2)
         torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=1e-8)
     assert all((p - before[name]).abs().max() > 1e-3 for name, p in ours.named_parameters() if p.dim() > 1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"gate": "mixed"}, {"optimizers": "shared"}, {"start": "carried"}, {"statistics": "carried"}],
+    ids=str,
+)
+def test_stages_that_go_in_turn_are_refused_to_several_processes(options):
+    work = bench(tiny_net(), **options)
+    two = SimpleNamespace(world_size=2, setup_optimizers=lambda optimizer: optimizer)
+    with pytest.raises(UserError, match="go in turn and cannot be shared out"):
+        work.options.bind(dataclasses.replace(work.context, fabric=two))
 
 
 def test_what_comes_out_is_the_plain_net():
