@@ -52,6 +52,7 @@ def test_methods_explain_what_they_need_and_which_to_try_first(offramp):
             "separate beside",
             "Then dfs",
             "cagrad or nash-mtl",
+            "dr-mgf-chained: start here",
         )
     ]
     assert order == sorted(order)
