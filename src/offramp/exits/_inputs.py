@@ -84,7 +84,7 @@ class Inputs:
 
 
 def _kind(x: Tensor) -> tuple[Any, ...]:
-    """What Tensors that differ in the number of samples alone have in common."""
+    """Shape of a sample, dtype and device."""
     return x.shape[1:], x.dtype, x.device
 
 

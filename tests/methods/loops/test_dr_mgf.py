@@ -88,6 +88,13 @@ def test_stages_that_go_in_turn_are_refused_to_several_processes(options):
         work.options.bind(dataclasses.replace(work.context, fabric=two))
 
 
+@pytest.mark.parametrize(("given", "share"), [(0.1, 0.1), (0.7, 0.7), ("2/K", 2 / 3), ("3/K", 1.0)])
+def test_a_stage_has_the_share_that_is_given(given, share):
+    """To the last bit: 0.1 of 25 steps rounds to 2, and 0.1 x 3 / 3 of them to 3."""
+    work = bench(tiny_net(), stage_fraction=given)
+    assert [phase.share for phase in work.phases] == [share, share, share, 1.0]
+
+
 def test_what_comes_out_is_the_plain_net():
     net, plain = tiny_net(), tiny_net()
     run_epoch(bench(net), 0, 2)

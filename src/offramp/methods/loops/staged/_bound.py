@@ -2,7 +2,8 @@
 
 DR-MGF, Algorithm 1. The phase of an output trains a copy of the net on this output's loss first, with the
 others as auxiliary losses. The fusion trains nothing but the weights of the mean that becomes the net. Given
-the common start no output's phase depends on another's, so that processes divide them.
+the common start no output's phase depends on another's, so that processes divide them; where something is
+carried from phase to phase instead, one process trains them all.
 """
 
 from __future__ import annotations
@@ -74,10 +75,10 @@ class BoundStagedLoop(BoundLoop):
         self.mean, self.find_factors, self.importance = mean, factors, importance
         self.shared = mean.owners
         weights = {name for name, _ in context.net.named_parameters()}
-        # tensors that an output's phase takes over from the one before, and those that stay so in the fusion
-        from_where = {name: options.start if name in weights else options.statistics for name in owners}
-        self.carried = {name for name, where in from_where.items() if where == "carried"}
-        self.left = (self.carried & weights) - self.shared.keys()
+        starts = {name: options.start if name in weights else options.statistics for name in owners}
+        # tensors that an output's phase takes over from the one before; of these, what the fusion does too
+        self.carried = {name for name, start in starts.items() if start == "carried"}
+        self.carried_on = (self.carried & weights) - self.shared.keys()
         _check(context, options, self.shared)
         outputs = list(range(len(context.tasks)))[:: -1 if options.deepest_first else 1]
         self.division = Division(outputs, context.fabric)
@@ -98,13 +99,13 @@ class BoundStagedLoop(BoundLoop):
             if self.importance is not None:
                 self.importance.fix_defaults()
         output = self._output(phase)
-        # what an objective remembers moves in the fusion only, whatever the outputs' phases depend on
+        # what an objective remembers moves in the fusion only: processes may have other outputs' phases each
         self.context.bound.train(output is None)
         if output is None:
             self.division.agree_on_scale()
             self.division.gather(self.copies, self._owned(), self.importance)
             tensors = self.start | self.copies.unfused(self.context.net, self.shared)
-            self._put({name: tensor for name, tensor in tensors.items() if name not in self.left})
+            self._put({name: tensor for name, tensor in tensors.items() if name not in self.carried_on})
             self.fusion.begin()
         else:
             if self.division.together(output):
@@ -218,8 +219,7 @@ class BoundStagedLoop(BoundLoop):
 
 def _output_phase(output: int, outputs: int, options: StagedLoop) -> Phase:
     name = f"stage {output + 1}/{outputs}"  # the papers' word
-    share = options.stage_runs.of(outputs) / outputs
-    return Phase(name, share, draw=output, draws=outputs + 1, whole=True)
+    return Phase(name, options.stage_share(outputs), draw=output, draws=outputs + 1, whole=True)
 
 
 def _fusion_phase(outputs: int, options: StagedLoop) -> Phase:
@@ -237,7 +237,7 @@ def _check(context: LoopContext, options: StagedLoop, shared: Mapping[str, tuple
             "train it with the method joint"
         )
     outputs = len(context.tasks)
-    if options.stage_runs.of(outputs) > outputs:
+    if options.stage_share(outputs) > 1:
         raise UserError(
             f"stage_fraction={options.stage_fraction} is more than all images for each of {outputs} outputs; "
             f"give at most {outputs}/K"

@@ -9,7 +9,7 @@ from typing import ClassVar
 from offramp.checks import choice, number, switch
 from offramp.methods.loops.loop import Loop
 from offramp.methods.loops.progress import Progress
-from offramp.methods.passes import K, Linear, Passes
+from offramp.methods.passes import Linear, Passes
 
 __all__ = ["StagedLoop"]
 
@@ -63,7 +63,7 @@ class StagedLoop(Loop):
     ema: float = 0.9
 
     def __post_init__(self) -> None:
-        if not self._stage_runs:
+        if not self._runs:
             bounds = "above 0 and up to 1, or one over K, as '2/K'"
             number(self, "stage_fraction", bounds, lambda fraction: 0 < fraction <= 1)
         number(self, "fusion_fraction", "above 0 and up to 1", lambda fraction: 0 < fraction <= 1)
@@ -89,11 +89,17 @@ class StagedLoop(Loop):
 
     @property
     def stage_runs(self) -> Linear:
-        """How often all phases of outputs together see the training images."""
-        return 0 * K + self._stage_runs if self._stage_runs else self.stage_fraction * K  # type: ignore[operator]
+        """How often the phases of all outputs together see the training images."""
+        runs = self._runs
+        return Linear(constant=runs) if runs else Linear(slope=self.stage_fraction)  # type: ignore[arg-type]
+
+    def stage_share(self, outputs: int) -> float:
+        """Fraction of the training images that the phase of each of so many outputs sees."""
+        runs = self._runs
+        return runs / outputs if runs else self.stage_fraction  # type: ignore[return-value]
 
     @property
-    def _stage_runs(self) -> float:
+    def _runs(self) -> float:
         """The number over K that is given as the fraction of a phase; 0: none is."""
         given = re.fullmatch(r"(\d+(?:\.\d+)?)\s*/\s*K", str(self.stage_fraction))
         return float(given[1]) if given else 0.0
