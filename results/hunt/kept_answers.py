@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 import offramp
-from offramp.data import Split, Target, TargetTensors
+from offramp.data import OpenedData, Split, Target, TargetTensors
 from offramp.data.image_data import ImageData
 from offramp.methods import Method
 from offramp.methods.objectives.objective import Objective
@@ -79,7 +79,7 @@ class _Kept(nn.Module):
         return losses
 
 
-def numbered(data: ImageData) -> ImageData:
+def numbered(data: OpenedData[Split]) -> ImageData:
     """The set, each image of which has its number as one more target."""
     kinds = {**data.targets, NUMBER: Target("values", size=1)}
 
