@@ -185,12 +185,20 @@ def test_all_policies_on_all_kinds_of_features(exported):
                 assert {*graph.run(["exit"], feed)[0]} == {exit if rows.size else policy.num_exits}, kind
 
 
+def branches(graph: onnx.GraphProto) -> int:
+    """How many branches a graph has, those within branches too."""
+    within = [each.g for node in graph.node for each in node.attribute if each.name == "then_branch"]
+    return len(within) + sum(map(branches, within))
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("compacted", [*itertools.product([False, True], repeat=3)])
 def test_samples_that_run_along_keep_their_answers(parts, compacted):
     """Whether they are taken out or not changes no answer: neither within a batch, nor at its ends."""
     joined = JoinedNet([ModelInput("inputs", "float32", (3, SIDE, SIDE))], parts, Policy([0.5] * 3))
-    out, along = (session(whole_graph(joined, each)) for each in ((), compacted))
+    models = [whole_graph(joined, each) for each in ((), compacted)]
+    assert [branches(model.graph) for model in models] == [3, sum(compacted)]
+    out, along = map(session, models)
     x = torch.randn(24, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)).numpy()
     taken = set()
     for thresholds in ([0.3, 0.35, 0.4], [0.4, 0.3, 0.5], [9, 0.3, 9], [-1, 9, 9], [9, 9, -1], [9, 9, 9]):

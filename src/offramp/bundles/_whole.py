@@ -23,8 +23,9 @@ def whole_graph(net: JoinedNet, compacted: Sequence[bool] = ()) -> ModelProto:
     """One graph, in which samples that leave are taken out and the others go on.
 
     It reads the inputs and ``thresholds``, and gives ``probabilities``, ``exit`` and ``confidence``, in the
-    order of the samples. What follows an exit is a branch, which runs if any sample stays; of many exits only
-    each second or third has one, and samples that leave at the others run along to it.
+    order of the samples. What follows an exit at which samples are taken out is a branch, which runs if any
+    sample stays; of many exits only each second or third has one, and samples that leave at the others run
+    along to it.
 
     Args:
         net: The net.
@@ -40,7 +41,7 @@ def whole_graph(net: JoinedNet, compacted: Sequence[bool] = ()) -> ModelProto:
     every = max(1, math.ceil(inner / DEEPEST))
     branches = [place % every == every - 1 for place in range(inner)]
     compacted = [*map(all, zip(branches, compacted or branches, strict=True))]
-    whole = _WholeGraph(net, branches, compacted, thresholds, count, samples)
+    whole = _WholeGraph(net, compacted, thresholds, count, samples)
     answers = whole.add(graph, _Batch(samples, values), [])
     whole.declare(graph, answers, ("probabilities", "exit", "confidence"))
     return graph.model()
@@ -75,15 +76,13 @@ class _WholeGraph:
 
     Attributes:
         net: The net.
-        branches: After which exits but the last there is a branch.
-        compacted: At which of these samples are taken out.
+        compacted: At which exits but the last samples are taken out, before a branch of all that follows.
         thresholds: Of the exits.
         count: How many samples there are.
         samples: Their numbers.
     """
 
     net: JoinedNet
-    branches: Sequence[bool]
     compacted: Sequence[bool]
     thresholds: str
     count: str
@@ -114,10 +113,10 @@ class _WholeGraph:
         if batch.left:
             leaves = graph.node("Or", batch.left, leaves)
         along = _Batch(batch.samples, values, leaves)
-        return (self._add_branch if self.branches[place] else self.add)(graph, along, said)
+        return (self._add_branch if self.compacted[place] else self.add)(graph, along, said)
 
     def _add_branch(self, graph: Graph, batch: _Batch, said: Sequence[_Evaluation]) -> Sequence[str]:
-        """Add all that follows an exit, in a branch of its own.
+        """Take out the samples that leave, and add all that follows the exit, in a branch of its own.
 
         Args:
             graph: What it is added to.
@@ -127,18 +126,16 @@ class _WholeGraph:
         Returns:
             As of :meth:`add`.
         """
-        place = len(said) - 1
-        step = self.net.steps[place]
+        step = self.net.steps[len(said) - 1]
         stays = graph.node("Not", batch.left)
         staying = graph.node("Compress", batch.samples, stays, axis=0)
         some_stay = graph.node("Cast", graph.node("Size", staying), to=TensorProto.BOOL)
         on, over = graph.branch(f"after exit {step.exit}"), graph.branch(f"ended at exit {step.exit}")
-        if self.compacted[place]:
-            kept = [
-                on.node("Compress", name, stays, axis=0) if value.batched else name
-                for name, value in zip(batch.values, step.carries, strict=True)
-            ]
-            batch = _Batch(staying, kept)
+        kept = [
+            on.node("Compress", name, stays, axis=0) if value.batched else name
+            for name, value in zip(batch.values, step.carries, strict=True)
+        ]
+        batch = _Batch(staying, kept)
         for branch, answers in ((on, self.add(on, batch, said)), (over, self._answers(over, said))):
             self.declare(branch, answers, [f"graph/{branch.name}/{number}" for number in range(3)])
         return graph.either(some_stay, on, over)
