@@ -13,6 +13,8 @@ from offramp.counting.costs import Cost, ExitCost
 from offramp.errors import UserError
 from offramp.papers._dr_mgf_tasks import TABLE_6
 from offramp.reports import read_run
+from offramp.runs._result_keys import metrics_from_json, metrics_to_json, outputs_from_json
+from offramp.runs._result_shape import check_result
 from offramp.runs.output import Output
 from offramp.runs.result import LastEpochs, Result
 from offramp.tasks import Boxes, Classification, Depth, Normals, Segmentation, Task
@@ -74,6 +76,18 @@ def test_exits_that_classify_keep_their_published_keys():
     assert content["exits"][1] == {"top1": 42.0, "top5": 82.0, "params": 4, "flops": None}
     assert content["average_top1"] == 42.0
     assert [*of_exits().scores] == ["exit 1", "exit 2", "exit 3", "average", "ensemble"]
+
+
+@pytest.mark.parametrize(
+    "values", [{"top1": 40.0}, {"top1": 40.0, "top5": 80.0, "f1": 30.0}], ids=["no top5", "one more"]
+)
+def test_exits_whose_task_has_other_metrics_than_classification_keep_them_all(values, tmp_path):
+    outputs = {f"exit {k}": Output(values, "top1", "higher", k, None) for k in (1, 2)}
+    found = Metrics({name: values for name in outputs}, {"top1": 41.0})
+    content = metrics_to_json(found, outputs, costs=True)
+    check_result({**RECORD, "net": "tiny", "data": "toy", **content}, tmp_path / "result.json")
+    assert metrics_from_json(content) == found
+    assert outputs_from_json(content) == outputs
 
 
 def test_several_tasks_have_neither_average_nor_ensemble():

@@ -17,9 +17,12 @@ __all__ = ["classifies_at_exits", "metrics_from_json", "metrics_to_json", "outpu
 
 
 def classifies_at_exits(outputs: Mapping[str, Output]) -> bool:
-    """Whether the outputs are exits that classify."""
+    """Whether the outputs are exits that classify, with the metrics that the keys of exits have."""
     return bool(outputs) and all(
-        output.primary == "top1" and name == exit_name(k)
+        output.primary == "top1"
+        and output.better == "higher"
+        and output.metrics.keys() == {"top1", "top5"}
+        and name == exit_name(k)
         for k, (name, output) in enumerate(outputs.items(), 1)
     )
 
