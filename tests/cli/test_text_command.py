@@ -39,6 +39,13 @@ def test_from_training_to_evaluation(offramp, refused, result_of, folder):
         code, out, err = offramp("eval", "run", "--net", "mine.py:bert", *other, "--json")
         assert code == 0, err
         assert json.loads(out)["exits"] == result["exits"]
+    net = ("--net", "mine.py:bert")
+    code, _, err = offramp("calibrate", "run", *net, "--budget", "100%", "--out", "policy.json")
+    assert code == 0, err
+    for json_flag in ((), ("--json",)):  # texts of other lengths than the example, which is counted
+        code, out, err = offramp("eval", "run", *net, "--policy", "policy.json", *json_flag)
+        assert code == 0, err
+        assert json.loads(out)["flops"] is None if json_flag else "unknown FLOPs a sample" in out
     words = ("report", "run", "--net", "mine.py:bert", "--out", "r.html", "--batches", 1, "--no-times")
     code, _, err = offramp(*words)
     assert code == 0, err

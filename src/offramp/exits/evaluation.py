@@ -22,6 +22,8 @@ from offramp.tasks.classification import NO_LABEL
 
 __all__ = ["PolicyResult", "evaluate_policy"]
 
+UNKNOWN = -1  # what stands for operations that are not counted
+
 
 @dataclass(frozen=True)
 class PolicyResult:
@@ -30,7 +32,8 @@ class PolicyResult:
     Attributes:
         data: Name of the set.
         top1: Share of right answers, in percent.
-        flops: Operations that the router executes for a sample, on average; None where unknown.
+        flops: Operations that the router executes for a sample, on average; None where they are unknown, as
+            those of texts of other lengths than the net's example.
         static_flops: Operations of the network without inner heads.
         convention: How operations are counted.
         shares: The share of the samples that leaves at each of the K exits.
@@ -69,7 +72,7 @@ def evaluate_policy(run: Run, policy: Policy, data: Any = None, **settings: Any)
 
     def measure(batch: Batch) -> Tensor:
         answer, labels = router(batch.inputs), batch.targets[target]
-        cost = torch.zeros_like(answer.exit) if answer.cost is None else answer.cost
+        cost = torch.full_like(answer.exit, UNKNOWN) if answer.cost is None else answer.cost
         columns = torch.stack([answer.exit, (answer.prediction == labels).long(), cost])
         return columns[:, labels != NO_LABEL].cpu()
 
@@ -90,7 +93,7 @@ def _result(data: str, net: MultiExitNet, exit: Tensor, right: Tensor, cost: Ten
     return PolicyResult(
         data=data,
         top1=100 * right.mean().item(),
-        flops=None if static is None else cost.mean().item(),
+        flops=None if static is None or (cost == UNKNOWN).any() else cost.mean().item(),
         static_flops=static,
         convention=net.convention,
         shares=tuple(here.double().mean().item() for here in at),
