@@ -65,7 +65,9 @@ def guess(word: object, words: Iterable[str]) -> str:
     """``" (did you mean 'vgg7'?)"`` where one of the words is close to the mistaken one, else nothing."""
     if not isinstance(word, (str, os.PathLike)) or len(str(word)) > 100:  # the comparison is quadratic
         return ""
-    close = difflib.get_close_matches(str(word), list(words), n=1)
+    words = list(words)
+    close = [each for each in words if each.casefold() == str(word).casefold()]
+    close += difflib.get_close_matches(str(word), words, n=1)
     return f" (did you mean {shown(close[0])}?)" if close else ""
 
 

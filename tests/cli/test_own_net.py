@@ -74,7 +74,7 @@ def test_one_name_from_training_to_the_tables(offramp, refused, train, folder, r
 
     assert "dfs/weights.safetensors is of another network" in refused("eval", "dfs", "--net", "mine.py:build")
     assert "dfs/weights.safetensors is of another network" in refused("eval", "dfs", "--net", "vgg7")
-    assert "use offramp.attach in it" in refused("eval", "dfs", "--net", "mine.py:backbone")
+    assert "make one of it, e.g. by offramp.attach" in refused("eval", "dfs", "--net", "mine.py:backbone")
 
 
 def test_a_module_level_net_starts_from_the_seed_and_goes_on(offramp, refused, train, folder, monkeypatch):

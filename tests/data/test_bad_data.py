@@ -33,7 +33,9 @@ def test_a_file_for_a_folder(parquet_folder):
 
 
 def test_a_folder_without_data(tmp_path):
-    refused([tmp_path, "has neither train.parquet nor train/<class>/"], tmp_path)
+    refused([tmp_path, "has neither train.parquet nor train/<class>/; give another folder"], tmp_path)
+    (tmp_path / "cat").mkdir()
+    refused([tmp_path, "train/<class>/; move its folders of classes into train/, or give another"], tmp_path)
 
 
 @pytest.mark.parametrize("part", [0, 0.5, 0.99])

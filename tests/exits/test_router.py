@@ -280,7 +280,7 @@ def test_other_dtypes_and_layouts_give_the_same_answers_where_they_are_sure(dtyp
     [
         (images(0), "no samples in the batch"),
         (images(2)[:, :1], r"reads inputs \[N, 3, 8, 8\], got \[2, 1, 8, 8\]"),
-        (images(2)[0], r"reads inputs \[N, 3, 8, 8\], got \[3, 8, 8\]"),
+        (images(2)[0], r"reads batches \[N, 3, 8, 8\], got one sample \[3, 8, 8\]; give x\[None\]"),
         (images(2).float(), "reads torch.float64, the inputs are torch.float32; give"),
         ((images(2) > 0).long(), "reads torch.float64, the inputs are torch.int64; give"),
         ({"x": images(2)}, "reads a Tensor, got a dict of Tensors 'x'"),

@@ -120,10 +120,10 @@ def test_a_name_of_the_zoo_is_the_zoos():
         ("mine.py:needs", r"needs a value for its argument 'depth'; write .*mine\.py:needs:depth="),
         ("mine.py:net:width=3", "is no function and takes no arguments; leave out width"),
         ("mine.py:number", "is a int, no net and no function; name a net"),
-        ("mine.py:plain", "is a Sequential without exits, not .* use offramp.attach in it"),
+        ("mine.py:plain", "is a Sequential without exits, not .* make one of it, e.g. by offramp.attach"),
         (
             "mine.py:backbone:width=4,num_classes=3",
-            "is a Sequential without exits, not .* use offramp.attach in it",
+            "is a Sequential without exits, not .* make one of it, e.g. by offramp.attach",
         ),
         ("mine.py:nn", r"mine\.py:nn is a module, no net and no function; name a net"),
         ("mine.py:wrong_place", r"cannot build .*mine\.py, line 24: Sequential has no module 'layer9'"),
@@ -144,7 +144,7 @@ def test_no_such_module():
         UserError, match=r"there is no module 'nowhere_at_all' here; .* path/to/file\.py:build"
     ):
         check("nowhere_at_all:build")
-    with pytest.raises(UserError, match=r"no network 'mine\.py'.* written path/to/file\.py:build"):
+    with pytest.raises(UserError, match=r"'mine\.py' names no network in the file; write mine\.py:build"):
         check("mine.py")
 
 

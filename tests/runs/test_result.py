@@ -83,7 +83,7 @@ def test_exits_that_classify_keep_their_published_keys():
 )
 def test_exits_whose_task_has_other_metrics_than_classification_keep_them_all(values, tmp_path):
     outputs = {f"exit {k}": Output(values, "top1", "higher", k, None) for k in (1, 2)}
-    found = Metrics({name: values for name in outputs}, {"top1": 41.0})
+    found = Metrics(dict.fromkeys(outputs, values), {"top1": 41.0})
     content = metrics_to_json(found, outputs, costs=True)
     check_result({**RECORD, "net": "tiny", "data": "toy", **content}, tmp_path / "result.json")
     assert metrics_from_json(content) == found

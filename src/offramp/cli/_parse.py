@@ -23,6 +23,9 @@ __all__ = ["parse"]
 
 C = TypeVar("C")
 LONGEST = 200  # characters of a word that a complaint repeats
+NO_NUMBER = (
+    r"^Error parsing (\S+): no type matching (INT|FLOAT) could be instantiated from \[(.*)\]$"  # tyro's
+)
 
 
 def parse(command: type[C], prog: str, words: Sequence[str]) -> C:
@@ -92,7 +95,10 @@ def _check_flags(flags: Sequence[str], prog: str, words: Sequence[str]) -> None:
     for word in words:
         flag = word.split("=")[0]
         if _looks_like_a_flag(word) and flag.replace("_", "-") not in [*flags, "-h", "--help"]:
-            known = f"{guess(flag, flags)}; there are: {', '.join(flags)}"
+            close = guess(flag, flags)
+            if "--set" in flags and not close:
+                close = f" (of a setting or an option write --set {cut(flag.lstrip('-'), LONGEST)}=VALUE)"
+            known = f"{close}; there are: {', '.join(flags)}"
             raise UserError(f"no flag {cut(flag, LONGEST)}{known}; see {prog} --help")
 
 
@@ -132,4 +138,9 @@ def _one_line(box: str) -> str:
             text.append(line)
         elif text:
             break
-    return " ".join(text).rstrip(".")
+    return re.sub(NO_NUMBER, _no_number, " ".join(text).rstrip("."))
+
+
+def _no_number(complaint: re.Match[str]) -> str:
+    flag, kind, word = complaint.groups()
+    return f"{flag} must be a {'whole ' if kind == 'INT' else ''}number, got {word}"

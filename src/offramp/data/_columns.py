@@ -91,7 +91,7 @@ class Columns:
                 faults.append(f"{missing} among {_listed(columns)}; choose it by `{role}=...`")
         faults += self._faults_of_targets(columns, misfit)
         if faults:
-            texts = self.kind == "image" and "image" not in picked and {*USUAL["text"]} & {*columns}
+            texts = self.kind == "image" and "image" not in picked
             remedy = "; for texts give their tokenizer by `tokenizer=...`" if texts else ""
             raise UserError(f"{name}: {', and '.join(faults)}{remedy}")
         return picked[self.kind], picked.get("label")

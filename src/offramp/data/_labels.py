@@ -104,6 +104,7 @@ def _check(value: Any, location: Callable[[], str]) -> None:
         problem = (
             f"of type {type(value).__name__} ({shown(value, 60)}), not a whole number, word or truth value"
         )
-    raise UserError(
-        f"{location()}: the label is {problem}; give other labels, or choose their column by `label=...`"
-    )
+    remedy = "give other labels, or choose their column by `label=...`"
+    if isinstance(value, float):
+        remedy += "; for a net that predicts numbers name them as a target, e.g. `tasks={values: label}`"
+    raise UserError(f"{location()}: the label is {problem}; {remedy}")

@@ -88,7 +88,7 @@ def find_source(source: Any, columns: Columns) -> Source:
     if os.path.exists(path):
         raise UserError(
             f"{source} is {kind_of(path.stat().st_mode)}, not a folder; give the folder that holds the "
-            "training and the test split"
+            "training and the test split, e.g. as train.parquet and test.parquet"
         )
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source) and not os.path.lexists(path.parent):
         tables = load_hub(source)
@@ -138,7 +138,9 @@ def _in_folder(folder: Path, columns: Columns) -> dict[str, Rows]:
                 splits[SPLITS[name]] = TableRows(LineTable(file), columns)
         return splits
     if not (folder / "train").is_dir():
-        raise UserError(f"{folder} has neither train.parquet nor train/<class>/; give another folder")
+        classes = any(each.is_dir() for each in folder.iterdir())
+        remedy = "move its folders of classes into train/, or " if classes else ""
+        raise UserError(f"{folder} has neither train.parquet nor train/<class>/; {remedy}give another folder")
     columns.refuse(str(folder))
     for name in reversed(SPLITS):
         if (folder / name).is_dir():

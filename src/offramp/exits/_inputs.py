@@ -69,6 +69,8 @@ class Inputs:
         fits = x.ndim == like.ndim if self._example is not None else x.shape[1:] == like.shape[1:]
         if not fits or not x.ndim:
             sizes = ", ".join(["N", *map(str, like.shape[1:])])
+            if x.shape == like.shape[1:]:
+                raise UserError(f"the net reads batches [{sizes}], got one sample {[*x.shape]}; give x[None]")
             raise UserError(
                 f"the net reads inputs [{sizes}], got {[*x.shape]}; give such, or set net.input_size, by "
                 "which operations are counted"

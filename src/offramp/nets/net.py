@@ -104,7 +104,7 @@ def check_net(net: object, name: str) -> None:
         )
     backbone = " without exits" if isinstance(net, nn.Module) else ""
     raise UserError(
-        f"{name} is a {type(net).__name__}{backbone}, not a MultiExitNet; use offramp.attach in it, e.g. "
+        f"{name} is a {type(net).__name__}{backbone}, not a MultiExitNet; make one of it, e.g. by "
         "offramp.attach(backbone, at=['layer1', 'layer2']), or inherit from offramp.nets.Net"
     )
 

@@ -169,6 +169,8 @@ def _build_named(
     text: str, name: str, arguments: Mapping[str, Any], input_size: tuple[int, ...] | None
 ) -> Net:
     if name not in NETS:
+        if name.endswith(".py"):
+            raise UserError(f"{shown(name)} names no network in the file; write {name}:build for its build()")
         known = f"there are: {', '.join(NETS)}; one of your own is written path/to/file.py:build"
         raise UserError(f"no network {shown(name)}{guess(name, NETS)}; {known}")
     try:

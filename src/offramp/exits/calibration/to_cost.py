@@ -143,7 +143,8 @@ def _operations(recorded: ExitLogits, costs: PathCosts, budget: object) -> float
     if limit < least:
         raise UserError(
             f"budget={shown(budget)} is {limit:.0f} operations per sample, and the cheapest answer, that of "
-            f"exit {exit}, takes {least:.0f}; give `budget={least:.0f}` or more"
+            f"exit {exit}, takes {least:.0f}; give `budget={least:.0f}` or more, in percent "
+            f"`budget='{math.ceil(100 * least / costs.static)}%'`"
         )
     return limit
 
