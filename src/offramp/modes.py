@@ -35,7 +35,7 @@ def evaluating(net: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def measuring(net: nn.Module) -> Iterator[None]:
-    """Normalise by the statistics of the batch, as in training, but drop nothing out; then undo all of it.
+    """Context: batch norm uses the batch's statistics, dropout is off; afterwards all is as before.
 
     A loss before and after a small step differs by little. Dropout would draw anew in between and hide it.
     A norm layer that training leaves in evaluation mode (:func:`to_training`) is left there here too. Modes

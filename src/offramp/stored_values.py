@@ -16,7 +16,7 @@ __all__ = ["check_finite", "check_like", "check_whole"]
 
 
 def check_like(found: Any, now: Any, name: str) -> None:
-    """Check that a stored value could stand in the place of one that is there now.
+    """Check that a stored value could stand in place of one that is there now.
 
     Mappings have the same keys, lists the same length, tensors the same shape and type; numbers are finite.
 

@@ -74,7 +74,7 @@ def turn(x, matrix):
 
 
 class Published(nn.Module):
-    """Rotations as the authors' code has them, with torch's parametrization in the place of geotorch's."""
+    """Rotations as the authors' code has them, with torch's parametrization in place of geotorch's."""
 
     def __init__(self, size, heads, lr, decay):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Paths: words that no file system takes, in the place of every path of the command line."""
+"""Paths: words that no file system takes, in place of every path of the command line."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def _text(draw: random.Random, bundle: Path) -> None:
 
 
 def _value(draw: random.Random, bundle: Path) -> None:
-    """Put junk in the place of a value of a JSON file, or take it out, or put another in."""
+    """Put junk in place of a value of a JSON file, or take it out, or put another in."""
     path = bundle / draw.choice(JSON)
     if not path.is_file():
         return

@@ -23,7 +23,7 @@ _OUTPUTS: dict[str, Callable[[Sequence[float]], float]] = {"mean": fmean, "last"
 
 @dataclass(frozen=True)
 class Curves:
-    """Metric and loss of a group of runs, alike but for the seed, epoch by epoch.
+    """Metric and loss, epoch by epoch, of a group of runs that differ in their seed only.
 
     Attributes:
         label: Label of the group.

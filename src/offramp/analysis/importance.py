@@ -88,7 +88,7 @@ class GradientNorms:
         return result
 
     def by_chance(self, seed: int = 0) -> GradientNorms:
-        """Norms that random gradients would have in as many batches: outputs that prefer nothing.
+        """Norms that random gradients would have in as many batches, to compare with.
 
         Every element of every gradient is drawn from one normal distribution, so that a filter of n elements
         has a norm of the chi distribution; sums over batches are drawn as normal variables of the same mean

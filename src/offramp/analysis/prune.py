@@ -18,7 +18,7 @@ __all__ = ["FilterCounts", "Pruning", "own_counts", "own_filters", "pruned", "pr
 
 @dataclass(frozen=True)
 class FilterCounts:
-    """Numbers of filters that each output has for its own, of those with the same owners (a stage's).
+    """How many filters each output has for its own, among those with the same owners (as in one stage).
 
     Attributes:
         owners: The outputs that share them, 0-based.
@@ -71,7 +71,7 @@ class Pruning:
         """The matrix as the published figure shows it: the softmax of -100 M in each row.
 
         A drop by one hundredth more than another multiplies the share by e, so a row looks decided where
-        metrics differ by what the images at hand cannot tell apart.
+        metrics differ by less than these images can resolve.
         """
         shares = torch.softmax(-100 * torch.tensor(self.change, dtype=torch.float64), dim=1)
         return tuple(map(tuple, shares.tolist()))

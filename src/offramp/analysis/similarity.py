@@ -79,7 +79,7 @@ def similarity(common: Mapping[str, Route], *, centred: bool = False) -> Tensor:
 def null_similarities(
     shapes: Sequence[tuple[int, int]], *, side: int = 3, draws: int = 32, seed: int = 0
 ) -> dict[str, float]:
-    """Similarity of routes of these shapes that have learned nothing: drawn apart, or begun alike.
+    """Similarity of random routes of these shapes, and of routes with equal initial values.
 
     Args:
         shapes: ``(m, n)`` of each parameter.

@@ -23,8 +23,8 @@ exit that is sure of them. Classes: {classes}
 ## Inputs and outputs
 
 {inputs}
-- `thresholds`: float32 `{thresholds}`, of each exit but the last, in order: those of `policy.json`, or higher
-  ones, which keep samples longer.
+- `thresholds`: float32 `{thresholds}`, of each exit but the last, in order: those of `policy.json`, or
+  others: the higher, the later samples leave.
 
 {reading}
 

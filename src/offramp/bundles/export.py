@@ -48,7 +48,7 @@ def export(
     transform: Transform | None = None,
     classes: Sequence[str] = (),
 ) -> Path:
-    """Write a bundle: a net that leaves early in any ONNX runtime.
+    """Write a bundle: a folder with the net and its policy, for early exit in any ONNX runtime.
 
     The folder has one graph with thresholds as an input, in which samples that leave are taken out of the
     batch (``model.onnx``), a graph for each exit (``stage1.onnx``, ...), their weights, the policy, a

@@ -16,7 +16,7 @@ __all__ = ["BudgetCommand"]
 
 @dataclass(frozen=True)
 class BudgetCommand:
-    """See what finished runs of one net reach at each budget of operations, if images leave early.
+    """Show the accuracy of finished runs of one net at each budget of operations, if images leave early.
 
     Thresholds are fitted on the validation images, 40 times, by the algorithm of the published curves;
     accuracy and mean FLOPs are those of the test images. Beside them stand each exit by itself, the oracle,
@@ -38,7 +38,7 @@ class BudgetCommand:
     published: str | None = None
     """curve of a paper to show beside, where net and data are the same: dfs-fig3"""
     net: str | None = None
-    """a network of your own again, as for train; the code that a run names is not run by itself"""
+    """your own network again, as for train; code that a run folder names is never run without this flag"""
     output: OutputFlags = OUTPUT
 
     def run(self) -> Answer:

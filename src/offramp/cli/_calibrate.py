@@ -43,20 +43,21 @@ class CalibrateCommand:
     delta: float | Literal["none"] = 0.05
     """the risk is kept with probability 1 - delta; none: in expectation"""
     loss: Literal["wrong", "brier"] = "wrong"
-    """what the risk is of; brier: half of what the Brier score is above the full network's"""
+    """the loss whose mean is the risk; wrong: see --risk; brier: half the increase of the Brier score over
+    the full network's"""
     confidence: str = "max-softmax"
     """max-softmax, margin, entropy, patience or ensemble"""
     temperatures: bool = False
     """fit a temperature for each exit also for a budget or a latency; for a risk that is always done"""
     per_class: bool = False
-    """thresholds for each predicted class, which take many images of each"""
+    """a threshold for each predicted class; this needs many images of each class"""
     rule: Literal["best", "published", "precision"] = "best"
     """how thresholds are found for a budget; published: by the algorithm of the published curves; precision:
     a share of those that leave is right, exit after exit; with --per-class as CalexNet has it"""
     batch_size: int = 1
     """images in a batch, by which the latency is measured"""
     net: str | None = None
-    """a network of your own again, as for train; the code that a run names is not run by itself"""
+    """your own network again, as for train; code that a run folder names is never run without this flag"""
     averaged: bool = False
     """calibrate the moving average of the weights, where the run has kept one"""
     output: OutputFlags = OUTPUT

@@ -20,7 +20,7 @@ __all__ = ["DiagnoseCommand"]
 
 @dataclass(frozen=True)
 class DiagnoseCommand:
-    """Look at finished runs of one net on one data set: numbers, and a picture of each thing.
+    """Diagnose finished runs of one net on one data set: numbers, and a picture for each measurement.
 
     conflict: conflict and gain of every batch, and their correlation. filters: the conflict on every shared
     filter. importance: what each exit loses without the filters that another one needs most. routes: the
@@ -40,7 +40,7 @@ class DiagnoseCommand:
     out: str | None = None
     """folder for diagnosis.json and the pictures; by default RUN/diagnosis for one run"""
     net: str | None = None
-    """a network of your own again, as for train; the code that a run names is not run by itself"""
+    """your own network again, as for train; code that a run folder names is never run without this flag"""
     what: tuple[str, ...] = ("conflict", "filters", "importance", "routes", "convergence")
     """what to look at"""
     batches: int = 200

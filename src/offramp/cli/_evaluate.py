@@ -39,7 +39,7 @@ class EvalCommand:
     data: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="SOURCE")] = ()
     """data set, as for train, of several sets one after each --data; by default the run's own"""
     net: str | None = None
-    """a network of your own again, as for train; the code that a run names is not run by itself"""
+    """your own network again, as for train; code that a run folder names is never run without this flag"""
     policy: str | None = None
     """send the test set through the router by this policy, a file that `offramp calibrate` wrote"""
     averaged: bool = False

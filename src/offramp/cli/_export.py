@@ -43,7 +43,7 @@ class ExportCommand:
     precision: Literal["fp32", "int8"] = "fp32"
     """int8: weights and activations in 8 bits, thresholds fitted anew on what the exits say then"""
     net: str | None = None
-    """a network of your own again, as for train; the code that a run names is not run by itself"""
+    """your own network again, as for train; code that a run folder names is never run without this flag"""
     layout: Literal["bundle", "triton"] = "bundle"
     """triton: a model repository for that server, in place of a bundle"""
     averaged: bool = False

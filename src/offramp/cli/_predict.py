@@ -46,7 +46,7 @@ class PredictCommand:
     picture: str | None = None
     """picture to draw, the first images walking through the exits: .png, .svg or .pdf, and no file yet"""
     net: str | None = None
-    """a network of your own again, as for train; the code that a run names is not run by itself"""
+    """your own network again, as for train; code that a run folder names is never run without this flag"""
     averaged: bool = False
     """take the moving average of the weights, where the run has kept one"""
     output: OutputFlags = OUTPUT

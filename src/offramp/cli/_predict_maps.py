@@ -33,7 +33,7 @@ class PredictMapsCommand:
     image: tuple[int, ...] = ()
     """which images of the test set, from 0, of several sets one after the other; by default the first four"""
     net: str | None = None
-    """a network of your own again, as for train; the code that a run names is not run by itself"""
+    """your own network again, as for train; code that a run folder names is never run without this flag"""
     averaged: bool = False
     """take the moving average of the weights, where the run has kept one"""
     output: OutputFlags = OUTPUT

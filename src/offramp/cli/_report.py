@@ -46,7 +46,7 @@ class ReportCommand:
     batches: int = BATCHES
     """training batches to measure the conflict on; 0 leaves it out"""
     net: str | None = None
-    """a network of your own again, as for train; the code that a run names is not run by itself"""
+    """your own network again, as for train; code that a run folder names is never run without this flag"""
     output: OutputFlags = OUTPUT
 
     def run(self) -> Answer:

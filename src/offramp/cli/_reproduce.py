@@ -21,7 +21,7 @@ class ReproduceCommand:
     printed below the table. The trainings are a sweep: Ctrl-C stops it at a checkpoint, and the same command
     goes on.
 
-    --scale 1/16 shrinks width, training images and epochs alike. --stand-in takes other data in the place of
+    --scale 1/16 shrinks width, training images and epochs alike. --stand-in takes other data in place of
     the published set, and the title says so.
     """
 

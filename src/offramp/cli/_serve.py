@@ -15,10 +15,10 @@ __all__ = ["ServeCommand"]
 
 @dataclass(frozen=True)
 class ServeCommand:
-    """Serve a bundle over HTTP, until SIGTERM or Ctrl+C: then what has come is answered.
+    """Serve a bundle over HTTP until SIGTERM or Ctrl+C; requests that have arrived by then are answered.
 
-    POST an image to /predict; / shows a page, /healthz whether the server is well, and /metrics what it has
-    done. It needs offramp-runtime, which serves without torch as `offramp-runtime serve`.
+    POST an image to /predict; / shows a page, /healthz the server's state, and /metrics figures for
+    Prometheus. It needs offramp-runtime, which serves without torch as `offramp-runtime serve`.
     """
 
     EXAMPLES: ClassVar[str] = """\
@@ -54,4 +54,4 @@ class ServeCommand:
                 max_wait=self.max_wait,
                 capacity=self.capacity,
             )
-        return Answer({"bundle": self.bundle}, "stopped; all that had come is answered")
+        return Answer({"bundle": self.bundle}, "stopped; all requests that had arrived are answered")

@@ -12,7 +12,7 @@ __all__ = ["ToyCommand"]
 
 @dataclass(frozen=True)
 class ToyCommand:
-    """See what every combiner and DR-MGF do on two problems of two losses and two parameters.
+    """Show how every combiner and DR-MGF descend on two problems of two losses and two parameters.
 
     Problem a is the landscape of CAGrad's and Nash-MTL's toy, by Adam; b is convex, its losses coupled
     through both parameters, by gradient descent.
@@ -41,7 +41,7 @@ class ToyCommand:
     length: int = 5
     """steps of a stage of DR-MGF, and of its fusion"""
     seed: int = 0
-    """of what methods draw"""
+    """seed of the methods' random numbers"""
     output: OutputFlags = OUTPUT
 
     def run(self) -> Answer:

@@ -23,9 +23,9 @@ __all__ = ["TrainCommand"]
 class TrainCommand:
     """Train a net on a data set with a method, then evaluate every exit on the test set.
 
-    The number of classes and the size of the images come from the data. With --resume the run folder alone
-    tells the rest; what is given beside it must be what it tells, but for more --epochs, which extend a run
-    whose schedule and method do not read their number.
+    The number of classes and the size of the images come from the data. With --resume all settings
+    come from the run folder; flags that are given too must agree with it. Only --epochs may be more: they
+    extend a run whose schedule and method do not depend on the number of epochs.
     """
 
     EXAMPLES: ClassVar[str] = """\
@@ -60,7 +60,7 @@ class TrainCommand:
     ] = ()
     """settings of the recipe and options of the method, over those of --recipe"""
     seed: int | None = None
-    """of the weights, the order of the images and the augmentation; by default the recipe's"""
+    """seed of the weights, the order of the images and the augmentation; by default the recipe's"""
     init: str | None = None
     """weights to start from: a finished run, a .safetensors file, or one of torch.save, of the net or of the
     backbone that it was made of; heads may be missing or have other classes"""

@@ -51,7 +51,7 @@ class Dataflow(TorchDispatchMode):
         self._into_python: set[int] = set()
         self._blends: dict[int, tuple[str, int]] = {}  # operator -> its name, the bytes of its result
         self._unsure: dict[int, str] = {}  # operator -> a blend of which it reads a part
-        self._alive: list[Tensor] = []  # lest other tensors get their memory
+        self._alive: list[Tensor] = []  # so that no other tensors get their memory
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operator and note it."""

@@ -27,7 +27,7 @@ FORK = sys.platform == "linux"  # there, workers start in no time and scripts ne
 
 
 class WorkerDied(UserError):
-    """A process that reads ahead was killed, and the batch that was asked for never comes."""
+    """A process that reads data ahead was killed, so that its batch cannot be delivered."""
 
 
 def num_workers(world: int = 1) -> int:

@@ -164,7 +164,7 @@ def _is_pair_of_columns(data: Any) -> bool:
 
 
 def _labels(data: Any) -> Any:
-    """All labels of a data set of torch or torchvision, if it has them at hand."""
+    """All labels of a data set of torch or torchvision, if it holds them in memory."""
     if isinstance(data, torch_data.Subset):
         labels = _labels(data.dataset)
         return None if labels is None else [labels[i] for i in data.indices]

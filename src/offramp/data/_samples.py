@@ -32,7 +32,7 @@ class SampleRows:
         samples: Has ``len()`` and gives such a sample for a number.
         name: Its name in errors.
         columns: Which keys hold the image and the targets.
-        labels: All labels, if they are at hand; where they contradict the samples, the samples count.
+        labels: All labels, if they are in memory; where they contradict the samples, the samples count.
         class_names: Names of the classes 0, 1, ..., if they have any.
 
     Attributes:
@@ -95,7 +95,7 @@ class SampleRows:
         return len(self._samples)
 
     def labels(self) -> Labels:
-        """The labels; if they are not at hand, every sample is read for them."""
+        """The labels; if they are not in memory, every sample is read for them."""
         if self._labels is None:
             self._labels = [self._pair(row)[1] for row in range(len(self))]
         return Labels.of(self._labels, self.location)

@@ -25,7 +25,7 @@ __all__ = ["Table", "TableRows"]
 
 
 class Table(Protocol):
-    """A stored table: its schema and size at hand, its columns read when asked for."""
+    """A stored table: its schema and size are in memory, its columns are read when asked for."""
 
     name: str
     schema: pa.Schema  # with the Hugging Face features in its metadata, if there are any

@@ -64,7 +64,7 @@ class Batch:
         return self.map(lambda tensor: tensor[:n])
 
     def portion(self, fraction: float) -> Batch:
-        """The first share (0 to 1) of the samples: two at least, without which batch norm cannot do."""
+        """The first share (0 to 1) of the samples, at least two, since batch norm needs two."""
         return self.first(max(2, round(fraction * len(self))))
 
     def split(self, count: int) -> list[Batch]:

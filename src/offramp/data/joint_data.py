@@ -72,11 +72,11 @@ class JointData(OpenedData[JointSplit]):
         return data
 
     def drawn(self, streams: Streams) -> JointData:
-        """The same sets, their training batches drawn in another way."""
+        """A copy whose training batches are drawn in another way."""
         return JointData(self.sets, streams)
 
     def each(self, change: Callable[[OpenedData[Any]], OpenedData[Any]]) -> JointData:
-        """The sets, changed one by one."""
+        """A copy with a function applied to every set."""
         return JointData({name: change(data) for name, data in self.sets.items()}, self.streams)
 
 

@@ -174,5 +174,5 @@ class JointSplit(Batches):
 
 
 def _seed_of(name: str, seed: int) -> int:
-    """Seed of a set's own order, lest sets of one length come in one order."""
+    """Seed of a set's own order, so that sets of equal length come in different orders."""
     return int(np.random.SeedSequence([seed, *name.encode()]).generate_state(1, np.uint64)[0])

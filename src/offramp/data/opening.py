@@ -155,7 +155,7 @@ def open_other(
     max_tokens: int | None = None,
     text: str | None = None,
 ) -> OpenedData[Any]:
-    """Another set for a net that is trained already, to be evaluated only.
+    """Open another set to evaluate a trained net on.
 
     The settings are those of :func:`open_data` for the set that the net was trained on: columns that this one
     lacks are looked for by their usual names, and a mapping needs no training split.

@@ -62,7 +62,7 @@ class TargetTensors(Mapping[str, Tensor]):
         return TargetTensors({key: tensor[index] for key, tensor in self.items()}, self.kinds)
 
     def of(self, index: Tensor) -> list[str]:
-        """The keys of the targets that some of these samples has; found on the CPU, so that nothing waits.
+        """The keys of the targets that any of these samples has, found without waiting for a device.
 
         Args:
             index: The samples, int64 ``[B]``, on the CPU.

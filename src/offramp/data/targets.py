@@ -24,7 +24,7 @@ SIZES = {"box": 4, "depth": 1, "normals": 3}
 
 @dataclass(frozen=True)
 class Target:
-    """What samples are labelled with under one key of a batch's targets.
+    """The targets under one key of a batch: their kind, and their operations under augmentation.
 
     ================  ==============================================================================
     kind              Tensor of N samples, and what stands where there is nothing
@@ -74,7 +74,7 @@ class Target:
 
     @property
     def spatial(self) -> bool:
-        """Whether it moves when its image does."""
+        """Whether augmentation that moves an image moves the target too, as of boxes and maps."""
         return self.dense or self.kind == "box"
 
     def present(self, target: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class Target:
         return moved
 
     def cropped(self, target: Tensor, corners: Tensor, padding: int, size: tuple[int, int]) -> Tensor:
-        """The target of images cut out again of copies that are padded on all sides.
+        """The target after random crops of padded images.
 
         A box is cut at the border of the new image; one that lies outside it is none any more.
 
@@ -129,7 +129,7 @@ class Target:
     def enlarged(
         self, target: Tensor, corners: Tensor, sizes: Tensor, scales: Tensor, size: tuple[int, int]
     ) -> Tensor:
-        """The target of images of which a part each is resized to the whole image.
+        """The target after a part of each image was resized to the size of the image.
 
         What is seen larger is nearer by as much: depth is divided by the scale. Depth and segmentation take
         the nearest pixel; normals are bilinear, not made unit again; a box is cut at the border of the part.
@@ -154,7 +154,7 @@ class Target:
         return target
 
     def windowed(self, target: Tensor, windows: Tensor) -> Tensor:
-        """The target of images that show a window of what they were; a box is cut as :meth:`cropped` does.
+        """The target after each image was replaced by a window of it; boxes are cut as by :meth:`cropped`.
 
         Args:
             target: As in the table, but not dense.

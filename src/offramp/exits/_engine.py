@@ -56,7 +56,7 @@ class TorchEngine:
 
     @contextlib.contextmanager
     def context(self) -> Iterator[None]:
-        """What the thread that runs steps is in meanwhile."""
+        """Context manager for the thread that runs steps, such as inference mode."""
         with self.autocast(), torch.inference_mode():
             yield
 

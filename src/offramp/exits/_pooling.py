@@ -45,7 +45,7 @@ def replace_pooling(module: nn.Module) -> list[Callable[[], None]]:
 
 
 def _quicker(layer: nn.Module) -> nn.Module | None:
-    """A quicker layer in the place of a pooling layer; None: there is none."""
+    """A quicker layer in place of a pooling layer; None: there is none."""
     if layer._forward_hooks or layer._forward_pre_hooks:
         return None
     if type(layer) is nn.AdaptiveAvgPool2d and layer.output_size in (1, (1, 1)):

@@ -1,4 +1,4 @@
-"""One layer in the place of another, wherever it stands in a module."""
+"""One layer in place of another, wherever it stands in a module."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def fold(net: nn.Module) -> None:
 
 @contextmanager
 def folded(net: nn.Module) -> Iterator[None]:
-    """Lend a net, for the time of the block, the weights with which it would compute the same on plain forks.
+    """Context: the net has the weights by which it computes its outputs on plain forks too.
 
     For whoever keeps weights in the middle of a training. Nets without rotations have these weights already.
     """

@@ -30,7 +30,7 @@ class Fork(nn.Module):
 
 
 class GainFork(Fork):
-    """A fork that hands each Tensor of a feature out in its own way.
+    """A fork that applies a function to each Tensor of a feature, such as one that scales gradients.
 
     Args:
         hand_out: For each Tensor of the feature, what turns it into one for each consumer; None hands all of
@@ -74,7 +74,7 @@ class GainFork(Fork):
 
 @contextmanager
 def uncut(net: nn.Module) -> Iterator[None]:
-    """Have gradients cross the forks of a net as they are, whatever its rules, in passes begun meanwhile."""
+    """Context: gradients of forward passes that begin in it cross the forks unchanged, whatever the rules."""
     forks = [module for module in net.modules() if isinstance(module, GainFork)]
     for fork in forks:
         fork.cuts = False

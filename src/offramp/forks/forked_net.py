@@ -24,7 +24,7 @@ class ForkedNet(nn.Module):
     heads: nn.ModuleList
 
     def walk(self, x: Any, call: Callable[..., Any]) -> list[Tensor]:
-        """The outputs, of parts that ``call("stage" | "fork" | "head", module, *inputs)`` calls."""
+        """The outputs, where ``call("stage" | "fork" | "head", module, *inputs)`` runs each part."""
         raise NotImplementedError
 
     def channel_axes(self) -> Sequence[tuple[int | None, ...]]:

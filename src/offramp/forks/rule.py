@@ -47,7 +47,7 @@ class Place:
 
 
 class Rule(Protocol):
-    """Names the gains at every place, as :class:`~offramp.forks.Partition` and others do.
+    """Base of rules for forks: gives the gradient gains at every place.
 
     The gains of several rules multiply.
 

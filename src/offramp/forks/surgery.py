@@ -165,7 +165,7 @@ def partition(net: Net, options: Partition | None = None, **changes: Any) -> Net
 
 
 def remove(net: Net) -> Net:
-    """Take all rules off a net's forks again, which leaves plain forks; return the net.
+    """Remove all rules from a net's forks, which become plain forks; return the net.
 
     The net computes what it did before, up to rounding: rotations are folded into the heads. A partition with
     ``reference="zero"`` alone is lost.

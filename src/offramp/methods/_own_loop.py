@@ -99,7 +99,7 @@ class OwnLoopMethod(BoundMethod):
                 without the keys that no sample has a target for: ``{}`` where there is none at all.
             whole: Targets of the whole batch, in the form of ``targets``, if this is a micro-batch of it; or
                 the whole :class:`~offramp.data.Batch`.
-            share: The micro-batch's share (0 to 1) of the samples, in the place of ``whole``, where every
+            share: The micro-batch's share (0 to 1) of the samples, in place of ``whole``, where every
                 sample counts as much as every other.
             more: Whether other micro-batches of the same batch follow.
 

@@ -1,4 +1,4 @@
-"""Put the forks of a method on a net, in the place of another method's."""
+"""Put the forks of a method on a net, in place of another method's."""
 
 from __future__ import annotations
 

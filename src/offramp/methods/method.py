@@ -137,7 +137,7 @@ class Method:
 
     @property
     def plain(self) -> Method:
-        """Joint training by the method's name, for a period in which its parts wait."""
+        """Joint training under the method's name, for a period in which the method's parts are not used."""
         return Method(self.name, self.summary, self.paper)
 
     @property
@@ -165,7 +165,7 @@ class Method:
 
     @property
     def passes(self) -> Passes:
-        """Cost of a step, or an epoch over its batches, in passes of joint training; the mean of periods."""
+        """Cost of a step, or of a loop's epoch, in passes of joint training; averaged over periods."""
         return self.regime.passes(self._passes)
 
     @property
@@ -227,7 +227,7 @@ class Method:
     # options
 
     def bringer(self, part: Any) -> str:
-        """Name that messages and options call a part by: of the row that brings it, or of its class."""
+        """The name of a part in messages and options: that of the method it comes from, or its class."""
         return self._options.bringer(part)
 
     @property

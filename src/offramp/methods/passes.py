@@ -93,7 +93,7 @@ class Passes:
         return replace(self, factor=factor * self.factor, more=tuple(factor * other for other in self.more))
 
     def of_tasks(self) -> Passes:
-        """The passes where every output needs the whole network: K tasks in the place of K exits."""
+        """The passes where every output needs the whole network: K tasks in place of K exits."""
         forward, backward = (_linear(number) for number in (self.forward, self.backward))
         return replace(
             self,

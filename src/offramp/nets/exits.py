@@ -32,7 +32,7 @@ class Exit(NamedTuple):
 
 
 class HandedOn(NamedTuple):
-    """What a head returns that hands on something else than its logits to the head behind it.
+    """Output of a head whose logits are not what the next head reads.
 
     Attributes:
         logits: ``[N, classes]``.

@@ -83,7 +83,7 @@ def head_parts(heads: Sequence[nn.Module] | nn.ModuleList, method: str) -> list[
         layers = None if reads_previous(head) else opened(head)
         if layers is None or layers[2]:
             raise UserError(
-                f"{method} puts another classifier in the place of the last layer of head {number}, and "
+                f"{method} puts another classifier in place of the last layer of head {number}, and "
                 f"{type(head).__name__} does not end in one; give a head that is an nn.Linear, or an "
                 "nn.Sequential that ends in one"
             )

@@ -32,7 +32,7 @@ def multi_task(
     example: Example | None = None,
     channel_axis: ChannelAxis | None = None,
 ) -> MultiTaskNet:
-    """Put a decoder for each task on a trunk: a net for every method.
+    """Make a multi-task network of a trunk and one decoder for each task.
 
     The trunk may be any module, of torchvision or timm too. The decoders read what its forward returns: a
     vector ``[N, D]``, a map ``[N, C, H, W]``, or a tuple, list or dict of Tensors (timm's

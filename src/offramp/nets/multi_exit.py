@@ -144,7 +144,7 @@ class MultiExitNet(Net, ForkedNet):
         return kept_exits(self, x) if keep else exits(self.stages, self.forks, self.heads, x, call)
 
     def walk(self, x: Feature, call: Callable[..., Any]) -> list[Tensor]:
-        """The logits, of parts that ``call("stage" | "fork" | "head", module, *inputs)`` calls."""
+        """The logits, where ``call("stage" | "fork" | "head", module, *inputs)`` runs each part."""
         return [exit.logits for exit in self.exits(x, call=call)]
 
     @property

@@ -109,7 +109,7 @@ class MultiTaskNet(Net, ForkedNet):
         return walked(self, x) if keep else self.walk(x, _plain)
 
     def walk(self, x: Any, call: Callable[..., Any]) -> list[Tensor]:
-        """The outputs, of parts that ``call("stage" | "fork" | "head", module, *inputs)`` calls."""
+        """The outputs, where ``call("stage" | "fork" | "head", module, *inputs)`` runs each part."""
         x = named_inputs(x, self.example)
         outputs: list[Tensor] = []
         for stage, fork in zip(self.stages, self.forks, strict=True):

@@ -1,4 +1,4 @@
-"""A head for each task on a network of the zoo, in the place of its exits."""
+"""A head for each task on a network of the zoo, in place of its exits."""
 
 from __future__ import annotations
 

@@ -54,5 +54,5 @@ def check_streams(recipe: Any) -> None:
 
 
 def of_set(recipe: Any, name: str) -> Any:
-    """The recipe of one data set of several: with the set's own settings in the place of the common ones."""
+    """The recipe of one data set of several: with the set's own settings in place of the common ones."""
     return dataclasses.replace(recipe, sets={}, **recipe.sets.get(name, {}))

@@ -219,7 +219,7 @@ class Recipe:
 
     @property
     def micro_batches(self) -> int:
-        """Into how many micro-batches a batch is cut at first."""
+        """Number of micro-batches of a batch at the start."""
         return 1 if self.accumulate == "auto" else self.accumulate
 
     @property

@@ -78,7 +78,7 @@ class Group:
 
     @property
     def last_epochs(self) -> Group | None:
-        """The same runs with the mean of their last epochs for result; None where one of them has none."""
+        """The runs with the mean over their last epochs as result; None if a run has no such mean."""
         results = [run.result.of_last_epochs for run in self.runs]
         known = [result for result in results if result is not None]
         if len(known) < len(results):

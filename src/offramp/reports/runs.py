@@ -68,7 +68,7 @@ class RunRecord:
 
     @property
     def default_method(self) -> Method | None:
-        """The method with its default options, as the library has it today; None if it lacks it."""
+        """The method with the default options of this version; None if this version has no such method."""
         try:
             return method(self.method)
         except UserError:
@@ -76,7 +76,7 @@ class RunRecord:
 
     @property
     def own_method(self) -> Method | None:
-        """The method with the run's options; None if the library lacks it or them today."""
+        """The method with the run's options; None if this version lacks the method or one of them."""
         try:
             return method(self.method, self.options)
         except UserError:

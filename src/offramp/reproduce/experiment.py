@@ -39,7 +39,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a reproduction.
+    """Outcome of a reproduction.
 
     Attributes:
         document: Plain values, ready for JSON.

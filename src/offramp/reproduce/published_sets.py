@@ -12,7 +12,7 @@ __all__ = ["SETS", "PublishedSet"]
 
 @dataclass(frozen=True)
 class PublishedSet:
-    """A published data set, by what tells it from others.
+    """A published data set, and the properties by which it is recognised.
 
     Attributes:
         name: Its name in papers.

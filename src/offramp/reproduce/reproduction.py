@@ -27,7 +27,7 @@ SWEEP, TEXT, DOCUMENT = "sweep.yaml", "reproduction.txt", "reproduction.json"
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What became of a plan.
+    """Outcome of a plan.
 
     Attributes:
         document: Plain values, ready for JSON.

@@ -24,7 +24,7 @@ __all__ = ["Pretrained", "load_pretrained", "put_pretrained"]
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Where the weights of a net come from, and what of them does not.
+    """Where a net's weights were loaded from, and which were not found there.
 
     Attributes:
         source: The run folder or file, by its full path.
@@ -44,7 +44,7 @@ class Pretrained:
 
     @property
     def notes(self) -> list[str]:
-        """What to say of it, a line each: nothing where all weights were there and no others."""
+        """Remarks, a line each; empty if the source has exactly the net's weights."""
         lines = []
         if self.as_initialised:
             lines.append(
@@ -56,7 +56,7 @@ class Pretrained:
 
 
 def load_pretrained(net: Net, init: str | Path) -> Pretrained:
-    """Give a net the weights of a finished run or of a file, and say what of them did not come from there.
+    """Load the weights of a finished run or a file into a net, and say which were not found there.
 
     Weights are matched by name and shape, under the names that they have in the net or, of a net made by
     :func:`offramp.attach` or :func:`offramp.multi_task`, in the backbone: its own file of torchvision, timm

@@ -36,7 +36,7 @@ __all__ = ["Run"]
 
 
 class Run:
-    """What :func:`offramp.fit` returns and :meth:`Run.open` reads.
+    """A run: its net, record and result, as :func:`offramp.fit` returns it or :meth:`Run.open` reads it.
 
     Attributes:
         net: The trained network; after ``separate`` a :class:`~offramp.nets.Separate`.
@@ -127,7 +127,7 @@ class Run:
         return Recipe.from_dict(self.record["recipe"])
 
     def open_data(self, tokenizer: Any = None) -> OpenedData[Any]:
-        """The run's data set: as it is open from the training, or opened again, once.
+        """The run's data set; it is opened at the first call, if the training has not left it open.
 
         Args:
             tokenizer: That of the texts, where it is an object in Python or lies elsewhere by now. The data
@@ -141,7 +141,7 @@ class Run:
         return self._data
 
     def evaluate(self, data: Any = None, **settings: Any) -> Result:
-        """Evaluate the net on a test set, in the shape of :attr:`result`.
+        """Evaluate the net on a test set; returns a result such as :attr:`result`.
 
         Args:
             data: A set, or what :func:`offramp.data.open_data` opens; by default the run's own, under its

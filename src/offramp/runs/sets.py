@@ -157,7 +157,7 @@ def open_other_set(source: Any, record: dict[str, Any], **settings: Any) -> Open
 
 
 def _open_others(source: Any, record: dict[str, Any], settings: dict[str, Any]) -> OpenedData[Any]:
-    """Other data in the place of a run's several sets."""
+    """Other data in place of a run's several sets."""
     names = record["data"]["sets"]
     if not isinstance(source, Mapping) or source.keys() != names.keys():
         raise UserError(

@@ -37,7 +37,7 @@ def model_of(net: Net, recipe: Recipe, fabric: Fabric, *, plain_backward: bool) 
             processes. If not, the processes only start from equal weights.
 
     Returns:
-        The model. Without plain backward passes it also takes ``tensors``, name by name in the place of
+        The model. Without plain backward passes it also takes ``tensors``, name by name in place of
         parameters, and is not parallel.
     """
     model: Callable[..., Any] = torch.compile(net) if recipe.compile else net

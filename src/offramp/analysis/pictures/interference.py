@@ -22,7 +22,7 @@ _FRAME = 3.5  # standard deviations; points beyond are drawn at the edge
 def draw_interference(
     path: Path, runs: Mapping[str, Sequence[OutputInterference]], names: Sequence[str] = ()
 ) -> None:
-    """Draw a cloud per run, standardised gain to the right and conflict upwards, and below it each exit's r.
+    """Draw a scatter plot per run, standardised conflict (y) over gain (x), with each exit's r below it.
 
     Args:
         path: The picture's file.

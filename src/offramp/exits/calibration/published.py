@@ -30,7 +30,7 @@ def shares(q: float, num_exits: int) -> Tensor:
 
 
 def planned(samples: int, num_exits: int, q: float) -> list[int]:
-    """How many samples shall leave at each exit, the last among them; what is lost by rounding goes there."""
+    """How many samples shall leave at each exit; the last exit also gets the remainder of the rounding."""
     counts: list[int] = (samples * shares(q, num_exits)).floor().int().tolist()
     return counts
 

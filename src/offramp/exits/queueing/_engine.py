@@ -14,7 +14,7 @@ __all__ = ["BatchResult", "Engine"]
 
 @dataclass(frozen=True)
 class BatchResult(Generic[A]):
-    """What became of a batch behind one step.
+    """Outcome of one step for a batch.
 
     Attributes:
         answers: For each request that leaves its answer, or the error that takes its place; None for the
@@ -42,4 +42,4 @@ class Engine(Protocol[A]):
         """
 
     def context(self) -> AbstractContextManager[object]:
-        """What the thread that runs steps is in meanwhile."""
+        """Context manager for the thread that runs steps, such as inference mode."""

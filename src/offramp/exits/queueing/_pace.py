@@ -24,7 +24,7 @@ class _Seen(NamedTuple):
 
 
 class Pace:
-    """The time of every step by the number of samples, learnt as steps run; for any number of threads.
+    """Learns how long each step takes, by the number of samples; any number of threads may use it.
 
     Args:
         costs: Operations of a sample up to each step; None: unknown.

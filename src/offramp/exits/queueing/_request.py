@@ -43,7 +43,7 @@ class PendingAnswer(Future[A]):
         self.add_done_callback(_settle)
 
     def add_done_callback(self, fn: Callable[[Future[A]], object]) -> None:
-        """Call it with the future once that is done; what it raises is logged, SystemExit too."""
+        """Call a function with the future once that is done; its errors, SystemExit too, are logged."""
         super().add_done_callback(partial(_call, fn))
 
 
@@ -94,7 +94,7 @@ class Request(Generic[A]):
     since: float = 0.0
 
     def gone(self, now: float) -> bool:
-        """Whether nobody waits for the answer any more; who comes too late is told so."""
+        """Whether nobody waits for the answer any more; a request whose time is over gets its error here."""
         if now >= self.deadline and not self.future.settled:
             self.expire()
         if self.future.settled:
@@ -114,7 +114,7 @@ class Request(Generic[A]):
             assert self.future.cancelled()
 
     def fail(self, error: BaseException) -> None:
-        """Give an error in the place of the answer, unless the request has been cancelled."""
+        """Give an error in place of the answer, unless the request has been cancelled."""
         self._release()
         traceback.clear_frames(error.__traceback__)
         try:

@@ -39,7 +39,7 @@ class Worker(threading.Thread, Generic[A]):
         _workers.add(self)
 
     def put(self, request: Request[A], block: bool) -> None:
-        """Take a request; the thread itself, in a callback, does not wait for room that it would make.
+        """Take a request; a call from the worker's own thread, in a callback, does not wait for room.
 
         Raises:
             queue.Full: There is no room, and it is not to wait.

@@ -25,7 +25,7 @@ from offramp.own_adam import OwnAdam
 __all__ = ["GradNorm"]
 
 LEAST = 1e-3  # a weight below 0 would ascend its loss
-SCALE = 1024.0  # what a gradient is computed at, lest it vanish in float16; a power of two rounds nothing
+SCALE = 1024.0  # factor of a gradient, so that it does not vanish in float16; a power of two rounds nothing
 
 
 @dataclass(frozen=True, kw_only=True)

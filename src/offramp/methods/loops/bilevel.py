@@ -48,7 +48,7 @@ class Bilevel(Loop):
     Attributes:
         outer: Which samples these are: ``second``: another training batch; ``halves``: the other half of the
             batch, which is cut in two for two steps, each half in turn.
-        held_out: Share of the training samples that is held out for them, in the place of ``outer``; they
+        held_out: Share of the training samples that is held out for them, in place of ``outer``; they
             choose nothing but the weights of the losses.
         every: Steps of the training between two steps of the weights, counted in batches.
 

@@ -78,7 +78,7 @@ class BoundLoop:
 
     @property
     def micro_batches(self) -> int:
-        """Into how many micro-batches a batch is cut by now."""
+        """Current number of micro-batches of a batch."""
         return 1
 
     def begin(self, phase: int, progress: Progress) -> None:
@@ -133,12 +133,12 @@ class Loop:
 
     @property
     def every(self) -> int:
-        """Of so many steps the first costs more than the others."""
+        """A number n: one step in n costs more than the others."""
         return 1
 
     @property
     def parts(self) -> int:
-        """Into how many parts it cuts every batch, each for a step of its own."""
+        """Number of parts that every batch is cut into; each part is one step."""
         return 1
 
     @property

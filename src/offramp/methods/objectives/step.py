@@ -70,7 +70,7 @@ class Step:
         """
         here = [self._is_here(k) for k in range(len(self.outputs))]
         if self.average is not None:
-            # in every process, lest one send an objective's own message while another sends this
+            # in every process, so that no process sends an objective's own message while another sends this
             means = self._over_processes
             if not all(here):  # to read them waits for the device
                 here = (means.present > 0).tolist()
@@ -145,7 +145,7 @@ class Step:
     def _over_processes(self) -> _Means:
         """Means over the processes, of their whole batches.
 
-        One message for all outputs, in which every process takes part: one that lacks a target too, lest the
+        One message for all outputs, in which every process takes part: one that lacks a target too, or the
         others wait for it.
         """
         assert self.average is not None

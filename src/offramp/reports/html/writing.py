@@ -1,4 +1,4 @@
-"""A page as a file: whole at every moment, and never in the place of anything but an older page."""
+"""A page as a file: whole at every moment, and never in place of anything but an older page."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def check_page(name: str | Path, *, to_be_made: Path | None = None) -> Path:
 
 
 def write_page(path: str | Path, page: str) -> None:
-    """Write a page, in the place of what is there; :func:`check_page` says whether that is an older page.
+    """Write a page, in place of what is there; :func:`check_page` says whether that is an older page.
 
     Raises:
         UserError: The disk is full or not writable; the older page stays.

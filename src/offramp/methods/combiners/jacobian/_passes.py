@@ -14,7 +14,7 @@ the deepest region to the first: one for each loss through its head, and at each
 has come there, from its gradients at level k to those of the parameters and at level k - 1. The last of them
 frees the region, which a plain loop over the losses keeps to the end. The operations are the same.
 
-A loss is one of three cases, read from the graph of the step at hand (:mod:`.exit_graph`):
+A loss is one of three cases, read from the graph of the current step (:mod:`.exit_graph`):
 
 * *cut at levels*, as above: the rule;
 * *early*: its head has operations in common with a region that ends at another level, as a fork that computes

@@ -160,7 +160,7 @@ class OutputTraining:
             nu.grad = slope * factor if nu.grad is None else nu.grad.add_(slope, alpha=factor)
 
     def state_for(self, output: int, progress: Progress) -> dict[str, Tensor]:
-        """State of the net after the phase of an output, with gated weights in the place of raw ones."""
+        """State of the net after the phase of an output, with gated weights in place of raw ones."""
         state = dict(self.context.net.state_dict())
         importance = self.importance_at(progress)
         if importance is not None:
