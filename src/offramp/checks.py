@@ -9,7 +9,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from offramp.errors import UserError, guess, shown
+from offramp.errors import UserError, an_object, guess, shown
 from offramp.paths import user_path
 
 __all__ = [
@@ -39,7 +39,7 @@ def described(value: object) -> str:
     """A value as a message shows it: plain ones as they are, others by their class."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
-    return shown(value) if isinstance(value, _PLAIN) else f"a {type(value).__name__}"
+    return shown(value) if isinstance(value, _PLAIN) else an_object(value)
 
 
 def of_kind(name: str, value: object, kinds: Any, must: str) -> None:

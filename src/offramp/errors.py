@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import PurePath
 from typing import Any
 
-__all__ = ["UserError", "cut", "error_text", "guess", "shown"]
+__all__ = ["UserError", "an_object", "cut", "error_text", "guess", "shown"]
 
 LONGEST = 2000  # characters of a line
 LONGEST_WORD = 300  # of a path or a name, which nobody reads to its end
@@ -59,6 +59,12 @@ def cut(text: str, limit: int) -> str:
 def error_text(error: BaseException) -> str:
     """What an error of another library or of the user's code says, in one line of at most 200 characters."""
     return cut(" ".join(str(error).split()) or type(error).__name__, 200)
+
+
+def an_object(value: object) -> str:
+    """The class of a value with its article: ``"a list"``, ``"an ImageFolder"``."""
+    name = type(value).__name__
+    return f"{'an' if re.match('[AEIOaeio]|nd', name) else 'a'} {name}"
 
 
 def guess(word: object, words: Iterable[str]) -> str:

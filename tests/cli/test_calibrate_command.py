@@ -159,7 +159,7 @@ def test_mistakes_are_one_line(offramp, refused, small, runs, tmp_path):
     words = ("calibrate", runs / "joint", "--out", out)
     assert "missing: --out" in refused("calibrate", runs / "joint", "--budget", "50%")
     assert "got none; give one" in refused(*words)
-    assert "a risk is a target alone, got budget and risk" in refused(
+    assert "a risk is no target beside others, got budget and risk" in refused(
         *words, "--budget", "50%", "--risk", "0.1"
     )
     assert "budget='fast' must be" in refused(*words, "--budget", "fast")

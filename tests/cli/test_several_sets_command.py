@@ -64,11 +64,13 @@ def test_a_sweep_takes_several_sets(tmp_path):
 
 def test_words_that_name_no_sets_are_one_line(refused, tmp_path):
     rest = ["--net", "vgg7", "--method", "joint", "--out", tmp_path / "run"]
-    assert "each is given by a name, NAME=SOURCE; got digits" in refused(
+    assert "several data sets are written NAME=SOURCE each; got digits" in refused(
         "train", "--data", "left=digits", "digits", *rest
     )
     assert "two data sets have one name" in refused("train", "--data", "a=digits", "a=digits", *rest)
-    assert "NAME=SOURCE; got digits rooms" in refused("train", "--data", "digits", "--data", "rooms", *rest)
+    assert "NAME=SOURCE each; got digits rooms" in refused(
+        "train", "--data", "digits", "--data", "rooms", *rest
+    )
     alone = refused("train", "--data", "left=digits", *rest)
     assert "'left' names the only data set, which needs no name; give digits, or another" in alone
 

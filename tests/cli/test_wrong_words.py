@@ -30,7 +30,7 @@ WRONG = [
     ([*TRAIN, "--method", "DFS"], "did you mean 'dfs'?"),
     (["train", *TRAIN[3:], "--data", "digit"], "did you mean 'digits'?"),
     (["train", *TRAIN[3:], "--data", "file"], "file"),
-    ([*TRAIN, "--data", "rooms"], "NAME=SOURCE; got digits rooms"),
+    ([*TRAIN, "--data", "rooms"], "NAME=SOURCE each; got digits rooms"),
     ([*TRAIN, "--out", "photos"], "exists and holds no run"),
     ([*TRAIN, "--out", "file"], "exists"),
     ([*TRAIN, "--out", "file", "--resume"], "is no run folder"),

@@ -52,7 +52,7 @@ def with_value(tensor, value):
         (IMAGES[:, 0], "images are a Tensor [12, 8, 8] of uint8; give a Tensor [N, channels, height, width]"),
         (IMAGES[:, :0], "a Tensor [12, 0, 8, 8]"),
         (IMAGES[:, :, :0], "a Tensor [12, 3, 0, 8]"),
-        (IMAGES.numpy(), "images are a ndarray; give a Tensor"),
+        (IMAGES.numpy(), "images are an ndarray; give a Tensor"),
         (None, "images are a NoneType"),
         (IMAGES.to("meta"), "a Tensor without values"),
         (FLOATS.to_sparse(), "a Tensor without values"),
@@ -239,4 +239,4 @@ def test_a_normalisation_is_finite_numbers_for_every_channel(mean, std):
 
 def test_a_normalisation_of_another_length_than_the_images():
     batches = split().batches(4, transform=Transform((0.5,), (0.5,)), device="cpu")
-    refused(["a normalisation of 1 channels meets images of 3"], batches, use=next)
+    refused(["the normalisation has 1 channels, the images 3"], batches, use=next)

@@ -206,7 +206,7 @@ def test_what_cannot_be_read_is_refused_in_one_line(tmp_path):
         (PAIRS, {"tokenizer": Letters(), "max_tokens": 0}, ["max_tokens=0"]),
         (PAIRS, {"tokenizer": tmp_path / "nothing"}, ["no such folder", "save_pretrained"]),
         (PAIRS, {"tokenizer": str(texts)}, ["holds no tokenizer", "save_pretrained"]),
-        (PAIRS, {"tokenizer": 3}, ["tokenizer is a int"]),
+        (PAIRS, {"tokenizer": 3}, ["tokenizer is an int"]),
         (PAIRS, {"tokenizer": word_tokenizer().backend_tokenizer}, ["Tokenizer", "tokenizer_object"]),
         (PAIRS, {"tokenizer": word_tokenizer(pad=False)}, ["pad_token", "eos_token"]),
         (PAIRS, {"tokenizer": no_mask}, ["attention_mask"]),

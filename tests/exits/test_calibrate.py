@@ -355,7 +355,7 @@ FINE = {"budget": "50%"}
     ("options", "message"),
     [
         ({}, "a policy is fitted for a budget, a latency, both, or a risk, got none"),
-        ({"budget": 5, "risk": 0.1}, "a risk is a target alone, got budget and risk; leave out"),
+        ({"budget": 5, "risk": 0.1}, "a risk is no target beside others, got budget and risk; give"),
         ({"budget": "50%", "latency": "1x"}, "latency='1x' must be a time per sample with its unit"),
         ({"budget": "5x"}, "budget='5x' must be operations per sample"),
         ({"latency": 3}, "latency=3 must be a time per sample with its unit"),
@@ -394,7 +394,7 @@ BAD = {
     "none": (None, "there are no data to calibrate on"),
     "dataset": (TensorDataset(X, X), "data is a TensorDataset, must be batches"),
     "word": ("digits", "data is a str, must be batches"),
-    "number": (3, "data is a int, must be batches"),
+    "number": (3, "data is an int, must be batches"),
     "empty": ([], "no sample with a label"),
     "unlabelled": ((X, torch.full((300,), -100)), "no sample with a label"),
     "images": ([X], "a batch to calibrate on is a pair"),

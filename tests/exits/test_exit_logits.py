@@ -102,7 +102,11 @@ def broken(value: float) -> MultiExitNet:
         (build(), [(X, LABELS - 1)], "a label is -1, the net's classes are 0 to 4"),
         (build(), [(X, LABELS[:3])], r"labels of a batch of 7 samples are torch.int64 \[3\]"),
         (build(), [(X, LABELS.float())], r"are torch.float32 \[7\]"),
-        (tiny_net(classes=1), [(torch.zeros(2, 3, 8, 8), torch.zeros(2).long())], "tells one class apart"),
+        (
+            tiny_net(classes=1),
+            [(torch.zeros(2, 3, 8, 8), torch.zeros(2).long())],
+            "the net has one class, so that there is nothing",
+        ),
         (torch.nn.Linear(2, 2), [(X, LABELS)], "net is a Linear without exits"),
     ],
 )

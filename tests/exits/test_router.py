@@ -486,7 +486,7 @@ def test_a_policy_of_other_classes_is_refused():
 
 def test_a_net_of_one_class_is_refused():
     net = MultiExitNet([nn.Linear(5, 5)] * 2, [nn.Linear(5, 1), nn.Linear(5, 1)], input_size=(5,))
-    with pytest.raises(UserError, match="the net has one class, of which every exit is sure"):
+    with pytest.raises(UserError, match="the net has one class, so that no exit can be unsure"):
         Router(net, Policy((0.5,), "margin"))
 
 

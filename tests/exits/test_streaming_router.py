@@ -484,7 +484,7 @@ def test_asyncio_waits_for_answers_and_cancels_them(held):
         ([], "reads a Tensor, got a list"),
         ({}, "reads a Tensor, got a dict"),
         (None, "reads a Tensor, got a NoneType"),
-        (images(2)[0].numpy(), "reads a Tensor, got a ndarray"),
+        (images(2)[0].numpy(), "reads a Tensor, got an ndarray"),
     ],
 )
 def test_what_is_no_sample_of_the_net_gives_one_line(x, message, router):

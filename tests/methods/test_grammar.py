@@ -55,7 +55,7 @@ def test_published_and_useful_pairs(name):
         ("joint+dfs", ["'joint'", "leave it out"]),
         ("separate+kd", ["'separate' shares nothing"]),
         ("dfs+kdd", ["no method 'kdd'", "did you mean 'kd'"]),
-        ("dfs+", ["lacks a name beside its '+'"]),
+        ("dfs+", ["has a '+' without a name on both sides"]),
     ],
 )
 def test_what_cannot_be_combined(name, words):

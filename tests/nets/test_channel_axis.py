@@ -111,7 +111,7 @@ def test_doubt_is_asked_in_one_line(case):
     assert net(size, first, second, channel_axis={1: 1}).channel_axes() == [(1,)]
     with pytest.raises(UserError, match=r"channel_axis=7 is no channel axis of the feature of exit 1.*1 to"):
         net(size, first, second, channel_axis=7).channel_axes()
-    with pytest.raises(UserError, match=r"names exit 3, but those to name are exits 1 to 1"):
+    with pytest.raises(UserError, match=r"has an entry for exit 3; give entries for exits 1 to 1"):
         net(size, first, second, channel_axis={3: 1}).channel_axes()
 
 

@@ -202,7 +202,7 @@ class InPlace(nn.Sequential):
         ([], BOTH, "the trunk has no modules"),
         (stage(), {}, "decoders are none; give a dict"),
         (stage(), [decoder(4)], "decoders is a list; give a dict"),
-        (stage(), {"": BOTH["box"]}, "an output's name is a text"),
+        (stage(), {"": BOTH["box"]}, "an output's name must be text"),
         (stage(), {"exit 1": BOTH["box"]}, "'exit 1' is the name of an exit; give the task another"),
         (stage(), {"box": decoder(4)}, "the decoder 'box' has no task; give 'box': "),
         (stage(), {"box": (decoder(4), None)}, "the decoder 'box' has no task"),

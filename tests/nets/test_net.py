@@ -116,7 +116,12 @@ def test_it_is_trained_and_opened_again(make, method, tmp_path):
             "Bare has none by that name; set its `heads`",
         ),
         (NoOwners, "joint", {}, r"NoOwners has no owners\(\); inherit from offramp.nets.Net"),
-        (lambda: nn.Linear(2, 2), "joint", {}, "net is a Linear without exits.* use offramp.attach"),
+        (
+            lambda: nn.Linear(2, 2),
+            "joint",
+            {},
+            "net is a Linear without exits.* make one of it, e.g. by offramp.attach",
+        ),
     ],
 )
 def test_what_is_missing_is_asked_for(net, method, settings, message):

@@ -119,7 +119,7 @@ def test_a_name_of_the_zoo_is_the_zoos():
         ("mine.py:build:width={1}", "cannot read the network"),
         ("mine.py:needs", r"needs a value for its argument 'depth'; write .*mine\.py:needs:depth="),
         ("mine.py:net:width=3", "is no function and takes no arguments; leave out width"),
-        ("mine.py:number", "is a int, no net and no function; name a net"),
+        ("mine.py:number", "is an int, no net and no function; name a net"),
         ("mine.py:plain", "is a Sequential without exits, not .* make one of it, e.g. by offramp.attach"),
         (
             "mine.py:backbone:width=4,num_classes=3",

@@ -265,7 +265,7 @@ def test_a_record_that_could_not_be_read_again_is_not_begun(tmp_path, monkeypatc
 
     for content, says in (([1, 2], "'data.classes.*'"), ({1, 2}, "not JSON serializable")):
         monkeypatch.setattr(record, "targets_to_json", lambda targets, content=content: {"classes": content})
-        with pytest.raises(UserError, match=f"a run of this could not be opened again: .*{says}") as refused:
+        with pytest.raises(UserError, match=f"such a run could not be opened again: .*{says}") as refused:
             train(tmp_path / "run")
         assert "\n" not in str(refused.value)
         assert not (tmp_path / "run").exists()

@@ -139,7 +139,7 @@ def test_a_record_tells_each_set_and_its_statistics(tmp_path):
         again.open_data()
     assert again.evaluate(JointData(two_sets())).outputs == run.result.outputs
     for other in (one_set("kind"), JointData({"kind": one_set("kind"), "more": one_set("box")})):
-        with pytest.raises(UserError, match="several data sets; give others by the same names, kind, box"):
+        with pytest.raises(UserError, match="several data sets; give one for each of the names kind, box"):
             again.evaluate(other)
     single = fit(two_tasks(), partly_labelled(), "joint", RECIPE.replace(epochs=1), quiet=True)
     with pytest.raises(UserError, match="trained on one data set; give one to evaluate"):
@@ -162,7 +162,7 @@ def test_sets_opened_by_name_have_settings_of_their_own_and_open_again(tmp_path)
     done = fit(two_alphabets(5), data, recipe=recipe, out=tmp_path / "run", resume=True, quiet=True)
     assert done.result == run.result
     assert again.evaluate(sources).outputs.keys() == {"left", "right"}  # on all test images
-    with pytest.raises(UserError, match="give others by the same names, left, right"):
+    with pytest.raises(UserError, match="give one for each of the names left, right"):
         again.evaluate("digits")
 
 

@@ -11,7 +11,7 @@ from offramp.data._labels import MULTI_LABEL, Labels
 from offramp.data._stored import StoredColumn
 from offramp.data.asked import Asked
 from offramp.data.targets import LABEL
-from offramp.errors import UserError, shown
+from offramp.errors import UserError, an_object, shown
 
 __all__ = ["ArrayRows"]
 
@@ -44,9 +44,7 @@ class ArrayRows:
         self._images, self._targets, self._name = images, targets, name
         for key, values in targets.items():
             if not hasattr(values, "__len__"):
-                raise UserError(
-                    f"{name}: {shown(key)} is a {type(values).__name__}; give a target for each image"
-                )
+                raise UserError(f"{name}: {shown(key)} is {an_object(values)}; give a target for each image")
             if len(images) != len(values):
                 words = "labels" if key == LABEL else f"of {shown(key)}"
                 raise UserError(

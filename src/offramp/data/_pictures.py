@@ -15,6 +15,7 @@ from torch import Tensor
 
 from offramp.data._extra import extra
 from offramp.data.decoding import OtherSize, UnusableImage, decoded
+from offramp.errors import an_object
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -46,9 +47,7 @@ def picture(stored: Any, channels: int | None = None, size: tuple[int, int] | No
         found = _tensor(stored, channels)
     else:
         text = ", or for texts their tokenizer by `tokenizer=...`" if isinstance(stored, str) else ""
-        raise UnusableImage(
-            f"a {type(stored).__name__} is no image; give a PIL image, an array or a Tensor{text}"
-        )
+        raise UnusableImage(f"{an_object(stored)} is no image; give a PIL image, an array or a Tensor{text}")
     _, height, width = size_of(found)
     if size not in (None, (height, width)):
         raise OtherSize(height, width)

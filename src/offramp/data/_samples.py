@@ -15,7 +15,7 @@ from offramp.data._stored import StoredColumn
 from offramp.data.asked import Asked
 from offramp.data.decoding import check_header
 from offramp.data.targets import LABEL
-from offramp.errors import UserError, cut, error_text, shown
+from offramp.errors import UserError, an_object, cut, error_text, shown
 
 __all__ = ["SampleRows", "evenly_spaced"]
 
@@ -78,7 +78,7 @@ class SampleRows:
         if not isinstance(sample, (tuple, list)) or len(sample) != 2:
             parts = f" of {len(sample)}" if isinstance(sample, (tuple, list)) else ""
             raise UserError(
-                f"{self.location(0)}: a {type(sample).__name__}{parts}; "
+                f"{self.location(0)}: {an_object(sample)}{parts}; "
                 f"make it a pair ({columns.kind}, label), or ({columns.kind}, {{name: target, ...}})"
             )
         if not isinstance(sample[1], Mapping):

@@ -24,7 +24,7 @@ from offramp.data._room_rows import RoomOptions
 from offramp.data._rows import Rows
 from offramp.data._table import Table, TableRows
 from offramp.data.targets import LABEL
-from offramp.errors import UserError, guess, shown
+from offramp.errors import UserError, an_object, guess, shown
 from offramp.paths import kind_of, user_path
 
 __all__ = ["MAX_BYTES", "Source", "find_source", "is_embedded"]
@@ -184,7 +184,7 @@ def _in_python(data: Any, columns: Columns) -> Source:
         )
     if len(unused) == len(parts):
         raise UserError(
-            f"a {type(data).__name__} of {', '.join(unused) or 'nothing'} has no split 'train'; give {KINDS}"
+            f"{an_object(data)} of {', '.join(unused) or 'nothing'} has no split 'train'; give {KINDS}"
         )
     if unused:
         notes.append(f"not used: split {', '.join(unused)}; the names are {', '.join(SPLITS)}")

@@ -9,7 +9,7 @@ from offramp.data.batches import Batches
 from offramp.data.class_names import check_name
 from offramp.data.target_tensors import TargetTensors
 from offramp.data.targets import Target
-from offramp.errors import UserError, shown
+from offramp.errors import UserError, an_object, shown
 
 __all__ = ["check_lengths", "check_split", "check_targets"]
 
@@ -58,7 +58,7 @@ def check_split(split: object, targets: Mapping[str, Target], where: str, *, may
         UserError: It is no split, empty, or a target is missing, of another kind or out of range.
     """
     if not isinstance(split, Batches):
-        raise UserError(f"{where} is a {type(split).__name__}; give a Split, or open a set by open_data")
+        raise UserError(f"{where} is {an_object(split)}; give a Split, or open a set by open_data")
     if not may_be_empty and not len(split):
         raise UserError(f"{where} is empty; give it samples")
     if not isinstance(split.targets, TargetTensors):  # checked as they are read

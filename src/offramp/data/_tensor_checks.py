@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from offramp.data.targets import NO_LABEL, Target
-from offramp.errors import UserError, cut, shown
+from offramp.errors import UserError, an_object, cut, shown
 
 __all__ = ["check_images", "check_shape", "check_values"]
 
@@ -150,5 +150,5 @@ def _check_device(tensor: Tensor, name: str) -> None:
 
 def _described(found: object) -> str:
     if not isinstance(found, Tensor):
-        return f"a {cut(type(found).__name__, 60)}"
+        return cut(an_object(found), 60)
     return f"a Tensor {[*found.shape]} of {str(found.dtype).removeprefix('torch.')}"

@@ -12,7 +12,7 @@ from offramp.data._tokens import Tokenizer, tokenize
 from offramp.data.opened import OpenedData
 from offramp.data.text_data import TextData
 from offramp.data.text_split import TextSplit
-from offramp.errors import UserError
+from offramp.errors import UserError, an_object
 
 __all__ = ["TextReader", "text_reader"]
 
@@ -102,7 +102,7 @@ def _text(rows: Rows, row: int) -> str:
     found = rows.content(row)
     if not isinstance(found, str):
         raise UserError(
-            f"{rows.location(row)}: a {type(found).__name__} where a text is expected; give texts, or leave "
+            f"{rows.location(row)}: {an_object(found)} where a text is expected; give texts, or leave "
             "`tokenizer=` out for images"
         )
     return str(found)

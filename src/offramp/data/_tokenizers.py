@@ -9,7 +9,7 @@ from typing import Any
 
 from offramp.data._extra import extra
 from offramp.data._tokens import Tokenizer, token_lists
-from offramp.errors import UserError, error_text
+from offramp.errors import UserError, an_object, error_text
 from offramp.paths import kind_of, user_path
 
 __all__ = ["digest_of", "limit_of", "load_tokenizer"]
@@ -32,7 +32,7 @@ def load_tokenizer(tokenizer: Any) -> tuple[Tokenizer, str | None]:
     if not isinstance(tokenizer, (str, os.PathLike)):
         if not callable(tokenizer):
             raise UserError(
-                f"tokenizer is a {type(tokenizer).__name__}, which is not called on texts; wrap it, e.g. in "
+                f"tokenizer is {an_object(tokenizer)}, which is not called on texts; wrap it, e.g. in "
                 "transformers.PreTrainedTokenizerFast(tokenizer_object=...), or give a folder"
             )
         return tokenizer, None

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from offramp.errors import UserError, shown
+from offramp.errors import UserError, an_object, shown
 
 __all__ = ["TokenRows", "Tokenizer", "token_lists", "tokenize"]
 
@@ -139,7 +139,7 @@ def _call(
             "padding=...)"
         ) from error
     if not isinstance(given, Mapping) or IDS not in given:
-        raise UserError(f"the tokenizer returns a {type(given).__name__} without {IDS}; give one that has it")
+        raise UserError(f"the tokenizer returns {an_object(given)} without {IDS}; give one that has it")
     return given
 
 

@@ -12,7 +12,7 @@ from offramp.data.class_names import check_name
 from offramp.data.joint_split import JointSplit
 from offramp.data.opened import OpenedData
 from offramp.data.streams import Streams
-from offramp.errors import UserError, shown
+from offramp.errors import UserError, an_object, shown
 
 __all__ = ["JointData", "several_sets"]
 
@@ -107,8 +107,7 @@ def _check_sets(sets: object) -> None:
     for name, data in sets.items():
         if not isinstance(name, str) or not isinstance(data, OpenedData):
             raise UserError(
-                f"sets have {shown(name)}: a {type(data).__name__}, must be a name and a set that "
-                "open_data opened"
+                f"sets have {shown(name)}: {an_object(data)}, must be a name and a set that open_data opened"
             )
         check_name(name, "a data set")
 

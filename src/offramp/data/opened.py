@@ -10,7 +10,7 @@ from offramp.data._split_checks import check_split, check_targets
 from offramp.data.batch import Origin
 from offramp.data.batches import Batches
 from offramp.data.targets import LABEL, Target
-from offramp.errors import UserError, cut, shown
+from offramp.errors import UserError, an_object, cut, shown
 
 __all__ = ["OpenedData"]
 
@@ -131,7 +131,7 @@ class OpenedData(Generic[S]):
         if isinstance(split, Batches) and not isinstance(split, self.SPLITS):
             kinds = " or ".join(kind.__name__ for kind in self.SPLITS)
             raise UserError(
-                f"the {name} split of {cut(self.name, 100)} is a {type(split).__name__}; give a {kinds}"
+                f"the {name} split of {cut(self.name, 100)} is {an_object(split)}; give a {kinds}"
             )
         check_split(
             split, self.targets, f"the {name} split of {cut(self.name, 100)}", may_be_empty=name == "val"

@@ -72,7 +72,7 @@ class Transform:
         if not self.mean:
             return batch
         if not isinstance(batch.inputs, Tensor):
-            raise UserError("image augmentation meets named inputs; take `augment='none'`")
+            raise UserError("images are augmented, and these inputs are named ones; take `augment='none'`")
         moves = self.steps or self.resized_crop
         left_behind = [name for name in batch.targets if name not in self.kinds] if moves else []
         if left_behind:
@@ -85,7 +85,7 @@ class Transform:
         assert isinstance(batch.inputs, Tensor)
         if batch.inputs.shape[1] != len(self.mean):
             raise UserError(
-                f"a normalisation of {len(self.mean)} channels meets images of {batch.inputs.shape[1]}; "
+                f"the normalisation has {len(self.mean)} channels, the images {batch.inputs.shape[1]}; "
                 "give a mean and a deviation for each channel"
             )
         batch = replace(batch, inputs=self._normalised(batch.inputs))

@@ -12,7 +12,7 @@ from offramp.data._split_checks import check_lengths
 from offramp.data._tokens import TokenRows
 from offramp.data.batches import Batches
 from offramp.data.target_tensors import TargetTensors
-from offramp.errors import UserError
+from offramp.errors import UserError, an_object
 
 __all__ = ["TextSplit"]
 
@@ -33,9 +33,7 @@ class TextSplit(Batches):
 
     def __init__(self, tokens: TokenRows, targets: TargetTensors, cut: int = 0) -> None:
         if not isinstance(tokens, TokenRows):
-            raise UserError(
-                f"tokens are a {type(tokens).__name__}; open texts by open_data(..., tokenizer=...)"
-            )
+            raise UserError(f"tokens are {an_object(tokens)}; open texts by open_data(..., tokenizer=...)")
         self.tokens, self.targets, self.cut = tokens, targets, cut
         check_lengths(self, "a split")
 

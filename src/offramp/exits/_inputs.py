@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from offramp.errors import UserError, shown
+from offramp.errors import UserError, an_object, shown
 from offramp.nets import MultiExitNet
 from offramp.nets.named_inputs import named_inputs
 
@@ -72,8 +72,8 @@ class Inputs:
             if x.shape == like.shape[1:]:
                 raise UserError(f"the net reads batches [{sizes}], got one sample {[*x.shape]}; give x[None]")
             raise UserError(
-                f"the net reads inputs [{sizes}], got {[*x.shape]}; give such, or set net.input_size, by "
-                "which operations are counted"
+                f"the net reads inputs [{sizes}], got {[*x.shape]}; give inputs of that shape, or set "
+                "net.input_size to the shape of yours"
             )
         if not len(x):
             raise UserError("there are no samples in the batch; give one or more")
@@ -97,5 +97,5 @@ def _form(x: Any) -> str:
     if isinstance(x, Mapping) and all(isinstance(value, Tensor) for value in x.values()):
         return f"a dict of Tensors {', '.join(sorted(map(shown, x)))}"
     if isinstance(x, (tuple, list)) and all(isinstance(value, Tensor) for value in x):
-        return f"a {type(x).__name__} of {len(x)} Tensors"
-    return f"a {type(x).__name__}"
+        return f"{an_object(x)} of {len(x)} Tensors"
+    return an_object(x)

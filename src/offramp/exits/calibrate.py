@@ -125,7 +125,9 @@ def _targets(targets: Mapping[str, object]) -> list[str]:
     if not given:
         raise UserError("a policy is fitted for a budget, a latency, both, or a risk, got none; give one")
     if "risk" in given and len(given) > 1:
-        raise UserError(f"a risk is a target alone, got {' and '.join(given)}; leave out risk or the rest")
+        raise UserError(
+            f"a risk is no target beside others, got {' and '.join(given)}; give the risk or the others"
+        )
     return given
 
 

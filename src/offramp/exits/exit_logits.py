@@ -13,7 +13,7 @@ from torch import Tensor
 from offramp.checks import of_kind
 from offramp.data.batch import Batch, Origin
 from offramp.data.smaller_batches import SmallerBatches
-from offramp.errors import UserError, shown
+from offramp.errors import UserError, an_object, shown
 from offramp.exits._fingerprint import fingerprint
 from offramp.exits._inputs import Inputs
 from offramp.exits._with_exits import check_classifies
@@ -59,7 +59,7 @@ class ExitLogits:
             raise UserError("there is no sample with a label to calibrate on; give labelled samples")
         if self.classes < 2:
             raise UserError(
-                "the net tells one class apart, of which every exit is sure; nothing to calibrate"
+                "the net has one class, so that there is nothing to calibrate; take one that has two or more"
             )
         if ((self.labels < 0) | (self.labels >= self.classes)).any():
             odd = self.labels[(self.labels < 0) | (self.labels >= self.classes)][0]
@@ -175,7 +175,7 @@ def _batch(item: Any, target: str) -> Batch:
         return Batch(item[0], {target: item[1]})
     raise UserError(
         f"a batch to calibrate on is a pair (inputs, {target}), a Batch, or a dict with {shown(target)}; "
-        f"got a {type(item).__name__}"
+        f"got {an_object(item)}"
     )
 
 

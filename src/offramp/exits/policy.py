@@ -175,7 +175,7 @@ class Policy:
             )
         if classes < 2:
             raise UserError(
-                "the net has one class, of which every exit is sure; take one that tells two or more apart"
+                "the net has one class, so that no exit can be unsure; take one that has two or more"
             )
 
     def save(self, path: str | Path) -> None:

@@ -149,7 +149,7 @@ def _image_size(run: Run) -> tuple[int, int, int]:
     size = run.record["data"]["input_size"]
     if len(size) != 3:
         raise UserError(
-            "the run's net reads no images, and nothing else is predicted from files yet; "
+            "files are predicted where they are images, and the run's net reads no images; "
             "give its inputs to offramp.Router in Python"
         )
     channels, height, width = size

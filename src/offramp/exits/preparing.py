@@ -141,8 +141,8 @@ def _check_axes(part: Segment, few: Flow, many: Flow, batched: Sequence[bool]) -
     for two, three, has in leaves:
         if not has and getattr(two, "shape", two) != getattr(three, "shape", three):
             raise UserError(
-                f"the feature of exit {part.exit} holds {_form(two)} for 2 samples and {_form(three)} for 3, "
-                "whose first axis is not the batch; permute it at the end of the stage and back in the next"
+                f"the feature of exit {part.exit} holds {_form(two)} for 2 samples and {_form(three)} for 3: "
+                "its first axis is not the batch; permute it at the end of the stage and back in the next"
             )
 
 

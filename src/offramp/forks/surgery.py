@@ -104,7 +104,7 @@ def _plain_forks(net: ForkedNet, rules: Sequence[Rule]) -> list[Fork]:
             raise UserError(f"a net takes one {kind.__name__}, got {kinds.count(kind)}; keep one of them")
     if Rotation in kinds and len(kinds) > 1:
         raise UserError(
-            "a Rotation settles how large the gradients at a fork are, and other rules have no say in it; "
+            "a Rotation sets the size of all gradients at a fork, and cannot be combined with other rules; "
             "give it alone"
         )
     plain: list[Fork] = []

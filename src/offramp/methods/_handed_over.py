@@ -131,7 +131,7 @@ def whole_of(
         UserError: A share is given too, or the micro-batch is no part of such a batch.
     """
     if share != 1:
-        raise UserError("whole says what share the micro-batch is; leave share out")
+        raise UserError("whole and share both say what share of the batch this is; give one of them")
     full_batch = whole if isinstance(whole, Batch) else batch_of(batch.inputs, whole, outputs)
     sizes = {len(target) for target in full_batch.targets.values()} or {len(full_batch)}
     if isinstance(full_batch, JointBatch):  # of which each target has its own
@@ -192,7 +192,9 @@ def backward_of(
         unit_loss = torch.ones((), device=device, requires_grad=True)
         run(unit_loss.clone())
         if unit_loss.grad is None:
-            raise UserError("run left no gradient of the scalar it was given; give what calls its backward()")
+            raise UserError(
+                "run= did not call backward() of its argument; give e.g. run=accelerator.backward"
+            )
         scale = float(unit_loss.grad)
     return Backward(run, scale, average)
 

@@ -66,7 +66,7 @@ class OwnLoopMethod(BoundMethod):
         if epochs < 1:
             raise UserError(f"epochs is {epochs}, must be 1 or more: how many the training has")
         if not 0 <= epoch < epochs:
-            raise UserError(f"of {epochs} epochs, 0 to {epochs - 1} can be done before one; got {epoch}")
+            raise UserError(f"epoch is {epoch}, must be 0 to {epochs - 1}: how many are done")
         self._when = epoch, epochs
 
     def optimizer(self, optimizer: torch.optim.Optimizer, clip: float = 0.0) -> torch.optim.Optimizer:

@@ -480,7 +480,7 @@ def method(name: str, options: Mapping[str, Any] | None = None, /, **settings: A
     keys = [key.strip() for key in name.split("+")]
     for key in keys:
         if not key:
-            raise UserError(f"method {shown(name)} lacks a name beside its '+', e.g. dfs+kd")
+            raise UserError(f"method {shown(name)} has a '+' without a name on both sides; write e.g. dfs+kd")
         if key not in METHODS:
             raise UserError(f"no method {shown(key)}{guess(key, METHODS)}; there are: {', '.join(METHODS)}")
     # in the order of the table, so that dfs+kd and kd+dfs are one method

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from offramp.errors import UserError, shown
+from offramp.errors import UserError, an_object, shown
 from offramp.forks.scales import scales_of
 from offramp.nets.multi_task import MultiTaskNet
 from offramp.tasks import Task
@@ -78,8 +78,8 @@ def _form(value: Any) -> str:
     if isinstance(value, Tensor):
         return str([*value.shape])
     if isinstance(value, (tuple, list, dict)):
-        return f"a {type(value).__name__} of {', '.join(map(_form, scales_of(value)))}"
-    return f"a {type(value).__name__}"
+        return f"{an_object(value)} of {', '.join(map(_form, scales_of(value)))}"
+    return an_object(value)
 
 
 def _line(error: Exception) -> str:

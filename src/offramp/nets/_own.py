@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from offramp.copying import deep_copy
-from offramp.errors import UserError, guess, shown
+from offramp.errors import UserError, an_object, guess, shown
 from offramp.nets._imported import blamed, find
 from offramp.nets.net import Net, check_net
 
@@ -67,7 +67,7 @@ def _find(place: str) -> Any:
     made = find(module, attribute)
     if not callable(made):  # as nets are too
         raise UserError(
-            f"{place} is a {type(made).__name__}, no net and no function; "
+            f"{place} is {an_object(made)}, no net and no function; "
             "name a net with several outputs, or a function that returns one"
         )
     return made

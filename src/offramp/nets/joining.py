@@ -8,7 +8,7 @@ from itertools import chain
 import torch
 from torch import nn
 
-from offramp.errors import UserError, shown
+from offramp.errors import UserError, an_object, shown
 from offramp.nets._fitting import check_fit
 from offramp.nets.channel_axis import ChannelAxis
 from offramp.nets.multi_exit import MultiExitNet
@@ -101,7 +101,7 @@ def _read(
     """
     if not isinstance(decoders, Mapping):
         raise UserError(
-            f"decoders is a {type(decoders).__name__}; give a dict with (decoder, task) under the name of "
+            f"decoders is {an_object(decoders)}; give a dict with (decoder, task) under the name of "
             "each output"
         )
     if not decoders:
@@ -109,7 +109,7 @@ def _read(
     tasks, parts = {}, {}
     for name, pair in decoders.items():
         if not isinstance(name, str) or not name:
-            raise UserError(f"an output's name is a text such as 'depth', got {shown(name)}")
+            raise UserError(f"an output's name must be text such as 'depth', got {shown(name)}")
         if are_exits([name]):
             raise UserError(f"{shown(name)} is the name of an exit; give the task another")
         decoder, task = pair if isinstance(pair, (tuple, list)) and len(pair) == 2 else (pair, None)
@@ -133,7 +133,7 @@ def _modules(what: str, given: Modules) -> list[nn.Module]:
     modules = []
     for module in given if isinstance(given, (list, tuple, nn.ModuleList)) else [given]:
         if not isinstance(module, nn.Module):
-            raise UserError(f"{what} is a {type(module).__name__}; give an nn.Module, or a list of them")
+            raise UserError(f"{what} is {an_object(module)}; give an nn.Module, or a list of them")
         if isinstance(module, MultiExitNet):
             raise UserError(
                 f"{what} is a MultiExitNet, which ends in logits of its own; give what makes its features, "

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from offramp.errors import UserError, guess, shown
+from offramp.errors import UserError, an_object, guess, shown
 from offramp.nets.sample import Example
 
 __all__ = ["named_inputs"]
@@ -29,9 +29,7 @@ def named_inputs(x: Any, example: Example | None) -> Any:
         return x
     names = ", ".join(example)
     if not isinstance(x, Mapping):
-        raise UserError(
-            f"the net reads {names} by name, and got a {type(x).__name__}; give a dict of Tensors"
-        )
+        raise UserError(f"the net reads {names} by name, and got {an_object(x)}; give a dict of Tensors")
     for name in x:
         if name not in example:
             known = f"the net reads {names}; leave {shown(name)} out"
@@ -62,7 +60,7 @@ def _check_sizes(x: Mapping[str, Tensor], example: Mapping[str, Tensor]) -> None
 def _check(name: str, given: Any, like: Tensor) -> None:
     if not isinstance(given, Tensor):
         raise UserError(
-            f"input {shown(name)} is a {type(given).__name__}, not a Tensor; give a Tensor {_form(like)}, "
+            f"input {shown(name)} is {an_object(given)}, not a Tensor; give a Tensor {_form(like)}, "
             "from a tokenizer by return_tensors='pt'"
         )
     if given.ndim != like.ndim or given.is_floating_point() != like.is_floating_point():

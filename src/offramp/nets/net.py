@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from offramp.checks import described
 from offramp.copying import kept_results
-from offramp.errors import UserError, shown
+from offramp.errors import UserError, an_object, shown
 from offramp.nets.inputs import check_inputs
 from offramp.nets.ownership import owners
 from offramp.nets.sample import Example, make_sample
@@ -104,7 +104,7 @@ def check_net(net: object, name: str) -> None:
         )
     backbone = " without exits" if isinstance(net, nn.Module) else ""
     raise UserError(
-        f"{name} is a {type(net).__name__}{backbone}, not a MultiExitNet; make one of it, e.g. by "
+        f"{name} is {an_object(net)}{backbone}, not a MultiExitNet; make one of it, e.g. by "
         "offramp.attach(backbone, at=['layer1', 'layer2']), or inherit from offramp.nets.Net"
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from offramp.checks import is_number, whole
 from offramp.data.asked import parse_tasks
-from offramp.errors import UserError, guess, shown
+from offramp.errors import UserError, an_object, guess, shown
 
 __all__ = ["check_class_weights", "check_labels", "check_milestones", "check_options"]
 
@@ -16,7 +16,7 @@ def check_labels(recipe: Any) -> None:
     """Names of columns, and labels as plain values; lists of labels are kept as lists."""
     if not isinstance(recipe.tokenizer, str | None):
         raise UserError(
-            f"tokenizer is a {type(recipe.tokenizer).__name__}, must be a folder; with an object open the "
+            f"tokenizer is {an_object(recipe.tokenizer)}, must be a folder; with an object open the "
             "data yourself: open_data(..., tokenizer=...)"
         )
     for name in ("image", "label", "text"):

@@ -81,7 +81,7 @@ def _reopened(record: dict[str, Any]) -> dict[str, Any]:
     except (RecursionError, TypeError, ValueError) as error:  # a UserError among them
         problem = str(error).partition("; restore it from a copy")[0].removeprefix(".: ")
         raise UserError(
-            f"a run of this could not be opened again: {problem}; name classes by text, and give settings "
+            f"such a run could not be opened again: {problem}; name classes by text, and give settings "
             "and options that are finite numbers, text, or lists of these"
         ) from None
 

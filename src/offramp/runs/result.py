@@ -8,7 +8,7 @@ from typing import Any
 
 from offramp.checks import of_kind
 from offramp.counting import Cost
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.runs._result_keys import (
     classifies_at_exits,
     metrics_from_json,
@@ -158,10 +158,12 @@ class Result:
         references = _together(baselines)
         for name, output in self.outputs.items():
             if name not in references:
-                raise UserError(f"the baseline has no output {name!r}; compare results of the same outputs")
+                raise UserError(
+                    f"the baseline has no output {shown(name)}; compare results of the same outputs"
+                )
             if (known := references[name].compared) != output.compared:
                 raise UserError(
-                    f"output {name!r} is compared by {_words(output.compared)}, "
+                    f"output {shown(name)} is compared by {_words(output.compared)}, "
                     f"the baseline's by {_words(known)}; compare results of the same tasks"
                 )
             for metric in output.compared:
@@ -234,8 +236,8 @@ def _together(results: Sequence[Result]) -> dict[str, Output]:
         of_kind("baseline", result, Result, "a Result, such as run.result")
         if twice := outputs.keys() & result.outputs.keys():
             raise UserError(
-                f"two baselines have an output {min(twice)!r}; give one run that has all outputs, or one run "
-                "for each of them"
+                f"two baselines have an output {shown(min(twice))}; give one run that has all outputs, or "
+                "one run for each of them"
             )
         outputs |= result.outputs
     return outputs

@@ -161,7 +161,7 @@ def _open_others(source: Any, record: dict[str, Any], settings: dict[str, Any]) 
     names = record["data"]["sets"]
     if not isinstance(source, Mapping) or source.keys() != names.keys():
         raise UserError(
-            f"the run was trained on several data sets; give others by the same names, {', '.join(names)}"
+            f"the run was trained on several data sets; give one for each of the names {', '.join(names)}"
         )
     recipe = Recipe.from_dict(record["recipe"])
     return join(

@@ -68,7 +68,7 @@ def check_as_recorded(data: OpenedData[Any], record: Mapping[str, Any]) -> None:
         return
     if names:
         raise UserError(
-            f"the run was trained on several data sets; give others by the same names, {', '.join(names)}"
+            f"the run was trained on several data sets; give one for each of the names {', '.join(names)}"
         )
     raise UserError("the run was trained on one data set; give one to evaluate it on")
 
@@ -103,7 +103,7 @@ def named_sources(words: Sequence[str]) -> Any:
             "beside it"
         )
     if unnamed := [word for word in words if not _NAMED.fullmatch(word)]:
-        raise UserError(f"of several data sets each is given by a name, NAME=SOURCE; got {' '.join(unnamed)}")
+        raise UserError(f"several data sets are written NAME=SOURCE each; got {' '.join(unnamed)}")
     sources = dict(word.split("=", 1) for word in words)
     if len(sources) < len(words):
         raise UserError(f"two data sets have one name among {' '.join(words)}; give each a name of its own")

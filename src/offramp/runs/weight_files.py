@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from offramp.checks import path_of
-from offramp.errors import UserError, error_text, shown
+from offramp.errors import UserError, an_object, error_text, shown
 from offramp.paths import kind_of
 from offramp.runs import checkpoint
 from offramp.runs._checksums import checksum
@@ -175,7 +175,7 @@ def _state_dict(content: Any, path: Path) -> Mapping[str, Tensor]:
         UserError: There are none, or several.
     """
     if not isinstance(content, Mapping):
-        raise UserError(f"{path} holds a {type(content).__name__} and no weights by name; {SAVE}")
+        raise UserError(f"{path} holds {an_object(content)} and no weights by name; {SAVE}")
     found = [key for key in ENTRIES if _has_tensors(content.get(key))]
     if len(found) > 1:
         raise UserError(f"{path} holds weights under {' and '.join(found)}; {SAVE}, those that are meant")

@@ -42,8 +42,8 @@ def check_method(recipe: Recipe, method: Method) -> None:
         )
     if recipe.average:
         raise UserError(
-            f"between the steps of {shown(method.name)} the net is the scratch pad of a stage, "
-            "whose weights make no average; leave average out"
+            f"{shown(method.name)} keeps a stage's temporary weights in the net between steps, which cannot "
+            "be averaged; leave average out"
         )
 
 

@@ -302,7 +302,7 @@ def refusals():
         ),
         "features": (lambda: bound("byot", Own()), "Own has none"),
         "progress": (lambda: bound("sdn-ramp").losses(images, labels), r"call progress\(epoch, epochs\)"),
-        "epoch": (lambda: bound().progress(2, 2), "of 2 epochs, 0 to 1"),
+        "epoch": (lambda: bound().progress(2, 2), "epoch is 2, must be 0 to 1"),
         "changed": (forks_changed, "no longer those that 'joint' was bound to; bind it anew"),
         "one target": (
             lambda: bound(net=Own()).losses(torch.randn(2, 5), labels),
@@ -328,7 +328,7 @@ def refusals():
         "other targets": (other_targets, "targets for other outputs each.*by whole=.*bind anew"),
         "share and whole": (
             lambda: bound().losses(images[:2], labels[:2], whole=labels, share=0.5, more=True),
-            "leave share out",
+            "whole and share both say",
         ),
         "whole too small": (
             lambda: bound().losses(images, labels, whole=labels[:2], more=True),
@@ -359,7 +359,10 @@ def refusals():
             lambda: bound().backward(images, labels, run=print, scaler=torch.amp.GradScaler("cpu")),
             "either run or a scaler",
         ),
-        "run of nothing": (lambda: bound("cagrad").backward(images, labels, run=id), "run left no gradient"),
+        "run of nothing": (
+            lambda: bound("cagrad").backward(images, labels, run=id),
+            "run= did not call backward",
+        ),
     }
 
 

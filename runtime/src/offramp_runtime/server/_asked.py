@@ -71,7 +71,8 @@ def read(
     elif kind.startswith(IMAGES):
         fields, sample = {}, model.image_of(bytes(body), max_pixels=max_pixels)
     else:
-        raise HTTPException(415, f"Content-Type is {kind!r}, must be application/json or that of an image")
+        known = "application/json or that of an image, e.g. image/jpeg"
+        raise HTTPException(415, f"Content-Type is {kind!r}, must be {known}")
     return Asked(sample, **_limits([*fields.items(), *((name, _plain(value)) for name, value in query)]))
 
 

@@ -163,7 +163,7 @@ def descend(
     fused_path = torch.stack([fused[step // length] for step in grid])
     path = torch.cat([torch.stack(recorded), fused_path[:, None]], dim=1)
     if not bool(path.isfinite().all()):
-        raise UserError(f"the descent left the plane at rate {rate:g}; take a smaller one")
+        raise UserError(f"the descent diverged at a learning rate of {rate:g}; take a smaller rate")
     notes = tuple(str(warning.message) for warning in caught)
     if not epochs:
         notes += (f"dr-mgf has not moved: its stages take {length} steps",)

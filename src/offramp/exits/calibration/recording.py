@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from offramp.data import Batch, OpenedData, TextSplit, Transform
 from offramp.data.batch import Origin
 from offramp.data.batches import Batches, BatchTransform
-from offramp.errors import UserError
+from offramp.errors import UserError, an_object
 from offramp.exits.exit_logits import ExitLogits
 from offramp.nets import MultiExitNet
 from offramp.runs import Run
@@ -83,7 +83,7 @@ def _batches(net: MultiExitNet, data: Any, transform: BatchTransform | None) -> 
             )
     if isinstance(data, Dataset) or not isinstance(data, Iterable) or isinstance(data, (str, bytes)):
         raise UserError(
-            f"data is a {type(data).__name__}, must be batches of labelled samples; "
+            f"data is {an_object(data)}, must be batches of labelled samples; "
             "give a DataLoader, a list of (inputs, labels), or one such pair"
         )
     return data

@@ -66,7 +66,7 @@ class Scalarize(Balancer):
                 f"scalarization is a class of TorchJD, e.g. STCH, got {shown(self.scalarization)}"
             )
         if remedy := ELSEWHERE.get(self.scalarization):
-            raise UserError(f"TorchJD's {self.scalarization} is not taken from there; {remedy}")
+            raise UserError(f"offramp does not use TorchJD's {self.scalarization}; {remedy}")
         if self.scalarization not in KNOWN:
             close = guess(self.scalarization, KNOWN)
             raise UserError(

@@ -70,7 +70,7 @@ class Distillation(Objective):
         if not all(is_number(share) and 0 <= share < 1 for share in shares):
             raise UserError(
                 f"alpha is {shown(self.alpha)}, must be a number from 0 to below 1, or one for each exit: "
-                "labels have the rest"
+                "the share of the teacher, of which the labels have the rest"
             )
         if isinstance(self.alpha, list):
             object.__setattr__(self, "alpha", tuple(self.alpha))

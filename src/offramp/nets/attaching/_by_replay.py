@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from offramp.errors import UserError
+from offramp.errors import UserError, an_object
 from offramp.nets.attaching._calls import Recording, Template, record
 from offramp.nets.attaching._interface import STAGES, logits_of
 from offramp.nets.attaching._parts import Parts, feature_of
@@ -85,8 +85,7 @@ def _ends(names: Sequence[str], recording: Recording) -> list[int]:
         result = recording.calls[ran.index(name)].result.value
         if not isinstance(result, Tensor):
             raise UserError(
-                f"module '{name}' returns a {type(result).__name__}, not a float Tensor; "
-                "cut after one that does"
+                f"module '{name}' returns {an_object(result)}, not a float Tensor; cut after one that does"
             )
     ends = [ran.index(name) + 1 for name in names]
     if ends != sorted(ends):

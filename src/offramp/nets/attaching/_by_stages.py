@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from offramp.errors import UserError, shown
+from offramp.errors import UserError, an_object, shown
 from offramp.nets.attaching._checks import check_name
 from offramp.nets.attaching._interface import call_with, logits_of
 from offramp.nets.attaching._parts import Parts, feature_of
@@ -85,7 +85,7 @@ def _module(backbone: nn.Module, stage: int, run: Any) -> nn.Module:
         run = backbone.get_submodule(run)
     if isinstance(run, (nn.ModuleList, nn.ModuleDict)):
         raise UserError(
-            f"stage {stage} has a {type(run).__name__}, which runs nothing itself; name the modules in it"
+            f"stage {stage} has {an_object(run)}, which runs nothing itself; name the modules in it"
         )
     if isinstance(run, nn.Module):
         check_values(run)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from offramp.errors import UserError
+from offramp.errors import UserError, an_object
 from offramp.nets.attaching._interface import STAGES, call_with, logits_of
 
 __all__ = ["Call", "Key", "Recording", "Template", "copied", "record"]
@@ -106,7 +106,7 @@ def record(backbone: nn.Module, holders: set[str], inputs: Any) -> Recording:
         for leaf in leaves:
             if not isinstance(leaf, (Tensor, int, float, str, type(None))):
                 raise UserError(
-                    f"module '{name}' returns a {type(leaf).__name__}, and it runs beside a cut inside code "
+                    f"module '{name}' returns {an_object(leaf)}, and it runs beside a cut inside code "
                     f"that torch.fx cannot trace; cut elsewhere, or {STAGES}"
                 )
         versions.append([(leaf, _version(leaf)) for leaf in leaves if isinstance(leaf, Tensor)])

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from offramp.errors import UserError, guess, shown
+from offramp.errors import UserError, an_object, guess, shown
 from offramp.nets.attaching._parts import Parts
 from offramp.nets.attaching._pooled_head import HEADS, LastTensor, pooled_head
 from offramp.nets.attaching._tokens import POOLS, Tokens, token_pools
@@ -49,7 +49,9 @@ def make_heads(
     kinds, pools = _for_each("head", head, HEADS, count), _for_each("pool", pool, (*POOLS, None), count)
     if given is not None:
         if {*kinds, *pools} != {"linear", None}:
-            raise UserError("heads= are your own, so that head= and pool= have none to make; leave them out")
+            raise UserError(
+                "head= and pool= are for heads that offramp makes, and heads= are your own; leave them out"
+            )
         _check(given, parts, classes)
         return [_of_last(head) if carry else head for head, carry in zip(given, parts.carry, strict=True)]
     axes = [
@@ -112,7 +114,7 @@ def _check(heads: Sequence[nn.Module], parts: Parts, classes: int) -> None:
     handed: Any = None
     for k, (head, output) in enumerate(zip(heads, parts.outputs, strict=True), start=1):
         if not isinstance(head, nn.Module):
-            raise UserError(f"head {k} is a {type(head).__name__}; give an nn.Module, such as nn.Sequential")
+            raise UserError(f"head {k} is {an_object(head)}; give an nn.Module, such as nn.Sequential")
         check_values(head)
         try:
             with unchanged(head), torch.no_grad():
@@ -125,7 +127,7 @@ def _check(heads: Sequence[nn.Module], parts: Parts, classes: int) -> None:
                 f"head {k} cannot run on what its stage returns, {[*output.shape]}: {reason}"
             ) from error
         if not isinstance(logits, Tensor) or logits.shape != (len(output), classes):
-            kind = [*logits.shape] if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+            kind = [*logits.shape] if isinstance(logits, Tensor) else an_object(logits)
             raise UserError(f"head {k} returns {kind}, not logits [N, {classes}]; give one that returns them")
         if not torch.equal(feature.nan_to_num(), output.nan_to_num()):
             raise UserError(

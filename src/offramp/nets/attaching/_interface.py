@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from offramp.errors import UserError
+from offramp.errors import UserError, an_object
 
 __all__ = ["STAGES", "call_with", "check_logits", "logits_of"]
 
@@ -46,10 +46,8 @@ def check_logits(backbone: nn.Module, output: Any) -> Tensor:
         )
     logits = logits_of(output)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or not logits.is_floating_point():
-        if isinstance(logits, Tensor):
-            kind = f"{logits.dtype} {[*logits.shape]}"
-        else:
-            kind = f"a {type(logits).__name__}"
+        tensor = isinstance(logits, Tensor)
+        kind = f"{logits.dtype} {[*logits.shape]}" if tensor else an_object(logits)
         raise UserError(
             f"{name} returns {kind}, not logits [N, classes]; wrap it in a module that returns them"
         )

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from offramp.errors import UserError
+from offramp.errors import UserError, an_object
 from offramp.nets.attaching._contexts import autocast_everywhere
 from offramp.nets.attaching._tracer import IsTraining, Tracer
 from offramp.unchanged import unchanged
@@ -133,6 +133,6 @@ def _only_value(name: str, returned: list[Any]) -> fx.Node:
         )
     if not isinstance(returned[0], fx.Proxy):
         raise UserError(
-            f"module '{name}' returns a {type(returned[0]).__name__}, not a Tensor; cut after one that does"
+            f"module '{name}' returns {an_object(returned[0])}, not a Tensor; cut after one that does"
         )
     return returned[0].node

@@ -166,4 +166,6 @@ def given_for(given: ChannelAxis | None, exit: int) -> int | None:
 
 def _check_given(given: ChannelAxis | None, exits: int) -> None:
     if isinstance(given, Mapping) and (strange := [exit for exit in given if not 1 <= exit <= exits]):
-        raise UserError(f"channel_axis= names exit {strange[0]}, but those to name are exits 1 to {exits}")
+        raise UserError(
+            f"channel_axis= has an entry for exit {strange[0]}; give entries for exits 1 to {exits}"
+        )

@@ -244,7 +244,7 @@ def _check(context: LoopContext, options: StagedLoop, shared: Mapping[str, tuple
         )
     if next(context.bound.parameters(), None) is not None:
         raise UserError(
-            "this objective learns layers of its own, which stages from a common start would pull apart; "
+            "this objective learns layers of its own, which the stages of this loop do not share; "
             "take another objective, e.g. kd, or another loop"
         )
     if context.fabric.world_size > 1 and options.in_turn:
