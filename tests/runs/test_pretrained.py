@@ -210,6 +210,40 @@ def test_heads_of_a_net_of_your_own_are_what_one_output_alone_reads(tmp_path):
     assert torch.equal(net.encoder.weight, source.encoder.weight)
 
 
+class Apart(Net):
+    """A net of a user's own whose outputs share nothing, so that all of it is heads."""
+
+    input_size = (4,)
+    outputs = {"a": Classification(target="a"), "b": Classification(target="b")}  # noqa: RUF012
+
+    def __init__(self):
+        super().__init__()
+        self.towers = nn.ModuleList(nn.Linear(4, 3) for _ in range(2))
+
+    def forward(self, x):
+        return [tower(x) for tower in self.towers]
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        ({"conv.weight": torch.ones(2)}, "4 of the net's 4 weights are missing: towers.0.weight, "),
+        ({f"towers.{k}.weight": torch.ones(5, 4) for k in range(2)}, "2 of the net's 4 weights have another"),
+    ],
+)
+def test_a_file_of_which_nothing_fits_is_refused_though_all_of_the_net_is_heads(tmp_path, state, says):
+    with pytest.raises(UserError, match="is of another network") as refused:
+        load_pretrained(Apart(), save(tmp_path / "w.pt", state))
+    assert says in str(refused.value)
+    found = load_pretrained(net := Apart(), save(tmp_path / "w.pt", {**state, **one_tower()}))
+    assert found.as_initialised == ("towers.0",)
+    assert torch.equal(net.towers[1].weight, torch.ones(3, 4))
+
+
+def one_tower():
+    return {"towers.1.weight": torch.ones(3, 4), "towers.1.bias": torch.ones(3)}
+
+
 def test_what_the_net_does_not_have_is_named(tmp_path, capsys):
     state = tiny_net(seed=1).state_dict()
     found = load_pretrained(tiny_net(), save(tmp_path / "w.pt", state | {"aux.weight": torch.ones(2)}))

@@ -158,3 +158,11 @@ def test_separate_networks_start_from_the_weights_of_the_joint_one(first):
     trained = load_file(first / "weights.safetensors")["stages.0.0.weight"]
     for each in run.net.nets:
         torch.testing.assert_close(next(each.parameters()), trained, rtol=0, atol=1e-6, check_device=False)
+
+
+def test_a_run_of_separate_networks_is_refused_since_none_of_them_is_meant(tmp_path):
+    out = tmp_path / "separate"
+    fit(tiny_net(), tiny_data(), "separate", RECIPE.replace(epochs=1), quiet=True, out=out)
+    for method in ("joint", "separate"):
+        with pytest.raises(UserError, match="has a network for each output, by 'separate', and init takes"):
+            fit(tiny_net(seed=2), tiny_data(), method, RECIPE, quiet=True, init=out)

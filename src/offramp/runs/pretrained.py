@@ -72,7 +72,7 @@ def load_pretrained(net: Net, init: str | Path) -> Pretrained:
 
     Raises:
         UserError: The source cannot be read, is damaged or not finished; anything but a head is missing there
-            or of another shape; or a weight is not finite. The net is left as it was.
+            or of another shape, or nothing of it fits; or a weight is not finite. The net is left as it was.
     """
     check_net(net, "net")
     check_values(net)
@@ -106,8 +106,8 @@ def put_pretrained(net: Net, weights: WeightFile) -> Pretrained:
             values[name] = value.to(own.dtype)
     left = _heads_left(net, trouble)
     as_they_were = {name for names in left.values() for name in names}
-    _check_rest(trouble, [*state], weights, as_they_were)
     values = {name: value for name, value in values.items() if name not in as_they_were}
+    _check_rest(trouble, [*state], weights, as_they_were if values else set())
     check_values_of(net, values, Path(weights.source), "give weights that are numbers")
     put_weights(net, values)
     known = {*keys.values()}

@@ -67,7 +67,7 @@ def weight_file(source: object) -> Path:
         source: Folder of a finished run; or a file.
 
     Raises:
-        UserError: No such file, or the folder is no run, or the run is not finished.
+        UserError: No such file, or the folder is no run, or the run is not finished, or has several networks.
     """
     path = path_of("init", source, "a finished run, or of a file of weights")
     with read_errors(path):
@@ -89,7 +89,13 @@ def weight_file(source: object) -> Path:
         last = checkpoint.last(path)
         instead = "" if last is None else f", or give its last weights, {last / 'weights.safetensors'}"
         raise UserError(f"the run in {path} is not finished; finish it before others start from it{instead}")
-    read_result(path, read_record(path))
+    record = read_record(path)
+    read_result(path, record)
+    if record["method"] == "separate":
+        raise UserError(
+            f"the run in {path} has a network for each output, by 'separate', and init takes one network; "
+            "give a run of another method, e.g. of 'joint'"
+        )
     return path / "weights.safetensors"
 
 
