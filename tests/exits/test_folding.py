@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from offramp.exits._folding import fold
+from offramp.exits._folding import close, fold
 
 
 def randomised(module: nn.Module) -> nn.Module:
@@ -202,6 +202,79 @@ def test_a_folded_module_gives_what_it_gave(name):
     assert sum(getattr(m, "inplace", False) for m in module.modules()) == in_place
 
 
+class Indices(nn.Module):
+    """A pooling behind a norm whose places are read too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.act, self.norm = conv(), nn.ReLU(), nn.BatchNorm2d(4)
+        self.pool = nn.MaxPool2d(2, return_indices=True)
+
+    def forward(self, x):
+        y, places = self.pool(self.norm(self.act(self.conv(x))))
+        return y + places
+
+
+def norm_hooked() -> nn.Module:
+    norm = nn.BatchNorm2d(4)
+    norm.register_forward_pre_hook(lambda module, args: None)  # which looks at what the norm reads
+    return nn.Sequential(conv(), norm)
+
+
+# what cannot be folded as others are -> norms left, where a convolution and its norm stand before it
+BESIDE = {
+    "indices": (lambda: Indices(), 0),
+    "norm hooked": (norm_hooked, 1),
+    "norm of vectors behind an activation": (
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(108, 5), nn.ReLU(), nn.BatchNorm1d(5)),
+        1,
+    ),
+    "norm of other channels than a linear layer's": (
+        lambda: nn.Sequential(nn.Linear(6, 3), nn.BatchNorm2d(3)),
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+@torch.no_grad()
+def test_what_cannot_be_folded_leaves_the_rest_folded(name):
+    make, norms = BESIDE[name]
+    module = randomised(nn.Sequential(conv(3, 3), nn.BatchNorm2d(3), make()))
+    original = copy.deepcopy(module)
+    fold(module, images())
+    torch.testing.assert_close(module(images(5)), original(images(5)), rtol=1e-9, atol=1e-9)
+    assert sum(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in module.modules()) == norms
+
+
+@torch.no_grad()
+def test_a_module_that_folding_would_change_is_as_it_was():
+    rest = [nn.ReLU(inplace=True), conv(4, 4), nn.ReLU(), nn.BatchNorm2d(4), conv(4, 4), nn.ReLU()]
+    module = randomised(nn.Sequential(Unseen(), conv(4, 4), *rest)).float()
+    before, state = [*module.modules()], copy.deepcopy(module.state_dict())
+    fold(module, images().float())
+    assert [*module.modules()] == before
+    assert [m.inplace for m in before if isinstance(m, nn.ReLU)] == [True, False, False]
+    assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
+
+
+@torch.no_grad()
+def test_a_narrow_norm_is_not_folded_past_an_activation():
+    """It would multiply what is rounded to 8 binary digits, and lose some of them."""
+    module = randomised(nn.Sequential(conv(), nn.ReLU(), nn.BatchNorm2d(4))).bfloat16()
+    fold(module, images().bfloat16())
+    assert type(module[2]) is nn.BatchNorm2d
+
+
+@pytest.mark.parametrize(
+    ("dtype", "same", "other"),
+    [(torch.float64, 1e-10, 1e-8), (torch.float32, 5e-4, 2e-3), (torch.bfloat16, 0.02, 0.1)],
+)
+def test_how_far_apart_two_outputs_may_be(dtype, same, other):
+    x = torch.tensor([4.0, -8.0], dtype=dtype)
+    assert close(x, x + 8 * same) and not close(x, x + 8 * other)
+
+
 @torch.no_grad()
 def test_the_modules_of_a_user_stay_as_they_are():
     module = build("sequential")
@@ -268,8 +341,22 @@ def test_average_pooling_over_whole_maps(size, memory_format):
 
 
 @torch.no_grad()
+def test_a_packed_convolution_reads_what_a_plain_one_reads():
+    """A single map; and what an operator before it has narrowed, which it multiplies in its own precision."""
+    torch.manual_seed(0)
+    module = nn.Sequential(conv()).eval()
+    original = copy.deepcopy(module)
+    fold(module, images().float())
+    assert type(module[0]) is not nn.Conv2d
+    x = images().float()
+    torch.testing.assert_close(module(x[0]), original(x[0]))
+    torch.testing.assert_close(module(x.bfloat16()), original(x.bfloat16().float()))
+
+
+@torch.no_grad()
 def test_what_cannot_be_packed_stays():
     for layer in (conv(padding_mode="reflect"), nn.Conv2d(3, 4, 3, padding="same"), Scaled(3, 4, 3)):
-        module = nn.Sequential(layer).eval()
+        module = nn.Sequential(layer, conv(4, 4)).eval()
         fold(module, images().float())
         assert module[0] is layer
+        assert type(module[1]) is not nn.Conv2d

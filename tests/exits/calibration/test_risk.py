@@ -2,6 +2,7 @@
 
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from offramp.exits.calibration._risk import (
     least_with,
     with_confidence,
 )
-from offramp.exits.calibration._risk_path import find_path
+from offramp.exits.calibration._risk_path import _cost_within, find_path
 from offramp.exits.calibration.reading import Reader
 from offramp.exits.calibration.to_risk import to_risk
 
@@ -101,10 +102,11 @@ def test_the_promise_in_expectation_is_kept(loss, risk):
 
 @pytest.mark.parametrize("loss", ["wrong", "brier"])
 def test_losses_are_those_of_a_slow_loop(loss):
-    recorded = made_logits(40)
+    recorded = made_logits(200)
     path = find_path(recorded, Reader(temperatures=True), loss, COSTS, 0.1)
     losses, means = path.outcomes(recorded)
-    assert losses.shape == (len(path.thresholds), 40) and losses.min() >= 0 and losses.max() <= 1
+    assert losses.shape == (len(path.thresholds), 200) and losses.min() >= 0 and losses.max() <= 1
+    gains = []
     for j in range(0, len(path.thresholds), 7):
         policy = path.policy(j)
         decided = decide(recorded, policy, COSTS)
@@ -112,9 +114,12 @@ def test_losses_are_those_of_a_slow_loop(loss):
             full = decide(recorded, Policy.full(4)).correct
             expected = (full & ~decided.correct).double()
         else:
-            expected = (brier(recorded, policy, decided.exit) - brier(recorded, policy)).clamp(min=0)
+            lost = brier(recorded, policy, decided.exit) - brier(recorded, policy)
+            gains.append(lost.min().item())
+            expected = lost.clamp(min=0)
         np.testing.assert_allclose(losses[j], expected.numpy(), atol=1e-12)
         assert means[j] == pytest.approx(decided.mean_cost)
+    assert loss == "wrong" or min(gains) < -0.01  # to leave early is a gain for some, and no loss
 
 
 def test_the_path_goes_from_nobody_to_everybody():
@@ -125,6 +130,13 @@ def test_the_path_goes_from_nobody_to_everybody():
     assert set(decide(made_logits(50, seed=1), path.policy(len(path.thresholds) - 1)).exit.tolist()) == {
         first
     }
+
+
+def test_a_candidate_that_loses_as_much_as_the_risk_keeps_to_it():
+    path = SimpleNamespace(
+        outcomes=lambda recorded: (np.array([[0, 0], [0, 1], [1, 1]]), np.array([9, 7, 5]))
+    )
+    assert [_cost_within(path, None, risk) for risk in (0.4, 0.5, 0.9, 1.0)] == [9, 7, 7, 5]
 
 
 def test_an_exit_that_does_not_pay_is_left_out_of_the_path():
