@@ -140,6 +140,51 @@ def changed(document, path, value):
         document[last] = value
 
 
+def _twice(document):
+    document["inputs"] *= 2
+
+
+def _not_square(document):
+    height, width = document["image"]["size"]
+    document["image"] |= {"cut": True, "size": [height + 1, width]}
+    document["inputs"][0]["shape"][1] += 1
+
+
+def _backwards(document):
+    document["exits"][1]["exit"] = document["exits"][0]["exit"]
+
+
+def _cheaper(document):
+    document["exits"][1]["cost"] = document["exits"][0]["cost"] - 1
+
+
+def _carried_on(document):
+    document["exits"][-1]["carried"] = document["exits"][0]["carried"]
+
+
+def _carried_twice(document):
+    document["exits"][0]["carried"] *= 2
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (_twice, "inputs must be one or more, of different names"),
+        (_not_square, "must be that of a square, since images are cut"),
+        (_backwards, "exits[1]: exit is 1, must be a whole number of at least 2"),
+        (_cheaper, "exits[1]: cost is"),
+        (_carried_on, "the last of the exits must have nothing carried"),
+        (_carried_twice, "what an exit has carried must be of different names"),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused(bundle, change, says):
+    document = json.loads((bundle / "manifest.json").read_text())
+    change(document)
+    write_json(bundle / "manifest.json", document)
+    write_sums(bundle)
+    refused(bundle, says)
+
+
 OTHERS = [None, True, "x", "", 1.5, -1, 10**30, [], {}, [[]], ..., "../model.onnx", "\ud800"]
 
 

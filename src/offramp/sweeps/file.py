@@ -49,7 +49,8 @@ KEYS = ("data", "net", "out", "seeds", "methods", "recipe", "threads", "cpus", "
 REQUIRED = KEYS[:5]
 SETTINGS = tuple(f.name for f in dataclasses.fields(Recipe) if f.name not in ("seed", "options"))
 OWN = ("method", "net", "init")  # what one of the methods may have beside settings and options
-FOR_ALL = ("test_limit",)  # what decides the test images cannot be a method's own
+# what decides the test images cannot be a method's own, nor can what is the sweep's
+FOR_ALL = ("test_limit", *(key for key in KEYS if key not in ("methods", *OWN)))
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,8 @@ def sweep_of(values: Any) -> Sweep:
     if not isinstance(values, dict):
         raise UserError("a sweep is a mapping with the keys data, net, out, seeds and methods")
     _check_keys(values, (*KEYS, *SETTINGS))
+    if isinstance(values.get("recipe"), dict):
+        raise _nested("recipe")
     for key in REQUIRED:
         if key not in values:
             raise UserError(f"lacks {shown(key)}; a sweep has data, net, out, seeds and methods")
@@ -216,15 +219,18 @@ def _entry(value: Any, base: Recipe, net: str, init: str | None) -> Entry:
     """Read an item of ``methods``; options that come with the recipe go to the methods that have them."""
     item = {"method": value} if isinstance(value, str) else value
     if not isinstance(item, dict) or not isinstance(item.get("method"), str):
-        raise UserError(f"methods: {shown(value)} must be a name, or a mapping with the key method")
+        raise UserError(
+            f"methods: {shown(value)} must be a name, or a mapping with the key method, e.g. "
+            "{method: dfs, beta: 0.9}"
+        )
     base_method = method(item["method"])
-    keys = [key for key in item if not base_method.named(key)]
-    _check_keys(keys, (*OWN, *SETTINGS, *base_method.options), f"methods: {base_method.name}: ")
+    keys = {key: each for key, each in item.items() if not base_method.named(key)}
     for key in FOR_ALL:
-        if key in item:
+        if key in keys and not (key == "recipe" and isinstance(keys[key], dict)):
             raise UserError(
                 f"methods: {base_method.name}: {key} is one for all methods; give it beside methods"
             )
+    _check_keys(keys, (*OWN, *SETTINGS, *base_method.options), f"methods: {base_method.name}: ")
     if not isinstance(item.get("net", ""), str):
         raise UserError(f"methods: {base_method.name}: net is {shown(item['net'])}, must be text")
     changes = {key: v for key, v in item.items() if key in SETTINGS}
@@ -243,10 +249,24 @@ def _label(name: str, item: Mapping[str, Any]) -> str:
     return " ".join([name, *(f"{key}={value}" for key, value in item.items() if key != "method")])
 
 
-def _check_keys(values: Iterable[Any], known: Iterable[str], prefix: str = "") -> None:
-    for key in values:
-        if key not in known:
+def _check_keys(values: Mapping[Any, Any], known: Iterable[str], prefix: str = "") -> None:
+    for key, value in values.items():
+        if key in known:
+            continue
+        if isinstance(value, dict):
+            raise _nested(key, prefix)
+        having = [] if prefix else [each.name for each in METHODS.values() if each.named(key)]
+        if having:
             raise UserError(
-                f"{prefix}no key {shown(key)}{guess(key, known)}; there are: "
-                f"{', '.join(dict.fromkeys(known))}"
+                f"{shown(key)} is an option of methods and not of all; give it with one that has it, e.g. "
+                f"methods: [{{method: {having[0]}, {key}: {shown(value)}}}]"
             )
+        raise UserError(
+            f"{prefix}no key {shown(key)}{guess(key, known)}; there are: {', '.join(dict.fromkeys(known))}"
+        )
+
+
+def _nested(key: Any, prefix: str = "") -> UserError:
+    """Settings that stand one level too deep."""
+    beside = "method" if prefix else "net and data"
+    return UserError(f"{prefix}{shown(key)} holds a mapping; write its keys without it, beside {beside}")

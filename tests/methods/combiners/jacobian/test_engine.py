@@ -25,6 +25,7 @@ from torch import nn
 from offramp.errors import UserError
 from offramp.forks import partition
 from offramp.methods.combiners.jacobian import Jacobian, engine
+from offramp.methods.combiners.jacobian.row_block import RowBlock
 from offramp.nets import MultiExitNet
 
 SCOPES = ["per_stage", "union", "first", "all"]
@@ -237,3 +238,21 @@ def test_an_unknown_reading_is_refused_in_one_line():
         UserError, match=r"shared must be one of per_stage, union, first, all, got 'per_stag'.*mean"
     ):
         Jacobian(build("decoders"), "per_stag")
+
+
+@pytest.mark.parametrize("how", ["combine", "assign"])
+def test_what_a_block_adds_has_the_scale_of_the_loss(how):
+    """Rows are free of it, and ``.grad`` is not: 4 (2 r_1 - r_2) beside what was there."""
+    parameters = [torch.zeros(2, dtype=torch.bfloat16), torch.zeros(1, dtype=torch.bfloat16)]
+    parameters[0].grad = torch.tensor([1.0, 1.0], dtype=torch.bfloat16)
+    rows = [[torch.tensor([1.0, 2.0]), torch.tensor([3.0])], [torch.tensor([1.0, -1.0]), None]]
+    block = RowBlock((0, 1), (0, 1), parameters, rows, scale=4.0)
+    expected = torch.tensor([[1.0, 2.0, 3.0], [1.0, -1.0, 0.0]])  # in float32, whatever the parameters are
+    assert torch.equal(block.matrix(), expected)
+    weights = torch.tensor([2.0, -1.0])
+    if how == "combine":
+        block.combine(weights)
+    else:
+        block.assign(weights @ expected)
+    assert [p.grad.tolist() for p in parameters] == [[1 + 4.0, 1 + 20.0], [24.0]]
+    assert block.rows == []
