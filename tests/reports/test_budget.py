@@ -2,6 +2,7 @@
 
 import re
 import statistics
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from offramp.reports import Group, read_run
 from offramp.reports._published_curve import unlike
 from offramp.reports.budget import Budget, budget
 from offramp.reports.budget_groups import BudgetGroup
+from offramp.reports.canvas import canvas
 from offramp.reports.plot_budget import plot_budget
 
 PRINTED = (56.43, 101.00, 155.31, 198.10, 249.53, 298.05, 340.64)  # Deep Feature Surgery, Table 2
@@ -94,6 +96,28 @@ def test_the_picture_names_both_conventions_and_every_curve(found, tmp_path):
     assert all(texts.count(name) == 1 for name in names)
     with pytest.raises(UserError, match="end the name in"):
         plot_budget(found, tmp_path / "budget.doc")
+
+
+def test_long_labels_leave_the_panels_their_places(found, tmp_path, monkeypatch):
+    groups = [
+        BudgetGroup(Group("nash-mtl shared=union every=8 lr=0.3 and more", each.group.runs), each.curves)
+        for each in found.groups
+    ]
+    figures = []
+
+    @contextmanager
+    def kept(*args, **kwargs):
+        with canvas(*args, **kwargs) as figure:
+            yield figure
+            figures.append(figure)
+
+    monkeypatch.setattr("offramp.reports.plot_budget.canvas", kept)
+    plot_budget(Budget((*groups, *groups, *groups), (), None), tmp_path / "budget.png")
+    (figure,) = figures
+    figure.draw_without_rendering()
+    left, right = (axes.xaxis.label.get_window_extent() for axes in figure.axes)
+    assert left.x1 < right.x0
+    assert all(axes.get_window_extent().height > 0.4 * figure.bbox.height for axes in figure.axes)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,13 @@ from offramp.papers.published import Curve
 from offramp.reports.budget import Budget
 from offramp.reports.budget_groups import BudgetGroup, MeanPoint
 from offramp.reports.canvas import canvas
-from offramp.reports.plot_lines import line_style, unit_of
+from offramp.reports.plot_lines import line_style, unit_of, wrapped
 
 __all__ = ["plot_budget"]
 
 AXES = {"flops": "all heads, as published", "executed": "as the router executes"}
+THIN = 0.9  # of a curve by the best thresholds, in points
+COLUMNS = 3  # of the legend
 MARKS = {"o": "each exit by itself", "*": "oracle", "s": "static network"}
 MARK_STYLE = {
     mark: {"markerfacecolor": "white", "linestyle": "none", "markersize": 9 if mark == "*" else 5}
@@ -25,8 +27,9 @@ MARK_STYLE = {
 def plot_budget(budget: Budget, path: str | Path) -> Path:
     """Draw accuracy against mean FLOPs, one curve per method.
 
-    The band of a curve is one standard deviation over the seeds. Beside it stand the exits by themselves, the
-    oracle and the static network.
+    The band of a curve is one standard deviation over the seeds. The thinner curve of a method is that of the
+    best thresholds, if they were found. Beside them stand the exits by themselves, the oracle and the static
+    network.
 
     Args:
         budget: From :func:`offramp.reports.budget.budget`.
@@ -38,7 +41,7 @@ def plot_budget(budget: Budget, path: str | Path) -> Path:
     """
     dearest = max(max(point.flops.mean for point in group.exits) for group in budget.groups)
     scale, unit = unit_of(dearest)
-    with canvas(path, 11.5, 5.2, dpi=180) as figure:
+    with canvas(path, 11.5, 5.8, dpi=180) as figure:
         for axes, kind in zip(figure.subplots(1, 2, sharey=True), AXES, strict=True):
             for number, group in enumerate(budget.groups):
                 _draw_group(axes, group, kind, scale, line_style(number))
@@ -50,10 +53,20 @@ def plot_budget(budget: Budget, path: str | Path) -> Path:
         first = axes.figure.axes[0]
         first.set_ylabel("top-1 %")
         first.set_title(budget.title, loc="left", fontsize=12)
-        for mark, name in MARKS.items():  # once for all methods
+        # once for all methods
+        if any(group.best for group in budget.groups):
+            first.plot([], [], color="0.4", linewidth=THIN, label="best thresholds")
+        for mark, name in MARKS.items():
             first.plot([], [], mark, color="0.4", label=name, **MARK_STYLE[mark])
         handles, labels = first.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside right center", fontsize=9, frameon=False)
+        figure.legend(
+            handles,
+            [*map(wrapped, labels)],
+            loc="outside lower center",
+            ncols=COLUMNS,
+            fontsize=9,
+            frameon=False,
+        )
     return Path(path)
 
 
@@ -63,10 +76,9 @@ def _draw_group(axes: Any, group: BudgetGroup, kind: str, scale: float, style: t
     def places(points: Sequence[MeanPoint]) -> tuple[list[float], list[float]]:
         return [getattr(p, kind).mean / scale for p in points], [p.top1.mean for p in points]
 
-    for points, width, label in ((group.published, 1.8, ""), (group.best, 0.9, ", best thresholds")):
-        if points:
-            x, y = places(points)
-            axes.plot(x, y, stroke, color=colour, linewidth=width, label=f"{group.label}{label}")
+    axes.plot(*places(group.published), stroke, color=colour, linewidth=1.8, label=group.label)
+    if group.best:
+        axes.plot(*places(group.best), stroke, color=colour, linewidth=THIN)
     if len(group.curves) > 1:
         x, y = places(group.published)
         spreads = [point.top1.std or 0.0 for point in group.published]
