@@ -101,7 +101,7 @@ def test_a_run_without_one_says_so(tmp_path):
 
 @pytest.mark.parametrize("method", ["meta-gf", "dr-mgf"])
 def test_loops_of_stages_say_why_not(method):
-    with pytest.raises(UserError, match=f"steps of '{method}' .* leave average out"):
+    with pytest.raises(UserError, match=f"'{method}' keeps a stage's temporary weights .* leave average out"):
         fit(tiny_net(), tiny_data(), method, RECIPE, quiet=True)
 
 
