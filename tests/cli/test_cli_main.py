@@ -1,4 +1,5 @@
 import errno
+import re
 import subprocess
 import sys
 
@@ -22,6 +23,7 @@ def test_every_command_has_help_with_examples(offramp, command):
     assert f"examples:\n  offramp {command}" in out
     assert "--json" in out
     assert "--debug" in out
+    assert {"None", "False", "", "''"}.isdisjoint(re.findall(r"\(default:\s*([^)]*)\)", out))
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ __all__ = ["parse"]
 
 C = TypeVar("C")
 LONGEST = 200  # characters of a word that a complaint repeats
+NO_DEFAULT = r"\s*\(default:\s*(?:None|False|'')?\)"  # what tyro says of flags that may be left out
 NO_NUMBER = (
     r"^Error parsing (\S+): no type matching (INT|FLOAT) could be instantiated from \[(.*)\]$"  # tyro's
 )
@@ -50,7 +51,7 @@ def parse(command: type[C], prog: str, words: Sequence[str]) -> C:
         short = [cut(word, LONGEST) or "''" for word in words]
         complaint = _by_tyro(command, prog, short)[2] or complaint
         raise UserError(f"{cut(_one_line(complaint), 3 * LONGEST)}; see {prog} --help")
-    emit(page)
+    emit(re.sub(NO_DEFAULT, "", page))
     raise SystemExit(0)
 
 
