@@ -252,7 +252,7 @@ def test_every_public_callable_of_the_face_is_in_the_table(cases):
         ("recipe", "paper.yaml", r"^recipe is 'paper\.yaml', must be a Recipe.* offramp\.Recipe\.load\("),
         ("method", ["dfs"], r"^method is \['dfs'\], must be a method's name, e\.g\. 'dfs'"),
         ("method", methods.Method, r"^method is the class Method, must be a method's name"),
-        ("net", None, r"^net is a NoneType, not a MultiExitNet; use offramp\.attach"),
+        ("net", None, r"^net is a NoneType, not a MultiExitNet; make one of it, e\.g\. by offramp\.attach"),
         ("net", nn.Linear(2, 2), r"^net is a Linear without exits"),
         ("net", offramp.MultiExitNet, r"^net is the class MultiExitNet; give a net made by it"),
         ("out", 3, r"^out is 3, must be the path of a run folder"),
