@@ -12,16 +12,14 @@ gradient is also taken where it is, and the difference is added to what it follo
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import torch
+from _trial import flags, train
 from torch import Tensor
 
-import offramp
 from offramp.data import Batch
 from offramp.methods import Method
 from offramp.methods.combiners.jacobian import Jacobian
@@ -179,32 +177,12 @@ def _sum_of(rows: list[dict[str, Tensor]], rates: list[float]) -> dict[str, Tens
 
 
 def main() -> None:
-    """Train, and print the accuracy on validation and test images."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--epochs", type=int, required=True)
-    parser.add_argument("--seed", type=int, default=0)
+    """Train by the flags of the command line."""
+    parser = flags(__doc__.splitlines()[0])
     parser.add_argument("--correct", type=int, default=0)
-    parser.add_argument("--limit", type=int, default=5000)
-    parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    recipe = offramp.Recipe(
-        epochs=args.epochs,
-        seed=args.seed,
-        train_limit=args.limit,
-        batch_size=100,
-        schedule="cosine",
-        weight_decay=5e-4,
-        augment="dfs-autoaugment",
-        precision="bf16",
-        channels_last=True,
-    )
-    method = Method(
-        "joint-rows", "DR-MGF at the mean of its copies", "", {"loop": JointRows(correct=args.correct)}
-    )
-    torch.manual_seed(args.seed)
-    net = offramp.nets.vgg7(num_classes=10, width=32)
-    offramp.fit(net, args.data, method, recipe, args.out)
+    loop = JointRows(correct=args.correct)
+    train(args, Method("joint-rows", "DR-MGF at the mean of its copies", "", {"loop": loop}))
 
 
 if __name__ == "__main__":

@@ -12,12 +12,11 @@ from that average, whose share grows with the training as in PS-KD (Kim et al., 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
+from _trial import flags, train
 from torch import Tensor, nn
 
 import offramp
@@ -98,32 +97,14 @@ def numbered(data: OpenedData[Split]) -> ImageData:
 
 
 def main() -> None:
-    """Train, and print the accuracy on validation and test images."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--epochs", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=int, default=5000)
+    """Train by the flags of the command line."""
+    parser = flags(__doc__.splitlines()[0])
     parser.add_argument("--alpha", type=float, default=0.8)
-    parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    recipe = offramp.Recipe(
-        epochs=args.epochs,
-        seed=args.seed,
-        train_limit=args.limit,
-        batch_size=100,
-        schedule="cosine",
-        weight_decay=5e-4,
-        augment="dfs-autoaugment",
-        precision="bf16",
-        channels_last=True,
-    )
     data = numbered(offramp.open_data(args.data, train_limit=args.limit))
     objective = KeptAnswers(images=len(data.train), classes=data.num_classes, alpha=args.alpha)
-    method = Method("kept-answers", "every exit learns what the last has said", "", {"objective": objective})
-    torch.manual_seed(args.seed)
-    net = offramp.nets.vgg7(num_classes=data.num_classes, width=32)
-    offramp.fit(net, data, method, recipe, args.out)
+    parts = {"objective": objective}
+    train(args, Method("kept-answers", "every exit learns what the last has said", "", parts), data)
 
 
 if __name__ == "__main__":

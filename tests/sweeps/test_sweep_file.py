@@ -71,6 +71,10 @@ def test_options_may_carry_the_name_of_their_method(sweep_file, tmp_path):
     assert plan.entries[2].method.forks[0].beta == 0.9
 
 
+def test_data_sets_may_have_the_names_of_settings(sweep_file):
+    assert read_sweep(sweep_file(data="{size: a, classes: b}")).data == {"size": "a", "classes": "b"}
+
+
 def test_data_and_out_can_be_given_beside_the_file(sweep_file):
     plan = read_sweep(sweep_file(out=None), data="path/to", out="elsewhere")
     assert (plan.data, plan.out) == ("path/to", Path("elsewhere"))
@@ -154,7 +158,7 @@ def test_a_label_of_any_length_is_a_folder(sweep_file, tmp_path):
         ({"data": "{1: a}"}, "must be text, or a mapping from names to text"),
         ({"data": "{}"}, "must be text, or a mapping from names to text"),
         ({"seeds": "[[0], [0]]"}, "seed is [0], must be a whole number"),
-        ({"options": "{a: 1}"}, "'options' holds a mapping"),
+        ({"options": "{a: 1}"}, "no key 'options'"),
         ({"init": 3}, "init is 3, must be a run folder or a file of weights, or null"),
         ({"methods": "[{method: dfs, init: [a]}]"}, "dfs: init is ['a'], must be a run folder"),
         ({"epoch": 3}, "no key 'epoch' (did you mean 'epochs'?)"),
@@ -172,6 +176,10 @@ def test_a_label_of_any_length_is_a_folder(sweep_file, tmp_path):
         ({"methods": "[jiont]"}, "no method 'jiont' (did you mean 'joint'?)"),
         ({"methods": "[dfs+joint]"}, "'joint' is what every method starts from"),
         ({"methods": "[{beta: 0.5}]"}, "a mapping with the key method"),
+        (
+            {"methods": "[{method: joint, wieghts: {exit 1: 2}}]"},
+            "joint: no key 'wieghts' (did you mean 'weights'?)",
+        ),
         ({"methods": "[{method: dfs, bta: 0.5}]"}, "dfs: no key 'bta' (did you mean 'beta'?)"),
         ({"methods": "[{method: dfs+ge, scales: all}]"}, "say which: dfs.scales or ge.scales"),
         ({"methods": "[{method: dfs, beta: 1.5}]"}, "dfs: beta is 1.5, must be a number above 0 and below 1"),

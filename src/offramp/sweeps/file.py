@@ -138,9 +138,9 @@ def sweep_of(values: Any) -> Sweep:
     """
     if not isinstance(values, dict):
         raise UserError("a sweep is a mapping with the keys data, net, out, seeds and methods")
+    besides_data = {key: value for key, value in values.items() if key != "data"}  # whose sets have any names
+    _check_nested(besides_data, SETTINGS, "net and data")
     _check_keys(values, (*KEYS, *SETTINGS))
-    if isinstance(values.get("recipe"), dict):
-        raise _nested("recipe")
     for key in REQUIRED:
         if key not in values:
             raise UserError(f"lacks {shown(key)}; a sweep has data, net, out, seeds and methods")
@@ -225,12 +225,12 @@ def _entry(value: Any, base: Recipe, net: str, init: str | None) -> Entry:
         )
     base_method = method(item["method"])
     keys = {key: each for key, each in item.items() if not base_method.named(key)}
+    known, prefix = (*OWN, *SETTINGS, *base_method.options), f"methods: {base_method.name}: "
+    _check_nested(keys, known, "method", prefix)
     for key in FOR_ALL:
-        if key in keys and not (key == "recipe" and isinstance(keys[key], dict)):
-            raise UserError(
-                f"methods: {base_method.name}: {key} is one for all methods; give it beside methods"
-            )
-    _check_keys(keys, (*OWN, *SETTINGS, *base_method.options), f"methods: {base_method.name}: ")
+        if key in keys:
+            raise UserError(f"{prefix}{key} is one for all methods; give it beside methods")
+    _check_keys(keys, known, prefix)
     if not isinstance(item.get("net", ""), str):
         raise UserError(f"methods: {base_method.name}: net is {shown(item['net'])}, must be text")
     changes = {key: v for key, v in item.items() if key in SETTINGS}
@@ -249,12 +249,19 @@ def _label(name: str, item: Mapping[str, Any]) -> str:
     return " ".join([name, *(f"{key}={value}" for key, value in item.items() if key != "method")])
 
 
+def _check_nested(values: Mapping[Any, Any], known: Iterable[str], beside: str, prefix: str = "") -> None:
+    """Refuse settings that stand one level too deep: under a key that is none of them."""
+    for key, value in values.items():
+        if key not in known and isinstance(value, dict) and any(each in known for each in value):
+            raise UserError(
+                f"{prefix}{shown(key)} holds a mapping; write its keys without it, beside {beside}"
+            )
+
+
 def _check_keys(values: Mapping[Any, Any], known: Iterable[str], prefix: str = "") -> None:
     for key, value in values.items():
         if key in known:
             continue
-        if isinstance(value, dict):
-            raise _nested(key, prefix)
         having = [] if prefix else [each.name for each in METHODS.values() if each.named(key)]
         if having:
             raise UserError(
@@ -264,9 +271,3 @@ def _check_keys(values: Mapping[Any, Any], known: Iterable[str], prefix: str = "
         raise UserError(
             f"{prefix}no key {shown(key)}{guess(key, known)}; there are: {', '.join(dict.fromkeys(known))}"
         )
-
-
-def _nested(key: Any, prefix: str = "") -> UserError:
-    """Settings that stand one level too deep."""
-    beside = "method" if prefix else "net and data"
-    return UserError(f"{prefix}{shown(key)} holds a mapping; write its keys without it, beside {beside}")
