@@ -22,6 +22,10 @@ WRONG = [
     ([*TRAIN, "--epochs", "1.5"], "--epochs must be a whole number, got '1.5'"),
     (["calibrate", "run", "--out", "new", "--risk", "1%"], "--risk must be a number, got '1%'"),
     ([*TRAIN, "--lr", "1"], "no flag --lr (of a setting or an option write --set lr=VALUE)"),
+    (
+        [*TRAIN, "--batch-size", "8"],
+        "no flag --batch-size (of a setting or an option write --set batch_size=VALUE)",
+    ),
     ([*TRAIN, "--net", "file.py"], "'file.py' names no network in the file; write file.py:build"),
     ([*TRAIN, "--sed", "1"], "did you mean '--seed'?"),
     ([*TRAIN, "--net", "vgg77"], "did you mean"),

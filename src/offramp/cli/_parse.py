@@ -98,7 +98,8 @@ def _check_flags(flags: Sequence[str], prog: str, words: Sequence[str]) -> None:
         if _looks_like_a_flag(word) and flag.replace("_", "-") not in [*flags, "-h", "--help"]:
             close = guess(flag, flags)
             if "--set" in flags and not close:
-                close = f" (of a setting or an option write --set {cut(flag.lstrip('-'), LONGEST)}=VALUE)"
+                setting = flag.lstrip("-").replace("-", "_")
+                close = f" (of a setting or an option write --set {cut(setting, LONGEST)}=VALUE)"
             known = f"{close}; there are: {', '.join(flags)}"
             raise UserError(f"no flag {cut(flag, LONGEST)}{known}; see {prog} --help")
 
