@@ -1,4 +1,4 @@
-"""The three kinds of loops that people have: plain PyTorch, Accelerate, and Lightning by hand.
+"""The loops that people have: plain PyTorch, Accelerate, Lightning by hand, and Hugging Face's Trainer.
 
 Where Accelerate or Lightning is not installed, a stand-in does what their documentation says of the backward
 pass; where it is, the real one is tried too.
@@ -247,12 +247,72 @@ def test_the_code_of_the_page_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for block in blocks("python"):
-        packages = re.findall(r"^(?:from|import) (accelerate|pytorch_lightning)\b", block, re.MULTILINE)
+        packages = re.findall(
+            r"^(?:from|import) (accelerate|pytorch_lightning|transformers)\b", block, re.MULTILINE
+        )
         if all(importlib.util.find_spec(package) for package in packages):
             exec(compile(block, str(PAGE), "exec"), names)
     saved = torch.load("last.pt", weights_only=True)
     net = offramp.nets.vgg7(num_classes=10, width=8)
     offramp.method("dfs+cagrad", beta=0.7).bind(net).load_state_dict(saved["method"])
+
+
+def trainer_of_the_page(transformers):
+    names: dict[str, object] = {"torch": torch}
+    (block,) = [block for block in blocks("python") if "transformers.Trainer" in block]
+    exec(compile(block, str(PAGE), "exec"), names)
+    return names["Training"]
+
+
+@pytest.mark.parametrize("name", ["dfs+cagrad", "kd", "uncertainty"])
+@pytest.mark.filterwarnings("ignore")
+def test_hugging_faces_trainer(name, tmp_path):
+    """It ends at the weights of a plain loop over the same batches, and evaluates every exit."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        vocab_size=20, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8,
+        max_position_embeddings=8, num_labels=2, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    tokens = torch.arange(1, 17).reshape(4, 4)
+    inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+    labels = torch.tensor([0, 1, 1, 0])
+    nets = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        bert = transformers.BertForSequenceClassification(config)
+        net = offramp.attach(bert, at=["bert.encoder.layer.0"], example=inputs)
+        bound = method(name).bind(net)
+        nets.append((net, bound, torch.optim.SGD([*net.parameters(), *bound.parameters()], lr=0.5)))
+    (plain, bound, optimizer), (net, by_trainer, its) = nets
+    plain.train()
+    for _ in range(2):
+        for part in (slice(0, 2), slice(2, 4)):
+            optimizer.zero_grad()
+            bound.backward({key: value[part] for key, value in inputs.items()}, labels[part])
+            optimizer.step()
+
+    seen = []
+    trainer = trainer_of_the_page(transformers)(
+        net,
+        transformers.TrainingArguments(
+            str(tmp_path), num_train_epochs=2, per_device_train_batch_size=2, max_grad_norm=0.0, use_cpu=True,
+            lr_scheduler_type="constant", report_to=[], save_strategy="no", disable_tqdm=True,
+            remove_unused_columns=False, label_names=["labels"],
+        ),
+        method=by_trainer,
+        train_dataset=[
+            {**{key: value[k] for key, value in inputs.items()}, "labels": labels[k]} for k in range(4)
+        ],
+        optimizers=(its, None),
+        compute_metrics=lambda predicted: seen.extend(predicted.predictions) or {},
+    )  # fmt: skip
+    trainer._get_train_sampler = lambda *_: torch.utils.data.SequentialSampler(labels)
+    trainer.train()
+    assert_same([p.detach() for p in net.parameters()], [p.detach() for p in plain.parameters()], 1e-6)
+    trainer.evaluate(trainer.train_dataset)
+    net.eval()
+    for logits, of_trainer in zip(net(inputs), seen, strict=True):
+        torch.testing.assert_close(torch.from_numpy(of_trainer), logits.detach())
 
 
 def test_at_most_four_lines_of_a_plain_loop_change():
