@@ -135,7 +135,9 @@ WRONG = [
     (["cost", "--net", "vgg7", "--method", "jiont"], "did you mean 'joint'?"),
     (["cost"], "--net"),
     (["nets", "vgg7"], "vgg7"),
-    (["nets", ""], "Unrecognized options: ''"),
+    (["nets", ""], "unexpected: ''; there are: "),
+    (["methods", "dfs"], "unexpected: dfs; there are: "),
+    (["sweep", "a.yaml", "b.yaml"], "unexpected: b.yaml; there are: FILE, --jobs, "),
     (["methods", "--jsn"], "did you mean '--json'?"),
     (["tarin"], "did you mean 'train'?"),
 ]

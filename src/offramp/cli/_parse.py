@@ -24,6 +24,7 @@ __all__ = ["parse"]
 C = TypeVar("C")
 LONGEST = 200  # characters of a word that a complaint repeats
 NO_DEFAULT = r"\s*\(default:\s*(?:None|False|'')?\)"  # what tyro says of flags that may be left out
+UNEXPECTED = r"^Unrecognized options: (.*)$"  # tyro's
 NO_NUMBER = (
     r"^Error parsing (\S+): no type matching (INT|FLOAT) could be instantiated from \[(.*)\]$"  # tyro's
 )
@@ -50,7 +51,9 @@ def parse(command: type[C], prog: str, words: Sequence[str]) -> C:
     if complaint:
         short = [cut(word, LONGEST) or "''" for word in words]
         complaint = _by_tyro(command, prog, short)[2] or complaint
-        raise UserError(f"{cut(_one_line(complaint), 3 * LONGEST)}; see {prog} --help")
+        known = ", ".join(_positional_names(command) + [_flag(field) for field in _optional(command)])
+        line = re.sub(UNEXPECTED, rf"unexpected: \1; there are: {known}", _one_line(complaint))
+        raise UserError(f"{cut(line, 3 * LONGEST)}; see {prog} --help")
     emit(re.sub(NO_DEFAULT, "", page))
     raise SystemExit(0)
 
@@ -81,6 +84,10 @@ def _optional(command: Any) -> list[dataclasses.Field[Any]]:
         elif not _positional(field):
             fields.append(field)
     return fields
+
+
+def _positional_names(command: Any) -> list[str]:
+    return [field.name.upper() for field in dataclasses.fields(command) if _positional(field)]
 
 
 def _flag(field: dataclasses.Field[Any]) -> str:
