@@ -1,4 +1,5 @@
 import json
+import re
 
 from offramp.methods import METHODS
 from offramp.nets import NETS
@@ -37,6 +38,29 @@ def test_methods_are_listed_with_their_options(offramp):
     code, out, _ = offramp("methods")
     assert code == 0
     assert "beta=0.5" in out
+
+
+def test_every_option_is_explained(offramp):
+    _, out, _ = offramp("methods", "--json")
+    for method in json.loads(out):
+        assert method["meanings"].keys() == method["options"].keys()
+        for option, meaning in method["meanings"].items():
+            assert meaning, (method["name"], option)
+            assert "`" not in meaning, (method["name"], option)
+
+
+def test_a_method_that_is_named_is_explained_option_by_option(offramp):
+    code, out, err = offramp("methods", "dfs", "ge+kd")
+    assert (code, err) == (0, "")
+    dfs, composed = out.split("\nge+kd: ")
+    assert dfs.startswith("dfs: Deep Feature Surgery")
+    assert "changes: fork\n" in dfs
+    assert "  later_to_own=0.0\n      Gain of the later losses on the own channels: 0 in the paper.\n" in dfs
+    assert "changes: fork, objective\n" in composed
+    options = re.findall(r"^  (\w+)=", composed, re.MULTILINE)
+    assert options == ["scales", "weights", "alpha", "taught", "temperature", "anneal", "scale"]
+    code, out, _ = offramp("methods", "ge+kd", "--json")
+    assert (code, [each["name"] for each in json.loads(out)]) == (0, ["ge+kd"])
 
 
 def test_methods_explain_what_they_need_and_which_to_try_first(offramp):

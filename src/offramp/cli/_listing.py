@@ -5,14 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+import tyro
 
 from offramp.cli._answer import OUTPUT, Answer, OutputFlags
 
 __all__ = ["MethodsCommand", "NetsCommand"]
 
 LEGEND = """\
-K exits, F a forward pass, B a backward pass.
+K exits, F a forward pass, B a backward pass. `offramp methods NAME` tells what a method's options mean.
 
 What a method needs of a step:
   losses    the K losses: one backward pass through a weighted sum of them
@@ -90,22 +92,28 @@ class NetsCommand:
 class MethodsCommand:
     """List the training methods: what each chooses, needs and costs, and its options with the defaults.
 
+    Of the methods that are named it tells what their options mean.
+
     Methods that choose on different axes combine: --method dfs+kd. An option may carry the name of its
     method, --set kd.alpha=0.3, and must where two methods have it, as dfs.scales and ge.scales in dfs+ge.
     """
 
     EXAMPLES: ClassVar[str] = """\
   offramp methods
+  offramp methods dfs dfs+kd
   offramp methods --json"""
 
+    names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[NAME ...]")] = ()
+    """methods to tell more about, composed ones too; all, in short"""
     output: OutputFlags = OUTPUT
 
     def run(self) -> Answer:
-        """Describe each row of the table of methods."""
-        from offramp.methods import METHODS
+        """Describe the methods that are named, or each row of the table."""
+        from offramp.cli._method_page import meanings, method_page
+        from offramp.methods import METHODS, method
         from offramp.text_table import aligned
 
-        rows = METHODS.values()
+        rows = [*map(method, self.names)] or [*METHODS.values()]
         document = [
             {
                 "name": m.name,
@@ -113,11 +121,14 @@ class MethodsCommand:
                 "needs": sorted(m.needs),
                 "passes": str(m.passes),
                 "options": m.options,
+                "meanings": meanings(m),
                 "summary": m.summary,
                 "paper": m.paper,
             }
             for m in rows
         ]
+        if self.names:
+            return Answer(document, "\n\n".join(map(method_page, rows)))
         table = aligned(
             ["method", "chooses", "needs", "passes per step"],
             [

@@ -49,12 +49,16 @@ class Options:
         return [key] if key in fields else [name for name, (_, field) in fields.items() if field == key]
 
     @property
+    def short(self) -> dict[str, tuple[Any, str]]:
+        """Short name, or the qualified one where it means several options -> the part and its field."""
+        return {
+            place[1] if len(self.named(place[1])) == 1 else name: place for name, place in self.fields.items()
+        }
+
+    @property
     def values(self) -> dict[str, Any]:
         """All options and their values, by their short names where these mean one option only."""
-        values = {}
-        for name, (part, field) in self.fields.items():
-            values[field if len(self.named(field)) == 1 else name] = dataclasses.asdict(part)[field]
-        return values
+        return {name: dataclasses.asdict(part)[field] for name, (part, field) in self.short.items()}
 
     def changes(self, options: Mapping[str, Any]) -> dict[type, dict[str, Any]]:
         """New values by the class of the part and its field; of two names for one option the later counts.

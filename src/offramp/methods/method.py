@@ -239,6 +239,11 @@ class Method:
         """The method's options and their values, by their short names where these mean one option only."""
         return self._options.values
 
+    @property
+    def option_fields(self) -> dict[str, tuple[type, str]]:
+        """Option -> the class of the part that has it, whose docstring describes it, and its field there."""
+        return {name: (type(part), field) for name, (part, field) in self._options.short.items()}
+
     def named(self, key: str) -> list[str]:
         """Qualified names of the options that a name may mean: none, one, or several if it is ambiguous."""
         return self._options.named(key)
