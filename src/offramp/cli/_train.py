@@ -46,7 +46,7 @@ class TrainCommand:
     net: str | None = None
     """one of `offramp nets`, its arguments after a colon: vgg7:width=16; or your own: file.py:build"""
     method: str | None = None
-    """one of `offramp methods`"""
+    """one of `offramp methods`, or several joined by +: dfs+kd; `offramp methods NAME` tells its options"""
     out: str
     """run folder to write"""
     tokenizer: str | None = None
