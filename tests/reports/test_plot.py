@@ -101,3 +101,8 @@ def test_long_labels_take_lines_and_not_the_room(make_run, tmp_path):
     words = re.findall(r">([^<>]*(?:aggregate|Aligned|median|union)[^<>]*)<", svg)
     assert max(map(len, words)) <= 30
     assert len(words) >= 4  # at the line's end and beside the map
+
+
+def test_dollars_in_a_name_make_no_formula(make_run, tmp_path):
+    svg = plot(compare([make_run("j", data="prices in $x^$")]), tmp_path / "picture.svg").read_text()
+    assert ">vgg7:width=16 on prices in $x^$<" in svg

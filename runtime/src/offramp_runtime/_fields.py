@@ -35,7 +35,7 @@ class Fields:
     def get(self, name: str) -> Any:
         """A field of any kind."""
         if name not in self._values:
-            raise BundleError(f"{self._where} has no {name!r}")
+            raise BundleError(f"{self._where} has no {shown(name)}")
         return self._values[name]
 
     def wrong(self, name: str, must: str) -> BundleError:

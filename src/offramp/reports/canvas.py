@@ -15,6 +15,7 @@ __all__ = ["canvas", "check_picture"]
 STYLE: Any = {
     "font.size": 11,
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a name may hold dollars
     "axes.spines.top": False,
     "axes.spines.right": False,
 }

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from starlette.exceptions import HTTPException
 
 from offramp_runtime import Input, Model
+from offramp_runtime._errors import shown
 from offramp_runtime._fields import is_number, strict_json
 from offramp_runtime._images import MOST_PIXELS
 from offramp_runtime.server._arrays import array
@@ -63,7 +64,7 @@ def read(
         InputError: The image cannot be read, or is not one for this model.
     """
     if (encoding := headers.get("content-encoding", "identity")) != "identity":
-        raise HTTPException(415, f"Content-Encoding is {encoding!r}, must be left out")
+        raise HTTPException(415, f"Content-Encoding is {shown(encoding)}, must be left out")
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
         fields = _object(body, most=SPARE + sum(map(_marks, model.inputs)))
@@ -72,7 +73,7 @@ def read(
         fields, sample = {}, model.image_of(bytes(body), max_pixels=max_pixels)
     else:
         known = "application/json or that of an image, e.g. image/jpeg"
-        raise HTTPException(415, f"Content-Type is {kind!r}, must be {known}")
+        raise HTTPException(415, f"Content-Type is {shown(kind)}, must be {known}")
     return Asked(sample, **_limits([*fields.items(), *((name, _plain(value)) for name, value in query)]))
 
 
@@ -136,7 +137,7 @@ def _limits(given: Sequence[tuple[str, Any]]) -> dict[str, Any]:
             continue
         if name not in (*LIMITS, "probabilities"):
             known = ", ".join((*LIMITS, "probabilities"))
-            raise HTTPException(400, f"{name[:40]!r} is not known here; there are {known}")
+            raise HTTPException(400, f"{shown(name)} is not known here; there are {known}")
         if name in limits:
             raise HTTPException(400, f"{name} is given twice")
         limits[name] = _truth(name, value) if name == "probabilities" else _number(name, value)

@@ -64,7 +64,7 @@ class Metrics:
         yield from _header(name, "histogram", "Seconds from a prediction's request to its answer.")
         for edge, count in zip((*map(str, BUCKETS), "+Inf"), accumulate(self._latencies), strict=True):
             yield f'{name}_bucket{{le="{edge}"}} {count}'
-        yield f"{name}_sum {self._seconds!r}"
+        yield f"{name}_sum {self._seconds}"
         yield f"{name}_count {sum(self._latencies)}"
 
 

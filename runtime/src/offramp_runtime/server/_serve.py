@@ -17,7 +17,8 @@ from typing import Any
 import uvicorn
 
 from offramp_runtime import InputError, Model, load
-from offramp_runtime._fields import is_number
+from offramp_runtime._errors import shown
+from offramp_runtime._fields import is_number, is_whole
 from offramp_runtime.server._app import app
 from offramp_runtime.server._connection import Connection
 
@@ -73,7 +74,7 @@ class Server:
         **settings: Any,
     ) -> None:
         if not is_number(patience) or patience <= 0:
-            raise InputError(f"patience is {patience!r}, must be a number of seconds above 0")
+            raise InputError(f"patience is {shown(patience)}, must be a number of seconds above 0")
         application = app(model, **settings)
         self._listener = _listener(host, port)
         self.url = _url(self._listener)
@@ -131,8 +132,8 @@ def serve(bundle: str | os.PathLike[str], *, threads: int | None = None, **setti
 
 
 def _listener(host: str, port: int) -> socket.socket:
-    if not isinstance(port, int) or not 0 <= port < 2**16:
-        raise InputError(f"port is {port!r}, must be a whole number from 0 to {2**16 - 1}")
+    if not is_whole(port, 0, 2**16 - 1):
+        raise InputError(f"port is {shown(port)}, must be a whole number from 0 to {2**16 - 1}")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         made = socket.create_server((host, port), family=family, backlog=BACKLOG)

@@ -18,6 +18,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from offramp_runtime import InputError, Model, SampleAnswer, StreamClosed
+from offramp_runtime._errors import shown
+from offramp_runtime._fields import is_whole
 from offramp_runtime.server._admission import Bodies, Places, too_many
 from offramp_runtime.server._asked import Asked, read
 from offramp_runtime.server._metrics import Metrics
@@ -49,8 +51,8 @@ class Service:
     def __init__(
         self, model: Model, *, max_batch: int, max_wait: float, capacity: int, max_body: int
     ) -> None:
-        if not isinstance(max_body, int) or isinstance(max_body, bool) or max_body < 1:
-            raise InputError(f"max_body is {max_body!r}, must be a number of bytes, at least 1")
+        if not is_whole(max_body):
+            raise InputError(f"max_body is {shown(max_body)}, must be a whole number of bytes, at least 1")
         self._model = model
         self._open = partial(model.stream, max_batch=max_batch, max_wait=max_wait, capacity=capacity)
         self._open().close()  # settings out of their range are refused here, and graphs are loaded
