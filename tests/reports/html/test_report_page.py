@@ -80,6 +80,21 @@ def test_the_curves_are_the_log(make_run, read):
     assert [value["y"] for value in loss] == [1.5, 1.5, None, 1.5]  # None is a gap
 
 
+def test_a_line_of_one_epoch_is_a_dot_beside_longer_lines(make_run, read):
+    folders = [
+        make_run("long", val=(40.0, 50.0), recipe={"epochs": 2}),
+        make_run("short", val=(41.0, 51.0), recipe={"epochs": 1}, seconds=(5.5,), method="dfs"),
+    ]
+    for folder, epochs in zip(folders, (2, 1), strict=True):
+        lines = ["epoch,train_loss_1,train_loss_2", *(f"{e},2.5,2.0" for e in range(1, epochs + 1)), ""]
+        (folder / "metrics.csv").write_text("\n".join(lines))
+    charts = read(report(folders, quick=True)).data["charts"].values()
+    courses = [spec["data"]["values"] for spec in charts if "encoding" in spec]  # the differences have none
+    assert len(courses) == 2  # the loss of each exit
+    for values in courses:
+        assert [value.get("single", False) for value in values] == [False, False, True]
+
+
 def test_every_chart_is_one_that_vega_lite_draws(groups, read):
     for folder in groups[0]:
         lines = ["epoch,seconds,train_loss_1,train_loss_2,val_top1_1,val_top1_2"]

@@ -171,6 +171,8 @@ def test_a_net_of_words_is_asked_by_name(words):
         assert client.get("/model").json()["image"] is None
         told = client.post("/predict", json={"input": named}).json()
         assert (told["exit"], told["prediction"], told["cost"]) == (exits[0], probabilities[0].argmax(), None)
+        long = {"words": [1] * 5000, "weights": [0.5] * 5000}  # the length is free
+        assert client.post("/predict", json={"input": long}).status_code == 200
         refused = {
             "reads no images": client.post("/predict", content=WHOLE, headers=IMAGE),
             "an object with words, weights": client.post("/predict", json={"input": named["words"]}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import ExitStack, suppress
 from socket import IPPROTO_TCP, SHUT_WR, TCP_NODELAY
 
@@ -21,6 +22,13 @@ def served(client):
     """Whether somebody else gets the right answer."""
     answer = client.post("/predict", content=png(sample(11, 0.1, 0.2, 0.3)), headers=IMAGE)
     return answer.json()["prediction"] == 11
+
+
+def gone_away(client):
+    """How many predictions were given up since their client went away."""
+    line = 'offramp_responses_total{path="/predict",code="499"} '
+    told = client.get("/metrics").text
+    return float(told.partition(line)[2].partition("\n")[0]) if line in told else 0
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +73,7 @@ def test_a_client_that_sends_byte_by_byte_gets_no_more_time(client):
 @pytest.mark.parametrize("cut", [20, len(head("/predict", len(BODY))), -1])
 def test_a_request_cut_off_half_way_hurts_nobody(client, cut):
     malformed = metric(client, 'offramp_dropped_total{reason="malformed"}')
+    gone = gone_away(client)
     with connect(client) as plain, connect(client) as still_reads:
         for each in (plain, still_reads):
             each.sendall((head("/predict", len(BODY)) + BODY)[:cut])
@@ -73,6 +82,8 @@ def test_a_request_cut_off_half_way_hurts_nobody(client, cut):
         assert everything(still_reads) == b""
     assert served(client)
     until(lambda: metric(client, 'offramp_dropped_total{reason="malformed"}') >= malformed + 2)
+    if cut != 20:  # in the midst of the body, which the application was about to read
+        until(lambda: gone_away(client) == gone + 2)
 
 
 def test_a_request_behind_one_too_large_has_its_own_time(monkeypatch):
@@ -134,6 +145,18 @@ def test_what_is_not_http_gets_400(client, sent):
     assert served(client)
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_body_that_is_not_http_is_told_once(client, caplog, method):
+    """The application, which answers without the body, has nobody to answer any more."""
+    with connect(client) as plain:
+        plain.sendall(f"{method} / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n".encode())
+        told = everything(plain)
+    assert told.startswith(b"HTTP/1.1 400")
+    assert told.endswith(b"\r\n\r\n") == (method == "HEAD")
+    assert served(client)
+    assert not [record for record in caplog.records if record.name.startswith("uvicorn")]
+
+
 def test_requests_in_one_go_are_answered_in_order(client):
     bodies = [png(sample(number, 0.9)) for number in range(20)]
     with connect(client) as plain:
@@ -158,6 +181,16 @@ def test_answers_are_sent_at_once(client, monkeypatch):
         plain.sendall(head("/healthz", method="GET"))
         assert one_response(plain) == (200, {"status": "ok"})
     assert delays == [False]
+
+
+def test_an_address_of_ipv6_stands_in_brackets():
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with running(FakeModel(), host="::1") as client:
+        assert str(client.base_url).startswith("http://[::1]:")
+        assert served(client)
 
 
 def test_connections_have_a_bound(monkeypatch):
@@ -228,6 +261,7 @@ def test_nothing_is_computed_for_a_client_that_went_away():
         model.open.set()
         assert served(client)
         assert model.started == 1
+        assert gone_away(client) == 1
 
 
 def test_a_request_that_is_late_gets_504():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from fake_model import FakeModel, sample
+from offramp_runtime import Input
 from offramp_runtime.server import app
 from offramp_runtime.server._arrays import array
 from running import png, running, until
@@ -62,6 +63,8 @@ def test_requests_have_limits_of_their_own(client):
 def test_probabilities_come_when_asked_for(client):
     answer = client.post("/predict?probabilities=true", content=png(SURE), headers=IMAGE).json()
     assert answer.pop("probabilities") == [float(number == 7) for number in range(200)]
+    assert answer == ANSWER
+    answer = client.post("/predict?probabilities=false", content=png(SURE), headers=IMAGE).json()
     assert answer == ANSWER
 
 
@@ -126,6 +129,7 @@ REFUSED = [
     ({"content": b"\x89PNG\r\n\x1a\n", "headers": IMAGE}, 400, "not an image"),
     ({"content": b"x" * 100_001, "headers": IMAGE}, 413, "may have 100000 bytes"),
     ({"content": [b"x" * 60_000] * 2, "headers": IMAGE}, 413, "may have 100000 bytes"),
+    ({"content": [b"x" * 50_000] * 2, "headers": IMAGE}, 400, "not an image"),  # as many as it may have
     ({"content": png(SURE), "headers": {**IMAGE, "Content-Encoding": "gzip"}}, 415, "Content-Encoding"),
 ]
 
@@ -204,6 +208,17 @@ def test_a_long_text_among_numbers_takes_no_more_room_than_it_has():
     """An array of texts has room for the longest in every place: 40 TB here."""
     with pytest.raises(HTTPException, match="numbers that uint8"):
         array(["x" * 10**7, *[1] * 10**6], FakeModel.inputs[0])
+
+
+def test_flags_are_true_and_false_and_no_numbers():
+    flags = Input("flags", "bool", (2,))
+    assert array([True, False], flags).tolist() == [True, False]
+    with pytest.raises(HTTPException, match="flags must be true and false"):
+        array([1, 0], flags)
+
+
+def test_a_browser_is_not_to_guess_what_the_page_is(client):
+    assert client.get("/").headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_the_model_says_what_it_reads(client):

@@ -9,14 +9,15 @@ import socket
 import struct
 import subprocess
 import sys
-from contextlib import contextmanager
+import threading
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 from _http_client import HttpClient
-from fake_model import sample
+from fake_model import FakeModel, sample
 from offramp_runtime import InputError
 from offramp_runtime.server import Server
 from running import PATIENCE, png
@@ -74,6 +75,23 @@ def test_a_bundle_is_served_until_the_process_is_told_to_stop(tmp_path):
         told = httpx.post(f"{url}/predict", json={"input": np.zeros((3, SIZE, SIZE), int).tolist()})
         assert told.json()["class"] in CLASSES
         process.send_signal(signal.SIGTERM)
+
+
+def test_the_program_has_its_signals_back():
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.getsignal(each) for each in signals]
+    server = Server(FakeModel(), port=0)
+
+    def stop_once_it_answers():
+        with suppress(httpx.HTTPError):
+            httpx.get(f"{server.url}/healthz", timeout=PATIENCE)
+        server.stop()
+
+    stopper = threading.Thread(target=stop_once_it_answers)
+    stopper.start()
+    server.run()
+    stopper.join()
+    assert [signal.getsignal(each) for each in signals] == before
 
 
 def test_settings_are_checked_before_anything_is_served(images):

@@ -54,7 +54,7 @@ class Windows(Combiner):
 
     @property
     def passes(self) -> Passes:
-        """Cost of a step in passes of joint training, for six or seven evenly spaced exits."""
+        """Cost of a step in passes of joint training, for six evenly spaced exits; of seven a little more."""
         return Passes(1, 2 if self.window.startswith("overlap") else 1)
 
     def bind(self, net: nn.Module, seed: int = 0) -> Windows:

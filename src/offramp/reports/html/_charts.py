@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from offramp.reports.html._parts import Key
@@ -121,15 +121,22 @@ def lines(
     across = quantity("x", x, nice=False)
     numbers = sorted({value["x"] for value in values})
     across["axis"] = {"format": "d"} | ({"values": numbers} if len(numbers) <= FEW else {})
+    seen = {"value": 0, "condition": {"test": "datum.single", "value": 1}}
     layers: list[dict[str, Any]] = [
         {"mark": {"type": "line"}, "encoding": {"strokeDash": dashes_of(keys)}},
-        {"mark": {"type": "point", "filled": True, "size": 60, "opacity": 0, "tooltip": True},
-         "encoding": {"tooltip": tooltip}},
+        {"mark": {"type": "point", "filled": True, "size": 60, "tooltip": True},
+         "encoding": {"tooltip": tooltip, "opacity": seen}},
     ]  # fmt: skip
     if any("low" in value for value in values):
         band = {"y": {"field": "low", "type": "quantitative", "title": y}, "y2": {"field": "high"}}
         layers.insert(0, {"mark": {"type": "area", "opacity": 0.15}, "encoding": band})
-    if len(numbers) == 1:  # a line of one point is none
-        layers[-1]["mark"]["opacity"] = 1
     shared = {"x": across, "y": quantity("y", y), "color": scale_of(keys)}
-    return spec(values, height, layer=layers, encoding=shared)
+    return spec([*_singles_marked(values)], height, layer=layers, encoding=shared)
+
+
+def _singles_marked(values: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """The values; those without a neighbour on their line, which draws nothing of them, with ``single``."""
+    ends = {"of": None, "y": None}
+    for before, value, after in zip([ends, *values], values, [*values[1:], ends], strict=False):
+        joined = any(each["of"] == value["of"] and each["y"] is not None for each in (before, after))
+        yield value if joined or value["y"] is None else {**value, "single": True}
