@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -499,6 +500,56 @@ class Tuples(Plain):
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv1(x).flatten(2).transpose(1, 2)
         return self.fc(self.pair(x)[0].mean(1))
+
+
+class Wrapped(nn.Module):
+    """A block that returns its output in a container, beside what is no Tensor, as transformers do."""
+
+    def __init__(self, wrap: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.conv, self.wrap = nn.Conv2d(3, 3, 3, padding=1), wrap
+
+    def forward(self, x: Tensor) -> Any:
+        return self.wrap(self.conv(x).relu())
+
+
+class OfWrapped(nn.Module):
+    def __init__(self, wrap: Callable[[Tensor], Any], key: Any) -> None:
+        super().__init__()
+        self.blocks, self.key = nn.ModuleList(Wrapped(wrap) for _ in range(3)), key
+        self.fc = nn.Linear(3, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)[self.key]
+        return self.fc(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("at", [["blocks.0", "blocks.1"], "auto:2"])
+@pytest.mark.parametrize(
+    ("wrap", "key"),
+    [
+        (lambda x: (x,), 0),
+        (lambda x: (x, None), 0),
+        (lambda x: [None, x], 1),
+        (lambda x: {"hidden": x, "weights": None}, "hidden"),
+    ],
+    ids=["tuple", "tuple with None", "list", "dict"],
+)
+def test_a_module_may_return_its_one_tensor_in_a_container(wrap, key, at):
+    torch.manual_seed(0)
+    backbone, x = OfWrapped(wrap, key), torch.randn(2, *SIZE)
+    net = attach(backbone, at=at, input_size=SIZE)
+    assert torch.equal(net(x)[-1], backbone(x))
+    read = []
+    net.heads[0].register_forward_pre_hook(lambda head, args: read.append(args[0]))
+    net(x)
+    feature = read[0] if isinstance(read[0], Tensor) else read[0][-1]
+    place = int(net.exits_after[0].split(".")[1])
+    expected = x
+    for block in backbone.blocks[: place + 1]:
+        expected = block.conv(expected).relu()
+    assert torch.equal(feature, expected)
 
 
 class Crossing(Plain):

@@ -21,7 +21,7 @@ __all__ = ["by_graph"]
 
 
 def by_graph(backbone: nn.Module, at: Sequence[str], sample: Any) -> Parts | None:
-    """Stages that are graphs; None if torch.fx cannot make them.
+    """Stages that are graphs; None if torch.fx cannot make them, or a cut module returns no Tensor.
 
     Args:
         backbone: What is cut.
@@ -42,6 +42,8 @@ def by_graph(backbone: nn.Module, at: Sequence[str], sample: Any) -> Parts | Non
             backbone.train()  # where in-place layers (dropout) do write in place
             run = DryRun(trace)
             run.run(sample)
+        if not all(isinstance(run.env[cut], Tensor) for cut in trace.cuts):
+            return None
         outputs = [
             feature_of(f"module '{name}'", run.env[cut])
             for name, cut in zip(trace.names, trace.cuts, strict=True)

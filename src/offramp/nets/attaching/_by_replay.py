@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from offramp.errors import UserError, an_object
 from offramp.nets.attaching._calls import Recording, Template, record
 from offramp.nets.attaching._interface import STAGES, logits_of
-from offramp.nets.attaching._parts import Parts, feature_of
+from offramp.nets.attaching._parts import Parts, feature_of, one_tensor
 from offramp.nets.attaching._replay_stage import ReplayStage
 from offramp.unchanged import unchanged
 
@@ -28,8 +28,8 @@ def by_replay(backbone: nn.Module, at: Sequence[str], sample: Any) -> Parts:
         sample: An input for it.
 
     Raises:
-        UserError: A cut module does not run exactly once, in this order, and return a Tensor; or the forward
-            does not run anew from a cut.
+        UserError: A cut module does not run exactly once, in this order, and return one Tensor; or the
+            forward does not run anew from a cut.
     """
     holders = _holders(backbone, at)
     with unchanged(backbone), torch.no_grad():
@@ -56,7 +56,7 @@ def by_replay(backbone: nn.Module, at: Sequence[str], sample: Any) -> Parts:
         )
         for k, (start, end) in enumerate(zip([0, *ends], [*ends, None], strict=True))
     ]
-    made = [recording.calls[end - 1].result.value for end in ends]
+    made = [one_tensor(recording.calls[end - 1].result.value) for end in ends]
     outputs = [feature_of(f"module '{name}'", output) for name, output in zip(at, made, strict=True)]
     return Parts(stages, outputs, [True] * len(at), backbone.get_submodule(final) if final else nn.Identity())
 
@@ -83,7 +83,7 @@ def _ends(names: Sequence[str], recording: Recording) -> list[int]:
                 f"module '{name}' {times} in the forward pass; cut after a module that runs exactly once"
             )
         result = recording.calls[ran.index(name)].result.value
-        if not isinstance(result, Tensor):
+        if not isinstance(one_tensor(result), Tensor):
             raise UserError(
                 f"module '{name}' returns {an_object(result)}, not a float Tensor; cut after one that does"
             )

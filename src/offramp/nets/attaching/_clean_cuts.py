@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from offramp.errors import UserError
 from offramp.flops import Tally, without_formula
 from offramp.nets.attaching._interface import call_with, logits_of
+from offramp.nets.attaching._parts import one_tensor
 from offramp.unchanged import unchanged
 
 __all__ = ["CleanCut", "clean_cuts"]
@@ -128,6 +129,7 @@ def _returned(
     def note(name: str, output: Any) -> None:
         runs[name] += 1
         marks.append(macs())
+        output = one_tensor(output)
         if isinstance(output, Tensor) and output.ndim > 1 and len(output) == size and output.grad_fn:
             spread = sum(size > 1 for size in output.shape[1:])
             candidates.append(CleanCut(name, marks[-1], spread, (output.grad_fn, output.output_nr)))

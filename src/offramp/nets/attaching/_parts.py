@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from offramp.errors import UserError
 
-__all__ = ["Parts", "feature_of"]
+__all__ = ["Parts", "feature_of", "one_tensor"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,15 @@ class Parts:
     outputs: Sequence[Tensor]
     carry: Sequence[bool]
     end: nn.Module
+
+
+def one_tensor(output: object) -> object:
+    """The Tensor in a tuple, list or dict that holds one and no other; anything else as it is.
+
+    Blocks of transformers return ``(hidden_states,)``, or that and None.
+    """
+    tensors = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
+    return tensors[0] if len(tensors) == 1 else output
 
 
 def feature_of(name: str, output: object) -> Tensor:
