@@ -36,7 +36,7 @@ class TrainCommand:
   offramp train --data reviews --tokenizer bert --net my.py:bert --method dfs --out runs/reviews
   offramp train --resume --out runs/r18                 (go on where it was stopped)
   offramp train --resume --out runs/r18 --epochs 200    (more epochs: schedule constant or multistep)"""
-    UNLESS: ClassVar = {"data": "--resume", "net": "--resume", "method": "--resume"}  # else required
+    UNLESS: ClassVar[dict[str, str]] = dict.fromkeys(("data", "net", "method"), "--resume")  # else required
 
     data: Annotated[
         tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="SOURCE ...")
