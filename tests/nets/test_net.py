@@ -7,11 +7,13 @@ import dataclasses
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 import offramp
 from offramp import Recipe, UserError
 from offramp.counting import training_macs
 from offramp.nets import MultiExitNet, Net, Separate, owners, vgg7
+from offramp.nets.net import check_net
 from offramp.tasks import Classification, Task
 
 SIZE = (3, 32, 32)
@@ -128,6 +130,35 @@ def test_what_is_missing_is_asked_for(net, method, settings, message):
     recipe = Recipe(epochs=1, batch_size=32, train_limit=64, test_limit=32, **settings)
     with pytest.raises(UserError, match=message):
         offramp.fit(net(), "digits", method, recipe, quiet=True)
+
+
+def compiled(net: nn.Module) -> nn.Module:
+    return torch.compile(net, backend="eager")
+
+
+@pytest.mark.parametrize(
+    ("wrap", "message"),
+    [
+        (nn.DataParallel, r"net is a DataParallel around a net; give the net inside it, its \.module$"),
+        (AveragedModel, r"net is an AveragedModel around a net; give the net inside it, its \.module$"),
+        (compiled, r"net is an OptimizedModule around a net; give the net inside it, its \._orig_mod$"),
+        (lambda net: nn.DataParallel(compiled(net)), r"its \.module\._orig_mod$"),
+        (
+            lambda net: nn.DataParallel(nn.Linear(2, 2)),
+            r"net is a DataParallel without exits.*offramp\.attach",
+        ),
+    ],
+)
+def test_what_is_wrapped_around_a_net_is_told_from_a_backbone(wrap, message):
+    with pytest.raises(UserError, match=message):
+        offramp.Router(wrap(vgg7(width=4)), offramp.exits.Policy(thresholds=(0.5,) * 5))
+
+
+def test_a_module_of_an_own_net_may_have_a_wrapper_s_name():
+    net = Two({})
+    net.module = nn.DataParallel(vgg7(width=4))
+    net.owners = lambda: {name: frozenset({0, 1}) for name, _ in net.named_parameters()}
+    check_net(net, "net")
 
 
 def test_the_library_s_nets_are_such_nets():

@@ -86,12 +86,14 @@ def check_net(net: object, name: str) -> None:
         name: What a message calls it.
 
     Raises:
-        UserError: It is a plain backbone, or no network at all.
+        UserError: It is a plain backbone, wrapped around a net, or no network at all.
     """
     if isinstance(net, type):
         raise UserError(
             f"{name} is the class {net.__name__}; give a net made by it, such as {net.__name__}(...)"
         )
+    if inside := _place_of_wrapped_net(net):
+        raise UserError(f"{name} is {an_object(net)} around a net; give the net inside it, its {inside}")
     if isinstance(net, nn.Module) and hasattr(net, "outputs"):
         if hasattr(net, "owners"):
             _check_outputs(net)
@@ -107,6 +109,20 @@ def check_net(net: object, name: str) -> None:
         f"{name} is {an_object(net)}{backbone}, not a MultiExitNet; make one of it, e.g. by "
         "offramp.attach(backbone, at=['layer1', 'layer2']), or inherit from offramp.nets.Net"
     )
+
+
+def _place_of_wrapped_net(wrapper: object) -> str:
+    """Where a net stands in what is wrapped around it, such as ``.module``; nothing if it is no wrapper."""
+    place, inner = "", wrapper
+    while isinstance(inner, nn.Module):
+        held = inner._modules
+        if "_orig_mod" in held:  # of torch.compile, which passes attributes on
+            place, inner = f"{place}._orig_mod", held["_orig_mod"]
+        elif hasattr(inner, "outputs"):
+            return place
+        else:  # of data parallelism and of averages of weights
+            place, inner = f"{place}.module", held.get("module")
+    return ""
 
 
 def _check_outputs(net: nn.Module) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -117,6 +118,28 @@ def test_the_method_remembers_through_its_state():
             bound.backward(images, labels)
         found.append(grads_of(net))
         assert not any("stages" in key for key in bound.state_dict())
+    assert_same(*found)
+
+
+@pytest.mark.parametrize("name", [*MINIBATCH, *SEVERAL])
+@pytest.mark.parametrize("copied", [lambda both: pickle.loads(pickle.dumps(both)), copy.deepcopy])
+def test_a_copy_of_net_and_method_in_the_middle_of_a_training_goes_on_as_they_do(name, copied):
+    """By pickle, as processes that are started hand modules over, and by deepcopy."""
+    if METHODS.get(name, METHODS["joint"]).combiner.own_optimizer:
+        pytest.skip("its steps are those of an optimiser, of which a copy is made with it")
+    net = tiny_net()
+    bound = method(name).bind(net).double()
+    bound.progress(0, 2)
+    first, second = batches(2)
+    bound.backward(*first)
+    found = []
+    for its_net, its_method in ((net, bound), copied((net, bound))):
+        assert its_method.net is its_net
+        its_net.zero_grad()
+        its_method.zero_grad()
+        torch.manual_seed(0)
+        its_method.backward(*second)
+        found.append(grads_of(its_net, its_method))
     assert_same(*found)
 
 

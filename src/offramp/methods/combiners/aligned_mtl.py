@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from offramp.checks import choice
-from offramp.methods.combiners.row_combiner import RowCombiner, Weighting
+from offramp.methods.combiners.row_combiner import RowCombiner
 
 __all__ = ["AlignedMTL"]
 
@@ -35,12 +35,8 @@ class AlignedMTL(RowCombiner):
         super().__post_init__()
         choice(self, "scale_mode", SCALES)
 
-    def weighting(self) -> Weighting:  # noqa: D102
+    def weigh(self, gramian: Tensor, last: Tensor) -> Tensor:  # noqa: D102
         from torchjd.aggregation import AlignedMTLWeighting
 
         align = AlignedMTLWeighting(scale_mode=self.scale_mode)  # type: ignore[arg-type]
-
-        def weigh(gramian: Tensor, last: Tensor) -> Tensor:
-            return len(gramian) * align(gramian)  # TorchJD's is the mean
-
-        return weigh
+        return len(gramian) * align(gramian)  # TorchJD's is the mean

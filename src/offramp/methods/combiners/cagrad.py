@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from offramp.checks import choice, number
-from offramp.methods.combiners.row_combiner import RowCombiner, Weighting
+from offramp.methods.combiners.row_combiner import RowCombiner
 from offramp.methods.combiners.solvers import ZERO, Points, dual_cone_push, hull_minimum, points_of
 
 __all__ = ["CAGrad", "cagrad_weights"]
@@ -47,11 +47,8 @@ class CAGrad(RowCombiner):
         """Weights ``[count]`` of the sum, or of the mean for the native scale."""
         return super().plain(count) / (1 if self.scaling == "sum" else count)
 
-    def weighting(self) -> Weighting:  # noqa: D102
-        def weigh(gramian: Tensor, last: Tensor) -> Tensor:
-            return cagrad_weights(gramian, self.c) * self.plain(len(gramian))
-
-        return weigh
+    def weigh(self, gramian: Tensor, last: Tensor) -> Tensor:  # noqa: D102
+        return cagrad_weights(gramian, self.c) * self.plain(len(gramian))
 
 
 def cagrad_weights(gramian: Tensor, c: float) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from offramp.checks import choice, number
-from offramp.methods.combiners.row_combiner import RowCombiner, Weighting
+from offramp.methods.combiners.row_combiner import RowCombiner
 from offramp.methods.combiners.solvers import SolverFailure
 
 __all__ = ["FairGrad", "fair_weights"]
@@ -48,15 +48,12 @@ class FairGrad(RowCombiner):
         number(self, "alpha", "above 0 and up to 20", lambda alpha: 0 < alpha <= 20)
         choice(self, "scaling", ("sum", "native"))
 
-    def weighting(self) -> Weighting:  # noqa: D102
-        def weigh(gramian: Tensor, last: Tensor) -> Tensor:
-            weights = fair_weights(gramian, self.alpha)
-            if self.scaling == "sum":
-                return weights
-            unit: float = float(gramian.norm()) ** (-self.alpha / (1 + self.alpha))
-            return weights * unit
-
-        return weigh
+    def weigh(self, gramian: Tensor, last: Tensor) -> Tensor:  # noqa: D102
+        weights = fair_weights(gramian, self.alpha)
+        if self.scaling == "sum":
+            return weights
+        unit: float = float(gramian.norm()) ** (-self.alpha / (1 + self.alpha))
+        return weights * unit
 
 
 def fair_weights(gramian: Tensor, alpha: float) -> Tensor:

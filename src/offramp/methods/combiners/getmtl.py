@@ -18,7 +18,7 @@ from torch import Tensor
 
 from offramp.checks import number
 from offramp.methods.combiners.cagrad import cagrad_weights
-from offramp.methods.combiners.row_combiner import RowCombiner, Weighting
+from offramp.methods.combiners.row_combiner import RowCombiner
 
 __all__ = ["GetMTL", "getmtl_weights"]
 
@@ -43,8 +43,8 @@ class GetMTL(RowCombiner):
         super().__post_init__()
         number(self, "eps", "of 0 or more", lambda eps: eps >= 0)
 
-    def weighting(self) -> Weighting:  # noqa: D102
-        return lambda gramian, last: getmtl_weights(gramian, self.eps)
+    def weigh(self, gramian: Tensor, last: Tensor) -> Tensor:  # noqa: D102
+        return getmtl_weights(gramian, self.eps)
 
 
 def getmtl_weights(gramian: Tensor, eps: float) -> Tensor:

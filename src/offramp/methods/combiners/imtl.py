@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from offramp.checks import number
-from offramp.methods.combiners.row_combiner import RowCombiner, Weighting
+from offramp.methods.combiners.row_combiner import RowCombiner
 from offramp.methods.combiners.solvers import SolverFailure
 
 __all__ = ["IMTL", "imtl_weights"]
@@ -35,8 +35,8 @@ class IMTL(RowCombiner):
         super().__post_init__()
         number(self, "max_weight", "of 1 or more: equal rows have weight 1", lambda most: most >= 1)
 
-    def weighting(self) -> Weighting:  # noqa: D102
-        return lambda gramian, last: imtl_weights(gramian, self.max_weight)
+    def weigh(self, gramian: Tensor, last: Tensor) -> Tensor:  # noqa: D102
+        return imtl_weights(gramian, self.max_weight)
 
 
 def imtl_weights(gramian: Tensor, max_weight: float) -> Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from offramp.methods.combiners.row_combiner import RowCombiner, Weighting
+from offramp.methods.combiners.row_combiner import RowCombiner
 from offramp.methods.combiners.solvers import hull_minimum, points_of
 
 __all__ = ["MGDA", "mgda_weights"]
@@ -27,8 +27,8 @@ class MGDA(RowCombiner):
     It follows the shortest gradient, and is 0 where none of the losses can fall without another's rise.
     """
 
-    def weighting(self) -> Weighting:  # noqa: D102
-        return lambda gramian, last: mgda_weights(gramian)
+    def weigh(self, gramian: Tensor, last: Tensor) -> Tensor:  # noqa: D102
+        return mgda_weights(gramian)
 
 
 def mgda_weights(gramian: Tensor) -> Tensor:

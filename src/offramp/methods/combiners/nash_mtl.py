@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from offramp.checks import choice, number
-from offramp.methods.combiners.row_combiner import RowCombiner, Weighting
+from offramp.methods.combiners.row_combiner import RowCombiner
 from offramp.methods.combiners.solvers import SolverFailure, hull_minimum, points_of
 
 __all__ = ["NashMTL", "nash_weights", "nash_weights_cccp"]
@@ -49,15 +49,11 @@ class NashMTL(RowCombiner):
         choice(self, "solver", ("newton", "cccp"))
         number(self, "max_norm", "above 0, or 0 for no clip", lambda norm: norm >= 0)
 
-    def weighting(self) -> Weighting:  # noqa: D102
+    def weigh(self, gramian: Tensor, last: Tensor) -> Tensor:  # noqa: D102
         solve = nash_weights if self.solver == "newton" else nash_weights_cccp
-
-        def weigh(gramian: Tensor, last: Tensor) -> Tensor:
-            weights = solve(gramian, last)
-            norm = torch.sqrt(weights @ gramian @ weights)
-            return weights * (self.max_norm / norm) if 0 < self.max_norm < norm else weights
-
-        return weigh
+        weights = solve(gramian, last)
+        norm = torch.sqrt(weights @ gramian @ weights)
+        return weights * (self.max_norm / norm) if 0 < self.max_norm < norm else weights
 
 
 def nash_weights(gramian: Tensor, start: Tensor | None = None) -> Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from offramp.methods.combiners.row_combiner import RowCombiner, Weighting
+from offramp.methods.combiners.row_combiner import RowCombiner
 
 __all__ = ["PCGrad"]
 
@@ -22,12 +22,7 @@ class PCGrad(RowCombiner):
     draw the same.
     """
 
-    def weighting(self) -> Weighting:  # noqa: D102
+    def weigh(self, gramian: Tensor, last: Tensor) -> Tensor:  # noqa: D102
         from torchjd.aggregation import PCGradWeighting
 
-        project = PCGradWeighting()
-
-        def weigh(gramian: Tensor, last: Tensor) -> Tensor:
-            return project(gramian)
-
-        return weigh
+        return PCGradWeighting()(gramian)

@@ -92,12 +92,28 @@ class RowCombiner(Combiner):
             rows = Passes(1, EACH / self.every)
         return rows + Passes(0, 1) if self._cheaper else rows
 
-    def weighting(self) -> Weighting:
-        """Create what weighs the rows of one group; called once for each group.
+    def weigh(self, gramian: Tensor, last: Tensor) -> Tensor:
+        """Weigh the rows of one group.
 
-        It may raise SolverFailure. If it has a state it has methods ``state()`` and ``load(state)``.
+        Args:
+            gramian: Their inner products, ``[m, m]`` float64, with no zero on its diagonal.
+            last: The last weights ``[m]``.
+
+        Returns:
+            The weights, ``[m]`` float64.
+
+        Raises:
+            SolverFailure: There are none.
         """
         raise NotImplementedError
+
+    def weighting(self) -> Weighting:
+        """Create what weighs the rows of one group, called once for each group; by default :meth:`weigh`.
+
+        A combiner whose weighting has a state overrides it: what it returns has methods ``state()`` and
+        ``load(state)``. It can be pickled, as all that is bound to a net must be.
+        """
+        return self.weigh
 
     def plain(self, count: int) -> Tensor:
         """Weights ``[count]`` before any were found: those of the sum."""

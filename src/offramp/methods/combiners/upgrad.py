@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from offramp.methods.combiners.row_combiner import RowCombiner, Weighting
+from offramp.methods.combiners.row_combiner import RowCombiner
 from offramp.methods.combiners.solvers import dual_cone_push, points_of
 
 __all__ = ["UPGrad", "upgrad_weights"]
@@ -21,8 +21,8 @@ __all__ = ["UPGrad", "upgrad_weights"]
 class UPGrad(RowCombiner):
     """The unconflicting projection of the gradients: no loss rises to first order, and no row is favoured."""
 
-    def weighting(self) -> Weighting:  # noqa: D102
-        return lambda gramian, last: upgrad_weights(gramian)
+    def weigh(self, gramian: Tensor, last: Tensor) -> Tensor:  # noqa: D102
+        return upgrad_weights(gramian)
 
 
 def upgrad_weights(gramian: Tensor) -> Tensor:
