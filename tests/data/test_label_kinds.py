@@ -11,6 +11,7 @@ from small_sets import noise, png
 
 from offramp import UserError
 from offramp.data import Target, open_data
+from offramp.data._labels import Labels
 from offramp.data.opening import open_other
 
 
@@ -154,3 +155,22 @@ def test_other_data_are_read_with_the_known_classes(folder_of):
     folder = folder_of([2, 2, 2], [2, 2])
     data = open_other(folder, {"label": Target("class", tuple("012"))})
     assert data.classes == ("0", "1", "2") and data.test.labels.tolist() == [2, 2]
+
+
+@pytest.mark.parametrize(
+    "labels", [[7, -3, 7, 0, 2**62, -3], [0], [True, 1, 0], [1, 2.0, None, 2], [2**63, 1]]
+)
+def test_labels_are_numbered_in_the_order_in_which_they_occur(labels):
+    different: list[object] = []
+    expected = []
+    for label in labels:
+        value = int(label) if isinstance(label, float) else label
+        known = [k for k, other in enumerate(different) if type(other) is type(value) and other == value]
+        if value is not None and not known:
+            different.append(value)
+            known = [len(different) - 1]
+        expected.append(known[0] if value is not None else -1)
+    found = Labels.of(labels, str)
+    assert found.codes.tolist() == expected
+    assert [*map(repr, found.values)] == [*map(repr, different)]
+    assert found.codes.dtype == np.int64

@@ -8,7 +8,7 @@ import pytest
 import torch
 from small_sets import noise, png, write_parquet
 
-from offramp.data import Split, open_data
+from offramp.data import Split, _samples, open_data
 
 
 def test_digits_are_scikit_learns():
@@ -133,3 +133,27 @@ def test_the_package_imports_nothing_heavy():
     code = f"import sys, offramp.data; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_who_waits_for_labels_is_told_how_long(monkeypatch, capsys):
+    """Of 40 samples the first six take six seconds."""
+    clock = iter(range(1000))
+    monkeypatch.setattr(_samples.time, "monotonic", lambda: float(next(clock)))
+    pairs = [(torch.zeros(3, 4, 4), k % 2) for k in range(40)]
+    open_data({"train": Without(pairs), "test": pairs[:4]})
+    lines = capsys.readouterr().err.splitlines()
+    (line,) = [line for line in lines if "are read for targets" in line]
+    assert "all 40 samples are read for targets, about 1 min; a list of all labels" in line
+
+
+class Without(torch.utils.data.Dataset):
+    """Samples alone, without a list of their labels."""
+
+    def __init__(self, pairs) -> None:
+        self.pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, row: int):
+        return self.pairs[row]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,11 @@ from offramp.data.asked import Asked
 from offramp.data.decoding import check_header
 from offramp.data.targets import LABEL
 from offramp.errors import UserError, an_object, cut, error_text, shown
+from offramp.say import say
 
 __all__ = ["SampleRows", "evenly_spaced"]
 
+PATIENCE = 5  # seconds of reading without a line
 PROBES = 8  # samples that are read at the start to see what the data set is like
 
 
@@ -97,15 +100,31 @@ class SampleRows:
     def labels(self) -> Labels:
         """The labels; if they are not in memory, every sample is read for them."""
         if self._labels is None:
-            self._labels = [self._pair(row)[1] for row in range(len(self))]
+            self._labels = [self._pair(row)[1] for row in self._all_rows()]
         return Labels.of(self._labels, self.location)
 
     def column(self, name: str) -> StoredColumn:
         """The values of a target, for which every sample is read once."""
         if self._targets is None:
-            self._targets = [self._read_targets(row) for row in range(len(self))]
+            self._targets = [self._read_targets(row) for row in self._all_rows()]
         values = [targets.get(name) for targets in self._targets]
         return StoredColumn.of(name, values, self.location, self.class_names if name == LABEL else None)
+
+    def _all_rows(self) -> Iterator[int]:
+        """The number of each row, and a line to who waits, once the reading of all has taken a while."""
+        start, said = time.monotonic(), False
+        for row in range(len(self)):
+            taken = time.monotonic() - start
+            if not said and taken > PATIENCE:
+                said = True
+                needless = (
+                    "" if self.asked else "; a list of all labels as its attribute `targets` saves that"
+                )
+                minutes = f"{max(1, round(taken * len(self) / row / 60)):,} min"
+                say(
+                    f"{self._name}: all {len(self):,} samples are read for targets, about {minutes}{needless}"
+                )
+            yield row
 
     def _read_targets(self, row: int) -> Mapping[str, Any]:
         with seeded(row):
