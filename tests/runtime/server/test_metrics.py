@@ -19,8 +19,9 @@ def test_a_time_on_the_edge_of_a_bucket_is_in_it():
 
 def test_errors_are_the_server_s_times_those_of_answers_and_paths_the_known_ones():
     with running(FakeModel()) as client:
-        for number in (7, 199):  # an answer, and a fault of the model
-            client.post("/predict", content=png(sample(number, 1)), headers=IMAGE)
+        client.post("/predict", content=png(sample(7, 1)), headers=IMAGE)
+        failed = client.post("/predict", content=png(sample(199, 1)), headers=IMAGE)  # a fault of the model
+        assert (failed.status_code, failed.headers["connection"]) == (500, "close")
         client.post("/predict", content=b"no image", headers=IMAGE)
         client.get("/made/up")
         assert metric(client, 'offramp_responses_total{path="other",code="404"}') == 1

@@ -93,4 +93,5 @@ async def _bad_input(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": "the server failed; its log says how"}, 500)
+    closes = {"Connection": "close"}  # as uvicorn does after a failure, which a client must know of
+    return JSONResponse({"error": "the server failed; its log says how"}, 500, closes)
