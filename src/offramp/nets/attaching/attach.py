@@ -85,10 +85,11 @@ def attach(
 
     Args:
         backbone: A classifier with one input ``[N, *input_size]`` and logits ``[N, classes]``.
-        at: Module names as in ``backbone.named_modules()``, in the order in which they run. Or ``"auto:K"``
-            for K exits at equal shares of the FLOPs, of which the last is the backbone's own: K-1 exits, each
-            behind a module whose output is all that the rest reads, as near as there are such to 1/K, 2/K,
-            ... of the backbone's multiply-accumulates. A line says where, and so does ``exits_after``.
+        at: Module names as in ``backbone.named_modules()``, in the order in which they run, of modules that
+            return one Tensor, also in a tuple, list or dict that holds no other. Or ``"auto:K"`` for K exits
+            at equal shares of the FLOPs, of which the last is the backbone's own: K-1 exits, each behind a
+            module whose output is all that the rest reads, as near as there are such to 1/K, 2/K, ... of the
+            backbone's multiply-accumulates. A line says where, and so does ``exits_after``.
         num_classes: The backbone's number of classes, which is the default; any other number is refused.
         stages: The stages, in place of ``at``: two or more.
         input_size: Shape of one input, for the dry run that finds the sizes of the heads.
