@@ -5,6 +5,7 @@ The test stands for torchrun: it holds the store, and sends SIGTERM to the other
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import resource
@@ -23,6 +24,7 @@ from tiny_runs import STEPS, Tripwire, in_process, tiny_data, tiny_net
 from offramp import Recipe, UserError, fit
 from offramp.cli._guard import guarded
 from offramp.distributed import peers
+from offramp.training.interrupt import Interruption
 
 RECIPE = Recipe(epochs=3, batch_size=12, lr=0.05, augment="none", checkpoint_every=1)
 
@@ -59,13 +61,18 @@ def train(folder: Path, rank: int, environment: dict[str, str], at: int, act) ->
     os._exit(outcome.code)
 
 
-def run(folder: Path, world: int, who: int, act, at: int = STEPS) -> tuple[list[int], list[str]]:
-    """Exit codes of so many processes, one of which does something before a step, and what they said."""
-    store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
-    environment = {
+def launched(store: dist.TCPStore, world: int) -> dict[str, str]:
+    """The environment that torchrun gives to each of its processes, but for their ranks."""
+    return {
         "MASTER_ADDR": "localhost", "MASTER_PORT": str(store.port), "WORLD_SIZE": str(world),
         "LOCAL_WORLD_SIZE": str(world), "TORCHELASTIC_RUN_ID": "test", "TORCHELASTIC_USE_AGENT_STORE": "True",
     }  # fmt: skip
+
+
+def run(folder: Path, world: int, who: int, act, at: int = STEPS) -> tuple[list[int], list[str]]:
+    """Exit codes of so many processes, one of which does something before a step, and what they said."""
+    store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    environment = launched(store, world)
     assert in_process(sys.exit, 0) == 0  # the server that starts processes is there
     context = fork_server()
     ranks = [
@@ -141,6 +148,31 @@ def test_a_process_that_is_stopped_alone_is_named_too(tmp_path):
     codes, said = run(tmp_path, 2, 0, interrupted)
     assert codes == [130, 2]
     assert said == ["offramp train: interrupted", "offramp train: process 0 of 2 has ended: interrupted"]
+
+
+@pytest.mark.parametrize(
+    "first, then, told",
+    [
+        (signal.SIGINT, signal.SIGTERM, True),  # Ctrl-C to one, of which torchrun stops the others
+        (signal.SIGHUP, signal.SIGTERM, True),
+        (signal.SIGTERM, signal.SIGTERM, False),  # to both, as by a scheduler
+        (signal.SIGINT, signal.SIGINT, False),
+        (signal.SIGTERM, signal.SIGINT, False),
+    ],
+)
+def test_a_signal_that_follows_from_another_process_s_end_names_that_one(monkeypatch, first, then, told):
+    """It may come before the connection is seen to break."""
+    store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    for name, value in launched(store, 2).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(peers, "_rounds", itertools.repeat(0))
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(Interruption), peers.named_if_one_ends():
+        raise Interruption(first, "stopped at step 4")
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(UserError if told else Interruption) as error, peers.named_if_one_ends():
+        raise Interruption(then, "stopped too")
+    assert str(error.value) == ("process 0 of 2 has ended: stopped at step 4" if told else "stopped too")
 
 
 def test_one_process_has_no_others(monkeypatch):

@@ -17,6 +17,7 @@ from typing import Any
 import torch.distributed as dist
 
 from offramp.errors import UserError
+from offramp.signals import STOP_SIGNALS
 
 __all__ = ["named_if_one_ends", "wait_for_all"]
 
@@ -24,6 +25,8 @@ distributed: Any = dist  # whose stores are not in its stubs
 PATIENCE = 5.0  # seconds in which it shows that a process has died
 UNTIL_SIGTERM = 2.0  # seconds in which torchrun notices it too
 LOOK_EVERY = 0.05  # seconds
+STOPS = tuple(signum.name for signum in STOP_SIGNALS)
+ALONE = tuple(name for name in STOPS if name != "SIGTERM")  # which torchrun sends to the others afterwards
 _rounds = itertools.count()
 _board: _Board | None = None
 
@@ -49,14 +52,15 @@ def named_if_one_ends() -> Iterator[None]:
         board.leave(failed=str(error))
         raise
     except KeyboardInterrupt as stop:  # all processes often get the signal, and each says so
-        cause = board.cause(0)
-        board.leave(stopped=str(stop) or "interrupted")
+        name = signal.Signals(getattr(stop, "signum", signal.SIGINT)).name
+        cause = board.cause(0, stops=() if name in ALONE else ALONE)
+        board.leave(**{name: str(stop) or "interrupted"})
         if cause is None:
             raise
         raise UserError(cause) from stop
     except BaseException as error:
         with _sigterm_held() as awaited:
-            cause = board.cause(PATIENCE if _of_a_connection(error) else 0, stops=True)
+            cause = board.cause(PATIENCE if _of_a_connection(error) else 0, stops=STOPS)
             board.leave(failed=f"{type(error).__name__}: {error}")
             if cause is not None:
                 awaited()
@@ -83,8 +87,8 @@ class _Board:
     """Notes of the processes of one training, in the store of the launcher.
 
     The keys: ``N/pid/RANK`` and ``N/here/RANK`` of a process that has started, and reached the others;
-    ``N/left/RANK`` of one that ended in an orderly way; ``N/failed`` and ``N/stopped``, which the first one
-    writes that failed, or got a signal.
+    ``N/left/RANK`` of one that ended in an orderly way; ``N/failed``, ``N/SIGINT`` and so on, which the first
+    one writes that failed, or got the signal.
     """
 
     def __init__(self) -> None:
@@ -102,17 +106,17 @@ class _Board:
                 self.store.compare_set(key, "", f"process {self.rank} of {self.world} has ended: {text}")
             self.store.set(f"left/{self.rank}", "")
 
-    def cause(self, patience: float, *, stops: bool = False) -> str | None:
+    def cause(self, patience: float, *, stops: tuple[str, ...] = ()) -> str | None:
         """Why another process ended; None if it does not show in so many seconds.
 
         Args:
             patience: Seconds.
-            stops: Whether a signal to another process is a cause.
+            stops: Which signals to another process are a cause.
         """
         until = time.monotonic() + patience
         with contextlib.suppress(RuntimeError):
             while True:
-                for key in ("failed", "stopped") if stops else ("failed",):
+                for key in ("failed", *stops):
                     if self.store.check([key]):
                         return str(self.store.get(key).decode())
                 if (line := self._killed()) is not None:
@@ -140,7 +144,7 @@ class _Board:
         """Like :func:`wait_for_all`."""
         self.store.set(f"here/{self.rank}", "")
         while not all(self.store.check([f"here/{rank}"]) for rank in range(self.world)):
-            if (cause := self.cause(LOOK_EVERY, stops=True)) is not None:
+            if (cause := self.cause(LOOK_EVERY, stops=STOPS)) is not None:
                 raise UserError(cause)
 
 
