@@ -82,7 +82,7 @@ class ArrayRows:
 def as_list(labels: Any) -> Sequence[Any]:
     """Labels as plain Python values, all at once."""
     if isinstance(labels, torch.Tensor):
-        labels = labels.detach().cpu().numpy()
+        labels = labels.detach().cpu()
     is_array = hasattr(labels, "tolist") and len(labels)
     values: Sequence[Any] = labels.reshape(len(labels)).tolist() if is_array else labels
     return values

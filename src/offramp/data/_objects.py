@@ -11,6 +11,7 @@ from offramp.data._arrays import ArrayRows
 from offramp.data._column_types import not_images
 from offramp.data._columns import Columns
 from offramp.data._dense_table import is_dense
+from offramp.data._held import held_class_names, held_labels, other_classes_note
 from offramp.data._hub import HubTable
 from offramp.data._once import iter_samples, read_once
 from offramp.data._rows import Rows
@@ -61,7 +62,10 @@ def open_rows(data: Any, name: str, columns: Columns) -> tuple[Rows, list[str]]:
     is_text = isinstance(data, (str, bytes, Mapping))
     iterable_only = isinstance(data, torch_data.IterableDataset)
     if hasattr(data, "__len__") and hasattr(data, "__getitem__") and not is_text and not iterable_only:
-        return _with_notes(SampleRows(data, name, columns, _labels(data), _class_names(data)), name)
+        rows, notes = _with_notes(
+            SampleRows(data, name, columns, held_labels(data), held_class_names(data)), name
+        )
+        return rows, [*other_classes_note(data, name), *notes]
     if isinstance(data, Iterable) and not is_text:
         return read_once(data, f"{name} can only be read from its beginning", name, columns)
     raise UserError(f"{name} is no data set; give {KINDS}")
@@ -161,34 +165,3 @@ def _is_pair_of_columns(data: Any) -> bool:
         and all(hasattr(part, "__len__") for part in data)
         and not isinstance(data[0], tuple)
     )
-
-
-def _labels(data: Any) -> Any:
-    """All labels of a data set of torch or torchvision, if it holds them in memory."""
-    if isinstance(data, torch_data.Subset):
-        labels = _labels(data.dataset)
-        return None if labels is None else [labels[i] for i in data.indices]
-    for name in ("targets", "labels"):
-        labels = getattr(data, name, None)
-        if (
-            hasattr(labels, "__len__")
-            and hasattr(labels, "__getitem__")
-            and not isinstance(labels, (str, Mapping))
-        ):
-            return labels
-    if isinstance(data, list) and all(
-        isinstance(sample, (tuple, list)) and len(sample) == 2 for sample in data
-    ):
-        return [label for _, label in data]
-    return None
-
-
-def _class_names(data: Any) -> tuple[str, ...] | None:
-    """The class names of a torchvision data set, if it has them."""
-    if isinstance(data, torch_data.Subset):
-        return _class_names(data.dataset)
-    names = getattr(data, "classes", None)
-    if not isinstance(names, (list, tuple)) or not names:
-        return None
-    words = [str(name) if isinstance(name, tuple) else name for name in names]  # ImageNet's are synonyms
-    return class_names(words, object_name(data))
