@@ -90,6 +90,13 @@ def test_the_slider_moves_table_dots_and_bars(shown, report_of_two):
     assert texts() == slider["cells"][0]
 
 
+def test_bars_have_the_whole_names_of_their_methods_on_a_phone(shown, report_of_two, tmp_path):
+    long, other = "dfs weights=[1, 1, 2] own_to_shared=0.5", tmp_path / "long.html"
+    other.write_text(report_of_two.read_text().replace('"dfs"', f'"{long}"'))
+    texts = shown(other, width=375).locator('[data-name="leaving-exits"] svg .mark-text text')
+    assert {long, "joint"} <= {*texts.all_text_contents()}
+
+
 def test_names_of_all_kinds_run_nothing(shown, report_of_two, tmp_path):
     text = report_of_two.read_text()
     hostile = "&lt;/script&gt;&lt;img src=x onerror=window.hacked=1&gt;"

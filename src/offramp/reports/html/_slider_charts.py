@@ -48,20 +48,28 @@ def accuracy_chart(lines: Values, alone: Values, now: Values, keys: Sequence[Key
 
 
 def exits_chart(labels: Sequence[str], exits: int, now: Values) -> dict[str, Any]:
-    """A bar for each method, of the shares of its exits where the slider stands."""
+    """A bar for each method, below its name, of the shares of its exits where the slider stands."""
     numbers = [*range(1, exits + 1)]
     colours = [exit_colour(number, exits) for number in numbers]
-    encoding = {
-        "y": {"field": "of", "type": "nominal", "title": None, "sort": [*labels],
-              "axis": {"labelLimit": 110, "domain": False} if len(labels) > 1 else None},
-        "x": {"field": "share", "type": "quantitative", "title": "% of the samples",
-              "scale": {"domain": [0, 100]}, "stack": "zero"},
-        "order": {"field": "exit", "type": "ordinal"},
-        "color": {"field": "exit", "type": "ordinal", "legend": None,
-                  "scale": {"domain": numbers, "range": colours}},
-        "tooltip": [{"field": "of", "title": " "}, {"field": "exit"},
-                    {"field": "share", "title": "%", "format": ".1f"}],
+    several = len(labels) > 1
+    bars = {
+        "mark": {"type": "bar", "height": {"band": 0.45 if several else 0.75}, "yOffset": 8 if several else 0,
+                 "stroke": "var(--page)"},
+        "encoding": {
+            "x": {"field": "share", "type": "quantitative", "title": "% of the samples",
+                  "scale": {"domain": [0, 100]}, "stack": "zero"},
+            "order": {"field": "exit", "type": "ordinal"},
+            "color": {"field": "exit", "type": "ordinal", "legend": None,
+                      "scale": {"domain": numbers, "range": colours}},
+            "tooltip": [{"field": "of", "title": " "}, {"field": "exit"},
+                        {"field": "share", "title": "%", "format": ".1f"}],
+        },
     }  # fmt: skip
-    mark = {"type": "bar", "height": {"band": 0.75}, "stroke": "var(--page)"}
-    bars = spec([], 30 * len(labels) + 4, mark=mark, encoding=encoding)
-    return bars | {"data": {"name": CURRENT, "values": [*now]}}
+    names = {
+        "transform": [{"filter": "datum.exit == 1"}],
+        "mark": {"type": "text", "align": "left", "dy": -12, "limit": {"expr": "width"}, "fontSize": 11},
+        "encoding": {"x": {"datum": 0}, "text": {"field": "of"}},
+    }
+    rows = {"y": {"field": "of", "type": "nominal", "sort": [*labels], "axis": None}}
+    chart = spec([], (44 if several else 34) * len(labels), encoding=rows, layer=[bars, names][: 1 + several])
+    return chart | {"data": {"name": CURRENT, "values": [*now]}}
