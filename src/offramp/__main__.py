@@ -17,7 +17,9 @@ def program() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its warnings are of lines in C++
     from offramp.cli import main
+    from offramp.standard_streams import open_standard_streams
 
+    open_standard_streams()
     sys.exit(main())
 
 

@@ -131,3 +131,14 @@ def test_the_program_is_a_module(bundle):
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(str(bundle))
+
+
+def test_an_answer_that_the_disk_has_no_room_for_is_told_in_a_line(bundle):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "offramp_runtime", "check", str(bundle)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+        )
+    said = b"offramp-runtime: cannot write stdout: No space left on device; make room\n"
+    assert (done.returncode, done.stderr) == (2, said)

@@ -52,6 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever reads has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # of a file on a full disk, say; what is read or served has errors of its own
+        with contextlib.suppress(OSError):
+            print(f"offramp-runtime: cannot write stdout: {error.strerror}; make room", file=sys.stderr)
+        return 2
     return 0
 
 

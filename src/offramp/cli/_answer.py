@@ -48,6 +48,7 @@ def emit(text: str) -> None:
 
     Raises:
         SystemExit: 128 + 13, the exit code of SIGPIPE.
+        OSError: It cannot be written, with stdout's name; it is a file on a full disk, say.
     """
     try:
         print(_sayable(text, sys.stdout.encoding or "utf-8"), flush=True)
@@ -57,6 +58,8 @@ def emit(text: str) -> None:
         ):  # else the interpreter flushes, and complains, at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(128 + 13) from None
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "stdout") from None
 
 
 def _sayable(text: str, encoding: str) -> str:

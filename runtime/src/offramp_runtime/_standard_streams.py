@@ -1,0 +1,1 @@
+../../../src/offramp/standard_streams.py
