@@ -77,7 +77,7 @@ def test_fifty_lists_inside_each_other_are_not_too_deep():
         ("{<<: 1}", "expected a mapping or list of mappings for merging"),
         ("{<<: [1, 2]}", "expected a mapping for merging"),
         ("{[1]: 2}", "unhashable key"),
-        ("{a: 1, b: 2, a: 3}", "the key 'a' is there twice"),
+        ("{a: 1, b: 2, a: 3}", "the key 'a' is there twice (line 1, column 14)"),
         ("a: {b: 1, 'b': 1}", "the key 'b' is there twice"),
         ("*a", "undefined alias"),
         ("&a [*a]", "more than 50 deep"),

@@ -6,7 +6,6 @@ Scalars are those of YAML 1.2: ``1e-4`` is a number, and only true and false are
 from __future__ import annotations
 
 import re
-from collections import Counter
 from typing import Any, NoReturn
 
 import yaml
@@ -117,10 +116,13 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
         if isinstance(node, MappingNode):
-            keys = Counter(key.value for key, _ in node.value if isinstance(key, ScalarNode))
-            del keys["<<"]  # merging several mappings is no mistake
-            for key in +keys - Counter(keys.keys()):
-                raise _mistake(node, f"the key {shown(key)} is there twice")
+            seen: set[str] = set()
+            for key, _ in node.value:
+                if not isinstance(key, ScalarNode) or key.value == "<<":  # merging several is no mistake
+                    continue
+                if key.value in seen:
+                    raise _mistake(key, f"the key {shown(key.value)} is there twice")
+                seen.add(key.value)
         return super().construct_mapping(node, deep)
 
     def construct_undefined(self, node: Node) -> NoReturn:
