@@ -93,7 +93,13 @@ def test_a_property_that_fails_is_none():
         def targets(self):
             raise RuntimeError("not downloaded")
 
-    assert opened(Failing()).train.labels.tolist() == LABELS
+        @property
+        def classes(self):
+            raise RuntimeError("not downloaded")
+
+    data = opened(Failing())
+    assert data.train.labels.tolist() == LABELS
+    assert data.classes == ("0", "1", "2")
 
 
 def test_parts_that_name_their_classes_alike_name_those_of_the_whole():

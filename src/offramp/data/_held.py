@@ -58,7 +58,9 @@ def held_class_names(data: Any) -> tuple[str, ...] | None:
     if isinstance(data, torch_data.ConcatDataset):
         named = {held_class_names(part) for part in data.datasets}
         return named.pop() if len(named) == 1 else None
-    names = getattr(data, "classes", None)
+    names = None
+    with contextlib.suppress(Exception):  # of a property of the user's
+        names = getattr(data, "classes", None)
     if not isinstance(names, (list, tuple)) or not names:
         return None
     words = [str(name) if isinstance(name, tuple) else name for name in names]  # ImageNet's are synonyms

@@ -53,9 +53,14 @@ def open_rows(data: Any, name: str, columns: Columns) -> tuple[Rows, list[str]]:
     """
     if isinstance(data, torch_data.DataLoader):
         return _loader_rows(data, name, columns)
+    if isinstance(data, (tuple, list)) and len(data) and all(map(_is_data_set, data)):
+        raise UserError(
+            f"{name} is a {type(data).__name__} of data sets; say which split each is, {{'train': ..., "
+            "'val': ..., 'test': ...}, or join them by torch's ConcatDataset"
+        )
     if isinstance(data, torch_data.TensorDataset) and len(data.tensors) == 2:
         return _array_rows(data.tensors, name, columns), []
-    if hasattr(data, "features") and hasattr(data, "with_format") and hasattr(data, "__len__"):
+    if _is_hugging_face(data):
         return _hugging_face_rows(data, name, columns)
     if _is_pair_of_columns(data):
         return _array_rows(data, name, columns), []
@@ -69,6 +74,18 @@ def open_rows(data: Any, name: str, columns: Columns) -> tuple[Rows, list[str]]:
     if isinstance(data, Iterable) and not is_text:
         return read_once(data, f"{name} can only be read from its beginning", name, columns)
     raise UserError(f"{name} is no data set; give {KINDS}")
+
+
+def _is_hugging_face(data: Any) -> bool:
+    return hasattr(data, "features") and hasattr(data, "with_format") and hasattr(data, "__len__")
+
+
+def _is_data_set(data: Any) -> bool:
+    """Whether data are one for certain, and no sample or column: also (images, labels) as two arrays."""
+    if isinstance(data, (torch_data.Dataset, torch_data.DataLoader)) or _is_hugging_face(data):
+        return True
+    arrays = isinstance(data, tuple) and all(len(getattr(part, "shape", ())) for part in data)
+    return arrays and len(data) == 2 and len(data[0]) == len(data[1]) and data[0].ndim > 3
 
 
 def _array_rows(data: Sequence[Any], name: str, columns: Columns) -> ArrayRows:
@@ -108,21 +125,28 @@ def _loader_rows(loader: torch_data.DataLoader[Any], name: str, columns: Columns
             f"the DataLoader of {name} gives each process a share, which is done here as well; "
             "give it without its DistributedSampler"
         )
-    covers_all = type(sampler) is torch_data.SequentialSampler or (
-        type(sampler) is torch_data.RandomSampler
-        and not sampler.replacement
-        and sampler.num_samples == len(dataset)  # type: ignore[arg-type]
+    if isinstance(dataset, torch_data.IterableDataset):
+        return read_once(iter_samples(loader), f"{name} can only be read from its beginning", name, columns)
+    covers_all = (
+        type(sampler) in (torch_data.SequentialSampler, torch_data.RandomSampler)
+        and not getattr(sampler, "replacement", False)
+        and len(sampler) == len(dataset)  # type: ignore[arg-type]
     )
-    if covers_all and type(loader.batch_sampler) is torch_data.BatchSampler:
-        if loader.collate_fn is torch_data.default_collate:
+    if covers_all and type(loader.batch_sampler) in (torch_data.BatchSampler, type(None)):
+        if loader.collate_fn in (torch_data.default_collate, torch_data.default_convert):
             rows, notes = open_rows(dataset, name, columns)
             return rows, [f"{name} is read in the recipe's batches and order, not its DataLoader's", *notes]
         custom = "collate_fn"
     else:
         custom = type(sampler if not covers_all else loader.batch_sampler).__name__
-    return read_once(
-        iter_samples(loader), f"the DataLoader of {name} has a {custom} of its own", name, columns
-    )
+    reason = f"the DataLoader of {name} has a {custom} of its own"
+    rows, notes = read_once(iter_samples(loader), reason, name, columns)
+    if getattr(sampler, "replacement", False) or len(rows) > len(dataset):  # type: ignore[arg-type]
+        notes.append(
+            f"{custom} draws the same sample of {name} more than once: validation samples that are held out "
+            "of them may be training samples too; give {'train': ..., 'val': ...}"
+        )
+    return rows, notes
 
 
 def _hugging_face_rows(data: Any, name: str, columns: Columns) -> tuple[Rows, list[str]]:
