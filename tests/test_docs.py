@@ -101,7 +101,7 @@ def compose(name: str, partner: str) -> bool:
         method(f"{name}+{partner}")
     except UserError:
         return False
-    if partner != "meta-gf" or "objective" not in METHODS[name].axes:
+    if partner != "meta-gf" or "objective" not in METHODS[name].axes or "regime" in METHODS[name].axes:
         return True
     return next(method(name).bind(vgg7(num_classes=5, width=4)).parameters(), None) is None
 

@@ -23,7 +23,8 @@ from offramp.tasks import Classification
 # what compares exits with each other, goes by their depth, puts gains on forks, or works at them
 FOR_EXITS = [
     "kd", "kd-msdnet", "byot", "byot-iccv", "distill-later", "eed", "elf", "survivors", "sdn-ramp",
-    "bdl-1", "bdl-2", "dfs", "dfs-no-reference", "ge", "shallow-kd", "mgda-ub", "ztw", "imta-2",
+    "bdl-1", "bdl-2", "dfs", "dfs-no-reference", "ge", "shallow-kd", "backbone-then-kd", "mgda-ub", "ztw",
+    "imta-2",
 ]  # fmt: skip
 STEPS = [name for name, row in METHODS.items() if isinstance(row.loop, Minibatch) and not row.separate]
 ARGUMENTS = {"FairGrad": {"alpha": 1.0}}

@@ -39,5 +39,5 @@ def test_a_teacher_is_named_once():
         method("kd", {"alpha": [0.5, 0], "taught": "half"})
     with pytest.raises(UserError, match=r"give `taught=.all.`"):
         method("shallow-kd", {"alpha": [0.5, 0.5, 0.5, 0, 0, 0]})
-    with pytest.raises(UserError, match=r"taught is .deep., must be all or half"):
+    with pytest.raises(UserError, match=r"taught is .deep., must be all, half or all-but-two"):
         method("kd", {"taught": "deep"})

@@ -39,7 +39,9 @@ def method_page(method: Method) -> str:
     ]
     for option, meaning in meanings(method).items():
         lines += ["", f"  {option}={method.options[option]}"]
-        lines += [fill(meaning, WIDTH, initial_indent="      ", subsequent_indent="      ")]
+        lines += [
+            fill(meaning, WIDTH, initial_indent="      ", subsequent_indent="      ", break_on_hyphens=False)
+        ]
     return "\n".join(lines)
 
 

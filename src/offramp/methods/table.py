@@ -147,6 +147,16 @@ METHODS: dict[str, Method] = {
             rows={Equilibrium: "shallow-kd", Distillation: "shallow-kd"},
         ),
         Method(
+            "backbone-then-kd",
+            "a quarter of the epochs for the backbone; then the last exit teaches all but its neighbour",
+            "ours, measured in results/hunt",
+            {
+                "objective": Distillation(taught="all-but-two"),
+                "regime": Mixed(backbone_share=0.25),
+            },
+            rows={Distillation: "backbone-then-kd", Mixed: "backbone-then-kd"},
+        ),
+        Method(
             "byot",
             "self-distillation: the last exit teaches its probabilities and its features (journal recipe)",
             "Zhang et al., TPAMI 2022",

@@ -46,8 +46,9 @@ class Distillation(Objective):
 
     Attributes:
         alpha: C, the share of the soft targets, in [0, 1); or a C_k for each exit, in place of C in its loss.
-        taught: Which exits have a teacher: ``"all"`` but the last; or the shallow ``"half"``, K // 2 of them.
-            The deeper ones, the last included, have s CE_k then, the labels' loss at its whole weight.
+        taught: Which exits have a teacher: ``"all"`` but the last; the shallow ``"half"``, K // 2 of them; or
+            ``"all-but-two"``, all but the last two. With these two the deeper exits, the last included, have
+            s CE_k, the labels' loss at its whole weight.
         temperature: T, at the start if it is annealed.
         anneal: Whether the temperature grows.
         scale: s, or ``"10/K"``.
@@ -74,7 +75,7 @@ class Distillation(Objective):
             )
         if isinstance(self.alpha, list):
             object.__setattr__(self, "alpha", tuple(self.alpha))
-        choice(self, "taught", ("all", "half"))
+        choice(self, "taught", ("all", "half", "all-but-two"))
         if self.taught != "all" and isinstance(self.alpha, tuple):
             raise UserError("an alpha for each exit says which are taught; give `taught='all'` with it")
         number(self, "temperature", "above 0 and at most 1e6", lambda v: 0 < v <= 1e6)
@@ -115,9 +116,8 @@ class Distillation(Objective):
         """C_k of each of so many exits."""
         if isinstance(self.alpha, Sequence):
             return self.alpha
-        if self.taught == "all":
-            return [self.alpha] * count
-        return [self.alpha if k < count // 2 else 0.0 for k in range(count)]
+        taught = {"all": count, "half": count // 2, "all-but-two": max(count - 2, 0)}[self.taught]
+        return [self.alpha if k < taught else 0.0 for k in range(count)]
 
 
 class _Annealed(nn.Module):
