@@ -102,6 +102,15 @@ def test_one_signal_stops_the_running_jobs_in_order_and_starts_no_more(tmp_path,
     ]  # fmt: skip
 
 
+def test_jobs_are_stopped_in_order_where_nobody_reads_stderr_any_more(tmp_path):
+    process = start_sweep(tmp_path, patience=0.3)
+    process.stderr.close()
+    process.send_signal(signal.SIGTERM)
+    with process:  # closes its stdout
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    assert sorted(path.name for path in tmp_path.glob("*.stopped")) == ["a.stopped", "b.stopped"]
+
+
 def test_two_signals_kill(tmp_path):
     process = start_sweep(tmp_path, patience=50)
     process.send_signal(signal.SIGINT)

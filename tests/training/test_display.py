@@ -1,6 +1,9 @@
 """Lines on the screen: what matters, named, in 80 columns."""
 
+import errno
+import io
 import math
+import sys
 
 import pytest
 
@@ -56,3 +59,36 @@ def test_other_metrics_are_told_by_name(shown):
     errors = row(2, val=False) | {"val_abs_err_1": 0.5, "val_abs_err_2": 0.25}
     (line,) = shown(30, errors)
     assert line.startswith("epoch 12/30  loss 2.25  val abs err mean 0.375 last 0.25  lr 0.012")
+
+
+class Gone(io.StringIO):
+    """A pipe or a terminal that was closed, or a file on a full disk."""
+
+    def __init__(self, code):
+        super().__init__()
+        self.code, self.tries = code, 0
+
+    def isatty(self):
+        return self.code == errno.EIO
+
+    def write(self, text=""):
+        self.tries += 1
+        raise OSError(self.code, "gone")
+
+    flush = write
+
+
+@pytest.mark.parametrize("code", [errno.EPIPE, errno.ENOSPC, errno.EIO])
+def test_a_training_goes_on_where_nobody_reads_its_lines_any_more(monkeypatch, code):
+    monkeypatch.setattr(sys, "stderr", gone := Gone(code))
+    with Display(30, 10) as display:
+        display.step(0, 100.0)
+        display.epoch(row(3))
+    assert gone.tries
+
+
+def test_a_program_without_stderr_has_nothing_on_stdout(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", None)
+    with Display(30, 10) as display:
+        display.epoch(row(3))
+    assert capsys.readouterr().out == ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -14,6 +13,7 @@ from offramp.cli._net import net_of
 from offramp.errors import UserError, shown
 from offramp.output_paths import checked_path
 from offramp.paths import user_path
+from offramp.say import say
 
 __all__ = ["DiagnoseCommand"]
 
@@ -62,9 +62,7 @@ class DiagnoseCommand:
         settings = Settings(self.what, self.batches, self.step, self.unit, self.ratio, self.split)
         folder = self._folder()
         net = net_of(self.runs, self.net)
-        diagnosis = diagnose(
-            self.runs, settings, net=net, tell=lambda line: print(line, file=sys.stderr, flush=True)
-        )
+        diagnosis = diagnose(self.runs, settings, net=net, tell=say)
         return Answer(diagnosis.write(folder), f"{diagnosis.table()}\n\npictures and numbers: {folder}")
 
     def _folder(self) -> Path:

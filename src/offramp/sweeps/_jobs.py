@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from offramp.say import say
 from offramp.signals import STOP_SIGNALS
 from offramp.training.interrupt import Interruption, catch_signals
 
@@ -130,7 +130,7 @@ def _start(job: Job, environment: dict[str, str], inherit: Sequence[int]) -> sub
 def _stop(running: dict[subprocess.Popen[bytes], tuple[Job, float]]) -> None:
     if running:
         names = ", ".join(job.name for job, _ in running.values())
-        print(f"stopping {names} at the next checkpoint; Ctrl-C again kills", file=sys.stderr, flush=True)
+        say(f"stopping {names} at the next checkpoint; Ctrl-C again kills")
     for process in running:
         process.terminate()
     for process in running:

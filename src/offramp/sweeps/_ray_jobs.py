@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from offramp.errors import UserError, shown
+from offramp.say import say
 from offramp.sweeps import _ray_worker
 from offramp.sweeps._jobs import LOOK_EVERY, Job, JobResult
 from offramp.training.interrupt import Interruption, catch_signals
@@ -195,7 +195,7 @@ class _WorkerLost(Exception):
 
 
 def _stop(ray: ModuleType, running: dict[Any, Job], on_end: Callable[[JobResult], None]) -> None:
-    print("stopping the runs at their next checkpoint; Ctrl-C again kills", file=sys.stderr, flush=True)
+    say("stopping the runs at their next checkpoint; Ctrl-C again kills")
     for task in running:
         ray.cancel(task)
     while running:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -15,6 +14,7 @@ from offramp.cores import cores
 from offramp.errors import UserError
 from offramp.runs.files import disk_errors
 from offramp.runs.lock import Lock
+from offramp.say import say
 from offramp.sweeps._jobs import JobResult, run_jobs
 from offramp.sweeps._ray_jobs import Share, import_ray, run_on_ray
 from offramp.sweeps._threads import settled_threads
@@ -109,7 +109,7 @@ def sweep(
 
     def tell(text: str) -> None:
         if not quiet:
-            print(text, file=sys.stderr, flush=True)
+            say(text)
 
     def on_end(result: JobResult) -> None:
         nonlocal done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import math
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+from offramp.say import say
 from offramp.tasks.outputs import heading
 
 __all__ = ["Display"]
@@ -29,7 +31,12 @@ class Display:
     def __init__(self, epochs: int, steps: int, *, done: int = 0, quiet: bool = False) -> None:
         self.epochs, self.quiet = epochs, quiet
         self.bar: Any = None
-        if not quiet and sys.stderr.isatty() and importlib.util.find_spec("rich") is not None:
+        if (
+            not quiet
+            and sys.stderr is not None
+            and sys.stderr.isatty()
+            and importlib.util.find_spec("rich") is not None
+        ):
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -86,18 +93,21 @@ class Display:
         while len(line := "  ".join(shown)) > WIDTH:
             shown.pop()
         if self.bar is not None:
-            self.bar.console.print(line, highlight=False)
+            with contextlib.suppress(OSError):  # of a terminal that is gone
+                self.bar.console.print(line, highlight=False)
         else:
-            print(line, file=sys.stderr, flush=True)
+            say(line)
 
     def __enter__(self) -> Display:
         if self.bar is not None:
-            self.bar.start()
+            with contextlib.suppress(OSError):
+                self.bar.start()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.bar is not None:
-            self.bar.stop()
+            with contextlib.suppress(OSError):
+                self.bar.stop()
 
 
 def _validation(row: Mapping[str, float]) -> list[str]:
