@@ -56,6 +56,28 @@ def test_a_job_that_fails_does_not_stop_the_others(job):
     }  # fmt: skip
 
 
+def test_a_job_whose_log_cannot_be_written_does_not_stop_the_others(job, tmp_path):
+    (tmp_path / "blocked.log").mkdir()
+    ended: dict[str, JobResult] = {}
+    names = ("first", "blocked", "last")
+    run_jobs(
+        [job(name, "print('fine')") for name in names], 1, on_end=lambda e: ended.update({e.job.name: e})
+    )
+    assert {name: each.code for name, each in ended.items()} == {"first": 0, "blocked": 2, "last": 0}
+    assert ended["blocked"].reason == (
+        f"cannot write {tmp_path / 'blocked.log'}: a folder stands where a file must be; move it away, or "
+        "give another folder"
+    )
+
+
+def test_a_log_that_is_gone_is_said(job, tmp_path):
+    ended: list[JobResult] = []
+    code = "import pathlib, sys; pathlib.Path(sys.argv[1]).unlink(); sys.exit(1)"
+    gone = job("gone", code)
+    run_jobs([Job("gone", [*gone.words, str(gone.log)], gone.log)], 1, on_end=ended.append)
+    assert [each.last_line for each in ended] == ["what it said is no longer there"]
+
+
 def test_so_many_run_at_a_time_and_no_more(job, tmp_path):
     code = f"""
 import os, time

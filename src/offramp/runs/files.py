@@ -56,6 +56,10 @@ def disk_errors(path: Path, then: str = RESUME) -> Iterator[None]:
         raise UserError(
             f"cannot write {path}: a file stands where a folder must be; move it away, or give another folder"
         ) from error
+    except IsADirectoryError as error:
+        raise UserError(
+            f"cannot write {path}: a folder stands where a file must be; move it away, or give another folder"
+        ) from error
     except OSError as error:
         remedy = REMEDIES.get(error.errno or 0, "make room or fix the permissions")
         raise UserError(f"cannot write {path}: {error.strerror or error}; {remedy}, then {then}") from error

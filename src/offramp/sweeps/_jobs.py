@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from offramp.errors import UserError
+from offramp.runs.files import disk_errors
 from offramp.say import say
 from offramp.signals import STOP_SIGNALS
 from offramp.training.interrupt import Interruption, catch_signals
@@ -54,7 +56,10 @@ class JobResult:
     @property
     def last_line(self) -> str:
         """The last line of its log, which says why it failed."""
-        lines = self.job.log.read_text(encoding="utf-8", errors="replace").split("\n")
+        try:
+            lines = self.job.log.read_text(encoding="utf-8", errors="replace").split("\n")
+        except OSError:  # somebody has moved it
+            return "what it said is no longer there"
         return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
 
 
@@ -67,6 +72,8 @@ def run_jobs(
     inherit: Sequence[int] = (),
 ) -> None:
     """Run all jobs, in their order, so many at a time; one that fails does not keep the others from running.
+
+    One whose log cannot be written has failed without having run.
 
     At the first SIGINT, SIGTERM or SIGHUP no more jobs start and the running ones get a SIGTERM, which a
     training run answers with a checkpoint; a second Ctrl-C kills them. Each is a session of its own, so that
@@ -91,7 +98,10 @@ def run_jobs(
                 while (waiting or running) and not signals.received:
                     while waiting and len(running) < at_once and not signals.received:
                         job = waiting.popleft()
-                        running[_start(job, environment, inherit)] = (job, time.monotonic())
+                        try:
+                            running[_start(job, environment, inherit)] = (job, time.monotonic())
+                        except UserError as error:
+                            on_end(JobResult(job, 2, 0.0, str(error)))
                     time.sleep(LOOK_EVERY)
                     for process in [process for process in running if process.poll() is not None]:
                         job, began = running.pop(process)
@@ -115,7 +125,9 @@ def _by_signal(code: int) -> bool:
 
 
 def _start(job: Job, environment: dict[str, str], inherit: Sequence[int]) -> subprocess.Popen[bytes]:
-    with job.log.open("ab") as log:
+    with disk_errors(job.log, "start the sweep again"):
+        log = job.log.open("ab")
+    with log:
         return subprocess.Popen(
             job.words,
             stdin=subprocess.DEVNULL,
