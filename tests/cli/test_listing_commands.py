@@ -73,6 +73,7 @@ def test_methods_explain_what_they_need_and_which_to_try_first(offramp):
         legend.index(name)
         for name in (
             "joint first",
+            "backbone-then-kd: start here",
             "separate beside",
             "Then dfs",
             "cagrad or nash-mtl",

@@ -29,14 +29,16 @@ What a method needs of a step:
 
 Which to try first:
   joint first: one pass, no setting, and what every other method is compared with.
+  backbone-then-kd: start here if you train for long. Its passes are joint's; after 100 epochs (results/hunt:
+  one net, one set of images) it was above joint at every exit over eight seeds, by 0.8 points on average; the
+  three seeds that were kept for last had 0.5, which three do not tell from 0.
   separate beside it, as a yardstick: what each exit reaches where it shares nothing.
   Then dfs, whose passes are joint's; then cagrad or nash-mtl, whose steps took 2.5 to 2.8 of joint's.
   dr-mgf-chained: start here among the methods in stages. An epoch takes 3 of joint's, dr-mgf's K + 1, and in
   results/hunt it was ahead of dr-mgf at equal epochs and at equal passes (one net, one common seed), and
   behind joint at equal passes.
   None promises a gain: in results/methods (vgg7, six exits, few epochs) no method on one shared net gained
-  over joint on average over the exits, beyond its spread over the seeds, and a search for one that is above
-  joint at every exit after 100 epochs (results/hunt) found none that fresh seeds confirm.
+  over joint on average over the exits, beyond its spread over the seeds.
   docs/which_method.md says which exits each one favours."""
 
 
