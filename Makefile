@@ -16,11 +16,8 @@ demo: $(INSTALLED)  ## Train joint and DFS on the embedded data, print the compa
 	$(TRY) --method dfs --out $(DEMO)/dfs
 	$(BIN)/offramp compare $(DEMO)/joint $(DEMO)/dfs --out $(DEMO)/comparison.png
 
-# One more process than cores: tests that wait for another process leave theirs idle.
-WORKERS ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count() + 1)")
-
-test: $(INSTALLED)  ## Run the whole test suite, in a process of one thread for each core and one more.
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+test: $(INSTALLED)  ## Run the whole test suite, a process of one thread on each core.
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --dist worksteal
 
 check: $(INSTALLED)  ## Linter, formatter and type checker, as CI runs them.
 	$(BIN)/ruff check .

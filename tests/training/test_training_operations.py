@@ -71,6 +71,7 @@ EXPECTED = {
     "ztw": round(ZTW / 5040),
     "imta-2": IMTA_2,
     "mixed": (BACKBONE + JOINT) // 2,
+    "backbone-then-kd": (BACKBONE + 3 * JOINT) // 4,
     "disjoint": (BACKBONE + HEADS) // 2,
     "branch-wise": BRANCHES // K,
     "dfs": JOINT - SAVED,
