@@ -102,7 +102,7 @@ def compose(name: str, partner: str) -> bool:
     except UserError:
         return False
     if partner != "meta-gf" or "objective" not in METHODS[name].axes or "regime" in METHODS[name].axes:
-        return True
+        return True  # what trains in periods cannot be bound
     return next(method(name).bind(vgg7(num_classes=5, width=4)).parameters(), None) is None
 
 

@@ -75,17 +75,17 @@ def three_exits(images):
 def test_it_learns_digits(digits, method):
     torch.manual_seed(0)
     axes = registered(method).axes
-    epochs = 2 if "loop" in axes else 5 if "regime" in axes else 3  # several of joint training; two phases
+    epochs = 4 if "loop" in axes else 10 if "regime" in axes else 6  # several of joint training; two phases
     if method == "branch-wise":
-        epochs = 10  # with one exit of three at a time
-    recipe = Recipe(epochs=epochs, batch_size=20, lr=0.2, schedule="cosine", channels_last=True)
+        epochs = 20  # with one exit of three at a time
+    recipe = Recipe(epochs=epochs, batch_size=20, lr=0.1, schedule="cosine", channels_last=True)
     net = three_exits(digits)
     if not registered(method).regime.trains_backbone:
         fit(net, digits, "joint", recipe, quiet=True)
     run = fit(net, digits, method, for_method(recipe, method), quiet=True)
     assert run.result["method"] == method
-    assert run.result["exits"][-1]["top1"] > 30  # chance is 10, and the spread of 300 images 2
-    assert run.result["average_top1"] > 20
+    assert run.result["exits"][-1]["top1"] > 50  # chance is 10
+    assert run.result["average_top1"] > 25
 
 
 @pytest.mark.parametrize("method", [name for name in STEPPING if name not in ("joint", "dwa")])

@@ -43,7 +43,7 @@ def _labels(data: Any) -> Sequence[Any] | None:
 
 
 def _one_each(labels: Any) -> Sequence[Any] | None:
-    """An attribute as a list of labels, if it is one."""
+    """An attribute as a list of labels, if it can hold one for each sample."""
     listed = hasattr(labels, "__len__") and hasattr(labels, "__getitem__")
     if not listed or isinstance(labels, (str, Mapping)):
         return None
@@ -52,7 +52,7 @@ def _one_each(labels: Any) -> Sequence[Any] | None:
 
 
 def held_class_names(data: Any) -> tuple[str, ...] | None:
-    """The names of a data set's classes, if it has some, and all its parts the same."""
+    """The names of a data set's classes, if it has some, and its parts agree on them."""
     if isinstance(data, torch_data.Subset):
         return held_class_names(data.dataset)
     if isinstance(data, torch_data.ConcatDataset):

@@ -26,7 +26,8 @@ PATIENCE = 5.0  # seconds in which it shows that a process has died
 UNTIL_SIGTERM = 2.0  # seconds in which torchrun notices it too
 LOOK_EVERY = 0.05  # seconds
 STOPS = tuple(signum.name for signum in STOP_SIGNALS)
-ALONE = tuple(name for name in STOPS if name != "SIGTERM")  # which torchrun sends to the others afterwards
+# A SIGTERM after one of these in another process is from torchrun, which stops all when one has ended.
+FIRST = tuple(name for name in STOPS if name != "SIGTERM")
 _rounds = itertools.count()
 _board: _Board | None = None
 
@@ -53,7 +54,7 @@ def named_if_one_ends() -> Iterator[None]:
         raise
     except KeyboardInterrupt as stop:  # all processes often get the signal, and each says so
         name = signal.Signals(getattr(stop, "signum", signal.SIGINT)).name
-        cause = board.cause(0, stops=() if name in ALONE else ALONE)
+        cause = board.cause(0, stops=() if name in FIRST else FIRST)
         board.leave(**{name: str(stop) or "interrupted"})
         if cause is None:
             raise

@@ -52,13 +52,12 @@ def disk_errors(path: Path, then: str = RESUME) -> Iterator[None]:
     """
     try:
         yield
-    except (FileExistsError, NotADirectoryError) as error:
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        folder = isinstance(error, IsADirectoryError)
+        there, wanted = ("folder", "file") if folder else ("file", "folder")
         raise UserError(
-            f"cannot write {path}: a file stands where a folder must be; move it away, or give another folder"
-        ) from error
-    except IsADirectoryError as error:
-        raise UserError(
-            f"cannot write {path}: a folder stands where a file must be; move it away, or give another folder"
+            f"cannot write {path}: a {there} stands where a {wanted} must be; move it away, or give another "
+            "folder"
         ) from error
     except OSError as error:
         remedy = REMEDIES.get(error.errno or 0, "make room or fix the permissions")
