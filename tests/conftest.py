@@ -43,10 +43,11 @@ def made_once(tmp_path_factory):
 @pytest.fixture(scope="session", autouse=True)
 def _exports_share_the_table_of_operators():
     """The table of operators that ONNX has is built once; torch builds it for each model anew."""
-    from onnxscript._framework_apis import torch_2_5
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch_2_5, "get_torchlib_ops", functools.cache(torch_2_5.get_torchlib_ops))
+        shared = functools.cache(ONNXRegistry.from_torchlib)
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(shared))
         yield
 
 

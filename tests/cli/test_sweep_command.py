@@ -109,7 +109,8 @@ def test_as_many_at_a_time_as_one_likes_give_the_same_weights(swept, offramp, tm
 def test_the_threads_of_a_sweep_stay_as_they_were(swept, offramp, refused, tmp_path):
     assert json.loads((swept[0] / "out" / "sweep.json").read_text()) == {"threads": 1}
     line = refused("sweep", write(swept[0], methods=["joint"], threads=2))
-    assert "have 1 threads each, and 2 would give others; take threads: 1 in the sweep's file" in line
+    assert "threads is 2, but the runs in" in line
+    assert "began with 1, and another number gives other weights; take threads: 1 in the sweep's file" in line
     code, _, err = offramp("sweep", write(swept[0], methods=["joint"], threads=1))
     assert code == 0, err
     assert settled_threads(tmp_path, 3) == settled_threads(tmp_path, None) == 3

@@ -174,6 +174,10 @@ def test_a_label_of_any_length_is_a_folder(sweep_file, tmp_path):
         ({"recipe": "papre"}, "did you mean 'paper'?"),
         ({"methods": "joint"}, "methods must be a list"),
         ({"methods": "[jiont]"}, "no method 'jiont' (did you mean 'joint'?)"),
+        ({"methods": "[dfs own_to_shared=1]"}, "write it as {method: dfs, own_to_shared: 1}"),
+        ({"methods": "['dfs:beta=0.5, lr=1']"}, "write it as {method: dfs, beta: 0.5, lr: 1}"),
+        ({"jobs": 2}, "jobs is not of the file; give it with the command: --jobs 2"),
+        ({"methods": "[{method: dfs, ray: x}]"}, "dfs: ray is not of the file; give it with the command"),
         ({"methods": "[dfs+joint]"}, "'joint' is what every method starts from"),
         ({"methods": "[{beta: 0.5}]"}, "a mapping with the key method"),
         (

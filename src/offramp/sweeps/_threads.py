@@ -42,7 +42,7 @@ def settled_threads(out: Path, asked: int | None) -> int:
         )
     if asked not in (None, threads):
         raise UserError(
-            f"the runs in {out} have {threads} threads each, and {asked} would give others; take threads: "
-            f"{threads} in the sweep's file, or another out folder"
+            f"threads is {asked}, but the runs in {out} began with {threads}, and another number gives other "
+            f"weights; take threads: {threads} in the sweep's file, or another out folder"
         )
     return threads

@@ -30,6 +30,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,7 @@ __all__ = ["Entry", "Sweep", "read_sweep", "sweep_of"]
 KEYS = ("data", "net", "out", "seeds", "methods", "recipe", "threads", "cpus", "gpus", "init")
 REQUIRED = KEYS[:5]
 SETTINGS = tuple(f.name for f in dataclasses.fields(Recipe) if f.name not in ("seed", "options"))
+FLAGS = {"jobs": "--jobs 2", "ray": "--ray"}  # of the command: where runs take place changes no weights
 OWN = ("method", "net", "init")  # what one of the methods may have beside settings and options
 # what decides the test images cannot be a method's own, nor can what is the sweep's
 FOR_ALL = ("test_limit", *(key for key in KEYS if key not in ("methods", *OWN)))
@@ -223,6 +225,8 @@ def _entry(value: Any, base: Recipe, net: str, init: str | None) -> Entry:
             f"methods: {shown(value)} must be a name, or a mapping with the key method, e.g. "
             "{method: dfs, beta: 0.9}"
         )
+    if isinstance(value, str) and "=" in value:
+        raise UserError(f"methods: {shown(value)} holds options; write it as {_as_mapping(value)}")
     base_method = method(item["method"])
     keys = {key: each for key, each in item.items() if not base_method.named(key)}
     known, prefix = (*OWN, *SETTINGS, *base_method.options), f"methods: {base_method.name}: "
@@ -243,6 +247,12 @@ def _entry(value: Any, base: Recipe, net: str, init: str | None) -> Entry:
         return Entry(label, own, recipe, item.get("net", net), _init(item, init))
     except UserError as error:
         raise UserError(f"methods: {base_method.name}: {error}") from None
+
+
+def _as_mapping(text: str) -> str:
+    """``"dfs beta=0.5"``, or ``"dfs:beta=0.5"``, as a mapping."""
+    name, *options = re.split(r"[\s:,]+", text.strip())
+    return "{" + ", ".join([f"method: {name}", *(each.replace("=", ": ", 1) for each in options)]) + "}"
 
 
 def _label(name: str, item: Mapping[str, Any]) -> str:
@@ -268,6 +278,8 @@ def _check_keys(values: Mapping[Any, Any], known: Iterable[str], prefix: str = "
                 f"{shown(key)} is an option of methods and not of all; give it with one that has it, e.g. "
                 f"methods: [{{method: {having[0]}, {key}: {shown(value)}}}]"
             )
+        if key in FLAGS:
+            raise UserError(f"{prefix}{key} is not of the file; give it with the command: {FLAGS[key]}")
         raise UserError(
             f"{prefix}no key {shown(key)}{guess(key, known)}; there are: {', '.join(dict.fromkeys(known))}"
         )
