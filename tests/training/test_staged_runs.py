@@ -36,18 +36,24 @@ def stop(data, epoch, part, step):
     return data
 
 
+@pytest.fixture(scope="module", params=OPTIONS, ids=lambda value: f"{value[0]}-{value[1]}")
+def left_alone(request, tmp_path_factory):
+    """A run that nothing stops: method, recipe, folder and what it gives."""
+    method, options = request.param
+    recipe, folder = RECIPE.replace(options=options), tmp_path_factory.mktemp("whole")
+    return method, recipe, folder, fit(tiny_net(), tiny_data(), method, recipe, folder, quiet=True)
+
+
 @pytest.mark.parametrize(
     ("epoch", "part", "step"), [(0, "stage 2/2", 3), (1, "fusion", 2), (1, "stage 1/2", 0)]
 )
-@pytest.mark.parametrize(("method", "options"), OPTIONS, ids=lambda value: str(value))
-def test_stopped_anywhere_it_resumes_exactly(tmp_path, method, options, epoch, part, step):
-    recipe = RECIPE.replace(options=options)
-    whole = fit(tiny_net(), tiny_data(), method, recipe, tmp_path / "whole", quiet=True)
+def test_stopped_anywhere_it_resumes_exactly(tmp_path, left_alone, epoch, part, step):
+    method, recipe, folder, whole = left_alone
     with pytest.raises(Interruption, match=f"epoch {epoch + 1}, {part}, after step {step + 1}; go on"):
         fit(tiny_net(), stop(tiny_data(split=Tripwire), epoch, part, step), method, recipe, tmp_path / "cut")
     cut = fit(tiny_net(seed=99), tiny_data(), method, recipe, tmp_path / "cut", resume=True, quiet=True)
     torch.testing.assert_close(dict(cut.net.state_dict()), dict(whole.net.state_dict()), rtol=0, atol=0)
-    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+    assert rows(tmp_path / "cut") == rows(folder)
     assert cut.result == whole.result
 
 
