@@ -6,7 +6,9 @@ DEVICE ?= cuda
 FUZZ ?= 50
 KILLS ?= 8
 
-.PHONY: demo test check fuzz crash gpu wheels format clean
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --dist worksteal
+
+.PHONY: demo test slow check fuzz crash gpu wheels format clean
 
 DEMO := runs/demo/$(shell date +%Y%m%d-%H%M%S)
 TRY := $(BIN)/offramp train --data digits --net vgg7:width=16 --epochs 8 --set augment=none
@@ -16,8 +18,11 @@ demo: $(INSTALLED)  ## Train joint and DFS on the embedded data, print the compa
 	$(TRY) --method dfs --out $(DEMO)/dfs
 	$(BIN)/offramp compare $(DEMO)/joint $(DEMO)/dfs --out $(DEMO)/comparison.png
 
-test: $(INSTALLED)  ## Run the whole test suite, a process of one thread on each core.
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --dist worksteal
+test: $(INSTALLED)  ## Run the test suite but for the slow tests, a process of one thread on each core.
+	$(PYTEST) -m "not slow"
+
+slow: $(INSTALLED)  ## Run the slow tests: every cell of every published table, other processes, Ray, exports.
+	$(PYTEST) -m slow
 
 check: $(INSTALLED)  ## Linter, formatter and type checker, as CI runs them.
 	$(BIN)/ruff check .

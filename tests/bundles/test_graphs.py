@@ -160,6 +160,7 @@ def by_stages(joined: JoinedNet, images: np.ndarray, thresholds: np.ndarray) -> 
     return found
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_all_policies_on_all_kinds_of_features(exported):
     net, parts = exported
@@ -362,6 +363,7 @@ def gpt() -> MultiExitNet:
     return attach(transformers.GPT2ForSequenceClassification(config), at=["transformer.h.0"], example=example)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("build", [bert, gpt])
 def test_texts_of_any_length(build):

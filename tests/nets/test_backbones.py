@@ -117,6 +117,7 @@ def test_a_backbone_gets_exits_and_stays_what_it_is(entry):
     assert_same(state(remove(partition(net))), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", PROVED)
 def test_every_method_takes_a_step(entry):
     """A backbone that has run, exits at equal shares of its FLOPs, and a step of each method on a copy."""
