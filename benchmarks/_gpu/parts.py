@@ -91,13 +91,14 @@ _MEASUREMENTS = {  # the most wanted first
 
 def parts(*, small: bool) -> list[Part]:
     """All parts in their order; small, as little of each as shows that it runs."""
+    patience = 3 if small else 1  # with a processor, of whose cores others may have most
     checks = [
-        Part(name, ("gpu_check.py", name, *(["--small"] if small else [])), seconds, check=True)
+        Part(name, ("gpu_check.py", name, *(["--small"] if small else [])), patience * seconds, check=True)
         for name, seconds in _CHECKS.items()
     ]
     found = []
     for name, (seconds, full, little) in _MEASUREMENTS.items():
         command = little if small else full
         if command is not None:
-            found.append(Part(name, tuple(shlex.split(command)), seconds))
+            found.append(Part(name, tuple(shlex.split(command)), patience * seconds))
     return checks + found
