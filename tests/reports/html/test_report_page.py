@@ -187,6 +187,10 @@ def test_runs_that_cannot_be_shown_together_are_one_line(make_run, unfinished):
         report([run, unfinished("new", ["epoch"], data="other")])
     with pytest.raises(UserError, match="is one run and not two"):
         report([run, run])
+    begun = unfinished("begun", ["epoch"])
+    for twin in (begun, begun.parent / "run" / ".." / "begun"):
+        with pytest.raises(UserError, match="begun are one run and not two; leave one of them out"):
+            report([run, begun, twin], quick=True)
 
 
 @pytest.mark.parametrize("missing", ["vl_convert", "jinja2"])

@@ -81,11 +81,9 @@ def read_runs(folders: Sequence[str | Path]) -> Runs:
         raise UserError("nothing to report on; give one or more run folders")
     records = {folder: read_record(folder) for folder in given}
     finished = [folder for folder in given if (folder / "result.json").exists()]
-    unfinished = [
-        Unfinished(folder, records[folder], read_epochs(folder))
-        for folder in dict.fromkeys(given)
-        if folder not in finished
-    ]
+    rest = [folder for folder in given if folder not in finished]
+    _check_each_once(rest)
+    unfinished = [Unfinished(folder, records[folder], read_epochs(folder)) for folder in rest]
     comparison = compare(finished) if finished else None
     first = records[(finished or given)[0]]
     for run in unfinished:
@@ -98,5 +96,18 @@ def read_runs(folders: Sequence[str | Path]) -> Runs:
                     f"cannot show {run.folder} beside {(finished or given)[0]}: the {aspect} differs "
                     f"({own} and {other}); give runs of one net on one data set"
                 )
-    ordered = [*finished, *(run.folder for run in unfinished)]
+    ordered = [*finished, *rest]
     return Runs(comparison, tuple(unfinished), tuple(records[folder] for folder in ordered))
+
+
+def _check_each_once(folders: Sequence[Path]) -> None:
+    """Check that no folder of a run without a result is given twice, under whatever name.
+
+    Raises:
+        UserError: One is.
+    """
+    seen: dict[Path, Path] = {}
+    for folder in folders:
+        twin = seen.setdefault(folder.resolve(), folder)
+        if twin is not folder:
+            raise UserError(f"{twin} and {folder} are one run and not two; leave one of them out")
