@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from offramp.errors import UserError
+from offramp.errors import UserError, shown
 from offramp.methods import method
 from offramp.nets.zoo.builder import completed
 from offramp.recipes.recipe import Recipe
@@ -48,7 +48,7 @@ def as_of_today(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
     number = record.get("format", 1)
     if type(number) is not int or not 1 <= number <= FORMAT:
         raise UserError(
-            f"{path} is of format {number!r}, and this version of offramp reads formats up to {FORMAT}; "
+            f"{path} is of format {shown(number)}, and this version of offramp reads formats up to {FORMAT}; "
             "take the version that wrote it, or a later one"
         )
     name = record["method"]

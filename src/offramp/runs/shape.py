@@ -130,7 +130,7 @@ def check_shape(content: Any, shape: Any, path: Path, key: str = "") -> None:
                 check_shape(content[name], inner if needed else inner.shape, path, _inside(key, name))
             elif needed:
                 raise UserError(
-                    f"{path.parent}: no {_inside(key, name)!r} in its {path.name}; {remedy(path)}"
+                    f"{path.parent}: no {shown(_inside(key, name))} in its {path.name}; {remedy(path)}"
                 )
 
 
