@@ -261,3 +261,49 @@ def test_runs_of_one_seed_from_different_weights_are_two_groups(make_run):
     ):
         runs = [make_run(f"{case}{k}", init=init) for k, init in enumerate(starts)]
         assert [group.label for group in compare(runs).groups] == labels
+
+
+def edit_record(folder, **data):
+    """Change what a run notes of its data."""
+    record = json.loads((folder / "run.json").read_text())
+    record["data"] |= data
+    (folder / "run.json").write_text(json.dumps(record))
+
+
+def test_data_of_one_name_with_other_labels_are_told(make_run):
+    runs = [make_run("a"), make_run("b", method="dfs")]
+    for run, labels in zip(runs, ("aaaa0000aaaa", "bbbb0000bbbb"), strict=True):
+        edit_record(run, source=f"{run.name}/photos", labels_digest=labels)
+    [told] = [note for note in compare(runs).notes if "samples or labels" in note]
+    assert told.endswith("they are those of a/photos, b/photos")
+    for run in runs:  # one folder, in which something has changed
+        edit_record(run, source="photos")
+    assert "photos (aaaa000), photos (bbbb000)" in compare(runs).table()
+    edit_record(runs[1], labels_digest="aaaa0000aaaa", source="copy/photos")  # the same data elsewhere
+    assert "samples or labels" not in compare(runs).table()
+    (run / "run.json").write_text((run / "run.json").read_text().replace("labels_digest", "digest"))
+    edit_record(run, digest="cccc0000cccc")  # of data in Python
+    assert "samples or labels" in compare(runs).table()
+
+
+def test_small_errors_have_their_digits(make_run):
+    runs = [make_run("a"), make_run("b", method="dfs")]
+    for run, errors in zip(runs, ((0.00412, 0.0031), (0.00452, 0.0031)), strict=True):
+        result = json.loads((run / "result.json").read_text())
+        for key in ("exits", "average_top1", "ensemble_top1"):
+            del result[key]
+        result["outputs"] = {
+            f"exit {k}": {
+                "metrics": {"mae": error},
+                "primary": "mae",
+                "better": "lower",
+                "params": 1,
+                "flops": 1,
+            }
+            for k, error in enumerate(errors, 1)
+        }
+        result["ensemble"] = {"mae": 0.003}
+        (run / "result.json").write_text(json.dumps(result))
+    lines = [line.split() for line in compare(runs).table().splitlines()]
+    assert ["joint", "0.004120", "0.003100", "0.003610", "0.003000"] in lines
+    assert ["dfs", "+0.000400", "0.000000", "+0.000200", "0.000000"] in lines

@@ -10,7 +10,7 @@ from offramp.reports.columns import columns_of, has_tasks
 from offramp.reports.groups import Group
 from offramp.tasks.outputs import are_exits, column, heading
 
-__all__ = ["differing_recipes", "notes"]
+__all__ = ["differing_data", "differing_recipes", "notes"]
 
 MIXED = (
     "separate nets differ from a joint one in conflict, shared capacity, deep supervision and effective step "
@@ -25,7 +25,7 @@ def notes(groups: Sequence[Group], differing: Mapping[str, Any]) -> list[str]:
         groups: The baseline first.
         differing: The settings in which the runs' recipes are not all alike, and the baseline's values.
     """
-    lines = differing_recipes(differing)
+    lines = [*differing_recipes(differing), *differing_data(groups)]
     if any(len(set(group.seeds) & set(groups[0].seeds)) == 1 for group in groups[1:]):
         lines.append("one common seed gives no interval; train each method with the same three or more seeds")
     if any(set(group.seeds) != set(groups[0].seeds) for group in groups[1:]):
@@ -47,6 +47,24 @@ def differing_recipes(differing: Mapping[str, Any]) -> list[str]:
     return [
         f"the recipes differ in {', '.join(differing)}: this compares more than methods; "
         f"where a label does not say otherwise: {usual}"
+    ]
+
+
+def differing_data(groups: Sequence[Group]) -> list[str]:
+    """A note on data of one name whose samples or labels are not the same in all runs; none if they are.
+
+    Args:
+        groups: All of the runs.
+    """
+    runs = [run for group in groups for run in group.runs]
+    sources = {run.labels: run.source for run in runs if run.labels.strip()}
+    if len(sources) < 2:
+        return []
+    alike = len({*sources.values()}) < len(sources)
+    told = [source + f" ({labels[:7]})" * alike for labels, source in sources.items()]
+    return [
+        f"the data are called {runs[0].data} in all runs, and have not the same samples or labels: this "
+        f"compares more than methods; they are those of {_some(told)}"
     ]
 
 

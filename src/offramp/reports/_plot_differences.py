@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from offramp.reports._text import unit_of_differences
+from offramp.reports._text import places_of, unit_of_differences
 from offramp.reports.comparison import Comparison
 from offramp.reports.paired import ENOUGH_SEEDS, Difference
 from offramp.reports.plot_lines import wrapped
@@ -30,12 +30,13 @@ def draw_differences(
         comparison: Whose differences they are.
     """
     result, baseline = comparison.result, comparison.groups[0].label
+    places = places_of(comparison.groups[0])
     shades = _shades(rows, result)
     axes.imshow(shades, cmap="RdBu", vmin=-1.25, vmax=1.25, aspect="auto")
     for y, (_, differences) in enumerate(rows):
-        for x, difference in enumerate(differences.values()):
+        for x, (name, difference) in enumerate(differences.items()):
             axes.text(
-                x, y, f"{signed(difference.mean)}{'*' if difference.decided else ''}",
+                x, y, f"{signed(difference.mean, places[name])}{'*' if difference.decided else ''}",
                 ha="center", va="center",
                 fontsize=9.5, fontweight="bold" if difference.decided else "normal",
                 color="white" if abs(shades[y][x]) > 0.75 else "black",

@@ -11,13 +11,14 @@ from offramp.reports._task_text import task_parts
 from offramp.reports.columns import Metrics, has_tasks
 from offramp.reports.groups import Group, costs_once
 from offramp.runs.result import Result
-from offramp.tasks.outputs import are_exits, column, heading
+from offramp.tasks.outputs import are_exits, column, decimals, heading
 from offramp.text_table import aligned, count
 
 __all__ = [
     "comparison_text",
     "headings",
     "metric_in_words",
+    "places_of",
     "unit_of_differences",
 ]
 
@@ -34,6 +35,16 @@ def metric_in_words(result: Result) -> str:
     """What the scores are: the outputs' metric and its unit."""
     primary = next(iter(result.outputs.values())).primary
     return heading(primary).replace(" %", " in percent")
+
+
+def places_of(baseline: Group) -> dict[str, int]:
+    """Decimals of each score and of differences to it: two of percents and degrees, else by its size."""
+    result = baseline.runs[0].result
+    primary = next(iter(result.outputs.values())).primary  # of the average and the ensemble too
+    return {
+        name: decimals(result.outputs[name].primary if name in result.outputs else primary, score.mean)
+        for name, score in baseline.scores.items()
+    }
 
 
 def comparison_text(
@@ -101,7 +112,10 @@ def _scores(groups: Sequence[Group], published: PublishedRows | None) -> str:
         params, flops = zip(*group.costs, strict=True)
         rows.append([f"params{of}", *map(count, params), *blank])
         rows.append([f"FLOPs{of}", *map(count, flops), *blank])
-    rows += [[group.label, *map(str, group.scores.values())] for group in groups]
+    places = places_of(groups[0])
+    rows += [
+        [group.label, *(score.text(places[name]) for name, score in group.scores.items())] for group in groups
+    ]
     rows += published.cells() if published else []
     return aligned([_noun(result), *headings(result).values()], rows)
 
@@ -109,11 +123,13 @@ def _scores(groups: Sequence[Group], published: PublishedRows | None) -> str:
 def _differences(baseline: Group, others: Sequence[Group]) -> str:
     result = baseline.runs[0].result
     columns = [*headings(result).values()]
-    rows = []
+    places, rows = places_of(baseline), []
     for group in others:
         differences = group.minus(baseline)
-        blank = ["no common seed", *[""] * (len(columns) - 1)]
-        rows.append([group.label, *(blank if differences is None else map(str, differences.values()))])
+        cells = ["no common seed", *[""] * (len(columns) - 1)]
+        if differences is not None:
+            cells = [difference.text(places[name]) for name, difference in differences.items()]
+        rows.append([group.label, *cells])
     return aligned([_noun(result), *columns], rows)
 
 

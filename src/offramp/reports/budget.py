@@ -20,7 +20,7 @@ from offramp.papers.published import Curve
 from offramp.reports._budget_document import budget_document
 from offramp.reports._budget_text import budget_text
 from offramp.reports._grouping import grouped
-from offramp.reports._notes import differing_recipes
+from offramp.reports._notes import differing_data, differing_recipes
 from offramp.reports._published_curve import unlike
 from offramp.reports.budget_groups import BudgetGroup
 from offramp.reports.groups import Group
@@ -111,7 +111,7 @@ def budget(
 
     found = Budget(
         tuple(BudgetGroup(group, tuple(measured(group))) for group in groups),
-        tuple(differing_recipes(differing)),
+        (*differing_recipes(differing), *differing_data(groups)),
     )
     if published is None or curve is None:
         return found

@@ -35,6 +35,9 @@ class RunRecord:
         epochs: The rows of ``metrics.csv``, one per epoch; none without it.
         sets: Names of its data sets, if it was trained on several.
         init: Source and digest of the weights that it started from; none if they were the net's own.
+        source: Where the data came from, as it was given.
+        labels: A digest of which sample has which labels, of data in Python of the samples too; of several
+            data sets one of each; "" where none is noted.
         shapes: Of a network of a user's own, a digest of its weights' names and shapes; else "".
     """
 
@@ -47,6 +50,8 @@ class RunRecord:
     recipe: Mapping[str, Any]
     result: Result
     epochs: tuple[Mapping[str, float], ...]
+    source: str = ""
+    labels: str = ""
     shapes: str = ""
     sets: tuple[str, ...] = ()
     init: Mapping[str, Any] = field(default_factory=dict)
@@ -114,6 +119,7 @@ def read_run(folder: str | Path) -> RunRecord:
     """
     folder = path_of("folder", folder, "a run")
     run = read_record(folder)
+    data = run["data"]
     result = Result.from_json(read_result(folder, run))
     return RunRecord(
         folder=folder,
@@ -125,7 +131,14 @@ def read_run(folder: str | Path) -> RunRecord:
         recipe=run["recipe"],
         result=result,
         epochs=read_epochs(folder),
+        source=str(data["source"]),
+        labels=" ".join(map(_labels, (data.get("sets") or {"": data}).values())),
         shapes=str(run["net"].get("shapes", "")),
-        sets=tuple(run["data"].get("sets", ())),
+        sets=tuple(data.get("sets", ())),
         init=run.get("init", {}),
     )
+
+
+def _labels(data: Mapping[str, Any]) -> str:
+    """What tells a set's samples and labels from others, as its record has it; "" where it has nothing."""
+    return str(data.get("labels_digest", data.get("digest", "")))

@@ -44,7 +44,7 @@ def difference_parts(groups: Sequence[Group], scores: Sequence[Score]) -> Iterat
         order = [column(score.title) for score in scores]
         yield Legend(keys)
         shows = f"Dots: mean difference; bars: its 95 % interval; the line at 0 is {baseline.label}."
-        picture = _intervals(values, order, keys)
+        picture = _intervals(values, order, keys, max(score.places for score in scores))
         yield Chart(f"Difference to {baseline.label}, {heading(primaries.pop())}", [("", picture)], shows)
 
 
@@ -58,13 +58,15 @@ def _difference(found: Difference | None, score: Score) -> Cell:
     return with_aside(f"{'▲' if gain else '▼'} {text}", "better" if gain else "worse")
 
 
-def _intervals(values: Sequence[Any], order: Sequence[str], keys: Sequence[Any]) -> dict[str, Any]:
+def _intervals(
+    values: Sequence[Any], order: Sequence[str], keys: Sequence[Any], places: int
+) -> dict[str, Any]:
     """Dots with their intervals, beside each other at each score."""
     x = categories("x", order, "exit" if all(name.isdecimal() for name in order[:1]) else None)
     beside = {"field": "of", "type": "nominal", "sort": [key.label for key in keys]}
     y = quantity("y", None, padding=8)
     tooltip = [{"field": "of", "title": " "}, {"field": "x", "title": "at"}, *(
-        {"field": name, "title": title, "format": "+.2f"}
+        {"field": name, "title": title, "format": f"+.{places}f"}
         for name, title in (("y", "difference"), ("low", "from"), ("high", "to"))
     )]  # fmt: skip
     layer: list[dict[str, Any]] = [
