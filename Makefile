@@ -6,7 +6,7 @@ DEVICE ?= cuda
 FUZZ ?= 50
 KILLS ?= 8
 
-PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --dist worksteal
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
 
 .PHONY: demo test slow check fuzz crash gpu wheels format clean
 
@@ -19,9 +19,9 @@ demo: $(INSTALLED)  ## Train joint and DFS on the embedded data, print the compa
 	$(BIN)/offramp compare $(DEMO)/joint $(DEMO)/dfs --out $(DEMO)/comparison.png
 
 test: $(INSTALLED)  ## Run the test suite but for the slow tests, a process of one thread on each core.
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -n auto --dist worksteal -m "not slow"
 
-slow: $(INSTALLED)  ## Run the slow tests: every cell of every published table, other processes, Ray, exports.
+slow: $(INSTALLED)  ## Run the slow tests one by one, since many start processes: backbones, published tables, Ray, crashes.
 	$(PYTEST) -m slow
 
 check: $(INSTALLED)  ## Linter, formatter and type checker, as CI runs them.

@@ -23,6 +23,7 @@ def uninterrupted(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_with_its_code_and_resume_finishes(tmp_path, uninterrupted, signum):
     words = [*WORDS, "--out", str(tmp_path / "run"), "--resume"]

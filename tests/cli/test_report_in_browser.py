@@ -121,6 +121,7 @@ def test_a_script_that_slips_in_does_not_run(shown, report_of_two, tmp_path):
     assert any("Content Security Policy" in line for line in page.trouble)
 
 
+@pytest.mark.slow
 def test_it_prints(shown, report_of_two, tmp_path):
     page = shown(report_of_two, scheme="dark")
     page.emulate_media(media="print")

@@ -56,6 +56,7 @@ def test_a_comparison_of_another_origin_is_not_replaced(tmp_path, capfd):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["comparison.txt"]
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_named_at_the_end_and_the_others_are_compared(swept, result_of):
     folder, process = swept
     assert process.returncode == 2
@@ -72,6 +73,7 @@ def test_a_run_that_fails_is_named_at_the_end_and_the_others_are_compared(swept,
     assert lines[0].startswith("3 runs, 0 finished; 2 at a time")
 
 
+@pytest.mark.slow
 def test_the_report_is_what_compare_says_of_the_same_runs(swept, offramp):
     out = swept[0] / "out"
     runs = [out / name / "seed-0" for name in ("joint", "dfs-own_to_shared=1")]
@@ -83,6 +85,7 @@ def test_the_report_is_what_compare_says_of_the_same_runs(swept, offramp):
     assert (out / "comparison.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_finished_runs_are_not_run_again(swept, offramp):
     folder, _ = swept
     before = stamps(folder / "out" / "joint") | stamps(folder / "out" / "dfs-own_to_shared=1")
@@ -95,6 +98,7 @@ def test_finished_runs_are_not_run_again(swept, offramp):
     assert before == stamps(folder / "out" / "joint") | stamps(folder / "out" / "dfs-own_to_shared=1")
 
 
+@pytest.mark.slow
 def test_as_many_at_a_time_as_one_likes_give_the_same_weights(swept, offramp, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")  # of which the runs take no notice
     code, _, err = offramp("sweep", write(tmp_path, methods=["joint"]), "--jobs", "1")
@@ -106,6 +110,7 @@ def test_as_many_at_a_time_as_one_likes_give_the_same_weights(swept, offramp, tm
     assert [json.loads((run / "run.json").read_text())["threads"] for run in runs] == [1, 1]
 
 
+@pytest.mark.slow
 def test_the_threads_of_a_sweep_stay_as_they_were(swept, offramp, refused, tmp_path):
     assert json.loads((swept[0] / "out" / "sweep.json").read_text()) == {"threads": 1}
     line = refused("sweep", write(swept[0], methods=["joint"], threads=2))
@@ -124,6 +129,7 @@ def test_the_threads_of_a_sweep_stay_as_they_were(swept, offramp, refused, tmp_p
             settled_threads(tmp_path, 3)
 
 
+@pytest.mark.slow
 def test_a_learning_rate_is_picked_on_validation_images(swept, offramp, tmp_path):
     """Of two finished runs, one is made better on the validation images, the other on the test images."""
     original = swept[0] / "out" / "joint" / "seed-0"
@@ -217,6 +223,7 @@ def test_a_file_in_the_way_is_named(refused, tmp_path):
     assert (tmp_path / "out").read_text() == "precious"
 
 
+@pytest.mark.slow
 def test_a_folder_with_runs_of_another_recipe_is_refused(swept, refused):
     folder, _ = swept
     line = refused("sweep", write(folder, methods=["joint"], momentum=0.8))

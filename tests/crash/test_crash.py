@@ -15,6 +15,7 @@ def crash(*words):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "attack"), [("dfs", "SIGKILL"), ("streaming", "SIGTERM to all")])
 def test_one_kill_is_survived(method, attack):
     done = crash("--kills", "1", "--methods", method, "--attacks", attack)

@@ -49,6 +49,7 @@ def goes_on(folder) -> bool:
     return True
 
 
+@pytest.mark.slow
 @examples(50)
 @given(data=st.data(), name=st.sampled_from(["state.pt", "state.pt", "weights.safetensors", "SHA256SUMS"]))
 def test_bytes(good, folder, extended, data, name):
@@ -67,6 +68,7 @@ def stored(value) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.slow
 @examples(50)
 @given(data=st.data())
 def test_state(good, folder, data):

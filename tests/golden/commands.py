@@ -21,8 +21,8 @@ from typing import Any
 
 DATA = Path(__file__).parent / "data"
 METHODS = ("joint", "dfs", "ge", "kd", "cagrad", "dr-mgf")
-TRAIN = ["train", "--data", "digits", "--net", "vgg7:width=2", "--seed", "3", "--epochs", "2"]
-SETTINGS = ["train_limit=72", "test_limit=40", "batch_size=16", "lr=0.02", "augment=none"]
+TRAIN = ["train", "--data", "digits", "--net", "vgg7:width=4", "--seed", "5", "--epochs", "2"]
+SETTINGS = ["train_limit=72", "test_limit=40", "batch_size=16", "lr=0.005", "augment=none"]
 DIAGNOSE = ["--batches", "2", "--step", "0.01", "--what", "conflict", "filters", "importance", "convergence"]
 TIMES = ("seconds", "images_per_second")
 
@@ -85,7 +85,7 @@ def sweep(folder: Path) -> Any:
     file = folder / "sweep.yaml"
     settings = "\n".join(text.replace("=", ": ") for text in SETTINGS)
     file.write_text(
-        f"data: digits\nnet: vgg7:width=2\nout: {folder / 'sweep'}\nseeds: [3]\nmethods: [joint]\n"
+        f"data: digits\nnet: vgg7:width=4\nout: {folder / 'sweep'}\nseeds: [5]\nmethods: [joint]\n"
         f"epochs: 2\n{settings}\n",
         encoding="utf-8",
     )

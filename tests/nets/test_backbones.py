@@ -77,6 +77,7 @@ def assert_routed(net: MultiExitNet, x: torch.Tensor | dict[str, torch.Tensor]) 
             assert abs(answer.confidence[n] - sure[k, n]) < 1e-3, n
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", BACKBONES)
 def test_a_backbone_gets_exits_and_stays_what_it_is(entry):
     backbone, x, how = prepared(entry.build), entry.inputs(2), entry.how()

@@ -71,6 +71,7 @@ def three_exits(images):
     return MultiExitNet(stages, heads, input_size=images.input_size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", EVERY)
 def test_it_learns_digits(digits, method):
     torch.manual_seed(0)

@@ -194,6 +194,7 @@ def test_how_used_up_memory_shows(error, ran_out):
     assert ran_out_of_memory(error) == ran_out
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 def test_a_process_that_the_system_gives_no_more_memory():
     """In earnest: 0.6 GB more of address space, and a step on 256 images that takes more than that."""

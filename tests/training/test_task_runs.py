@@ -90,6 +90,7 @@ def test_most_steps_lack_a_task():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["cagrad", "dr-mgf-nyu"])
 def test_a_stopped_run_of_segnet_mtan_on_rooms_goes_on_to_the_bit(method, tmp_path):
     recipe = Recipe.load("nyuv2").replace(epochs=2, batch_size=2, checkpoint_every=1)
