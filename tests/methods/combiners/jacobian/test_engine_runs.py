@@ -84,7 +84,7 @@ def test_half_precision_with_batch_norm_in_train_mode(name, dtype, scale):
         # one weighted pass in half precision rounds otherwise than the sum of single ones
         assert_close(found, wanted, 0.1 if lean else 1e-4)
         whole = [torch.cat([g.flatten() for g in d.values()]) for d in (found, expected(net, exact, shared))]
-        assert torch.cosine_similarity(*whole, dim=0) > 0.95  # bfloat16: 0.970 to 0.976 by processor
+        assert torch.cosine_similarity(*whole, dim=0) > 0.95  # bfloat16: about 0.97, by processor
 
 
 def test_rows_are_free_of_the_loss_scale():
