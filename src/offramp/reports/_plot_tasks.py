@@ -69,8 +69,11 @@ def _delta_m(axes: Any, groups: Sequence[Group]) -> None:
     points: list[tuple[float, float] | None] = [(0.0, 0.0)]
     for group in groups[1:]:
         losses = group.delta_m(groups[0])
-        found = paired_difference(losses, [0.0] * len(losses)) if losses else None
-        points.append(None if found is None else (found.mean, found.mean - (found.low or found.mean)))
+        if not losses:
+            points.append(None)
+            continue
+        found = paired_difference(losses, [0.0] * len(losses))
+        points.append((found.mean, 0.0 if found.low is None else found.mean - found.low))
     _draw(axes, groups, points)
     axes.set_title("all tasks", loc="left", fontsize=11)
     axes.set_xlabel(f"delta-m %{ARROWS['lower']} to {wrapped(groups[0].label)}")
