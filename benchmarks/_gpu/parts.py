@@ -91,7 +91,7 @@ _MEASUREMENTS = {  # the most wanted first
 
 def parts(*, small: bool) -> list[Part]:
     """All parts in their order; small, as little of each as shows that it runs."""
-    patience = 3 if small else 1  # with a processor, of whose cores others may have most
+    patience = 3 if small else 1  # on a CPU, where fp16 may be slow and cores may be shared
     checks = [
         Part(name, ("gpu_check.py", name, *(["--small"] if small else [])), patience * seconds, check=True)
         for name, seconds in _CHECKS.items()

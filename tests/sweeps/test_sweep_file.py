@@ -178,6 +178,7 @@ def test_a_label_of_any_length_is_a_folder(sweep_file, tmp_path):
         ({"methods": "['dfs:beta=0.5, lr=1']"}, "write it as {method: dfs, beta: 0.5, lr: 1}"),
         ({"jobs": 2}, "jobs is not of the file; give it with the command: --jobs 2"),
         ({"methods": "[{method: dfs, ray: x}]"}, "dfs: ray is not of the file; give it with the command"),
+        ({"methods": "[jiont=1]"}, "no method 'jiont=1'"),
         ({"methods": "[dfs+joint]"}, "'joint' is what every method starts from"),
         ({"methods": "[{beta: 0.5}]"}, "a mapping with the key method"),
         (

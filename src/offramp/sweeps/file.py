@@ -50,6 +50,7 @@ KEYS = ("data", "net", "out", "seeds", "methods", "recipe", "threads", "cpus", "
 REQUIRED = KEYS[:5]
 SETTINGS = tuple(f.name for f in dataclasses.fields(Recipe) if f.name not in ("seed", "options"))
 FLAGS = {"jobs": "--jobs 2", "ray": "--ray"}  # of the command: where runs take place changes no weights
+WITH_OPTIONS = re.compile(r"[^\s:,=]+[\s:,]+[^=]+=")  # "dfs beta=0.5", "dfs:beta=0.5"
 OWN = ("method", "net", "init")  # what one of the methods may have beside settings and options
 # what decides the test images cannot be a method's own, nor can what is the sweep's
 FOR_ALL = ("test_limit", *(key for key in KEYS if key not in ("methods", *OWN)))
@@ -225,7 +226,7 @@ def _entry(value: Any, base: Recipe, net: str, init: str | None) -> Entry:
             f"methods: {shown(value)} must be a name, or a mapping with the key method, e.g. "
             "{method: dfs, beta: 0.9}"
         )
-    if isinstance(value, str) and "=" in value:
+    if isinstance(value, str) and WITH_OPTIONS.match(value):
         raise UserError(f"methods: {shown(value)} holds options; write it as {_as_mapping(value)}")
     base_method = method(item["method"])
     keys = {key: each for key, each in item.items() if not base_method.named(key)}
@@ -250,7 +251,7 @@ def _entry(value: Any, base: Recipe, net: str, init: str | None) -> Entry:
 
 
 def _as_mapping(text: str) -> str:
-    """``"dfs beta=0.5"``, or ``"dfs:beta=0.5"``, as a mapping."""
+    """A name with options behind it, such as ``"dfs beta=0.5"``, as a YAML mapping."""
     name, *options = re.split(r"[\s:,]+", text.strip())
     return "{" + ", ".join([f"method: {name}", *(each.replace("=", ": ", 1) for each in options)]) + "}"
 

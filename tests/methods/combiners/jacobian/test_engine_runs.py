@@ -83,8 +83,13 @@ def test_half_precision_with_batch_norm_in_train_mode(name, dtype, scale):
         wanted = {n: scale * g for n, g in expected(net, rows, shared).items()}
         # one weighted pass in half precision rounds otherwise than the sum of single ones
         assert_close(found, wanted, 0.1 if lean else 1e-4)
-        whole = [torch.cat([g.flatten() for g in d.values()]) for d in (found, expected(net, exact, shared))]
-        assert torch.cosine_similarity(*whole, dim=0) > 0.95  # bfloat16: about 0.97, by processor
+        ours, theirs, precise = (
+            torch.cat([g.flatten() for g in gradients.values()])
+            for gradients in (found, wanted, expected(net, exact, shared))
+        )
+        nearness = torch.cosine_similarity(theirs, precise, dim=0)  # what autocast leaves depends on the CPU
+        assert nearness > 0.9
+        assert torch.cosine_similarity(ours, precise, dim=0) > nearness - 0.01
 
 
 def test_rows_are_free_of_the_loss_scale():
