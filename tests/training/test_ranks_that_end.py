@@ -5,6 +5,7 @@ The test stands for torchrun: it holds the store, and sends SIGTERM to the other
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
@@ -150,6 +151,11 @@ def test_a_process_that_is_stopped_alone_is_named_too(tmp_path):
     assert said == ["offramp train: interrupted", "offramp train: process 0 of 2 has ended: interrupted"]
 
 
+@peers.named_if_one_ends
+def ends_with(error):
+    raise error
+
+
 @pytest.mark.parametrize(
     "first, then, told",
     [
@@ -167,16 +173,78 @@ def test_a_signal_that_follows_from_another_process_s_end_names_that_one(monkeyp
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(peers, "_rounds", itertools.repeat(0))
     monkeypatch.setenv("RANK", "0")
-    with pytest.raises(Interruption), peers.named_if_one_ends():
-        raise Interruption(first, "stopped at step 4")
+    with pytest.raises(Interruption):
+        ends_with(Interruption(first, "stopped at step 4"))
     monkeypatch.setenv("RANK", "1")
-    with pytest.raises(UserError if told else Interruption) as error, peers.named_if_one_ends():
-        raise Interruption(then, "stopped too")
+    with pytest.raises(UserError if told else Interruption) as error:
+        ends_with(Interruption(then, "stopped too"))
     assert str(error.value) == ("process 0 of 2 has ended: stopped at step 4" if told else "stopped too")
+
+
+def stop_once(signum, frame):
+    """As the command line's handler."""
+    signal.signal(signum, signal.SIG_IGN)
+    raise Interruption(signum, "stopped by SIGTERM")
+
+
+def acting(at: int, act):
+    """A trace function that acts at one of the lines that it sees."""
+    lines = itertools.count()
+
+    def trace(frame, event, arg):
+        if event == "line" and next(lines) == at:
+            act()
+        return trace
+
+    return trace
+
+
+@peers.named_if_one_ends
+def broken_connection(at: int):
+    """Its callers get a SIGTERM at one of their lines."""
+    act = acting(at, lambda: signal.raise_signal(signal.SIGTERM))
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename == peers.__file__:
+        frame.f_trace = act
+        frame = frame.f_back
+    sys.settrace(act)
+    raise RuntimeError("Connection closed by peer")
+
+
+def test_a_sigterm_at_any_line_before_it_is_held_hides_no_cause(monkeypatch):
+    """While an error is looked into that came of another process's end, torchrun stops this one too."""
+    store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    for name, value in (launched(store, 2) | {"RANK": "1"}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(peers, "_rounds", itertools.repeat(0))
+    dist.PrefixStore("offramp/0/0", store).set("failed", "process 0 of 2 has ended: its own error")
+    held, hold = [], peers._sigterm_held
+
+    @contextlib.contextmanager
+    def noted():
+        with hold() as awaited:
+            held.append(True)
+            yield awaited
+
+    monkeypatch.setattr(peers, "_sigterm_held", noted)
+    handler, tracer = signal.getsignal(signal.SIGTERM), sys.gettrace()
+    try:
+        for at in itertools.count():  # noqa: B007
+            signal.signal(signal.SIGTERM, stop_once)
+            with pytest.raises(UserError) as error:
+                broken_connection(at)
+            sys.settrace(tracer)
+            assert str(error.value) == "process 0 of 2 has ended: its own error"
+            if held:
+                break
+    finally:
+        sys.settrace(tracer)
+        signal.signal(signal.SIGTERM, handler)
+    assert at > 10  # lines
 
 
 def test_one_process_has_no_others(monkeypatch):
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
-    with pytest.raises(KeyError), peers.named_if_one_ends():
-        peers.wait_for_all()
-        raise KeyError
+    peers.named_if_one_ends(peers.wait_for_all)()
+    with pytest.raises(KeyError):
+        ends_with(KeyError())

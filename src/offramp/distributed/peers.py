@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import signal
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch.distributed as dist
 
@@ -21,6 +22,8 @@ from offramp.signals import STOP_SIGNALS
 
 __all__ = ["named_if_one_ends", "wait_for_all"]
 
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 distributed: Any = dist  # whose stores are not in its stubs
 PATIENCE = 5.0  # seconds in which it shows that a process has died
 UNTIL_SIGTERM = 2.0  # seconds in which torchrun notices it too
@@ -32,33 +35,47 @@ _rounds = itertools.count()
 _board: _Board | None = None
 
 
-@contextlib.contextmanager
-def named_if_one_ends() -> Iterator[None]:
-    """What breaks in this process because another one has ended is one line that names that one and why.
+def named_if_one_ends(function: Callable[Given, Result]) -> Callable[Given, Result]:
+    """Decorate a function so that what breaks in it because another process ended names that one and why.
 
     Under ``torchrun`` each process notes in its store, which outlives them, why it ends; one that was killed
-    notes nothing and is missing.
-
-    Raises:
-        UserError: Another process ended first.
+    notes nothing and is missing. The decorated function raises a UserError if another process ended first.
     """
-    global _board
-    if _board is not None or (board := _joined()) is None:
-        yield
-        return
-    _board = board
+
+    @functools.wraps(function)
+    def explained(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+        global _board
+        if _board is not None or (board := _joined()) is None:
+            return function(*args, **kwargs)
+        _board = board
+        try:
+            return _with_errors_explained(board, lambda: function(*args, **kwargs))
+        except KeyboardInterrupt as stop:  # all processes often get the signal, and each says so
+            name = signal.Signals(getattr(stop, "signum", signal.SIGINT)).name
+            cause = board.cause(0, stops=() if name in FIRST else FIRST)
+            board.leave(**{name: str(stop) or "interrupted"})
+            if cause is None:
+                raise
+            raise UserError(cause) from stop
+        finally:
+            _board = None
+
+    return explained
+
+
+def _with_errors_explained(board: _Board, call: Callable[[], Result]) -> Result:
+    """Call; what breaks because another process has ended is a UserError that names that one.
+
+    A SIGTERM can come before it is held, and is what is raised then. Hence no context manager: an exception
+    in the code that hands an error on to one would not reach it.
+    """
     try:
-        yield
+        result = call()
     except UserError as error:
         board.leave(failed=str(error))
         raise
-    except KeyboardInterrupt as stop:  # all processes often get the signal, and each says so
-        name = signal.Signals(getattr(stop, "signum", signal.SIGINT)).name
-        cause = board.cause(0, stops=() if name in FIRST else FIRST)
-        board.leave(**{name: str(stop) or "interrupted"})
-        if cause is None:
-            raise
-        raise UserError(cause) from stop
+    except KeyboardInterrupt:
+        raise
     except BaseException as error:
         with _sigterm_held() as awaited:
             cause = board.cause(PATIENCE if _of_a_connection(error) else 0, stops=STOPS)
@@ -68,10 +85,8 @@ def named_if_one_ends() -> Iterator[None]:
         if cause is None:
             raise
         raise UserError(cause) from error
-    else:
-        board.leave()
-    finally:
-        _board = None
+    board.leave()
+    return result
 
 
 def wait_for_all() -> None:

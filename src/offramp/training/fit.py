@@ -47,7 +47,7 @@ DATA_TOO_LARGE = (
 )
 
 
-@named_if_one_ends()
+@named_if_one_ends
 @threads_given_back()
 def fit(
     net: Net,
