@@ -229,7 +229,7 @@ def test_a_sigterm_at_any_line_before_it_is_held_hides_no_cause(monkeypatch):
     monkeypatch.setattr(peers, "_sigterm_held", noted)
     handler, tracer = signal.getsignal(signal.SIGTERM), sys.gettrace()
     try:
-        for at in itertools.count():  # noqa: B007
+        for at in itertools.count():
             signal.signal(signal.SIGTERM, stop_once)
             with pytest.raises(UserError) as error:
                 broken_connection(at)
