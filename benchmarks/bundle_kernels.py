@@ -28,7 +28,7 @@ from offramp.exits import PathCosts, Policy
 KINDS = {
     "convolutions": ("Conv", "FusedConv"),
     "layout": ("ReorderInput", "ReorderOutput"),
-    "rows": ("Compress",),
+    "rows": ("NonZero", "Gather"),
     "pools": ("MaxPool", "GlobalAveragePool", "AveragePool"),
 }
 
@@ -52,8 +52,9 @@ def kernels(path: Path, levels: np.ndarray, threads: int, runs: int) -> tuple[di
         if operator != "If":  # whose time is that of what runs within it
             kind = next((kind for kind, names in KINDS.items() if operator in names), "rest")
             taken[kind] += event["dur"] / runs
-        if operator == "Compress":
-            moved += max(math.prod(*each.values()) for each in event["args"]["input_type_shape"])
+        if operator == "Gather":
+            shape = next(iter(event["args"]["input_type_shape"][0].values()))
+            moved += math.prod(shape) if len(shape) == 4 else 0
     return taken, moved // runs
 
 

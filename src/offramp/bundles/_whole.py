@@ -127,15 +127,16 @@ class _WholeGraph:
             As of :meth:`add`.
         """
         step = self.net.steps[len(said) - 1]
-        stays = graph.node("Not", batch.left)
-        staying = graph.node("Compress", batch.samples, stays, axis=0)
-        some_stay = graph.node("Cast", graph.node("Size", staying), to=TensorProto.BOOL)
+        # ONNX Runtime gathers rows on all of its threads, and compresses on one.
+        stay = graph.node("NonZero", graph.node("Not", batch.left))
+        rows = graph.node("Squeeze", stay, graph.constant(np.array([0])))
+        some_stay = graph.node("Cast", graph.node("Size", rows), to=TensorProto.BOOL)
         on, over = graph.branch(f"after exit {step.exit}"), graph.branch(f"ended at exit {step.exit}")
         kept = [
-            on.node("Compress", name, stays, axis=0) if value.batched else name
+            on.node("Gather", name, rows, axis=0) if value.batched else name
             for name, value in zip(batch.values, step.carries, strict=True)
         ]
-        batch = _Batch(staying, kept)
+        batch = _Batch(on.node("Gather", batch.samples, rows, axis=0), kept)
         for branch, answers in ((on, self.add(on, batch, said)), (over, self._answers(over, said))):
             self.declare(branch, answers, [f"graph/{branch.name}/{number}" for number in range(3)])
         return graph.either(some_stay, on, over)
