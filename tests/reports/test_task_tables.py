@@ -9,6 +9,7 @@ from plain_records import plain_record
 
 from offramp.errors import UserError
 from offramp.reports import compare, plot, result_table
+from offramp.runs._task_table import task_table
 from offramp.runs.output import Output
 from offramp.runs.result import LastEpochs, Result
 from offramp.tasks.evaluation import Metrics
@@ -31,7 +32,9 @@ def better(metric):
 
 @pytest.fixture
 def make(tmp_path):
-    def make(name, *, method="joint", seed=0, gain=0.0, only=None, net="mtan", epochs=2, last=None):
+    def make(
+        name, *, method="joint", seed=0, gain=0.0, only=None, net="mtan", epochs=2, last=None, mean_of=(1, 2)
+    ):
         """A run whose every metric is better than the published row's by a share."""
         outputs = {}
         for task, metrics in NYU.items():
@@ -46,7 +49,7 @@ def make(tmp_path):
         record = plain_record({"net": net, **task}, "rooms", method=method, seed=seed, recipe=recipe)
         (folder / "run.json").write_text(json.dumps(record))
         averaged = {t: {m: v * (last or 0) for m, v in o.metrics.items()} for t, o in outputs.items()}
-        means = None if last is None else LastEpochs((1, 2), Metrics(averaged))
+        means = None if last is None else LastEpochs(mean_of, Metrics(averaged))
         result = Result(net, method, "rooms", seed, outputs, last_epochs=means)
         (folder / "result.json").write_text(json.dumps(result.to_json()))
         rows = [f"{epoch},{epoch},{3.0}" for epoch in range(1, epochs + 1)]
@@ -82,6 +85,13 @@ def test_a_published_table_stands_under_the_metrics_of_its_tasks(make):
     assert document["rows"][-1]["outputs"]["normals"]["within_30"] == 70.04
     assert document["rows"][-1]["delta_m"] == -8.39
     json.dumps(comparison.to_dict(), allow_nan=False)
+
+
+def test_a_mean_of_one_epoch_is_told_in_the_singular(make):
+    comparison = compare([make("a", last=1.0, mean_of=(2,))])
+    assert "task, mean of the last epoch, mean" in comparison.table()
+    header = task_table(comparison.result).splitlines()[0]
+    assert header.split("  ")[-3:] == ["last epoch", "params", "FLOPs"]
 
 
 def test_the_mean_of_the_last_epochs_stands_before_the_final_one(make):

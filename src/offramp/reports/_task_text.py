@@ -56,7 +56,7 @@ def _views(groups: Sequence[Group]) -> dict[str, Sequence[Group]]:
     known = [group for group in last if group is not None]
     if len(known) < len(groups):
         return {"": groups}
-    return {f"mean of the last {known[0].epochs_in_mean} epochs": known, "final epoch": groups}
+    return {known[0].of_epochs: known, "final epoch": groups}
 
 
 def _scores(groups: Sequence[Group], columns: Sequence[Column], published: PublishedTasks | None) -> str:

@@ -60,7 +60,10 @@ def comparison_text(
         parts = [*task_parts(title, groups, shown, metrics)]
     else:
         parts = [*_exit_parts(title, groups, published if isinstance(published, PublishedRows) else None)]
-    parts.append("cost of the training; seconds of runs side by side on one machine say little about speed")
+    parts.append(
+        "cost of the training; seconds of runs side by side on one machine say little about speed\n"
+        "K is the number of outputs, F a forward and B a backward pass of joint training"
+    )
     parts.append(_costs(groups))
     notes = [*notes, *(published.notes if published else ())]
     if notes:

@@ -92,6 +92,12 @@ class Group:
         last = self.runs[0].result.last_epochs
         return 0 if last is None else len(last.epochs)
 
+    @property
+    def of_epochs(self) -> str:
+        """What the mean is of, in words."""
+        count = self.epochs_in_mean
+        return "mean of the last epoch" if count == 1 else f"mean of the last {count} epochs"
+
     def spread_of(self, column: Column) -> Spread:
         """A metric of an output over the seeds."""
         return spread([run.result.outputs[column.output].metrics[column.metric] for run in self.runs])

@@ -27,7 +27,8 @@ def task_table(result: Result) -> str:
         if any(found.values()):
             sources[words] = found
     if (last := result.last_epochs) is not None:
-        sources[f"mean of last {len(last.epochs)}"] = last.metrics.outputs
+        count_of = len(last.epochs)
+        sources["last epoch" if count_of == 1 else f"mean of last {count_of}"] = last.metrics.outputs
     if result.averaged:
         sources["averaged"] = result.averaged.outputs
     rows = []

@@ -159,6 +159,21 @@ def test_a_run_in_training_has_curves_and_no_result(unfinished, make_run, read):
     assert "no epoch is logged yet" in read(report_of_training(run)).text
 
 
+def test_an_unfinished_run_of_another_net_with_the_same_tasks_stands_beside_others(unfinished, read):
+    log = "epoch,seconds,train_loss_{},train_loss_{},val_top1_kind\n1,1,2.5,2.25,10".format
+    one = unfinished("one", [log("kind", "box")], net={"net": "resnet18", "num_classes": 3})
+    other = unfinished("other", [log("kind", "box")])
+    page = read(report([one, other], quick=True))
+    assert [row[0] for row in page.tables[0][1:]] == ["joint on resnet18", "joint on vgg7:width=16"]
+    assert "joint on vgg7:width=16 seed 0, epoch 1 of 2" in page.text
+    third = unfinished("third", [log("kind", "age")])
+    with pytest.raises(UserError, match=r"list of tasks differs \(kind, box and kind, age\); give"):
+        report([one, third], quick=True)
+    exits = [unfinished(name, [log(1, 2)], net={"net": name}) for name in ("vgg7", "resnet18")]
+    with pytest.raises(UserError, match=r"the net differs \(vgg7 and resnet18\)"):
+        report(exits, quick=True)
+
+
 def test_sixty_methods_are_told_apart_by_colour_and_dashes(make_run, read):
     folders = [
         make_run(f"run-{k}", method="joint" if k == 0 else "dfs", options={"beta": k / 60} if k else {})

@@ -10,13 +10,13 @@ from typing import Any
 
 from offramp.reports.html._charts import exit_colour, keys_of, lines
 from offramp.reports.html._parts import Chart, Key, Legend, Note, Section
-from offramp.reports.html._runs import Runs
+from offramp.reports.html._runs import LOSS, Runs
 from offramp.reports.paired import Spread, spread
 from offramp.tasks.outputs import exit_name, heading
 
 __all__ = ["curves_section"]
 
-LOSS, METRIC = "train_loss_", "val_"
+METRIC = "val_"
 Rows = Sequence[Mapping[str, float]]
 
 

@@ -14,8 +14,12 @@ from offramp.paths import user_path
 from offramp.reports.comparison import Comparison, compare
 from offramp.runs.epochs import read_epochs
 from offramp.runs.record import read_record
+from offramp.tasks.outputs import column
 
-__all__ = ["Runs", "Unfinished", "read_runs"]
+__all__ = ["LOSS", "Runs", "Unfinished", "read_runs"]
+
+
+LOSS = "train_loss_"  # before an output's name, in the columns of a log
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,13 @@ class Unfinished:
         folder: The run folder.
         record: The content of ``run.json``.
         epochs: The rows of ``metrics.csv``, one for each epoch that is done.
+        several_nets: Whether the page has runs of other nets, so that the method alone does not name it.
     """
 
     folder: Path
     record: Mapping[str, Any]
     epochs: tuple[Mapping[str, float], ...]
+    several_nets: bool = False
 
     @property
     def net(self) -> str:
@@ -38,17 +44,28 @@ class Unfinished:
         return word(self.record["net"])
 
     @property
+    def method(self) -> str:
+        """The method, and its net where the page has several."""
+        return f"{self.record['method']} on {self.net}" if self.several_nets else self.record["method"]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The outputs as its log has them: numbers of exits, or names of tasks; none before an epoch."""
+        columns = self.epochs[-1] if self.epochs else {}
+        return tuple(name.removeprefix(LOSS) for name in columns if name.startswith(LOSS))
+
+    @property
     def label(self) -> str:
         """The method, its seed, and how far it is."""
         return (
-            f"{self.record['method']} seed {self.record['seed']}, "
+            f"{self.method} seed {self.record['seed']}, "
             f"epoch {len(self.epochs)} of {self.record['recipe']['epochs']}"
         )
 
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs of a page, of one net on one data set.
+    """The runs of a page, of one net on one data set, or of nets with the same tasks.
 
     Attributes:
         comparison: Of the finished ones; None without any.
@@ -63,9 +80,7 @@ class Runs:
     @property
     def title(self) -> str:
         """The nets and the data."""
-        if self.comparison is not None:
-            return self.comparison.title
-        nets = dict.fromkeys(run.net for run in self.unfinished)
+        nets = dict.fromkeys(word(record["net"]) for record in self.records)
         return f"{', '.join(nets)} on {self.records[0]['data']['name']}"
 
 
@@ -83,18 +98,26 @@ def read_runs(folders: Sequence[str | Path]) -> Runs:
     finished = [folder for folder in given if (folder / "result.json").exists()]
     rest = [folder for folder in given if folder not in finished]
     _check_each_once(rest)
-    unfinished = [Unfinished(folder, records[folder], read_epochs(folder)) for folder in rest]
+    several = len({word(record["net"]) for record in records.values()}) > 1
+    unfinished = [Unfinished(folder, records[folder], read_epochs(folder), several) for folder in rest]
     comparison = compare(finished) if finished else None
-    first = records[(finished or given)[0]]
+    if comparison is not None:
+        outputs = tuple(column(name) for name in comparison.result.outputs)
+    else:
+        outputs = next((run.outputs for run in unfinished if run.outputs), ())
+    of_tasks = any(not name.isdecimal() for name in outputs)
+    first = (finished or given)[0]
     for run in unfinished:
-        for aspect, own, other in (
-            ("net", word(first["net"]), run.net),
-            ("data", first["data"]["name"], run.record["data"]["name"]),
-        ):
+        pairs = {"data": (records[first]["data"]["name"], run.record["data"]["name"])}
+        if not of_tasks:  # outputs of the same tasks are shown together across nets
+            pairs["net"] = (word(records[first]["net"]), run.net)
+        elif run.outputs:
+            pairs["list of tasks"] = (", ".join(outputs), ", ".join(run.outputs))
+        for aspect, (own, other) in pairs.items():
             if own != other:
                 raise UserError(
-                    f"cannot show {run.folder} beside {(finished or given)[0]}: the {aspect} differs "
-                    f"({own} and {other}); give runs of one net on one data set"
+                    f"cannot show {run.folder} beside {first}: the {aspect} differs ({own} and {other}); "
+                    "give runs of one net on one data set, or of nets with the same tasks"
                 )
     ordered = [*finished, *rest]
     return Runs(comparison, tuple(unfinished), tuple(records[folder] for folder in ordered))

@@ -46,7 +46,7 @@ def _view(groups: Sequence[Group]) -> tuple[Sequence[Group], str]:
     known = [group for group in last if group is not None]
     if len(known) < len(groups):
         return groups, ""
-    return known, f"mean of the last {known[0].epochs_in_mean} epochs; "
+    return known, f"{known[0].of_epochs}; "
 
 
 def _means(groups: Sequence[Group], scores: Sequence[Score], of_epochs: str) -> Table:
@@ -99,8 +99,8 @@ def _training(groups: Sequence[Group]) -> Table:
             ]
         )
     shows = (
-        "F is a forward and B a backward pass of joint training; seconds of runs side by side on one machine "
-        "say little about speed."
+        "K is the number of outputs, F a forward and B a backward pass of joint training; seconds of runs "
+        "side by side on one machine say little about speed."
     )
     header = [
         "method",
@@ -121,7 +121,7 @@ def _unfinished(runs: Runs) -> Table:
         losses = [value for name, value in last.items() if name.startswith("train_loss_")]
         rows.append(
             [
-                str(run.record["method"]),
+                run.method,
                 str(run.folder),
                 str(run.record["seed"]),
                 f"{len(run.epochs)} of {run.record['recipe']['epochs']}",
