@@ -64,7 +64,8 @@ def test_all_but_routes(folders, tmp_path, monkeypatch):
         assert run["routes"] is None
     assert [len(one["epochs"]) for one in document["convergence"]] == [2, 2]
     assert document["convergence"][0]["val_top1_mean"]["std"][0] is not None
-    assert any("joint seed 1: conflict, filters, importance over 3" in line for line in heard)
+    again = document["runs"][1]["folder"]
+    assert any(f"{again}: conflict, filters, importance over 3" in line for line in heard)
     text = found.table()
     for words in (
         "Pearson's r",
@@ -185,6 +186,10 @@ def test_nothing_to_draw(folders, tmp_path):
 def test_separate_nets_share_nothing_but_can_be_followed(folders):
     with pytest.raises(UserError, match="share no parameter"):
         diagnose([folders / "sep"], Settings(("filters",), batches=1))
+    heard = []
+    with pytest.raises(UserError, match=r"sep: the outputs .* share no parameter.*leave this run out"):
+        diagnose([folders / "joint0", folders / "sep"], Settings(("filters",), batches=1), tell=heard.append)
+    assert heard == []  # nothing was measured in vain
     assert diagnose([folders / "sep"], Settings(("convergence",))).curves[0].label == "separate"
 
 

@@ -51,7 +51,7 @@ def measure(subject: Subject, settings: Settings, tell: Callable[[str], None]) -
         observers["importance"] = GradientNorms(settings.unit)
     if observers:
         topics = [topic for topic in settings.what if topic in observers]
-        tell(f"{subject.label}: {', '.join(topics)} over {settings.batches} training batches")
+        tell(f"{subject.folder}: {', '.join(topics)} over {settings.batches} training batches")
         _observe(subject, settings.batches, shared_owners(subject.net), observers.values())
 
     findings: dict[str, Any] = {}
@@ -65,10 +65,10 @@ def measure(subject: Subject, settings: Settings, tell: Callable[[str], None]) -
             name for name, p in subject.net.named_parameters() if name in plain and p.dim() > 1
         )
         if subject.gradients_differ:
-            tell(f"{subject.label}: filters again, by the gradients that its forks let through")
+            tell(f"{subject.folder}: filters again, by the gradients that its forks let through")
             findings["filters_as_trained"] = _filters_as_trained(subject, settings, plain)
     if "importance" in observers:
-        tell(f"{subject.label}: pruning by gradient norms")
+        tell(f"{subject.folder}: pruning by gradient norms")
         norms = observers["importance"]
         nulls = [norms.by_chance(seed) for seed in range(NULLS)]
         for key, same_owners in (("pruning", False), ("pruning_same_owners", True)):
@@ -79,7 +79,7 @@ def measure(subject: Subject, settings: Settings, tell: Callable[[str], None]) -
                 [null.importance(same_owners=same_owners) for null in nulls],
             )
     if has_routes:
-        tell(f"{subject.label}: routes")
+        tell(f"{subject.folder}: routes")
         findings["routes"] = _routes(subject, settings, tell)
     outputs = tuple(subject.net.outputs)
     return Findings(subject.label, subject.method, subject.folder, outputs, **findings)
@@ -137,7 +137,7 @@ def _routes(subject: Subject, settings: Settings, tell: Callable[[str], None]) -
             raise UserError(f"{subject.routes_file} is of another net: it has no such {name}; train anew")
     shared = sum(len(route.owners) == outputs for route in routes.values())
     if not shared:
-        tell(f"{subject.label}: all {outputs} outputs together own no routed parameter, so no similarity")
+        tell(f"{subject.folder}: all {outputs} outputs together own no routed parameter, so no similarity")
     drawn = list(routes)[:2][-1]  # the first of them mostly reads the image
     return RouteFindings(
         pruning=_pruning(subject, settings, route_importance(routes)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from offramp.analysis._measure import measure
 from offramp.analysis._subject import subject_of
 from offramp.analysis._tables import tables
 from offramp.analysis.convergence import Curves, curves
+from offramp.analysis.filters import shared_owners
 from offramp.analysis.pictures.filters import FilterLine
 from offramp.analysis.settings import Settings
 from offramp.checks import described, of_kind, path_of
@@ -24,7 +25,7 @@ from offramp.nets.net import check_net
 from offramp.out_of_memory import out_of_memory_told
 from offramp.output_paths import checked_path
 from offramp.plain_json import plain_json
-from offramp.reports import compare
+from offramp.reports import RunRecord, compare
 from offramp.runs.run import Run
 from offramp.tasks.outputs import noun_of
 
@@ -73,6 +74,8 @@ def diagnose(
         )
     measured: list[Findings] = []
     if set(settings.what) != {"convergence"}:
+        if len(groups) > 1 and {"conflict", "filters", "importance"} & set(settings.what):
+            _check_sharing([group.runs[0] for group in groups], opened, net)  # before any is measured
         sets: dict[tuple[Any, ...], Any] = {}
         for group in groups:
             for run in group.runs:
@@ -209,6 +212,20 @@ class Diagnosis:
                 FilterLine(f"{name}, plain gradients" if trained else name, number, bool(trained), plain)
             )
         return lines
+
+
+def _check_sharing(runs: Sequence[RunRecord], opened: Mapping[Path, Run], net: Net | None) -> None:
+    """Check that the outputs of each run share weights.
+
+    Raises:
+        UserError: Those of a run do not, as of ``separate``.
+    """
+    for run in runs:
+        trained = opened.get(run.folder) or Run.open(run.folder, copy.deepcopy(net))
+        try:
+            shared_owners(trained.net)
+        except UserError as error:
+            raise UserError(f"{run.folder}: {error}, and leave this run out") from None
 
 
 def _folder(run: str | Path | Run) -> Path:
