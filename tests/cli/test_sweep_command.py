@@ -70,6 +70,7 @@ def test_a_run_that_fails_is_named_at_the_end_and_the_others_are_compared(swept,
     assert any("dfs-lr=1e+30/seed-0" in note for note in document["notes"])
     lines = process.stderr.splitlines()
     assert lines[-1].startswith("offramp sweep: 1 of 3 runs failed: dfs-lr=1e+30/seed-0")
+    assert lines[-1].endswith("; the same command would end there again")
     assert lines[0].startswith("3 runs, 0 finished; 2 at a time")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from offramp import UserError
+from offramp.runs.files import ANEW
 from offramp.sweeps._jobs import Job, JobResult, run_jobs
 from offramp.sweeps.sweep import Failure, SweepResult
 
@@ -152,3 +153,11 @@ def test_failures_are_the_users_unless_one_is_ours(tmp_path):
     error = SweepResult((), (users, ours)).error
     assert not isinstance(error, UserError)
     assert str(error).startswith("2 of 2 runs failed: a, b; a: why")
+    assert str(error).endswith("; the same command tries again what failed")
+
+
+def test_what_the_same_settings_would_repeat_is_not_to_be_tried_again(tmp_path):
+    full = Failure("full", "the disk is full", tmp_path / "log", users=True)
+    bad = Failure("bad", f"the loss is not finite: {ANEW} with a lower lr", tmp_path / "log", users=True)
+    assert str(SweepResult((), (bad,)).error).endswith("; the same command would end there again")
+    assert str(SweepResult((), (bad, full)).error).endswith("; the same command tries again what failed")

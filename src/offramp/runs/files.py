@@ -21,6 +21,7 @@ from offramp.runs._checksums import SHA256SUMS, as_text, checksum, parsed
 from offramp.say import say
 
 __all__ = [
+    "ANEW",
     "RESTORE",
     "SHA256SUMS",
     "check_files",
@@ -35,7 +36,8 @@ __all__ = [
     "write_folder",
 ]
 
-RESTORE = "restore it from a copy, or train anew into another folder"
+ANEW = "train anew into another folder"
+RESTORE = f"restore it from a copy, or {ANEW}"
 RESUME = "resume the run: what was saved before is intact"
 
 

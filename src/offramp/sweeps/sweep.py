@@ -12,7 +12,7 @@ from pathlib import Path
 from offramp.checks import count_of, of_kind
 from offramp.cores import cores
 from offramp.errors import UserError
-from offramp.runs.files import disk_errors
+from offramp.runs.files import ANEW, disk_errors
 from offramp.runs.lock import Lock
 from offramp.say import say
 from offramp.sweeps._jobs import JobResult, run_jobs
@@ -64,7 +64,9 @@ class SweepResult:
         failure, runs = self.failures[0], len(self.failures) + len(self.finished)
         names = ", ".join(failed.name for failed in self.failures)
         text = f"{len(self.failures)} of {runs} runs failed: {names}; {failure.name}: {failure.reason}"
-        text += f" (log: {failure.log}); the same command tries again what failed"
+        repeated = all(ANEW in failed.reason for failed in self.failures)  # the same settings end there again
+        again = "would end there again" if repeated else "tries again what failed"
+        text += f" (log: {failure.log}); the same command {again}"
         return UserError(text) if all(failed.users for failed in self.failures) else RuntimeError(text)
 
 

@@ -19,6 +19,7 @@ from offramp.nets import Net
 from offramp.out_of_memory import out_of_memory_told
 from offramp.runs import checkpoint
 from offramp.runs.evaluation import Evaluation
+from offramp.runs.files import ANEW
 from offramp.runs.folder import RunFolder
 from offramp.runs.record import check_checkpoint, record_json
 from offramp.runs.weights import not_finite
@@ -291,11 +292,11 @@ class Trainer:
         if trouble := first_text(trouble, self.fabric.device):
             fp32 = "" if self.recipe.precision == "fp32" else ", or in fp32"
             phase = self.loop.phases[min(self.state.phase, len(self.loop.phases) - 1)]
-            folder = " into another folder" if self.folder.path else ""  # to resume would repeat it
+            anew = ANEW if self.folder.path else "train anew"  # to resume would repeat it
             good = self.folder.last_checkpoint
             kept = f"; the last good checkpoint, {good}, stands" if good else ""
             lr = self.plan.lr(self.state)
-            raise UserError(f"{trouble} (lr {lr:.3g}): train anew{folder} with {phase.remedy}{fp32}{kept}")
+            raise UserError(f"{trouble} (lr {lr:.3g}): {anew} with {phase.remedy}{fp32}{kept}")
 
     def _look(self) -> None:
         """Stop if a loss went bad, or in good order if a signal came to any process."""
