@@ -71,6 +71,7 @@ def test_images_of_other_channels(says_its_size, reads, has, tmp_path):
     data = open_data((images, torch.arange(40) % 3))
     net.input_size = (reads, 8, 8) if says_its_size else (has, 8, 8)
     line = refused(net, data, "joint", RECIPE, words=[f"`image_channels={reads}`", f"a net that reads {has}"])
+    assert ("images of 1 channel, those" in line) == (reads == 1)
     assert "size=" not in line
 
 

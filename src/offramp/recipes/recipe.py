@@ -74,7 +74,8 @@ class Recipe:
             None serves them as they are.
         val_split: Use the validation split that the set brings, and hold none out; see
             :func:`offramp.data.open_data`.
-        image_channels: How many an image file has: 1 (gray), 3 or 4; None: as many as the net reads.
+        image_channels: How many an image file has: 1 (gray), 3 or 4; None: as many as the net reads, and 3
+            where the data are opened first, as on the command line.
         image: Column of the images; None: the usual one.
         label: Column of the labels; None: the usual one.
         tasks: Several targets for each sample: the name of each with its column, ``{"class": "label", "box":

@@ -144,7 +144,8 @@ def _takes(net: Net, size: tuple[int, ...]) -> bool:
 
 def _about_channels(data: OpenedData[Any], reads: int) -> str:
     has = data.input_size[0]
+    channels = "1 channel" if reads == 1 else f"{reads} channels"
     return (
-        f"the net reads images of {reads} channels, those of {data.name} have {has}; have them read with "
+        f"the net reads images of {channels}, those of {data.name} have {has}; have them read with "
         f"{reads} by `image_channels={reads}`, or take a net that reads {has}"
     )
