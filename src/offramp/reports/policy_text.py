@@ -76,8 +76,16 @@ def result_text(result: PolicyResult) -> str:
     ]
     rows.append(["all", "100.0", f"{result.top1:.2f}"])
     table = aligned(["exit", "leave there %", "top-1 %"], rows)
-    executed = f"{count(result.flops)} FLOPs a sample as the router executes them ({result.convention})"
-    return f"{table}\n\n{executed}; the static network: {count(result.static_flops)}"
+    return f"{table}\n\n{_operations(result)}"
+
+
+def _operations(result: PolicyResult) -> str:
+    if result.static_flops is None:
+        return "FLOPs are not told: some of the net's operations are unknown"
+    static = f"the static network: {count(result.static_flops)}"
+    if result.flops is None:
+        return f"FLOPs differ with the size of a sample, and are not counted; {static} for the net's example"
+    return f"{count(result.flops)} FLOPs a sample as the router executes them ({result.convention}); {static}"
 
 
 def _shown(threshold: float) -> str:
