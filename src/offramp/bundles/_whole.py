@@ -129,7 +129,7 @@ class _WholeGraph:
         step = self.net.steps[len(said) - 1]
         # ONNX Runtime gathers rows on all of its threads, and compresses on one.
         stay = graph.node("NonZero", graph.node("Not", batch.left))
-        rows = graph.node("Squeeze", stay, graph.constant(np.array([0])))
+        rows = graph.node("Squeeze", stay, graph.constant(np.zeros(1, np.int64)))
         some_stay = graph.node("Cast", graph.node("Size", rows), to=TensorProto.BOOL)
         on, over = graph.branch(f"after exit {step.exit}"), graph.branch(f"ended at exit {step.exit}")
         kept = [

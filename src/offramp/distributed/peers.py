@@ -64,7 +64,7 @@ def named_if_one_ends(function: Callable[Given, Result]) -> Callable[Given, Resu
 
 
 def _with_errors_explained(board: _Board, call: Callable[[], Result]) -> Result:
-    """Call; what breaks because another process has ended is a UserError that names that one.
+    """Call a function; an error in it that comes of another process's end is a UserError that names that one.
 
     A SIGTERM can come before it is held, and is what is raised then. Hence no context manager: an exception
     in the code that hands an error on to one would not reach it.

@@ -94,7 +94,7 @@ class Group:
 
     @property
     def of_epochs(self) -> str:
-        """What the mean is of, in words."""
+        """The words for a mean over the last epochs, as captions have them."""
         count = self.epochs_in_mean
         return "mean of the last epoch" if count == 1 else f"mean of the last {count} epochs"
 

@@ -18,7 +18,6 @@ from offramp.tasks.outputs import column
 
 __all__ = ["LOSS", "Runs", "Unfinished", "read_runs"]
 
-
 LOSS = "train_loss_"  # before an output's name, in the columns of a log
 
 

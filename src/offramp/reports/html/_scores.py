@@ -10,7 +10,7 @@ from offramp.reports.groups import Group, costs_once
 from offramp.reports.html._charts import keys_of
 from offramp.reports.html._differences import difference_parts
 from offramp.reports.html._parts import Cell, Note, Section, Table, named, with_aside
-from offramp.reports.html._runs import Runs
+from offramp.reports.html._runs import LOSS, Runs
 from offramp.reports.html._score import Score, scores_of
 from offramp.reports.paired import Spread
 from offramp.tasks.outputs import heading, noun_of
@@ -118,7 +118,7 @@ def _unfinished(runs: Runs) -> Table:
     rows = []
     for run in runs.unfinished:
         last = run.epochs[-1] if run.epochs else {}
-        losses = [value for name, value in last.items() if name.startswith("train_loss_")]
+        losses = [value for name, value in last.items() if name.startswith(LOSS)]
         rows.append(
             [
                 run.method,
