@@ -133,6 +133,37 @@ def test_every_sample_gets_the_answer_of_the_first_exit_that_is_sure(confidence,
         assert len(set(answer.exit.tolist())) > 1
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        *(Policy(t, c, (), ENSEMBLE if c == "ensemble" else None) for c, t in THRESHOLDS.items()),
+        Policy(((0.9, 0.6, 0.5, 0.7, 0.8), 0.66, (0.5, 0.6, 0.7, 0.8, 0.9))),
+        Policy((None, 0.66, None), temperatures=(1.0, 2.0, 1.0, 3.0)),
+        Policy((None, None, None)),
+    ],
+)
+@pytest.mark.parametrize("heads", [(), (head(), Refining(), Refining(), head())])
+def test_a_single_sample_gets_the_answer_that_it_gets_in_a_batch(heads, policy, dtype):
+    router, x = Router(build(*heads).to(dtype), policy), images(33).to(dtype)
+    singles = [router(sample) for sample in x.split(1)]
+    for batch, alone in zip(router(x), map(torch.cat, zip(*singles, strict=True)), strict=True):
+        torch.testing.assert_close(alone, batch)  # dtypes too
+
+
+def test_a_single_sample_of_many_classes():
+    torch.manual_seed(0)
+    heads = [nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 300)) for _ in range(2)]
+    net, x = build(*heads), images(8)
+    with torch.no_grad():
+        middle = copy.deepcopy(net).eval()(x)[0].softmax(1).amax(1).median().item()
+    router = Router(net, Policy([middle]))
+    batch, singles = router(x), [router(sample) for sample in x.split(1)]
+    assert len(set(batch.exit.tolist())) == 2
+    for column, alone in zip(batch, map(torch.cat, zip(*singles, strict=True)), strict=True):
+        torch.testing.assert_close(alone, column)
+
+
 @pytest.mark.parametrize(
     "policy",
     [
@@ -299,6 +330,8 @@ def test_a_sample_of_nan_is_named(confidence):
     x[3, 0, 0, 0] = torch.nan
     with pytest.raises(UserError, match="the logits of sample 3 are not numbers"):
         Router(build(), Policy((2, 2, 2), confidence))(x)
+    with pytest.raises(UserError, match="the logits of sample 0 are not numbers"):
+        Router(build(), Policy((2, 2, 2), confidence))(x[3:4])
 
 
 def test_a_net_that_mixes_up_its_axes_is_refused():
@@ -350,23 +383,24 @@ def test_buckets():
 
 
 @pytest.mark.parametrize("allowed", [0, 1, 2, 3, 4, 5])
-def test_by_a_deadline_those_that_are_left_get_the_answer_of_the_exit_they_are_at(allowed, monkeypatch):
+@pytest.mark.parametrize("n", [1, 33])
+def test_by_a_deadline_those_that_are_left_get_the_answer_of_the_exit_they_are_at(n, allowed, monkeypatch):
     net, policy = build(), Policy((0.6, 0.45, 2))
     router, clock = Router(net, policy), [0.0]
     monkeypatch.setattr("offramp.exits.router._now", lambda: clock[0])
     for step in router._net.steps:  # every stage takes a second
         step.segment.register_forward_hook(lambda *_: clock.__setitem__(0, clock[0] + 1))
     for _ in range(40):  # the mean, with its margin of a fifth, needs some calls
-        router(images(33))
+        router(images(n))
         clock[0] = 0.0
-    answer = router.anytime(images(33), allowed + 0.5)
-    usual = by_hand(net, policy, images(33))
+    answer = router.anytime(images(n), allowed + 0.5)
+    usual = by_hand(net, policy, images(n))
     last = max(1, min(4, int(allowed + 0.5 - 0.2)))
     assert answer.exit.tolist() == [min(exit, last) for _, exit, _ in usual]
     with torch.no_grad():
-        logits = copy.deepcopy(net).eval()(images(33))
+        logits = copy.deepcopy(net).eval()(images(n))
     assert answer.prediction.tolist() == [
-        int(logits[exit - 1][n].argmax()) for n, exit in enumerate(answer.exit.tolist())
+        int(logits[exit - 1][row].argmax()) for row, exit in enumerate(answer.exit.tolist())
     ]
     assert clock[0] <= max(1, allowed + 0.5)
 

@@ -11,6 +11,7 @@ from offramp.exits.confidence import (
     MaxSoftmax,
     Patience,
     Reading,
+    SingleReading,
 )
 from offramp.exits.decisions import Decisions, decide
 from offramp.exits.exit_logits import ExitLogits
@@ -35,6 +36,7 @@ __all__ = [
     "Reading",
     "Router",
     "SampleAnswer",
+    "SingleReading",
     "StreamingRouter",
     "calibrate",
     "decide",

@@ -7,7 +7,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from offramp.exits.confidence import Reading
+from offramp.exits.confidence import Reading, SingleReading
 from offramp.exits.leaving import leaves
 from offramp.exits.policy import Policy
 
@@ -41,9 +41,16 @@ class Gate:
             logits: ``[n, classes]``.
             state: What the evaluated exit before has left for them.
         """
-        if self._temperature != 1:
-            logits = logits / self._temperature
-        return self._rule.read(self.exit, logits, state)
+        return self._rule.read(self.exit, self._tempered(logits), state)
+
+    def read_single(self, logits: Tensor, state: Tensor | None) -> SingleReading:
+        """Confidence and prediction of one sample.
+
+        Args:
+            logits: ``[1, classes]``.
+            state: What the evaluated exit before has left for it.
+        """
+        return self._rule.read_single(self.exit, self._tempered(logits), state)
 
     def leaves(self, reading: Reading) -> Tensor:
         """Which samples leave: bool ``[n]``."""
@@ -63,6 +70,16 @@ class Gate:
             return self.leaves(reading).tolist()
         threshold = _rounded(self._threshold, reading.confidence.dtype)
         return [confidence >= threshold for confidence in reading.confidence.tolist()]
+
+    def leaves_single(self, reading: SingleReading) -> bool:
+        """Whether a sample leaves."""
+        threshold = self._threshold
+        if isinstance(threshold, Tensor):
+            threshold = threshold[reading.prediction].item()
+        return self.last if threshold is None else reading.confidence >= _rounded(threshold, reading.dtype)
+
+    def _tempered(self, logits: Tensor) -> Tensor:
+        return logits if self._temperature == 1 else logits / self._temperature
 
 
 @cache

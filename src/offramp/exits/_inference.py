@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from offramp.errors import UserError, shown
 from offramp.exits._compiled import bucket, compiled, filled
 from offramp.exits._gate import Gate
-from offramp.exits.confidence import Reading
+from offramp.exits.confidence import Reading, SingleReading
 from offramp.exits.path_costs import PathCosts
 from offramp.exits.policy import Policy
 from offramp.exits.preparing import prepared
@@ -56,6 +56,12 @@ class Step(NamedTuple):
             reading = Reading(reading.confidence[:samples], reading.prediction[:samples])
         return flow, reading
 
+    def run_single(self, flow: Flow) -> tuple[Flow, SingleReading]:
+        """Run the segment on one sample, and read the exit that it ends with."""
+        x, logits, handed = self.segment(flow.x, flow.handed)
+        reading = self.gate.read_single(logits, flow.state)
+        return Flow(x, handed if self.read_on else None, reading.state), reading
+
 
 class InferenceNet:
     """A copy of a net, in steps.
@@ -97,6 +103,14 @@ class InferenceNet:
             for part, on, cost in zip(parts, read_on, _costs(net, policy), strict=True)
         ]
         self._compiled = compile
+
+    def reads_numbers(self, samples: int) -> bool:
+        """Whether exits are better read as numbers: those of one sample, on a CPU.
+
+        There a function of torch between two steps takes as long for one sample as for a batch, and longer
+        than alone, since a step fills the caches.
+        """
+        return samples == 1 and self.device.type == "cpu"
 
     def enter(self, x: Any, samples: int) -> Flow:
         """Begin with an input that has been checked."""

@@ -16,7 +16,19 @@ from offramp.checks import is_number
 from offramp.errors import UserError
 from offramp.tasks.task import wide
 
-__all__ = ["CONFIDENCES", "Confidence", "Ensemble", "Entropy", "Margin", "MaxSoftmax", "Patience", "Reading"]
+__all__ = [
+    "CONFIDENCES",
+    "Confidence",
+    "Ensemble",
+    "Entropy",
+    "Margin",
+    "MaxSoftmax",
+    "Patience",
+    "Reading",
+    "SingleReading",
+]
+
+MANY = 256  # classes whose probabilities are quicker read as a Tensor than as numbers
 
 
 class Reading(NamedTuple):
@@ -30,6 +42,22 @@ class Reading(NamedTuple):
 
     confidence: Tensor
     prediction: Tensor
+    state: Tensor | None = None
+
+
+class SingleReading(NamedTuple):
+    """What one exit says about one sample, as numbers.
+
+    Attributes:
+        confidence: How sure it is; higher is surer.
+        prediction: The predicted class.
+        dtype: The precision of the confidence.
+        state: What the next evaluated exit needs to know of the sample, ``[1, ...]``; None: nothing.
+    """
+
+    confidence: float
+    prediction: int
+    dtype: torch.dtype
     state: Tensor | None = None
 
 
@@ -51,6 +79,17 @@ class Confidence(ABC):
             state: What the evaluated exit before has left for these samples; None at the first.
         """
 
+    def read_single(self, exit: int, logits: Tensor, state: Tensor | None) -> SingleReading:
+        """Read an exit for one sample: the numbers that :meth:`read` gives.
+
+        Args:
+            exit: Its number, from 1.
+            logits: ``[1, classes]``, divided by the exit's temperature.
+            state: What the evaluated exit before has left for the sample; None at the first.
+        """
+        confidence, prediction, state = self.read(exit, logits, state)
+        return SingleReading(confidence.item(), int(prediction.item()), confidence.dtype, state)
+
     def probabilities(self, exit: int, logits: Tensor, state: Tensor | None) -> Tensor:
         """The probabilities of all classes at an exit, ``[n, classes]``; the prediction has the largest.
 
@@ -69,6 +108,14 @@ class MaxSoftmax(Confidence):
     def read(self, exit: int, logits: Tensor, state: Tensor | None) -> Reading:  # noqa: D102
         probability, prediction = wide(logits).softmax(-1).max(-1)
         return Reading(probability, prediction)
+
+    def read_single(self, exit: int, logits: Tensor, state: Tensor | None) -> SingleReading:  # noqa: D102
+        if logits.shape[-1] > MANY:
+            return super().read_single(exit, logits, state)
+        probabilities = wide(logits).softmax(-1)
+        numbers = probabilities[0].tolist()
+        largest = max(numbers)  # NaN, as all of them are then
+        return SingleReading(largest, numbers.index(largest), probabilities.dtype)
 
 
 @dataclass(frozen=True)

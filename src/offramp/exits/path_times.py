@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from offramp.exits._inference import InferenceNet, Step
 from offramp.exits.calibration.published import NOBODY
@@ -103,7 +104,10 @@ def _parts(
         stage = segment.stages[0]
         stages.append(_call(stage, flow.x))
         trunk = stage(flow.x)
-        heads.append(_exit(step, trunk, flow, staying))
+        if net.reads_numbers(samples):
+            heads.append(_exit_of_single(step, trunk, flow))
+        else:
+            heads.append(_exit(step, trunk, flow, staying))
         flow, _ = step.run(flow, samples)
     return stages, heads
 
@@ -112,13 +116,25 @@ def _call(module: Callable[..., Any], *inputs: Any) -> Callable[[], object]:
     return lambda: module(*inputs)
 
 
-def _exit(step: Step, trunk: Any, before: Flow, staying: Sequence[int]) -> Callable[[], object]:
-    """What is done at an exit, behind its stage."""
+def _head(step: Step, trunk: Any, before: Flow) -> Callable[[], tuple[Tensor, Tensor]]:
+    """What runs the head of an exit: its logits, and what it hands on."""
     head = step.segment.heads[0]  # type: ignore[attr-defined]
     inputs = [trunk, before.handed] if reads_previous(head) else [trunk]
+    return lambda: handed_on(head(*inputs))
+
+
+def _exit_of_single(step: Step, trunk: Any, before: Flow) -> Callable[[], object]:
+    """What is done at an exit for one sample, behind its stage."""
+    head = _head(step, trunk, before)
+    return lambda: step.gate.leaves_single(step.gate.read_single(head()[0], before.state))
+
+
+def _exit(step: Step, trunk: Any, before: Flow, staying: Sequence[int]) -> Callable[[], object]:
+    """What is done at an exit for a batch, behind its stage."""
+    head = _head(step, trunk, before)
 
     def run() -> None:
-        logits, handed = handed_on(head(*inputs))
+        logits, handed = head()
         reading = step.gate.read(logits, before.state)
         if step.gate.last:
             return

@@ -17,7 +17,7 @@ from offramp.exits._inputs import Inputs
 from offramp.exits.confidence import Reading
 from offramp.exits.policy import Policy
 from offramp.exits.queueing import Pace
-from offramp.exits.rows import Rows, sent
+from offramp.exits.rows import Flow, Rows, sent
 from offramp.nets import MultiExitNet
 
 __all__ = ["Answer", "Router"]
@@ -102,6 +102,9 @@ class Router:
     def _route(self, x: Any, end: float) -> Answer:
         start = _now()
         (x, samples, counted), steps = self._inputs.read(x), self._net.steps
+        counted &= self._counted
+        if self._net.reads_numbers(samples):
+            return self._route_single(self._net.enter(x, 1), start, end, counted=counted)
         flow, departures = self._net.enter(x, samples), _Departures(samples)
         present = samples
         for number, step in enumerate(steps):
@@ -119,7 +122,26 @@ class Router:
                 rows = Rows.staying(leaves)
                 flow, present = self._net.take(flow, rows, step, x), staying
                 departures.go_on(rows)
-        return departures.answer(steps, counted=counted and self._counted)
+        return departures.answer(steps, counted=counted)
+
+    def _route_single(self, flow: Flow, start: float, end: float, *, counted: bool) -> Answer:
+        """Route one sample, of which exits say numbers and not Tensors."""
+        for number, step in enumerate(self._net.steps):
+            flow, reading = step.run_single(flow)
+            now = _now()
+            self._pace.note(number, 1, now - start)
+            start = now
+            if step.gate.leaves_single(reading):
+                break
+            if end < math.inf and now + self._pace.expect(number + 1, 1) > end:
+                break
+        _check_numbers([reading.confidence])
+        return Answer(
+            torch.tensor([reading.prediction]),
+            torch.tensor([step.gate.exit]),
+            torch.tensor([reading.confidence], dtype=reading.dtype),
+            torch.tensor([step.cost]) if counted else None,
+        )
 
 
 def _now() -> float:
@@ -181,10 +203,14 @@ class _Departures:
             rows, exits, costs = sent(told, prediction.device)
             confidence = torch.cat([reading.confidence for reading in self._readings])[rows]
             prediction = torch.cat([reading.prediction for reading in self._readings])[rows]
-        broken = [*map(math.isnan, confidence.tolist())]  # in place of the wait at the last exit
-        if True in broken:
-            raise UserError(
-                f"the logits of sample {broken.index(True)} are not numbers; "
-                "look for NaN or infinity in the inputs and the weights"
-            )
+        _check_numbers(confidence.tolist())  # in place of the wait at the last exit
         return Answer(prediction, exits, confidence, costs if counted else None)
+
+
+def _check_numbers(confidences: Sequence[float]) -> None:
+    broken = [*map(math.isnan, confidences)]
+    if True in broken:
+        raise UserError(
+            f"the logits of sample {broken.index(True)} are not numbers; "
+            "look for NaN or infinity in the inputs and the weights"
+        )
