@@ -2,8 +2,9 @@
 
 Real test images in batches of several sizes, channels-last; the variants take turns on every batch. Beside
 each time stand the accuracy, the operations, and the limit that the parts set: the sum over stages and heads
-of the share of samples that reaches each, times its own time alone on the whole batch. Static networks are
-the net up to each exit, without the heads before.
+of the share of samples that reaches each, times its own time alone on the whole batch. `bare` is what no
+router can do without: the same stages and heads in a row, for as many samples, and nothing between them.
+Static networks are the net up to each exit, without the heads before.
 
     python benchmarks/inference.py runs/vgg7 --out benchmarks/inference_vgg7.json
     python benchmarks/inference.py --draw benchmarks/inference_vgg7.json --out benchmarks/inference_vgg7.png
@@ -19,7 +20,7 @@ import dataclasses
 import json
 import statistics
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from offramp.nets import MultiExitNet
 from offramp.runs.sets import recorded_transform
 
 Predict = Callable[[Tensor], Tensor]
+Bound = Callable[[Router, Tensor, Clock], float]
 
 
 def routed(router: Router) -> Predict:
@@ -104,28 +106,48 @@ def limit(router: Router, x: Tensor, clock: Clock) -> float:
     return seconds
 
 
+@torch.inference_mode()
+def bare(router: Router, x: Tensor, clock: Clock) -> float:
+    """Seconds of a batch's stages and heads for as many samples as reach them, with nothing between.
+
+    These are the first of the batch and not those that stay, so that nothing is read, decided or copied.
+    """
+    exit, handed = router(x).exit, None
+    counts = [int((exit >= step.gate.exit).sum()) for step in router._net.steps]
+
+    def run(x: Tensor = x, handed: Tensor | None = handed) -> None:
+        for step, count in zip(router._net.steps, counts, strict=True):
+            if count:
+                x, _, handed = step.segment(x[:count], None if handed is None else handed[:count])
+
+    return clock.seconds(run)
+
+
+BOUNDS: dict[str, Bound] = {"limit": limit, "bare": bare}
+
+
 def measure(
     variants: dict[str, Predict],
     router: Router,
     batches: Sequence[Tensor],
     rounds: int,
     device: str,
-    limit: Callable[[Router, Tensor, Clock], float] = limit,
+    bounds: Mapping[str, Bound] = BOUNDS,
 ) -> dict[str, float]:
-    """Mean seconds of a batch by variant, and at the limit: of each batch the median of the rounds.
+    """Mean seconds of a batch by variant and bound: of each batch the median of the rounds.
 
-    Each round begins with another variant: what ran before decides what is in the processor's caches.
+    What ran before decides what is in the processor's caches. So each variant runs once untimed before it is
+    timed, as bounds call the router, and each round begins with another.
     """
     clock = Clock(device)
 
     def seconds(name: str, x: Tensor) -> float:
-        if name == "limit":
-            return limit(router, x, clock)
+        if name in bounds:
+            return bounds[name](router, x, clock)
+        variants[name](x)
         return clock.seconds(lambda: variants[name](x))
 
-    times: dict[str, list[list[float]]] = {name: [[] for _ in batches] for name in [*variants, "limit"]}
-    for predict in variants.values():
-        predict(batches[0])
+    times: dict[str, list[list[float]]] = {name: [[] for _ in batches] for name in [*variants, *bounds]}
     turns = deque(times)
     for _ in range(rounds):
         for b, x in enumerate(batches):
@@ -143,6 +165,7 @@ def row_of(seconds: dict[str, float], flops_ratio: float) -> dict[str, Any]:
         **{name: static / each for name, each in seconds.items() if name != "static"},
         "router_of_flops_ratio": static / seconds["router"] / flops_ratio,
         "router_time_over_limit": seconds["router"] / seconds["limit"],
+        "bare_time_over_limit": seconds["bare"] / seconds["limit"],
         "static_ms": 1e3 * static,
     }
 

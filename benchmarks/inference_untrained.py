@@ -5,7 +5,7 @@ static network's operations: of the samples that reach an exit the same share le
 Accuracies have no meaning and are not given. Otherwise as ``inference.py``: variants take turns on every
 batch, `static` is the backbone without inner heads, `all exits` computes every exit and picks afterwards, and
 the limit takes of the time of what runs between two exits, alone on the whole batch, the share of samples
-that reach it.
+that reach it; `bare` is all that in a row, for as many samples.
 
     python benchmarks/inference_untrained.py --device cuda --out inference_resnet50.json
     python benchmarks/inference_untrained.py --device cuda --dtypes bfloat16 --compile --batch-sizes 1 64
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from _clock import DTYPES, Clock, precision
 from _result import result_file, write_result
-from inference import Predict, all_exits, measure, routed, row_of
+from inference import BOUNDS, Predict, all_exits, measure, routed, row_of
 from torch import Tensor, nn
 
 from offramp import attach
@@ -114,7 +114,7 @@ def rows(net: MultiExitNet, images: Tensor, dtype: str, args: argparse.Namespace
     for size in args.batch_sizes:
         chosen = images[: max(1, len(images) // 4)] if size == 1 else images
         batches = chosen.split(size)
-        seconds = measure(variants, router, batches, args.rounds, args.device, limit)
+        seconds = measure(variants, router, batches, args.rounds, args.device, {**BOUNDS, "limit": limit})
         executed = torch.cat([router(batch).cost for batch in batches]).double().mean()
         row = {"dtype": dtype, "batch_size": size, **row_of(seconds, whole / float(executed))}
         told = "  ".join(f"{key} {value:.2f}" for key, value in row.items() if isinstance(value, float))
