@@ -77,16 +77,17 @@ class TorchEngine:
                 flow, _ = earlier.run(flow, len(requests))
         else:
             flow = _gathered(self._net, before[-1].batched, requests)
-        flow, reading = step.run(flow, len(requests))
-        columns = (reading.confidence, reading.prediction, _leaves(step, reading, requests))
-        # the one synchronisation with a GPU
-        table = torch.stack([column.to(reading.confidence.dtype) for column in columns]).tolist()
+        if self._net.reads_numbers(len(requests)):
+            flow, decisions = _decide_single(step, flow, requests[0])
+        else:
+            flow, decisions = _decide(step, flow, requests)
         leaves = [
-            bool(leaves) or number >= request.last for request, leaves in zip(requests, table[2], strict=True)
+            decision.leaves or number >= request.last
+            for request, decision in zip(requests, decisions, strict=True)
         ]
         answers = [
-            _answer(step, request, confidence, int(prediction)) if left else None
-            for request, left, confidence, prediction in zip(requests, leaves, *table[:2], strict=True)
+            _answer(step, request, decision) if left else None
+            for request, left, decision in zip(requests, leaves, decisions, strict=True)
         ]
         staying = Rows.staying(leaves)
         if 0 < len(staying.places) < len(requests):
@@ -94,11 +95,33 @@ class TorchEngine:
         return BatchResult(answers, staying.places, flow)
 
 
-def _answer(
-    step: Step, request: Request[SampleAnswer], confidence: float, prediction: int
-) -> SampleAnswer | UserError:
+class _Decision(NamedTuple):
+    """What an exit says of a request's sample, and whether it leaves by that."""
+
+    confidence: float
+    prediction: int
+    leaves: bool
+
+
+def _decide(step: Step, flow: Flow, requests: Sequence[Request[Any]]) -> tuple[Flow, list[_Decision]]:
+    """Run a step on a batch, and read the exit that it ends with."""
+    flow, reading = step.run(flow, len(requests))
+    columns = (reading.confidence, reading.prediction, _leaves(step, reading, requests))
+    # the one synchronisation with a GPU
+    table = torch.stack([column.to(reading.confidence.dtype) for column in columns]).tolist()
+    return flow, [_Decision(c, int(p), bool(leaves)) for c, p, leaves in zip(*table, strict=True)]
+
+
+def _decide_single(step: Step, flow: Flow, request: Request[Any]) -> tuple[Flow, list[_Decision]]:
+    """Run a step on one sample, and read the exit that it ends with as numbers."""
+    flow, reading = step.run_single(flow)
+    leaves = step.gate.leaves_single(reading, request.threshold)
+    return flow, [_Decision(reading.confidence, reading.prediction, leaves)]
+
+
+def _answer(step: Step, request: Request[SampleAnswer], decision: _Decision) -> SampleAnswer | UserError:
     """The answer to a request that leaves behind a step."""
-    exit = step.gate.exit
+    exit, (confidence, prediction, _) = step.gate.exit, decision
     if math.isnan(confidence):
         return UserError(
             f"the logits of exit {exit} are not numbers; "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -71,18 +71,22 @@ class Gate:
         threshold = _rounded(self._threshold, reading.confidence.dtype)
         return [confidence >= threshold for confidence in reading.confidence.tolist()]
 
-    def leaves_single(self, reading: SingleReading) -> bool:
-        """Whether a sample leaves."""
-        threshold = self._threshold
-        if isinstance(threshold, Tensor):
-            threshold = threshold[reading.prediction].item()
+    def leaves_single(self, reading: SingleReading, threshold: float | None = None) -> bool:
+        """Whether a sample leaves, by the policy or by a threshold of its own."""
+        if threshold is None:
+            threshold = self._threshold_of(reading.prediction)
         return self.last if threshold is None else reading.confidence >= _rounded(threshold, reading.dtype)
+
+    def _threshold_of(self, prediction: int) -> float | None:
+        if isinstance(self._threshold, Tensor):
+            return self._threshold[prediction].item()
+        return self._threshold
 
     def _tempered(self, logits: Tensor) -> Tensor:
         return logits if self._temperature == 1 else logits / self._temperature
 
 
-@cache
+@lru_cache(maxsize=1024)  # a request may bring any
 def _rounded(threshold: float, dtype: torch.dtype) -> float:
     """The number that torch compares Tensors of this dtype with."""
     return torch.tensor(threshold, dtype=dtype).item()
