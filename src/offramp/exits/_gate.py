@@ -41,7 +41,9 @@ class Gate:
             logits: ``[n, classes]``.
             state: What the evaluated exit before has left for them.
         """
-        return self._rule.read(self.exit, self._tempered(logits), state)
+        if self._temperature != 1:
+            logits = logits / self._temperature
+        return self._rule.read(self.exit, logits, state)
 
     def read_single(self, logits: Tensor, state: Tensor | None) -> SingleReading:
         """Confidence and prediction of one sample.
@@ -50,7 +52,9 @@ class Gate:
             logits: ``[1, classes]``.
             state: What the evaluated exit before has left for it.
         """
-        return self._rule.read_single(self.exit, self._tempered(logits), state)
+        if self._temperature != 1:
+            logits = logits / self._temperature
+        return self._rule.read_single(self.exit, logits, state)
 
     def leaves(self, reading: Reading) -> Tensor:
         """Which samples leave: bool ``[n]``."""
@@ -71,19 +75,15 @@ class Gate:
         threshold = _rounded(self._threshold, reading.confidence.dtype)
         return [confidence >= threshold for confidence in reading.confidence.tolist()]
 
-    def leaves_single(self, reading: SingleReading, threshold: float | None = None) -> bool:
+    def leaves_single(self, reading: SingleReading, threshold: float | Tensor | None = None) -> bool:
         """Whether a sample leaves, by the policy or by a threshold of its own."""
         if threshold is None:
-            threshold = self._threshold_of(reading.prediction)
-        return self.last if threshold is None else reading.confidence >= _rounded(threshold, reading.dtype)
-
-    def _threshold_of(self, prediction: int) -> float | None:
-        if isinstance(self._threshold, Tensor):
-            return self._threshold[prediction].item()
-        return self._threshold
-
-    def _tempered(self, logits: Tensor) -> Tensor:
-        return logits if self._temperature == 1 else logits / self._temperature
+            threshold = self._threshold
+        if threshold is None:
+            return self.last
+        if isinstance(threshold, Tensor):
+            threshold = threshold[reading.prediction].item()
+        return reading.confidence >= _rounded(threshold, reading.dtype)
 
 
 @lru_cache(maxsize=1024)  # a request may bring any

@@ -113,7 +113,7 @@ class MaxSoftmax(Confidence):
         if logits.shape[-1] > MANY:
             return super().read_single(exit, logits, state)
         probabilities = wide(logits).softmax(-1)
-        numbers = probabilities[0].tolist()
+        (numbers,) = probabilities.tolist()
         largest = max(numbers)  # NaN, as all of them are then
         return SingleReading(largest, numbers.index(largest), probabilities.dtype)
 

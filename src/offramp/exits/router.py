@@ -135,13 +135,11 @@ class Router:
                 break
             if end < math.inf and now + self._pace.expect(number + 1, 1) > end:
                 break
-        _check_numbers([reading.confidence])
-        return Answer(
-            torch.tensor([reading.prediction]),
-            torch.tensor([step.gate.exit]),
-            torch.tensor([reading.confidence], dtype=reading.dtype),
-            torch.tensor([step.cost]) if counted else None,
-        )
+        if math.isnan(reading.confidence):
+            raise _no_numbers(0)
+        prediction, exit, cost = torch.tensor([[reading.prediction], [step.gate.exit], [step.cost or 0]])
+        confidence = torch.tensor([reading.confidence], dtype=reading.dtype)
+        return Answer(prediction, exit, confidence, cost if counted else None)
 
 
 def _now() -> float:
@@ -203,14 +201,14 @@ class _Departures:
             rows, exits, costs = sent(told, prediction.device)
             confidence = torch.cat([reading.confidence for reading in self._readings])[rows]
             prediction = torch.cat([reading.prediction for reading in self._readings])[rows]
-        _check_numbers(confidence.tolist())  # in place of the wait at the last exit
+        broken = [*map(math.isnan, confidence.tolist())]  # in place of the wait at the last exit
+        if True in broken:
+            raise _no_numbers(broken.index(True))
         return Answer(prediction, exits, confidence, costs if counted else None)
 
 
-def _check_numbers(confidences: Sequence[float]) -> None:
-    broken = [*map(math.isnan, confidences)]
-    if True in broken:
-        raise UserError(
-            f"the logits of sample {broken.index(True)} are not numbers; "
-            "look for NaN or infinity in the inputs and the weights"
-        )
+def _no_numbers(sample: int) -> UserError:
+    return UserError(
+        f"the logits of sample {sample} are not numbers; "
+        "look for NaN or infinity in the inputs and the weights"
+    )
