@@ -20,7 +20,10 @@ WRONG = [
     ([*TRAIN, "--set", "beta"], "key=value"),
     ([*TRAIN, "--set", "lrr=1"], "did you mean"),
     ([*TRAIN, "--epochs", "1.5"], "--epochs must be a whole number, got '1.5'"),
+    (["toy", "--out", "new", "--seed", "1.5"], "toy: --seed must be a whole number, got '1.5'"),
+    (["toy", "--out", "new", "--beta", "half"], "toy: --beta must be a number, got 'half'"),
     (["calibrate", "run", "--out", "new", "--risk", "1%"], "--risk must be a number, got '1%'"),
+    (["calibrate", "run", "--out", "new", "--delta", "5%"], "--delta must be a number or none, got '5%'"),
     ([*TRAIN, "--lr", "1"], "no flag --lr (of a setting or an option write --set lr=VALUE)"),
     (
         [*TRAIN, "--batch-size", "8"],

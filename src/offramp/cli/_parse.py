@@ -25,9 +25,13 @@ C = TypeVar("C")
 LONGEST = 200  # characters of a word that a complaint repeats
 NO_DEFAULT = r"\s*\(default:\s*(?:None|False|'')?\)"  # what tyro says of flags that may be left out
 UNEXPECTED = r"^Unrecognized options: (.*)$"  # tyro's
-NO_NUMBER = (
-    r"^Error parsing (\S+): no type matching (INT|FLOAT) could be instantiated from \[(.*)\]$"  # tyro's
-)
+NO_NUMBER = {  # what follows "Error parsing --flag: " where a word is none, of tyro or of Python through it
+    r"no type matching INT could be instantiated from \[(.*)\]": "a whole number",
+    r"invalid literal for int\(\) with base 10: (.*)": "a whole number",
+    r"no type matching FLOAT could be instantiated from \[(.*)\]": "a number",
+    r"could not convert string to float: (.*)": "a number",
+    r"no type matching FLOAT\|\{none\} could be instantiated from \[(.*)\]": "a number or none",
+}
 
 
 def parse(command: type[C], prog: str, words: Sequence[str]) -> C:
@@ -147,9 +151,7 @@ def _one_line(box: str) -> str:
             text.append(line)
         elif text:
             break
-    return re.sub(NO_NUMBER, _no_number, " ".join(text).rstrip("."))
-
-
-def _no_number(complaint: re.Match[str]) -> str:
-    flag, kind, word = complaint.groups()
-    return f"{flag} must be a {'whole ' if kind == 'INT' else ''}number, got {word}"
+    line = " ".join(text).rstrip(".")
+    for complaint, number in NO_NUMBER.items():
+        line = re.sub(rf"^Error parsing (\S+): {complaint}$", rf"\1 must be {number}, got \2", line)
+    return line
