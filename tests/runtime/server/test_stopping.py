@@ -102,13 +102,15 @@ def test_settings_are_checked_before_anything_is_served(images):
         ({"max_body": 0}, "max_body is 0"),
         ({"patience": 0}, "patience is 0"),
         ({"host": "no.such.host.invalid"}, "cannot listen at no.such.host.invalid, port 0"),
+        ({"host": "é..invalid"}, "cannot listen at é..invalid, port 0: .*; give another host or port"),
+        ({"host": 127}, "host is 127, must be"),
         ({"port": 2**16}, "port is 65536"),
     ):
         with pytest.raises(InputError, match=words):
             Server(images.model, **{"port": 0, **settings})
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(InputError, match=f"port {port}: Address already in use"):
+        with pytest.raises(InputError, match=f"port {port}: Address already in use; give another"):
             Server(images.model, port=port)
 
 

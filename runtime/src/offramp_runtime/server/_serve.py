@@ -134,11 +134,18 @@ def serve(bundle: str | os.PathLike[str], *, threads: int | None = None, **setti
 def _listener(host: str, port: int) -> socket.socket:
     if not is_whole(port, 0, 2**16 - 1):
         raise InputError(f"port is {shown(port)}, must be a whole number from 0 to {2**16 - 1}")
+    if not isinstance(host, str):
+        raise InputError(f"host is {shown(host)}, must be an address or a name of this machine")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        made = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise InputError(f"cannot listen at {host}, port {port}: {error.strerror or error}") from None
+        # Before create_server, which raises TypeError of what cannot be a name and leaves its socket open.
+        found = socket.getaddrinfo(host or None, port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        made = socket.create_server(found[0][4], family=family, backlog=BACKLOG)
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).split(" (while ")[0]  # Python's addition
+        raise InputError(
+            f"cannot listen at {host}, port {port}: {reason}; give another host or port"
+        ) from None
     # Named as TCP, without which asyncio leaves Nagle's algorithm on, and every answer waits for 40 ms.
     return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=made.detach())
 
