@@ -114,9 +114,14 @@ def test_what_is_no_image_file_is_named(images, words, tmp_path):
         (tmp_path, "directory"),
         (tmp_path / "pipe", "it is no file"),
         ("a\0b", "null"),
+        (None, "source is None, must be the path of an image file, or its bytes"),
+        (np.zeros((SIZE, SIZE, 3), np.uint8), "source is array"),
     ):
         with pytest.raises(InputError, match=says):
             images.model.image_of(path)
+    for pixels in (0, 1.5, "many"):
+        with pytest.raises(InputError, match=r"max_pixels is .*, must be a whole number"):
+            images.model.image_of(b"", max_pixels=pixels)
     with pytest.raises(InputError, match="the model reads no images"):
         words.model.image_of(b"")
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from offramp_runtime._decoding import OtherSize, UnusableImage, centre_square, check_square, decoded
-from offramp_runtime._errors import InputError
+from offramp_runtime._errors import InputError, shown
+from offramp_runtime._fields import is_whole
 from offramp_runtime._manifest import Image
 
 __all__ = ["MOST_PIXELS", "read_image"]
@@ -30,13 +31,18 @@ def read_image(image: Image, source: str | os.PathLike[str] | bytes, most: int) 
         most: Pixels that are decoded at most.
 
     Raises:
-        InputError: It is no whole image, one that cannot be converted, too large, or of another size.
+        InputError: It is no whole image, one that cannot be converted, too large, or of another size; no
+            path; or ``most`` no number of pixels.
     """
+    if not is_whole(most):
+        raise InputError(f"max_pixels is {shown(most)}, must be a whole number of at least 1")
     if isinstance(source, (bytes, bytearray, memoryview)):
         name, content = "", bytes(source)
-    else:
+    elif isinstance(source, (str, os.PathLike)):
         name = f"{os.fspath(source)}: "
         content = _content(Path(source), name)
+    else:
+        raise InputError(f"source is {shown(source)}, must be the path of an image file, or its bytes")
     try:
         picture = decoded(content, image.channels, None if image.cut else image.size, most)
         if image.cut:

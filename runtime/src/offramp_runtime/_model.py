@@ -185,7 +185,8 @@ class Model:
 
         Raises:
             InputError: It is no whole image, one that cannot be converted, too large, or of another size than
-                the model reads; the model reads no images; or pillow is not installed.
+                the model reads; no path; the model reads no images; ``max_pixels`` is no number of pixels; or
+                pillow is not installed.
         """
         if self.image is None:
             raise InputError("the model reads no images; give its inputs as arrays")
