@@ -157,8 +157,8 @@ GOOD = np.zeros((2, 3, SIZE, SIZE), np.uint8)
     ("x", "says"),
     [
         (GOOD[:0], "no samples in the batch"),
-        (GOOD.astype(np.float32), "as uint8, got float32"),
-        (GOOD.astype(np.int64), "as uint8, got int64"),
+        (GOOD / 255, "as uint8, got float64; give such an array, of images the levels 0 ... 255"),
+        (GOOD.astype(np.int64), "as uint8, got int64; give such an array, as by x.astype('uint8')"),
         (GOOD[0], "as [N, 3, 6, 6], got [3, 6, 6]"),
         (GOOD[:, :, :5], "got [2, 3, 5, 6]"),
         (GOOD.transpose(0, 2, 3, 1), "got [2, 6, 6, 3]"),
@@ -182,6 +182,10 @@ def test_what_is_no_batch_of_images_is_refused(images, x, says):
     ("change", "says"),
     [
         ({"weights": np.full((4, 7), np.nan, np.float32)}, "weights holds NaN"),
+        (
+            {"weights": np.zeros((4, 7))},
+            "as float32, got float64; give such an array, as by x.astype('float32')",
+        ),
         ({"words": np.zeros((3, 7), np.int64)}, "have [3, 4] samples"),
         ({"words": np.zeros((4, 0), np.int64)}, "holds nothing"),
         ({"words": np.full((4, 7), 99)}, "cannot run on this input"),

@@ -61,8 +61,7 @@ def _checked(entry: Input, x: Any, before: tuple[str, ...]) -> np.ndarray:
         raise InputError(f"{entry.name} is no array ({error}); give a numpy array") from None
     if array.dtype != entry.dtype:
         raise InputError(
-            f"the model reads {entry.name} as {entry.dtype}, got {array.dtype}; "
-            f"give such an array, as by x.astype('{entry.dtype}')"
+            f"the model reads {entry.name} as {entry.dtype}, got {array.dtype}; {_cast(array, entry)}"
         )
     sizes = array.shape[len(before) :]
     fits = all(size == wanted or wanted is None for size, wanted in zip(sizes, entry.shape, strict=False))
@@ -78,3 +77,10 @@ def _checked(entry: Input, x: Any, before: tuple[str, ...]) -> np.ndarray:
     if array.dtype.kind == "f" and np.isnan(array).any():
         raise InputError(f"{entry.name} holds NaN; replace it, or leave the sample out")
     return array
+
+
+def _cast(array: np.ndarray, entry: Input) -> str:
+    """How to get the dtype; a cast to whole numbers would make 0 of the levels of images from 0 to 1."""
+    if array.dtype.kind in "biu" or np.can_cast(array.dtype, entry.dtype, "same_kind"):
+        return f"give such an array, as by x.astype('{entry.dtype}')"
+    return "give such an array" + ", of images the levels 0 ... 255" * (entry.dtype == "uint8")
