@@ -112,6 +112,7 @@ REFUSED = [
     (as_json(input=[256]), 400, "whole numbers from 0 to 255"),
     (as_json(input=[-1]), 400, "whole numbers from 0 to 255"),
     (as_json(input=CONFUSED.tolist()), 400, "whole numbers from 0 to 255"),
+    (as_json(input=[1.0]), 400, "whole numbers from 0 to 255, written without a point"),
     (as_text('{"input": [1e999]}'), 400, "whole numbers from 0 to 255"),
     (as_json(input=[1, 2, 3]), 400, "uint8 [3, 8, 8]"),
     (as_json(input={"tokens": [1]}), 400, '"input" must be an object with images'),

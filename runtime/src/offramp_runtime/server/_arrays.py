@@ -57,8 +57,11 @@ def _kinds(value: Any) -> set[type]:
 
 def _whole(read: np.ndarray, dtype: np.dtype, entry: Input) -> np.ndarray:
     span = np.iinfo(dtype)
-    if read.dtype.kind == "f" or read.min() < span.min or read.max() > span.max:
-        raise _bad(entry, f"must be whole numbers from {span.min} to {span.max}")
+    whole = f"must be whole numbers from {span.min} to {span.max}"
+    if read.dtype.kind == "f":  # 1.0 too: beyond 2 ** 53, and where it is a level from 0 to 1, it is another
+        raise _bad(entry, f"{whole}, written without a point")
+    if read.min() < span.min or read.max() > span.max:
+        raise _bad(entry, whole)
     return read.astype(dtype)
 
 
