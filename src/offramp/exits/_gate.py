@@ -75,10 +75,9 @@ class Gate:
         threshold = _rounded(self._threshold, reading.confidence.dtype)
         return [confidence >= threshold for confidence in reading.confidence.tolist()]
 
-    def leaves_single(self, reading: SingleReading, threshold: float | Tensor | None = None) -> bool:
-        """Whether a sample leaves, by the policy or by a threshold of its own."""
-        if threshold is None:
-            threshold = self._threshold
+    def leaves_single(self, reading: SingleReading, own: float | None = None) -> bool:
+        """Whether a sample leaves, by a threshold of its own or, without one, by the policy's."""
+        threshold = self._threshold if own is None else own
         if threshold is None:
             return self.last
         if isinstance(threshold, Tensor):
