@@ -151,7 +151,7 @@ def test_a_single_sample_gets_the_answer_that_it_gets_in_a_batch(heads, policy, 
         torch.testing.assert_close(alone, batch)  # dtypes too
 
 
-def test_a_single_sample_of_many_classes():
+def test_a_single_sample_of_many_classes_gets_the_answer_that_it_gets_in_a_batch():
     torch.manual_seed(0)
     heads = [nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 300)) for _ in range(2)]
     net, x = build(*heads), images(8)

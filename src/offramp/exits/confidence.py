@@ -28,7 +28,7 @@ __all__ = [
     "SingleReading",
 ]
 
-MANY = 256  # classes whose probabilities are quicker read as a Tensor than as numbers
+MANY = 100  # classes up to which probabilities are quicker read as numbers than as a Tensor
 
 
 class Reading(NamedTuple):
