@@ -53,7 +53,7 @@ def all_exits(net: InferenceNet, policy: Policy) -> Predict:
         handed: Tensor | None = None
         readings = []
         for step in net.steps:
-            x, logits, handed = step.segment(x, handed)
+            x, logits, handed = step.forward(x, handed)
             readings.append(logits.softmax(1).max(1))
         answer = readings[-1].indices
         for (confidence, prediction), threshold in reversed([*zip(readings, thresholds, strict=True)]):
@@ -118,7 +118,7 @@ def bare(router: Router, x: Tensor, clock: Clock) -> float:
     def run(x: Tensor = x, handed: Tensor | None = handed) -> None:
         for step, count in zip(router._net.steps, counts, strict=True):
             if count:
-                x, _, handed = step.segment(x[:count], None if handed is None else handed[:count])
+                x, _, handed = step.forward(x[:count], None if handed is None else handed[:count])
 
     return clock.seconds(run)
 

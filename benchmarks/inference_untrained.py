@@ -94,7 +94,7 @@ def limit(router: Router, x: Tensor, clock: Clock) -> float:
         kept: list[tuple[Tensor, Tensor, Tensor]] = []
 
         def run(step: Any = step, x: Tensor = x, handed: Tensor | None = handed, kept: Any = kept) -> None:
-            kept.append(step.segment(x, handed))
+            kept.append(step.forward(x, handed))
 
         seconds += float((exit >= step.gate.exit).double().mean()) * clock.seconds(run)
         ((x, _, handed),) = kept

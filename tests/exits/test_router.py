@@ -389,7 +389,7 @@ def test_by_a_deadline_those_that_are_left_get_the_answer_of_the_exit_they_are_a
     router, clock = Router(net, policy), [0.0]
     monkeypatch.setattr("offramp.exits.router._now", lambda: clock[0])
     for step in router._net.steps:  # every stage takes a second
-        step.segment.register_forward_hook(lambda *_: clock.__setitem__(0, clock[0] + 1))
+        step.segment.heads[-1].register_forward_hook(lambda *_: clock.__setitem__(0, clock[0] + 1))
     for _ in range(40):  # the mean, with its margin of a fifth, needs some calls
         router(images(n))
         clock[0] = 0.0
@@ -623,7 +623,7 @@ def test_the_last_step_s_time_is_learnt(monkeypatch):
     router = Router(net, Policy((2, None, None)))
     monkeypatch.setattr("offramp.exits.router._now", lambda: clock[0])
     first, last = router._net.steps
-    last.segment.register_forward_hook(lambda *_: clock.__setitem__(0, clock[0] + 100))
-    first.segment.register_forward_hook(lambda *_: clock.__setitem__(0, clock[0] + 1))
+    last.segment.heads[-1].register_forward_hook(lambda *_: clock.__setitem__(0, clock[0] + 100))
+    first.segment.heads[-1].register_forward_hook(lambda *_: clock.__setitem__(0, clock[0] + 1))
     router(images(9))
     assert router.anytime(images(9), 50).exit.tolist() == [1] * 9

@@ -207,10 +207,10 @@ class Held:
         self.late = 0.0  # what the router's clock is ahead of ours
         self.router._worker._scheduler._clock = lambda: time.monotonic() + self.late
         for step in self.router._net.steps:
-            step.segment.register_forward_pre_hook(self._wait)
+            step.segment.stages[0].register_forward_pre_hook(partial(self._wait, step.gate.exit))
 
-    def _wait(self, segment, inputs):
-        self.entered.put((segment.exit, len(inputs[0])))
+    def _wait(self, exit, stage, inputs):
+        self.entered.put((exit, len(inputs[0])))
         self.gate.get(timeout=SOON)
 
     def running(self):

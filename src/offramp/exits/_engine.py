@@ -114,8 +114,9 @@ def _decide(step: Step, flow: Flow, requests: Sequence[Request[Any]]) -> tuple[F
 
 def _decide_single(step: Step, flow: Flow, request: Request[Any]) -> tuple[Flow, list[_Decision]]:
     """Run a step on one sample, and read the exit that it ends with as numbers."""
-    flow, reading = step.run_single(flow)
-    leaves = step.gate.leaves_single(reading, request.threshold)
+    x, logits, handed = step.forward(flow.x, flow.handed)
+    reading, leaves = step.gate.decide_single(logits, flow.state, request.threshold)
+    flow = Flow(x, handed if step.read_on else None, reading.state)
     return flow, [_Decision(reading.confidence, reading.prediction, leaves)]
 
 

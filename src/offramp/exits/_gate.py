@@ -45,16 +45,25 @@ class Gate:
             logits = logits / self._temperature
         return self._rule.read(self.exit, logits, state)
 
-    def read_single(self, logits: Tensor, state: Tensor | None) -> SingleReading:
-        """Confidence and prediction of one sample.
+    def decide_single(
+        self, logits: Tensor, state: Tensor | None, own: float | None = None
+    ) -> tuple[SingleReading, bool]:
+        """Confidence and prediction of one sample, and whether it leaves.
 
         Args:
             logits: ``[1, classes]``.
             state: What the evaluated exit before has left for it.
+            own: A threshold of its own; None: the policy's.
         """
         if self._temperature != 1:
             logits = logits / self._temperature
-        return self._rule.read_single(self.exit, logits, state)
+        reading = self._rule.read_single(self.exit, logits, state)
+        threshold = self._threshold if own is None else own
+        if threshold is None:
+            return reading, self.last
+        if isinstance(threshold, Tensor):
+            threshold = threshold[reading.prediction].item()
+        return reading, reading.confidence >= _rounded(threshold, reading.dtype)
 
     def leaves(self, reading: Reading) -> Tensor:
         """Which samples leave: bool ``[n]``."""
@@ -74,15 +83,6 @@ class Gate:
             return self.leaves(reading).tolist()
         threshold = _rounded(self._threshold, reading.confidence.dtype)
         return [confidence >= threshold for confidence in reading.confidence.tolist()]
-
-    def leaves_single(self, reading: SingleReading, own: float | None = None) -> bool:
-        """Whether a sample leaves, by a threshold of its own or, without one, by the policy's."""
-        threshold = self._threshold if own is None else own
-        if threshold is None:
-            return self.last
-        if isinstance(threshold, Tensor):
-            threshold = threshold[reading.prediction].item()
-        return reading.confidence >= _rounded(threshold, reading.dtype)
 
 
 @lru_cache(maxsize=1024)  # a request may bring any

@@ -12,11 +12,12 @@ from torch.utils import _pytree as pytree
 from offramp.errors import UserError, shown
 from offramp.exits._compiled import bucket, compiled, filled
 from offramp.exits._gate import Gate
-from offramp.exits.confidence import Reading, SingleReading
+from offramp.exits.confidence import Reading
 from offramp.exits.path_costs import PathCosts
 from offramp.exits.policy import Policy
 from offramp.exits.preparing import prepared
 from offramp.exits.rows import Flow, Rows, memory
+from offramp.exits.segments import Segment
 from offramp.memory import keep_freed_memory
 from offramp.nets import MultiExitNet
 
@@ -28,6 +29,7 @@ class Step(NamedTuple):
 
     Attributes:
         segment: The stages, and the head of the last.
+        forward: Runs them, as :meth:`Segment.forward <offramp.exits.segments.Segment.forward>` does.
         gate: The gate behind them.
         batched: Which leaves of the feature behind them have a row for each sample.
         movable: Which of these may be written over where they are not the input's, since no module has them.
@@ -35,7 +37,8 @@ class Step(NamedTuple):
         cost: Operations of a sample that leaves here, from the input on; None where unknown.
     """
 
-    segment: Callable[[Any, Tensor | None], tuple[Any, Tensor, Tensor]]
+    segment: Segment
+    forward: Callable[[Any, Tensor | None], tuple[Any, Tensor, Tensor]]
     gate: Gate
     batched: list[bool]
     movable: list[bool]
@@ -49,18 +52,12 @@ class Step(NamedTuple):
             flow: Of these samples first, and perhaps copies that fill the batch up.
             samples: How many.
         """
-        x, logits, handed = self.segment(flow.x, flow.handed)
+        x, logits, handed = self.forward(flow.x, flow.handed)
         reading = self.gate.read(logits, flow.state)
         flow = Flow(x, handed if self.read_on else None, reading.state)
         if samples < len(logits):
             reading = Reading(reading.confidence[:samples], reading.prediction[:samples])
         return flow, reading
-
-    def run_single(self, flow: Flow) -> tuple[Flow, SingleReading]:
-        """Run the segment on one sample, and read the exit that it ends with."""
-        x, logits, handed = self.segment(flow.x, flow.handed)
-        reading = self.gate.read_single(logits, flow.state)
-        return Flow(x, handed if self.read_on else None, reading.state), reading
 
 
 class InferenceNet:
@@ -93,7 +90,8 @@ class InferenceNet:
         read_on = [*(part.segment.reads_previous for part in parts[1:]), False]
         self.steps = [
             Step(
-                segment=compiled(part.segment) if compile else part.segment,
+                segment=part.segment,
+                forward=compiled(part.segment) if compile else part.segment.function(),
                 gate=Gate(policy, part.segment.exit, self.device),
                 batched=part.batched,
                 movable=part.movable,

@@ -50,8 +50,8 @@ class Inputs:
         Raises:
             UserError: It holds none, or is of another form, shape, dtype or device.
         """
-        if isinstance(x, Tensor) and _kind(x) == self._kind and len(x):  # as it mostly is
-            return Input(x, len(x), counted=True)
+        if isinstance(x, Tensor) and _kind(x) == self._kind and (samples := len(x)):  # as it mostly is
+            return Input(x, samples, counted=True)
         x = named_inputs(x, self._example)
         if _form(x) != self._form:
             raise UserError(f"the net reads {self._form}, got {_form(x)}")

@@ -15,7 +15,7 @@ from offramp.exits._inference import InferenceNet, Step
 from offramp.exits.calibration.published import NOBODY
 from offramp.exits.policy import Policy
 from offramp.exits.rows import Flow, Rows
-from offramp.exits.segments import Segment, heads_needed, path
+from offramp.exits.segments import heads_needed, path
 from offramp.nets import MultiExitNet
 from offramp.nets.exits import handed_on, reads_previous
 
@@ -99,9 +99,7 @@ def _parts(
     heads: list[Callable[[], object]] = []
     flow, staying = Flow(x), range(samples // 2)
     for step in net.steps:
-        segment = step.segment
-        assert isinstance(segment, Segment)
-        stage = segment.stages[0]
+        stage = step.segment.stages[0]
         stages.append(_call(stage, flow.x))
         trunk = stage(flow.x)
         if net.reads_numbers(samples):
@@ -118,7 +116,7 @@ def _call(module: Callable[..., Any], *inputs: Any) -> Callable[[], object]:
 
 def _head(step: Step, trunk: Any, before: Flow) -> Callable[[], tuple[Tensor, Tensor]]:
     """What runs the head of an exit: its logits, and what it hands on."""
-    head = step.segment.heads[0]  # type: ignore[attr-defined]
+    head = step.segment.heads[0]
     inputs = [trunk, before.handed] if reads_previous(head) else [trunk]
     return lambda: handed_on(head(*inputs))
 
@@ -126,7 +124,7 @@ def _head(step: Step, trunk: Any, before: Flow) -> Callable[[], tuple[Tensor, Te
 def _exit_of_single(step: Step, trunk: Any, before: Flow) -> Callable[[], object]:
     """What is done at an exit for one sample, behind its stage."""
     head = _head(step, trunk, before)
-    return lambda: step.gate.leaves_single(step.gate.read_single(head()[0], before.state))
+    return lambda: step.gate.decide_single(head()[0], before.state)
 
 
 def _exit(step: Step, trunk: Any, before: Flow, staying: Sequence[int]) -> Callable[[], object]:

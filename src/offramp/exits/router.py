@@ -22,6 +22,8 @@ from offramp.nets import MultiExitNet
 
 __all__ = ["Answer", "Router"]
 
+_now = time.perf_counter
+
 
 class Answer(NamedTuple):
     """What a router says about N samples, in the order in which they came.
@@ -126,24 +128,24 @@ class Router:
 
     def _route_single(self, flow: Flow, start: float, end: float, *, counted: bool) -> Answer:
         """Route one sample, of which exits say numbers and not Tensors."""
+        x, handed, state = flow
         for number, step in enumerate(self._net.steps):
-            flow, reading = step.run_single(flow)
+            x, logits, handed = step.forward(x, handed)
+            reading, leaves = step.gate.decide_single(logits, state)
+            state = reading.state
             now = _now()
             self._pace.note(number, 1, now - start)
             start = now
-            if step.gate.leaves_single(reading):
+            if leaves:
                 break
             if end < math.inf and now + self._pace.expect(number + 1, 1) > end:
                 break
         if math.isnan(reading.confidence):
             raise _no_numbers(0)
-        prediction, exit, cost = torch.tensor([[reading.prediction], [step.gate.exit], [step.cost or 0]])
-        confidence = torch.tensor([reading.confidence], dtype=reading.dtype)
-        return Answer(prediction, exit, confidence, cost if counted else None)
-
-
-def _now() -> float:
-    return time.perf_counter()
+        confidence = torch.full((1,), reading.confidence, dtype=reading.dtype)
+        prediction, exit = torch.full((1,), reading.prediction), torch.full((1,), step.gate.exit)
+        cost = torch.full((1,), step.cost) if counted and step.cost is not None else None
+        return Answer(prediction, exit, confidence, cost)
 
 
 class _Departures:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import accumulate
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from offramp.nets.exits import handed_on, reads_previous
+from offramp.nets.exits import HandedOn, reads_previous
 
 __all__ = ["Segment", "heads_needed", "path", "segments"]
 
@@ -43,13 +43,26 @@ class Segment(nn.Module):
             x: What the first stage reads.
             previous: What the head before has handed on, None at the first.
         """
-        logits: Tensor | None = None
-        for stage, head, reads in zip(self.stages, self.heads, self._reads, strict=True):
-            x = stage(x)
-            if head is not None:
-                logits, previous = handed_on(head(x, previous) if reads else head(x))
-        assert logits is not None and previous is not None  # the last head has run
-        return x, logits, previous
+        return self.function()(x, previous)
+
+    def function(self) -> Callable[[Any, Tensor | None], tuple[Any, Tensor, Tensor]]:
+        """What :meth:`forward` does, for as long as no stage or head is replaced by another module.
+
+        The modules are looked up once: for one sample each call of Python between two layers counts.
+        """
+        parts = [*zip(self.stages, self.heads, self._reads, strict=True)]
+
+        def run(x: Any, previous: Tensor | None) -> tuple[Any, Tensor, Tensor]:
+            logits: Tensor | None = None
+            for stage, head, reads in parts:
+                x = stage(x)
+                if head is not None:
+                    given = head(x, previous) if reads else head(x)
+                    logits, previous = given if isinstance(given, HandedOn) else (given, given)
+            assert logits is not None and previous is not None  # the last head has run
+            return x, logits, previous
+
+        return run
 
 
 def segments(

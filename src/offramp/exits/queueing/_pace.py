@@ -37,12 +37,12 @@ class Pace:
         self._work = [b - a for a, b in zip([0, *upto], upto, strict=False)]
         self._clock = clock
         self._seen: list[dict[int, _Seen]] = [{} for _ in costs]
-        self._noted: deque[tuple[int, int, _Seen]] = deque(maxlen=LATEST)
+        self._noted: deque[tuple[int, int, float, float]] = deque(maxlen=LATEST)
         self._lock = threading.Lock()
 
     def note(self, step: int, samples: int, seconds: float) -> None:
         """Note what a step has taken; it is learnt when an estimate is asked for, as few callers do."""
-        self._noted.append((step, samples, _Seen(seconds, self._clock())))
+        self._noted.append((step, samples, seconds, self._clock()))
 
     def expect(self, step: int, samples: int) -> float:
         """Seconds that a step is likely to take at most.
@@ -68,12 +68,11 @@ class Pace:
             return 0.0
         return self._expect(step - 1, samples) * self._work[step] / max(self._work[step - 1], 1)
 
-    def _learn(self, step: int, samples: int, new: _Seen) -> None:
-        seen = self._recent(step, new.when)
-        old = seen.get(samples, new)
-        seen[samples] = new._replace(
-            seconds=max(new.seconds, (1 - SHARE) * old.seconds + SHARE * new.seconds)
-        )
+    def _learn(self, step: int, samples: int, seconds: float, when: float) -> None:
+        seen = self._recent(step, when)
+        if samples in seen:
+            seconds = max(seconds, (1 - SHARE) * seen[samples].seconds + SHARE * seconds)
+        seen[samples] = _Seen(seconds, when)
 
     def _recent(self, step: int, now: float) -> dict[int, _Seen]:
         """The times of a step that count, by the number of samples."""
