@@ -208,7 +208,8 @@ def test_several_inputs_come_by_name(words):
 
 
 @pytest.mark.parametrize(
-    "thresholds", ["high", [0.1], [0.1, 0.2, 0.3], np.nan, [[0.1, 0.2]], object(), [[], []]]
+    "thresholds",
+    ["high", "0.5", True, [True, False], [0.1], [0.1, 0.2, 0.3], np.nan, [[0.1, 0.2]], object(), [[], []]],
 )
 def test_thresholds_are_numbers_for_the_exits(images, thresholds):
     with pytest.raises(InputError, match="threshold"):

@@ -61,11 +61,12 @@ def other_thresholds(given: Any, default: np.ndarray) -> np.ndarray:
     if given is None:
         return default
     try:
+        read = np.asarray(given)
         with np.errstate(over="ignore"):
-            values = np.asarray(given, np.float32)
+            values = read.astype(np.float32)
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"thresholds are {shown(given)}, must be numbers") from None
-    if np.isnan(values).any():
+    if read.dtype.kind in "bSU" or np.isnan(values).any():  # numpy takes True and "1" for numbers
         raise InputError(f"thresholds are {shown(given)}, must be numbers")
     if values.ndim == 1 and default.ndim == 2:
         values = values[:, None]
