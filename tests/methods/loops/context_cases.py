@@ -21,8 +21,19 @@ RECIPE = Recipe(lr=0.05, batch_size=6, momentum=0.9, nesterov=False, weight_deca
 CLASSES = 3
 
 
+class Scale(nn.Module):
+    """A factor that is learned; its parameter has no axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.factor * x
+
+
 def tiny_net(seed: int = 0, exits: int = 3) -> MultiExitNet:
-    """Convolutions with and without bias, one of them 1x1, batch norm; float64."""
+    """Convolutions with and without bias, one of them 1x1, batch norm, a factor; float64."""
     torch.manual_seed(seed)
     stages = [
         nn.Sequential(
@@ -32,6 +43,7 @@ def tiny_net(seed: int = 0, exits: int = 3) -> MultiExitNet:
             nn.Conv2d(5, 4, 1),
             nn.BatchNorm2d(4),
             nn.ReLU(),
+            Scale(),
         )
         for k in range(exits)
     ]

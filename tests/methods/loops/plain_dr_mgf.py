@@ -95,7 +95,7 @@ class PlainDRMGF:
                 if name in self.nu[k]:
                     v = self.nu[k][name].abs()
                     one = one * v / (v.sum(1, keepdim=True) + 1e-10)
-                a.append(one.reshape(*one.shape, *[1] * (states[k][name].dim() - one.dim())))
+                a.append(one.reshape([*one.shape, *[1] * (states[k][name].dim() - one.dim())]))
             base = self.start[name]
             moved = sum(x * (states[k][name] - base) for x, k in zip(a, owners, strict=True))
             found[name] = base + moved / (sum(a) + 1e-20)

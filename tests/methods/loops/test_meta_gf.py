@@ -36,7 +36,7 @@ def plain_epoch(net, owners, omega, *, heed, weigh, count, velocity):
         found = {}
         for name, own in owners.items():
             a = [weigh(omega[name, k]) for k in own]
-            over = [x.reshape(*x.shape, *[1] * (start[name].dim() - x.dim())) for x in a]
+            over = [x.reshape([*x.shape, *[1] * (start[name].dim() - x.dim())]) for x in a]
             found[name] = sum(x * left[k][name] for x, k in zip(over, own, strict=True)) / sum(over)
         return found
 

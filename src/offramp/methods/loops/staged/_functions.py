@@ -88,4 +88,4 @@ class _WeightedMean(Function):
 
 def _over(small: Tensor, large: Tensor) -> Tensor:
     """Append axes of length 1, for a product with a Tensor of more axes."""
-    return small.reshape(*small.shape, *(1,) * (large.dim() - small.dim()))
+    return small.reshape([*small.shape, *(1,) * (large.dim() - small.dim())])
