@@ -130,6 +130,26 @@ def test_what_cannot_be_traced_is_refused_and_nothing_written(tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
+class WithFirstToken(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, 1, 8))
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    def forward(self, x):
+        return self.layer(torch.cat([self.token.expand(len(x), -1, -1), x.flatten(1, 2)], 1))
+
+
+def test_the_line_names_what_is_wrong_and_not_an_operator_that_torch_has_chosen(tmp_path):
+    """torch runs a whole transformer layer as one operator, if it may, which ONNX has not."""
+    stages = [WithFirstToken(), nn.Identity()]
+    heads = [nn.Sequential(nn.Flatten(), nn.Linear(25 * 8, 3)) for _ in stages]
+    net = MultiExitNet(stages, heads, input_size=(3, 8, 8)).eval()
+    with pytest.raises(UserError, match=r"x.shape\[0\] in place of len\(x\)") as refused:
+        offramp.export(net, Policy([0.4]), tmp_path / "bundle")
+    assert "translating" not in str(refused.value)
+
+
 def test_a_graph_that_disagrees_is_refused(tmp_path, monkeypatch):
     net = tiny_net().eval()
     readings = _agreement._readings

@@ -10,6 +10,7 @@ from onnx import ModelProto
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from offramp.attention import plain_layers
 from offramp.bundles._graph import OPSET
 from offramp.bundles._lookups import refuse_negative
 from offramp.bundles._pooling import PoolsAsMeans, with_global_pools
@@ -102,7 +103,7 @@ def traced(module: nn.Module, tensors: Sequence[Tensor], reads: Sequence[Value],
         UserError: Torch cannot trace it, or ONNX lacks one of its operators.
     """
     try:
-        with quiet(), PoolsAsMeans():
+        with quiet(), PoolsAsMeans(), plain_layers():  # else torch's last try hides what is wrong
             program = torch.onnx.export(
                 OfOneSize(module, reads),
                 (*tensors,),

@@ -42,7 +42,7 @@ def program(net: MultiExitNet, reads: Sequence[Value]) -> bytes:
             torch.export.save(found, file)
     except Exception as error:  # of torch.export, or of the net
         raise UserError(
-            f"the net cannot be exported by torch.export: {error_text(error)}; write it without Python "
-            "branches on values"
+            f"the net cannot be exported by torch.export: {error_text(error)}; write it with x.shape[0] "
+            "in place of len(x), and no Python branches on values"
         ) from error
     return file.getvalue()
