@@ -109,6 +109,16 @@ def test_at_full_budget_the_router_is_the_backbone(net, labels):
         assert policy.calibration["achieved"]["exits"] == [0, 0, 0, 1]
 
 
+@pytest.mark.parametrize("confidence", ["max-softmax", "margin", "patience", "ensemble"])
+def test_at_full_budget_exits_are_read_as_asked(confidence, net, labels):
+    asked = {"confidence": confidence, "temperatures": True}
+    policy = calibrate(net, (X, labels), budget="100%", **asked)
+    assert policy.temperatures == calibrate(net, (X, labels), budget="60%", **asked).temperatures
+    # an ensemble's last exit predicts together with the others
+    assert policy.confidence == ("max-softmax" if confidence == "ensemble" else confidence)
+    assert torch.equal(Router(net, policy)(X).prediction, net(X)[-1].argmax(-1))
+
+
 def test_a_run_brings_its_validation_images_and_their_normalisation(run):
     policy = calibrate(run, budget="90%")
     assert calibrate(run.net, run.batches("val"), budget="90%") == policy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from offramp.exits.calibration._ensembling import fit_ensemble
 from offramp.exits.calibration._temperature import fit_temperatures
@@ -30,3 +30,11 @@ class Reader:
         temperatures = fit_temperatures(recorded) if self.temperatures else ones
         ensemble = fit_ensemble(recorded, temperatures) if self.confidence == "ensemble" else None
         return Policy((None,) * (recorded.num_exits - 1), self.confidence, temperatures, ensemble)
+
+    def full(self, recorded: ExitLogits) -> Policy:
+        """The policy by which nobody leaves early, so that answers are those of the full network.
+
+        An ensemble may predict otherwise, and is left out.
+        """
+        reader = replace(self, confidence="max-softmax") if self.confidence == "ensemble" else self
+        return reader.fit(recorded)

@@ -45,7 +45,6 @@ def to_budget(
     """
     limit = _operations(recorded, costs, budget)
     target: dict[str, Any] = {"budget": limit, "convention": costs.convention, "rule": rule}
-    policy = Policy.full(recorded.num_exits)
     if rule != "best":
         policy, found = _on_a_curve(
             recorded, reader.fit(recorded), costs, limit, f"budget={shown(budget)}", rule, per_class=per_class
@@ -53,6 +52,8 @@ def to_budget(
         target |= found
     elif limit < costs.static:
         policy = best(recorded, reader.fit(recorded), costs, limit, per_class=per_class)
+    else:
+        policy = reader.full(recorded)
     return replace(policy, calibration={"target": target, "achieved": achieved(policy, recorded, costs)})
 
 
@@ -73,9 +74,10 @@ def to_latency(
     reading = reader.fit(recorded)
     times = PathTimes(net, reading, batch_size)
     limit = _seconds(recorded, times, latency)
-    policy = Policy.full(recorded.num_exits)
     if limit < times.static:
         policy = best(recorded, reading, times, limit, per_class=per_class, must_pay=True)
+    else:
+        policy = reader.full(recorded)
     target = _timed(limit, times, batch_size)
     return replace(policy, calibration={"target": target, "achieved": achieved(policy, recorded, times)})
 
@@ -110,12 +112,13 @@ def to_budget_and_latency(
             f"both exit {exit} is, give these or more"
         )
     target: dict[str, Any] = {"budget": operations, "convention": costs.convention, "rule": rule}
-    policy = Policy.full(recorded.num_exits)
     if rule != "best":
         policy, found = _on_a_curve(recorded, reading, shares, 1.0, wanted, rule, per_class=per_class)
         target |= found
     elif shares.of([recorded.num_exits])[-1] > 1:
         policy = best(recorded, reading, shares, 1.0, per_class=per_class, must_pay=True)
+    else:
+        policy = reader.full(recorded)
     target |= _timed(seconds, times, batch_size)
     found = achieved(policy, recorded, costs) | {"seconds": decide(recorded, policy, times).mean_cost}
     return replace(policy, calibration={"target": target, "achieved": found})

@@ -61,7 +61,7 @@ def to_risk(
             f"{promise} takes {2 * needed} samples, half of them to test it, "
             f"and there are {len(order)}, which show {least:.3g} at best"
         )
-        return _full(recorded, costs, why, note)
+        return _full(recorded, reader, costs, why, note)
     path = find_path(recorded.take(fitting), reader, loss, costs or _Free(), risk)
     losses, _ = path.outcomes(recorded.take(testing))
     if delta is None:
@@ -74,7 +74,7 @@ def to_risk(
             f"no threshold shows {promise} on the {len(testing)} samples that test it, "
             f"the least is {least:.3g}"
         )
-        return _full(recorded, costs, why, note)
+        return _full(recorded, reader, costs, why, note)
     policy, lost = path.policy(passed - 1), losses[passed - 1]
     test: dict[str, Any] = {"tested_on": len(testing), "risk": float(lost.mean())}
     if delta is not None and loss == "wrong":
@@ -98,8 +98,10 @@ class _Free:
         return [0.0] * len(evaluated)
 
 
-def _full(recorded: ExitLogits, costs: Paths | None, why: str, note: dict[str, Any]) -> Policy:
-    """The policy by which nobody leaves early, and a line that says why."""
+def _full(
+    recorded: ExitLogits, reader: Reader, costs: Paths | None, why: str, note: dict[str, Any]
+) -> Policy:
+    """The policy by which nobody leaves early, and a line that says why; nothing is fitted for it."""
     say(f"{why}: every sample goes through the full network")
-    policy = Policy.full(recorded.num_exits)
+    policy = replace(reader, temperatures=False).full(recorded)
     return replace(policy, calibration=note | {"full": why, "achieved": achieved(policy, recorded, costs)})
