@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from offramp.autograd import of_some_alone
 from offramp.checks import count_of
 from offramp.errors import UserError
 from offramp.flops import Tally, without_formula
@@ -38,7 +39,7 @@ def training_macs(net: Net) -> int:
     tally = Tally()
     with unchanged(net), torch.enable_grad():
         net.train()
-        with tally.at_work():
+        with tally.at_work(), of_some_alone():
             loss = torch.stack([logits.sum() for logits in net(sample_of(net, batch))]).sum()
             torch.autograd.grad(loss, [p for p in net.parameters() if p.requires_grad], allow_unused=True)
     if tally.hiding:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from offramp.autograd import of_some_alone
 from offramp.checks import of_kind
 from offramp.nets.inputs import check_inputs
 from offramp.unchanged import unchanged
@@ -36,6 +37,9 @@ def owners(net: nn.Module, inputs: Any) -> dict[str, frozenset[int]]:
         For every parameter name the 0-based indices of its owners; none if it is frozen or unused. Of
         tied parameters the first name stands for all. The net is left as it was: parameters, buffers,
         gradients, modes and random state; hooks of the user's own do not run.
+
+    Raises:
+        UserError: A part of the net is checkpointed in a way that has no gradients of some weights alone.
     """
     of_kind("net", net, nn.Module, "a network")
     check_inputs(inputs)
@@ -77,9 +81,10 @@ def _gradients(net: nn.Module, inputs: Any, random: torch.Generator) -> Iterator
         if output.requires_grad:
             # Positive as well, so that nothing cancels; not constant, to which a softmax is blind.
             direction = _uniform(output, random)
-            grads = torch.autograd.grad(
-                output, list(live.values()), direction, retain_graph=True, allow_unused=True
-            )
+            with of_some_alone():
+                grads = torch.autograd.grad(
+                    output, list(live.values()), direction, retain_graph=True, allow_unused=True
+                )
             for name, grad in zip(live, grads, strict=True):
                 if grad is not None:
                     yield name, k, grad.is_meta or bool(grad.any())

@@ -3,9 +3,11 @@
 import pytest
 import torch
 from binding_cases import assert_same, batches, grads_of, tiny_net
+from torch.utils.checkpoint import checkpoint
 
 import offramp
 from offramp import UserError
+from offramp.counting.training import training_macs
 
 X, Y = next(iter(batches()))
 
@@ -19,6 +21,21 @@ def twice(name):
     losses = method.losses(X, Y)
     method.backward(losses)
     method.backward(losses)
+
+
+class Checkpointed(torch.nn.Module):
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+
+    def forward(self, x):
+        return checkpoint(self.body, x, use_reentrant=True)
+
+
+def checkpointed():
+    net = tiny_net()
+    net.stages[1] = Checkpointed(net.stages[1])
+    return net
 
 
 MISTAKES = {
@@ -46,6 +63,24 @@ def test_one_line(call, line):
     with pytest.raises(UserError, match=line) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["cagrad", "nash-mtl", "adatask", "gradnorm", "bdl-2", "mgda-ub"])
+def test_checkpoints_that_have_no_gradients_of_some_weights_alone(name):
+    with pytest.raises(UserError, match=r"use_reentrant=True, .* give it use_reentrant=False$"):
+        offramp.method(name).bind(checkpointed()).backward(X, Y)
+
+
+def test_training_operations_of_such_checkpoints():
+    with pytest.raises(UserError, match=r"use_reentrant=True, .* give it use_reentrant=False$"):
+        training_macs(checkpointed())
+
+
+@pytest.mark.parametrize("name", ["joint", "dfs", "kd"])
+def test_methods_that_go_backward_once_take_all_checkpoints(name):
+    one, other = (offramp.method(name).bind(net) for net in (checkpointed(), tiny_net()))
+    assert torch.equal(one.backward(X, Y), other.backward(X, Y))
+    assert_same(grads_of(one.net), grads_of(other.net), 1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.int16, torch.int32, torch.uint8])

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from offramp.autograd import of_some_alone
 from offramp.errors import UserError
 from offramp.methods.combiners.backward import Backward
 from offramp.methods.combiners.jacobian import (
@@ -185,7 +186,8 @@ def _gradients(outputs: Sequence[Tensor], inputs: Sequence[Tensor], seeds: Seque
     """Gradients at the inputs; the graph stays."""
     if not outputs:
         return [None] * len(inputs)
-    return [*torch.autograd.grad(outputs, inputs, seeds, retain_graph=True, allow_unused=True)]
+    with of_some_alone():
+        return [*torch.autograd.grad(outputs, inputs, seeds, retain_graph=True, allow_unused=True)]
 
 
 def _accumulate(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from offramp.autograd import of_some_alone
 from offramp.methods.combiners.backward import Backward
 from offramp.methods.combiners.jacobian._passes import plan_passes
 from offramp.methods.combiners.jacobian._run_passes import in_own_memory, run_passes
@@ -122,13 +123,14 @@ def add_weighted_gradient(
     live = [j for j in weights if losses[j].requires_grad]
     if not live or not parameters:
         return
-    grads = torch.autograd.grad(
-        [losses[j] for j in live],
-        parameters,
-        [torch.full_like(losses[j], weights[j] * backward.scale) for j in live],
-        retain_graph=keep_graph,
-        allow_unused=True,
-    )
+    with of_some_alone():
+        grads = torch.autograd.grad(
+            [losses[j] for j in live],
+            parameters,
+            [torch.full_like(losses[j], weights[j] * backward.scale) for j in live],
+            retain_graph=keep_graph,
+            allow_unused=True,
+        )
     mean = backward.average
     mine = in_own_memory(grads) if mean is None else average(grads, parameters, mean)
     for parameter, grad in zip(parameters, mine, strict=True):
