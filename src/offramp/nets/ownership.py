@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map_only
 from offramp.autograd import of_some_alone
 from offramp.checks import of_kind
 from offramp.nets.inputs import check_inputs
+from offramp.nets.plain_weights import check_real
 from offramp.unchanged import unchanged
 
 __all__ = ["owners"]
@@ -39,10 +40,12 @@ def owners(net: nn.Module, inputs: Any) -> dict[str, frozenset[int]]:
         gradients, modes and random state; hooks of the user's own do not run.
 
     Raises:
-        UserError: A part of the net is checkpointed in a way that has no gradients of some weights alone.
+        UserError: A part of the net is checkpointed in a way that has no gradients of some weights alone, or
+            a parameter is complex.
     """
     of_kind("net", net, nn.Module, "a network")
     check_inputs(inputs)
+    check_real(net)
     reaching: dict[str, set[int]] = {name: set() for name, _ in net.named_parameters()}
     for parameter, buffer, x in (
         (_near, _same, inputs),

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from offramp.errors import UserError, shown
 from offramp.methods.loops import LoopContext, Progress
+from offramp.nets.plain_weights import check_dense
 from offramp.nets.single_values import norms_named
 from offramp.unchanged import unchanged
 
@@ -27,10 +28,11 @@ def rehearse(context: LoopContext, images: int, progress: Progress, remedy: str)
 
     Raises:
         UserError: There is not one image for each part of a batch; a norm layer has a single value to
-            normalise; no loss reaches anything trainable; or none reaches a part whose gradient other
-            processes wait for.
+            normalise; an embedding has sparse gradients; no loss reaches anything trainable; or none reaches
+            a part whose gradient other processes wait for.
     """
     net = context.net
+    check_dense(net)
     if not images:
         raise UserError(f"the method cuts each batch, and there is not a sample for each part; {remedy}")
     with unchanged(net, context.bound), norms_named(net, images, remedy):

@@ -83,6 +83,46 @@ def test_methods_that_go_backward_once_take_all_checkpoints(name):
     assert_same(grads_of(one.net), grads_of(other.net), 1e-12)
 
 
+class Shift(torch.nn.Embedding):
+    def forward(self, x):
+        return x + super().forward(torch.zeros(len(x), dtype=torch.int64))[:, :, None, None]
+
+
+class Turn(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.by = torch.nn.Parameter(torch.ones(6, 1, 1, dtype=torch.complex128))
+
+    def forward(self, x):
+        return torch.fft.irfft2(torch.fft.rfft2(x) * self.by, s=x.shape[-2:])
+
+
+def with_layer(layer):
+    net = tiny_net()
+    net.stages[1].append(layer)
+    return net
+
+
+@pytest.mark.parametrize("name", ["cagrad", "adatask", "bdl-2", "mgda-ub"])
+def test_sparse_gradients(name):
+    with pytest.raises(UserError, match=r"^the gradient of 'stages.1.3' is sparse, .*sparse=False$"):
+        offramp.method(name).bind(with_layer(Shift(2, 6, sparse=True, dtype=torch.float64)))
+
+
+def test_sparse_gradients_under_a_recipe():
+    net = with_layer(Shift(2, 6, sparse=True)).float()
+    recipe = offramp.Recipe(epochs=1, batch_size=2, augment="none", val_fraction=0.0)
+    with pytest.raises(UserError, match=r"^the gradient of 'stages.1.3' is sparse"):
+        offramp.fit(net, (X.float(), torch.arange(6) % 3), "joint", recipe, quiet=True)
+
+
+@pytest.mark.parametrize("name", ["cagrad", "adatask", "gradnorm"])
+def test_complex_weights(name):
+    with pytest.raises(UserError, match=r"^'stages.1.3.by' is complex, .*torch.view_as_complex"):
+        offramp.method(name).bind(with_layer(Turn()))
+    offramp.method("dfs").bind(with_layer(Turn())).backward(X, Y)
+
+
 @pytest.mark.parametrize("dtype", [torch.int8, torch.int16, torch.int32, torch.uint8])
 def test_labels_of_any_integer_dtype(dtype):
     one, other = bound(), bound()

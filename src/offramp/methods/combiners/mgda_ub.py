@@ -17,6 +17,7 @@ from offramp.forks import Fork, GainFork
 from offramp.methods.combiners._junctions import BoundMGDAUB
 from offramp.methods.combiners.combiner import Combiner
 from offramp.methods.passes import Linear, Passes
+from offramp.nets.plain_weights import check_dense
 
 __all__ = ["MGDAUB"]
 
@@ -55,6 +56,7 @@ class MGDAUB(Combiner):
 
     def bind(self, net: nn.Module, seed: int = 0) -> nn.Module:  # noqa: D102
         _check_forks(net)
+        check_dense(net)
         return BoundMGDAUB(net, self.inner)
 
 

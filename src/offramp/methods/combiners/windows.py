@@ -26,6 +26,7 @@ from offramp.methods.combiners.jacobian import add_weighted_gradient, average_gr
 from offramp.methods.combiners.present import by_output
 from offramp.methods.objectives.step import Step
 from offramp.methods.passes import Passes
+from offramp.nets.plain_weights import check_dense
 
 __all__ = ["WINDOWS", "Windows", "first_blocks", "mask"]
 
@@ -61,7 +62,7 @@ class Windows(Combiner):
         """Check that the net has separate stages, and one for each output.
 
         Raises:
-            UserError: It has no such stages, or two of them share a parameter.
+            UserError: It has no such stages, two of them share a parameter, or a gradient is sparse.
         """
         stages = getattr(net, "stages", None)
         if stages is None or len(stages) != len(net.outputs):  # type: ignore[arg-type]
@@ -72,6 +73,7 @@ class Windows(Combiner):
         owned = [p for stage in stages for p in set(stage.parameters())]
         if len(owned) > len(set(owned)):
             raise UserError("windows cannot cut between stages that share a parameter; use another method")
+        check_dense(net)
         return self
 
     def __call__(self, losses: Sequence[Tensor], step: Step, backward: Backward) -> None:  # noqa: D102

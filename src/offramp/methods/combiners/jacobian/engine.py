@@ -42,6 +42,7 @@ from offramp.methods.combiners.jacobian.row_block import RowBlock
 from offramp.methods.combiners.jacobian.row_buffer import RowBuffer, average_grads
 from offramp.methods.combiners.present import by_output
 from offramp.methods.objectives.step import Step
+from offramp.nets.plain_weights import check_dense
 
 __all__ = ["Jacobian"]
 
@@ -65,10 +66,11 @@ class Jacobian:
         lean: Keep no rows; not for ``per_stage``.
 
     Raises:
-        UserError: There is no such reading of ``shared``.
+        UserError: There is no such reading of ``shared``, or a gradient of the net is sparse.
     """
 
     def __init__(self, net: nn.Module, shared: str = "per_stage", *, lean: bool = False) -> None:
+        check_dense(net)
         owned: Mapping[str, frozenset[int]] = net.owners()  # type: ignore[operator]
         self.shared, self.lean = shared, lean and shared != "per_stage"
         self._outputs_of: dict[Tensor, frozenset[int]] = {
