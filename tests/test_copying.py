@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 import offramp
 from offramp.copying import deep_copy
-from offramp.nets import Separate
+from offramp.exits import Policy, Router
+from offramp.nets import MultiExitNet, Separate
 
 
 class Caching(nn.Module):
@@ -63,3 +64,20 @@ def test_the_old_weight_norm_is_copied():
         module = nn.Sequential(torch.nn.utils.weight_norm(nn.Linear(3, 3)))
     x = torch.randn(2, 3)
     assert torch.equal(deep_copy(module)(x), module(x))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("copied", [deep_copy, copy.deepcopy])
+def test_scripted_parts_are_copied_with_parameters_that_can_be_trained(copied):
+    scripted = torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
+    dict(scripted.named_parameters())["0.bias"].requires_grad_(False)
+    heads = [nn.Sequential(nn.Flatten(), nn.Linear(4 * 36, 3)) for _ in range(2)]
+    net = MultiExitNet([scripted, nn.Identity()], heads, input_size=(3, 8, 8))
+    found, x = copied(net), torch.randn(2, 3, 8, 8)
+    for ours, theirs in zip(found.parameters(), net.parameters(), strict=True):
+        assert ours.is_leaf and ours is not theirs and ours.requires_grad == theirs.requires_grad
+    assert all(map(torch.equal, found(x), net(x)))
+    sum(z.sum() for z in found(x)).backward()
+    first, theirs = (dict(each.named_parameters())["stages.0.0.weight"] for each in (found, net))
+    assert first.grad is not None and theirs.grad is None
+    assert len(Router(net, Policy([0.5]))(x).exit) == 2

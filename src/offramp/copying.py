@@ -3,32 +3,47 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["deep_copy", "kept_results", "unexpanded", "values_kept"]
+__all__ = ["deep_copy", "unexpanded", "values_kept"]
 
 _Copied = TypeVar("_Copied")
 
 
-def deep_copy(value: _Copied) -> _Copied:
+def deep_copy(value: _Copied, memo: dict[int, Any] | None = None) -> _Copied:
     """Like ``copy.deepcopy``, also of modules that keep a result of their last forward pass.
 
     ``copy.deepcopy`` refuses Tensors that have a history in autograd, such as the attention biases that LeViT
     caches, or a weight under the old ``weight_norm``. Here the copy has their values, without the history.
+    Nor is one left in the parameters of a scripted part, which torch clones.
 
     Args:
         value: A module, or modules in a tuple, list or dict.
+        memo: What has been copied, by id, as for ``copy.deepcopy``.
     """
-    return copy.deepcopy(value, kept_results(value))
+    memo = {} if memo is None else memo
+    memo.update(_kept_results(value))
+    with torch.no_grad():
+        copied = copy.deepcopy(value, memo)
+    for part in _met(value):
+        if isinstance(part, torch.jit.ScriptModule):
+            for ours, theirs in zip(memo[id(part)].parameters(), part.parameters(), strict=True):
+                ours.requires_grad_(theirs.requires_grad)
+    return copied
 
 
-def kept_results(value: Any) -> dict[int, Any]:
-    """Copies of the Tensors with a history in autograd, by id: what ``copy.deepcopy`` takes for a memo."""
-    found: dict[int, Any] = {}
+def _kept_results(value: Any) -> dict[int, Any]:
+    """Copies of the Tensors with a history in autograd, by id."""
+    tensors = (item for item in _met(value) if isinstance(item, Tensor))
+    return {id(tensor): tensor.detach().clone() for tensor in tensors if not tensor.is_leaf}
+
+
+def _met(value: Any) -> Iterator[Tensor | nn.Module]:
+    """The Tensors and modules in a value, each once."""
     met: set[int] = set()
     left = [value]
     while left:
@@ -37,15 +52,14 @@ def kept_results(value: Any) -> dict[int, Any]:
             continue
         met.add(id(item))
         if isinstance(item, Tensor):
-            if not item.is_leaf:
-                found[id(item)] = item.detach().clone()
+            yield item
         elif isinstance(item, nn.Module):
+            yield item
             left += vars(item).values()
         elif isinstance(item, Mapping):
             left += item.values()
         elif isinstance(item, (tuple, list, set)):
             left += item
-    return found
 
 
 def values_kept(tensor: Tensor) -> Callable[[], None]:

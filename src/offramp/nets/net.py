@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from offramp.checks import described
-from offramp.copying import kept_results
+from offramp.copying import deep_copy
 from offramp.errors import UserError, an_object, shown
 from offramp.nets.inputs import check_inputs
 from offramp.nets.ownership import owners
@@ -72,9 +71,8 @@ class Net(nn.Module):
     def __deepcopy__(self: _Self, memo: dict[int, Any]) -> _Self:
         """A copy, also when modules keep results of their last forward pass, as LeViT's attention does."""
         twin = type(self).__new__(type(self))
-        memo.update(kept_results(self))
         memo[id(self)] = twin
-        vars(twin).update(copy.deepcopy(vars(self), memo))
+        vars(twin).update(deep_copy(vars(self), memo))
         return twin
 
 
