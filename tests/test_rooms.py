@@ -14,9 +14,9 @@ import offramp
 
 SOURCE = Path(offramp.__file__).parent.parent
 ROOMS = (
-    "errors", "say", "paths", "copying", "modes", "unchanged", "attention", "autograd", "text_table",
-    "plain_json", "plain_yaml", "text_file", "output_paths", "checks", "memory", "out_of_memory", "signals",
-    "standard_streams", "stored_values", "restoring", "own_adam", "cores",
+    "errors", "say", "paths", "copying", "modes", "unchanged", "attention", "autograd", "reentrant",
+    "text_table", "plain_json", "plain_yaml", "text_file", "output_paths", "checks", "memory",
+    "out_of_memory", "signals", "standard_streams", "stored_values", "restoring", "own_adam", "cores",
     "distributed",
     "data",                 # batches of inputs and targets
     "tasks",                # what an output predicts

@@ -29,7 +29,7 @@ def deep_copy(value: _Copied, memo: dict[int, Any] | None = None) -> _Copied:
     memo.update(_kept_results(value))
     with torch.no_grad():
         copied = copy.deepcopy(value, memo)
-    for part in _met(value):
+    for part in _parts(value):
         if isinstance(part, torch.jit.ScriptModule):
             for ours, theirs in zip(memo[id(part)].parameters(), part.parameters(), strict=True):
                 ours.requires_grad_(theirs.requires_grad)
@@ -38,11 +38,11 @@ def deep_copy(value: _Copied, memo: dict[int, Any] | None = None) -> _Copied:
 
 def _kept_results(value: Any) -> dict[int, Any]:
     """Copies of the Tensors with a history in autograd, by id."""
-    tensors = (item for item in _met(value) if isinstance(item, Tensor))
+    tensors = (item for item in _parts(value) if isinstance(item, Tensor))
     return {id(tensor): tensor.detach().clone() for tensor in tensors if not tensor.is_leaf}
 
 
-def _met(value: Any) -> Iterator[Tensor | nn.Module]:
+def _parts(value: Any) -> Iterator[Tensor | nn.Module]:
     """The Tensors and modules in a value, each once."""
     met: set[int] = set()
     left = [value]

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from offramp.autograd import of_some_alone
 from offramp.checks import count_of
 from offramp.errors import UserError
 from offramp.flops import Tally, without_formula
 from offramp.nets.net import check_net
 from offramp.nets.sample import sample_of
+from offramp.reentrant import reentrant_named
 from offramp.unchanged import unchanged
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def training_macs(net: Net) -> int:
     tally = Tally()
     with unchanged(net), torch.enable_grad():
         net.train()
-        with tally.at_work(), of_some_alone():
+        with tally.at_work(), reentrant_named():
             loss = torch.stack([logits.sum() for logits in net(sample_of(net, batch))]).sum()
             torch.autograd.grad(loss, [p for p in net.parameters() if p.requires_grad], allow_unused=True)
     if tally.hiding:

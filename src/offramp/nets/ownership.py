@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from offramp.autograd import of_some_alone
 from offramp.checks import of_kind
 from offramp.nets.inputs import check_inputs
 from offramp.nets.plain_weights import check_real
+from offramp.reentrant import reentrant_named
 from offramp.unchanged import unchanged
 
 __all__ = ["owners"]
@@ -84,7 +84,7 @@ def _gradients(net: nn.Module, inputs: Any, random: torch.Generator) -> Iterator
         if output.requires_grad:
             # Positive as well, so that nothing cancels; not constant, to which a softmax is blind.
             direction = _uniform(output, random)
-            with of_some_alone():
+            with reentrant_named():
                 grads = torch.autograd.grad(
                     output, list(live.values()), direction, retain_graph=True, allow_unused=True
                 )

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from offramp.autograd import of_some_alone
 from offramp.errors import UserError
 from offramp.methods.combiners.backward import Backward
 from offramp.methods.combiners.jacobian import (
@@ -32,6 +31,7 @@ from offramp.methods.combiners.mgda import mgda_weights
 from offramp.methods.combiners.present import by_output
 from offramp.methods.combiners.solvers import SolverFailure
 from offramp.methods.objectives.step import Step
+from offramp.reentrant import reentrant_named
 from offramp.tasks.task import wide
 
 __all__ = ["BoundMGDAUB", "feature_weights"]
@@ -186,7 +186,7 @@ def _gradients(outputs: Sequence[Tensor], inputs: Sequence[Tensor], seeds: Seque
     """Gradients at the inputs; the graph stays."""
     if not outputs:
         return [None] * len(inputs)
-    with of_some_alone():
+    with reentrant_named():
         return [*torch.autograd.grad(outputs, inputs, seeds, retain_graph=True, allow_unused=True)]
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from offramp.autograd import of_some_alone
 from offramp.methods.combiners.backward import Backward
 from offramp.methods.combiners.jacobian._passes import plan_passes
 from offramp.methods.combiners.jacobian._run_passes import in_own_memory, run_passes
 from offramp.methods.combiners.jacobian.groups import ParameterGroup
 from offramp.methods.combiners.jacobian.row_block import accumulate, gramian
 from offramp.methods.combiners.jacobian.row_buffer import RowBuffer, average
+from offramp.reentrant import reentrant_named
 
 __all__ = ["LeanBlock", "add_weighted_gradient", "lean_blocks"]
 
@@ -123,7 +123,7 @@ def add_weighted_gradient(
     live = [j for j in weights if losses[j].requires_grad]
     if not live or not parameters:
         return
-    with of_some_alone():
+    with reentrant_named():
         grads = torch.autograd.grad(
             [losses[j] for j in live],
             parameters,
