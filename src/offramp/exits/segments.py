@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from offramp.nets.exits import HandedOn, reads_previous
+from offramp.nets.exits import handed_on, reads_previous
 
 __all__ = ["Segment", "heads_needed", "path", "segments"]
 
@@ -57,8 +57,7 @@ class Segment(nn.Module):
             for stage, head, reads in parts:
                 x = stage(x)
                 if head is not None:
-                    given = head(x, previous) if reads else head(x)
-                    logits, previous = given if isinstance(given, HandedOn) else (given, given)
+                    logits, previous = handed_on(head(x, previous) if reads else head(x))
             assert logits is not None and previous is not None  # the last head has run
             return x, logits, previous
 
