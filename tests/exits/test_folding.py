@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from offramp.exits._folding import close, fold
 
@@ -200,6 +201,30 @@ def test_a_folded_module_gives_what_it_gave(name):
     left = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     assert len(left) == norms
     assert sum(getattr(m, "inplace", False) for m in module.modules()) == in_place
+
+
+@pytest.mark.parametrize("eager", [True, False])
+@pytest.mark.parametrize(
+    ("least", "pool", "moved"),
+    [
+        (0.0, {}, True),  # a channel without weight: the shift alone
+        (-0.5, {}, False),  # a maximum of what falls is none of what it fell from
+        (0.0, {"return_indices": True}, False),
+    ],
+)
+@torch.no_grad()
+def test_a_norm_that_cannot_be_folded_goes_behind_max_pooling(least, pool, moved, eager):
+    norm, layers = nn.BatchNorm2d(4), [conv(), nn.SiLU()]
+    module = randomised(nn.Sequential(*layers, norm, nn.MaxPool2d(3, 2, padding=1, **pool)))
+    nn.init.uniform_(norm.weight, 0.5, 2)[0] = least
+    original = copy.deepcopy(module)
+    fold(module, images(), eager=eager)
+    for ours, theirs in zip(
+        pytree.tree_leaves(module(images(5))), pytree.tree_leaves(original(images(5))), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    assert (type(module[2]) is nn.Identity) == moved
+    assert (norm in module.modules()) == (not eager)
 
 
 class Indices(nn.Module):

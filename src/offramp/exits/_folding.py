@@ -1,6 +1,7 @@
 """Fold batch norms into the convolutions before them, and let activations write over what nobody else reads.
 
-A norm behind a ReLU is folded too, and what is left of both is a bound for each channel.
+A norm behind a ReLU is folded too, and what is left of both is a bound for each channel. What is left of a
+norm goes behind a max pooling, if it may.
 
 Who reads what is seen in a forward pass, and what is not seen there (a compiled or scripted part) cannot be
 told from a single reader: a module whose outputs the folding changes is left as it was.
@@ -148,25 +149,43 @@ def _fold_behind(
         return []
     if type(layer) in _CONVOLUTIONS or (type(layer) is nn.Linear and type(reader) is nn.BatchNorm1d):
         return [_scale(layer, reader), replace(module, reader, nn.Identity())]
-    if eager and fresh and _can_be_passed(reader):
-        return [replace(module, reader, _Affine(reader))]
-    return []
+    affine = eager and fresh and _can_be_passed(reader)
+    return _place(module, reader, _Affine(reader) if affine else reader, readers, rises=_rises(reader))
 
 
 def _fold_past(
     module: nn.Module, conv: Any, relu: nn.Module, readers: dict[nn.Module, nn.Module]
 ) -> list[Callable[[], None]]:
-    """Fold a norm into a convolution with a ReLU between, and return what undoes that.
-
-    The bound that is left goes behind a max pooling, which it does not change and which leaves it less to do.
-    """
+    """Fold a norm into a convolution with a ReLU between, and return what undoes that."""
     norm = readers.pop(relu)
     undo = [_scale(conv, norm), replace(module, relu, nn.Identity())]
+    return [*undo, *_place(module, norm, _Bound(norm), readers, rises=True)]
+
+
+def _place(
+    module: nn.Module, norm: nn.Module, rest: nn.Module, readers: dict[nn.Module, nn.Module], *, rises: bool
+) -> list[Callable[[], None]]:
+    """Put what is left of a norm in its place, or behind a max pooling of it, where there is less to do.
+
+    Args:
+        module: Where they are.
+        norm: The norm.
+        rest: What is left of it; the norm itself, if all of it is.
+        readers: The only reader of each layer that has one.
+        rises: Whether a larger input gives no smaller output: a maximum may be taken before it then.
+
+    Returns:
+        What undoes that.
+    """
     pool: Any = readers.get(norm)
-    if type(pool) is nn.MaxPool2d and not pool.return_indices:
-        undo.append(replace(module, norm, nn.Identity()))
-        return [*undo, replace(module, pool, nn.Sequential(pool, _Bound(norm)))]
-    return [*undo, replace(module, norm, _Bound(norm))]
+    if rises and type(pool) is nn.MaxPool2d and not pool.return_indices:
+        return [replace(module, norm, nn.Identity()), replace(module, pool, nn.Sequential(pool, rest))]
+    return [] if rest is norm else [replace(module, norm, rest)]
+
+
+def _rises(norm: Any) -> bool:
+    """Whether no channel of a norm has a negative weight."""
+    return norm.weight is None or bool((norm.weight >= 0).all())
 
 
 def _can_be_passed(norm: Any) -> bool:
