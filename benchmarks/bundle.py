@@ -1,6 +1,6 @@
 """Wall clock of an exported net: one graph that leaves early, beside static networks and other ways to leave.
 
-Real test images in batches of several sizes; the variants take turns, in one process. All but
+Real test images in batches of several sizes; the variants take turns on every batch, in one process. All but
 the torch router run in ONNX Runtime, with as many threads. Everything is a ratio to the static network, the
 backbone without inner heads, exported in the same way; FLOPs are those of the samples as they leave.
 
@@ -20,6 +20,7 @@ import argparse
 import itertools
 import statistics
 import tempfile
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,8 @@ def of_earlyon(run: offramp.Run, policy: Policy, folder: Path, threads: int) -> 
 def opened(path: Path, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # as offramp_runtime has it: threads that wait for the next run in a loop are in the way of the others'
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
@@ -121,17 +124,19 @@ def seconds(
 ) -> dict[str, list[float]]:
     """Of each round the seconds of all batches, by variant.
 
-    A variant has all batches of a round at once: sessions wait for work in loops, which others would pay for.
+    Variants take turns on every batch, since the machine is not as quick at all times. Each runs once untimed
+    before it is timed: what ran before decides what is in the processor's caches.
     """
     clock = Clock("cpu")
-    taken: dict[str, list[float]] = {name: [] for name in variants}
-    for number in range(-1, rounds):  # the first is not counted
-        for name in [*variants][:: 1 if number % 2 else -1]:
-            predict = variants[name]
-            predict(batches[0])
-            each = clock.seconds(lambda predict=predict: [predict(batch) for batch in batches])
-            if number >= 0:
-                taken[name].append(each)
+    taken: dict[str, list[float]] = {name: [0.0] * rounds for name in variants}
+    turns = deque(variants)
+    for number in range(rounds):
+        for batch in batches:
+            for name in turns:
+                predict = variants[name]
+                predict(batch)
+                taken[name][number] += clock.seconds(lambda predict=predict, batch=batch: predict(batch))
+        turns.rotate(-1)
     return taken
 
 

@@ -41,19 +41,16 @@ class Graph:
         outputs: The names of what a run shall give, in order; the first is ``probabilities``.
         classes: How many classes these are of.
         threads: Threads for one operation; None: as many as there are cores.
-        spinning: Whether these spin while they wait for the next operation. It is quicker where one graph
-            runs, and slower where several take turns.
 
     Raises:
         BundleError: It is no graph that ONNX Runtime can run.
     """
 
-    def __init__(
-        self, path: Path, outputs: Sequence[str], classes: int, threads: int | None, *, spinning: bool
-    ) -> None:
+    def __init__(self, path: Path, outputs: Sequence[str], classes: int, threads: int | None) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
-        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+        # Threads wait in a loop for the next operation, but not for the next run: graphs share the cores.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         self._session, self._outputs = _session(path, options), [*outputs]
         self._name, self._classes = path.name, classes
 

@@ -206,5 +206,5 @@ class Model:
                 check_unchanged(self._bundle.folder, self._bundle.sums)
                 outputs = ["probabilities", "exit", "confidence"]
                 path = self._bundle.folder / WHOLE
-                self._loaded_graph = Graph(path, outputs, len(self.classes), self._threads, spinning=True)
+                self._loaded_graph = Graph(path, outputs, len(self.classes), self._threads)
             return self._loaded_graph

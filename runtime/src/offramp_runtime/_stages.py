@@ -93,9 +93,7 @@ def make_stages(bundle: Bundle, threads: int | None) -> list[Stage]:
         outputs = ["probabilities", "confidence", *names]
         stages.append(
             Stage(
-                graph=Graph(
-                    bundle.folder / exit.graph, outputs, len(bundle.classes), threads, spinning=False
-                ),
+                graph=Graph(bundle.folder / exit.graph, outputs, len(bundle.classes), threads),
                 reads=reads,
                 batched=tuple(each.batched for each in exit.carried),
                 exit=exit.exit,
