@@ -1,7 +1,7 @@
 """Fold batch norms into the convolutions before them, and let activations write over what nobody else reads.
 
 A norm behind a ReLU is folded too, and what is left of both is a bound for each channel. What is left of a
-norm goes behind a max pooling, if it may.
+norm goes behind a max pooling of it, where a maximum may be taken first.
 
 Who reads what is seen in a forward pass, and what is not seen there (a compiled or scripted part) cannot be
 told from a single reader: a module whose outputs the folding changes is left as it was.
@@ -150,7 +150,7 @@ def _fold_behind(
     if type(layer) in _CONVOLUTIONS or (type(layer) is nn.Linear and type(reader) is nn.BatchNorm1d):
         return [_scale(layer, reader), replace(module, reader, nn.Identity())]
     affine = eager and fresh and _can_be_passed(reader)
-    return _place(module, reader, _Affine(reader) if affine else reader, readers, rises=_rises(reader))
+    return _put_rest(module, reader, _Affine(reader) if affine else reader, readers, rises=_rises(reader))
 
 
 def _fold_past(
@@ -159,10 +159,10 @@ def _fold_past(
     """Fold a norm into a convolution with a ReLU between, and return what undoes that."""
     norm = readers.pop(relu)
     undo = [_scale(conv, norm), replace(module, relu, nn.Identity())]
-    return [*undo, *_place(module, norm, _Bound(norm), readers, rises=True)]
+    return [*undo, *_put_rest(module, norm, _Bound(norm), readers, rises=True)]
 
 
-def _place(
+def _put_rest(
     module: nn.Module, norm: nn.Module, rest: nn.Module, readers: dict[nn.Module, nn.Module], *, rises: bool
 ) -> list[Callable[[], None]]:
     """Put what is left of a norm in its place, or behind a max pooling of it, where there is less to do.
